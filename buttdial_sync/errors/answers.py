@@ -1,0 +1,282 @@
+"""The one place that turns a server's answer into an exception."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from typing import Any, Literal
+
+from buttdial_sync.errors.accounts import OnboardingSessionError
+from buttdial_sync.errors.tree import (
+    AuthError,
+    AuthInvalidTokenError,
+    AuthLockedOutError,
+    AuthMissingHeaderError,
+    ButtDialError,
+    ChannelError,
+    ComplianceError,
+    ConflictError,
+    EndpointNotAvailable,
+    InvalidRequestError,
+    NotFoundError,
+    NotProvisioned,
+    Outcome,
+    PayloadTooLargeError,
+    PermissionDeniedError,
+    ProviderWebhookWireFailed,
+    RateLimitError,
+    ServerError,
+    SessionUnknownError,
+    Stage,
+    ToolError,
+    ToolNotAvailable,
+)
+
+Exchange = Literal["stream", "message", "rest"]
+
+LOCKOUT_SECONDS = 900.0  # the open-source server names no time; this is its measured window
+_LONGEST_MESSAGE = 300
+
+_STAGES: dict[Exchange, Stage] = {"stream": "session", "message": "tool_call", "rest": "server"}
+
+_BY_STATUS: dict[int, type[ButtDialError]] = {
+    400: InvalidRequestError,
+    401: AuthError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    409: ConflictError,
+    410: NotFoundError,
+    413: PayloadTooLargeError,
+    429: RateLimitError,
+}
+
+_E164 = "Give the recipient in E.164 form, as in +14155550123, or as an email address."
+_NEEDS_AGENT = "This tool needs an agent: use an agent's own token, or give agent_id."
+
+# Servers without codes say it in words. Order matters: the first match wins.
+_BY_TEXT: tuple[tuple[re.Pattern[str], type[ButtDialError], str | None], ...] = tuple(
+    (re.compile(pattern, re.IGNORECASE), kind, remedy)
+    for pattern, kind, remedy in (
+        (r"too many failed attempts", AuthLockedOutError, None),
+        (r"rate limit|too many requests", RateLimitError, None),
+        (r"tool \S+ not found|unknown tool", ToolNotAvailable, None),
+        (r"agent ?id is required", InvalidRequestError, _NEEDS_AGENT),
+        (r"invalid[ _](recipient|phone|number)", InvalidRequestError, _E164),
+        (r"^auth error", PermissionDeniedError, None),
+        (r"^compliance|consent|opted out|do[- ]not[- ]contact", ComplianceError, None),
+        (r"not provisioned", NotProvisioned, None),
+        (r"-32602", InvalidRequestError, None),
+    )
+)
+_MISSING_CREDENTIAL = re.compile(r"\bmissing\b", re.IGNORECASE)
+_UNKNOWN_SESSION = re.compile(r"session", re.IGNORECASE)
+_SECONDS = re.compile(r"\bin (?:up to )?(\d+)\s*(second|minute|hour)", re.IGNORECASE)
+_UNIT_SECONDS = {"second": 1, "minute": 60, "hour": 3600}
+
+
+def error_from_response(
+    status_code: int,
+    body: Any,
+    headers: Mapping[str, str] | None = None,
+    *,
+    exchange: Exchange = "rest",
+) -> ButtDialError:
+    """
+    Build the exception for an HTTP answer that is not a success.
+
+    Args:
+        status_code: The HTTP status.
+        body: The decoded JSON, or the text where it is none.
+        headers: The answer's headers, looked up without regard to case.
+        exchange: What was asked: opening the ``"stream"``, posting a ``"message"``, or ``"rest"``.
+
+    Returns:
+        The exception, for the caller to raise.
+    """
+    envelope = _envelope(body)
+    text = str(envelope.get("message", ""))
+    kind, remedy = _kind_of_response(status_code, envelope, text, exchange)
+    is_page = isinstance(body, str) and body.lstrip().startswith("<")
+    error = _build(kind, envelope, f"HTTP {status_code}" if is_page or not text else text, remedy)
+    error.status_code = status_code
+    error.body = body
+    error.stage = _STAGES[exchange]
+    error.outcome = _outcome_of_response(error, status_code, exchange)
+    waiting = _retry_after_header(headers or {})
+    if waiting is not None:
+        error.retry_after = waiting
+    return error
+
+
+def error_from_tool_answer(answer: Any, *, code: int | None = None) -> ButtDialError:
+    """
+    Build the exception for a tool's "no".
+
+    Args:
+        answer: The decoded JSON or the text of the result, or a JSON-RPC error's ``message``.
+        code: The JSON-RPC error's ``code``, where it was one.
+
+    Returns:
+        The exception, for the caller to raise; :class:`ToolError` or one of its subclasses.
+    """
+    envelope = _envelope(answer)
+    if code is not None:
+        envelope.setdefault("code", str(code))
+    text = str(envelope.get("message") or "the tool failed without saying why")
+    kind, remedy = _kind_by_code(envelope) or _kind_by_text(text) or (ToolError, None)
+    if not issubclass(kind, ToolError):
+        kind = ToolError
+    error = _build(kind, envelope, text, remedy)
+    error.body = answer
+    error.outcome = "rejected"
+    error.stage = "server"
+    return error
+
+
+def _envelope(body: Any) -> dict[str, Any]:
+    """Flatten the shapes in which servers report errors into one dict with a ``message``."""
+    if isinstance(body, str):
+        return {"message": _shorten(body)}
+    if not isinstance(body, Mapping):
+        return {}
+    flat = {str(key): value for key, value in body.items() if key not in {"error", "errors"}}
+    details = body.get("error") or next(_items(body.get("errors")), None)
+    if isinstance(details, Mapping):
+        flat.update({str(key): value for key, value in details.items()})
+        details = details.get("message") or details.get("error")
+    message = details or flat.get("message")
+    flat["message"] = _shorten(str(message)) if message else ""
+    return flat
+
+
+def _items(value: Any) -> Iterator[Any]:
+    return iter(value) if isinstance(value, list) else iter(())
+
+
+def _shorten(text: str) -> str:
+    """Keep messages readable: some servers echo the whole request."""
+    text = text.strip()
+    return text if len(text) <= _LONGEST_MESSAGE else text[: _LONGEST_MESSAGE - 1] + "…"
+
+
+def _kind_of_response(
+    status: int, envelope: Mapping[str, Any], text: str, exchange: Exchange
+) -> tuple[type[ButtDialError], str | None]:
+    by_code = _kind_by_code(envelope)
+    if by_code:
+        return by_code
+    if exchange == "message" and _session_is_unknown(status, text):
+        return SessionUnknownError, None
+    if status in {404, 405, 410} and text.startswith("<"):
+        return EndpointNotAvailable, None
+    if status == 401:
+        missing = _MISSING_CREDENTIAL.search(text)
+        return (AuthMissingHeaderError if missing else AuthInvalidTokenError), None
+    if status in {400, 403, 429}:
+        by_text = _kind_by_text(text)
+        if by_text and not issubclass(by_text[0], ToolNotAvailable):
+            return by_text
+    return _BY_STATUS.get(status, ServerError if status >= 500 else InvalidRequestError), None
+
+
+def _session_is_unknown(status: int, text: str) -> bool:
+    return status == 404 or (status == 400 and bool(_UNKNOWN_SESSION.search(text)))
+
+
+def _kind_by_code(envelope: Mapping[str, Any]) -> tuple[type[ButtDialError], str | None] | None:
+    code = str(envelope.get("code") or "")
+    if code.startswith("ONBOARDING_SESSION_"):
+        return OnboardingSessionError, None
+    kind = _BY_CODE.get(code)
+    return (kind, None) if kind else None
+
+
+def _kind_by_text(text: str) -> tuple[type[ButtDialError], str | None] | None:
+    return next(((kind, remedy) for rule, kind, remedy in _BY_TEXT if rule.search(text)), None)
+
+
+def _build(
+    kind: type[ButtDialError], envelope: Mapping[str, Any], text: str, remedy: str | None
+) -> ButtDialError:
+    error = kind(
+        text,
+        code=_text_or_none(envelope.get("code")),
+        remediation=_text_or_none(envelope.get("remediation")) or remedy,
+        retryable=_retryable(kind, envelope),
+        retry_after=_retry_after(envelope, text),
+        remaining_attempts=_whole_number(envelope.get("remainingAttempts")),
+        locked_until=_moment(envelope.get("lockedUntil")),
+    )
+    if isinstance(error, ChannelError):
+        error.channel = _text_or_none(envelope.get("channel"))
+        error.action = _text_or_none(envelope.get("action"))
+        error.provider = _text_or_none(envelope.get("provider"))
+    if isinstance(error, AuthLockedOutError) and error.retry_after is None:
+        error.retry_after = LOCKOUT_SECONDS
+    return error
+
+
+def _outcome_of_response(error: ButtDialError, status: int, exchange: Exchange) -> Outcome:
+    if isinstance(error, AuthError):
+        return "rejected"
+    if exchange == "stream" or isinstance(error, SessionUnknownError | EndpointNotAvailable):
+        return "not_sent"
+    rolled_back = error.retryable is True
+    return "unknown" if status >= 500 and status != 503 and not rolled_back else "rejected"
+
+
+def _retryable(kind: type[ButtDialError], envelope: Mapping[str, Any]) -> bool | None:
+    said = envelope.get("retryable")
+    if isinstance(said, bool):
+        return said
+    return True if kind is ProviderWebhookWireFailed else None
+
+
+def _retry_after(envelope: Mapping[str, Any], text: str) -> float | None:
+    seconds = envelope.get("retryAfterSeconds")
+    if isinstance(seconds, int | float) and not isinstance(seconds, bool) and seconds >= 0:
+        return float(seconds)
+    named = _SECONDS.search(f"{text} {envelope.get('resetDescription') or ''}")
+    return float(named[1]) * _UNIT_SECONDS[named[2].lower()] if named else None
+
+
+def _retry_after_header(headers: Mapping[str, str]) -> float | None:
+    values = {name.lower(): value for name, value in headers.items()}
+    value = values.get("retry-after", "").strip()
+    if value.isdigit():
+        return float(value)
+    try:
+        when = parsedate_to_datetime(value)
+        now = parsedate_to_datetime(values.get("date", ""))
+    except ValueError:
+        return None
+    return max(0.0, (when - now).total_seconds())
+
+
+def _text_or_none(value: Any) -> str | None:
+    return str(value) if isinstance(value, str | int) and value != "" else None
+
+
+def _whole_number(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _moment(value: Any) -> datetime | None:
+    if not isinstance(value, str):
+        return None
+    try:
+        moment = datetime.fromisoformat(value.replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+
+
+def _codes(base: type[ButtDialError]) -> Iterator[tuple[str, type[ButtDialError]]]:
+    yield from ((code, base) for code in vars(base).get("server_codes", ()))
+    for child in base.__subclasses__():
+        yield from _codes(child)
+
+
+_BY_CODE: dict[str, type[ButtDialError]] = dict(_codes(ButtDialError))

@@ -1,0 +1,343 @@
+"""
+The exception tree.
+
+::
+
+    ButtDialError
+    ├── ConfigError                     the caller's settings or arguments; nothing was sent
+    │   ├── ArgumentTypeError           (also a TypeError)
+    │   └── ArgumentValueError          (also a ValueError)
+    ├── ClientClosedError               the client was closed
+    ├── NotSupportedError               this server cannot do it; nothing was sent
+    │   ├── ToolNotAvailable
+    │   ├── ArgumentNotSupported
+    │   ├── PreviewNotSupported
+    │   └── EndpointNotAvailable
+    ├── TransportError                  the way to the server and back
+    │   ├── DeadlineExceededError       (also a TimeoutError)
+    │   ├── ProtocolError               an answer that is none
+    │   ├── SessionUnknownError         the server forgot our session
+    │   ├── StreamLostError
+    │   └── OutcomeUnknownError         it may have been carried out, or not
+    ├── AuthError                       the credential
+    │   ├── AuthMissingHeaderError
+    │   ├── AuthInvalidTokenError
+    │   ├── AuthTokenRevokedError       alias RevokedToken
+    │   └── AuthLockedOutError
+    ├── ToolError                       an operation said no, asked as a tool or over REST
+    │   ├── PermissionDeniedError       a good credential without the right
+    │   ├── ComplianceError             consent, do-not-contact, quiet hours
+    │   ├── RateLimitError
+    │   ├── ChannelError
+    │   │   ├── ProviderCapabilityError
+    │   │   ├── NotProvisioned
+    │   │   ├── NoChannelAssigned
+    │   │   └── ProviderWebhookWireFailed
+    │   ├── InvalidRequestError, NotFoundError, ConflictError, PayloadTooLargeError
+    │   └── ToolNotAvailable            (the same class as above)
+    ├── ServerError                     5xx
+    ├── AgentNotFound, AgentNotProvisioned    raised by a host's agent directory
+    └── AccountsError                   see buttdial_sync.errors.accounts
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+Stage = Literal["config", "transport", "session", "tool_call", "parse", "server"]
+Outcome = Literal["sent", "rejected", "not_sent", "unknown"]
+
+
+class ButtDialError(Exception):
+    """
+    Base class of every exception that this library raises on purpose.
+
+    Instances pickle, so that they cross process boundaries. None of the attributes holds a token.
+
+    Attributes:
+        code: Machine-readable: the server's, or for a broken connection ours (``"REFUSED"``,
+            ``"DNS"``, ``"TLS"``, ``"PROXY"``, ``"TIMEOUT"``), or None.
+        stage: Where it happened: ``"config"``, ``"transport"``, ``"session"``, ``"tool_call"``,
+            ``"parse"`` or ``"server"``.
+        outcome: What became of the request: ``"not_sent"`` (the server never had it),
+            ``"rejected"`` (the server said no) or ``"unknown"`` (it may have been carried out).
+        remediation: What to do about it: the server's own advice, else ours.
+        status_code: The HTTP status, or None.
+        body: The decoded body of the answer, or None.
+        retryable: What the server says about trying again, or None.
+        retry_after: In seconds, when the server names a time, or None.
+        remaining_attempts: Failed logins left before this address is locked out, or None.
+        locked_until: Until when it is locked out (aware, UTC), or None.
+    """
+
+    server_codes: ClassVar[tuple[str, ...]] = ()
+    remedy: ClassVar[str | None] = None
+    default_stage: ClassVar[Stage] = "server"
+    default_outcome: ClassVar[Outcome] = "rejected"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        stage: Stage | None = None,
+        outcome: Outcome | None = None,
+        remediation: str | None = None,
+        status_code: int | None = None,
+        body: Any = None,
+        retryable: bool | None = None,
+        retry_after: float | None = None,
+        remaining_attempts: int | None = None,
+        locked_until: datetime | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.stage: Stage = stage or self.default_stage
+        self.outcome: Outcome = outcome or self.default_outcome
+        self.remediation = remediation or self.remedy
+        self.status_code = status_code
+        self.body = body
+        self.retryable = retryable
+        self.retry_after = retry_after
+        self.remaining_attempts = remaining_attempts
+        self.locked_until = locked_until
+
+
+class ConfigError(ButtDialError):
+    """A setting or an argument that the caller must mend. Nothing was sent."""
+
+    default_stage = "config"
+    default_outcome = "not_sent"
+
+
+class ArgumentTypeError(ConfigError, TypeError):
+    """An argument has the wrong type; the message names it."""
+
+
+class ArgumentValueError(ConfigError, ValueError):
+    """An argument has a value that it cannot have; the message names it."""
+
+
+class ClientClosedError(ButtDialError):
+    """The client was closed before or during the call."""
+
+    remedy = "Make a new client, or close this one later."
+    default_stage = "config"
+    default_outcome = "not_sent"
+
+
+class NotSupportedError(ButtDialError):
+    """This server cannot do what was asked. Nothing was carried out."""
+
+    default_stage = "config"
+    default_outcome = "not_sent"
+
+
+class ToolError(ButtDialError):
+    """An operation answered with a "no"; the subclasses are the ones that have a name."""
+
+
+class ToolNotAvailable(NotSupportedError, ToolError):
+    """The server has no such tool; the message names the nearest ones."""
+
+    remedy = "Ask list_tools() what this server offers; the two kinds of server differ."
+
+
+class ArgumentNotSupported(NotSupportedError):
+    """The server's schema lacks an argument that the caller gave; it would be dropped silently."""
+
+    remedy = "Leave the argument out, or pass check_schema=False to send it all the same."
+
+
+class PreviewNotSupported(NotSupportedError):
+    """The tool has no ``confirm`` on this server: a preview would be carried out."""
+
+    remedy = "This server knows no preview. Pass confirm=True when you mean it."
+
+
+class EndpointNotAvailable(NotSupportedError):
+    """The server has no such REST endpoint."""
+
+    remedy = "Check base_url; the open-source server lacks some endpoints of the hosted one."
+
+
+class TransportError(ButtDialError):
+    """The server could not be reached, or the way back broke."""
+
+    remedy = "Check base_url, the network and whether the server is up, then try again."
+    default_stage: ClassVar[Stage] = "transport"
+    default_outcome: ClassVar[Outcome] = "not_sent"
+
+
+class DeadlineExceededError(TransportError, TimeoutError):
+    """The call's ``timeout`` passed."""
+
+    remedy = "Raise timeout, or find out why the server is slow."
+
+
+class ProtocolError(TransportError):
+    """The server's answer is not what the protocol says."""
+
+    remedy = "Check that base_url is a Butt-Dial server and not a proxy's or a login page."
+    default_stage = "parse"
+
+
+class SessionUnknownError(TransportError):
+    """The server no longer knows our session; the request was not carried out."""
+
+    default_stage = "session"
+
+
+class StreamLostError(TransportError):
+    """The event stream ended."""
+
+    default_stage = "session"
+
+
+class OutcomeUnknownError(TransportError):
+    """
+    The request may have been carried out, or not: its answer never came.
+
+    It is raised instead of trying again where a second attempt could do the thing twice.
+    """
+
+    remedy = "Find out whether it happened before you repeat it."
+    default_outcome = "unknown"
+
+
+class AuthError(ButtDialError):
+    """The credential was refused (HTTP 401). Never tried again: failures add up to a lockout."""
+
+    remedy = "Check the token: is it complete, of this server, and of the right kind?"
+    default_stage = "session"
+
+
+class AuthMissingHeaderError(AuthError):
+    """The server saw no credential."""
+
+    server_codes = ("AUTH_MISSING_HEADER",)
+    remedy = (
+        'Give agent_token (or team_token); if the server wants it in the URL, token_in="query".'
+    )
+
+
+class AuthInvalidTokenError(AuthError):
+    """The server does not know this token."""
+
+    server_codes = ("AUTH_INVALID_TOKEN",)
+
+
+class AuthTokenRevokedError(AuthError):
+    """The token was good once and has been revoked, mostly by a rotation."""
+
+    server_codes = ("AUTH_TOKEN_REVOKED",)
+    remedy = "Fetch the current token from where you keep it, or issue a new one."
+
+
+RevokedToken = AuthTokenRevokedError
+
+
+class AuthLockedOutError(AuthError):
+    """Too many failed logins from this address; good tokens are refused too (HTTP 429)."""
+
+    server_codes = ("AUTH_LOCKED_OUT",)
+    remedy = "Stop, find the wrong token, and wait until the lockout has passed (15 minutes)."
+
+
+class PermissionDeniedError(ToolError):
+    """The credential is good but may not do this (HTTP 403)."""
+
+    remedy = "Use a token of the scope that the operation needs."
+
+
+class ComplianceError(ToolError):
+    """A rule forbids this message: consent, do-not-contact, quiet hours, content."""
+
+    remedy = "Check the recipient's consent (client.consent.check) before sending."
+
+
+class RateLimitError(ToolError):
+    """Too many requests or actions; ``retry_after`` says when to go on, where the server does."""
+
+    server_codes = ("RATE_LIMITED", "RATE_LIMIT_EXCEEDED")
+    remedy = "Wait retry_after seconds, send more slowly, or ask for a higher limit."
+
+
+class ChannelError(ToolError):
+    """
+    A failure of one channel.
+
+    Attributes:
+        channel: ``"whatsapp"``, ``"sms"``, …, or None.
+        action: The action that was refused, or None.
+        provider: The provider that refused it, or None.
+    """
+
+    channel: str | None = None
+    action: str | None = None
+    provider: str | None = None
+
+
+class ProviderCapabilityError(ChannelError):
+    """The provider behind the channel cannot perform the action."""
+
+    server_codes = ("PROVIDER_UNSUPPORTED", "CHANNEL_UNSUPPORTED")
+    remedy = "Use another channel, or a sender (sender_sid) of a provider that can."
+
+
+class NotProvisioned(ChannelError):
+    """The agent does not exist on the server yet, or no longer."""
+
+    server_codes = ("AGENT_NOT_PROVISIONED", "AGENT_NOT_FOUND", "NOT_PROVISIONED")
+    remedy = "Register the agent first (AccountsClient.register_agent)."
+
+
+class NoChannelAssigned(ChannelError):
+    """The agent exists but has no sender on this channel."""
+
+    server_codes = ("NO_CHANNEL_ASSIGNED",)
+    remedy = "Assign a channel (AccountsClient.manage_agent_channel) before sending."
+
+
+class ProviderWebhookWireFailed(ChannelError):
+    """The server could not set the provider's webhook and rolled the change back (HTTP 502)."""
+
+    server_codes = ("PROVIDER_WEBHOOK_WIRE_FAILED",)
+    remedy = "Try again in a moment; if it stays, check the provider's credentials."
+
+
+class InvalidRequestError(ToolError):
+    """The server found the request malformed (HTTP 400, or a tool's invalid arguments)."""
+
+
+class NotFoundError(ToolError):
+    """There is no such object (HTTP 404 or 410)."""
+
+
+class ConflictError(ToolError):
+    """The object exists already, or its state forbids the change (HTTP 409)."""
+
+
+class PayloadTooLargeError(ToolError):
+    """The request is larger than the server takes (HTTP 413): 1 MB for REST, 4 MiB for tools."""
+
+    remedy = "Send less at once; give media by URL."
+
+
+class ServerError(ButtDialError):
+    """The server failed (HTTP 5xx)."""
+
+    remedy = "Try again later; if it stays, look at the server's log."
+
+
+class AgentNotFound(ButtDialError, KeyError):
+    """Raised by a host's agent directory: no agent with this id."""
+
+    __str__ = Exception.__str__
+
+
+class AgentNotProvisioned(ButtDialError, ValueError):
+    """Raised by a host's agent directory: the agent has no credentials yet."""

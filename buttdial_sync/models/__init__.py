@@ -1,0 +1,1 @@
+"""Result types, one module per subject, and the one converter that fills them."""

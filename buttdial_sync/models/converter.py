@@ -1,0 +1,176 @@
+"""The one converter from decoded JSON to result objects."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from decimal import Decimal, InvalidOperation
+from functools import lru_cache
+from typing import Any, NewType, TypeVar
+
+import attrs
+from cattrs import Converter, transform_error
+from cattrs.gen import make_dict_structure_fn, override
+
+from buttdial_sync.errors import ProtocolError
+
+T = TypeVar("T")
+
+Identifier = NewType("Identifier", str)
+"""An id: text, though some servers send numbers."""
+
+_WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+
+
+def structure(data: Any, kind: type[T], *, source: str) -> T:
+    """
+    Make a result object of decoded JSON.
+
+    Keys are read in camelCase and snake_case alike, camelCase first. Unknown keys are kept in the
+    object's ``raw``. Nothing is coerced: a number is not text, and null is not ``"None"``.
+
+    Args:
+        data: The decoded JSON.
+        kind: An attrs class, or a list or dict of them.
+        source: What answered, for the error message.
+
+    Returns:
+        An instance of ``kind``.
+
+    Raises:
+        ProtocolError: The answer lacks a required field or has one of another type; the message
+            has its path. Its ``outcome`` is ``"sent"``: the server did answer.
+    """
+    try:
+        return _converter().structure(data, kind)
+    except Exception as exc:  # noqa: BLE001 - cattrs raises groups of whatever a hook raised
+        faults = "; ".join(transform_error(exc, path="$"))
+        raise ProtocolError(
+            f"{source} answered in an unexpected shape: {faults}",
+            stage="parse",
+            outcome="sent",
+            remediation="The server's version may be newer than this library: see the body.",
+            body=data,
+        ) from None
+
+
+def snake_case(name: str) -> str:
+    """``messageId`` and ``message_id`` are both ``message_id``."""
+    return _WORD_START.sub("_", name).lower()
+
+
+def parse_moment(value: object) -> datetime:
+    """
+    Read a time as the servers write it.
+
+    Args:
+        value: ISO 8601 with or without a zone (none means UTC), ``YYYY-MM-DD HH:MM:SS``, or unix
+            seconds as a number or as text.
+
+    Returns:
+        The aware UTC time.
+
+    Raises:
+        ValueError: It is none of these.
+    """
+    if isinstance(value, datetime):
+        moment = value
+    elif isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError("not a time")  # noqa: TRY004 - one kind of error for every bad time
+    elif not isinstance(value, str) or re.fullmatch(r"\d{9,11}(\.\d+)?", value):
+        moment = _from_unix_seconds(float(value))
+    else:
+        # fromisoformat knows neither "Z" nor other than 3 or 6 decimals before Python 3.11.
+        text = re.sub(r"\.(\d+)", lambda found: f".{found[1]:0<6.6}", value.strip())
+        moment = datetime.fromisoformat(re.sub(r"[Zz]$", "+00:00", text))
+    if moment.tzinfo is None:
+        return moment.replace(tzinfo=timezone.utc)
+    return moment.astimezone(timezone.utc)
+
+
+def _from_unix_seconds(seconds: float) -> datetime:
+    try:
+        return datetime.fromtimestamp(seconds, timezone.utc)
+    except (OverflowError, OSError):
+        raise ValueError("not a time") from None
+
+
+@lru_cache(maxsize=1)
+def _converter() -> Converter:
+    converter = Converter(forbid_extra_keys=False)
+    for primitive in (str, bool):
+        converter.register_structure_hook(primitive, _exactly(primitive))
+    converter.register_structure_hook(int, _whole_number)
+    converter.register_structure_hook(float, _number)
+    converter.register_structure_hook(Decimal, lambda value, _: _amount(value))
+    converter.register_structure_hook(datetime, lambda value, _: parse_moment(value))
+    converter.register_structure_hook(Identifier, lambda value, _: _identifier(value))
+    converter.register_structure_hook_factory(attrs.has, lambda kind: _object_hook(converter, kind))
+    return converter
+
+
+def _object_hook(converter: Converter, kind: type[Any]) -> Callable[[Any, Any], Any]:
+    attrs.resolve_types(kind)
+    renamed = {
+        field.name: override(rename=field.metadata["wire"])
+        for field in attrs.fields(kind)
+        if "wire" in field.metadata
+    }
+    structure_dict = make_dict_structure_fn(kind, converter, **renamed)  # type: ignore[arg-type]
+    has_raw = any(field.name == "raw" for field in attrs.fields(kind))
+
+    def structure_object(data: Any, target: Any) -> Any:
+        if not isinstance(data, Mapping):
+            raise TypeError("expected an object")
+        fields = _with_snake_case_keys(data)
+        if has_raw:
+            fields["raw"] = data
+        return structure_dict(fields, target)
+
+    return structure_object
+
+
+def _with_snake_case_keys(data: Mapping[str, Any]) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for key, value in data.items():
+        name = snake_case(str(key))
+        if name not in fields or (name != key and value is not None):
+            fields[name] = value
+    return fields
+
+
+def _exactly(primitive: type[T]) -> Callable[[Any, Any], T]:
+    def check(value: Any, _: Any) -> T:
+        if not isinstance(value, primitive):
+            raise TypeError(f"expected {primitive.__name__}, got {type(value).__name__}")
+        return value
+
+    return check
+
+
+def _whole_number(value: Any, _: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"expected int, got {type(value).__name__}")
+    return value
+
+
+def _number(value: Any, _: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"expected a number, got {type(value).__name__}")
+    return float(value)
+
+
+def _amount(value: Any) -> Decimal:
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
+        raise TypeError(f"expected an amount, got {type(value).__name__}")
+    try:
+        return Decimal(str(value))
+    except InvalidOperation:
+        raise ValueError("not an amount") from None
+
+
+def _identifier(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise TypeError(f"expected an id, got {type(value).__name__}")
+    return str(value)

@@ -1,0 +1,70 @@
+"""A message that has to be sent again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Literal
+
+import attrs
+
+FailedStatus = Literal["pending", "delivered", "dead", "dismissed"]
+
+
+@attrs.frozen(kw_only=True)
+class FailedMessage:
+    """
+    A message that waits to be sent again, as a host's repository keeps it.
+
+    Attributes:
+        id: The row's id.
+        recipient: Whom it is for.
+        body: Its text.
+        channel: ``"whatsapp"``, ``"sms"``, ``"email"`` or ``"line"``.
+        agent_name: For people who look at the queue.
+        agent_id: Which agent sends it.
+        agent_token: Its credential. Better left empty and looked up when sending.
+        idempotency_key: Made once, used for every attempt.
+        thread_id, entity_id, reply_msg_id: As in ``send_message``.
+        media_url, subject, html, template_id, template_vars: As in ``send_message``.
+        sender_sid, sender_name, language, fallback_channels, scheduled_at, target_gender: As in
+            ``send_message``.
+        retry_count: How often it was tried again.
+        max_retries: After how many it is given up.
+        last_error: Why the last attempt failed.
+        status: ``"pending"``, ``"delivered"``, ``"dead"`` or ``"dismissed"``.
+        created_at, next_retry_at, resolved_at: Aware times.
+        attempt_started_at: When the attempt began whose end is not recorded yet: its outcome is
+            unknown if the process died meanwhile.
+    """
+
+    id: str
+    recipient: str
+    body: str
+    channel: str = "whatsapp"
+    agent_name: str = ""
+    agent_id: str | None = None
+    agent_token: str = attrs.field(default="", repr=False)
+    idempotency_key: str | None = None
+    thread_id: str | None = None
+    entity_id: str | None = None
+    reply_msg_id: str | None = None
+    media_url: str | None = None
+    subject: str | None = None
+    html: str | None = None
+    template_id: str | None = None
+    template_vars: Mapping[str, str] | None = None
+    sender_sid: str | None = None
+    sender_name: str | None = None
+    language: str | None = None
+    fallback_channels: tuple[str, ...] | None = None
+    scheduled_at: str | None = None
+    target_gender: str | None = None
+    retry_count: int = 0
+    max_retries: int = 5
+    last_error: str | None = None
+    status: FailedStatus = "pending"
+    created_at: datetime | None = None
+    next_retry_at: datetime | None = None
+    resolved_at: datetime | None = None
+    attempt_started_at: datetime | None = None

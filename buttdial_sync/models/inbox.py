@@ -1,0 +1,60 @@
+"""What waits for an agent."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import attrs
+
+from buttdial_sync.models.converter import Identifier
+
+
+@attrs.frozen(kw_only=True)
+class WaitingMessage:
+    """
+    A message from the waiting queue. It has left the queue by being read.
+
+    Attributes:
+        id: The queue's id.
+        agent_id: The agent that it is for.
+        channel: ``"sms"``, ``"email"``, ``"whatsapp"``, ``"voice"`` or ``"line"``.
+        direction: ``"inbound"``; ``"outbound"`` is one of our own that failed.
+        reason: Why it waits.
+        from_: Who sent it.
+        to: Whom it was sent to.
+        body: Its text.
+        media_url: Its attachment.
+        error_details: Why an outbound one failed.
+        external_id: The provider's id.
+        created_at: When it came (UTC).
+    """
+
+    id: Identifier | None = None
+    agent_id: Identifier | None = None
+    channel: str | None = None
+    direction: str | None = None
+    reason: str | None = None
+    from_: str | None = attrs.field(default=None, metadata={"wire": "from"})
+    to: str | None = None
+    body: str | None = None
+    media_url: str | None = None
+    error_details: Any = None
+    external_id: Identifier | None = None
+    created_at: datetime | None = None
+    raw: Any = attrs.field(default=None, eq=False, repr=False)
+
+
+@attrs.frozen(kw_only=True)
+class WaitingMessages:
+    """
+    One reading of the waiting queue.
+
+    Attributes:
+        messages: The messages, oldest first.
+        count: How many there are here.
+    """
+
+    messages: list[WaitingMessage] = attrs.field(factory=list)
+    count: int | None = None
+    raw: Any = attrs.field(default=None, eq=False, repr=False)

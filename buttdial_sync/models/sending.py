@@ -1,0 +1,62 @@
+"""What became of a message."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import attrs
+
+from buttdial_sync.errors import Outcome, Stage
+
+Channel = Literal["whatsapp", "sms", "email", "line"]
+CHANNELS: tuple[str, ...] = get_args(Channel)
+
+
+@attrs.frozen(kw_only=True)
+class SendResult:
+    """
+    What became of a message. Exactly one of :attr:`ok`, :attr:`failed`, :attr:`unknown` is true.
+
+    Attributes:
+        outcome: ``"sent"`` (the server took it), ``"rejected"`` (the server said no),
+            ``"not_sent"`` (the server never had it) or ``"unknown"`` (it may have been sent).
+        message_sid: The server's id of the message; deliveries and failures are reported under it.
+        error: What went wrong, or None.
+        error_code: The server's code, or None.
+        error_channel: The channel that it happened on, where the server says so.
+        stage_failed: ``"config"``, ``"transport"``, ``"session"``, ``"tool_call"``, ``"parse"``,
+            ``"server"``, or None.
+        remediation: What to do about it: the server's own advice, else ours, or None.
+        retry_after: In how many seconds to try again, where the server says so.
+        idempotency_key: The key that the message went out with. Sending again with the same key is
+            safe on a server that honours it.
+        attempts: How often it was tried.
+        raw: The server's answer, decoded, or None.
+    """
+
+    outcome: Outcome
+    message_sid: str | None = None
+    error: str | None = None
+    error_code: str | None = None
+    error_channel: str | None = None
+    stage_failed: Stage | None = None
+    remediation: str | None = None
+    retry_after: float | None = None
+    idempotency_key: str | None = None
+    attempts: int = 0
+    raw: Any = attrs.field(default=None, eq=False, repr=False)
+
+    @property
+    def ok(self) -> bool:
+        """The server took the message. Its delivery is reported later, as a receipt."""
+        return self.outcome == "sent"
+
+    @property
+    def failed(self) -> bool:
+        """The message was not sent, for certain."""
+        return self.outcome in {"rejected", "not_sent"}
+
+    @property
+    def unknown(self) -> bool:
+        """The message may have been sent: its answer was lost. Sending again could send twice."""
+        return self.outcome == "unknown"

@@ -1,0 +1,31 @@
+"""What a server offers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+
+@attrs.frozen(kw_only=True)
+class Tool:
+    """
+    A tool that the server offers.
+
+    Attributes:
+        name: Its name, as for ``call_tool``.
+        description: What the server says about it.
+        input_schema: The JSON schema of its arguments.
+    """
+
+    name: str
+    description: str = ""
+    input_schema: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
+    raw: Any = attrs.field(default=None, eq=False, repr=False)
+
+    @property
+    def properties(self) -> Mapping[str, Any]:
+        """The schemas of its arguments, by name; empty where the server says nothing."""
+        properties = self.input_schema.get("properties")
+        return properties if isinstance(properties, Mapping) else {}

@@ -1,0 +1,1 @@
+"""Sending again what could not be sent."""

@@ -1,0 +1,72 @@
+"""Settings from the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, Literal, cast, get_args
+
+import attrs
+
+from buttdial_sync.errors import ConfigError
+
+TokenIn = Literal["auto", "header", "query"]
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """
+    What the environment says; None where it says nothing.
+
+    Attributes:
+        base_url: ``BUTT_DIAL_BASE_URL``, else ``BUTT_DIAL_URL``.
+        agent_id: ``BUTT_DIAL_AGENT_ID``.
+        agent_token: ``BUTT_DIAL_AGENT_TOKEN``.
+        team_token: ``BUTT_DIAL_TEAM_TOKEN``.
+        token_in: ``BUTT_DIAL_TOKEN_IN``: ``"auto"``, ``"header"`` or ``"query"``.
+    """
+
+    base_url: str | None = None
+    agent_id: str | None = None
+    agent_token: str | None = attrs.field(default=None, repr=False)
+    team_token: str | None = attrs.field(default=None, repr=False)
+    token_in: TokenIn | None = None
+
+
+_VARIABLES = {
+    "base_url": ("BUTT_DIAL_BASE_URL", "BUTT_DIAL_URL"),
+    "agent_id": ("BUTT_DIAL_AGENT_ID",),
+    "agent_token": ("BUTT_DIAL_AGENT_TOKEN",),
+    "team_token": ("BUTT_DIAL_TEAM_TOKEN",),
+    "token_in": ("BUTT_DIAL_TOKEN_IN",),
+}
+
+
+def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """
+    Read the settings.
+
+    Args:
+        environ: Where to look; ``os.environ`` when None. Blank values count as absent.
+
+    Returns:
+        The settings found.
+
+    Raises:
+        ConfigError: ``BUTT_DIAL_TOKEN_IN`` has a value that it cannot have.
+    """
+    source = os.environ if environ is None else environ
+    found: dict[str, Any] = {field: _first(source, names) for field, names in _VARIABLES.items()}
+    found["token_in"] = check_token_in(found["token_in"], "BUTT_DIAL_TOKEN_IN")
+    return Settings(**found)
+
+
+def check_token_in(value: str | None, name: str) -> TokenIn | None:
+    """Return ``value`` as it is, or raise :class:`ConfigError` naming ``name``."""
+    if value is not None and value not in get_args(TokenIn):
+        raise ConfigError(f'{name} must be "auto", "header" or "query"')
+    return cast("TokenIn | None", value)
+
+
+def _first(source: Mapping[str, str], names: tuple[str, ...]) -> str | None:
+    return next((source[name].strip() for name in names if source.get(name, "").strip()), None)

@@ -1,0 +1,114 @@
+"""Who may enter: tokens, failed logins and the lockout."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta, timezone
+
+from buttdial_sync.testing.dialects import Dialect
+from buttdial_sync.testing.exchange import Answer, json_answer, text_answer
+
+ALLOWED_FAILURES = 10
+LOCKOUT = timedelta(minutes=15)
+
+
+def utc_now() -> datetime:
+    """The time, aware, in UTC."""
+    return datetime.now(timezone.utc)
+
+
+class Gate:
+    """
+    Checks tokens and counts failed logins, as both servers do for each IP address.
+
+    A missing token is refused without being counted.
+    """
+
+    def __init__(
+        self, dialect: Dialect, tokens: Iterable[str] | None, clock: Callable[[], datetime]
+    ) -> None:
+        self._dialect = dialect
+        self._tokens = None if tokens is None else set(tokens)
+        self._revoked: set[str] = set()
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._failures = 0
+        self._locked_until: datetime | None = None
+        self.failed_logins = 0
+
+    def allow(self, token: str) -> None:
+        """Make a token good."""
+        with self._lock:
+            self._revoked.discard(token)
+            if self._tokens is not None:
+                self._tokens.add(token)
+
+    def revoke(self, token: str) -> None:
+        """Make a token that was good a revoked one."""
+        with self._lock:
+            self._revoked.add(token)
+
+    def unlock(self) -> None:
+        """Forget the failed logins that led to the lockout."""
+        with self._lock:
+            self._failures = 0
+            self._locked_until = None
+
+    def refuse(self, token: str | None, *, missing: str) -> Answer | None:
+        """
+        Check a token.
+
+        Args:
+            token: The token, or None when there is none.
+            missing: What the open-source server says when there is none.
+
+        Returns:
+            The refusal, or None when the token is good.
+        """
+        with self._lock:
+            if self._locked_until is not None:
+                if self._clock() < self._locked_until:
+                    return self._locked_out(self._locked_until)
+                self._failures, self._locked_until = 0, None
+            if not token:
+                return self._missing(missing)
+            revoked = token in self._revoked
+            if not revoked and (self._tokens is None or token in self._tokens):
+                return None
+            return self._wrong(revoked=revoked)
+
+    def _missing(self, text: str) -> Answer:
+        if not self._dialect.hosted:
+            return json_answer(401, {"error": text})
+        return self._unauthorized("AUTH_MISSING_HEADER", "Missing Authorization header")
+
+    def _wrong(self, *, revoked: bool) -> Answer:
+        self.failed_logins += 1
+        self._failures += 1
+        if self._failures >= ALLOWED_FAILURES:
+            self._locked_until = self._clock() + LOCKOUT
+        if not self._dialect.hosted:
+            return json_answer(401, {"error": "Invalid or revoked token"})
+        if revoked:
+            return self._unauthorized("AUTH_TOKEN_REVOKED", "Token has been revoked")
+        return self._unauthorized("AUTH_INVALID_TOKEN", "Invalid token")
+
+    def _unauthorized(self, code: str, error: str) -> Answer:
+        remaining = max(0, ALLOWED_FAILURES - self._failures)
+        body = {"error": error, "code": code, "retryable": False, "remainingAttempts": remaining}
+        return json_answer(401, body)
+
+    def _locked_out(self, until: datetime) -> Answer:
+        if not self._dialect.hosted:
+            return text_answer(429, "Too many failed attempts. Try again later.")
+        seconds = math.ceil((until - self._clock()).total_seconds())
+        body = {
+            "error": "Too many failed attempts",
+            "code": "AUTH_LOCKED_OUT",
+            "retryable": False,
+            "retryAfterSeconds": seconds,
+            "lockedUntil": until.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+        return json_answer(429, body, {"Retry-After": str(seconds)})

@@ -1,0 +1,209 @@
+"""
+The ``responses`` face: the fake server behind the ``responses`` library, without a socket.
+
+It registers in ``responses.mock``, the library's own global mock: a private one would be hidden
+by a host's ``@responses.activate``. What the host registers for a URL of the fake server comes
+first. Time-outs mean nothing here: where a real client would run into one, ``ReadTimeout`` is
+raised at once.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, NoReturn, final
+from urllib.parse import parse_qsl, urlsplit
+
+import requests
+import responses
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPSConnection
+from urllib3.connectionpool import HTTPSConnectionPool
+from urllib3.exceptions import MaxRetryError, NewConnectionError, ProtocolError
+
+from buttdial_sync.testing.exchange import Broken, OpenStream, Request
+from buttdial_sync.testing.stream import EventStream
+
+if TYPE_CHECKING:
+    from buttdial_sync.testing.server import FakeButtDialServer
+
+MAX_SILENCE = 60.0
+"""A read that waits longer than this, in seconds, ends the stream: no thread waits for ever."""
+
+_Called = tuple[int, dict[str, str], bytes | io.BufferedReader]
+
+
+class LiveBody(io.BufferedReader):
+    """
+    A response body that grows while it is read.
+
+    Derived from `io.BufferedReader` because ``responses`` takes no other file-like body.
+    """
+
+    def __init__(self, stream: EventStream) -> None:
+        super().__init__(io.BytesIO())
+        self._stream = stream
+        self._rest = b""
+
+    def read1(self, size: int | None = -1, /) -> bytes:
+        """Read what is there, waiting for it if there is nothing; ``b""`` at the end."""
+        if not self._rest:
+            self._rest = self._stream.read(MAX_SILENCE)
+        if not self._rest:
+            self._stream.end()
+        wanted = len(self._rest) if size is None or size < 0 else size
+        data, self._rest = self._rest[:wanted], self._rest[wanted:]
+        return data
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read what is there if a ``size`` is given, else everything until the end."""
+        if size is not None and size >= 0:
+            return self.read1(size)
+        return b"".join(iter(self.read1, b""))
+
+    def close(self) -> None:
+        """Leave, as a client does that closes its connection; wakes a reader."""
+        # The garbage collector closes too, also an object whose constructor failed.
+        if hasattr(self, "_stream"):
+            self._stream.end()
+        super().close()
+
+
+class _Registration(responses.CallbackResponse):
+    """Everything at the fake server's origin, whatever the method."""
+
+    def __init__(
+        self, origin: str, callback: Callable[[requests.PreparedRequest], _Called]
+    ) -> None:
+        # No request has this method, so no registration of the host's is equal to this one.
+        super().__init__("FAKE-BUTT-DIAL", re.compile(re.escape(origin)), callback)
+        self._origin = origin
+
+    def matches(self, request: requests.PreparedRequest) -> tuple[bool, str]:
+        if _origin_of(str(request.url)) != self._origin:
+            return False, "URL is not the fake server's"
+        # Of two that match, responses throws one away: so the host's own has the URL to itself.
+        others = responses.mock.get_registry().registered
+        for other in others:
+            if not isinstance(other, _Registration) and other.matches(request)[0]:
+                return False, "the host has registered this URL"
+        return True, ""
+
+
+@final
+class MockedServer:
+    """
+    A fake server behind ``responses``: a context manager.
+
+    Args:
+        fake: The core.
+        base_url: The origin that the fake server has.
+
+    Attributes:
+        fake: The core.
+        base_url: The URL that a client has to be given.
+    """
+
+    def __init__(self, fake: FakeButtDialServer, base_url: str = "https://butt-dial.test") -> None:
+        self.fake = fake
+        self._origin = _origin_of(base_url)
+        self.base_url = self._origin + fake.base_path
+        self._registration = _Registration(self._origin, self._called)
+        self._streams: list[EventStream] = []
+        self._patch: object = None
+
+    def __enter__(self) -> MockedServer:
+        self.install()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.uninstall()
+
+    def install(self) -> None:
+        """
+        Register, and start ``responses.mock`` if it does not run yet.
+
+        Raises:
+            RuntimeError: Another fake server has this origin.
+        """
+        registered = responses.mock.get_registry().registered
+        if self._registration in registered:
+            return
+        if any(
+            isinstance(each, _Registration) and each == self._registration for each in registered
+        ):
+            msg = f"another fake server is installed at {self._origin}"
+            raise RuntimeError(msg)
+        responses.mock.add(self._registration)
+        before = HTTPAdapter.send
+        responses.mock.start()
+        self._patch = HTTPAdapter.send if HTTPAdapter.send is not before else None
+
+    def uninstall(self) -> None:
+        """End all streams, and undo `install`, but nothing of the host's."""
+        registered = responses.mock.get_registry().registered
+        registered[:] = [each for each in registered if each is not self._registration]
+        if self._patch is not None and HTTPAdapter.send is self._patch:
+            responses.mock.stop(allow_assert=False)
+        self._patch = None
+        while self._streams:
+            self._streams.pop().end()
+
+    def _called(self, prepared: requests.PreparedRequest) -> _Called:
+        reply = self.fake.handle(_read(prepared))
+        if isinstance(reply, Broken):
+            _fail(reply, prepared)
+        if isinstance(reply, OpenStream):
+            self._streams = [each for each in self._streams if not each.ended]
+            self._streams.append(reply.stream)
+            return 200, {"Content-Type": "text/event-stream"}, LiveBody(reply.stream)
+        if reply.then is not None:
+            reply.then()
+        return reply.status, {"Content-Type": reply.content_type, **reply.headers}, reply.body
+
+
+def _origin_of(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}".lower()
+
+
+def _read(prepared: requests.PreparedRequest) -> Request:
+    url = str(prepared.url)
+    parts = urlsplit(url)
+    body = prepared.body or b""
+    return Request(
+        str(prepared.method),
+        parts.path,
+        dict(parse_qsl(parts.query, keep_blank_values=True)),
+        {name.lower(): _text(value) for name, value in prepared.headers.items()},
+        body.encode() if isinstance(body, str) else bytes(body),
+        _origin_of(url),
+    )
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else value
+
+
+def _fail(broken: Broken, prepared: requests.PreparedRequest) -> NoReturn:
+    if broken.how == "drip":
+        msg = "the 'drip' fault needs a socket: use listen()"
+        raise RuntimeError(msg)
+    if broken.how == "hang":
+        msg = "Read timed out. (the fake server's 'hang' fault)"
+        raise requests.exceptions.ReadTimeout(msg, request=prepared)
+    if broken.how == "reset":
+        reset = ConnectionResetError(104, "Connection reset by peer")
+        lost = ProtocolError("Connection aborted.", reset)
+        raise requests.exceptions.ConnectionError(lost, request=prepared)
+    host = urlsplit(str(prepared.url)).hostname or ""
+    refused = NewConnectionError(HTTPSConnection(host), "[Errno 111] Connection refused")
+    failed = MaxRetryError(HTTPSConnectionPool(host), prepared.path_url, refused)
+    raise requests.exceptions.ConnectionError(failed, request=prepared) from refused

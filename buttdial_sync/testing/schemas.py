@@ -1,0 +1,84 @@
+"""The tools that each dialect has, and the check of a call's arguments against them."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from typing import Any
+
+from buttdial_sync.testing.dialects import Dialect
+
+Tool = Mapping[str, Any]
+
+_PYTHON_TYPES: Mapping[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "array": (list,),
+    "object": (dict,),
+}
+
+
+@functools.cache
+def _catalogue() -> Mapping[str, list[dict[str, Any]]]:
+    text = resources.files("buttdial_sync.testing").joinpath("tools.json").read_text("utf-8")
+    loaded: Mapping[str, list[dict[str, Any]]] = json.loads(text)
+    return loaded
+
+
+def tools_of(dialect: Dialect) -> dict[str, Tool]:
+    """All tools of a dialect: name to what ``tools/list`` says about it."""
+    return {tool["name"]: tool for tool in _catalogue()[dialect.name]}
+
+
+def chosen_tools(dialect: Dialect, wanted: Iterable[str | Tool]) -> dict[str, Tool]:
+    """
+    Some tools, by name or by what ``tools/list`` has to say about them.
+
+    A name that the dialect lacks gets a schema that allows everything.
+    """
+    known = tools_of(dialect)
+    tools: dict[str, Tool] = {}
+    for each in wanted:
+        if isinstance(each, str):
+            bare = {"name": each, "inputSchema": {"type": "object", "properties": {}}}
+            tools[each] = known.get(each, bare)
+        else:
+            tools[str(each["name"])] = each
+    return tools
+
+
+def complaint(tool: Tool, args: object) -> str | None:
+    """Say what is wrong with a call's arguments, or None. Unknown arguments are fine."""
+    if not isinstance(args, dict):
+        return "arguments: expected object"
+    schema: Mapping[str, Any] = tool.get("inputSchema", {})
+    for key in schema.get("required", ()):
+        if key not in args:
+            return f"{key}: Required"
+    properties = schema.get("properties", {})
+    for key, value in args.items():
+        problem = _value_complaint(properties.get(key, {}), value)
+        if problem:
+            return f"{key}: {problem}"
+    return None
+
+
+def _value_complaint(schema: Mapping[str, Any], value: object) -> str | None:
+    wanted = str(schema.get("type"))
+    if wanted in _PYTHON_TYPES and not _is_of(wanted, value):
+        return f"Expected {wanted}, received {type(value).__name__}"
+    if "enum" in schema and value not in schema["enum"]:
+        return f"Invalid enum value, expected one of {schema['enum']}"
+    if isinstance(value, list) and "items" in schema:
+        return next(filter(None, (_value_complaint(schema["items"], each) for each in value)), None)
+    return None
+
+
+def _is_of(wanted: str, value: object) -> bool:
+    if isinstance(value, bool):
+        return wanted == "boolean"
+    return isinstance(value, _PYTHON_TYPES[wanted])

@@ -1,0 +1,162 @@
+"""``tools/call``: check the arguments, carry the call out, remember it."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import attrs
+
+from buttdial_sync.testing.answers import (
+    ToolAnswer,
+    ToolFailure,
+    as_result,
+    default_answer,
+    error_result,
+    evaluate,
+    text_result,
+)
+from buttdial_sync.testing.dialects import Dialect
+from buttdial_sync.testing.journal import Journal, ToolCall
+from buttdial_sync.testing.schemas import Tool, chosen_tools, complaint, tools_of
+
+SEND_MESSAGE = "comms_send_message"
+
+_SENDERS = {"email": "agent@butt-dial.test", "line": "U00000000"}
+_PHONE = "+15550000000"
+
+
+@attrs.frozen
+class SendAnswer:
+    """A programmed answer to ``comms_send_message``."""
+
+    sid: str | None = None
+    failure: ToolFailure | None = None
+    raw_text: str | None = None
+
+
+class ToolBox:
+    """The tools of one server."""
+
+    def __init__(self, dialect: Dialect, journal: Journal) -> None:
+        self._dialect = dialect
+        self._journal = journal
+        self._lock = threading.Lock()
+        self._tools = tools_of(dialect)
+        self._answers: dict[str, ToolAnswer] = {}
+        self._sends: deque[SendAnswer] = deque()
+        self._kept: dict[tuple[str | None, str], dict[str, Any]] = {}
+        self._last_sid = 0
+
+    @property
+    def tools(self) -> list[Tool]:
+        """What ``tools/list`` says."""
+        return list(self._tools.values())
+
+    def set_tools(self, wanted: Iterable[str | Tool]) -> None:
+        """Have these tools and no others."""
+        self._tools = chosen_tools(self._dialect, wanted)
+
+    def on_tool(self, name: str, answer: ToolAnswer) -> None:
+        """Program a tool's answer."""
+        self._answers[name] = answer
+
+    def on_send(self, answer: SendAnswer, count: int) -> None:
+        """Program the answers to the next ``count`` messages."""
+        if count < 1:
+            msg = f"count must be at least 1, not {count}"
+            raise ValueError(msg)
+        with self._lock:
+            self._sends.extend([answer] * count)
+
+    def clear(self) -> None:
+        """Forget the programmed answers and the keys of messages."""
+        with self._lock:
+            self._answers.clear()
+            self._sends.clear()
+            self._kept.clear()
+
+    def call(self, params: Mapping[str, Any], token: str | None) -> dict[str, Any]:
+        """Carry out a ``tools/call``, and return its result."""
+        name = str(params.get("name", ""))
+        given = params.get("arguments")
+        call = ToolCall(name, given if isinstance(given, dict) else {}, token)
+        self._journal.note(lambda journal: _note_call(journal, call))
+        tool = self._tools.get(name)
+        if tool is None:
+            return error_result(f"MCP error -32602: Tool {name} not found")
+        problem = complaint(tool, given)
+        if problem:
+            return error_result(
+                "MCP error -32602: Input validation error: "
+                f"Invalid arguments for tool {name}: {problem}"
+            )
+        return self._carry_out(call)
+
+    def _carry_out(self, call: ToolCall) -> dict[str, Any]:
+        args = dict(call.args)
+        if not self._dialect.hosted and _has_carriage_return(args):
+            return self._result(ToolFailure("Invalid input: control characters are not allowed"))
+        if call.tool == SEND_MESSAGE:
+            return self._send_once(call)
+        answer = self._answers.get(call.tool, default_answer(call.tool))
+        return self._result(evaluate(answer, args))
+
+    def _result(self, content: dict[str, Any] | str | ToolFailure) -> dict[str, Any]:
+        return as_result(self._dialect, content)
+
+    def _send_once(self, call: ToolCall) -> dict[str, Any]:
+        key = call.idempotency_key if self._dialect.hosted else None
+        if key is not None:
+            with self._lock:
+                kept = self._kept.get((call.token, key))
+            if kept is not None:
+                return kept
+        result = self._send(call)
+        if not result.get("isError"):
+            self._journal.note(lambda journal: journal.delivered.append(call))
+            if key is not None:
+                with self._lock:
+                    self._kept[call.token, key] = result
+        return result
+
+    def _send(self, call: ToolCall) -> dict[str, Any]:
+        if SEND_MESSAGE in self._answers:
+            return self._result(evaluate(self._answers[SEND_MESSAGE], dict(call.args)))
+        with self._lock:
+            answer = self._sends.popleft() if self._sends else SendAnswer()
+            self._last_sid += 1
+            sid = answer.sid or f"SM{self._last_sid:032x}"
+        if answer.raw_text is not None:
+            return (error_result if answer.failure else text_result)(answer.raw_text)
+        return self._result(answer.failure or self._receipt(sid, call))
+
+    def _receipt(self, sid: str, call: ToolCall) -> dict[str, Any]:
+        if self._dialect.hosted:
+            return {"messageId": sid}
+        channel = call.channel or "whatsapp"
+        return {
+            "success": True,
+            "externalId": sid,
+            "status": "sent",
+            "cost": 0.0079,
+            "channel": channel,
+            "from": _SENDERS.get(channel, _PHONE),
+            "to": call.to,
+        }
+
+
+def _note_call(journal: Journal, call: ToolCall) -> None:
+    journal.calls.append(call)
+    if call.tool == SEND_MESSAGE:
+        journal.sent_messages.append(call)
+
+
+def _has_carriage_return(value: object) -> bool:
+    if isinstance(value, str):
+        return "\r" in value
+    if isinstance(value, dict):
+        return any(map(_has_carriage_return, value.values()))
+    return isinstance(value, list) and any(map(_has_carriage_return, value))

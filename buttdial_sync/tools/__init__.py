@@ -1,0 +1,1 @@
+"""The tool families of a client, one small module each."""

@@ -1,0 +1,62 @@
+"""The waiting queue, which opening a stream empties on one of the servers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+from buttdial_sync.errors import EndpointNotAvailable
+from buttdial_sync.models.converter import structure
+from buttdial_sync.models.inbox import WaitingMessage, WaitingMessages
+from buttdial_sync.transport.deadline import Deadline
+from buttdial_sync.transport.rest import Rest
+
+logger = logging.getLogger("buttdial_sync")
+
+WAITING_PATH = "/api/v1/waiting-messages"
+_PAGE = 50
+_PAGES_AT_MOST = 200
+
+
+class WaitingQueue:
+    """
+    Empties the queue into a host's callback. Safe to share between threads.
+
+    Args:
+        rest: Reads the queue.
+        hand_over: Gets the messages of each reading. What it raises is logged.
+    """
+
+    def __init__(self, rest: Rest, hand_over: Callable[[Sequence[WaitingMessage]], None]) -> None:
+        self._rest = rest
+        self._hand_over = hand_over
+
+    def drain(self, token: str, deadline: Deadline) -> None:
+        """
+        Read until nothing waits.
+
+        Raises:
+            ButtDialError: The queue could not be read. The stream must not be opened then: it would
+                empty the queue.
+        """
+        for _ in range(_PAGES_AT_MOST):
+            messages = self._read(token, deadline)
+            if messages:
+                self._pass_on(messages)
+            if len(messages) < _PAGE:
+                return
+
+    def _read(self, token: str, deadline: Deadline) -> Sequence[WaitingMessage]:
+        try:
+            answer = self._rest.call(
+                "GET", WAITING_PATH, deadline, credential=token, query={"limit": str(_PAGE)}
+            )
+        except EndpointNotAvailable:
+            return ()
+        return structure(answer, WaitingMessages, source=WAITING_PATH).messages
+
+    def _pass_on(self, messages: Sequence[WaitingMessage]) -> None:
+        try:
+            self._hand_over(messages)
+        except Exception:
+            logger.exception("before_open failed with %d messages", len(messages))

@@ -1,0 +1,42 @@
+"""Reading HTTP answers."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+import requests
+
+from buttdial_sync.errors import ButtDialError, error_from_response
+from buttdial_sync.errors.answers import Exchange
+from buttdial_sync.transport.secrets import scrub
+
+logger = logging.getLogger("buttdial_sync.http")
+
+_FEW_ATTEMPTS = 3
+
+
+def decoded(content: bytes, *secrets: str | None) -> Any:
+    """Return an answer's JSON, or its text where it is none; the secrets in neither."""
+    text = scrub(content.decode("utf-8", "replace"), secrets)
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def refusal(response: requests.Response, exchange: Exchange, *secrets: str | None) -> ButtDialError:
+    """Return the exception for an answer of 4xx or 5xx, and warn of a lockout that is near."""
+    error = error_from_response(
+        response.status_code,
+        decoded(response.content, *secrets),
+        response.headers,
+        exchange=exchange,
+    )
+    if error.remaining_attempts is not None and error.remaining_attempts <= _FEW_ATTEMPTS:
+        logger.warning(
+            "%d more failed logins and the server locks this address out: stop and mend the token",
+            error.remaining_attempts,
+        )
+    return error

@@ -1,0 +1,65 @@
+"""One deadline over everything that a call does."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+from buttdial_sync.errors import ArgumentTypeError, ArgumentValueError, DeadlineExceededError
+
+Clock = Callable[[], float]
+
+
+class Deadline:
+    """
+    The moment at which a call must have ended.
+
+    Safe to share between threads.
+
+    Args:
+        seconds: From now.
+        clock: A monotonic clock, in seconds.
+    """
+
+    __slots__ = ("_clock", "_moment", "seconds")
+
+    def __init__(self, seconds: float, clock: Clock = time.monotonic) -> None:
+        self.seconds = seconds
+        self._clock = clock
+        self._moment = clock() + seconds
+
+    def remaining(self) -> float:
+        """Return the seconds left, never less than 0."""
+        return max(0.0, self._moment - self._clock())
+
+    def within(self, seconds: float) -> Deadline:
+        """Return a deadline that is at most ``seconds`` away and never after this one."""
+        return Deadline(min(seconds, self.remaining()), self._clock)
+
+    def check(self, waiting_for: str) -> float:
+        """
+        Return the seconds left.
+
+        Raises:
+            DeadlineExceededError: None are left.
+        """
+        left = self.remaining()
+        if left <= 0:
+            raise DeadlineExceededError(f"{waiting_for}: not done within {self.seconds:g} s")
+        return left
+
+
+def check_seconds(value: float, name: str) -> float:
+    """
+    Return ``value`` as a float if it is a positive, finite number of seconds.
+
+    Raises:
+        ArgumentTypeError: It is no number.
+        ArgumentValueError: It is not positive and finite; nothing here waits for ever.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ArgumentTypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
+    if not (value > 0 and math.isfinite(value)):
+        raise ArgumentValueError(f"{name} must be a positive, finite number of seconds")
+    return float(value)

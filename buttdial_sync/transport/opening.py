@@ -1,0 +1,141 @@
+"""Opening the event stream."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from urllib.parse import quote
+
+import requests
+
+from buttdial_sync.errors import AuthMissingHeaderError, ConfigError, ProtocolError
+from buttdial_sync.models.events import ClientEvent
+from buttdial_sync.settings import TokenIn
+from buttdial_sync.transport.answers import refusal
+from buttdial_sync.transport.connections import Exchange
+from buttdial_sync.transport.deadline import Deadline
+from buttdial_sync.transport.http import OK, Http, is_private_way, origin_of
+from buttdial_sync.transport.placement import Place, TokenPlacement
+from buttdial_sync.transport.secrets import scrub_urls_in_logs
+from buttdial_sync.transport.session import McpSession, SessionOptions
+from buttdial_sync.transport.sse import EventStream
+
+logger = logging.getLogger("buttdial_sync.session")
+
+BeforeOpen = Callable[[str, Deadline], None]
+
+
+class SessionOpener:
+    """
+    Opens sessions at one server. Safe to share between threads.
+
+    Args:
+        http: Sends the requests.
+        base_url: The server, without ``/sse``.
+        token_in: Where the token goes; ``"auto"`` finds out.
+        options: What the sessions have in common.
+        before_open: Called with the token before each stream is opened; opening one empties the
+            waiting queue on one of the servers. What it raises ends the opening.
+        on_event: Told of each stream that is opened.
+    """
+
+    def __init__(
+        self,
+        http: Http,
+        base_url: str,
+        *,
+        token_in: TokenIn,
+        options: SessionOptions,
+        before_open: BeforeOpen | None = None,
+        on_event: Callable[[ClientEvent], None],
+    ) -> None:
+        self._http = http
+        self._url = f"{base_url}/sse"
+        self._token_in: TokenIn = token_in
+        self._options = options
+        self._before_open = before_open
+        self._on_event = on_event
+        self._placement = TokenPlacement.of(origin_of(base_url)) if token_in == "auto" else None
+
+    def open(self, token: str, deadline: Deadline) -> McpSession:
+        """
+        Open a session: the stream, its endpoint, the handshake.
+
+        Raises:
+            ButtDialError: No session; unless the credential was refused, ``outcome`` is
+                ``"not_sent"``.
+        """
+        started = self._options.clock()
+        if self._before_open is not None:
+            self._before_open(token, deadline)
+        response, exchange = self._open_stream(token, deadline)
+        stream = EventStream(
+            response,
+            exchange,
+            url=self._url,
+            max_event_bytes=self._options.max_event_bytes,
+            clock=self._options.clock,
+        )
+        session = McpSession(self._http, stream, token, self._options)
+        try:
+            session.start(deadline)
+        except BaseException:
+            session.close()
+            raise
+        seconds = self._options.clock() - started
+        self._on_event(ClientEvent(kind="connect", operation="session", seconds=seconds))
+        return session
+
+    def _open_stream(self, token: str, deadline: Deadline) -> tuple[requests.Response, Exchange]:
+        if self._placement is None:
+            return self._get(token, "query" if self._token_in == "query" else "header", deadline)
+        if self._placement.known is not None:
+            return self._try_both(token, self._placement, deadline)
+        with self._placement.turn(deadline):
+            return self._try_both(token, self._placement, deadline)
+
+    def _try_both(
+        self, token: str, placement: TokenPlacement, deadline: Deadline
+    ) -> tuple[requests.Response, Exchange]:
+        place: Place = placement.known or "header"
+        try:
+            opened = self._get(token, place, deadline)
+        except AuthMissingHeaderError:
+            place = "query" if place == "header" else "header"
+            logger.info("the server looks for the token in the %s", place)
+            opened = self._get(token, place, deadline)
+        placement.remember(place)
+        return opened
+
+    def _get(
+        self, token: str, place: Place, deadline: Deadline
+    ) -> tuple[requests.Response, Exchange]:
+        url = self._url
+        headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
+        if place == "header":
+            headers["Authorization"] = f"Bearer {token}"
+        else:
+            url = self._with_token(token)
+        request = self._http.prepare("GET", url, headers=headers)
+        response, exchange = self._http.send(request, deadline, stream=True)
+        if response.status_code >= 300:
+            raise refusal(response, "stream", token)
+        kind = response.headers.get("content-type", "")
+        if response.status_code != OK or not kind.startswith("text/event-stream"):
+            response.close()
+            raise ProtocolError(
+                f"the server answered HTTP {response.status_code} with {kind or 'no content type'} "
+                "instead of an event stream",
+                stage="session",
+                status_code=response.status_code,
+            )
+        return response, exchange
+
+    def _with_token(self, token: str) -> str:
+        if not is_private_way(self._url):
+            raise ConfigError(
+                "the server wants the token in the URL, which everybody on the way could read",
+                remediation="Use https, or reach the server on this machine.",
+            )
+        scrub_urls_in_logs()
+        return f"{self._url}?token={quote(token, safe='')}"

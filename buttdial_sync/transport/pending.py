@@ -1,0 +1,120 @@
+"""Who waits for which answer."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from buttdial_sync.errors import ButtDialError, Outcome
+
+Answer = dict[str, Any]
+Failure = Callable[[Outcome], ButtDialError]
+
+_EARLY_ANSWERS_KEPT = 256
+
+
+class Waiter:
+    """A caller that waits for the answer with its id."""
+
+    __slots__ = ("_answers", "id")
+
+    def __init__(self, request_id: int) -> None:
+        self.id = request_id
+        self._answers: SimpleQueue[Answer | Failure] = SimpleQueue()
+
+    def wake(self, answer: Answer | Failure) -> None:
+        """Hand over the answer, or why there will be none."""
+        self._answers.put(answer)
+
+    def wait(self, seconds: float) -> Answer | None:
+        """
+        Wait for the answer.
+
+        Returns:
+            The answer, or None when the seconds have passed.
+
+        Raises:
+            ButtDialError: There will be no answer.
+        """
+        try:
+            answer = self._answers.get(timeout=seconds)
+        except Empty:
+            return None
+        if callable(answer):
+            raise answer("unknown")
+        return answer
+
+
+class PendingAnswers:
+    """
+    The table of waiters of one stream. Safe to share between threads.
+
+    Ids start at 1 and count up. Answers to ids that were not given out yet are kept for a while:
+    a mocked stream delivers all its answers at once and ends before the questions are asked.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last_id = 0
+        self._waiters: dict[int, Waiter] = {}
+        self._early: OrderedDict[int, Answer] = OrderedDict()
+        self._failure: Failure | None = None
+
+    def register(self) -> Waiter:
+        """
+        Make the next id's waiter, before the request is posted.
+
+        Raises:
+            ButtDialError: The stream has ended, and no early answer has this id.
+        """
+        with self._lock:
+            if self._failure is not None and self._last_id + 1 not in self._early:
+                raise self._failure("not_sent")
+            self._last_id += 1
+            waiter = self._waiters[self._last_id] = Waiter(self._last_id)
+            if self._failure is not None:
+                waiter.wake(self._early.pop(waiter.id))
+            return waiter
+
+    def discard(self, waiter: Waiter) -> None:
+        """Forget a waiter that no longer waits."""
+        with self._lock:
+            self._waiters.pop(waiter.id, None)
+
+    def resolve(self, request_id: object, answer: Answer) -> bool:
+        """Hand an answer to its waiter; return whether anybody can want it."""
+        if type(request_id) is not int:
+            return False
+        with self._lock:
+            waiter = self._waiters.pop(request_id, None)
+            if waiter is None and request_id > self._last_id:
+                self._early[request_id] = answer
+                while len(self._early) > _EARLY_ANSWERS_KEPT:
+                    self._early.popitem(last=False)
+                return True
+        if waiter is not None:
+            waiter.wake(answer)
+        return waiter is not None
+
+    def end(self, failure: Failure) -> None:
+        """Fail all waiters, now and later, whose answer is not there. The first reason stays."""
+        with self._lock:
+            if self._failure is not None:
+                return
+            self._failure = failure
+            waiters, self._waiters = self._waiters, {}
+            for waiter in waiters.values():
+                waiter.wake(self._early.pop(waiter.id, failure))
+
+    @property
+    def usable(self) -> bool:
+        """Whether the next request can be answered."""
+        return self._failure is None or self._last_id + 1 in self._early
+
+    @property
+    def count(self) -> int:
+        """How many wait."""
+        return len(self._waiters)

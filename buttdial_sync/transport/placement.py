@@ -1,0 +1,97 @@
+"""
+Where a server wants the token: in a header or in the URL.
+
+It shows only by trying, a wrong try is a failed login, and failed logins add up to a lockout. So
+one process tries at a time, also among the workers that a server forks from one parent, and what
+it finds is known to all of them.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Literal
+
+from buttdial_sync.transport.deadline import Deadline
+
+Place = Literal["header", "query"]
+
+_MARKS: dict[bytes, Place | None] = {b"?": None, b"h": "header", b"q": "query"}
+_MARK_OF = {place: mark for mark, place in _MARKS.items()}
+_LONGEST_TURN = 10.0
+
+_found: dict[str, Place] = {}
+_placements: weakref.WeakValueDictionary[str, TokenPlacement] = weakref.WeakValueDictionary()
+_lock = threading.Lock()
+
+
+class TokenPlacement:
+    """
+    What is known about one origin. Safe to share between threads and forked processes.
+
+    One byte travels in a pair of sockets that forked children inherit: whoever holds it has the
+    turn to find out, and puts back what it found.
+    """
+
+    def __init__(self, origin: str) -> None:
+        self._origin = origin
+        self._taking, self._giving = socket.socketpair()
+        self._giving.sendall(_MARK_OF[None])
+        weakref.finalize(self, _close_both, self._taking, self._giving)
+
+    @classmethod
+    def of(cls, origin: str) -> TokenPlacement:
+        """Return the one of this origin."""
+        with _lock:
+            placement = _placements.get(origin)
+            if placement is None:
+                placement = _placements[origin] = cls(origin)
+            return placement
+
+    @property
+    def known(self) -> Place | None:
+        """Where this origin wants the token, or None."""
+        return _found.get(self._origin)
+
+    def remember(self, place: Place) -> None:
+        """Keep what was found."""
+        _found[self._origin] = place
+
+    @contextmanager
+    def turn(self, deadline: Deadline) -> Iterator[None]:
+        """
+        Be the only one to find out, or learn from the one that did.
+
+        A holder that died never puts the byte back; after a while the turn is taken without it.
+        """
+        mark = self._take(deadline)
+        place = _MARKS.get(mark)
+        if place is not None:
+            self.remember(place)
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                self._giving.sendall(_MARK_OF[self.known])
+
+    def _take(self, deadline: Deadline) -> bytes:
+        if self.known is not None:
+            return _MARK_OF[self.known]
+        try:
+            self._taking.settimeout(max(0.001, deadline.within(_LONGEST_TURN).remaining()))
+            return self._taking.recv(1)
+        except TimeoutError:
+            return _MARK_OF[None]
+
+
+def _close_both(*sockets: socket.socket) -> None:
+    for sock in sockets:
+        sock.close()
+
+
+def forget_placements() -> None:
+    """Forget what was found, for tests that put another kind of server at a known address."""
+    _found.clear()

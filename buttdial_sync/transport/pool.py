@@ -1,0 +1,212 @@
+"""One live session per token."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from buttdial_sync.errors import ButtDialError, ClientClosedError, DeadlineExceededError
+from buttdial_sync.transport.deadline import Deadline
+from buttdial_sync.transport.fork import keep_unclosed, on_fork_start_anew
+from buttdial_sync.transport.session import McpSession
+
+OpenSession = Callable[[str, Deadline], McpSession]
+
+# How long a ping may take before a silent stream counts as dead.
+_PING_SECONDS = 5.0
+
+
+class _Opening:
+    """One attempt to have a session, which several callers may wait for."""
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+        self.opener = threading.get_ident()
+        self.failure: ButtDialError | None = None
+
+
+class _Slot:
+    """A token's place. It changes under the pool's lock only."""
+
+    __slots__ = ("opening", "session", "users")
+
+    def __init__(self) -> None:
+        self.session: McpSession | None = None
+        self.opening: _Opening | None = None
+        self.users = 0
+
+    @property
+    def idle(self) -> bool:
+        return not self.users and self.opening is None
+
+
+class SessionPool:
+    """
+    Keeps one live session per token. Safe to share between threads and across forks.
+
+    One caller opens, the others wait for it, each until its own deadline. No lock is held while
+    anything is sent.
+
+    Args:
+        open_session: Opens a session.
+        max_sessions: At most this many; the one idle for longest is closed for a new one.
+        idle_ping: Seconds of silence after which a stream is pinged before it is used.
+    """
+
+    def __init__(self, open_session: OpenSession, *, max_sessions: int, idle_ping: float) -> None:
+        self._open_session = open_session
+        self._max_sessions = max_sessions
+        self._idle_ping = idle_ping
+        self._closed = False
+        self._make_empty()
+        on_fork_start_anew(self)
+
+    def _make_empty(self) -> None:
+        self._slots: OrderedDict[str, _Slot] = OrderedDict()
+        self._room = threading.Condition()
+        self._waiting_for_room = 0
+
+    def start_anew(self) -> None:
+        """In a forked child: no sessions, a new lock, nothing closed."""
+        keep_unclosed(self._slots, self._room)
+        self._make_empty()
+
+    @contextmanager
+    def session(self, token: str, deadline: Deadline) -> Iterator[McpSession]:
+        """
+        Lend the token's session.
+
+        Raises:
+            ClientClosedError: :meth:`close` was called.
+            ButtDialError: There is no session to be had; nothing was sent.
+        """
+        slot, session = self._acquire(token, deadline)
+        try:
+            yield session
+        finally:
+            with self._room:
+                slot.users -= 1
+                if self._waiting_for_room:
+                    self._room.notify_all()
+
+    @property
+    def count(self) -> int:
+        """How many tokens have a session."""
+        return len(self._slots)
+
+    def close(self, seconds: float) -> None:
+        """Close every session, and refuse new ones. Waits at most about ``seconds``."""
+        with self._room:
+            self._closed = True
+            sessions = [slot.session for slot in self._slots.values() if slot.session is not None]
+            self._slots.clear()
+            self._room.notify_all()
+        limit = Deadline(seconds)
+        for session in sessions:
+            session.close(0)
+        for session in sessions:
+            session.close(limit.remaining())
+
+    def _acquire(self, token: str, deadline: Deadline) -> tuple[_Slot, McpSession]:
+        while True:
+            with self._room:
+                slot = self._slot(token, deadline)
+                opening = slot.opening
+                if opening is None:
+                    session = slot.session
+                    if session is not None and self._is_fresh(session):
+                        slot.users += 1
+                        return slot, session
+                    opening = slot.opening = _Opening()
+                    break
+            self._await(opening, deadline)
+        return self._prepare(token, slot, opening, deadline)
+
+    def _slot(self, token: str, deadline: Deadline) -> _Slot:
+        """Return the token's slot, made if there is room for it. Under the lock."""
+        while True:
+            if self._closed:
+                raise ClientClosedError("the client is closed")
+            slot = self._slots.get(token)
+            if slot is not None:
+                self._slots.move_to_end(token)
+                return slot
+            if len(self._slots) < self._max_sessions or self._drop_idle():
+                return self._slots.setdefault(token, _Slot())
+            self._waiting_for_room += 1
+            try:
+                self._room.wait(deadline.check("waiting for one of max_sessions to be free"))
+            finally:
+                self._waiting_for_room -= 1
+
+    def _drop_idle(self) -> bool:
+        """Drop the slot that has been idle for longest. Under the lock, so without waiting."""
+        token = next((token for token, slot in self._slots.items() if slot.idle), None)
+        if token is None:
+            return False
+        session = self._slots.pop(token).session
+        if session is not None:
+            session.close(0)
+        return True
+
+    def _is_fresh(self, session: McpSession) -> bool:
+        return session.usable and session.silent_for < self._idle_ping
+
+    def _await(self, opening: _Opening, deadline: Deadline) -> None:
+        if opening.opener == threading.get_ident():
+            raise ClientClosedError(
+                "before_open called the client whose stream it precedes",
+                remediation="Hand the messages on, and use the client after it returned.",
+            )
+        if not opening.done.wait(deadline.check("waiting for a session")):
+            deadline.check("waiting for the session that another thread opens")
+        # Another caller's deadline is not ours.
+        if opening.failure is not None and not isinstance(opening.failure, DeadlineExceededError):
+            raise copy.copy(opening.failure)
+
+    def _prepare(
+        self, token: str, slot: _Slot, opening: _Opening, deadline: Deadline
+    ) -> tuple[_Slot, McpSession]:
+        session: McpSession | None = None
+        try:
+            session = self._revived(slot.session, deadline) or self._open_session(token, deadline)
+        except ButtDialError as error:
+            opening.failure = error
+            raise
+        finally:
+            self._settle(token, slot, session)
+            opening.done.set()
+        return slot, session
+
+    def _revived(self, session: McpSession | None, deadline: Deadline) -> McpSession | None:
+        """Return the session if it still answers, else None."""
+        if session is None:
+            return None
+        if session.usable:
+            try:
+                session.ping(deadline.within(_PING_SECONDS))
+            except ButtDialError:
+                deadline.check("pinging a silent stream")
+            else:
+                return session
+        session.close(0)
+        return None
+
+    def _settle(self, token: str, slot: _Slot, session: McpSession | None) -> None:
+        with self._room:
+            slot.session = session
+            slot.opening = None
+            if session is None:
+                if self._slots.get(token) is slot:
+                    del self._slots[token]
+            else:
+                slot.users += 1
+            if self._waiting_for_room:
+                self._room.notify_all()
+            closed = self._closed
+        if session is not None and closed:
+            session.close(0)
+            raise ClientClosedError("the client was closed meanwhile")

@@ -1,0 +1,37 @@
+"""Keeping tokens out of everything that a person or a log may read."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from urllib.parse import quote
+
+_MASK = "***"
+_IN_QUERY = re.compile(r"((?:^|[?&\s])(?:poll_)?token=)[^&\s\"']+", re.IGNORECASE)
+_LOGGERS_OF_URLS = ("urllib3.connectionpool", "urllib3.connection", "urllib3.util.retry")
+
+
+def scrub(text: str, secrets: Iterable[str | None] = ()) -> str:
+    """Return ``text`` without the secrets, also where they are percent-encoded."""
+    for secret in secrets:
+        if secret:
+            text = text.replace(secret, _MASK).replace(quote(secret, safe=""), _MASK)
+    return _IN_QUERY.sub(rf"\1{_MASK}", text)
+
+
+class _ScrubUrls(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        clean = scrub(message)
+        if clean != message:
+            record.msg, record.args = clean, ()
+        return True
+
+
+@lru_cache(maxsize=1)
+def scrub_urls_in_logs() -> None:
+    """Put a filter on the loggers of urllib3 that print whole URLs. Needed once per process."""
+    for name in _LOGGERS_OF_URLS:
+        logging.getLogger(name).addFilter(_ScrubUrls())

@@ -1,0 +1,289 @@
+"""One live MCP session: a stream that answers come on, and the address that requests go to."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable
+from itertools import count
+from queue import Empty, SimpleQueue
+from typing import Any
+from urllib.parse import urljoin
+
+import attrs
+
+from buttdial_sync._version import __version__
+from buttdial_sync.errors import (
+    ButtDialError,
+    ClientClosedError,
+    DeadlineExceededError,
+    ProtocolError,
+    StreamLostError,
+    error_from_tool_answer,
+)
+from buttdial_sync.transport.answers import refusal
+from buttdial_sync.transport.courier import Courier
+from buttdial_sync.transport.deadline import Clock, Deadline
+from buttdial_sync.transport.http import Http, origin_of
+from buttdial_sync.transport.pending import PendingAnswers, Waiter
+from buttdial_sync.transport.secrets import scrub
+from buttdial_sync.transport.sse import EventStream
+
+logger = logging.getLogger("buttdial_sync.session")
+
+PROTOCOL_VERSION = "2025-11-25"
+METHOD_NOT_FOUND = -32601
+# A POST that broke may have arrived all the same; its answer then comes on the stream, and soon.
+_GRACE_AFTER_BROKEN_POST = 2.0
+_numbers = count(1)
+
+Notification = dict[str, Any]
+
+
+@attrs.frozen(kw_only=True)
+class SessionOptions:
+    """What every session of a client has in common."""
+
+    max_event_bytes: int
+    on_notification: Callable[[str, Notification], None] | None = None
+    clock: Clock = time.monotonic
+
+
+class McpSession:
+    """
+    A live session. Safe to share between threads; a broken one is replaced, never mended.
+
+    Requests run side by side. A caller registers, posts, and sleeps until the reader thread finds
+    its answer on the stream and wakes it.
+
+    Args:
+        http: Sends the posts.
+        stream: The opened stream; it belongs to the session from now on.
+        token: The credential of each post.
+        options: See :class:`SessionOptions`.
+    """
+
+    def __init__(
+        self,
+        http: Http,
+        stream: EventStream,
+        token: str,
+        options: SessionOptions,
+    ) -> None:
+        self._http = http
+        self._stream = stream
+        self._token = token
+        self._options = options
+        self._pending = PendingAnswers()
+        self._endpoints: SimpleQueue[str | ButtDialError] = SimpleQueue()
+        self._endpoint = ""
+        self._closing = False
+        self._tools: list[dict[str, Any]] | None = None
+        name = f"buttdial-sync-{next(_numbers)}"
+        self._courier = Courier(f"{name}-courier")
+        self._reader = threading.Thread(target=self._read, name=f"{name}-reader", daemon=True)
+
+    def start(self, deadline: Deadline) -> None:
+        """
+        Read the stream from now on, and shake hands.
+
+        Raises:
+            ButtDialError: The stream is no MCP server's, or the deadline passed. The caller closes.
+        """
+        self._reader.start()
+        self._endpoint = self._await_endpoint(deadline)
+        hello = {
+            "protocolVersion": PROTOCOL_VERSION,
+            "capabilities": {},
+            "clientInfo": {"name": "buttdial-sync", "version": __version__},
+        }
+        self.request("initialize", hello, deadline)
+        self._post({"jsonrpc": "2.0", "method": "notifications/initialized"}, deadline)
+
+    def request(self, method: str, params: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
+        """
+        Ask the server and wait for its answer.
+
+        Returns:
+            The answer's ``result``.
+
+        Raises:
+            ToolError: The server answered with a JSON-RPC error.
+            ButtDialError: Anything else; ``outcome`` says what became of the request.
+        """
+        waiter = self._pending.register()
+        message = {"jsonrpc": "2.0", "id": waiter.id, "method": method, "params": params}
+        try:
+            answer = self._ask(message, waiter, deadline)
+        finally:
+            self._pending.discard(waiter)
+        if "error" in answer:
+            error = answer["error"] if isinstance(answer["error"], dict) else {}
+            raise error_from_tool_answer(
+                str(error.get("message") or "the server refused the request"),
+                code=error.get("code"),
+            )
+        result = answer.get("result")
+        if not isinstance(result, dict):
+            raise ProtocolError("an answer without a result", outcome="unknown", body=answer)
+        return result
+
+    def ping(self, deadline: Deadline) -> float:
+        """Ask for a sign of life and return the round trip in seconds."""
+        started = self._options.clock()
+        self.request("ping", {}, deadline)
+        return self._options.clock() - started
+
+    def list_tools(self, deadline: Deadline) -> list[dict[str, Any]]:
+        """Return the server's tools with their schemas, all pages; asked once per session."""
+        if self._tools is None:
+            tools: list[dict[str, Any]] = []
+            cursor: str | None = None
+            seen: set[str | None] = set()
+            while cursor not in seen:
+                seen.add(cursor)
+                page = self.request("tools/list", {"cursor": cursor} if cursor else {}, deadline)
+                tools += [tool for tool in page.get("tools") or [] if isinstance(tool, dict)]
+                cursor = page.get("nextCursor") or None
+            self._tools = tools
+        return self._tools
+
+    @property
+    def usable(self) -> bool:
+        """Whether a request can still be answered."""
+        return not self._closing and self._pending.usable
+
+    @property
+    def silent_for(self) -> float:
+        """Seconds since the last byte came on the stream."""
+        return self._options.clock() - self._stream.last_byte_at
+
+    def close(self, seconds: float = 1.0) -> None:
+        """
+        End the session and tell everyone who waits. Idempotent, from any thread.
+
+        Args:
+            seconds: How long to wait for the threads at most.
+        """
+        self._closing = True
+        self._pending.end(
+            lambda outcome: ClientClosedError("the session was closed", outcome=outcome)
+        )
+        self._courier.stop()
+        self._stream.close()
+        if self._reader.ident is not None and self._reader is not threading.current_thread():
+            self._reader.join(seconds)
+        self._courier.join(seconds)
+
+    def _ask(self, message: dict[str, Any], waiter: Waiter, deadline: Deadline) -> dict[str, Any]:
+        try:
+            self._post(message, deadline)
+        except ButtDialError as error:
+            if error.outcome != "unknown" or self._closing:
+                raise
+            answer = waiter.wait(deadline.within(_GRACE_AFTER_BROKEN_POST).remaining())
+            if answer is None:
+                raise
+            return answer
+        answer = waiter.wait(deadline.remaining())
+        if answer is None:
+            raise DeadlineExceededError(
+                f"no answer to {message['method']} within {deadline.seconds:g} s",
+                code="TIMEOUT",
+                stage="tool_call",
+                outcome="unknown",
+            )
+        return answer
+
+    def _post(self, message: dict[str, Any], deadline: Deadline) -> None:
+        request = self._http.prepare(
+            "POST",
+            self._endpoint,
+            headers={"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"},
+            body=json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode(),
+        )
+        response, _ = self._http.send(request, deadline)
+        if response.status_code >= 300:
+            raise refusal(response, "message", self._token)
+
+    def _await_endpoint(self, deadline: Deadline) -> str:
+        try:
+            endpoint = self._endpoints.get(timeout=deadline.check("opening the session"))
+        except Empty:
+            raise DeadlineExceededError(
+                f"the stream named no endpoint within {deadline.seconds:g} s",
+                code="TIMEOUT",
+                stage="session",
+                remediation="Check that base_url is a Butt-Dial server.",
+            ) from None
+        if isinstance(endpoint, ButtDialError):
+            raise endpoint
+        url = urljoin(self._stream.url, endpoint)
+        if origin_of(url) != origin_of(self._stream.url):
+            raise ProtocolError(
+                f"the server wants posts at another origin, {origin_of(url)}",
+                stage="session",
+                remediation="The token is not sent there. If it is yours, give it as base_url.",
+            )
+        return url
+
+    def _read(self) -> None:
+        reason: ButtDialError = StreamLostError("the server ended the stream")
+        try:
+            for event in self._stream.events():
+                if event.event == "endpoint":
+                    self._endpoints.put(event.data)
+                elif event.event == "message":
+                    self._take(event.data)
+        except ProtocolError as error:
+            reason = error
+        except Exception as error:  # noqa: BLE001 - a dying stream raises a dozen unrelated types
+            reason = StreamLostError(scrub(f"the stream broke: {error}", [self._token]))
+        finally:
+            self._stream.release()
+            self._end(reason)
+
+    def _end(self, reason: ButtDialError) -> None:
+        if not self._closing:
+            logger.info("session ended: %s", reason)
+        kind = type(reason)
+        self._pending.end(lambda outcome: kind(str(reason), outcome=outcome))
+        self._endpoints.put(reason)
+        self._courier.stop()
+
+    def _take(self, data: str) -> None:
+        try:
+            message = json.loads(data)
+        except ValueError:
+            if self._stream.at_end:
+                return  # cut short in the middle of an event
+            raise ProtocolError("the stream carried something that is no JSON") from None
+        if not isinstance(message, dict):
+            logger.warning("a message that is no object was ignored")
+        elif "method" in message:
+            self._take_from_server(message)
+        elif not self._pending.resolve(message.get("id"), message):
+            logger.debug("nobody waits for the answer with id %r", message.get("id"))
+
+    def _take_from_server(self, message: dict[str, Any]) -> None:
+        method = message["method"]
+        if "id" in message:
+            self._courier.submit(lambda: self._reply(message["id"], method))
+        elif method == "notifications/tools/list_changed":
+            self._tools = None
+        elif self._options.on_notification is not None:
+            notify = self._options.on_notification
+            self._courier.submit(lambda: notify(self._token, message))
+
+    def _reply(self, request_id: object, method: str) -> None:
+        reply: dict[str, Any] = {"jsonrpc": "2.0", "id": request_id}
+        if method == "ping":
+            reply["result"] = {}
+        else:
+            reply["error"] = {"code": METHOD_NOT_FOUND, "message": f"{method} is not supported"}
+        try:
+            self._post(reply, Deadline(10.0, self._options.clock))
+        except ButtDialError as error:
+            logger.warning("the server's %s stays unanswered: %s", method, error)
