@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from buttdial_sync.models.failed import FailedMessage as FailedMessage
     from buttdial_sync.models.inbox import WaitingMessage as WaitingMessage
     from buttdial_sync.models.sending import SendResult as SendResult
+    from buttdial_sync.models.tool_result import ToolResult as ToolResult
     from buttdial_sync.models.tools import Tool as Tool
+    from buttdial_sync.models.whatsapp import WhatsAppMessage as WhatsAppMessage
     from buttdial_sync.retry.repository import (
         AdminFailedMessageRepository as AdminFailedMessageRepository,
     )
@@ -40,6 +42,8 @@ _HOMES = {
     "WaitingMessage": "models.inbox",
     "SendResult": "models.sending",
     "Tool": "models.tools",
+    "ToolResult": "models.tool_result",
+    "WhatsAppMessage": "models.whatsapp",
     "AdminFailedMessageRepository": "retry.repository",
     "FailedMessageRepository": "retry.repository",
     "OutboxRepository": "retry.repository",

@@ -19,12 +19,13 @@ from buttdial_sync.settings import TokenIn, check_token_in, load_settings
 from buttdial_sync.tools.caller import AgentCaller, Identity
 from buttdial_sync.tools.sending import Gender, OutgoingMessage, Sender
 from buttdial_sync.tools.waiting import WaitingQueue
+from buttdial_sync.tools.whatsapp import WhatsApp
 from buttdial_sync.transport.deadline import check_seconds
 from buttdial_sync.transport.opening import SessionOpener
 from buttdial_sync.transport.pool import SessionPool
 from buttdial_sync.transport.rest import Rest
 from buttdial_sync.transport.runtime import Runtime, check_base_url
-from buttdial_sync.transport.session import SessionOptions
+from buttdial_sync.transport.session import McpSession, SessionOptions
 
 _MIB = 1024 * 1024
 
@@ -94,7 +95,7 @@ class Client:
         )
         rest = Rest(self._runtime.http, self.base_url)
         waiting = WaitingQueue(rest, before_open) if before_open is not None else None
-        opener = SessionOpener(
+        self._opener = SessionOpener(
             self._runtime.http,
             self.base_url,
             token_in=check_token_in(token_in, "token_in") or "auto",
@@ -105,7 +106,7 @@ class Client:
             on_event=self._runtime.emit,
         )
         self._pool = SessionPool(
-            opener.open,
+            self._opener.open,
             max_sessions=_positive(max_sessions, "max_sessions"),
             idle_ping=check_seconds(idle_ping, "idle_ping"),
         )
@@ -114,6 +115,7 @@ class Client:
             self._runtime, self._pool, rest, identity, check_schema=check_schema
         )
         self._sender = Sender(self._caller)
+        self.whatsapp = WhatsApp(self._caller)
         self._closed = False
 
     @classmethod
@@ -268,7 +270,7 @@ class Client:
         """
         answer = self._caller.ask_session(
             "tools/list",
-            lambda session, deadline: session.list_tools(deadline),
+            McpSession.list_tools,
             agent_token=agent_token,
             timeout=timeout,
         )
@@ -286,7 +288,7 @@ class Client:
         """
         return self._caller.ask_session(
             "ping",
-            lambda session, deadline: session.ping(deadline),
+            McpSession.ping,
             agent_token=agent_token,
             timeout=timeout,
         )
@@ -303,6 +305,7 @@ class Client:
         """
         self._closed = True
         if self._runtime.close():
+            self._opener.close()
             self._pool.close(timeout)
 
     def __enter__(self) -> Client:

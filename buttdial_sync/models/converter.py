@@ -28,7 +28,9 @@ def structure(data: Any, kind: type[T], *, source: str) -> T:
     Make a result object of decoded JSON.
 
     Keys are read in camelCase and snake_case alike, camelCase first. Unknown keys are kept in the
-    object's ``raw``. Nothing is coerced: a number is not text, and null is not ``"None"``.
+    object's ``raw``. Nothing is coerced: a number is not text, and null is not ``"None"``. Where
+    servers differ in more than that, a class has a static method ``normalised`` that takes the
+    decoded object and returns one of the shape that its fields expect.
 
     Args:
         data: The decoded JSON.
@@ -98,6 +100,8 @@ def _from_unix_seconds(seconds: float) -> datetime:
 
 @lru_cache(maxsize=1)
 def _converter() -> Converter:
+    from buttdial_sync.models.tool_result import ToolResult
+
     converter = Converter(forbid_extra_keys=False)
     for primitive in (str, bool):
         converter.register_structure_hook(primitive, _exactly(primitive))
@@ -106,6 +110,7 @@ def _converter() -> Converter:
     converter.register_structure_hook(Decimal, lambda value, _: _amount(value))
     converter.register_structure_hook(datetime, lambda value, _: parse_moment(value))
     converter.register_structure_hook(Identifier, lambda value, _: _identifier(value))
+    converter.register_structure_hook(ToolResult, lambda value, _: ToolResult(raw=value))
     converter.register_structure_hook_factory(attrs.has, lambda kind: _object_hook(converter, kind))
     return converter
 
@@ -119,11 +124,12 @@ def _object_hook(converter: Converter, kind: type[Any]) -> Callable[[Any, Any], 
     }
     structure_dict = make_dict_structure_fn(kind, converter, **renamed)  # type: ignore[arg-type]
     has_raw = any(field.name == "raw" for field in attrs.fields(kind))
+    normalised = getattr(kind, "normalised", None)
 
     def structure_object(data: Any, target: Any) -> Any:
         if not isinstance(data, Mapping):
             raise TypeError("expected an object")
-        fields = _with_snake_case_keys(data)
+        fields = _with_snake_case_keys(normalised(data) if normalised else data)
         if has_raw:
             fields["raw"] = data
         return structure_dict(fields, target)

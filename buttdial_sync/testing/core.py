@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable
 from datetime import datetime
 
@@ -51,6 +52,7 @@ class Core:
         self._tools = ToolBox(self._dialect, self._journal)
         self._sessions = Sessions(self._events, lambda: self._journal.note(lambda _: None))
         self._rest = Rest(self._dialect)
+        self._waiting_ids = itertools.count(1)
         self._desk = Desk(
             self._dialect,
             self._events,

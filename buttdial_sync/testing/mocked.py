@@ -79,10 +79,10 @@ class _Registration(responses.CallbackResponse):
     ) -> None:
         # No request has this method, so no registration of the host's is equal to this one.
         super().__init__("FAKE-BUTT-DIAL", re.compile(re.escape(origin)), callback)
-        self._origin = origin
+        self.origin = origin
 
     def matches(self, request: requests.PreparedRequest) -> tuple[bool, str]:
-        if _origin_of(str(request.url)) != self._origin:
+        if _origin_of(str(request.url)) != self.origin:
             return False, "URL is not the fake server's"
         # Of two that match, responses throws one away: so the host's own has the URL to itself.
         others = responses.mock.get_registry().registered
@@ -134,11 +134,11 @@ class MockedServer:
             RuntimeError: Another fake server has this origin.
         """
         registered = responses.mock.get_registry().registered
-        if self._registration in registered:
+        # By identity: ``responses`` takes registrations of the same URL for equal.
+        if any(each is self._registration for each in registered):
             return
-        if any(
-            isinstance(each, _Registration) and each == self._registration for each in registered
-        ):
+        others = [each for each in registered if isinstance(each, _Registration)]
+        if any(each.origin == self._origin for each in others):
             msg = f"another fake server is installed at {self._origin}"
             raise RuntimeError(msg)
         responses.mock.add(self._registration)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -13,8 +12,6 @@ from buttdial_sync.testing.faults import FaultKind, Place, make_fault
 from buttdial_sync.testing.rest import Route
 from buttdial_sync.testing.schemas import Tool
 from buttdial_sync.testing.toolbox import SendAnswer
-
-_WAITING_IDS = itertools.count(1)
 
 
 class Programming(Core):
@@ -114,7 +111,7 @@ class Programming(Core):
         Returns:
             The message.
         """
-        number = next(_WAITING_IDS)
+        number = next(self._waiting_ids)
         message = {
             "id": f"waiting-{number}",
             "agentId": "agent-1",

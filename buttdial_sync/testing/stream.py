@@ -29,6 +29,7 @@ class EventStream:
         self._hang_up: Callable[[], object] | None = None
         self._on_end = on_end
         self._ended = False
+        self._clean = False
 
     @property
     def ended(self) -> bool:
@@ -75,6 +76,8 @@ class EventStream:
             while self._chunks:
                 sink(self._chunks.popleft())
             self._sink = sink
+            if self._clean:
+                sink(b"")
         if self._ended:
             hang_up()
 
@@ -103,6 +106,7 @@ class EventStream:
         """
         if clean:
             with self._writing:
+                self._clean = not self._ended
                 if self._sink is not None:
                     self._deliver(b"")
         with self._condition:

@@ -44,6 +44,7 @@ class ToolBox:
         self._dialect = dialect
         self._journal = journal
         self._lock = threading.Lock()
+        self._keyed = threading.Lock()
         self._tools = tools_of(dialect)
         self._answers: dict[str, ToolAnswer] = {}
         self._sends: deque[SendAnswer] = deque()
@@ -76,6 +77,7 @@ class ToolBox:
         with self._lock:
             self._answers.clear()
             self._sends.clear()
+        with self._keyed:
             self._kept.clear()
 
     def call(self, params: Mapping[str, Any], token: str | None) -> dict[str, Any]:
@@ -109,17 +111,22 @@ class ToolBox:
 
     def _send_once(self, call: ToolCall) -> dict[str, Any]:
         key = call.idempotency_key if self._dialect.hosted else None
-        if key is not None:
-            with self._lock:
-                kept = self._kept.get((call.token, key))
+        if key is None:
+            return self._deliver(call)
+        # Held while sending, so that of two calls at the same time with one key one delivers.
+        with self._keyed:
+            kept = self._kept.get((call.token, key))
             if kept is not None:
                 return kept
+            result = self._deliver(call)
+            if not result.get("isError"):
+                self._kept[call.token, key] = result
+            return result
+
+    def _deliver(self, call: ToolCall) -> dict[str, Any]:
         result = self._send(call)
         if not result.get("isError"):
             self._journal.note(lambda journal: journal.delivered.append(call))
-            if key is not None:
-                with self._lock:
-                    self._kept[call.token, key] = result
         return result
 
     def _send(self, call: ToolCall) -> dict[str, Any]:

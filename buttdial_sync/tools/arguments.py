@@ -12,6 +12,7 @@ from buttdial_sync.errors import ArgumentTypeError, ArgumentValueError
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Test = Callable[[Any], bool]
 
 _ID_ENDINGS = ("_id", "_sid", "_token")
 
@@ -43,10 +44,12 @@ def check_argument(name: str, value: Any, hint: Any, *, required: bool) -> None:
         ArgumentTypeError: It has the wrong type.
         ArgumentValueError: It is a value that it cannot have.
     """
-    values = _literal_values(hint)
-    if not _fits(value, hint):
+    if not _test(hint)(value):
         raise ArgumentTypeError(f"{name} must be {_in_words(hint)}, not {type(value).__name__}")
-    if values and value is not None and value not in values:
+    if value is None:
+        return
+    values = _literal_values(hint)
+    if values and value not in values:
         raise ArgumentValueError(f"{name} must be one of {', '.join(map(repr, values))}")
     must_not_be_blank = required or name.endswith(_ID_ENDINGS)
     if must_not_be_blank and isinstance(value, str) and not value.strip():
@@ -68,6 +71,7 @@ def _parameters(method: Callable[..., Any]) -> dict[str, tuple[Any, bool]]:
     }
 
 
+@cache
 def _literal_values(hint: Any) -> tuple[Any, ...]:
     if get_origin(hint) is Literal:
         return get_args(hint)
@@ -78,28 +82,43 @@ def _options(hint: Any) -> tuple[Any, ...]:
     return get_args(hint) if get_origin(hint) in {Union, types.UnionType} else ()
 
 
-def _fits(value: Any, hint: Any) -> bool:
+@cache
+def _test(hint: Any) -> Test:
+    """Return the test whether a value has the type that an annotation says."""
     origin, inner = get_origin(hint), get_args(hint)
     if hint is Any:
-        return True
+        return lambda _: True
     if options := _options(hint):
-        return any(_fits(value, option) for option in options)
+        tests = [_test(option) for option in options]
+        return lambda value: any(test(value) for test in tests)
     if origin is Literal:
-        return type(value) in {type(option) for option in inner}
+        kinds = {type(option) for option in inner}
+        return lambda value: type(value) in kinds
+    if origin is Callable:
+        return callable
     if origin is not None and issubclass(origin, Mapping):
-        return isinstance(value, Mapping) and all(
-            _fits(key, inner[0]) and _fits(item, inner[1]) for key, item in value.items()
-        )
+        return _mapping_test(_test(inner[0]), _test(inner[1]))
     if origin is not None and issubclass(origin, Sequence):
-        is_list = isinstance(value, Sequence) and not isinstance(value, str | bytes)
-        return is_list and all(_fits(item, inner[0]) for item in value)
+        return _sequence_test(_test(inner[0]))
     if hint in {int, float}:
-        return (
-            isinstance(value, int if hint is int else (int, float))
-            and value is not True
-            and (value is not False)
-        )
-    return callable(value) if origin is Callable else isinstance(value, origin or hint)
+        numbers = (int,) if hint is int else (int, float)
+        return lambda value: isinstance(value, numbers) and not isinstance(value, bool)
+    return lambda value: isinstance(value, origin or hint)
+
+
+def _mapping_test(key_test: Test, item_test: Test) -> Test:
+    return lambda value: (
+        isinstance(value, Mapping)
+        and all(key_test(key) and item_test(item) for key, item in value.items())
+    )
+
+
+def _sequence_test(item_test: Test) -> Test:
+    return lambda value: (
+        isinstance(value, Sequence)
+        and not isinstance(value, str | bytes)
+        and all(map(item_test, value))
+    )
 
 
 def _in_words(hint: Any) -> str:

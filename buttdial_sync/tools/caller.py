@@ -23,6 +23,7 @@ from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.pool import SessionPool
 from buttdial_sync.transport.rest import Rest
 from buttdial_sync.transport.runtime import Runtime
+from buttdial_sync.transport.session import McpSession
 
 logger = logging.getLogger("buttdial_sync")
 
@@ -47,6 +48,9 @@ class AgentCaller:
         rest: The REST side of the same server.
         identity: Who speaks unless a call says otherwise.
         check_schema: Whether the server's schemas are asked before something is sent.
+
+    Attributes:
+        names_agent: Whether the token turned out to need an ``agentId`` beside it.
     """
 
     def __init__(
@@ -63,6 +67,14 @@ class AgentCaller:
         self.rest = rest
         self.identity = identity
         self.check_schema = check_schema
+        self._tools: tuple[object, list[Tool]] | None = None
+        self.names_agent = False
+
+    def speaking_as(self, identity: Identity) -> AgentCaller:
+        """Return a caller for another agent, on the same connections."""
+        return AgentCaller(
+            self.runtime, self.pool, self.rest, identity, check_schema=self.check_schema
+        )
 
     def token(self, agent_token: str | None) -> str:
         """
@@ -120,25 +132,88 @@ class AgentCaller:
         token = self.token(agent_token)
         deadline = self.runtime.deadline(timeout)
         sent = dict(arguments or {})
+        return self.carry_out(
+            name,
+            lambda: self.attempt_tool(name, sent, token, deadline),
+            deadline,
+            reads_only=reads_only,
+            has_key=lambda: self.honours_key(name, sent, token, deadline),
+        )
 
-        def may_repeat() -> bool:
-            return reads_only or self.honours_key(name, sent, token, deadline)
+    def call_rest(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        reads_only: bool = False,
+    ) -> Any:
+        """
+        Call one of the agent's own REST endpoints, as often as it may be.
 
+        Args:
+            method: The HTTP method.
+            path: The path.
+            query: Goes into the URL.
+            body: Goes into the body as JSON.
+            reads_only: It changes nothing, so an unknown outcome is repeated.
+
+        Returns:
+            The decoded answer; None for an empty one.
+
+        Raises:
+            EndpointNotAvailable: The server has no such endpoint.
+            OutcomeUnknownError: It may have been carried out.
+            ButtDialError: Anything else.
+        """
+        token = self.token(None)
+        deadline = self.runtime.deadline(None)
+        return self.carry_out(
+            f"{method} {path}",
+            lambda: self.rest.call(
+                method, path, deadline, credential=token, query=query, body=body
+            ),
+            deadline,
+            reads_only=reads_only,
+        )
+
+    def carry_out(
+        self,
+        operation: str,
+        attempt: Callable[[], T],
+        deadline: Deadline,
+        *,
+        reads_only: bool,
+        has_key: Callable[[], bool] = lambda: False,
+    ) -> T:
+        """
+        Make attempts until one succeeds or must not be repeated.
+
+        Args:
+            operation: For events and messages.
+            attempt: One attempt.
+            deadline: Over all of them.
+            reads_only: It changes nothing, so an unknown outcome is repeated.
+            has_key: Whether the server carries out a repetition only once. Asked only after an
+                unknown outcome.
+
+        Raises:
+            OutcomeUnknownError: It may have been carried out.
+            ButtDialError: Anything else.
+        """
         try:
             return self.runtime.run(
-                name,
-                lambda: self.attempt_tool(name, sent, token, deadline),
-                deadline,
-                may_repeat_unknown=may_repeat,
+                operation, attempt, deadline, may_repeat_unknown=lambda: reads_only or has_key()
             )
         except ButtDialError as error:
-            failure = final_error(error, name, reads_only=reads_only)
+            failure = final_error(error, operation, reads_only=reads_only)
         raise failure
 
     def ask_session(
         self,
         operation: str,
-        question: Callable[[Any, Deadline], T],
+        question: Callable[[McpSession, Deadline], T],
         *,
         agent_token: str | None = None,
         timeout: float | None = None,
@@ -155,8 +230,18 @@ class AgentCaller:
 
     def tools(self, token: str, deadline: Deadline) -> list[Tool]:
         """Return the server's tools; one attempt, asked once per session."""
-        with self.pool.session(token, deadline) as session:
-            return structure(session.list_tools(deadline), list[Tool], source="tools/list")
+        try:
+            with self.pool.session(token, deadline) as session:
+                listed = session.list_tools(deadline)
+            known = self._tools
+            if known is None or known[0] is not listed:
+                known = listed, structure(listed, list[Tool], source="tools/list")
+                self._tools = known
+        except ButtDialError as error:
+            # Whatever became of the question, what it was asked for has not left.
+            error.outcome = "rejected" if error.outcome == "rejected" else "not_sent"
+            raise
+        return known[1]
 
     def honours_key(
         self, name: str, arguments: Mapping[str, Any], token: str, deadline: Deadline

@@ -75,6 +75,8 @@ class OutgoingMessage:
         """
         for field in attrs.fields(OutgoingMessage):
             value = getattr(self, field.name)
+            if value is None and field.default is None:
+                continue
             check_argument(field.name, value, _hints()[field.name], required=field.name == "to")
         if not (self.body or self.media_url or self.html or self.template_id):
             raise ArgumentValueError(

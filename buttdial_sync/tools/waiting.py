@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-from buttdial_sync.errors import EndpointNotAvailable
+from buttdial_sync.errors import ButtDialError, EndpointNotAvailable
 from buttdial_sync.models.converter import structure
 from buttdial_sync.models.inbox import WaitingMessage, WaitingMessages
 from buttdial_sync.transport.deadline import Deadline
@@ -53,6 +53,10 @@ class WaitingQueue:
             )
         except EndpointNotAvailable:
             return ()
+        except ButtDialError as error:
+            if error.outcome == "unknown":
+                logger.error("the answer with the waiting messages was lost, and they with it")  # noqa: TRY400
+            raise
         return structure(answer, WaitingMessages, source=WAITING_PATH).messages
 
     def _pass_on(self, messages: Sequence[WaitingMessage]) -> None:

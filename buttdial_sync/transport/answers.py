@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import requests
@@ -15,6 +16,11 @@ from buttdial_sync.transport.secrets import scrub
 logger = logging.getLogger("buttdial_sync.http")
 
 _FEW_ATTEMPTS = 3
+
+
+def json_bytes(value: Mapping[str, Any]) -> bytes:
+    """Return the JSON of an object, compact and in UTF-8."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def decoded(content: bytes, *secrets: str | None) -> Any:

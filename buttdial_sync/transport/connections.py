@@ -29,7 +29,12 @@ from buttdial_sync.transport.deadline import Deadline
 # moment has an unknown outcome, so an idle connection is left alone a little earlier.
 IDLE_CONNECTION_SECONDS = 4.0
 _WRITE_SIZE = 65536
-_KEEP_ALIVE = ((socket.SO_KEEPALIVE, 1),)
+# A peer that vanished without a word shows after about two minutes.
+_KEEP_ALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
+    (socket.IPPROTO_TCP, getattr(socket, name), value)
+    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
+    if hasattr(socket, name)
+]
 
 
 class Exchange:
@@ -230,8 +235,7 @@ class DeadlineAdapter(HTTPAdapter):
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Make the pool, with TCP keep-alive and our connections."""
-        options = [*HTTPConnection.default_socket_options]
-        options += [(socket.SOL_SOCKET, name, value) for name, value in _KEEP_ALIVE]
+        options = [*HTTPConnection.default_socket_options, *_KEEP_ALIVE]
         super().init_poolmanager(*args, socket_options=options, **kwargs)
         self._use_our_connections(self.poolmanager)
 

@@ -222,14 +222,12 @@ def _code_and_reason(error: Exception, exchange: Exchange) -> tuple[str | None, 
         return "PROXY", f"the proxy does not let it through ({_words(links[-1])})"
     if has(NameResolutionError):
         return "DNS", "the name cannot be resolved"
-    if has(ConnectTimeoutError, requests.exceptions.Timeout):
-        return "TIMEOUT", "no connection in time" if not exchange.connected else "no answer in time"
     if has(SSLError, ssl.SSLError):
         return "TLS", f"no secure connection ({_words(links[-1])})"
-    if has(ConnectionRefusedError):
-        return "REFUSED", "connection refused"
-    if has(NewConnectionError):
+    if has(ConnectionRefusedError, NewConnectionError):
         return "REFUSED", f"no connection ({_words(links[-1])})"
+    if has(ConnectTimeoutError, requests.exceptions.Timeout):
+        return "TIMEOUT", "no connection in time" if not exchange.connected else "no answer in time"
     return None, f"the connection broke ({_words(links[-1])})"
 
 

@@ -8,7 +8,14 @@ from urllib.parse import quote
 
 import requests
 
-from buttdial_sync.errors import AuthMissingHeaderError, ConfigError, ProtocolError
+from buttdial_sync.errors import (
+    AuthError,
+    AuthMissingHeaderError,
+    ButtDialError,
+    ClientClosedError,
+    ConfigError,
+    ProtocolError,
+)
 from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.settings import TokenIn
 from buttdial_sync.transport.answers import refusal
@@ -56,6 +63,8 @@ class SessionOpener:
         self._before_open = before_open
         self._on_event = on_event
         self._placement = TokenPlacement.of(origin_of(base_url)) if token_in == "auto" else None
+        self._starting: set[McpSession] = set()
+        self._closed = False
 
     def open(self, token: str, deadline: Deadline) -> McpSession:
         """
@@ -66,6 +75,23 @@ class SessionOpener:
                 ``"not_sent"``.
         """
         started = self._options.clock()
+        try:
+            session = self._opened(token, deadline)
+        except ButtDialError as error:
+            if not isinstance(error, AuthError):
+                error.outcome = "not_sent"  # whatever became of the opening
+            raise
+        seconds = self._options.clock() - started
+        self._on_event(ClientEvent(kind="connect", operation="session", seconds=seconds))
+        return session
+
+    def close(self) -> None:
+        """End the sessions that are being opened, and open no more."""
+        self._closed = True
+        for session in self._starting.copy():
+            session.close(0)
+
+    def _opened(self, token: str, deadline: Deadline) -> McpSession:
         if self._before_open is not None:
             self._before_open(token, deadline)
         response, exchange = self._open_stream(token, deadline)
@@ -77,13 +103,16 @@ class SessionOpener:
             clock=self._options.clock,
         )
         session = McpSession(self._http, stream, token, self._options)
+        self._starting.add(session)
         try:
+            if self._closed:
+                raise ClientClosedError("the client is closed")  # noqa: TRY301 - closed below
             session.start(deadline)
         except BaseException:
             session.close()
             raise
-        seconds = self._options.clock() - started
-        self._on_event(ClientEvent(kind="connect", operation="session", seconds=seconds))
+        finally:
+            self._starting.discard(session)
         return session
 
     def _open_stream(self, token: str, deadline: Deadline) -> tuple[requests.Response, Exchange]:

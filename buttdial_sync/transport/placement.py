@@ -9,7 +9,6 @@ it finds is known to all of them.
 from __future__ import annotations
 
 import socket
-import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -25,7 +24,6 @@ _LONGEST_TURN = 10.0
 
 _found: dict[str, Place] = {}
 _placements: weakref.WeakValueDictionary[str, TokenPlacement] = weakref.WeakValueDictionary()
-_lock = threading.Lock()
 
 
 class TokenPlacement:
@@ -45,11 +43,7 @@ class TokenPlacement:
     @classmethod
     def of(cls, origin: str) -> TokenPlacement:
         """Return the one of this origin."""
-        with _lock:
-            placement = _placements.get(origin)
-            if placement is None:
-                placement = _placements[origin] = cls(origin)
-            return placement
+        return _placements.get(origin) or _placements.setdefault(origin, cls(origin))
 
     @property
     def known(self) -> Place | None:

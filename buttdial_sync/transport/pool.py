@@ -8,7 +8,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from buttdial_sync.errors import ButtDialError, ClientClosedError, DeadlineExceededError
+from buttdial_sync.errors import (
+    AuthError,
+    ButtDialError,
+    ClientClosedError,
+    ConfigError,
+    DeadlineExceededError,
+    ToolError,
+)
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.fork import keep_unclosed, on_fork_start_anew
 from buttdial_sync.transport.session import McpSession
@@ -157,7 +164,7 @@ class SessionPool:
 
     def _await(self, opening: _Opening, deadline: Deadline) -> None:
         if opening.opener == threading.get_ident():
-            raise ClientClosedError(
+            raise ConfigError(
                 "before_open called the client whose stream it precedes",
                 remediation="Hand the messages on, and use the client after it returned.",
             )
@@ -188,6 +195,10 @@ class SessionPool:
         if session.usable:
             try:
                 session.ping(deadline.within(_PING_SECONDS))
+            except (AuthError, ToolError) as error:
+                if isinstance(error, AuthError):
+                    raise
+                return session  # a server without ping is alive all the same
             except ButtDialError:
                 deadline.check("pinging a silent stream")
             else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +10,7 @@ from urllib.parse import urlencode
 import requests
 
 from buttdial_sync.errors import ProtocolError
-from buttdial_sync.transport.answers import decoded, refusal
+from buttdial_sync.transport.answers import decoded, json_bytes, refusal
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.http import Http
 
@@ -71,7 +70,7 @@ class Rest:
         content = None
         if body is not None:
             sent_headers["Content-Type"] = "application/json"
-            content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+            content = json_bytes(body)
         request = self._http.prepare(method, url, headers=sent_headers, body=content)
         response, _ = self._http.send(request, deadline)
         _announce_sunset(method, endpoint or path, response)

@@ -101,14 +101,13 @@ class RetryPolicy:
 
         def is_worth_another(state: RetryCallState) -> bool:
             error = _error_of(state)
-            return error is not None and self._is_worth_another(error, may_repeat_unknown)
+            over = state.attempt_number >= self._max_attempts or deadline.remaining() <= 0
+            return (
+                error is not None and not over and self._is_worth_another(error, may_repeat_unknown)
+            )
 
         def is_over(state: RetryCallState) -> bool:
-            return (
-                state.attempt_number >= self._max_attempts
-                or self._is_closing()
-                or state.upcoming_sleep >= deadline.remaining()
-            )
+            return self._is_closing() or state.upcoming_sleep >= deadline.remaining()
 
         def announce(state: RetryCallState) -> None:
             error = _error_of(state)

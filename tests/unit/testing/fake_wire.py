@@ -26,6 +26,8 @@ class Wire:
             stream=True,
             timeout=5,
         )
+        assert self.stream.raw is not None
+        self.raw = self.stream.raw
         self.events = self._events()
         self.endpoint = ""
         if self.stream.headers["Content-Type"] == "text/event-stream":
@@ -54,7 +56,7 @@ class Wire:
                 while end in pending:
                     event, pending = pending.split(end, 1)
                     yield event + end
-            data = self.stream.raw.read1(65536)
+            data = self.raw.read1(65536)
             if not data:
                 return
             pending += data

@@ -13,9 +13,9 @@ import time
 import pytest
 import requests
 import urllib3
+from fake_wire import HEADERS, Wire
 
 from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
-from fake_wire import HEADERS, Wire
 
 PING = b"GET /api/v1/waiting-messages HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer t\r\n\r\n"
 
@@ -51,15 +51,16 @@ def test_close_ends_all_threads_whatever_they_do() -> None:
 def test_close_frees_a_writer_whose_client_reads_nothing() -> None:
     """A stream whose client does not read blocks its writer, and close() does not wait for it."""
     fake = FakeButtDialServer()
-    with fake.listen() as loopback, Wire(loopback.base_url):
+    with fake.listen() as loopback, Wire(loopback.base_url) as wire:
         pushed = threading.Event()
 
         def push() -> None:
-            fake.push({"body": "x" * 50_000_000})
+            fake.push({"body": "x" * 20_000_000})
             pushed.set()
 
         thread = threading.Thread(target=push)
         thread.start()
+        assert wire.raw.read1(10)
         loopback.close()
         thread.join(5)
         assert pushed.is_set()

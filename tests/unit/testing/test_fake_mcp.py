@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import requests
+from fake_wire import HEADERS, Wire, content
 
 from buttdial_sync.testing import FakeButtDialServer, ToolFailure
-from buttdial_sync.testing.schemas import tools_of
 from buttdial_sync.testing.dialects import HOSTED, OPEN_SOURCE, DialectName
-from fake_wire import HEADERS, Wire, content
+from buttdial_sync.testing.schemas import tools_of
 
 
 def text(result: dict[str, Any]) -> str:
@@ -37,7 +37,10 @@ def test_request_before_the_handshake_is_refused(dialect: DialectName) -> None:
 
 @pytest.mark.parametrize(
     ("dialect", "status", "body"),
-    [("hosted", 404, "Could not find session"), ("open-source", 400, '{"error": "Unknown session"}')],
+    [
+        ("hosted", 404, "Could not find session"),
+        ("open-source", 400, '{"error": "Unknown session"}'),
+    ],
 )
 def test_post_to_a_session_that_is_gone(dialect: DialectName, status: int, body: str) -> None:
     """A session that was forgotten is unknown, though its stream is still open."""
@@ -155,7 +158,7 @@ def test_failed_send_keeps_no_idempotency_key() -> None:
 
 
 def test_open_source_ignores_what_it_does_not_know() -> None:
-    """Unknown arguments are dropped, ``idempotencyKey`` among them; the answer is pretty-printed."""
+    """Unknown arguments are dropped, ``idempotencyKey`` too; the answer is pretty-printed."""
     fake = FakeButtDialServer(dialect="open-source")
     with fake.listen() as loopback, Wire(loopback.base_url, query=True) as wire:
         result = wire.greet().call(to="+1", body="x", channel="sms", idempotencyKey="k")
@@ -212,7 +215,8 @@ def test_tools_in_pages() -> None:
     fake = FakeButtDialServer(page_size=20)
     with fake.listen() as loopback, Wire(loopback.base_url) as wire:
         wire.greet()
-        names, params = [], {}
+        names: list[str] = []
+        params: dict[str, object] = {}
         for _ in range(3):
             result = wire.request("tools/list", params)["result"]
             names += [tool["name"] for tool in result["tools"]]

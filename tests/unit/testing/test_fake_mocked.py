@@ -8,16 +8,17 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
 import responses
 import sseclient
 import urllib3
+from fake_wire import HEADERS, Wire
 from requests.adapters import HTTPAdapter
 
 from buttdial_sync.testing import FakeButtDialServer
-from fake_wire import HEADERS, Wire
 
 HOST_URL = "https://host.example/x"
 
@@ -47,7 +48,7 @@ def test_closing_the_response_wakes_its_reader() -> None:
     fake = FakeButtDialServer()
     with fake.mocked() as mocked:
         wire = Wire(mocked.base_url)
-        body = wire.stream.raw._fp
+        body: Any = wire.raw._fp
         ended: queue.Queue[bytes] = queue.Queue()
         thread = threading.Thread(target=lambda: ended.put(body.read1(10)))
         thread.start()
@@ -74,7 +75,7 @@ def test_sseclient_reads_the_stream() -> None:
     fake = FakeButtDialServer(line_ending="\r\n")
     with fake.mocked() as mocked, Wire(mocked.base_url) as wire:
         fake.push({"body": "hi"})
-        chunks = iter(lambda: wire.stream.raw.read1(65536), b"")
+        chunks = iter(lambda: wire.raw.read1(65536), b"")
         event = next(sseclient.SSEClient(chunks).events())
         assert event.event == "message"
         assert '"hi"' in event.data

@@ -26,12 +26,12 @@ def test_reading_waiting_messages_removes_them() -> None:
     with server.listen() as loopback, requests.Session() as session:
         url = f"{loopback.base_url}/api/v1/waiting-messages"
 
-        def read(**params: object) -> int:
+        def read(**params: str) -> int:
             answer = session.get(url, params=params, headers=BEARER, timeout=5).json()
             assert len(answer["messages"]) == answer["count"]
             return int(answer["count"])
 
-        assert read(limit=2, channel="sms") == 2
+        assert read(limit="2", channel="sms") == 2
         assert [each["channel"] for each in server.waiting] == ["email", "sms"]
         assert read() == 2
         assert read() == 0

@@ -1,0 +1,118 @@
+"""A workspace: its account, its members, its phone, its end."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import attrs
+
+from buttdial_sync.models.converter import Identifier
+
+
+@attrs.frozen(kw_only=True)
+class Account:
+    """
+    A workspace's account.
+
+    Attributes:
+        org_id: The workspace.
+        name: Its name.
+        owner_email: Its owner's address.
+        owner_phone_hint: The last digits of its owner's phone, or None.
+        mode: ``"sandbox"`` or ``"live"``.
+        created_at: Since when it exists.
+        status: As the server says it.
+    """
+
+    org_id: Identifier
+    name: str | None = None
+    owner_email: str | None = None
+    owner_phone_hint: str | None = None
+    mode: str | None = None
+    created_at: datetime | None = None
+    status: str | None = None
+    raw: Any = attrs.field(default=None, eq=False, repr=False)
+
+
+@attrs.frozen(kw_only=True)
+class Membership:
+    """
+    One workspace that a user belongs to.
+
+    Attributes:
+        org_id: The workspace.
+        org_name: Its name.
+        role: What the user is there.
+        added_at: Since when.
+    """
+
+    org_id: Identifier
+    org_name: str | None = None
+    role: str | None = None
+    added_at: datetime | None = None
+    raw: Any = attrs.field(default=None, eq=False, repr=False)
+
+
+@attrs.frozen(kw_only=True)
+class Memberships:
+    """
+    All workspaces of a user.
+
+    Attributes:
+        email: The user.
+        memberships: The workspaces.
+    """
+
+    email: str | None = None
+    memberships: list[Membership] = attrs.field(factory=list)
+    raw: Any = attrs.field(default=None, eq=False, repr=False)
+
+
+@attrs.frozen(kw_only=True)
+class PhoneChallenge:
+    """
+    A passcode that is on its way to a phone.
+
+    Attributes:
+        challenge_id: For the confirmation.
+        phone_hint: The last digits of the phone, where the server says them.
+        expires_at: Until when the passcode is good, where the server says it.
+    """
+
+    challenge_id: Identifier
+    phone_hint: str | None = None
+    expires_at: datetime | None = None
+    raw: Any = attrs.field(default=None, eq=False, repr=False)
+
+
+@attrs.frozen(kw_only=True)
+class ConfirmedPhone:
+    """
+    A phone that belongs to the workspace now.
+
+    Attributes:
+        ok: Whether it does.
+        phone_hint: Its last digits.
+    """
+
+    ok: bool | None = None
+    phone_hint: str | None = None
+    raw: Any = attrs.field(default=None, eq=False, repr=False)
+
+
+@attrs.frozen(kw_only=True)
+class ErasureRequest:
+    """
+    An erasure that its owner has to confirm.
+
+    Attributes:
+        erasure_request_id: Its id.
+        expires_at: Until when it can be confirmed.
+        message: What the server says about it.
+    """
+
+    erasure_request_id: Identifier
+    expires_at: datetime | None = None
+    message: str | None = None
+    raw: Any = attrs.field(default=None, eq=False, repr=False)

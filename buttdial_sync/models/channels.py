@@ -1,0 +1,50 @@
+"""The channels of an agent."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import attrs
+
+from buttdial_sync.models.converter import Identifier
+
+
+@attrs.frozen(kw_only=True)
+class CommChannel:
+    """
+    One channel of an agent.
+
+    Attributes:
+        id: The record's id, for ``update_comm_channel`` and ``delete_comm_channel``.
+        channel_type: ``"phone"``, ``"whatsapp"``, ``"telegram"``, ``"line"`` or ``"email"``.
+        identifier: The number or address.
+        label: Its name.
+        capabilities: What it can do.
+        paused: Whether it rests.
+        primary: Whether it is the one used first.
+        created_at: Since when it exists.
+    """
+
+    id: Identifier
+    channel_type: str | None = None
+    identifier: str | None = None
+    label: str | None = None
+    capabilities: list[str] | None = None
+    paused: bool | None = None
+    primary: bool | None = None
+    created_at: datetime | None = None
+    raw: Any = attrs.field(default=None, eq=False, repr=False)
+
+
+@attrs.frozen(kw_only=True)
+class CommChannels:
+    """
+    The channels of an agent.
+
+    Attributes:
+        records: The channels.
+    """
+
+    records: list[CommChannel] = attrs.field(factory=list)
+    raw: Any = attrs.field(default=None, eq=False, repr=False)

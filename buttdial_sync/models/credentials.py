@@ -1,0 +1,33 @@
+"""Fields that hold a secret, and the names that servers give to them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+_TEAM_TOKEN_NAMES = ("team_token", "teamToken", "ownerToken", "owner_token", "token")
+_AGENT_TOKEN_NAMES = (
+    "agent_token",
+    "agentToken",
+    "token",
+    "securityToken",
+    "security_token",
+    "provisioning.securityToken",
+    "provisioning.token",
+)
+
+
+def secret_field() -> Any:
+    """Return an optional field that is never shown."""
+    return attrs.field(default=None, repr=False)
+
+
+def team_token_field() -> Any:
+    """Return a required field for a workspace's token, under whichever name it comes."""
+    return attrs.field(repr=False, metadata={"names": _TEAM_TOKEN_NAMES})
+
+
+def agent_token_field() -> Any:
+    """Return a required field for an agent's token, under whichever name it comes."""
+    return attrs.field(repr=False, metadata={"names": _AGENT_TOKEN_NAMES})

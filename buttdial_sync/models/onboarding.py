@@ -1,0 +1,97 @@
+"""A workspace on its way from registration to its first token."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import attrs
+
+from buttdial_sync.models.converter import Identifier
+from buttdial_sync.models.credentials import secret_field, team_token_field
+
+
+@attrs.frozen(kw_only=True)
+class Registration:
+    """
+    A workspace that waits for its owner to follow the link in the mail.
+
+    Attributes:
+        org_id: The workspace.
+        verification_sent: Whether the mail went out.
+        poll_token: For ``verification_status`` and ``abandon_org``.
+        webhook_secret: Checks the webhooks' signatures. It comes with ``webhook_url`` only, and
+            only this once: keep it.
+    """
+
+    org_id: Identifier
+    verification_sent: bool | None = None
+    poll_token: str | None = secret_field()
+    webhook_secret: str | None = secret_field()
+    raw: Any = attrs.field(default=None, eq=False, repr=False)
+
+
+@attrs.frozen(kw_only=True)
+class VerificationSent:
+    """
+    Whether a mail went out.
+
+    Attributes:
+        verification_sent: Whether it did. Servers say so for addresses that they don't know, too.
+    """
+
+    verification_sent: bool | None = None
+    raw: Any = attrs.field(default=None, eq=False, repr=False)
+
+
+@attrs.frozen(kw_only=True)
+class VerificationStatus:
+    """
+    How far the verification got.
+
+    Attributes:
+        status: ``"pending"`` or ``"verified"``.
+        verified: Whether it is done.
+        verified_at: When it was.
+    """
+
+    status: str
+    verified: bool | None = None
+    verified_at: datetime | None = None
+    raw: Any = attrs.field(default=None, eq=False, repr=False)
+
+
+@attrs.frozen(kw_only=True)
+class TeamCredentials:
+    """
+    A workspace's token. The server gives it out once: keep it.
+
+    Attributes:
+        team_token: The token.
+        org_id: The workspace, where the server names it.
+        org_name: Its name, where the server says it.
+        scopes: What the token may do.
+        rotated: Whether an older token ended with this answer.
+    """
+
+    team_token: str = team_token_field()
+    org_id: Identifier | None = None
+    org_name: str | None = None
+    scopes: list[str] | None = None
+    rotated: bool | None = None
+    raw: Any = attrs.field(default=None, eq=False, repr=False)
+
+
+@attrs.frozen(kw_only=True)
+class AbandonedOrg:
+    """
+    A registration that was given up.
+
+    Attributes:
+        deleted: Whether the workspace is gone.
+        org_id: Which one.
+    """
+
+    deleted: bool | None = None
+    org_id: Identifier | None = None
+    raw: Any = attrs.field(default=None, eq=False, repr=False)
