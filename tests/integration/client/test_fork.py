@@ -1,0 +1,104 @@
+"""Processes that are forked with a live client in them."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from buttdial_sync import AuthError, Client
+from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+
+
+@pytest.fixture(params=["hosted", "open-source"])
+def server(request: pytest.FixtureRequest) -> Iterator[LoopbackServer]:
+    with FakeButtDialServer(dialect=request.param).listen() as loopback:
+        loopback.fake.on_tool(
+            "comms_send_message", lambda args: {"messageId": f"id-{args['body']}"}
+        )
+        yield loopback
+
+
+def forked(work: Callable[[], None]) -> int:
+    """Run work in a child; exit code 0 means that it raised nothing."""
+    child = os.fork()
+    if child:
+        return child
+    try:
+        work()
+    except BaseException:  # noqa: BLE001 - a child must never return into pytest
+        traceback.print_exc(file=sys.stderr)
+        os._exit(1)
+    os._exit(0)
+
+
+def exit_code(child: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def send_many(client: Client, name: str, count: int = 20) -> None:
+    for number in range(count):
+        body = f"{name}-{number}"
+        assert client.send_message("+1", body, timeout=20.0).message_sid == f"id-{body}"
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_parent_and_children_get_their_own_answers(server: LoopbackServer) -> None:
+    """Four children and the parent send at once; each opens its own session, nothing is swapped."""
+    with Client(server.base_url, agent_token="t") as client:
+        send_many(client, "before", 1)
+        children = [
+            forked(lambda name=f"child{number}": send_many(client, name))  # type: ignore[misc]
+            for number in range(4)
+        ]
+        send_many(client, "parent")
+        assert [exit_code(child) for child in children] == [0, 0, 0, 0]
+        send_many(client, "after", 1)
+        assert server.fake.streams_opened == 5
+        assert len(server.fake.sent_messages) == 2 + 5 * 20
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_child_closes_its_client_without_harm(server: LoopbackServer) -> None:
+    """close() in a child ends nothing of the parent's, and does not hang."""
+    with Client(server.base_url, agent_token="t") as client:
+        send_many(client, "before", 1)
+        children = [forked(client.close) for _ in range(2)]
+        assert [exit_code(child) for child in children] == [0, 0]
+        send_many(client, "after", 3)
+        assert server.fake.streams_opened == 1
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_where_the_token_goes_is_found_out_once_for_all_children() -> None:
+    """Workers forked from one parent that never connected cost one missing-token answer in all."""
+    with FakeButtDialServer(dialect="open-source").listen() as server:
+        with Client(server.base_url, agent_token="t") as client:
+            children = [forked(lambda: assert_ok(client)) for _ in range(4)]
+            assert [exit_code(child) for child in children] == [0] * 4
+        refused = [r for r in server.fake.requests if r.path == "/sse" and "token" not in r.query]
+        assert len(refused) == 1
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_what_the_parent_found_out_is_inherited() -> None:
+    """A child asks for no stream without the token in the place that the parent found."""
+    with FakeButtDialServer(dialect="open-source").listen() as server:
+        with Client(server.base_url, agent_token="t") as client:
+            assert_ok(client)
+            assert exit_code(forked(lambda: assert_ok(client))) == 0
+        refused = [r for r in server.fake.requests if r.path == "/sse" and "token" not in r.query]
+        assert len(refused) == 1
+
+
+def assert_ok(client: Client) -> None:
+    try:
+        result = client.send_message("+1", "x", timeout=20.0)
+    except AuthError as error:
+        raise AssertionError(error) from None
+    assert result.ok, result

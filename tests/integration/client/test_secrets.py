@@ -1,0 +1,138 @@
+"""No token shows anywhere: in success and in failure, from a header and from a URL."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from buttdial_sync import ButtDialError, Client, ClientEvent, ConfigError
+from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
+
+TOKEN = "s3cr3t/T+ken"
+ENCODED = "s3cr3t%2FT%2Bken"
+
+
+@pytest.fixture(params=["hosted", "open-source"])
+def server(request: pytest.FixtureRequest) -> Iterator[LoopbackServer]:
+    with FakeButtDialServer(dialect=request.param).listen() as loopback:
+        yield loopback
+
+
+def assert_clean(text: str) -> None:
+    assert TOKEN not in text
+    assert ENCODED not in text
+
+
+def assert_clean_chain(error: BaseException | None) -> None:
+    """Look at the whole chain, also at what `from None` hides."""
+    seen = 0
+    while error is not None and seen < 10:
+        assert_clean(repr(error))
+        assert_clean(repr(error.args))
+        assert_clean(repr(getattr(error, "__dict__", {})))
+        error = error.__cause__ or error.__context__
+        seen += 1
+
+
+FAULTS: list[tuple[str, str, dict[str, Any]]] = [
+    ("refuse", "stream", {}),
+    ("reset", "stream", {}),
+    ("hang", "stream", {}),
+    ("html", "stream", {}),
+    ("redirect", "stream", {}),
+    ("no_endpoint", "stream", {}),
+    ("foreign_endpoint", "stream", {}),
+    ("status", "stream", {"status": 500, "body": f"bad token {TOKEN} {ENCODED}"}),
+    ("status", "stream", {"status": 401, "body": {"error": f"Invalid token {TOKEN}"}}),
+    ("status", "call", {"status": 500, "body": {"error": f"bad token {TOKEN}"}}),
+    ("reset", "call", {}),
+    ("hang", "call", {}),
+    ("cut", "call", {}),
+    ("garbage", "call", {"data": f"{{not json {TOKEN}"}),
+]
+
+
+@pytest.mark.parametrize(("kind", "place", "options"), FAULTS)
+def test_failures_show_no_token(
+    server: LoopbackServer,
+    caplog: pytest.LogCaptureFixture,
+    kind: Any,
+    place: Any,
+    options: dict[str, Any],
+) -> None:
+    """Exceptions, their chains, results, events and every log record are clean."""
+    events: list[ClientEvent] = []
+    caplog.set_level(logging.DEBUG)
+    with Client(
+        server.base_url,
+        agent_token=TOKEN,
+        timeout=0.5,
+        on_event=events.append,
+        sleep=lambda _: None,
+    ) as client:
+        server.fake.fault(kind, on=place, count=4, **options)
+        try:
+            assert_clean(repr(client.send_message("+1", "x")))
+        except ButtDialError as error:
+            assert_clean_chain(error)
+        server.fake.clear_faults()
+        server.fake.fault(kind, on=place, count=4, **options)
+        with pytest.raises(ButtDialError) as caught:
+            client.call_tool("comms_ping")
+        assert_clean_chain(caught.value)
+        assert_clean(repr(client))
+        assert_clean(repr(events))
+    assert_clean("\n".join(record.getMessage() for record in caplog.records))
+    assert_clean(caplog.text)
+
+
+def test_success_shows_no_token(server: LoopbackServer, caplog: pytest.LogCaptureFixture) -> None:
+    """urllib3 logs the URL of each request at DEBUG; ours are scrubbed before they are written."""
+    caplog.set_level(logging.DEBUG)
+    with Client(server.base_url, agent_token=TOKEN) as client:
+        assert client.send_message("+1", "x").ok
+        assert client.list_tools()
+    assert any(record.name == "urllib3.connectionpool" for record in caplog.records)
+    assert_clean(caplog.text)
+
+
+def test_a_server_that_is_down_shows_no_token(caplog: pytest.LogCaptureFixture) -> None:
+    """A failed connect puts the whole URL into the exception of requests."""
+    caplog.set_level(logging.DEBUG)
+    with FakeButtDialServer(dialect="open-source").listen() as server:
+        url = server.base_url
+    with Client(url, agent_token=TOKEN, token_in="query", sleep=lambda _: None) as client:
+        assert_clean(repr(client.send_message("+1", "x")))
+        with pytest.raises(ButtDialError) as caught:
+            client.ping()
+        assert_clean_chain(caught.value)
+    assert_clean(caplog.text)
+
+
+def test_a_token_that_makes_no_header_is_not_shown() -> None:
+    """requests quotes the whole header in its complaint; we do not."""
+    client = Client("http://127.0.0.1:9", agent_token=f"{TOKEN}\n")
+    with client, pytest.raises(ConfigError) as caught:
+        client.ping()
+    assert_clean_chain(caught.value)
+
+
+def test_a_token_does_not_travel_in_a_url_that_others_can_read() -> None:
+    """Plain http to another machine: refused before anything is sent."""
+    client = Client("http://butt-dial.invalid", agent_token=TOKEN, token_in="query")
+    with client, pytest.raises(ConfigError, match="everybody on the way"):
+        client.ping()
+
+
+def test_the_token_goes_to_the_configured_origin_only(server: LoopbackServer) -> None:
+    """Neither a foreign endpoint nor a redirect gets a request at all."""
+    with FakeButtDialServer().listen() as elsewhere:
+        server.fake.fault("foreign_endpoint", on="stream", origin=elsewhere.origin)
+        server.fake.fault("redirect", on="stream", location=f"{elsewhere.origin}/sse")
+        with Client(server.base_url, agent_token=TOKEN, max_attempts=1) as client:
+            for _ in range(2):
+                assert client.send_message("+1", "x").outcome == "not_sent"
+        assert elsewhere.fake.requests == []
