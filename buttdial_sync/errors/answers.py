@@ -38,6 +38,8 @@ Exchange = Literal["stream", "message", "rest"]
 
 LOCKOUT_SECONDS = 900.0  # the open-source server names no time; this is its measured window
 _LONGEST_MESSAGE = 300
+_LONGEST_PAUSE = 365 * 24 * 3600
+_MOST_DIGITS = 12
 
 _STAGES: dict[Exchange, Stage] = {"stream": "session", "message": "tool_call", "rest": "server"}
 
@@ -72,7 +74,7 @@ _BY_TEXT: tuple[tuple[re.Pattern[str], type[ButtDialError], str | None], ...] = 
 )
 _MISSING_CREDENTIAL = re.compile(r"\bmissing\b", re.IGNORECASE)
 _UNKNOWN_SESSION = re.compile(r"session", re.IGNORECASE)
-_SECONDS = re.compile(r"\bin (?:up to )?(\d+)\s*(second|minute|hour)", re.IGNORECASE)
+_SECONDS = re.compile(r"\bin (?:up to )?(\d{1,12})\s*(second|minute|hour)", re.IGNORECASE)
 _UNIT_SECONDS = {"second": 1, "minute": 60, "hour": 3600}
 
 
@@ -236,23 +238,27 @@ def _retryable(kind: type[ButtDialError], envelope: Mapping[str, Any]) -> bool |
 
 def _retry_after(envelope: Mapping[str, Any], text: str) -> float | None:
     seconds = envelope.get("retryAfterSeconds")
-    if isinstance(seconds, int | float) and not isinstance(seconds, bool) and seconds >= 0:
-        return float(seconds)
+    if isinstance(seconds, int | float) and not isinstance(seconds, bool):
+        return _seconds(seconds)
     named = _SECONDS.search(f"{text} {envelope.get('resetDescription') or ''}")
-    return float(named[1]) * _UNIT_SECONDS[named[2].lower()] if named else None
+    return _seconds(int(named[1]) * _UNIT_SECONDS[named[2].lower()]) if named else None
 
 
 def _retry_after_header(headers: Mapping[str, str]) -> float | None:
     values = {name.lower(): value for name, value in headers.items()}
     value = values.get("retry-after", "").strip()
-    if value.isdigit():
-        return float(value)
+    if value.isascii() and value.isdigit():
+        return _seconds(int(value[:_MOST_DIGITS]))
     try:
         when = parsedate_to_datetime(value)
         now = parsedate_to_datetime(values.get("date", ""))
-    except ValueError:
+        return max(0.0, (when - now).total_seconds())
+    except (ValueError, TypeError, OverflowError):  # no date, or one of them without a zone
         return None
-    return max(0.0, (when - now).total_seconds())
+
+
+def _seconds(value: float) -> float | None:
+    return float(value) if 0 <= value <= _LONGEST_PAUSE else None
 
 
 def _text_or_none(value: Any) -> str | None:
@@ -268,9 +274,10 @@ def _moment(value: Any) -> datetime | None:
         return None
     try:
         moment = datetime.fromisoformat(value.replace("Z", "+00:00"))
-    except ValueError:
+        zoned = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+        return zoned.astimezone(timezone.utc)
+    except (ValueError, OverflowError):
         return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
 
 
 def _codes(base: type[ButtDialError]) -> Iterator[tuple[str, type[ButtDialError]]]:

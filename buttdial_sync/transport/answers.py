@@ -9,7 +9,12 @@ from typing import Any
 
 import requests
 
-from buttdial_sync.errors import ButtDialError, error_from_response
+from buttdial_sync.errors import (
+    ArgumentTypeError,
+    ArgumentValueError,
+    ButtDialError,
+    error_from_response,
+)
 from buttdial_sync.errors.answers import Exchange
 from buttdial_sync.transport.secrets import scrub
 
@@ -19,16 +24,31 @@ _FEW_ATTEMPTS = 3
 
 
 def json_bytes(value: Mapping[str, Any]) -> bytes:
-    """Return the JSON of an object, compact and in UTF-8."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    """
+    Return the JSON of an object, compact and in UTF-8.
+
+    Raises:
+        ArgumentTypeError: It holds something that JSON has no word for.
+        ArgumentValueError: It holds a text that is no Unicode, or itself.
+    """
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    except TypeError as error:
+        raise ArgumentTypeError(f"the arguments make no JSON: {error}") from None
+    except (ValueError, RecursionError):
+        raise ArgumentValueError("the arguments make no JSON: no Unicode, or a circle") from None
 
 
 def decoded(content: bytes, *secrets: str | None) -> Any:
     """Return an answer's JSON, or its text where it is none; the secrets in neither."""
-    text = scrub(content.decode("utf-8", "replace"), secrets)
+    return decoded_text(scrub(content.decode("utf-8", "replace"), secrets))
+
+
+def decoded_text(text: str) -> Any:
+    """Return the JSON that a text holds, or the text."""
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 
 from buttdial_sync.errors import ArgumentTypeError, ArgumentValueError, DeadlineExceededError
 
 Clock = Callable[[], float]
+
+_LONGEST = 365 * 24 * 3600.0  # operating systems refuse much longer waits
 
 
 class Deadline:
@@ -52,14 +53,14 @@ class Deadline:
 
 def check_seconds(value: float, name: str) -> float:
     """
-    Return ``value`` as a float if it is a positive, finite number of seconds.
+    Return ``value`` as a float if it is a number of seconds that one can wait.
 
     Raises:
         ArgumentTypeError: It is no number.
-        ArgumentValueError: It is not positive and finite; nothing here waits for ever.
+        ArgumentValueError: It is not positive, or over a year; nothing here waits for ever.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ArgumentTypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
-    if not (value > 0 and math.isfinite(value)):
-        raise ArgumentValueError(f"{name} must be a positive, finite number of seconds")
+    if not 0 < value <= _LONGEST:
+        raise ArgumentValueError(f"{name} must be a positive number of seconds, at most a year")
     return float(value)

@@ -164,9 +164,12 @@ class Http:
 
 
 def origin_of(url: str) -> str:
-    """Return scheme, host and port, with the default port written out."""
-    parts = urlsplit(url)
-    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
+    """Return scheme, host and port, with the default port written out; "" for no URL."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
+    except ValueError:
+        return ""
     return f"{parts.scheme}://{(parts.hostname or '').lower()}:{port}"
 
 

@@ -89,7 +89,7 @@ class SessionOpener:
         """End the sessions that are being opened, and open no more."""
         self._closed = True
         for session in self._starting.copy():
-            session.close(0)
+            session.close(0, ClientClosedError)
 
     def _opened(self, token: str, deadline: Deadline) -> McpSession:
         if self._before_open is not None:

@@ -112,10 +112,10 @@ class SessionPool:
             self._slots.clear()
             self._room.notify_all()
         limit = Deadline(seconds)
+        for session in sessions:  # all are told before one is waited for
+            session.close(0, ClientClosedError)
         for session in sessions:
-            session.close(0)
-        for session in sessions:
-            session.close(limit.remaining())
+            session.close(limit.remaining(), ClientClosedError)
 
     def _acquire(self, token: str, deadline: Deadline) -> tuple[_Slot, McpSession]:
         while True:
@@ -177,47 +177,58 @@ class SessionPool:
     def _prepare(
         self, token: str, slot: _Slot, opening: _Opening, deadline: Deadline
     ) -> tuple[_Slot, McpSession]:
-        session: McpSession | None = None
+        kept = slot.session
         try:
-            session = self._revived(slot.session, deadline) or self._open_session(token, deadline)
-        except ButtDialError as error:
-            opening.failure = error
+            session = self._revived(kept, deadline) or self._open_session(token, deadline)
+        except BaseException as error:
+            opening.failure = error if isinstance(error, ButtDialError) else None
+            out_of_time = isinstance(error, DeadlineExceededError)
+            self._settle(token, slot, opening, kept if out_of_time else _ended(kept))
             raise
-        finally:
-            self._settle(token, slot, session)
-            opening.done.set()
+        if not self._settle(token, slot, opening, session, lent=True):
+            session.close(0)
+            raise ClientClosedError("the client was closed meanwhile")
         return slot, session
 
     def _revived(self, session: McpSession | None, deadline: Deadline) -> McpSession | None:
         """Return the session if it still answers, else None."""
-        if session is None:
-            return None
-        if session.usable:
-            try:
-                session.ping(deadline.within(_PING_SECONDS))
-            except (AuthError, ToolError) as error:
-                if isinstance(error, AuthError):
-                    raise
-                return session  # a server without ping is alive all the same
-            except ButtDialError:
-                deadline.check("pinging a silent stream")
-            else:
-                return session
-        session.close(0)
-        return None
+        if session is None or not session.usable:
+            return _ended(session)
+        try:
+            session.ping(deadline.within(_PING_SECONDS))
+        except AuthError:
+            raise
+        except ToolError:
+            return session  # a server without ping is alive all the same
+        except ButtDialError:
+            deadline.check("pinging a silent stream")
+            return _ended(session)
+        return session
 
-    def _settle(self, token: str, slot: _Slot, session: McpSession | None) -> None:
+    def _settle(
+        self,
+        token: str,
+        slot: _Slot,
+        opening: _Opening,
+        session: McpSession | None,
+        *,
+        lent: bool = False,
+    ) -> bool:
+        """End the opening and wake those who wait for it; return whether the pool is open."""
         with self._room:
             slot.session = session
             slot.opening = None
-            if session is None:
-                if self._slots.get(token) is slot:
-                    del self._slots[token]
-            else:
-                slot.users += 1
+            slot.users += lent
+            if session is None and self._slots.get(token) is slot:
+                del self._slots[token]
             if self._waiting_for_room:
                 self._room.notify_all()
-            closed = self._closed
-        if session is not None and closed:
-            session.close(0)
-            raise ClientClosedError("the client was closed meanwhile")
+            opening.done.set()
+            return not self._closed
+
+
+def _ended(session: McpSession | None) -> McpSession | None:
+    """Close a session that is given up, and return none in its place."""
+    if session is not None:
+        session.close(0)
+    return None

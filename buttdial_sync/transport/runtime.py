@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from buttdial_sync.errors import (
     ArgumentTypeError,
@@ -198,14 +199,16 @@ def check_base_url(base_url: str | None) -> str:
     Raises:
         ConfigError: There is none, or it is no plain http(s) address.
     """
-    from urllib.parse import urlsplit
-
     if not base_url:
         raise ConfigError("no base_url", remediation="Give base_url, or set BUTT_DIAL_BASE_URL.")
     if not isinstance(base_url, str):
         raise ArgumentTypeError("base_url must be text")
-    parts = urlsplit(base_url.strip())
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    try:
+        parts = urlsplit(base_url.strip())
+        is_address = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:
+        is_address = False
+    if not is_address:
         raise ConfigError("base_url must begin with http:// or https:// and name a host")
     if parts.query or parts.fragment or parts.username is not None:
         raise ConfigError(

@@ -9,14 +9,19 @@ from functools import lru_cache
 from urllib.parse import quote
 
 _MASK = "***"
+_SHORTEST_SECRET = 6
 _IN_QUERY = re.compile(r"((?:^|[?&\s])(?:poll_)?token=)[^&\s\"']+", re.IGNORECASE)
 _LOGGERS_OF_URLS = ("urllib3.connectionpool", "urllib3.connection", "urllib3.util.retry")
 
 
 def scrub(text: str, secrets: Iterable[str | None] = ()) -> str:
-    """Return ``text`` without the secrets, also where they are percent-encoded."""
+    """
+    Return ``text`` without the secrets, also where they are percent-encoded.
+
+    Secrets of a few characters stay: they hide nothing, and every text has them.
+    """
     for secret in secrets:
-        if secret:
+        if secret and len(secret) >= _SHORTEST_SECRET:
             text = text.replace(secret, _MASK).replace(quote(secret, safe=""), _MASK)
     return _IN_QUERY.sub(rf"\1{_MASK}", text)
 

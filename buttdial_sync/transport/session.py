@@ -22,6 +22,7 @@ from buttdial_sync.errors import (
     ProtocolError,
     SessionUnknownError,
     StreamLostError,
+    TransportError,
     error_from_tool_answer,
 )
 from buttdial_sync.transport.answers import json_bytes, refusal
@@ -31,6 +32,7 @@ from buttdial_sync.transport.http import Http, origin_of
 from buttdial_sync.transport.pending import PendingAnswers, Waiter
 from buttdial_sync.transport.secrets import scrub
 from buttdial_sync.transport.sse import EventStream
+from buttdial_sync.transport.tool_list import ToolList
 
 logger = logging.getLogger("buttdial_sync.session")
 
@@ -38,6 +40,7 @@ PROTOCOL_VERSION = "2025-11-25"
 METHOD_NOT_FOUND = -32601
 # A POST that broke may have arrived all the same; its answer then comes on the stream, and soon.
 _GRACE_AFTER_BROKEN_POST = 2.0
+_REPLY_SECONDS = 10.0
 _numbers = count(1)
 
 Notification = dict[str, Any]
@@ -80,7 +83,8 @@ class McpSession:
         self._pending = PendingAnswers()
         self._endpoints: SimpleQueue[str | ButtDialError] = SimpleQueue()
         self._closing = False
-        self._tools: list[dict[str, Any]] | None = None
+        self._tools = ToolList(self.request)
+        self._can_post = threading.Event()
         name = f"buttdial-sync-{next(_numbers)}"
         self._courier = Courier(f"{name}-courier")
         self._reader = threading.Thread(target=self._read, name=f"{name}-reader", daemon=True)
@@ -98,6 +102,7 @@ class McpSession:
             self._await_endpoint(deadline),
             headers={"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"},
         )
+        self._can_post.set()
         hello = {
             "protocolVersion": PROTOCOL_VERSION,
             "capabilities": {},
@@ -123,16 +128,20 @@ class McpSession:
             answer = self._ask(message, waiter, deadline)
         finally:
             self._pending.discard(waiter)
-        if "error" in answer:
-            error = answer["error"] if isinstance(answer["error"], dict) else {}
-            raise error_from_tool_answer(
-                str(error.get("message") or "the server refused the request"),
-                code=error.get("code"),
-            )
+        if answer.get("error") is not None:
+            raise self._json_rpc_error(answer["error"])
         result = answer.get("result")
         if not isinstance(result, dict):
             raise ProtocolError("an answer without a result", outcome="unknown", body=answer)
         return result
+
+    def _json_rpc_error(self, error: Any) -> ButtDialError:
+        details = error if isinstance(error, dict) else {"message": error}
+        message = str(details.get("message") or "the server refused the request")
+        code = details.get("code")
+        return error_from_tool_answer(
+            scrub(message, [self._token]), code=code if isinstance(code, int) else None
+        )
 
     def ping(self, deadline: Deadline) -> float:
         """Ask for a sign of life and return the round trip in seconds."""
@@ -142,17 +151,7 @@ class McpSession:
 
     def list_tools(self, deadline: Deadline) -> list[dict[str, Any]]:
         """Return the server's tools with their schemas, all pages; asked once per session."""
-        if self._tools is None:
-            tools: list[dict[str, Any]] = []
-            cursor: str | None = None
-            seen: set[str | None] = set()
-            while cursor not in seen:
-                seen.add(cursor)
-                page = self.request("tools/list", {"cursor": cursor} if cursor else {}, deadline)
-                tools += [tool for tool in page.get("tools") or [] if isinstance(tool, dict)]
-                cursor = page.get("nextCursor") or None
-            self._tools = tools
-        return self._tools
+        return self._tools.get(deadline)
 
     @property
     def usable(self) -> bool:
@@ -164,18 +163,21 @@ class McpSession:
         """Seconds since the last byte came on the stream."""
         return self._options.clock() - self._stream.last_byte_at
 
-    def close(self, seconds: float = 1.0) -> None:
+    def close(
+        self,
+        seconds: float = 1.0,
+        reason: type[TransportError | ClientClosedError] = StreamLostError,
+    ) -> None:
         """
         End the session and tell everyone who waits. Idempotent, from any thread.
 
         Args:
             seconds: How long to wait for the threads at most.
+            reason: What they are told.
         """
         self._closing = True
-        self._endpoints.put(ClientClosedError("the session was closed"))
-        self._pending.end(
-            lambda outcome: ClientClosedError("the session was closed", outcome=outcome)
-        )
+        self._endpoints.put(reason("the session was closed"))
+        self._pending.end(lambda outcome: reason("the session was closed", outcome=outcome))
         self._courier.stop()
         self._stream.close()
         if self._reader.ident is not None and self._reader is not threading.current_thread():
@@ -225,7 +227,10 @@ class McpSession:
             ) from None
         if isinstance(endpoint, ButtDialError):
             raise endpoint
-        url = urljoin(self._stream.url, endpoint)
+        try:
+            url = urljoin(self._stream.url, endpoint)
+        except ValueError:
+            url = ""
         if origin_of(url) != origin_of(self._stream.url):
             raise ProtocolError(
                 f"the server wants posts at another origin, {origin_of(url)}",
@@ -277,7 +282,7 @@ class McpSession:
         if "id" in message:
             self._courier.submit(lambda: self._reply(message["id"], method))
         elif method == "notifications/tools/list_changed":
-            self._tools = None
+            self._tools.changed()
         elif self._options.on_notification is not None:
             notify = self._options.on_notification
             self._courier.submit(lambda: notify(self._token, message))
@@ -288,7 +293,9 @@ class McpSession:
             reply["result"] = {}
         else:
             reply["error"] = {"code": METHOD_NOT_FOUND, "message": f"{method} is not supported"}
+        deadline = Deadline(_REPLY_SECONDS, self._options.clock)
         try:
-            self._post(reply, Deadline(10.0, self._options.clock))
+            if self._can_post.wait(_REPLY_SECONDS):
+                self._post(reply, deadline)
         except ButtDialError as error:
             logger.warning("the server's %s stays unanswered: %s", method, error)

@@ -92,7 +92,7 @@ class EventStream:
             window = tail + chunk
             open_size = _open_size(open_size, window, len(tail))
             self._check_size(open_size)
-            tail = chunk[-3:]
+            tail = window[-3:]
             yield chunk
         self.at_end = True
 

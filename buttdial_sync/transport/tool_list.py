@@ -1,0 +1,51 @@
+"""What a server offers, asked once per session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from buttdial_sync.transport.deadline import Deadline
+
+Request = Callable[[str, dict[str, Any], Deadline], dict[str, Any]]
+
+
+class ToolList:
+    """
+    The tools of one session. Safe to share between threads; two that ask at once both ask.
+
+    Args:
+        request: Asks the server.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._known: list[dict[str, Any]] | None = None
+        self._changes = 0
+
+    def get(self, deadline: Deadline) -> list[dict[str, Any]]:
+        """Return the tools with their schemas, all pages."""
+        known = self._known
+        if known is None:
+            changes = self._changes
+            known = self._all_pages(deadline)
+            if changes == self._changes:
+                self._known = known
+        return known
+
+    def changed(self) -> None:
+        """Forget what is known, also what is being fetched now."""
+        self._changes += 1
+        self._known = None
+
+    def _all_pages(self, deadline: Deadline) -> list[dict[str, Any]]:
+        tools: list[dict[str, Any]] = []
+        cursors: list[str] = []
+        while True:
+            page = self._request("tools/list", {"cursor": cursors[-1]} if cursors else {}, deadline)
+            listed, cursor = page.get("tools"), page.get("nextCursor")
+            if isinstance(listed, list):
+                tools += [tool for tool in listed if isinstance(tool, dict)]
+            if not isinstance(cursor, str) or not cursor or cursor in cursors:
+                return tools
+            cursors.append(cursor)
