@@ -1,0 +1,54 @@
+"""Every Python block of the README and of the documentation runs as it stands."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.rst", *sorted((ROOT / "docs").glob("*.rst"))]
+BLOCK = re.compile(r"^( *)\.\. code-block:: python\n((?:\s*\n|\1 +.*\n?)+)", re.MULTILINE)
+
+
+def blocks(page: Path) -> list[str]:
+    return [textwrap.dedent(found[2]).strip() for found in BLOCK.finditer(page.read_text("utf-8"))]
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackServer]:
+    with FakeButtDialServer().listen() as loopback:
+        monkeypatch.setenv("BUTT_DIAL_BASE_URL", loopback.base_url)
+        monkeypatch.setenv("BUTT_DIAL_AGENT_TOKEN", "agent-token")
+        monkeypatch.setenv("BUTT_DIAL_TEAM_TOKEN", "team-token")
+        monkeypatch.setenv("BUTT_DIAL_AGENT_ID", "agent-1")
+        yield loopback
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda p: p.name)
+def test_the_blocks_of_a_page_run(
+    page: Path, server: LoopbackServer, request: pytest.FixtureRequest
+) -> None:
+    """A page's blocks run one after the other, the tests among them with their fixtures."""
+    names: dict[str, Any] = {"__name__": f"docs_{page.stem}"}
+    for block in blocks(page):
+        code = block.replace("https://butt-dial.example", server.base_url)
+        tests = {n.name for n in ast.parse(code).body if isinstance(n, ast.FunctionDef)}
+        exec(compile(code, str(page), "exec"), names)  # noqa: S102 - our own pages
+        for name in sorted(n for n in tests if n.startswith("test_")):
+            fixtures = inspect.signature(names[name]).parameters
+            names[name](**{fixture: request.getfixturevalue(fixture) for fixture in fixtures})
+
+
+def test_pages_have_blocks() -> None:
+    """The pattern finds what it shall find."""
+    assert len(blocks(ROOT / "README.rst")) >= 3
+    assert sum(len(blocks(page)) for page in PAGES) >= 10
