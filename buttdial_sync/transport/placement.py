@@ -61,24 +61,24 @@ class TokenPlacement:
 
         A holder that died never puts the byte back; after a while the turn is taken without it.
         """
-        mark = self._take(deadline)
-        place = _MARKS.get(mark)
-        if place is not None:
-            self.remember(place)
+        taken = self._take(deadline.within(_LONGEST_TURN))
         try:
             yield
         finally:
-            with suppress(OSError):
-                self._giving.sendall(_MARK_OF[self.known])
+            # Without the byte only knowledge is added: two unknown marks would be two turns.
+            if taken or self.known is not None:
+                with suppress(OSError):
+                    self._giving.sendall(_MARK_OF[self.known])
 
-    def _take(self, deadline: Deadline) -> bytes:
-        if self.known is not None:
-            return _MARK_OF[self.known]
+    def _take(self, limit: Deadline) -> bool:
         try:
-            self._taking.settimeout(max(0.001, deadline.within(_LONGEST_TURN).remaining()))
-            return self._taking.recv(1)
+            self._taking.settimeout(max(0.001, limit.remaining()))
+            place = _MARKS.get(self._taking.recv(1))
         except TimeoutError:
-            return _MARK_OF[None]
+            return False
+        if place is not None:
+            self.remember(place)
+        return True
 
 
 def _close_both(*sockets: socket.socket) -> None:

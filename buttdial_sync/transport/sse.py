@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -63,7 +64,7 @@ class EventStream:
                 breaks or is closed; there is no common base.
         """
         try:
-            for event in SSEClient(self._chunks()).events():
+            for event in SSEClient(_without_byte_order_mark(self._chunks())).events():
                 self._check_size(len(event.data))
                 yield event
         except UnicodeDecodeError:
@@ -102,6 +103,16 @@ class EventStream:
                 f"an event of more than {self._max_event_bytes} bytes",
                 remediation="Raise max_event_bytes if such answers are wanted.",
             )
+
+
+def _without_byte_order_mark(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    start = b""
+    for chunk in chunks:
+        start += chunk
+        if len(start) >= len(BOM_UTF8) or not BOM_UTF8.startswith(start):
+            break
+    yield start.removeprefix(BOM_UTF8)
+    yield from chunks
 
 
 def _open_size(before: int, window: bytes, overlap: int) -> int:

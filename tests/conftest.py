@@ -1,0 +1,49 @@
+"""What holds for every test: a clean environment, nothing remembered, no thread left behind."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from buttdial_sync.testing import plugin
+from buttdial_sync.transport.placement import forget_placements
+
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+_OUR_THREADS = ("buttdial-sync", "fake-butt-dial")
+_SECONDS_TO_END = 5.0
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # An installed package has loaded it by its entry point; twice is an error.
+    if not config.pluginmanager.is_registered(plugin):
+        config.pluginmanager.register(plugin)
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("BUTT_DIAL_") or name.upper() in _PROXIES:
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_remembered() -> None:
+    forget_placements()
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_left() -> Iterator[None]:
+    before = set(threading.enumerate())
+    yield
+    left = [
+        thread
+        for thread in threading.enumerate()
+        if thread not in before and thread.name.startswith(_OUR_THREADS)
+    ]
+    for thread in left:
+        thread.join(_SECONDS_TO_END)
+    alive = [thread.name for thread in left if thread.is_alive()]
+    assert not alive, f"threads outlive the test: {alive}"

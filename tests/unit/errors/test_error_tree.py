@@ -1,0 +1,161 @@
+"""The exception tree: its drawing, its defaults, and its travels."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import pickle
+import re
+import traceback
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from typing import Any, get_args
+
+import pytest
+
+from buttdial_sync import errors
+from buttdial_sync.errors import tree
+from buttdial_sync.errors.accounts import OnboardingRequired
+
+ButtDialError = errors.ButtDialError
+DETAILS: dict[str, Any] = {
+    "code": "CODE",
+    "stage": "tool_call",
+    "outcome": "unknown",
+    "remediation": "Do this.",
+    "status_code": 418,
+    "body": {"error": ["x"]},
+    "retryable": True,
+    "retry_after": 2.5,
+    "remaining_attempts": 3,
+    "locked_until": datetime(2026, 1, 2, tzinfo=timezone.utc),
+}
+
+
+def kinds(base: type[ButtDialError] = ButtDialError) -> Iterator[type[ButtDialError]]:
+    yield base
+    for child in base.__subclasses__():
+        if child.__module__.startswith("buttdial_sync.errors"):
+            yield from kinds(child)
+
+
+ALL = sorted(set(kinds()), key=lambda kind: kind.__name__)
+each_kind = pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
+
+
+def drawn() -> dict[str, set[str]]:
+    """The drawing in the docstring: each class with the parents that it hangs from."""
+    parents: dict[str, set[str]] = {}
+    way: list[str] = []
+    block = str(inspect.getdoc(tree)).partition("::\n\n")[2]
+    for line in block.splitlines():
+        found = re.match(r"    ([│├└─ ]*)(\w+(?:, \w+)*)", line)
+        assert found, line
+        depth = len(found[1]) // 4
+        names = found[2].split(", ")
+        for name in names if depth else ():
+            parents.setdefault(name, set()).add(way[depth - 1])
+        way[depth:] = [names[-1]]
+    return parents
+
+
+def test_drawing_is_the_tree() -> None:
+    """The tree in the docstring has every class of the module, under its real parents."""
+    shown = drawn()
+    shown.pop("AccountsError")
+    real = {
+        kind.__name__: {base.__name__ for base in kind.__bases__ if issubclass(base, ButtDialError)}
+        for kind in ALL
+        if kind.__module__ == tree.__name__ and kind is not ButtDialError
+    }
+    assert shown == real
+
+
+@each_kind
+def test_other_base_is_drawn(kind: type[ButtDialError]) -> None:
+    """A built-in base class is named beside its class in the drawing."""
+    builtin = [base.__name__ for base in kind.__bases__ if base.__module__ == "builtins"]
+    if kind not in {ButtDialError, errors.AgentNotFound, errors.AgentNotProvisioned}:
+        for name in builtin:
+            assert re.search(rf"{kind.__name__}\s+\(also an? {name}\)", str(inspect.getdoc(tree)))
+
+
+@each_kind
+def test_defaults_are_allowed_values(kind: type[ButtDialError]) -> None:
+    """Every class has a stage and an outcome that exist, and its remedy as remediation."""
+    error = kind("what happened")
+    assert str(error) == "what happened"
+    assert error.stage == kind.default_stage
+    assert error.stage in get_args(errors.Stage)
+    assert error.outcome in get_args(errors.Outcome)
+    assert error.remediation == kind.remedy
+    assert kind("x", remediation="the server's").remediation == "the server's"
+    assert kind.__doc__
+
+
+@each_kind
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_pickles_with_everything(kind: type[ButtDialError], protocol: int) -> None:
+    """An error crosses process boundaries with all its attributes."""
+    error = kind("what happened", **DETAILS)
+    back = pickle.loads(pickle.dumps(error, protocol))  # noqa: S301 - our own bytes
+    assert type(back) is kind
+    assert back.args == error.args
+    assert vars(back) == vars(error)
+    assert {name: getattr(back, name) for name in DETAILS} == DETAILS
+
+
+@each_kind
+def test_copies_without_traceback(kind: type[ButtDialError]) -> None:
+    """A copy has the attributes, and is another object, for a second thread to raise."""
+    try:
+        raise kind("what happened", **DETAILS)
+    except ButtDialError as caught:
+        error = caught
+    twin = copy.copy(error)
+    assert twin is not error
+    assert vars(twin) == vars(error)
+    assert twin.__traceback__ is None
+
+
+def test_channel_details_pickle() -> None:
+    """Attributes that are set after the construction travel too."""
+    error = errors.NoChannelAssigned("no")
+    error.channel, error.action, error.provider = "sms", "send", "twilio"
+    back = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
+    assert (back.channel, back.action, back.provider) == ("sms", "send", "twilio")
+
+
+def test_onboarding_required_pickles() -> None:
+    """The one class with attributes of its own keeps them."""
+    error = OnboardingRequired(org_id="o", onboarding_url="u", onboarding_session_id="s")
+    back = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
+    assert (back.org_id, back.onboarding_url, back.onboarding_session_id) == ("o", "u", "s")
+    assert str(back) == str(error)
+
+
+def test_codes_have_one_class() -> None:
+    """No server code stands in two classes."""
+    codes = [code for kind in ALL for code in vars(kind).get("server_codes", ())]
+    assert len(codes) == len(set(codes))
+
+
+def test_revoked_token_is_an_alias() -> None:
+    """The published name stays."""
+    assert errors.RevokedToken is errors.AuthTokenRevokedError
+
+
+def test_key_error_prints_its_message() -> None:
+    """``AgentNotFound`` is a ``KeyError`` without its quotes."""
+    error = errors.AgentNotFound("no agent a")
+    assert isinstance(error, KeyError)
+    assert str(error) == "no agent a"
+    assert "'no agent a'" not in "".join(traceback.format_exception_only(error))
+
+
+def test_builtin_bases() -> None:
+    """A host that catches the built-in classes catches ours."""
+    assert issubclass(errors.ArgumentTypeError, TypeError)
+    assert issubclass(errors.ArgumentValueError, ValueError)
+    assert issubclass(errors.DeadlineExceededError, TimeoutError)
+    assert issubclass(errors.AgentNotProvisioned, ValueError)

@@ -1,0 +1,268 @@
+"""From decoded JSON to result objects: strict, and clear about what is wrong."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from buttdial_sync.errors import ProtocolError
+from buttdial_sync.models.converter import Identifier, parse_moment, structure
+from buttdial_sync.models.names import snake_case
+
+MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+
+
+@attrs.frozen(kw_only=True)
+class Text:
+    value: str
+
+
+@attrs.frozen(kw_only=True)
+class Flag:
+    value: bool
+
+
+@attrs.frozen(kw_only=True)
+class Whole:
+    value: int
+
+
+@attrs.frozen(kw_only=True)
+class Number:
+    value: float
+
+
+@attrs.frozen(kw_only=True)
+class Amount:
+    value: Decimal
+
+
+@attrs.frozen(kw_only=True)
+class Id:
+    value: Identifier
+
+
+@attrs.frozen(kw_only=True)
+class Maybe:
+    value: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Inner:
+    message_id: str
+    sent_at: datetime | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Outer:
+    items: list[Inner] = attrs.field(factory=list)
+    by_name: dict[str, Inner] = attrs.field(factory=dict)
+    first: Inner | None = None
+    from_: str | None = attrs.field(default=None, metadata={"wire": "from"})
+    raw: Any = attrs.field(default=None, eq=False, repr=False)
+
+
+REFUSED = object()
+NULL, TRUE, WHOLE, REAL, DIGITS, TEXT, LIST = None, True, 3, 1.5, "3", "x", ["x"]
+VALUES = (NULL, TRUE, WHOLE, REAL, DIGITS, TEXT, LIST)
+STRICTNESS: dict[type[Any], tuple[object, ...]] = {
+    #        null     true     3             1.5             "3"           "x"      ["x"]
+    Text: (REFUSED, REFUSED, REFUSED, REFUSED, "3", "x", REFUSED),
+    Flag: (REFUSED, True, REFUSED, REFUSED, REFUSED, REFUSED, REFUSED),
+    Whole: (REFUSED, REFUSED, 3, REFUSED, REFUSED, REFUSED, REFUSED),
+    Number: (REFUSED, REFUSED, 3.0, 1.5, REFUSED, REFUSED, REFUSED),
+    Amount: (REFUSED, REFUSED, Decimal(3), Decimal("1.5"), Decimal(3), REFUSED, REFUSED),
+    Id: (REFUSED, REFUSED, "3", REFUSED, "3", "x", REFUSED),
+    Maybe: (None, REFUSED, REFUSED, REFUSED, "3", "x", REFUSED),
+}
+CELLS = [
+    (kind, value, wanted)
+    for kind, row in STRICTNESS.items()
+    for value, wanted in zip(VALUES, row, strict=True)
+]
+
+
+@pytest.mark.parametrize(("kind", "value", "wanted"), CELLS)
+def test_nothing_is_coerced(kind: type[Any], value: object, wanted: object) -> None:
+    """Each primitive takes its own kind of value and nothing that merely looks like it."""
+    if wanted is REFUSED:
+        with pytest.raises(ProtocolError, match=r"@ \$\.value"):
+            structure({"value": value}, kind, source="x")
+    else:
+        found = structure({"value": value}, kind, source="x").value
+        assert found == wanted
+        assert type(found) is type(wanted)
+
+
+def test_decimal_is_exact() -> None:
+    """An amount has the digits that the server wrote."""
+    assert str(structure({"value": "0.0790"}, Amount, source="x").value) == "0.0790"
+    assert structure({"value": 0.1}, Amount, source="x").value == Decimal("0.1")
+
+
+@pytest.mark.parametrize("value", ["", "1,5", "one", "0x10"])
+def test_bad_amounts(value: str) -> None:
+    """A text that is no number is no amount."""
+    with pytest.raises(ProtocolError):
+        structure({"value": value}, Amount, source="x")
+
+
+@pytest.mark.parametrize(
+    ("data", "wanted"),
+    [
+        ({"messageId": "a"}, "a"),
+        ({"message_id": "a"}, "a"),
+        ({"messageId": "camel", "message_id": "snake"}, "camel"),
+        ({"message_id": "snake", "messageId": "camel"}, "camel"),
+        ({"messageId": None, "message_id": "snake"}, "snake"),
+        ({"message_id": "snake", "messageId": None}, "snake"),
+    ],
+)
+def test_both_spellings(data: dict[str, Any], wanted: str) -> None:
+    """Both spellings are read, camelCase first, and a null does not hide the other's value."""
+    assert structure(data, Inner, source="x").message_id == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("messageId", "message_id"),
+        ("message_id", "message_id"),
+        ("mediaURL", "media_url"),
+        ("URLPath", "url_path"),
+        ("sent2Day", "sent2_day"),
+        ("x", "x"),
+        ("", ""),
+    ],
+)
+def test_snake_case(name: str, wanted: str) -> None:
+    """Names of both spellings become the same."""
+    assert snake_case(name) == wanted
+
+
+def test_raw_is_the_answer_itself() -> None:
+    """``raw`` holds what came, unknown keys included, and counts neither in ``==`` nor ``repr``."""
+    data = {"items": [], "somethingNew": 1, "from": "a"}
+    found = structure(data, Outer, source="x")
+    assert found.raw is data
+    assert found.from_ == "a"
+    assert found == Outer(from_="a")
+    assert "somethingNew" not in repr(found)
+
+
+def test_servers_own_raw_does_not_count() -> None:
+    """A key ``raw`` of the server's does not replace ours."""
+    data = {"raw": "theirs"}
+    assert structure(data, Outer, source="x").raw is data
+
+
+@pytest.mark.parametrize(
+    ("data", "path"),
+    [
+        ({"items": [{"messageId": "a"}, {}]}, r"\$\.items\[1\]"),
+        ({"items": [{"messageId": 5}]}, r"\$\.items\[0\]\.message_id"),
+        ({"byName": {"k": {"messageId": 5}}}, r"\$\.by_name"),
+        ({"first": {"messageId": "a", "sentAt": "never"}}, r"\$\.first"),
+        ({"items": 5}, r"\$\.items"),
+        ({"items": ["x"]}, r"\$\.items\[0\]"),
+        ("text", r"@ \$"),
+        (None, r"@ \$"),
+        ([], r"@ \$"),
+    ],
+)
+def test_message_has_the_path(data: object, path: str) -> None:
+    """An answer of another shape is our protocol error: who answered, and where it is wrong."""
+    with pytest.raises(ProtocolError, match=path) as caught:
+        structure(data, Outer, source="comms_x")
+    error = caught.value
+    assert str(error).startswith("comms_x answered in an unexpected shape")
+    assert (error.stage, error.outcome, error.body) == ("parse", "sent", data)
+    assert error.__cause__ is None
+    assert error.__suppress_context__
+
+
+def test_lists_at_the_top() -> None:
+    """A list of objects is structured too."""
+    assert structure([{"messageId": "a"}], list[Inner], source="x") == [Inner(message_id="a")]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "2026-01-02T03:04:05Z",
+        "2026-01-02T03:04:05z",
+        "2026-01-02T03:04:05+00:00",
+        "2026-01-02T04:04:05+01:00",
+        "2026-01-01T22:04:05-05:00",
+        "2026-01-02T03:04:05",
+        "2026-01-02 03:04:05",
+        " 2026-01-02 03:04:05 ",
+        1767323045,
+        1767323045.0,
+        "1767323045",
+        "1767323045.0",
+        datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc),
+        datetime(2026, 1, 2, 3, 4, 5),
+    ],
+)  # fmt: skip
+def test_times(value: object) -> None:
+    """Each way to write a time gives the same aware UTC time; without a zone it is UTC."""
+    found = parse_moment(value)
+    assert found == MOMENT
+    assert found.utcoffset() == timedelta(0)
+
+
+@pytest.mark.parametrize(
+    ("text", "microseconds"),
+    [
+        ("2026-01-02T03:04:05.1Z", 100_000),
+        ("2026-01-02T03:04:05.123Z", 123_000),
+        ("2026-01-02T03:04:05.123456Z", 123_456),
+        ("2026-01-02T03:04:05.123456789Z", 123_456),
+        ("2026-01-02T03:04:05.12+00:00", 120_000),
+        ("1767323045.5", 500_000),
+    ],
+)
+def test_decimals_of_seconds(text: str, microseconds: int) -> None:
+    """Any number of decimals is read; more than six are cut."""
+    assert parse_moment(text) == MOMENT.replace(microsecond=microseconds)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, True, "", "never", "12:00", "12345", [], {}, 1e300, -1e300, float("nan"), float("inf"),
+     "99999999999", "2026-13-02", "0001-01-01T00:00:00+10:00"],
+)  # fmt: skip
+def test_no_times(value: object) -> None:
+    """Whatever is no time is a ``ValueError``, and in an answer a protocol error."""
+    try:
+        assert parse_moment(value).tzinfo is timezone.utc
+    except ValueError:
+        with pytest.raises(ProtocolError):
+            structure({"messageId": "a", "sentAt": value or ""}, Inner, source="x")
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["items", "first", "byName", "messageId", "sentAt", "from"]), inner
+        )
+    ),
+)
+
+
+@given(data=json_values)
+def test_garbage_is_a_protocol_error(data: object) -> None:
+    """Nothing but a result or a ``ProtocolError`` comes out."""
+    try:
+        assert isinstance(structure(data, Outer, source="x"), Outer)
+    except ProtocolError as error:
+        assert error.body is data

@@ -1,0 +1,461 @@
+"""``Client.send_message`` against both kinds of server, without a socket."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+
+from buttdial_sync import (
+    ArgumentNotSupported,
+    ArgumentTypeError,
+    AuthInvalidTokenError,
+    AuthLockedOutError,
+    AuthTokenRevokedError,
+    Client,
+    SendResult,
+)
+from buttdial_sync.testing import FakeButtDialServer
+
+TOKEN = "agent-secret-1"
+BASE_URL = "https://butt-dial.test"
+
+
+@pytest.fixture(params=["hosted", "open-source"])
+def fake(request: pytest.FixtureRequest) -> Iterator[FakeButtDialServer]:
+    server = FakeButtDialServer(dialect=request.param)
+    with server.mocked():
+        yield server
+
+
+@pytest.fixture
+def hosted(fake_server: FakeButtDialServer) -> FakeButtDialServer:
+    return fake_server
+
+
+@pytest.fixture
+def open_source() -> Iterator[FakeButtDialServer]:
+    server = FakeButtDialServer(dialect="open-source")
+    with server.mocked():
+        yield server
+
+
+@pytest.fixture
+def client() -> Iterator[Client]:
+    with Client(BASE_URL, agent_token=TOKEN, timeout=5.0, sleep=lambda _: None) as made:
+        yield made
+
+
+def sent_args(fake: FakeButtDialServer) -> dict[str, Any]:
+    return dict(fake.sent_messages[-1].args)
+
+
+def test_happy_path(fake: FakeButtDialServer, client: Client) -> None:
+    """A message arrives with its text, and the result has the server's id and the key."""
+    fake.on_send(sid="SM1")
+    result = client.send_message("+14155550123", "Hello", "sms")
+    args = sent_args(fake)
+    key = args.pop("idempotencyKey")
+    assert args == {"to": "+14155550123", "body": "Hello", "channel": "sms"}
+    assert fake.sent_messages[-1].token == TOKEN
+    assert (result.ok, result.failed, result.unknown) == (True, False, False)
+    assert result == SendResult(outcome="sent", message_sid="SM1", idempotency_key=key, attempts=1)
+    assert isinstance(result.raw, dict)
+
+
+def test_one_session_for_all(fake: FakeButtDialServer, client: Client) -> None:
+    """Many messages go over one stream, each with one post and a key of its own."""
+    results = [client.send_message("+1", str(number)) for number in range(5)]
+    assert fake.streams_opened == 1
+    assert fake.posts == 5 + 2
+    assert len({result.idempotency_key for result in results}) == 5
+    assert len({result.message_sid for result in results}) == 5
+
+
+PARAMETERS: dict[str, tuple[Any, str, Any]] = {
+    "media_url": ("https://x.test/a.png", "media", ["https://x.test/a.png"]),
+    "sender_sid": ("SID1", "senderSid", "SID1"),
+    "sender_name": ("Shop", "senderName", "Shop"),
+    "language": ("en", "language", "en"),
+    "fallback_channels": (["sms", "email"], "fallbackChannels", ["sms", "email"]),
+    "scheduled_at": ("2026-01-02T03:04:05Z", "scheduledAt", "2026-01-02T03:04:05Z"),
+    "thread_id": ("t1", "threadId", "t1"),
+    "entity_id": ("e1", "entityId", "e1"),
+    "reply_msg_id": ("m1", "replyMsgId", "m1"),
+    "idempotency_key": ("k1", "idempotencyKey", "k1"),
+    "subject": ("Hi", "subject", "Hi"),
+    "html": ("<p>Hi</p>", "html", "<p>Hi</p>"),
+    "template_id": ("T1", "templateId", "T1"),
+    "template_vars": ({"1": "Ann"}, "templateVars", {"1": "Ann"}),
+    "target_gender": ("female", "targetGender", "female"),
+}
+IGNORED = {"sender_name", "thread_id", "entity_id", "reply_msg_id", "idempotency_key", "target_gender"}  # fmt: skip
+KNOWN_TO_OPEN_SOURCE = {
+    "language", "subject", "html", "template_id", "template_vars", "target_gender"
+}  # fmt: skip
+DROPPED = sorted(set(PARAMETERS) - IGNORED - KNOWN_TO_OPEN_SOURCE)
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_wire_names(name: str, hosted: FakeButtDialServer, client: Client) -> None:
+    """Each parameter travels under its wire name, and alone."""
+    value, wire, wanted = PARAMETERS[name]
+    assert client.send_message("+1", "hi", **{name: value}).ok
+    args = sent_args(hosted)
+    assert args[wire] == wanted
+    assert set(args) == {"to", "body", "channel", "idempotencyKey", wire}
+
+
+def test_sequences_and_mappings_of_any_kind(hosted: FakeButtDialServer, client: Client) -> None:
+    """A tuple is as good as a list, and a read-only mapping as a dict."""
+    variables = MappingProxyType({"1": "a\r\nb"})
+    result = client.send_message(
+        "+1", fallback_channels=("sms",), template_id="T1", template_vars=variables
+    )
+    assert result.ok
+    assert sent_args(hosted)["fallbackChannels"] == ["sms"]
+    assert sent_args(hosted)["templateVars"] == {"1": "a\nb"}
+
+
+@pytest.mark.parametrize("name", DROPPED)
+def test_unsupported_arguments(name: str, open_source: FakeButtDialServer, client: Client) -> None:
+    """What the open-source server would silently drop is refused before anything is sent."""
+    value, wire, _ = PARAMETERS[name]
+    with pytest.raises(ArgumentNotSupported, match=wire) as caught:
+        client.send_message("+1", "hi", **{name: value})
+    assert caught.value.outcome == "not_sent"
+    assert open_source.sent_messages == []
+
+
+@pytest.mark.parametrize("name", sorted(IGNORED | KNOWN_TO_OPEN_SOURCE))
+def test_arguments_that_pass(name: str, open_source: FakeButtDialServer, client: Client) -> None:
+    """What the server knows, and what does no harm when it is ignored, is sent."""
+    value, wire, wanted = PARAMETERS[name]
+    assert client.send_message("+1", "hi", **{name: value}).ok
+    assert sent_args(open_source)[wire] == wanted
+
+
+def test_schema_is_asked_once(open_source: FakeButtDialServer, client: Client) -> None:
+    """The schema costs one request in the session's life, and a plain message none."""
+    client.send_message("+1", "hi")
+    assert open_source.posts == 3
+    for _ in range(3):
+        client.send_message("+1", "hi", language="en")
+    assert open_source.posts == 7
+
+
+def test_check_schema_off(open_source: FakeButtDialServer) -> None:
+    """``check_schema=False`` lets everything through, without asking."""
+    with Client(BASE_URL, agent_token=TOKEN, check_schema=False) as client:
+        assert client.send_message("+1", "hi", media_url="https://x.test/a.png").ok
+    assert sent_args(open_source)["media"] == ["https://x.test/a.png"]
+    assert open_source.posts == 3
+
+
+def test_line_ends(open_source: FakeButtDialServer, client: Client) -> None:
+    """Carriage returns, which one server rejects, become line feeds."""
+    assert client.send_message("a@x.test", "a\r\nb\rc\n", "email", subject="x", html="<p>\r\n").ok
+    args = sent_args(open_source)
+    assert (args["body"], args["html"]) == ("a\nb\nc\n", "<p>\n")
+
+
+@pytest.mark.parametrize("text", ["\u00e9\u20ac\U0001f600", "\u2028", '"\\', "x" * 100_000])
+def test_texts_arrive_as_they_are(text: str, fake: FakeButtDialServer, client: Client) -> None:
+    """Any text travels unchanged, long ones too."""
+    assert client.send_message("+1", text).ok
+    assert sent_args(fake)["body"] == text
+
+
+CONFIG_CASES: dict[str, tuple[dict[str, Any], str]] = {
+    "no body": ({"to": "+1"}, "nothing to send"),
+    "empty body": ({"to": "+1", "body": ""}, "nothing to send"),
+    "blank recipient": ({"to": " ", "body": "hi"}, "to must not be empty"),
+    "wrong channel": ({"to": "+1", "body": "hi", "channel": "fax"}, "channel must be one of"),
+    "wrong gender": ({"to": "+1", "body": "hi", "target_gender": "x"}, "target_gender"),
+    "blank key": ({"to": "+1", "body": "hi", "sender_sid": ""}, "sender_sid must not be empty"),
+    "no token": ({"to": "+1", "body": "hi", "agent_token": ""}, "agent_token"),
+    "bad token": ({"to": "+1", "body": "hi", "agent_token": "a\nb"}, "token"),
+    "bad timeout": ({"to": "+1", "body": "hi", "timeout": 0}, "timeout"),
+    "huge timeout": ({"to": "+1", "body": "hi", "timeout": 1e300}, "timeout"),
+    "half a character": ({"to": "+1", "body": "\ud83d"}, ""),
+}
+
+
+@pytest.mark.parametrize("case", CONFIG_CASES)
+def test_config_failures(case: str, fake: FakeButtDialServer, client: Client) -> None:
+    """What the caller has to mend is a result of stage ``config``, and nothing is sent."""
+    arguments, words = CONFIG_CASES[case]
+    result = client.send_message(**arguments)
+    assert (result.failed, result.outcome, result.stage_failed) == (True, "not_sent", "config")
+    assert words in str(result.error)
+    assert fake.sent_messages == []
+
+
+def test_no_token_at_all(fake: FakeButtDialServer) -> None:
+    """A client without a token reports that, with the remedy, and asks nobody."""
+    with Client(BASE_URL) as client:
+        result = client.send_message("+1", "hi")
+    assert (result.outcome, result.stage_failed) == ("not_sent", "config")
+    assert "BUTT_DIAL_AGENT_TOKEN" in str(result.remediation)
+    assert fake.requests == []
+
+
+WRONG_TYPES: dict[str, Any] = {
+    "to": 14155550123,
+    "body": b"hi",
+    "channel": 5,
+    "media_url": ["https://x.test"],
+    "sender_sid": 1,
+    "sender_name": 1,
+    "language": True,
+    "fallback_channels": "sms",
+    "scheduled_at": object(),
+    "thread_id": 1,
+    "entity_id": 1.5,
+    "reply_msg_id": [],
+    "idempotency_key": 7,
+    "subject": {},
+    "html": b"",
+    "template_id": 3,
+    "template_vars": {"a": 1},
+    "target_gender": 1,
+    "agent_token": 1,
+    "timeout": "3",
+}
+
+
+@pytest.mark.parametrize("name", WRONG_TYPES)
+def test_wrong_types(name: str, hosted: FakeButtDialServer, client: Client) -> None:
+    """An argument of the wrong type raises, and the message names the parameter."""
+    arguments: dict[str, Any] = {"to": "+1", "body": "hi", name: WRONG_TYPES[name]}
+    with pytest.raises(ArgumentTypeError, match=rf"^{name} must be "):
+        client.send_message(**arguments)
+    assert hosted.requests == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "sid"),
+    [
+        ('{"messageId": "M1"}', "M1"),
+        ('{"sid": "M1"}', "M1"),
+        ('{"message_sid": "M1"}', "M1"),
+        ('{"success": true, "externalId": "M1"}', "M1"),
+        ('{\n  "success": true,\n  "externalId": "M1"\n}', "M1"),
+        ('{"messageId": 17}', "17"),
+        ('{"success": true}', None),
+        ('{"messageId": "M1", "error": null}', "M1"),
+        ('{"messageId": "M1", "sid": "S1"}', "M1"),
+    ],
+)
+def test_answers_that_mean_yes(
+    answer: str, sid: str | None, fake: FakeButtDialServer, client: Client
+) -> None:
+    """Every known way to say that the server took the message is understood."""
+    fake.on_send(raw_text=answer)
+    result = client.send_message("+1", "hi")
+    assert (result.ok, result.message_sid, result.error) == (True, sid, None)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ('{"success": false}', ""),
+        ('{"success": false, "error": "no"}', "no"),
+        ('{"success": false, "messageId": "M1"}', ""),
+        ('{"error": "no"}', "no"),
+        ('{"error": {"message": "no", "code": "X"}}', "no"),
+        ('{"errors": ["no", "nope"]}', "no"),
+        ('{"errors": [{"message": "no"}]}', "no"),
+    ],
+)
+def test_answers_that_mean_no(
+    answer: str, words: str, fake: FakeButtDialServer, client: Client
+) -> None:
+    """A no without ``isError`` is a no, tried once."""
+    fake.on_send(raw_text=answer)
+    result = client.send_message("+1", "hi")
+    assert (result.outcome, result.failed, result.attempts) == ("rejected", True, 1)
+    assert words in str(result.error)
+    assert result.raw is not None
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["queued", "", "{}", "[]", "null", '"M1"', '{"status": "sent"}', '{"messageId": ""}', "[" * 99_999],
+)  # fmt: skip
+def test_answers_that_say_nothing(answer: str, fake: FakeButtDialServer, client: Client) -> None:
+    """An answer without an id and without an error may mean anything: unknown, and said once."""
+    fake.on_send(raw_text=answer)
+    with Client(BASE_URL, agent_token=TOKEN, max_attempts=1) as once:
+        result = once.send_message("+1", "hi")
+    assert (result.outcome, result.unknown, result.stage_failed) == ("unknown", True, "parse")
+    assert len(fake.sent_messages) == 1
+
+
+def test_no_content(fake: FakeButtDialServer, client: Client) -> None:
+    """A result without content is no answer."""
+    fake.fault("no_content", on="call")
+    result = client.send_message("+1", "hi")
+    assert (result.outcome, result.stage_failed) == ("unknown", "parse")
+
+
+def test_every_detail_of_a_refusal(hosted: FakeButtDialServer, client: Client) -> None:
+    """Code, channel, advice and words of the server are in the result."""
+    hosted.on_send(
+        error="no sender", code="NO_CHANNEL_ASSIGNED", channel="sms", remediation="Buy a number."
+    )
+    result = client.send_message("+1", "hi", "sms", idempotency_key="k1")
+    assert result == SendResult(
+        outcome="rejected",
+        error="no sender",
+        error_code="NO_CHANNEL_ASSIGNED",
+        error_channel="sms",
+        stage_failed="server",
+        remediation="Buy a number.",
+        idempotency_key="k1",
+        attempts=1,
+    )
+    assert result.raw["code"] == "NO_CHANNEL_ASSIGNED"
+
+
+def test_own_quota(open_source: FakeButtDialServer, client: Client) -> None:
+    """The agent's own limit is told with its time, not waited for beyond the deadline."""
+    open_source.on_send(
+        error="Rate limit exceeded: per-minute (10/10). Resets in up to 60 seconds."
+    )
+    result = client.send_message("+1", "hi")
+    assert (result.outcome, result.retry_after, result.attempts) == ("rejected", 60.0, 1)
+
+
+def test_rolled_back_is_tried_again(hosted: FakeButtDialServer, client: Client) -> None:
+    """What the server calls retryable is repeated with the same key."""
+    hosted.on_send(error="try again", code="PROVIDER_WEBHOOK_WIRE_FAILED", retryable=True)
+    result = client.send_message("+1", "hi")
+    assert (result.ok, result.attempts) == (True, 2)
+    keys = {call.idempotency_key for call in hosted.sent_messages}
+    assert keys == {result.idempotency_key}
+
+
+@pytest.mark.parametrize("kind", ["cut", "garbage"])
+def test_lost_answers(kind: Any, fake: FakeButtDialServer, client: Client) -> None:
+    """A lost answer is asked for again only where the server honours the key; never sent twice."""
+    fake.fault(kind, on="call")
+    result = client.send_message("+1", "hi")
+    assert len(fake.delivered) <= 1
+    if kind == "garbage" or fake.dialect == "open-source":
+        assert (result.outcome, result.attempts) == ("unknown", 1)
+    else:
+        assert (result.outcome, result.attempts) == ("sent", 2)
+    assert result.idempotency_key
+
+
+def test_broken_post(fake: FakeButtDialServer, client: Client) -> None:
+    """A post that breaks once its bytes may have left is unknown until the deadline."""
+    fake.fault("reset", on="call")
+    result = client.send_message("+1", "hi", timeout=0.2)
+    assert (result.outcome, result.attempts) == ("unknown", 1)
+
+
+@pytest.mark.parametrize("on", ["stream", "post", "call"])
+def test_refused_connections_are_retried(on: Any, fake: FakeButtDialServer, client: Client) -> None:
+    """What never left is sent again, and once in the end."""
+    fake.fault("refuse", on=on)
+    result = client.send_message("+1", "hi")
+    assert (result.outcome, len(fake.delivered)) == ("sent", 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "on"),
+    [
+        ("reset", "stream"),
+        ("html", "stream"),
+        ("redirect", "stream"),
+        ("foreign_endpoint", "stream"),
+        ("reset", "post"),
+        ("garbage", "post"),
+        ("jsonrpc_error", "post"),
+    ],
+)
+def test_failed_opening_is_not_sent(
+    kind: Any, on: Any, fake: FakeButtDialServer, client: Client
+) -> None:
+    """Whatever goes wrong before the message leaves, it was not sent."""
+    fake.fault(kind, on=on, count=10)
+    result = client.send_message("+1", "hi", timeout=0.2)
+    assert result.outcome == "not_sent"
+    assert fake.sent_messages == []
+
+
+@pytest.mark.parametrize("location", ["http://[", "//h:99999/", "", "https://elsewhere.test/x"])
+def test_redirects_are_not_followed(
+    location: str, fake: FakeButtDialServer, client: Client
+) -> None:
+    """A redirect is never followed, however odd its target is, and told as a failure."""
+    fake.fault("redirect", on="stream", location=location, count=10)
+    assert client.send_message("+1", "hi").outcome == "not_sent"
+    assert len(fake.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://[::1", "https://h:99999", "https://butt-dial.test:8443"]
+)
+def test_odd_endpoints(origin: str, fake: FakeButtDialServer, client: Client) -> None:
+    """An endpoint at another origin, or at none, gets no token."""
+    fake.fault("foreign_endpoint", on="stream", origin=origin, count=10)
+    assert client.send_message("+1", "hi").outcome == "not_sent"
+    assert fake.posts == 0
+
+
+@pytest.mark.parametrize(
+    "tools",
+    [
+        [{"name": "comms_send_message", "description": None}],
+        [{"name": 5}],
+        [{"name": "comms_send_message", "inputSchema": []}],
+        [{"name": "another"}],
+        [],
+    ],
+)
+def test_odd_tool_lists(
+    tools: list[dict[str, Any]], fake: FakeButtDialServer, client: Client
+) -> None:
+    """A schema that cannot be read stops the message that needs it: not sent, for certain."""
+    fake.set_tools(tools)
+    result = client.send_message("+1", "hi", media_url="https://x.test/a.png")
+    assert result.outcome == "not_sent"
+    assert fake.sent_messages == []
+
+
+def test_wrong_token_raises(fake: FakeButtDialServer) -> None:
+    """A refused credential is raised, not reported, and never tried again."""
+    fake.revoke("old-secret-9")
+    with Client(BASE_URL, agent_token="old-secret-9", sleep=lambda _: None) as client:
+        kind = AuthTokenRevokedError if fake.dialect == "hosted" else AuthInvalidTokenError
+        with pytest.raises(kind) as caught:
+            client.send_message("+1", "hi")
+    assert fake.failed_logins == 1
+    assert "old-secret" not in str(caught.value) + repr(caught.value.body)
+
+
+def test_lockout_raises(fake: FakeButtDialServer) -> None:
+    """A lockout is raised with its time, after exactly the failed logins that the caller made."""
+    fake.revoke("old-secret-9")
+    with Client(BASE_URL, agent_token="old-secret-9", sleep=lambda _: None) as client:
+        for _ in range(10):
+            with pytest.raises((AuthTokenRevokedError, AuthInvalidTokenError)):
+                client.send_message("+1", "hi")
+        with pytest.raises(AuthLockedOutError) as caught:
+            client.send_message("+1", "hi", agent_token="good-secret")
+    assert fake.failed_logins == 10
+    assert caught.value.retry_after is not None
+    assert caught.value.retry_after > 800
+
+
+def test_another_agent(fake: FakeButtDialServer, client: Client) -> None:
+    """``agent_token`` at the call sends as that agent, over a session of its own."""
+    client.send_message("+1", "hi")
+    client.send_message("+1", "hi", agent_token="agent-secret-2")
+    assert [call.token for call in fake.sent_messages] == [TOKEN, "agent-secret-2"]
+    assert fake.streams_opened == 2

@@ -1,0 +1,293 @@
+"""Which failures are tried again, how often, and after which pauses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from buttdial_sync.errors import (
+    ArgumentNotSupported,
+    AuthError,
+    AuthInvalidTokenError,
+    AuthLockedOutError,
+    ButtDialError,
+    ClientClosedError,
+    ComplianceError,
+    ConfigError,
+    DeadlineExceededError,
+    EndpointNotAvailable,
+    InvalidRequestError,
+    NoChannelAssigned,
+    NotFoundError,
+    Outcome,
+    PermissionDeniedError,
+    ProtocolError,
+    ProviderWebhookWireFailed,
+    RateLimitError,
+    ServerError,
+    SessionUnknownError,
+    StreamLostError,
+    ToolError,
+    TransportError,
+)
+from buttdial_sync.transport.deadline import Deadline
+from buttdial_sync.transport.retrying import RetryPolicy
+
+
+class Script:
+    """Attempts that fail as they are told, a clock that moves only by pauses."""
+
+    def __init__(
+        self,
+        *results: Any,
+        max_attempts: int = 5,
+        seconds: float = 60.0,
+        fraction: float = 1.0,
+    ) -> None:
+        self.results = list(results)
+        self.attempts: list[int] = []
+        self.pauses: list[float] = []
+        self.retries: list[tuple[int, str, float]] = []
+        self.asked = 0
+        self.now = 0.0
+        self.closing = False
+        self.on_pause: Callable[[], None] = lambda: None
+        self.repeatable = False
+        self.deadline = Deadline(seconds, lambda: self.now)
+        self.policy = RetryPolicy(
+            max_attempts=max_attempts,
+            sleep=self.sleep,
+            is_closing=lambda: self.closing,
+            random_fraction=lambda: fraction,
+        )
+
+    def sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        self.now += seconds
+        self.on_pause()
+
+    def attempt(self, number: int) -> Any:
+        self.attempts.append(number)
+        result = self.results[min(number, len(self.results)) - 1]
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+    def may_repeat_unknown(self) -> bool:
+        self.asked += 1
+        return self.repeatable
+
+    def run(self) -> Any:
+        return self.policy.run(
+            self.attempt,
+            self.deadline,
+            may_repeat_unknown=self.may_repeat_unknown,
+            on_retry=lambda number, error, pause: self.retries.append((number, str(error), pause)),
+        )
+
+    def fails(self, kind: type[BaseException] = ButtDialError) -> Any:
+        with pytest.raises(kind) as caught:
+            self.run()
+        return caught.value
+
+
+def refused(outcome: Outcome = "not_sent") -> TransportError:
+    return TransportError("refused", outcome=outcome)
+
+
+def test_first_success_is_returned() -> None:
+    """A good attempt is the only one."""
+    script = Script("ok")
+    assert script.run() == "ok"
+    assert (script.attempts, script.pauses) == ([1], [])
+
+
+def test_pauses_grow() -> None:
+    """Pauses double from half a second to eight; the jitter takes away half of it at most."""
+    script = Script(refused(), max_attempts=7)
+    script.fails(TransportError)
+    assert script.attempts == [1, 2, 3, 4, 5, 6, 7]
+    assert script.pauses == [0.5, 1.0, 2.0, 4.0, 8.0, 8.0]
+    low = Script(refused(), max_attempts=3, fraction=0.0)
+    low.fails()
+    assert low.pauses == [0.25, 0.5]
+
+
+def test_success_after_failures() -> None:
+    """What was not sent is tried again, and the pauses are announced before they begin."""
+    script = Script(refused(), refused(), "ok")
+    assert script.run() == "ok"
+    assert script.retries == [(1, "refused", 0.5), (2, "refused", 1.0)]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        refused(),
+        DeadlineExceededError("no connection"),
+        SessionUnknownError("gone"),
+        StreamLostError("gone", outcome="not_sent"),
+        ServerError("busy", status_code=503),
+        RateLimitError("slow", status_code=429),
+        RateLimitError("slow", retry_after=1.0),
+        ProviderWebhookWireFailed("rolled back", retryable=True),
+        ToolError("rolled back", retryable=True),
+    ],
+    ids=str,
+)
+def test_repeated(error: ButtDialError) -> None:
+    """What was certainly not carried out is tried again up to ``max_attempts`` times."""
+    script = Script(error, max_attempts=3)
+    assert script.fails() is error
+    assert script.attempts == [1, 2, 3]
+    assert script.asked == 0
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        AuthError("401"),
+        AuthInvalidTokenError("401", retryable=True),
+        AuthLockedOutError("locked", retry_after=1.0),
+        ClientClosedError("closed"),
+        ConfigError("no token"),
+        ArgumentNotSupported("media"),
+        EndpointNotAvailable("404"),
+        ProtocolError("html"),
+        ToolError("no"),
+        ComplianceError("no consent"),
+        InvalidRequestError("bad"),
+        PermissionDeniedError("403"),
+        NotFoundError("404"),
+        NoChannelAssigned("none"),
+        RateLimitError("the agent's own quota"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_final(error: ButtDialError) -> None:
+    """A refusal is told at once; a 401 is never tried again."""
+    script = Script(error)
+    assert script.fails() is error
+    assert script.attempts == [1]
+    assert script.pauses == []
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), KeyboardInterrupt()], ids=repr)
+def test_foreign_exceptions_pass(error: BaseException) -> None:
+    """What is not ours is neither caught nor repeated."""
+    script = Script(error)
+    assert script.fails(type(error)) is error
+    assert script.attempts == [1]
+
+
+def test_unknown_is_repeated_only_if_it_does_no_harm() -> None:
+    """Whether a lost answer may be asked for again is asked for each time, and obeyed."""
+    script = Script(StreamLostError("cut", outcome="unknown"))
+    assert script.fails().outcome == "unknown"
+    assert (script.attempts, script.asked) == ([1], 1)
+    script = Script(StreamLostError("cut", outcome="unknown"), "ok")
+    script.repeatable = True
+    assert script.run() == "ok"
+    assert (script.attempts, script.asked, script.pauses) == ([1, 2], 1, [0.0])
+
+
+@pytest.mark.parametrize(
+    "later", [refused(), ToolError("no"), ServerError("busy", status_code=503)], ids=str
+)
+def test_unknown_stays_unknown(later: ButtDialError) -> None:
+    """A later "not sent" or "rejected" does not prove that the first attempt did nothing."""
+    script = Script(StreamLostError("cut", outcome="unknown"), later, max_attempts=2)
+    script.repeatable = True
+    error = script.fails()
+    assert error is later
+    assert error.outcome == "unknown"
+
+
+def test_unknown_stays_unknown_over_several_attempts() -> None:
+    """Also the third attempt inherits the first one's uncertainty."""
+    errors = (StreamLostError("cut", outcome="unknown"), refused(), refused())
+    script = Script(*errors, max_attempts=3)
+    script.repeatable = True
+    assert script.fails().outcome == "unknown"
+    assert script.attempts == [1, 2, 3]
+
+
+def test_retry_after_is_honoured() -> None:
+    """The server's time is the pause."""
+    script = Script(RateLimitError("slow", retry_after=12.5), "ok")
+    assert script.run() == "ok"
+    assert script.pauses == [12.5]
+
+
+def test_retry_after_beyond_the_deadline() -> None:
+    """A pause that is longer than what is left is told at once, with the server's time."""
+    script = Script(RateLimitError("slow", retry_after=60.0), seconds=60.0)
+    assert script.fails(RateLimitError).retry_after == 60.0
+    assert (script.attempts, script.pauses) == ([1], [])
+
+
+def test_deadline_ends_the_attempts() -> None:
+    """No pause reaches beyond the deadline."""
+    script = Script(refused(), max_attempts=100, seconds=5.0)
+    script.fails(TransportError)
+    assert script.pauses == [0.5, 1.0, 2.0]
+    assert script.now < 5.0
+
+
+def test_nothing_is_asked_once_the_deadline_passed() -> None:
+    """After the deadline neither the schema is asked nor another attempt made."""
+    script = Script(StreamLostError("cut", outcome="unknown"))
+    script.repeatable = True
+    script.now = 100.0
+    script.fails(StreamLostError)
+    assert (script.attempts, script.asked) == ([1], 0)
+
+
+@pytest.mark.parametrize("error", [SessionUnknownError("gone"), StreamLostError("cut")], ids=str)
+def test_reopening_needs_no_pause(error: ButtDialError) -> None:
+    """The first reopening happens at once, the later ones after pauses."""
+    script = Script(error, max_attempts=3)
+    script.fails()
+    assert script.pauses == [0.0, 1.0]
+
+
+def test_close_during_a_pause() -> None:
+    """Closing during a pause ends the call without another attempt."""
+    script = Script(refused())
+
+    def close() -> None:
+        script.closing = True
+
+    script.on_pause = close
+    error = script.fails(ClientClosedError)
+    assert error.outcome == "not_sent"
+    assert script.attempts == [1]
+
+
+def test_close_during_a_pause_after_an_unknown() -> None:
+    """Closing after an unknown attempt leaves the outcome unknown."""
+    script = Script(StreamLostError("cut", outcome="unknown"), "never")
+    script.repeatable = True
+
+    def close() -> None:
+        script.closing = True
+
+    script.on_pause = close
+    assert script.fails(ClientClosedError).outcome == "unknown"
+
+
+def test_closed_before() -> None:
+    """A policy that is closing makes no attempt."""
+    script = Script("ok")
+    script.closing = True
+    assert script.fails(ClientClosedError).outcome == "not_sent"
+    assert script.attempts == []
+
+
+def test_one_attempt_at_most() -> None:
+    """``max_attempts=1`` means one."""
+    script = Script(refused(), max_attempts=1)
+    script.fails(TransportError)
+    assert (script.attempts, script.pauses, script.retries) == ([1], [], [])

@@ -1,0 +1,223 @@
+"""What every client has: attempts, events, an end; and the base URL."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from buttdial_sync.errors import (
+    ArgumentTypeError,
+    ArgumentValueError,
+    ClientClosedError,
+    ConfigError,
+    ToolError,
+    TransportError,
+)
+from buttdial_sync.models.events import ClientEvent
+from buttdial_sync.transport.runtime import Runtime, check_base_url
+
+MakeRuntime = Callable[..., Runtime]
+
+
+@pytest.fixture
+def make() -> Iterator[MakeRuntime]:
+    made: list[Runtime] = []
+
+    def make_one(**options: Any) -> Runtime:
+        defaults = {"timeout": 30.0, "connect_timeout": 5.0, "max_attempts": 3}
+        made.append(Runtime(**{**defaults, "sleep": lambda _: None, **options}))
+        return made[-1]
+
+    yield make_one
+    for runtime in made:
+        runtime.close()
+
+
+def run(runtime: Runtime, attempt: Callable[[], Any]) -> Any:
+    return runtime.run("comms_x", attempt, runtime.deadline(None), may_repeat_unknown=lambda: False)
+
+
+def failing_once(error: Exception) -> Callable[[], str]:
+    left = [error]
+
+    def attempt() -> str:
+        if left:
+            raise left.pop()
+        return "ok"
+
+    return attempt
+
+
+def test_events_of_a_success(make: MakeRuntime) -> None:
+    """A good attempt is announced and reported, with its duration by the injected clock."""
+    events: list[ClientEvent] = []
+    times = iter([0.0, 10.0, 12.5])
+    runtime = make(on_event=events.append, clock=lambda: next(times, 12.5))
+    deadline = runtime.deadline(None)
+    assert runtime.run("comms_x", lambda: 5, deadline, may_repeat_unknown=lambda: False) == 5
+    assert [(e.kind, e.attempt, e.outcome, e.error) for e in events] == [
+        ("attempt", 1, None, None),
+        ("answer", 1, "sent", None),
+    ]
+    assert events[0].seconds is None
+    assert events[1].seconds is not None
+    assert {event.operation for event in events} == {"comms_x"}
+
+
+def test_events_of_a_retry(make: MakeRuntime) -> None:
+    """Attempt, answer, retry, attempt, answer: in this order and with the numbers."""
+    events: list[ClientEvent] = []
+    runtime = make(on_event=events.append, random_fraction=lambda: 1.0, clock=lambda: 0.0)
+    assert run(runtime, failing_once(TransportError("refused", code="REFUSED"))) == "ok"
+    assert [(e.kind, e.attempt, e.seconds, e.outcome, e.error, e.code) for e in events] == [
+        ("attempt", 1, None, None, None, None),
+        ("answer", 1, 0.0, "not_sent", "TransportError", "REFUSED"),
+        ("retry", 1, 0.5, "not_sent", "TransportError", "REFUSED"),
+        ("attempt", 2, None, None, None, None),
+        ("answer", 2, 0.0, "sent", None, None),
+    ]
+
+
+def test_events_hold_no_texts(make: MakeRuntime) -> None:
+    """The server's words, which may hold anything, are in no event."""
+    events: list[ClientEvent] = []
+    runtime = make(on_event=events.append)
+    with pytest.raises(ToolError):
+        run(runtime, failing_once(ToolError("no to +14155550123", body={"token": "s3cret"})))
+    assert "+1415" not in repr(events)
+    assert "s3cret" not in repr(events)
+
+
+def test_callback_that_raises(make: MakeRuntime, caplog: pytest.LogCaptureFixture) -> None:
+    """What ``on_event`` raises is logged, and the call goes on."""
+
+    def fail(_: ClientEvent) -> None:
+        raise ValueError("the callback's own")
+
+    with caplog.at_level(logging.ERROR, "buttdial_sync"):
+        assert run(make(on_event=fail), lambda: "ok") == "ok"
+    assert "on_event failed" in caplog.text
+    assert "the callback's own" in caplog.text
+
+
+def test_retries_are_logged(make: MakeRuntime, caplog: pytest.LogCaptureFixture) -> None:
+    """A pause is logged with its reason, also where nobody listens to events."""
+    with caplog.at_level(logging.INFO, "buttdial_sync"):
+        assert run(make(), failing_once(TransportError("refused"))) == "ok"
+    assert "comms_x: attempt 1 failed (refused)" in caplog.text
+
+
+def test_closed_runtime_runs_nothing(make: MakeRuntime) -> None:
+    """After ``close`` nothing is attempted; ``close`` says whether it was the first."""
+    runtime = make()
+    assert not runtime.closed
+    assert runtime.close()
+    assert not runtime.close()
+    assert runtime.closed
+    attempts: list[int] = []
+    with pytest.raises(ClientClosedError):
+        run(runtime, lambda: attempts.append(1))
+    assert attempts == []
+
+
+def test_close_ends_a_pause(make: MakeRuntime) -> None:
+    """A caller in a pause of a minute is told at once that the client was closed."""
+    paused = threading.Event()
+    runtime = make(
+        sleep=None, on_event=lambda event: paused.set() if event.kind == "retry" else None
+    )
+    told: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            run(runtime, failing_once(TransportError("refused", retry_after=29.0)))
+        except ClientClosedError as error:
+            told.append(error)
+
+    caller = threading.Thread(target=call)
+    caller.start()
+    assert paused.wait(5)
+    runtime.close()
+    caller.join(5)
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("name", ["timeout", "connect_timeout"])
+def test_seconds_are_checked(make: MakeRuntime, name: str) -> None:
+    """Durations must be positive numbers; the message names them."""
+    with pytest.raises(ArgumentValueError, match=name):
+        make(**{name: 0})
+    with pytest.raises(ArgumentTypeError, match=name):
+        make(**{name: "3"})
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [(0, ArgumentValueError), (True, ArgumentTypeError), (1.5, ArgumentTypeError)],
+)
+def test_max_attempts_is_checked(make: MakeRuntime, value: int, kind: type[Exception]) -> None:
+    """There is at least one attempt, and their number is whole."""
+    with pytest.raises(kind, match="max_attempts"):
+        make(max_attempts=value)
+
+
+def test_deadline_of_a_call(make: MakeRuntime) -> None:
+    """A call's own timeout wins over the client's, and is checked too."""
+    runtime = make(clock=lambda: 0.0)
+    assert runtime.deadline(None).seconds == 30.0
+    assert runtime.deadline(2).seconds == 2.0
+    with pytest.raises(ArgumentValueError, match="timeout"):
+        runtime.deadline(-1)
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [
+        ("https://h.example", "https://h.example"),
+        ("https://h.example/", "https://h.example"),
+        ("https://h.example/sse", "https://h.example"),
+        ("https://h.example/sse/", "https://h.example"),
+        ("https://h.example/bd/", "https://h.example/bd"),
+        ("https://h.example/bd/sse", "https://h.example/bd"),
+        ("  http://127.0.0.1:3100 \n", "http://127.0.0.1:3100"),
+        ("http://[::1]:3100", "http://[::1]:3100"),
+        ("HTTPS://H.example", "HTTPS://H.example"),
+        ("https://h.example/classe", "https://h.example/classe"),
+    ],
+)
+def test_base_url(given: str, wanted: str) -> None:
+    """With or without a slash and ``/sse``, it is the same server."""
+    assert check_base_url(given) == wanted
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        None,
+        "",
+        "   ",
+        "h.example",
+        "ftp://h.example",
+        "https://",
+        "https:///x",
+        "//h.example",
+        "https://h.example?token=s3cret",
+        "https://h.example/sse?token=s3cret",
+        "https://h.example/#s3cret",
+        "https://user:s3cret@h.example",
+        "http://[::1",
+        "http://h.example:99999",
+        "http://h.example:s3cret",
+        5,
+        b"https://h.example",
+    ],
+)
+def test_bad_base_url(given: str) -> None:
+    """Whatever is no plain address is a config error that does not show it."""
+    with pytest.raises(ConfigError) as caught:
+        check_base_url(given)
+    assert "s3cret" not in str(caught.value)
