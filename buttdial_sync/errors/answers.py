@@ -72,6 +72,7 @@ _BY_TEXT: tuple[tuple[re.Pattern[str], type[ButtDialError], str | None], ...] = 
         (r"-32602", InvalidRequestError, None),
     )
 )
+_BARE_CODE = re.compile(r"[A-Z]+(?:_[A-Z]+)+")
 _MISSING_CREDENTIAL = re.compile(r"\bmissing\b", re.IGNORECASE)
 _UNKNOWN_SESSION = re.compile(r"session", re.IGNORECASE)
 _SECONDS = re.compile(r"\bin (?:up to )?(\d{1,12})\s*(second|minute|hour)", re.IGNORECASE)
@@ -150,6 +151,8 @@ def _envelope(body: Any) -> dict[str, Any]:
         details = details.get("message") or details.get("error")
     message = details or flat.get("message")
     flat["message"] = _shorten(str(message)) if message else ""
+    if not flat.get("code") and _BARE_CODE.fullmatch(flat["message"]):
+        flat["code"] = flat["message"]
     return flat
 
 

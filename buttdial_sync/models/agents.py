@@ -27,9 +27,11 @@ class AgentCredentials:
 
     agent_token: str = agent_token_field()
     agent_id: Identifier | None = None
-    agent_name: str | None = None
+    agent_name: str | None = attrs.field(
+        default=None, metadata={"names": ("agentName", "agent_name", "displayName", "display_name")}
+    )
     success: bool | None = None
-    channels: Any = None
+    channels: Any = attrs.field(default=None, repr=False)
     raw: Any = attrs.field(default=None, eq=False, repr=False)
 
 

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
-from typing import Any, NewType, TypeVar
+from typing import TYPE_CHECKING, Any, NewType, TypeVar
 
 import attrs
-from cattrs import Converter, transform_error
-from cattrs.gen import make_dict_structure_fn, override
 
 from buttdial_sync.errors import ProtocolError
+from buttdial_sync.models.names import snake_case
+from buttdial_sync.models.tool_result import ToolResult
+
+if TYPE_CHECKING:
+    from cattrs import Converter
 
 T = TypeVar("T")
 
 Identifier = NewType("Identifier", str)
 """An id: text, though some servers send numbers."""
-
-_WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 def structure(data: Any, kind: type[T], *, source: str) -> T:
@@ -28,9 +29,9 @@ def structure(data: Any, kind: type[T], *, source: str) -> T:
     Make a result object of decoded JSON.
 
     Keys are read in camelCase and snake_case alike, camelCase first. Unknown keys are kept in the
-    object's ``raw``. Nothing is coerced: a number is not text, and null is not ``"None"``. Where
-    servers differ in more than that, a class has a static method ``normalised`` that takes the
-    decoded object and returns one of the shape that its fields expect.
+    object's ``raw``. Nothing is coerced: a number is not text, and null is not ``"None"``. A
+    field whose metadata have ``"names"`` is the first of these that is there; ``"a.b"`` is the
+    ``b`` of the object ``a``.
 
     Args:
         data: The decoded JSON.
@@ -47,6 +48,8 @@ def structure(data: Any, kind: type[T], *, source: str) -> T:
     try:
         return _converter().structure(data, kind)
     except Exception as exc:  # noqa: BLE001 - cattrs raises groups of whatever a hook raised
+        from cattrs import transform_error
+
         faults = "; ".join(transform_error(exc, path="$"))
         raise ProtocolError(
             f"{source} answered in an unexpected shape: {faults}",
@@ -55,11 +58,6 @@ def structure(data: Any, kind: type[T], *, source: str) -> T:
             remediation="The server's version may be newer than this library: see the body.",
             body=data,
         ) from None
-
-
-def snake_case(name: str) -> str:
-    """``messageId`` and ``message_id`` are both ``message_id``."""
-    return _WORD_START.sub("_", name).lower()
 
 
 def parse_moment(value: object) -> datetime:
@@ -88,7 +86,10 @@ def parse_moment(value: object) -> datetime:
         moment = datetime.fromisoformat(re.sub(r"[Zz]$", "+00:00", text))
     if moment.tzinfo is None:
         return moment.replace(tzinfo=timezone.utc)
-    return moment.astimezone(timezone.utc)
+    try:
+        return moment.astimezone(timezone.utc)
+    except OverflowError:
+        raise ValueError("not a time") from None
 
 
 def _from_unix_seconds(seconds: float) -> datetime:
@@ -100,7 +101,7 @@ def _from_unix_seconds(seconds: float) -> datetime:
 
 @lru_cache(maxsize=1)
 def _converter() -> Converter:
-    from buttdial_sync.models.tool_result import ToolResult
+    from cattrs import Converter  # sending a message needs no converter
 
     converter = Converter(forbid_extra_keys=False)
     for primitive in (str, bool):
@@ -116,6 +117,8 @@ def _converter() -> Converter:
 
 
 def _object_hook(converter: Converter, kind: type[Any]) -> Callable[[Any, Any], Any]:
+    from cattrs.gen import make_dict_structure_fn, override
+
     attrs.resolve_types(kind)
     renamed = {
         field.name: override(rename=field.metadata["wire"])
@@ -124,12 +127,18 @@ def _object_hook(converter: Converter, kind: type[Any]) -> Callable[[Any, Any], 
     }
     structure_dict = make_dict_structure_fn(kind, converter, **renamed)  # type: ignore[arg-type]
     has_raw = any(field.name == "raw" for field in attrs.fields(kind))
-    normalised = getattr(kind, "normalised", None)
+    aliases = {
+        field.name: field.metadata["names"]
+        for field in attrs.fields(kind)
+        if "names" in field.metadata
+    }
 
     def structure_object(data: Any, target: Any) -> Any:
         if not isinstance(data, Mapping):
             raise TypeError("expected an object")
-        fields = _with_snake_case_keys(normalised(data) if normalised else data)
+        fields = _with_snake_case_keys(data)
+        for name, others in aliases.items():
+            fields.update(_found(data, name, others))
         if has_raw:
             fields["raw"] = data
         return structure_dict(fields, target)
@@ -141,9 +150,19 @@ def _with_snake_case_keys(data: Mapping[str, Any]) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for key, value in data.items():
         name = snake_case(str(key))
-        if name not in fields or (name != key and value is not None):
+        if fields.get(name) is None or (name != key and value is not None):
             fields[name] = value
     return fields
+
+
+def _found(data: Mapping[str, Any], name: str, others: Iterable[str]) -> dict[str, Any]:
+    for other in others:
+        value: Any = data
+        for part in other.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        if value is not None:
+            return {name: value}
+    return {}
 
 
 def _exactly(primitive: type[T]) -> Callable[[Any, Any], T]:

@@ -28,6 +28,6 @@ def team_token_field() -> Any:
     return attrs.field(repr=False, metadata={"names": _TEAM_TOKEN_NAMES})
 
 
-def agent_token_field() -> Any:
-    """Return a required field for an agent's token, under whichever name it comes."""
-    return attrs.field(repr=False, metadata={"names": _AGENT_TOKEN_NAMES})
+def agent_token_field(**options: Any) -> Any:
+    """Return a field for an agent's token, under whichever name it comes; required by default."""
+    return attrs.field(repr=False, metadata={"names": _AGENT_TOKEN_NAMES}, **options)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Literal
+from typing import Literal, get_args
 
 import attrs
 
 FailedStatus = Literal["pending", "delivered", "dead", "dismissed"]
+FAILED_STATUSES: tuple[FailedStatus, ...] = get_args(FailedStatus)
 
 
 @attrs.frozen(kw_only=True)
 class FailedMessage:
     """
-    A message that waits to be sent again, as a host's repository keeps it.
+    A message that waits to be sent, or to be sent again, as a host's repository keeps it.
 
     Attributes:
         id: The row's id.
@@ -24,18 +25,19 @@ class FailedMessage:
         agent_name: For people who look at the queue.
         agent_id: Which agent sends it.
         agent_token: Its credential. Better left empty and looked up when sending.
-        idempotency_key: Made once, used for every attempt.
+        idempotency_key: Made once, used for every attempt. Without one the row's id serves.
         thread_id, entity_id, reply_msg_id: As in ``send_message``.
         media_url, subject, html, template_id, template_vars: As in ``send_message``.
         sender_sid, sender_name, language, fallback_channels, scheduled_at, target_gender: As in
             ``send_message``.
-        retry_count: How often it was tried again.
+        retry_count: How often it was tried again. It rises when an attempt begins.
         max_retries: After how many it is given up.
         last_error: Why the last attempt failed.
         status: ``"pending"``, ``"delivered"``, ``"dead"`` or ``"dismissed"``.
+        message_sid: The server's id of the message, once it is delivered.
         created_at, next_retry_at, resolved_at: Aware times.
-        attempt_started_at: When the attempt began whose end is not recorded yet: its outcome is
-            unknown if the process died meanwhile.
+        attempt_started_at: When an attempt began whose outcome is not known: it is still under way,
+            its process died, or its answer was lost.
     """
 
     id: str
@@ -64,6 +66,7 @@ class FailedMessage:
     max_retries: int = 5
     last_error: str | None = None
     status: FailedStatus = "pending"
+    message_sid: str | None = None
     created_at: datetime | None = None
     next_retry_at: datetime | None = None
     resolved_at: datetime | None = None

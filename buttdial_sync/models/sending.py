@@ -22,6 +22,7 @@ class SendResult:
             ``"not_sent"`` (the server never had it) or ``"unknown"`` (it may have been sent).
         message_sid: The server's id of the message; deliveries and failures are reported under it.
         error: What went wrong, or None.
+        error_type: Name of the exception class that says it, such as ``"RateLimitError"``, or None.
         error_code: The server's code, or None.
         error_channel: The channel that it happened on, where the server says so.
         stage_failed: ``"config"``, ``"transport"``, ``"session"``, ``"tool_call"``, ``"parse"``,
@@ -31,12 +32,15 @@ class SendResult:
         idempotency_key: The key that the message went out with. Sending again with the same key is
             safe on a server that honours it.
         attempts: How often it was tried.
+        queued: An :class:`~buttdial_sync.Outbox` keeps the message, and a
+            :class:`~buttdial_sync.RetryLoop` goes on with it: do not send it again yourself.
         raw: The server's answer, decoded, or None.
     """
 
     outcome: Outcome
     message_sid: str | None = None
     error: str | None = None
+    error_type: str | None = None
     error_code: str | None = None
     error_channel: str | None = None
     stage_failed: Stage | None = None
@@ -44,6 +48,7 @@ class SendResult:
     retry_after: float | None = None
     idempotency_key: str | None = None
     attempts: int = 0
+    queued: bool = False
     raw: Any = attrs.field(default=None, eq=False, repr=False)
 
     @property

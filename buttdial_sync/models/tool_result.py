@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from buttdial_sync.models.converter import snake_case
+from buttdial_sync.models.names import snake_case
 
 
 @attrs.frozen(eq=False, repr=False)

@@ -16,6 +16,7 @@ from buttdial_sync.testing.rest import Rest, unknown_endpoint
 from buttdial_sync.testing.sessions import Sessions
 from buttdial_sync.testing.stream import EventFormat
 from buttdial_sync.testing.toolbox import ToolBox
+from buttdial_sync.testing.workspace import Workspace
 
 _MISSING_IN_QUERY = "Missing token. Use: /sse?token=<token>"
 _MISSING_HEADER = "Missing Authorization header"
@@ -51,7 +52,7 @@ class Core:
         self._gate = Gate(self._dialect, tokens, clock)
         self._tools = ToolBox(self._dialect, self._journal)
         self._sessions = Sessions(self._events, lambda: self._journal.note(lambda _: None))
-        self._rest = Rest(self._dialect)
+        self._rest = Rest(self._dialect, Workspace(self._dialect, self._gate, clock))
         self._waiting_ids = itertools.count(1)
         self._desk = Desk(
             self._dialect,
@@ -123,7 +124,12 @@ class Core:
     def _answer_rest(self, request: Request, path: str) -> Reply:
         fault = self._strike(request, "rest")
         if fault is not None:
+            if fault.options.get("delivered"):
+                self._carry_out_rest(request, path)
             return http_reply(fault)
+        return self._carry_out_rest(request, path)
+
+    def _carry_out_rest(self, request: Request, path: str) -> Reply:
         inner = Request(request.method, path, request.query, request.headers, request.body)
         found = self._rest.find(inner)
         if found is None:

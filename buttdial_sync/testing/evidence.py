@@ -9,6 +9,7 @@ from buttdial_sync.testing.core import Core
 from buttdial_sync.testing.dialects import DialectName
 from buttdial_sync.testing.exchange import Request
 from buttdial_sync.testing.journal import ToolCall
+from buttdial_sync.testing.workspace import Workspace
 
 
 class Evidence(Core):
@@ -83,6 +84,11 @@ class Evidence(Core):
     def waiting(self) -> list[dict[str, Any]]:
         """The messages in the waiting queue."""
         return list(self._rest.state.waiting)
+
+    @property
+    def workspace(self) -> Workspace:
+        """What the accounts endpoints know: organisations, agents, challenges."""
+        return self._rest.state.workspace
 
     @property
     def held(self) -> int:

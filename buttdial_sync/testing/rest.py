@@ -2,7 +2,7 @@
 The REST endpoints, as a table.
 
 To add one, write a handler (it gets the server's `RestState`, the path's parameters and the
-request) and put a row into `ROUTES`.
+request) and put a row into `ROUTES`; one of the accounts goes into a table of `ENDPOINTS`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ from urllib.parse import unquote
 
 import attrs
 
-from buttdial_sync.testing.dialects import Dialect
+from buttdial_sync.testing.dialects import Dialect, DialectName
 from buttdial_sync.testing.exchange import Answer, Request, html_answer, json_answer
+from buttdial_sync.testing.workspace import AccountsEndpoint, Workspace
+from buttdial_sync.testing.workspace_agents import ENDPOINTS as AGENT_ENDPOINTS
+from buttdial_sync.testing.workspace_orgs import ENDPOINTS as ORG_ENDPOINTS
 
 MAX_BODY = 1024 * 1024
 
@@ -26,6 +29,7 @@ class RestState:
     """What the REST endpoints know: the server's data behind them."""
 
     dialect: Dialect
+    workspace: Workspace
     lock: threading.Lock = attrs.field(factory=threading.Lock)
     waiting: list[dict[str, Any]] = attrs.field(factory=list)
 
@@ -44,12 +48,14 @@ class Route:
         template: The path; ``{name}`` stands for one part of it.
         handler: What answers.
         public: Whether no token is asked for.
+        only: Which server has it; None for both.
     """
 
     method: str
     template: str
     handler: Handler
     public: bool = False
+    only: DialectName | None = None
     pattern: re.Pattern[str] = attrs.field(init=False, repr=False)
 
     @pattern.default
@@ -77,14 +83,25 @@ def read_waiting(state: RestState, _params: Params, request: Request) -> Answer:
     return json_answer(200, {"messages": taken, "count": len(taken)})
 
 
-ROUTES: tuple[Route, ...] = (Route("GET", "/api/v1/waiting-messages", read_waiting),)
+def _accounts_route(endpoint: AccountsEndpoint) -> Route:
+    def answer(state: RestState, params: Params, request: Request) -> Answer:
+        with state.lock:
+            return endpoint.answer(state.workspace, params, request)
+
+    return Route(endpoint.method, endpoint.template, answer, endpoint.public, endpoint.only)
+
+
+ROUTES: tuple[Route, ...] = (
+    Route("GET", "/api/v1/waiting-messages", read_waiting),
+    *map(_accounts_route, (*ORG_ENDPOINTS, *AGENT_ENDPOINTS)),
+)
 
 
 class Rest:
     """Finds who answers a REST request."""
 
-    def __init__(self, dialect: Dialect) -> None:
-        self.state = RestState(dialect)
+    def __init__(self, dialect: Dialect, workspace: Workspace) -> None:
+        self.state = RestState(dialect, workspace)
         self._programmed: list[Route] = []
 
     def program(self, route: Route) -> None:
@@ -92,12 +109,16 @@ class Rest:
         self._programmed.insert(0, route)
 
     def clear(self) -> None:
-        """Forget the programmed endpoints."""
+        """Forget the programmed endpoints, and what the accounts endpoints know."""
         self._programmed.clear()
+        with self.state.lock:
+            self.state.workspace.clear()
 
     def find(self, request: Request) -> tuple[Route, Params] | None:
         """Find the endpoint of a request."""
         for route in (*self._programmed, *ROUTES):
+            if route.only not in {None, self.state.dialect.name}:
+                continue
             params = route.match(request)
             if params is not None:
                 return route, params

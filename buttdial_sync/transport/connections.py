@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from requests import PreparedRequest
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -43,7 +44,7 @@ class Exchange:
 
     Attributes:
         deadline: Until when; None once a stream is open, which may be silent for long.
-        connected: A connection was there to write to.
+        is_watched: One of our connections carries it, so that what is said here is complete.
         bytes_may_have_left: From here on the server may have the request.
     """
 
@@ -52,14 +53,14 @@ class Exchange:
         "_sock",
         "bytes_may_have_left",
         "connect_timeout",
-        "connected",
         "deadline",
+        "is_watched",
     )
 
     def __init__(self, deadline: Deadline, connect_timeout: float) -> None:
         self.deadline: Deadline | None = deadline
         self.connect_timeout = connect_timeout
-        self.connected = False
+        self.is_watched = False
         self.bytes_may_have_left = False
         self._sock: socket.socket | None = None
         self._aborted = False
@@ -78,7 +79,7 @@ class Exchange:
     def runs_on(self, sock: socket.socket) -> None:
         """Note the socket, so that :meth:`abort` can reach it."""
         self._sock = sock
-        self.connected = True
+        self.is_watched = True
 
     def abort(self) -> bool:
         """
@@ -148,9 +149,14 @@ class _DeadlineResponse(http.client.HTTPResponse):
 class _DeadlineConnection(HTTPConnection):
     response_class = _DeadlineResponse
     _connecting = False
+    _holding = False
+    _head = b""
     _idle_since = 0.0
 
     def connect(self) -> None:
+        exchange = _current_exchange()
+        if exchange is not None:
+            exchange.is_watched = True
         self._connecting = True  # what is written now is for a proxy, not for the server
         try:
             super().connect()
@@ -193,7 +199,18 @@ class _DeadlineConnection(HTTPConnection):
                 return sock
         raise failure
 
+    def endheaders(self, *args: Any, **kwargs: Any) -> None:
+        self._holding = True  # head and body leave in one write, and wake the server once
+        try:
+            super().endheaders(*args, **kwargs)
+        finally:
+            self._holding = False
+
     def send(self, data: Any) -> None:
+        if self._holding:
+            self._head = data
+            return
+        data, self._head = self._head + data, b""
         exchange = _current_exchange()
         if exchange is None:
             super().send(data)
@@ -202,12 +219,14 @@ class _DeadlineConnection(HTTPConnection):
             self.connect()
         sock = self.sock
         exchange.runs_on(sock)
-        exchange.bytes_may_have_left |= not self._connecting
         for start in range(0, len(data), _WRITE_SIZE):
             sock.settimeout(exchange.time_left())
+            exchange.bytes_may_have_left |= not self._connecting
             sock.sendall(data[start : start + _WRITE_SIZE])
 
     def getresponse(self) -> Any:
+        if self._head:
+            self.send(b"")  # there was no body to wait for
         response = super().getresponse()
         self._idle_since = time.monotonic()
         return response
@@ -236,6 +255,7 @@ class DeadlineAdapter(HTTPAdapter):
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         """Make the pool, with TCP keep-alive and our connections."""
         options = [*HTTPConnection.default_socket_options, *_KEEP_ALIVE]
+        self._pools: dict[str, Any] = {}
         super().init_poolmanager(*args, socket_options=options, **kwargs)
         self._use_our_connections(self.poolmanager)
 
@@ -244,6 +264,17 @@ class DeadlineAdapter(HTTPAdapter):
         manager = super().proxy_manager_for(proxy, **kwargs)
         self._use_our_connections(manager)
         return manager
+
+    def get_connection_with_tls_context(
+        self, request: PreparedRequest, *args: Any, **kwargs: Any
+    ) -> Any:
+        """Return the origin's pool; verification and proxies are the same for all of an origin."""
+        origin = "/".join(str(request.url).split("/", 3)[:3])
+        pool = self._pools.get(origin)
+        if pool is None:
+            pool = super().get_connection_with_tls_context(request, *args, **kwargs)
+            self._pools[origin] = pool
+        return pool
 
     @staticmethod
     def _use_our_connections(manager: Any) -> None:

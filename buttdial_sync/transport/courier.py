@@ -48,6 +48,10 @@ class Courier:
         self._errands.put(errand)
         return True
 
+    def finish(self) -> None:
+        """End the thread when all that is queued is done. Never waits."""
+        self._errands.put(None)
+
     def stop(self) -> None:
         """Drop what is queued and end the thread after the errand that runs now. Never waits."""
         self._stopped = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import ssl
 from collections.abc import Iterator, Mapping
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -83,6 +84,8 @@ class Http:
         """Prepare a request, without cookies and ``.netrc``, which could swap the token."""
         request = requests.PreparedRequest()
         try:
+            for value in headers.values():
+                value.encode("latin-1")  # http.client would find out only when it sends
             request.prepare(
                 method=method,
                 url=url,
@@ -148,7 +151,9 @@ class Http:
         return known
 
     def _failure(self, error: Exception, exchange: Exchange, url: str) -> ButtDialError:
-        sent = exchange.bytes_may_have_left or not (exchange.connected or _is_before_sending(error))
+        sent = exchange.bytes_may_have_left or not (
+            exchange.is_watched or _is_before_sending(error)
+        )
         outcome = "unknown" if sent else "not_sent"
         host = urlsplit(url).netloc.rpartition("@")[2]
         if self._closed:
@@ -177,7 +182,11 @@ def is_private_way(url: str) -> bool:
     """Whether nobody on the way can read the URL: TLS, or this machine itself."""
     parts = urlsplit(url)
     host = (parts.hostname or "").lower()
-    return parts.scheme == "https" or host in {"localhost", "::1"} or host.startswith("127.")
+    try:
+        is_this_machine = ip_address(host).is_loopback
+    except ValueError:
+        is_this_machine = host == "localhost"
+    return parts.scheme == "https" or is_this_machine
 
 
 def _redirected(response: requests.Response) -> ProtocolError:
@@ -230,7 +239,10 @@ def _code_and_reason(error: Exception, exchange: Exchange) -> tuple[str | None, 
     if has(ConnectionRefusedError, NewConnectionError):
         return "REFUSED", f"no connection ({_words(links[-1])})"
     if has(ConnectTimeoutError, requests.exceptions.Timeout):
-        return "TIMEOUT", "no connection in time" if not exchange.connected else "no answer in time"
+        return (
+            "TIMEOUT",
+            "no answer in time" if exchange.bytes_may_have_left else "no connection in time",
+        )
     return None, f"the connection broke ({_words(links[-1])})"
 
 

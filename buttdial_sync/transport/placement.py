@@ -89,3 +89,5 @@ def _close_both(*sockets: socket.socket) -> None:
 def forget_placements() -> None:
     """Forget what was found, for tests that put another kind of server at a known address."""
     _found.clear()
+    _placements.clear()
+    _placements.clear()

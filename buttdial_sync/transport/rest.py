@@ -74,7 +74,7 @@ class Rest:
         request = self._http.prepare(method, url, headers=sent_headers, body=content)
         response, _ = self._http.send(request, deadline)
         _announce_sunset(method, endpoint or path, response)
-        if response.status_code >= 400:
+        if response.status_code >= 300:
             raise refusal(response, "rest", credential)
         return _answer(response, f"{method} {endpoint or path}")
 

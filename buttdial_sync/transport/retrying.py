@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from itertools import count
-from typing import TypeVar
-
-from tenacity import RetryCallState, Retrying
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from buttdial_sync.errors import (
     AuthError,
@@ -23,6 +20,9 @@ from buttdial_sync.errors import (
     StreamLostError,
 )
 from buttdial_sync.transport.deadline import Deadline
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
 
 T = TypeVar("T")
 
@@ -81,23 +81,30 @@ class RetryPolicy:
         Raises:
             ButtDialError: The last attempt's. Once an attempt's outcome was unknown, it stays so.
         """
-        numbers = count(1)
-        unknown_before = False
+        call = _Call(self._is_closing, attempt)
+        try:
+            return call.next_attempt()
+        except ButtDialError as error:
+            first = error
+        return self._go_on(call, first, deadline, may_repeat_unknown, on_retry)
 
-        def one_attempt() -> T:
-            nonlocal unknown_before
-            # tenacity decides before it sleeps, so a close() during the pause shows only here.
-            if self._is_closing():
-                raise ClientClosedError("the client is closed", outcome=unsettled("not_sent"))
-            try:
-                return attempt(next(numbers))
-            except ButtDialError as error:
-                error.outcome = unsettled(error.outcome)
-                unknown_before = error.outcome == "unknown"
-                raise
+    def _go_on(
+        self,
+        call: _Call[T],
+        first: ButtDialError,
+        deadline: Deadline,
+        may_repeat_unknown: Callable[[], bool],
+        on_retry: Callable[[int, ButtDialError, float], None],
+    ) -> T:
+        # Most calls never come here, and importing tenacity costs more than many of them.
+        from tenacity import Retrying
 
-        def unsettled(outcome: Outcome) -> Outcome:
-            return "unknown" if unknown_before else outcome
+        failed = [first]
+
+        def next_attempt() -> T:
+            if failed:
+                raise failed.pop()
+            return call.next_attempt()
 
         def is_worth_another(state: RetryCallState) -> bool:
             error = _error_of(state)
@@ -122,7 +129,7 @@ class RetryPolicy:
             before_sleep=announce,
             reraise=True,
         )
-        result: T = retrying(one_attempt)
+        result: T = retrying(next_attempt)
         return result
 
     def _is_worth_another(
@@ -147,6 +154,30 @@ class RetryPolicy:
             return 0.0
         longest = min(_LONGEST_DELAY, _FIRST_DELAY * 2**state.attempt_number)
         return float(longest) * (0.5 + self._random_fraction() / 2)
+
+
+class _Call(Generic[T]):
+    """The attempts of one call, and what is certain about them."""
+
+    def __init__(self, is_closing: Callable[[], bool], attempt: Callable[[int], T]) -> None:
+        self._is_closing = is_closing
+        self._attempt = attempt
+        self._number = 0
+        self._unknown = False
+
+    def next_attempt(self) -> T:
+        # tenacity decides before it sleeps, so a close() during the pause shows only here.
+        if self._is_closing():
+            outcome: Outcome = "unknown" if self._unknown else "not_sent"
+            raise ClientClosedError("the client is closed", outcome=outcome)
+        self._number += 1
+        try:
+            return self._attempt(self._number)
+        except ButtDialError as error:
+            self._unknown = self._unknown or error.outcome == "unknown"
+            if self._unknown:
+                error.outcome = "unknown"
+            raise
 
 
 def _error_of(state: RetryCallState) -> ButtDialError | None:

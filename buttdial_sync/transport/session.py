@@ -261,7 +261,7 @@ class McpSession:
         kind = type(reason)
         self._pending.end(lambda outcome: kind(str(reason), outcome=outcome))
         self._endpoints.put(reason)
-        self._courier.stop()
+        self._courier.finish()
 
     def _take(self, data: str) -> None:
         try:

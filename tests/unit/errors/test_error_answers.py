@@ -66,13 +66,27 @@ BY_CODE = {
     "ONBOARDING_SESSION_NEW_ONE": OnboardingSessionError,
     "RATE_LIMITED": RateLimitError,
 }
-OF_ACCOUNTS = (
-    "EMAIL_ALREADY_REGISTERED VERIFICATION_TOKEN_EXPIRED PHONE_NOT_CONFIGURED OTP_INVALID "
-    "OTP_EXPIRED OTP_MAX_ATTEMPTS CHALLENGE_NOT_FOUND TOKEN_REVOKED REQUIRES_ONBOARDING "
-    "TEMPLATE_MISSING_VERIFY_URL TEMPLATE_TOO_LARGE ORG_ALREADY_VERIFIED ALREADY_VERIFIED "
-    "WEBHOOK_SECRET_UNREGISTERED AUTH_FORBIDDEN AUTH_TIMESTAMP_EXPIRED AUTH_NONCE_REPLAY "
-    "TOS_VERSION_MISMATCH ONBOARDING_SESSION_USED"
-).split()
+OF_ACCOUNTS = [
+    "EMAIL_ALREADY_REGISTERED",
+    "VERIFICATION_TOKEN_EXPIRED",
+    "PHONE_NOT_CONFIGURED",
+    "OTP_INVALID",
+    "OTP_EXPIRED",
+    "OTP_MAX_ATTEMPTS",
+    "CHALLENGE_NOT_FOUND",
+    "TOKEN_REVOKED",
+    "REQUIRES_ONBOARDING",
+    "TEMPLATE_MISSING_VERIFY_URL",
+    "TEMPLATE_TOO_LARGE",
+    "ORG_ALREADY_VERIFIED",
+    "ALREADY_VERIFIED",
+    "WEBHOOK_SECRET_UNREGISTERED",
+    "AUTH_FORBIDDEN",
+    "AUTH_TIMESTAMP_EXPIRED",
+    "AUTH_NONCE_REPLAY",
+    "TOS_VERSION_MISMATCH",
+    "ONBOARDING_SESSION_USED",
+]
 
 BY_WORDS: tuple[tuple[int, str, type[ButtDialError]], ...] = (
     (401, "Missing token. Use: /sse?token=<token>", AuthMissingHeaderError),
@@ -381,8 +395,20 @@ def test_remedies_of_words() -> None:
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=40)
 keys = st.sampled_from(
-    "error errors code message channel remediation retryable retryAfterSeconds lockedUntil "
-    "remainingAttempts resetDescription success".split()
+    [
+        "error",
+        "errors",
+        "code",
+        "message",
+        "channel",
+        "remediation",
+        "retryable",
+        "retryAfterSeconds",
+        "lockedUntil",
+        "remainingAttempts",
+        "resetDescription",
+        "success",
+    ]
 ) | st.text(max_size=5)
 bodies = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=4)

@@ -310,13 +310,13 @@ def test_before_open_may_not_call_the_client(fake: FakeButtDialServer) -> None:
 
     def call(_: object) -> None:
         try:
-            client.ping()
+            made.ping()
         except ConfigError as error:
             told.append(error)
 
-    client = Client(BASE_URL, agent_token=TOKEN, before_open=call)
-    with client:
-        assert client.send_message("+1", "hi").ok
+    made = Client(BASE_URL, agent_token=TOKEN, before_open=call)
+    with made:
+        assert made.send_message("+1", "hi").ok
     assert "before_open" in str(told[0])
 
 
@@ -420,11 +420,15 @@ def test_close_tells_who_waits(fake: FakeButtDialServer) -> None:
 
 def test_unclosed_client_warns(fake: FakeButtDialServer) -> None:
     """A client that is dropped with a live session warns, and shows no token."""
-    client = Client(BASE_URL, agent_token=TOKEN)
-    client.ping()
-    with pytest.warns(ResourceWarning, match="was not closed") as caught:
-        del client
+    held = [Client(BASE_URL, agent_token=TOKEN)]
+    held[0].ping()
+
+    def drop() -> None:
+        held.clear()
         gc.collect()
+
+    with pytest.warns(ResourceWarning, match="was not closed") as caught:
+        drop()
     assert TOKEN not in str(caught[0].message)
     fake.cut_streams()
 

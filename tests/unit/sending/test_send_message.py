@@ -91,7 +91,14 @@ PARAMETERS: dict[str, tuple[Any, str, Any]] = {
     "template_vars": ({"1": "Ann"}, "templateVars", {"1": "Ann"}),
     "target_gender": ("female", "targetGender", "female"),
 }
-IGNORED = {"sender_name", "thread_id", "entity_id", "reply_msg_id", "idempotency_key", "target_gender"}  # fmt: skip
+IGNORED = {
+    "sender_name",
+    "thread_id",
+    "entity_id",
+    "reply_msg_id",
+    "idempotency_key",
+    "target_gender",
+}
 KNOWN_TO_OPEN_SOURCE = {
     "language", "subject", "html", "template_id", "template_vars", "target_gender"
 }  # fmt: skip
@@ -283,7 +290,7 @@ def test_answers_that_mean_no(
 
 @pytest.mark.parametrize(
     "answer",
-    ["queued", "", "{}", "[]", "null", '"M1"', '{"status": "sent"}', '{"messageId": ""}', "[" * 99_999],
+    ["queued", "", "{}", "[]", "null", '"M1"', '{"status": "sent"}', '{"sid": ""}', "[" * 99_999],
 )  # fmt: skip
 def test_answers_that_say_nothing(answer: str, fake: FakeButtDialServer, client: Client) -> None:
     """An answer without an id and without an error may mean anything: unknown, and said once."""
@@ -310,6 +317,7 @@ def test_every_detail_of_a_refusal(hosted: FakeButtDialServer, client: Client) -
     assert result == SendResult(
         outcome="rejected",
         error="no sender",
+        error_type="NoChannelAssigned",
         error_code="NO_CHANNEL_ASSIGNED",
         error_channel="sms",
         stage_failed="server",

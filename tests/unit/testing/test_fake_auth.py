@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import requests
-from fake_wire import Wire
+from tests.unit.testing.fake_wire import Wire
 
 from buttdial_sync.testing import FakeButtDialServer, Request
 from buttdial_sync.testing.dialects import DialectName

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 import urllib3
-from fake_wire import HEADERS, Wire, data_of
+from tests.unit.testing.fake_wire import HEADERS, Wire, data_of
 
 from buttdial_sync.testing import FakeButtDialServer
 

@@ -13,7 +13,7 @@ import time
 import pytest
 import requests
 import urllib3
-from fake_wire import HEADERS, Wire
+from tests.unit.testing.fake_wire import HEADERS, Wire
 
 from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import requests
-from fake_wire import HEADERS, Wire, content
+from tests.unit.testing.fake_wire import HEADERS, Wire, content
 
 from buttdial_sync.testing import FakeButtDialServer, ToolFailure
 from buttdial_sync.testing.dialects import HOSTED, OPEN_SOURCE, DialectName

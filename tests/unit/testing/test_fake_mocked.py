@@ -15,7 +15,7 @@ import requests
 import responses
 import sseclient
 import urllib3
-from fake_wire import HEADERS, Wire
+from tests.unit.testing.fake_wire import HEADERS, Wire
 from requests.adapters import HTTPAdapter
 
 from buttdial_sync.testing import FakeButtDialServer

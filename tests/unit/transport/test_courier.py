@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -30,8 +31,12 @@ def test_order(courier: Courier) -> None:
     """Errands run one after the other, in the order in which they came, in one thread."""
     ran: list[tuple[int, int]] = []
     done = threading.Event()
+
+    def note(number: int) -> None:
+        ran.append((number, threading.get_ident()))
+
     for number in range(100):
-        assert courier.submit(lambda number=number: ran.append((number, threading.get_ident())))
+        assert courier.submit(partial(note, number))
     courier.submit(done.set)
     assert done.wait(PATIENCE)
     assert [number for number, _ in ran] == list(range(100))
@@ -107,7 +112,7 @@ def test_queue_is_bounded(
     courier.submit(block)
     assert running.wait(PATIENCE)
     with caplog.at_level(logging.ERROR, "buttdial_sync"):
-        taken = [courier.submit(lambda number=number: ran.append(number)) for number in range(5)]
+        taken = [courier.submit(partial(ran.append, number)) for number in range(5)]
     assert taken == [True, True, True, False, False]
     assert "2 pushed messages dropped" in caplog.text
     done = threading.Event()

@@ -118,10 +118,10 @@ def test_each_waiter_has_its_own_error(table: PendingAnswers) -> None:
 
 def test_nobody_registers_after_the_end(table: PendingAnswers) -> None:
     """After the end nothing can be asked, for certain; and the first reason stays."""
-    assert table.usable
+    usable = [table.usable]
     table.end(lost)
     table.end(lambda outcome: StreamLostError("later", outcome=outcome))
-    assert not table.usable
+    assert [*usable, table.usable] == [True, False]
     with pytest.raises(StreamLostError, match="gone") as caught:
         table.register()
     assert caught.value.outcome == "not_sent"

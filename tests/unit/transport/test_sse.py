@@ -215,7 +215,7 @@ class BlockingBody(Pieces):
         super().__init__(iter(lambda: b"", None))
         self.reading, self._ended = threading.Event(), threading.Event()
 
-    def read1(self, size: int = -1) -> bytes:  # noqa: ARG002 - nothing comes
+    def read1(self, size: int = -1) -> bytes:
         self.reading.set()
         self._ended.wait(5)
         return b""

@@ -1,0 +1,284 @@
+"""The agents of a workspace: made, looked at, limited, taken down."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from buttdial_sync.accounts.endpoint import Endpoint
+from buttdial_sync.accounts.subject import Subject, warn_caller
+from buttdial_sync.models.agents import AgentCredentials, ClientLimits, Deprovisioned
+from buttdial_sync.models.tool_result import ToolResult
+from buttdial_sync.tools.arguments import checked
+
+_OPEN_SOURCE_NAMES = {"agentName": "displayName"}
+
+_REGISTER = Endpoint("POST", "/api/v1/agents", takes_key=True, spell=str)
+_GET = Endpoint("GET", "/api/v1/agents/{agent_id}", reads_only=True)
+_ONBOARD = Endpoint("POST", "/api/v1/onboard", open_source_names=_OPEN_SOURCE_NAMES)
+_PROVISION = Endpoint(
+    "POST",
+    "/api/v1/provision",
+    names={"display_name": "agentName"},
+    open_source_names=_OPEN_SOURCE_NAMES,
+)
+_DEPROVISION = Endpoint("POST", "/api/v1/deprovision")
+_RELEASE = Endpoint("POST", "/api/v1/release-number")
+_LIMITS = Endpoint("POST", "/api/v1/client-limits", open_source_path="/api/v1/agent-limits")
+
+_SUNSET = (
+    "{} is deprecated, the server ends it on 2026-07-27: use register_agent(), then "
+    "manage_agent_channel() for each channel"
+)
+
+
+class Agents(Subject):
+    """Makes agents and takes them down."""
+
+    @checked
+    def register_agent(
+        self,
+        agent_id: str,
+        display_name: str,
+        *,
+        idempotency_key: str | None = None,
+        **extra: Any,
+    ) -> AgentCredentials:
+        """
+        Register an agent. It has no channel yet: see :meth:`manage_agent_channel`.
+
+        Scope: workspace. Calling it twice with the same ``idempotency_key`` returns the same token;
+        without one the second call fails.
+
+        Args:
+            agent_id: Your own id for it.
+            display_name: Its name.
+            idempotency_key: One for one agent; made when absent.
+            **extra: More keys of the request, sent as given.
+
+        Returns:
+            The agent's token. Keep it, the server shows it once.
+
+        Raises:
+            ConflictError: The agent exists.
+            PermissionDeniedError: The token is not a workspace's.
+            EndpointNotAvailable: The open-source server has :meth:`provision_channels` instead.
+            OutcomeUnknownError: It may have been carried out; ask again with the same key.
+        """
+        return self._call(
+            _REGISTER,
+            AgentCredentials,
+            agent_id=agent_id,
+            display_name=display_name,
+            idempotency_key=idempotency_key,
+            extra=extra,
+        )
+
+    @checked
+    def get_agent(self, agent_id: str) -> ToolResult:
+        """
+        Look at an agent.
+
+        Scope: workspace. Safe to repeat.
+
+        Args:
+            agent_id: The agent.
+
+        Returns:
+            The server's answer.
+
+        Raises:
+            NotFoundError: There is no such agent.
+            ButtDialError: Anything else.
+        """
+        return self._call(_GET, ToolResult, agent_id=agent_id)
+
+    @checked
+    def onboard(
+        self,
+        agent_name: str,
+        *,
+        agent_id: str | None = None,
+        capabilities: Mapping[str, bool] | None = None,
+        email_domain: str | None = None,
+        greeting: str | None = None,
+        system_prompt: str | None = None,
+        country: str = "US",
+    ) -> AgentCredentials:
+        """
+        Make an agent with channels at once. Deprecated: the server ends it on 2026-07-27.
+
+        Use :meth:`register_agent`, then :meth:`manage_agent_channel`. The open-source server
+        misses ``displayName`` in a request with ``agentName``, before it does anything; then the
+        request is sent again with that name. Scope: workspace. Calling it twice makes two agents.
+
+        Args:
+            agent_name: Its name.
+            agent_id: Your own id for it.
+            capabilities: Which channels: ``phone``, ``whatsapp``, ``email``, ``voiceAi``.
+            email_domain: Of its address.
+            greeting: What it says first.
+            system_prompt: How it shall behave.
+            country: Of its number.
+
+        Returns:
+            The agent's token. Keep it, the server shows it once.
+
+        Raises:
+            ConflictError: The agent exists.
+            PermissionDeniedError: The token is not a workspace's.
+            OutcomeUnknownError: It may have been carried out.
+        """
+        warn_caller(_SUNSET.format("onboard()"))
+        return self._call(
+            _ONBOARD,
+            AgentCredentials,
+            agent_name=agent_name,
+            agent_id=agent_id,
+            capabilities=capabilities,
+            email_domain=email_domain,
+            greeting=greeting,
+            system_prompt=system_prompt,
+            country=country,
+        )
+
+    @checked
+    def provision_channels(
+        self,
+        agent_id: str,
+        display_name: str,
+        callback_url: str,
+        capabilities: Mapping[str, bool],
+        *,
+        country: str = "US",
+        preferred_whatsapp_number: str | None = None,
+        preferred_phone_number: str | None = None,
+        identity_mode: str = "dedicated",
+        language: str | None = None,
+        gender: str | None = None,
+        voice_id: str | None = None,
+        greeting: str | None = None,
+        system_prompt: str | None = None,
+        email_domain: str | None = None,
+    ) -> AgentCredentials:
+        """
+        Give an agent its channels. Deprecated: the server ends it on 2026-07-27.
+
+        Use :meth:`register_agent`, then :meth:`manage_agent_channel`. The open-source server
+        misses ``displayName`` in a request with ``agentName``, before it does anything; then the
+        request is sent again with that name. Scope: workspace. Calling it twice fails or buys a
+        second number.
+
+        Args:
+            agent_id: The agent.
+            display_name: Its name.
+            callback_url: Where its messages go.
+            capabilities: Which channels: ``phone``, ``whatsapp``, ``email``, ``voiceAi``.
+            country: Of its number.
+            preferred_whatsapp_number: Which number it shall get.
+            preferred_phone_number: Which number it shall get.
+            identity_mode: ``"dedicated"``, or what else the server knows.
+            language: That it speaks.
+            gender: Of its voice.
+            voice_id: Its voice.
+            greeting: What it says first.
+            system_prompt: How it shall behave.
+            email_domain: Of its address.
+
+        Returns:
+            The agent's token, which replaces the one from :meth:`register_agent`, and what was
+            provisioned.
+
+        Raises:
+            ConflictError: The agent has its channels.
+            ProviderWebhookWireFailed: It was rolled back; try again.
+            PermissionDeniedError: The token is not a workspace's.
+            OutcomeUnknownError: It may have been carried out.
+        """
+        warn_caller(_SUNSET.format("provision_channels()"))
+        return self._call(
+            _PROVISION,
+            AgentCredentials,
+            agent_id=agent_id,
+            display_name=display_name,
+            callback_url=callback_url,
+            capabilities=capabilities,
+            country=country,
+            preferred_whatsapp_number=preferred_whatsapp_number,
+            preferred_phone_number=preferred_phone_number,
+            identity_mode=identity_mode,
+            language=language,
+            gender=gender,
+            voice_id=voice_id,
+            greeting=greeting,
+            system_prompt=system_prompt,
+            email_domain=email_domain,
+        )
+
+    @checked
+    def deprovision(self, agent_id: str, *, release_number: bool = True) -> Deprovisioned:
+        """
+        Take an agent down; its token is dead from now on.
+
+        Scope: workspace. Calling it twice fails the second time.
+
+        Args:
+            agent_id: The agent.
+            release_number: Give its number back, which cannot be undone.
+
+        Returns:
+            Its status, and whether its number went back.
+
+        Raises:
+            NotFoundError: There is no such agent.
+            OutcomeUnknownError: It may have been carried out.
+        """
+        return self._call(
+            _DEPROVISION, Deprovisioned, agent_id=agent_id, release_number=release_number
+        )
+
+    @checked
+    def release_number(self, phone_number: str, *, source: str | None = None) -> ToolResult:
+        """
+        Give a number back to its provider, which cannot be undone.
+
+        Scope: workspace. Calling it twice fails the second time: the number is gone.
+
+        Args:
+            phone_number: In E.164 form.
+            source: Where it came from, as the server calls it.
+
+        Returns:
+            The server's answer.
+
+        Raises:
+            NotFoundError: The workspace has no such number.
+            EndpointNotAvailable: The open-source server has no such endpoint.
+            OutcomeUnknownError: It may have been carried out.
+        """
+        return self._call(_RELEASE, ToolResult, phone_number=phone_number, source=source)
+
+    @checked
+    def set_client_limits(
+        self, limits: Mapping[str, Any], *, agent_id: str | None = None
+    ) -> ClientLimits:
+        """
+        Set how much an agent may do.
+
+        The open-source server has another path for it, which is tried when the first one answers
+        with a page. Scope: workspace. Calling it twice does no harm.
+
+        Args:
+            limits: By their names on the wire, such as ``maxActionsPerMinute`` or
+                ``maxSpendPerDay``.
+            agent_id: The agent; without it the workspace, where the server allows that.
+
+        Returns:
+            The limits that hold now.
+
+        Raises:
+            NotFoundError: There is no such agent.
+            PermissionDeniedError: The token is not a workspace's.
+            OutcomeUnknownError: It may have been carried out.
+        """
+        return self._call(_LIMITS, ClientLimits, limits=limits, agent_id=agent_id)

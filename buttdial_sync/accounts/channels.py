@@ -1,0 +1,168 @@
+"""The channels of a workspace's agents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from buttdial_sync.accounts.endpoint import Endpoint
+from buttdial_sync.accounts.subject import Subject
+from buttdial_sync.models.channels import CommChannels
+from buttdial_sync.models.tool_result import ToolResult
+from buttdial_sync.tools.arguments import checked
+
+ChannelType = Literal["phone", "whatsapp", "telegram", "line", "email"]
+
+_MANAGE = Endpoint("POST", "/api/v1/agents/{agent_id}/channels")
+_LIST = Endpoint("GET", "/api/v1/agents/{agent_id}/comm-channels", reads_only=True)
+_ADD = Endpoint("POST", "/api/v1/agents/{agent_id}/comm-channels", spell=str)
+_UPDATE = Endpoint("PATCH", "/api/v1/comm-channels/{record_id}")
+_DELETE = Endpoint("DELETE", "/api/v1/comm-channels/{record_id}")
+
+
+class Channels(Subject):
+    """Adds channels to agents, changes and removes them."""
+
+    @checked
+    def manage_agent_channel(
+        self,
+        agent_id: str,
+        action: Literal["add", "remove"],
+        channel: Literal["phone", "email", "whatsapp", "line"],
+        *,
+        options: Mapping[str, Any] | None = None,
+    ) -> ToolResult:
+        """
+        Add a channel to an agent, or remove one.
+
+        Scope: workspace. Calling it twice fails the second time, or adds a second number.
+
+        Args:
+            agent_id: The agent.
+            action: ``"add"`` or ``"remove"``.
+            channel: ``"phone"``, ``"email"``, ``"whatsapp"`` or ``"line"``.
+            options: What the channel needs, by its names on the wire.
+
+        Returns:
+            The server's answer.
+
+        Raises:
+            NotFoundError: There is no such agent.
+            ProviderWebhookWireFailed: It was rolled back; try again.
+            OutcomeUnknownError: It may have been carried out.
+        """
+        return self._call(
+            _MANAGE, ToolResult, agent_id=agent_id, action=action, channel=channel, options=options
+        )
+
+    @checked
+    def list_agent_comm_channels(self, agent_id: str) -> CommChannels:
+        """
+        List the channels of an agent.
+
+        Scope: workspace. Safe to repeat.
+
+        Args:
+            agent_id: The agent.
+
+        Returns:
+            The channels.
+
+        Raises:
+            NotFoundError: There is no such agent.
+            ButtDialError: Anything else.
+        """
+        return self._call(_LIST, CommChannels, agent_id=agent_id)
+
+    @checked
+    def add_agent_comm_channel(
+        self,
+        agent_id: str,
+        channel_type: ChannelType,
+        *,
+        identifier: str | None = None,
+        email_local_part: str | None = None,
+        label: str | None = None,
+        capabilities: Sequence[str] | None = None,
+    ) -> ToolResult:
+        """
+        Add a channel record to an agent.
+
+        Scope: workspace. Calling it twice adds two records, or fails the second time.
+
+        Args:
+            agent_id: The agent.
+            channel_type: ``"phone"``, ``"whatsapp"``, ``"telegram"``, ``"line"`` or ``"email"``.
+            identifier: The number or address.
+            email_local_part: Of an email address, what stands before the ``@``.
+            label: Its name.
+            capabilities: What it can do, such as ``"sms"`` and ``"voice"``.
+
+        Returns:
+            The server's answer.
+
+        Raises:
+            ConflictError: The channel is taken.
+            NotFoundError: There is no such agent.
+            OutcomeUnknownError: It may have been carried out.
+        """
+        return self._call(
+            _ADD,
+            ToolResult,
+            agent_id=agent_id,
+            channel_type=channel_type,
+            identifier=identifier,
+            email_local_part=email_local_part,
+            label=label,
+            capabilities=capabilities,
+        )
+
+    @checked
+    def update_comm_channel(
+        self,
+        record_id: str,
+        *,
+        label: str | None = None,
+        paused: bool | None = None,
+        primary: bool | None = None,
+    ) -> ToolResult:
+        """
+        Rename a channel, let it rest, or make it the first one.
+
+        Scope: workspace. Calling it twice does no harm.
+
+        Args:
+            record_id: From :meth:`list_agent_comm_channels`.
+            label: Its new name.
+            paused: Whether it rests.
+            primary: Whether it is used first.
+
+        Returns:
+            The server's answer.
+
+        Raises:
+            NotFoundError: There is no such record.
+            OutcomeUnknownError: It may have been carried out.
+        """
+        return self._call(
+            _UPDATE, ToolResult, record_id=record_id, label=label, paused=paused, primary=primary
+        )
+
+    @checked
+    def delete_comm_channel(self, record_id: str) -> ToolResult:
+        """
+        Remove a channel.
+
+        Scope: workspace. Calling it twice fails the second time: the record is gone.
+
+        Args:
+            record_id: From :meth:`list_agent_comm_channels`.
+
+        Returns:
+            The server's answer.
+
+        Raises:
+            NotFoundError: There is no such record.
+            OutcomeUnknownError: It may have been carried out.
+        """
+        return self._call(_DELETE, ToolResult, record_id=record_id)

@@ -1,0 +1,54 @@
+"""The end of a workspace."""
+
+from __future__ import annotations
+
+from buttdial_sync.accounts.endpoint import Endpoint
+from buttdial_sync.accounts.subject import Subject
+from buttdial_sync.models.accounts import ErasureRequest
+from buttdial_sync.models.tool_result import ToolResult
+from buttdial_sync.tools.arguments import checked
+
+_START = Endpoint("POST", "/api/orgs/me/erasure/start")
+_CONFIRM = Endpoint("POST", "/api/orgs/me/erasure/confirm", auth="none")
+
+
+class Erasure(Subject):
+    """Erases a workspace with all its data."""
+
+    @checked
+    def start_erasure(self) -> ErasureRequest:
+        """
+        Ask for the workspace's erasure; its owner gets a mail to confirm it.
+
+        Scope: workspace. Calling it twice sends two mails.
+
+        Returns:
+            The request's id, and until when it can be confirmed.
+
+        Raises:
+            RateLimitError: Too many requests.
+            OutcomeUnknownError: It may have been carried out.
+        """
+        return self._call(_START, ErasureRequest)
+
+    @checked
+    def confirm_erasure(self, confirmation_token: str, *, force: bool = False) -> ToolResult:
+        """
+        Erase the workspace with all its data, which cannot be undone.
+
+        Scope: none, the token from the mail is enough; no other is sent. Calling it twice fails:
+        the token is good once.
+
+        Args:
+            confirmation_token: From the mail.
+            force: Erase it though there are still agents and numbers.
+
+        Returns:
+            The server's answer.
+
+        Raises:
+            ConflictError: There are still agents; ``force`` erases them too.
+            NotFoundError: There is no such request.
+            OutcomeUnknownError: It may have been carried out.
+        """
+        return self._call(_CONFIRM, ToolResult, confirmation_token=confirmation_token, force=force)

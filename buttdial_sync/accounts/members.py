@@ -1,0 +1,119 @@
+"""The workspace itself and the people who belong to it."""
+
+from __future__ import annotations
+
+from buttdial_sync.accounts.endpoint import Endpoint
+from buttdial_sync.accounts.subject import Subject
+from buttdial_sync.models.accounts import Account, Memberships
+from buttdial_sync.models.tool_result import ToolResult
+from buttdial_sync.tools.arguments import checked
+
+_ACCOUNT = Endpoint("GET", "/api/orgs/me", reads_only=True)
+_MEMBERSHIPS = Endpoint("GET", "/api/users/me/memberships", reads_only=True)
+_LIST = Endpoint("GET", "/api/orgs/{org_id}/members", reads_only=True)
+_ADD = Endpoint("POST", "/api/orgs/{org_id}/members")
+_REMOVE = Endpoint("DELETE", "/api/orgs/{org_id}/members/{email}")
+
+
+class Members(Subject):
+    """Looks at the workspace, and lets people in and out."""
+
+    @checked
+    def get_account(self) -> Account:
+        """
+        Look at the workspace's account.
+
+        Scope: workspace. Safe to repeat.
+
+        Returns:
+            Its name, owner, mode and status.
+
+        Raises:
+            AuthError: The token is wrong or revoked.
+            ButtDialError: Anything else.
+        """
+        return self._call(_ACCOUNT, Account)
+
+    @checked
+    def list_my_memberships(self) -> Memberships:
+        """
+        List the workspaces that the token's user belongs to.
+
+        Scope: workspace. Safe to repeat.
+
+        Returns:
+            The user's address and workspaces.
+
+        Raises:
+            AuthError: The token is wrong or revoked.
+            ButtDialError: Anything else.
+        """
+        return self._call(_MEMBERSHIPS, Memberships)
+
+    @checked
+    def list_org_members(self, org_id: str) -> ToolResult:
+        """
+        List the members of a workspace.
+
+        Scope: workspace. Safe to repeat.
+
+        Args:
+            org_id: The workspace.
+
+        Returns:
+            The server's answer.
+
+        Raises:
+            PermissionDeniedError: It is another workspace.
+            ButtDialError: Anything else.
+        """
+        return self._call(_LIST, ToolResult, org_id=org_id)
+
+    @checked
+    def add_org_member(
+        self, org_id: str, email: str, *, role: str | None = None, reason: str | None = None
+    ) -> ToolResult:
+        """
+        Let somebody into a workspace.
+
+        Scope: workspace. Calling it twice fails the second time.
+
+        Args:
+            org_id: The workspace.
+            email: Who.
+            role: What for, as the server calls it.
+            reason: For the server's log.
+
+        Returns:
+            The server's answer.
+
+        Raises:
+            ConflictError: The person is a member.
+            PermissionDeniedError: The token may not do this.
+            OutcomeUnknownError: It may have been carried out.
+        """
+        return self._call(_ADD, ToolResult, org_id=org_id, email=email, role=role, reason=reason)
+
+    @checked
+    def remove_org_member(
+        self, org_id: str, email: str, *, reason: str | None = None
+    ) -> ToolResult:
+        """
+        Take somebody out of a workspace.
+
+        Scope: workspace. Calling it twice fails the second time.
+
+        Args:
+            org_id: The workspace.
+            email: Who.
+            reason: For the server's log.
+
+        Returns:
+            The server's answer.
+
+        Raises:
+            NotFoundError: The person is no member.
+            PermissionDeniedError: The token may not do this.
+            OutcomeUnknownError: It may have been carried out.
+        """
+        return self._call(_REMOVE, ToolResult, org_id=org_id, email=email, reason=reason)

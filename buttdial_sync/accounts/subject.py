@@ -1,0 +1,33 @@
+"""What the subjects of the accounts client have in common."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import Any, TypeVar
+
+from buttdial_sync.accounts.caller import AccountsCaller
+from buttdial_sync.accounts.endpoint import Endpoint
+
+T = TypeVar("T")
+
+_PACKAGE = __name__.partition(".")[0]
+
+
+class Subject:
+    """A group of methods; the client is assembled from all of them."""
+
+    _caller: AccountsCaller
+
+    def _call(self, endpoint: Endpoint, kind: type[T], /, **arguments: Any) -> T:
+        return self._caller.call(endpoint, kind, **arguments)
+
+
+def warn_caller(message: str) -> None:
+    """Warn of something deprecated, at the line outside of this package that asked for it."""
+    level = 1
+    frame = sys._getframe()
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE:
+        frame = frame.f_back
+        level += 1
+    warnings.warn(message, DeprecationWarning, stacklevel=level)

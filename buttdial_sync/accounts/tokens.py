@@ -1,0 +1,190 @@
+"""The tokens of a workspace and of its agents, and the phone that guards them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from buttdial_sync.accounts.endpoint import Endpoint
+from buttdial_sync.accounts.subject import Subject
+from buttdial_sync.models.accounts import ConfirmedPhone, PhoneChallenge
+from buttdial_sync.models.agents import AgentTokens, RegeneratedToken
+from buttdial_sync.models.onboarding import TeamCredentials
+from buttdial_sync.models.tool_result import ToolResult
+from buttdial_sync.tools.arguments import checked
+
+_SET_PHONE = Endpoint("POST", "/api/orgs/me/phone/set")
+_CONFIRM_PHONE = Endpoint("POST", "/api/orgs/me/phone/confirm")
+_REQUEST_ROTATION = Endpoint("POST", "/api/orgs/me/rotate-token/request")
+_CONFIRM_ROTATION = Endpoint("POST", "/api/orgs/me/rotate-token/confirm")
+_REVOKE = Endpoint("POST", "/api/orgs/me/tokens/revoke")
+_REGENERATE = Endpoint("POST", "/api/v1/agents/{agent_id}/regenerate-token")
+_LIST = Endpoint("GET", "/api/v1/agents/{agent_id}/tokens", reads_only=True)
+
+
+class Tokens(Subject):
+    """Rotates, revokes and lists tokens."""
+
+    @checked
+    def set_phone(self, phone: str) -> PhoneChallenge:
+        """
+        Name the workspace's phone; a passcode goes there.
+
+        Scope: workspace. Calling it twice sends two passcodes, of which the second is good.
+
+        Args:
+            phone: In E.164 form.
+
+        Returns:
+            The challenge, for :meth:`confirm_phone`.
+
+        Raises:
+            InvalidRequestError: It is no number that can be reached.
+            RateLimitError: Too many passcodes. ``retry_after`` is in seconds.
+            OutcomeUnknownError: It may have been carried out.
+        """
+        return self._call(_SET_PHONE, PhoneChallenge, phone=phone)
+
+    @checked
+    def confirm_phone(self, challenge_id: str, otp: str) -> ConfirmedPhone:
+        """
+        Prove that the phone is the workspace's own.
+
+        Scope: workspace. Calling it twice fails: a challenge is good once.
+
+        Args:
+            challenge_id: From :meth:`set_phone`.
+            otp: The passcode.
+
+        Returns:
+            Whether it is confirmed, and the phone's last digits.
+
+        Raises:
+            OTPInvalid: The passcode is wrong.
+            OTPExpired: It is too old.
+            OTPMaxAttempts: It was tried too often.
+            ChallengeNotFound: There is no such challenge.
+            OutcomeUnknownError: It may have been carried out.
+        """
+        return self._call(_CONFIRM_PHONE, ConfirmedPhone, challenge_id=challenge_id, otp=otp)
+
+    @checked
+    def rotate_token(self, otp_prompt: Callable[[str], str]) -> TeamCredentials:
+        """
+        Exchange the workspace's token for a new one: request, ask for the passcode, confirm.
+
+        This client goes on with the old token, which is dead then: use :meth:`with_token`. The time
+        that the prompt takes counts towards no deadline. Scope: workspace. Calling it twice rotates
+        twice.
+
+        Args:
+            otp_prompt: Called with the phone's last digits (``""`` if the server does not say
+                them); returns the passcode.
+
+        Returns:
+            The new token. Keep it, the server shows it once.
+
+        Raises:
+            PhoneNotConfigured: There is no confirmed phone.
+            OTPInvalid: The passcode is wrong.
+            OTPExpired: It is too old.
+            OTPMaxAttempts: It was tried too often.
+            OutcomeUnknownError: It may have been carried out: the old token may be dead.
+        """
+        challenge = self.rotate_token_request()
+        return self.rotate_token_confirm(
+            challenge.challenge_id, otp_prompt(challenge.phone_hint or "")
+        )
+
+    @checked
+    def rotate_token_request(self) -> PhoneChallenge:
+        """
+        Begin a rotation; a passcode goes to the workspace's phone.
+
+        Scope: workspace. Calling it twice sends two passcodes, of which the second is good.
+
+        Returns:
+            The challenge, and the phone's last digits.
+
+        Raises:
+            PhoneNotConfigured: There is no confirmed phone.
+            RateLimitError: Too many passcodes. ``retry_after`` is in seconds.
+            OutcomeUnknownError: It may have been carried out.
+        """
+        return self._call(_REQUEST_ROTATION, PhoneChallenge)
+
+    @checked
+    def rotate_token_confirm(self, challenge_id: str, otp: str) -> TeamCredentials:
+        """
+        End a rotation. The old token is dead from now on.
+
+        Scope: workspace. Calling it twice fails: a challenge is good once.
+
+        Args:
+            challenge_id: From :meth:`rotate_token_request`.
+            otp: The passcode.
+
+        Returns:
+            The new token. Keep it, the server shows it once.
+
+        Raises:
+            OTPInvalid: The passcode is wrong.
+            OTPExpired: It is too old.
+            OTPMaxAttempts: It was tried too often.
+            ChallengeNotFound: There is no such challenge.
+            OutcomeUnknownError: It may have been carried out: the old token may be dead.
+        """
+        return self._call(_CONFIRM_ROTATION, TeamCredentials, challenge_id=challenge_id, otp=otp)
+
+    @checked
+    def revoke_token(self) -> ToolResult:
+        """
+        End the workspace's token, as after a leak. A new one comes with :meth:`reveal_team_token`.
+
+        Scope: workspace. Calling it twice fails the second time: the token is dead.
+
+        Returns:
+            The server's answer.
+
+        Raises:
+            AuthTokenRevokedError: It was dead already.
+            OutcomeUnknownError: It may have been carried out.
+        """
+        return self._call(_REVOKE, ToolResult)
+
+    @checked
+    def regenerate_agent_token(self, agent_id: str) -> RegeneratedToken:
+        """
+        Give an agent a new token. Its older ones are dead from now on.
+
+        Scope: workspace. Calling it twice ends the token that the first call returned.
+
+        Args:
+            agent_id: The agent.
+
+        Returns:
+            The new token, and how many older ones ended.
+
+        Raises:
+            NotFoundError: There is no such agent.
+            OutcomeUnknownError: It may have been carried out: the old token may be dead.
+        """
+        return self._call(_REGENERATE, RegeneratedToken, agent_id=agent_id)
+
+    @checked
+    def list_agent_tokens(self, agent_id: str) -> AgentTokens:
+        """
+        List what is known about an agent's tokens.
+
+        Scope: workspace. Safe to repeat.
+
+        Args:
+            agent_id: The agent.
+
+        Returns:
+            Label, last characters and last use of each; never a token.
+
+        Raises:
+            NotFoundError: There is no such agent.
+            ButtDialError: Anything else.
+        """
+        return self._call(_LIST, AgentTokens, agent_id=agent_id)

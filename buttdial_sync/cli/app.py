@@ -1,0 +1,44 @@
+"""The program and its commands. A new command is a row here and a module of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from buttdial_sync._version import __version__
+from buttdial_sync.cli.command import verbose_option
+from buttdial_sync.cli.demo import demo
+from buttdial_sync.cli.exits import EXIT_CODES, INTERRUPTED
+from buttdial_sync.cli.send import send
+from buttdial_sync.cli.server import ping, tools
+
+_COMMANDS = (demo, ping, send, tools)
+
+
+class _Program(click.Group):
+    """The commands, and what Ctrl-C means to all of them."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (KeyboardInterrupt, click.Abort):
+            click.echo("\nInterrupted.", err=True)
+            return ctx.exit(INTERRUPTED)
+
+
+@click.group(cls=_Program, epilog=EXIT_CODES)
+@click.version_option(__version__, prog_name="buttdial-sync")
+@verbose_option
+def main() -> None:
+    """
+    Send and look after messages through Butt-Dial.
+
+    Without an account begin with "buttdial-sync demo". The other commands read
+    BUTT_DIAL_BASE_URL, BUTT_DIAL_AGENT_ID and BUTT_DIAL_AGENT_TOKEN from the environment, and
+    from a .env file here if buttdial-sync[dotenv] is installed.
+    """
+
+
+for _command in _COMMANDS:
+    main.add_command(_command)

@@ -1,0 +1,86 @@
+"""What all commands have in common: ``--json``, ``-v``, and how they end."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import click
+
+from buttdial_sync.cli.exits import EXIT_CODES
+from buttdial_sync.cli.report import Report, say
+from buttdial_sync.errors import ButtDialError
+
+_AS_JSON = "buttdial_sync.cli.as_json"
+_VERBOSE = "buttdial_sync.cli.verbose"
+_LOGGER = "buttdial_sync"
+
+
+class ReportingCommand(click.Command):
+    """A command that returns a :class:`Report`; errors of this library become one."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("epilog", EXIT_CODES)
+        super().__init__(*args, **kwargs)
+        for add_option in (verbose_option, _json_option):
+            add_option(self)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, print its report, and end with its exit code."""
+        try:
+            report = super().invoke(ctx)
+        except ButtDialError as error:
+            report = Report.of_error(error)
+        report.show(as_json=wants_json(ctx))
+        ctx.exit(report.exit_code)
+
+
+def wants_json(ctx: click.Context) -> bool:
+    """Whether ``--json`` was given."""
+    return bool(ctx.meta.get(_AS_JSON))
+
+
+class _StderrHandler(logging.Handler):
+    """Prints records as everything else is printed: fit for any terminal."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(self.format(record), err=True)
+
+
+def _remember_json(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    ctx.meta[_AS_JSON] = value
+
+
+def _log_to_stderr(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    # It stands before and after the command's name; given twice, it counts once.
+    if not value or ctx.meta.get(_VERBOSE):
+        return
+    ctx.meta[_VERBOSE] = True
+    logger, handler = logging.getLogger(_LOGGER), _StderrHandler()
+    handler.setFormatter(logging.Formatter("%(relativeCreated)6d ms  %(name)s: %(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+
+    def undo() -> None:
+        logger.removeHandler(handler)
+        logger.setLevel(logging.NOTSET)
+
+    ctx.call_on_close(undo)
+
+
+verbose_option = click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    expose_value=False,
+    callback=_log_to_stderr,
+    help="Log what happens to stderr.",
+)
+_json_option = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    expose_value=False,
+    callback=_remember_json,
+    help="Print one JSON object.",
+)

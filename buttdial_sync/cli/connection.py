@@ -1,0 +1,135 @@
+"""From settings to a client: the environment, ``.env``, options, and a question for the token."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from functools import wraps
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import click
+
+from buttdial_sync.cli.report import Report
+from buttdial_sync.errors import ConfigError
+from buttdial_sync.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from buttdial_sync.client import Client
+    from buttdial_sync.models.events import ClientEvent
+
+logger = logging.getLogger("buttdial_sync.cli")
+
+_DOTENV = Path(".env")
+
+
+def with_client(callback: Callable[..., Report]) -> Callable[..., Report]:
+    """Give a command the options of a server, and a client for as long as it runs."""
+
+    @click.option("--base-url", metavar="URL", help="The server [env: BUTT_DIAL_BASE_URL].")
+    @click.option("--agent-id", metavar="ID", help="The agent [env: BUTT_DIAL_AGENT_ID].")
+    @click.option("--timeout", type=float, metavar="SECONDS", help="Over everything; 30 if absent.")
+    @wraps(callback)
+    def run(
+        *args: Any,
+        base_url: str | None,
+        agent_id: str | None,
+        timeout: float | None,
+        **kwargs: Any,
+    ) -> Report:
+        with open_client(base_url, agent_id, timeout) as client:
+            return callback(client, *args, **kwargs)
+
+    return run
+
+
+def open_client(base_url: str | None, agent_id: str | None, timeout: float | None) -> Client:
+    """
+    Make the client that the options and the settings describe.
+
+    Raises:
+        ConfigError: Something is missing or wrong.
+    """
+    settings = read_settings()
+    address = base_url or settings.base_url
+    if not address:
+        raise ConfigError(
+            "no server is known", remediation="Give --base-url, or set BUTT_DIAL_BASE_URL."
+        )
+    token = settings.agent_token or _ask_for_token()
+    given: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
+
+    from buttdial_sync.client import Client
+
+    return Client(
+        address,
+        agent_id=agent_id or settings.agent_id,
+        agent_token=token,
+        token_in=settings.token_in or "auto",
+        on_event=log_event,
+        **given,
+    )
+
+
+def read_settings() -> Settings:
+    """
+    Read the environment, and for what it lacks ``.env`` in the working directory.
+
+    Raises:
+        ConfigError: A setting has a value that it cannot have, or ``.env`` cannot be read.
+    """
+    ours, theirs = load_settings(), _settings_of_file()
+    missing = {
+        field.name: getattr(theirs, field.name)
+        for field in attrs.fields(Settings)
+        if getattr(ours, field.name) is None
+    }
+    return attrs.evolve(ours, **missing)
+
+
+def _settings_of_file() -> Settings:
+    if not _DOTENV.is_file():
+        return Settings()
+    try:
+        text = _DOTENV.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = f".env cannot be read: {type(error).__name__}"
+        raise ConfigError(
+            reason, remediation="Make it readable UTF-8 text, or run the program elsewhere."
+        ) from None
+    if "BUTT_DIAL_" not in text:
+        return Settings()
+    try:
+        from dotenv import dotenv_values
+    except ImportError:
+        click.echo("Note: .env is not read; that needs buttdial-sync[dotenv].", err=True)
+        return Settings()
+    logger.debug("reading .env")
+    values = dotenv_values(stream=StringIO(text))
+    return load_settings({name: value for name, value in values.items() if value is not None})
+
+
+def _ask_for_token() -> str:
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise ConfigError(
+            "no agent token",
+            remediation="Set BUTT_DIAL_AGENT_TOKEN; in a terminal you are asked for it.",
+        )
+    token: str = click.prompt("Agent token", hide_input=True, err=True)
+    return token.strip()
+
+
+def log_event(event: ClientEvent) -> None:
+    """Log what a client did, for ``-v``."""
+    details = (
+        "" if event.seconds is None else f"{event.seconds * 1000:.1f} ms",
+        event.outcome or "",
+        event.error or "",
+        event.code or "",
+    )
+    logger.debug(
+        "%s %s #%d %s", event.kind, event.operation, event.attempt, " ".join(filter(None, details))
+    )

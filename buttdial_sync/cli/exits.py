@@ -1,0 +1,43 @@
+"""The exit codes, and the one place that picks them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from buttdial_sync.errors import Outcome, Stage
+
+DONE: Final = 0
+REFUSED: Final = 1
+USAGE: Final = 2
+UNREACHABLE: Final = 3
+INTERRUPTED: Final = 130
+
+EXIT_CODES: Final = """\b
+Exit codes:
+  0    done
+  1    the server refused
+  2    wrong usage or configuration; nothing was sent
+  3    the server was not reached, or the outcome is unknown
+  130  interrupted with Ctrl-C
+"""
+
+_BY_OUTCOME: dict[Outcome, int] = {
+    "sent": DONE,
+    "rejected": REFUSED,
+    "not_sent": UNREACHABLE,
+    "unknown": UNREACHABLE,
+}
+
+
+def exit_code(outcome: Outcome, stage: Stage | None) -> int:
+    """
+    Pick the exit code.
+
+    Args:
+        outcome: What became of the request, of an exception or of a ``SendResult``.
+        stage: Where it failed, or None.
+    """
+    if outcome == "not_sent" and stage == "config":
+        return USAGE
+    return _BY_OUTCOME[outcome]

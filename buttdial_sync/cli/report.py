@@ -1,0 +1,113 @@
+"""What a command has to say, and how it gets to the terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+import click
+
+from buttdial_sync.cli.exits import DONE, exit_code
+from buttdial_sync.errors import ButtDialError
+
+
+@attrs.frozen(kw_only=True)
+class Failure:
+    """
+    What went wrong, for a person.
+
+    Attributes:
+        message: What happened.
+        remediation: What to do about it, or None.
+    """
+
+    message: str
+    remediation: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Report:
+    """
+    What a command returns.
+
+    Attributes:
+        data: What ``--json`` prints.
+        lines: What is printed otherwise.
+        failure: Goes to stderr in both cases.
+        exit_code: How the program ends.
+    """
+
+    data: Mapping[str, Any]
+    lines: Sequence[str] = ()
+    failure: Failure | None = None
+    exit_code: int = DONE
+
+    @classmethod
+    def of_error(cls, error: ButtDialError) -> Report:
+        """Report an exception, under the names that a ``SendResult`` has."""
+        data = {
+            "ok": False,
+            "outcome": error.outcome,
+            "error": str(error),
+            "error_code": error.code,
+            "stage_failed": error.stage,
+            "remediation": error.remediation,
+            "retry_after": error.retry_after,
+        }
+        return cls(
+            data=data,
+            failure=Failure(
+                message=described(str(error), error.code, error.retry_after),
+                remediation=error.remediation,
+            ),
+            exit_code=exit_code(error.outcome, error.stage),
+        )
+
+    def show(self, *, as_json: bool) -> None:
+        """Print it: the result to stdout, a failure to stderr."""
+        if as_json:
+            click.echo(json.dumps(self.data))
+        else:
+            for line in self.lines:
+                say(line)
+        if self.failure is not None:
+            say(f"Error: {_on_one_line(self.failure.message)}", err=True)
+            if self.failure.remediation:
+                say(f"  -> {_on_one_line(self.failure.remediation)}", err=True)
+
+
+def described(error: str, code: str | None, retry_after: float | None) -> str:
+    """Join what is known about a failure into one line."""
+    named = f"{error} ({code})" if code and code not in error else error
+    return named if retry_after is None else f"{named}; try again in {retry_after:g} s"
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print a line that any terminal can show."""
+    stream = sys.stderr if err else sys.stdout
+    click.echo(printable(text, getattr(stream, "encoding", None) or "ascii"), err=err)
+
+
+def printable(text: str, encoding: str) -> str:
+    """
+    Escape what a terminal cannot show, and what would command it.
+
+    Args:
+        text: May come from a server.
+        encoding: The terminal's.
+    """
+    safe = "".join(map(_visible, text))
+    return safe.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _visible(character: str) -> str:
+    if character.isprintable() or character in "\n\t":
+        return character
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def _on_one_line(text: str) -> str:
+    return " ".join(text.split())

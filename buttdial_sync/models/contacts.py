@@ -1,0 +1,84 @@
+"""Consent, trust and passcodes: what a recipient has agreed to and proved."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import attrs
+
+
+@attrs.frozen(kw_only=True)
+class ConsentState:
+    """
+    What a contact has agreed to. The servers differ; what is not here is in ``raw``.
+
+    Attributes:
+        has_consent: Whether messages are allowed, where the server says so.
+        status: As the server says it, such as ``"granted"``, ``"revoked"`` or ``"none"``.
+        contact: The contact.
+        channel: The channel.
+        consent_type: ``"express"``, ``"implied"`` or ``"transactional"``.
+        source: Where the consent came from.
+        granted_at: Since when.
+        revoked_at: When it was withdrawn.
+        expires_at: Until when.
+    """
+
+    has_consent: bool | None = attrs.field(
+        default=None, metadata={"names": ("hasConsent", "has_consent", "consented", "allowed")}
+    )
+    status: str | None = attrs.field(
+        default=None, metadata={"names": ("status", "consentStatus", "consent.status")}
+    )
+    contact: str | None = attrs.field(
+        default=None,
+        metadata={"names": ("contact", "contactAddress", "contact_address")},
+    )
+    channel: str | None = None
+    consent_type: str | None = attrs.field(
+        default=None, metadata={"names": ("consentType", "consent_type", "consent.consentType")}
+    )
+    source: str | None = None
+    granted_at: datetime | None = attrs.field(
+        default=None, metadata={"names": ("grantedAt", "granted_at", "consent.grantedAt")}
+    )
+    revoked_at: datetime | None = attrs.field(
+        default=None, metadata={"names": ("revokedAt", "revoked_at", "consent.revokedAt")}
+    )
+    expires_at: datetime | None = None
+    raw: Any = attrs.field(default=None, eq=False, repr=False)
+
+
+@attrs.frozen(kw_only=True)
+class TrustState:
+    """
+    Whether a contact is trusted.
+
+    Attributes:
+        trusted: False unless the server says that it is.
+        status: As the server says it.
+        expires_at: Until when.
+        message: What the server says about it.
+    """
+
+    trusted: bool = False
+    status: str | None = None
+    expires_at: datetime | None = None
+    message: str | None = None
+    raw: Any = attrs.field(default=None, eq=False, repr=False)
+
+
+@attrs.frozen(kw_only=True)
+class OtpVerification:
+    """
+    Whether a passcode was right. A wrong one is a normal answer.
+
+    Attributes:
+        valid: Whether it was.
+        reason: Why not.
+    """
+
+    valid: bool
+    reason: str | None = None
+    raw: Any = attrs.field(default=None, eq=False, repr=False)

@@ -1,0 +1,68 @@
+"""What an organization's administrator gets back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from buttdial_sync.models.converter import Identifier
+from buttdial_sync.models.credentials import agent_token_field
+from buttdial_sync.models.tool_result import ToolResult
+
+
+@attrs.frozen(kw_only=True)
+class CreatedTeam:
+    """
+    A team, and the token of its administrator. The server shows the token once: keep it.
+
+    Attributes:
+        admin_token: The token.
+        id: The team's id.
+        name: Its name.
+        slug: Its short name.
+    """
+
+    admin_token: str | None = attrs.field(
+        default=None,
+        repr=False,
+        metadata={"names": ("adminToken", "admin_token", "team.adminToken")},
+    )
+    id: Identifier | None = attrs.field(
+        default=None,
+        metadata={"names": ("id", "teamId", "orgId", "team.id", "organization.id")},
+    )
+    name: str | None = attrs.field(
+        default=None, metadata={"names": ("name", "team.name", "organization.name")}
+    )
+    slug: str | None = attrs.field(
+        default=None, metadata={"names": ("slug", "team.slug", "organization.slug")}
+    )
+    raw: Any = attrs.field(default=None, eq=False, repr=False)
+
+
+@attrs.frozen(kw_only=True)
+class OnboardedCustomer:
+    """
+    A customer's new agent, and its token. The server shows the token once: keep it.
+
+    Attributes:
+        agent_id: The agent's id.
+        agent_token: Its token.
+        channels: What was provisioned, by channel.
+        email_setup: What has to be done for email.
+        webhook_urls: Where the providers have to post to.
+        connection_instructions: How to connect as this agent.
+    """
+
+    agent_id: Identifier | None = attrs.field(
+        default=None, metadata={"names": ("agentId", "agent_id", "provisioning.agentId")}
+    )
+    agent_token: str | None = agent_token_field(default=None)
+    channels: ToolResult | None = attrs.field(
+        default=None, metadata={"names": ("channels", "provisioning.channels")}
+    )
+    email_setup: ToolResult | None = None
+    webhook_urls: ToolResult | None = None
+    connection_instructions: ToolResult | None = None
+    raw: Any = attrs.field(default=None, eq=False, repr=False)

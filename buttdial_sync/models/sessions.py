@@ -1,0 +1,42 @@
+"""Conversations with several participants."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from buttdial_sync.models.converter import Identifier
+from buttdial_sync.models.tool_result import ToolResult
+
+
+@attrs.frozen(kw_only=True)
+class CreatedSession:
+    """
+    A conversation that was opened.
+
+    Attributes:
+        session_id: Its id.
+        participants: Who takes part.
+    """
+
+    session_id: Identifier | None = attrs.field(
+        default=None, metadata={"names": ("sessionId", "session_id", "id", "session.id")}
+    )
+    participants: list[ToolResult] = attrs.field(
+        factory=list, metadata={"names": ("participants", "session.participants")}
+    )
+    raw: Any = attrs.field(default=None, eq=False, repr=False)
+
+
+@attrs.frozen(kw_only=True)
+class SessionList:
+    """
+    An agent's conversations.
+
+    Attributes:
+        sessions: What the server says about each.
+    """
+
+    sessions: list[ToolResult] = attrs.field(factory=list)
+    raw: Any = attrs.field(default=None, eq=False, repr=False)

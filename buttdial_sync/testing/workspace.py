@@ -1,0 +1,213 @@
+"""What the accounts endpoints know: organisations, agents, channels, challenges."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, Literal
+
+import attrs
+
+from buttdial_sync.testing.dialects import Dialect, DialectName
+from buttdial_sync.testing.exchange import Answer, Request, json_answer
+from buttdial_sync.testing.gate import Gate
+
+OTP = "123456"
+"""The passcode that every challenge expects."""
+
+TERMS_VERSION = "2026-01"
+"""The version of the terms that ``accept_onboarding`` has to name."""
+
+
+class Refusal(Exception):  # noqa: N818 - a refusal is an answer, not a mistake of ours
+    """An endpoint's "no"."""
+
+    def __init__(self, status: int, error: str, code: str | None = None, **extra: Any) -> None:
+        super().__init__(error)
+        self.status = status
+        self.body = {"error": error, **({} if code is None else {"code": code}), **extra}
+
+
+@attrs.define(eq=False)
+class Org:
+    """A workspace as the server keeps it."""
+
+    id: str
+    name: str
+    owner_email: str
+    created_at: str
+    status: Literal["pending", "verified"] = "pending"
+    verified_at: str | None = None
+    poll_token: str = attrs.field(default="", repr=False)
+    webhook_secret: str | None = attrs.field(default=None, repr=False)
+    team_token: str | None = attrs.field(default=None, repr=False)
+    phone: str | None = None
+    members: dict[str, dict[str, Any]] = attrs.field(factory=dict)
+
+
+@attrs.define(eq=False)
+class Agent:
+    """An agent as the server keeps it."""
+
+    id: str
+    name: str
+    created_at: str
+    status: str = "active"
+    tokens: list[tuple[str, str]] = attrs.field(factory=list, repr=False)
+    channels: dict[str, dict[str, Any]] = attrs.field(factory=dict)
+    limits: dict[str, Any] = attrs.field(factory=dict)
+    billing: dict[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.define(eq=False)
+class Challenge:
+    """A passcode that somebody has to type."""
+
+    org: Org
+    purpose: str
+    phone: str
+    attempts: int = 0
+
+
+class Workspace:
+    """
+    The state behind the accounts endpoints, all in memory.
+
+    Where any token is good, a token that no workspace has stands for a workspace of its own.
+
+    Attributes:
+        terms_required: Whether ``verify`` wants the terms accepted first.
+    """
+
+    def __init__(self, dialect: Dialect, gate: Gate, clock: Callable[[], datetime]) -> None:
+        self.dialect = dialect
+        self.gate = gate
+        self._clock = clock
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything; tokens stay good."""
+        self._numbers = itertools.count(1)
+        self.terms_required = False
+        self.orgs: dict[str, Org] = {}
+        self.agents: dict[str, Agent] = {}
+        self.records: dict[str, dict[str, Any]] = {}
+        self.challenges: dict[str, Challenge] = {}
+        self.erasures: dict[str, Org] = {}
+        self.onboarding: dict[str, Org] = {}
+        self.nonces: set[str] = set()
+        self.kept: dict[tuple[str, str], Any] = {}
+
+    @property
+    def now(self) -> str:
+        """The time, as the servers write it."""
+        return self._clock().strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    @property
+    def seconds(self) -> float:
+        """The time in unix seconds."""
+        return self._clock().timestamp()
+
+    def fresh(self, prefix: str) -> str:
+        """Make an id."""
+        return f"{prefix}-{next(self._numbers)}"
+
+    def new_token(self, prefix: str) -> str:
+        """Make a token that is good from now on."""
+        token = self.fresh(f"{prefix}-token")
+        self.gate.allow(token)
+        return token
+
+    def verification_token(self, org_id: str) -> str:
+        """Return the token of the link in a workspace's mail."""
+        return f"verify-{self.orgs[org_id].id}"
+
+    def confirmation_token(self) -> str:
+        """Return the token in the latest mail about an erasure."""
+        return list(self.erasures)[-1]
+
+    def org(self, org_id: str) -> Org:
+        """Find a workspace."""
+        if org_id not in self.orgs:
+            raise Refusal(404, "Organization not found")
+        return self.orgs[org_id]
+
+    def org_of(self, token: str | None) -> Org:
+        """Find the workspace of a token; one that is new here gets a workspace of its own."""
+        for org in self.orgs.values():
+            if org.team_token == token:
+                return org
+        org = Org(self.fresh("org"), "Example", "owner@example.com", self.now, "verified")
+        org.verified_at, org.team_token = org.created_at, token
+        return self.orgs.setdefault(org.id, org)
+
+    def agent(self, agent_id: str) -> Agent:
+        """Find an agent."""
+        if agent_id not in self.agents:
+            raise Refusal(404, f'Agent "{agent_id}" not found')
+        return self.agents[agent_id]
+
+    def new_agent_token(self, agent: Agent) -> str:
+        """Give an agent a token; its older ones are revoked."""
+        for token, _ in agent.tokens:
+            self.gate.revoke(token)
+        agent.tokens[:] = [(self.new_token("agent"), self.now)]
+        return agent.tokens[0][0]
+
+
+@attrs.frozen
+class Ask:
+    """A request at an accounts endpoint, taken apart."""
+
+    params: Mapping[str, str]
+    body: Mapping[str, Any]
+    request: Request
+
+    @property
+    def token(self) -> str | None:
+        """The credential."""
+        return self.request.bearer
+
+    def text(self, *names: str) -> str:
+        """Return the first of these of the body; the servers refuse requests without it."""
+        found = next((self.body[name] for name in names if self.body.get(name)), None)
+        if not isinstance(found, str):
+            raise Refusal(400, f"Missing required field '{names[0]}'.")
+        return found
+
+
+Act = Callable[[Workspace, Ask], Any]
+
+
+@attrs.frozen
+class AccountsEndpoint:
+    """
+    A row of the table of accounts endpoints.
+
+    Attributes:
+        method: The HTTP method.
+        template: The path; ``{name}`` stands for one part of it.
+        act: Does it, and returns the JSON value of the answer.
+        public: Whether no team token is asked for.
+        only: Which server has it; None for both.
+        status: Of the answer.
+    """
+
+    method: str
+    template: str
+    act: Act
+    public: bool = attrs.field(default=False, kw_only=True)
+    only: DialectName | None = attrs.field(default="hosted", kw_only=True)
+    status: int = attrs.field(default=200, kw_only=True)
+
+    def answer(self, workspace: Workspace, params: Mapping[str, str], request: Request) -> Answer:
+        """Answer a request."""
+        try:
+            body = request.json if request.body else {}
+        except ValueError:
+            return json_answer(400, {"error": "Invalid JSON"})
+        try:
+            return json_answer(self.status, self.act(workspace, Ask(params, body, request)))
+        except Refusal as refusal:
+            return json_answer(refusal.status, refusal.body)

@@ -1,0 +1,344 @@
+"""One session per token: who opens, who waits, and what is closed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+from buttdial_sync.errors import (
+    AuthInvalidTokenError,
+    ButtDialError,
+    ClientClosedError,
+    ConfigError,
+    DeadlineExceededError,
+    StreamLostError,
+    ToolError,
+    TransportError,
+)
+from buttdial_sync.transport.deadline import Deadline
+from buttdial_sync.transport.pool import SessionPool
+from buttdial_sync.transport.session import McpSession
+
+PATIENCE = 5.0
+TOKEN = "agent-secret-1"
+
+
+class StubSession:
+    """What the pool needs of a session."""
+
+    def __init__(self) -> None:
+        self.usable = True
+        self.silent_for = 0.0
+        self.pings = 0
+        self.closed = 0
+        self.on_ping: Callable[[], None] = lambda: None
+
+    def ping(self, deadline: Deadline) -> float:
+        assert deadline.seconds <= PATIENCE
+        self.pings += 1
+        self.on_ping()
+        return 0.0
+
+    def close(self, *_: Any) -> None:
+        self.closed += 1
+        self.usable = False
+
+
+class Opener:
+    """Opens stub sessions; what it shall do first is programmed."""
+
+    def __init__(self) -> None:
+        self.opened: list[StubSession] = []
+        self.attempts = 0
+        self.before: Callable[[], None] = lambda: None
+
+    def __call__(self, token: str, deadline: Deadline) -> McpSession:
+        assert token
+        assert deadline.remaining() >= 0
+        self.attempts += 1
+        self.before()
+        session = StubSession()
+        self.opened.append(session)
+        return cast("McpSession", session)
+
+
+@pytest.fixture
+def opener() -> Opener:
+    return Opener()
+
+
+def pool_of(opener: Opener, **options: Any) -> SessionPool:
+    return SessionPool(opener, **{"max_sessions": 2, "idle_ping": 60.0, **options})
+
+
+def use(pool: SessionPool, token: str = TOKEN, seconds: float = PATIENCE) -> McpSession:
+    with pool.session(token, Deadline(seconds)) as session:
+        return session
+
+
+def fail_with(error: BaseException) -> Callable[[], None]:
+    def fail() -> None:
+        raise error
+
+    return fail
+
+
+class Caller(threading.Thread):
+    """A thread that uses the pool, and keeps what came of it."""
+
+    def __init__(self, pool: SessionPool, seconds: float = 60.0) -> None:
+        super().__init__()
+        self.pool, self.seconds = pool, seconds
+        self.session: McpSession | None = None
+        self.error: ButtDialError | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self.session = use(self.pool, seconds=self.seconds)
+        except ButtDialError as error:
+            self.error = error
+
+    def ended(self) -> Caller:
+        self.join(PATIENCE)
+        assert not self.is_alive()
+        return self
+
+
+def test_one_session_for_all(opener: Opener) -> None:
+    """A token's session is opened once and lent again; another token has its own."""
+    pool = pool_of(opener)
+    assert use(pool) is use(pool)
+    assert use(pool, "agent-secret-2") is not use(pool)
+    assert (opener.attempts, pool.count) == (2, 2)
+
+
+def test_one_opens_the_others_wait(opener: Opener) -> None:
+    """Callers that come while it is opened get the same session."""
+    gate, opening = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        opening.set()
+        gate.wait(PATIENCE)
+
+    opener.before = hold
+    pool = pool_of(opener)
+    callers = [Caller(pool)]
+    assert opening.wait(PATIENCE)
+    callers += [Caller(pool) for _ in range(5)]
+    gate.set()
+    assert len({id(caller.ended().session) for caller in callers}) == 1
+    assert opener.attempts == 1
+
+
+def test_failure_is_shared_by_copy(opener: Opener) -> None:
+    """Who waited for a refused opening is refused too, without a second login."""
+    gate, opening = threading.Event(), threading.Event()
+
+    def refuse() -> None:
+        opening.set()
+        gate.wait(PATIENCE)
+        raise AuthInvalidTokenError("wrong", remaining_attempts=3)
+
+    opener.before = refuse
+    pool = pool_of(opener)
+    first = Caller(pool)
+    assert opening.wait(PATIENCE)
+    second = Caller(pool)
+    gate.set()
+    errors = [first.ended().error, second.ended().error]
+    assert all(isinstance(error, AuthInvalidTokenError) for error in errors)
+    assert errors[0] is not errors[1]
+    assert pool.count == 0
+
+
+def test_waiting_ends_with_ones_own_deadline(opener: Opener) -> None:
+    """A caller with little time does not wait for the opener's."""
+    gate, opening = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        opening.set()
+        gate.wait(PATIENCE)
+
+    opener.before = hold
+    pool = pool_of(opener)
+    first = Caller(pool)
+    assert opening.wait(PATIENCE)
+    with pytest.raises(DeadlineExceededError):
+        use(pool, seconds=0.02)
+    gate.set()
+    assert first.ended().session is not None
+
+
+def test_failed_opening_leaves_nothing(opener: Opener) -> None:
+    """After a failure the next caller opens anew."""
+    opener.before = fail_with(TransportError("refused"))
+    pool = pool_of(opener)
+    for _ in range(3):
+        with pytest.raises(TransportError):
+            use(pool)
+    opener.before = lambda: None
+    assert use(pool) is not None
+    assert opener.attempts == 4
+
+
+def test_foreign_exception_wakes_the_others(opener: Opener) -> None:
+    """Also after an interrupt nobody waits for an opening that is over."""
+    opener.before = fail_with(KeyboardInterrupt())
+    pool = pool_of(opener)
+    with pytest.raises(KeyboardInterrupt):
+        use(pool)
+    opener.before = lambda: None
+    assert Caller(pool).ended().session is not None
+
+
+def test_dead_session_is_replaced(opener: Opener) -> None:
+    """A session that ended is closed and opened anew."""
+    pool = pool_of(opener)
+    use(pool)
+    opener.opened[0].usable = False
+    assert use(pool) is cast("McpSession", opener.opened[1])
+    assert opener.opened[0].closed
+    assert opener.opened[0].pings == 0
+
+
+def test_silent_session_is_pinged(opener: Opener) -> None:
+    """A session that was silent for long is pinged first; a "no" is a sign of life."""
+    pool = pool_of(opener)
+    use(pool)
+    session = opener.opened[0]
+    session.silent_for = 60.0
+    assert use(pool) is cast("McpSession", session)
+    session.on_ping = fail_with(ToolError("no such method"))
+    assert use(pool) is cast("McpSession", session)
+    assert (session.pings, session.closed, opener.attempts) == (2, 0, 1)
+
+
+@pytest.mark.parametrize(
+    "error", [StreamLostError("gone"), DeadlineExceededError("silence"), TransportError("reset")]
+)
+def test_session_without_a_sign_of_life(error: ButtDialError, opener: Opener) -> None:
+    """A session that does not answer the ping is closed, and another one opened."""
+    pool = pool_of(opener)
+    use(pool)
+    opener.opened[0].silent_for = 61.0
+    opener.opened[0].on_ping = fail_with(error)
+    assert use(pool) is cast("McpSession", opener.opened[1])
+    assert opener.opened[0].closed
+
+
+def test_revoked_meanwhile(opener: Opener) -> None:
+    """A ping that is refused raises, closes the session, and opens no other."""
+    pool = pool_of(opener)
+    use(pool)
+    opener.opened[0].silent_for = 61.0
+    opener.opened[0].on_ping = fail_with(AuthInvalidTokenError("revoked"))
+    with pytest.raises(AuthInvalidTokenError):
+        use(pool)
+    assert opener.opened[0].closed
+    assert (opener.attempts, pool.count) == (1, 0)
+
+
+def test_no_session_is_lost_to_a_short_deadline(opener: Opener) -> None:
+    """A caller whose time passes during the ping neither kills nor loses the session."""
+    pool = pool_of(opener)
+    use(pool)
+    session = opener.opened[0]
+    session.silent_for = 61.0
+    now = [0.0]
+
+    def take_long() -> None:
+        now[0] = 100.0
+        raise DeadlineExceededError("no answer", outcome="unknown")
+
+    session.on_ping = take_long
+    with (
+        pytest.raises(DeadlineExceededError),
+        pool.session(TOKEN, Deadline(1.0, lambda: now[0])),
+    ):
+        pass
+    pool.close(1.0)
+    assert session.closed
+
+
+def test_idle_longest_goes(opener: Opener) -> None:
+    """For a third token the session that was not used for longest is closed."""
+    pool = pool_of(opener)
+    for token in ("agent-secret-a", "agent-secret-b", "agent-secret-a", "agent-secret-c"):
+        use(pool, token)
+    assert [session.closed for session in opener.opened] == [0, 1, 0]
+
+
+def test_used_sessions_stay(opener: Opener) -> None:
+    """A session that is in use is not closed for another token; that one waits for room."""
+    pool = pool_of(opener, max_sessions=1)
+    with pool.session("agent-secret-a", Deadline(PATIENCE)):
+        with pytest.raises(DeadlineExceededError):
+            use(pool, "agent-secret-b", seconds=0.02)
+        waiting = Caller(pool)
+    assert waiting.ended().session is not None
+    assert opener.opened[0].closed
+
+
+def test_close(opener: Opener) -> None:
+    """Closing closes all sessions, and nothing is lent afterwards."""
+    pool = pool_of(opener)
+    use(pool)
+    use(pool, "agent-secret-2")
+    pool.close(1.0)
+    pool.close(1.0)
+    assert all(session.closed for session in opener.opened)
+    assert pool.count == 0
+    with pytest.raises(ClientClosedError):
+        use(pool)
+
+
+def test_close_while_opening(opener: Opener) -> None:
+    """A session that is ready only after the close is closed, and all who wait are told at once."""
+    gate, opening = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        opening.set()
+        gate.wait(PATIENCE)
+
+    opener.before = hold
+    pool = pool_of(opener)
+    first = Caller(pool)
+    assert opening.wait(PATIENCE)
+    others = [Caller(pool) for _ in range(3)]
+    pool.close(1.0)
+    gate.set()
+    for caller in (first, *others):
+        assert isinstance(caller.ended().error, ClientClosedError)
+    assert [session.closed > 0 for session in opener.opened] == [True]
+
+
+def test_close_tells_who_waits_for_room(opener: Opener) -> None:
+    """A caller that waits for one of ``max_sessions`` is told when the pool closes."""
+    pool = pool_of(opener, max_sessions=1)
+    with pool.session("agent-secret-a", Deadline(PATIENCE)):
+        waiting = Caller(pool)
+        pool.close(1.0)
+        assert isinstance(waiting.ended().error, ClientClosedError)
+
+
+def test_opener_may_not_need_its_own_session(opener: Opener) -> None:
+    """Who asks for the session that it is opening is told so instead of waiting for itself."""
+    pool = pool_of(opener)
+    opener.before = lambda: cast("None", use(pool))
+    with pytest.raises(ConfigError, match="before_open"):
+        use(pool)
+
+
+def test_start_anew(opener: Opener) -> None:
+    """A forked child has no session, and closes none of its parent's."""
+    pool = pool_of(opener)
+    use(pool)
+    pool.start_anew()
+    assert pool.count == 0
+    use(pool)
+    pool.close(1.0)
+    assert [session.closed > 0 for session in opener.opened] == [False, True]

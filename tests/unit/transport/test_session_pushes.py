@@ -1,0 +1,63 @@
+"""What a server pushes reaches the host, also when the stream ends right behind it."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+from typing import Any
+
+import requests
+import responses
+
+from buttdial_sync.transport.connections import Exchange
+from buttdial_sync.transport.deadline import Deadline
+from buttdial_sync.transport.http import Http
+from buttdial_sync.transport.session import McpSession, SessionOptions
+from buttdial_sync.transport.sse import EventStream
+
+URL = "https://push.test"
+PATIENCE = 5.0
+
+
+def message(value: dict[str, Any]) -> bytes:
+    return b"event: message\ndata: " + json.dumps({"jsonrpc": "2.0", **value}).encode() + b"\n\n"
+
+
+def pushed(number: int) -> bytes:
+    return message({"method": "notifications/message", "params": {"data": {"number": number}}})
+
+
+def test_pushes_outlive_their_stream() -> None:
+    """What was pushed before the stream ended is delivered, however slow the callback is."""
+    got: list[int] = []
+    done, ended = threading.Event(), threading.Event()
+
+    def receive(_: str, notification: dict[str, Any]) -> None:
+        ended.wait(PATIENCE)
+        got.append(notification["params"]["data"]["number"])
+        if len(got) == 3:
+            done.set()
+
+    body = b"event: endpoint\ndata: /messages\n\n" + message({"id": 1, "result": {}})
+    response = requests.Response()
+    response.raw = io.BytesIO(body + b"".join(map(pushed, range(3))))
+    http = Http(connect_timeout=PATIENCE)
+    stream = EventStream(
+        response,
+        Exchange(Deadline(PATIENCE), PATIENCE),
+        url=f"{URL}/sse",
+        max_event_bytes=1000,
+        clock=lambda: 0.0,
+    )
+    options = SessionOptions(max_event_bytes=1000, on_notification=receive)
+    session = McpSession(http, stream, "agent-secret-1", options)
+    with responses.RequestsMock() as mock:
+        mock.post(f"{URL}/messages", status=202)
+        session.start(Deadline(PATIENCE))
+        session._reader.join(PATIENCE)
+        ended.set()
+        done.wait(1.0)
+    session.close()
+    http.close()
+    assert got == [0, 1, 2]
