@@ -20,15 +20,60 @@ from typing import TYPE_CHECKING, Any
 from buttdial_sync._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from buttdial_sync.accounts.client import AccountsClient as AccountsClient
     from buttdial_sync.client import Client as Client
     from buttdial_sync.errors import *  # noqa: F403
+    from buttdial_sync.models.accounts import Account as Account
+    from buttdial_sync.models.accounts import ConfirmedPhone as ConfirmedPhone
+    from buttdial_sync.models.accounts import ErasureRequest as ErasureRequest
+    from buttdial_sync.models.accounts import Membership as Membership
+    from buttdial_sync.models.accounts import Memberships as Memberships
+    from buttdial_sync.models.accounts import PhoneChallenge as PhoneChallenge
+    from buttdial_sync.models.agents import AgentCredentials as AgentCredentials
+    from buttdial_sync.models.agents import AgentToken as AgentToken
+    from buttdial_sync.models.agents import AgentTokens as AgentTokens
+    from buttdial_sync.models.agents import BillingSettings as BillingSettings
+    from buttdial_sync.models.agents import ClientLimits as ClientLimits
+    from buttdial_sync.models.agents import Deprovisioned as Deprovisioned
+    from buttdial_sync.models.agents import RegeneratedToken as RegeneratedToken
+    from buttdial_sync.models.channels import CommChannel as CommChannel
+    from buttdial_sync.models.channels import CommChannels as CommChannels
+    from buttdial_sync.models.contacts import ConsentState as ConsentState
+    from buttdial_sync.models.contacts import OtpVerification as OtpVerification
+    from buttdial_sync.models.contacts import TrustState as TrustState
     from buttdial_sync.models.events import ClientEvent as ClientEvent
     from buttdial_sync.models.failed import FailedMessage as FailedMessage
     from buttdial_sync.models.inbox import WaitingMessage as WaitingMessage
+    from buttdial_sync.models.inbox import WaitingMessages as WaitingMessages
+    from buttdial_sync.models.onboarding import AbandonedOrg as AbandonedOrg
+    from buttdial_sync.models.onboarding import Registration as Registration
+    from buttdial_sync.models.onboarding import TeamCredentials as TeamCredentials
+    from buttdial_sync.models.onboarding import VerificationSent as VerificationSent
+    from buttdial_sync.models.onboarding import VerificationStatus as VerificationStatus
+    from buttdial_sync.models.operator import AgentInfo as AgentInfo
+    from buttdial_sync.models.operator import OverviewSnapshot as OverviewSnapshot
+    from buttdial_sync.models.organization import CreatedTeam as CreatedTeam
+    from buttdial_sync.models.organization import OnboardedCustomer as OnboardedCustomer
+    from buttdial_sync.models.profile import AgentProfile as AgentProfile
+    from buttdial_sync.models.profile import ChannelStatus as ChannelStatus
+    from buttdial_sync.models.profile import RotatedToken as RotatedToken
     from buttdial_sync.models.sending import SendResult as SendResult
+    from buttdial_sync.models.sessions import CreatedSession as CreatedSession
+    from buttdial_sync.models.sessions import SessionList as SessionList
     from buttdial_sync.models.tool_result import ToolResult as ToolResult
     from buttdial_sync.models.tools import Tool as Tool
+    from buttdial_sync.models.usage import BillingReport as BillingReport
+    from buttdial_sync.models.usage import ChannelBilling as ChannelBilling
+    from buttdial_sync.models.usage import UsageReport as UsageReport
+    from buttdial_sync.models.voice import CallTransfer as CallTransfer
+    from buttdial_sync.models.voice import PhoneCall as PhoneCall
+    from buttdial_sync.models.voice import Speech as Speech
+    from buttdial_sync.models.voice import VoiceMessage as VoiceMessage
+    from buttdial_sync.models.voice import Voices as Voices
     from buttdial_sync.models.whatsapp import WhatsAppMessage as WhatsAppMessage
+    from buttdial_sync.operator.api import OperatorApi as OperatorApi
+    from buttdial_sync.operator.api import OperatorResponse as OperatorResponse
+    from buttdial_sync.operator.directory import AgentDirectory as AgentDirectory
     from buttdial_sync.retry.repository import (
         AdminFailedMessageRepository as AdminFailedMessageRepository,
     )
@@ -36,17 +81,62 @@ if TYPE_CHECKING:
     from buttdial_sync.retry.repository import OutboxRepository as OutboxRepository
 
 _HOMES = {
+    "AccountsClient": "accounts.client",
     "Client": "client",
+    "Account": "models.accounts",
+    "ConfirmedPhone": "models.accounts",
+    "ErasureRequest": "models.accounts",
+    "Membership": "models.accounts",
+    "Memberships": "models.accounts",
+    "PhoneChallenge": "models.accounts",
+    "AgentCredentials": "models.agents",
+    "AgentToken": "models.agents",
+    "AgentTokens": "models.agents",
+    "BillingSettings": "models.agents",
+    "ClientLimits": "models.agents",
+    "Deprovisioned": "models.agents",
+    "RegeneratedToken": "models.agents",
+    "CommChannel": "models.channels",
+    "CommChannels": "models.channels",
+    "ConsentState": "models.contacts",
+    "OtpVerification": "models.contacts",
+    "TrustState": "models.contacts",
     "ClientEvent": "models.events",
     "FailedMessage": "models.failed",
     "WaitingMessage": "models.inbox",
+    "WaitingMessages": "models.inbox",
+    "AbandonedOrg": "models.onboarding",
+    "Registration": "models.onboarding",
+    "TeamCredentials": "models.onboarding",
+    "VerificationSent": "models.onboarding",
+    "VerificationStatus": "models.onboarding",
+    "CreatedTeam": "models.organization",
+    "OnboardedCustomer": "models.organization",
+    "AgentProfile": "models.profile",
+    "ChannelStatus": "models.profile",
+    "RotatedToken": "models.profile",
     "SendResult": "models.sending",
-    "Tool": "models.tools",
+    "CreatedSession": "models.sessions",
+    "SessionList": "models.sessions",
     "ToolResult": "models.tool_result",
+    "Tool": "models.tools",
+    "BillingReport": "models.usage",
+    "ChannelBilling": "models.usage",
+    "UsageReport": "models.usage",
+    "CallTransfer": "models.voice",
+    "PhoneCall": "models.voice",
+    "Speech": "models.voice",
+    "VoiceMessage": "models.voice",
+    "Voices": "models.voice",
     "WhatsAppMessage": "models.whatsapp",
     "AdminFailedMessageRepository": "retry.repository",
     "FailedMessageRepository": "retry.repository",
     "OutboxRepository": "retry.repository",
+    "AgentInfo": "models.operator",
+    "OverviewSnapshot": "models.operator",
+    "AgentDirectory": "operator.directory",
+    "OperatorApi": "operator.api",
+    "OperatorResponse": "operator.api",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import random
 import time
 import warnings
@@ -16,10 +17,12 @@ from buttdial_sync.models.inbox import WaitingMessage
 from buttdial_sync.models.sending import Channel, SendResult
 from buttdial_sync.models.tools import Tool
 from buttdial_sync.settings import TokenIn, check_token_in, load_settings
+from buttdial_sync.tools.arguments import checked
 from buttdial_sync.tools.caller import AgentCaller, Identity
-from buttdial_sync.tools.sending import Gender, OutgoingMessage, Sender
-from buttdial_sync.tools.waiting import WaitingQueue
-from buttdial_sync.tools.whatsapp import WhatsApp
+from buttdial_sync.tools.families import Families
+from buttdial_sync.tools.sending import SEND_TOOL, Gender, OutgoingMessage
+from buttdial_sync.tools.subscriptions import Subscriber, Subscription, Subscriptions
+from buttdial_sync.tools.waiting import QueueWatch
 from buttdial_sync.transport.deadline import check_seconds
 from buttdial_sync.transport.opening import SessionOpener
 from buttdial_sync.transport.pool import SessionPool
@@ -30,9 +33,9 @@ from buttdial_sync.transport.session import McpSession, SessionOptions
 _MIB = 1024 * 1024
 
 
-class Client:
+class Client(Families):
     """
-    A blocking client of one agent, or of several with ``agent_token=`` at the call.
+    A blocking client of one agent, or of several with :meth:`as_agent`.
 
     One client serves a whole process: threads share it freely, and a forked child opens sessions of
     its own. Nothing is sent before the first call. Use it as a context manager or :meth:`close` it.
@@ -50,13 +53,30 @@ class Client:
         max_event_bytes: Larger answers end the session.
         max_sessions: Sessions held at once, one for each token; the one idle for longest goes.
         idle_ping: Seconds of silence after which a stream is pinged before it is used.
-        check_schema: Ask the server's schema before sending arguments that not every server knows.
+        check_schema: Ask the server's schemas, once per session, before a call that not every
+            server understands: an optional argument, a preview, a tool that one of them lacks or
+            names otherwise. False sends it as it is: arguments may be dropped silently, and on the
+            open-source server a preview is carried out.
         before_open: Gets the messages that wait for the agent, before each stream is opened:
             opening one empties the queue on the open-source server. It may not call the client.
         on_event: Told of each attempt, answer, retry and connection, in the calling thread.
         clock: A monotonic clock in seconds, for tests.
         sleep: Sleeps for some seconds between attempts, for tests.
         random_fraction: Gives numbers from 0 to 1 for the jitter, for tests.
+
+    Attributes:
+        base_url: The server.
+        whatsapp: Reactions, polls, buttons, … on WhatsApp.
+        voice: Calls and speech.
+        sessions: Conversations with several participants.
+        consent: What contacts have agreed to.
+        trust: Which contacts the agent trusts.
+        otp: One-time passcodes.
+        directory: Other agents, contacts, groups and numbers.
+        inbox: What comes in.
+        billing: Usage, costs and income.
+        profile: The agent itself.
+        organization: What administrators may do.
 
     Raises:
         ConfigError: An argument is missing or wrong.
@@ -94,15 +114,18 @@ class Client:
             random_fraction=random_fraction,
         )
         rest = Rest(self._runtime.http, self.base_url)
-        waiting = WaitingQueue(rest, before_open) if before_open is not None else None
+        self._subscriptions = Subscriptions(rest, before_open)
         self._opener = SessionOpener(
             self._runtime.http,
             self.base_url,
             token_in=check_token_in(token_in, "token_in") or "auto",
             options=SessionOptions(
-                max_event_bytes=_positive(max_event_bytes, "max_event_bytes"), clock=clock
+                max_event_bytes=_positive(max_event_bytes, "max_event_bytes"),
+                on_notification=self._subscriptions.pushed,
+                on_end=self._subscriptions.ended,
+                clock=clock,
             ),
-            before_open=waiting.drain if waiting is not None else None,
+            before_open=self._subscriptions.before_open,
             on_event=self._runtime.emit,
         )
         self._pool = SessionPool(
@@ -111,11 +134,9 @@ class Client:
             idle_ping=check_seconds(idle_ping, "idle_ping"),
         )
         identity = Identity(agent_id=agent_id, agent_token=agent_token)
-        self._caller = AgentCaller(
-            self._runtime, self._pool, rest, identity, check_schema=check_schema
-        )
-        self._sender = Sender(self._caller)
-        self.whatsapp = WhatsApp(self._caller)
+        caller = AgentCaller(self._runtime, self._pool, rest, identity, check_schema=check_schema)
+        super().__init__(caller, QueueWatch(is_drained=before_open is not None))
+        self._owner: Client | None = None
         self._closed = False
 
     @classmethod
@@ -141,6 +162,31 @@ class Client:
             "token_in": settings.token_in or "auto",
         }
         return cls(**{**found, **overrides})
+
+    @checked
+    def as_agent(self, agent_token: str, *, agent_id: str | None = None) -> Client:
+        """
+        Return a client that speaks as another agent, over the connections of this one.
+
+        It costs nothing, so a host with many agents makes one where it needs one. Closing it does
+        nothing; closing this client ends it too. Safe to call twice.
+
+        Args:
+            agent_token: The other agent's token.
+            agent_id: Its id.
+
+        Returns:
+            The client.
+
+        Raises:
+            ArgumentValueError: An argument is blank.
+        """
+        view = copy.copy(self)
+        identity = Identity(agent_id=agent_id, agent_token=agent_token)
+        view._speak_through(self._caller.speaking_as(identity), self._watch)
+        view._owner = self._owner or self
+        view._closed = True  # it has nothing of its own that could be left open
+        return view
 
     def send_message(
         self,
@@ -276,6 +322,33 @@ class Client:
         )
         return structure(answer, list[Tool], source="tools/list")
 
+    @property
+    def timeout(self) -> float:
+        """How long a whole call may take, in seconds, unless it says otherwise."""
+        return self._runtime.timeout
+
+    @property
+    def agent_id(self) -> str | None:
+        """The agent that the client speaks as."""
+        return self._caller.identity.agent_id
+
+    def honours_idempotency_key(
+        self, *, agent_token: str | None = None, timeout: float | None = None
+    ) -> bool:
+        """
+        Find out whether the server sends messages with the same key only once. Safe to repeat.
+
+        Asked of the schema of ``comms_send_message``, which is fetched once per session.
+
+        Args:
+            agent_token: Ask as another agent.
+            timeout: In seconds, over everything.
+
+        Raises:
+            ButtDialError: The server could not be asked.
+        """
+        return self._caller.tool_honours_keys(SEND_TOOL, agent_token=agent_token, timeout=timeout)
+
     def ping(self, *, agent_token: str | None = None, timeout: float | None = None) -> float:
         """
         Ask the server for a sign of life over the live session. Safe to repeat.
@@ -293,16 +366,23 @@ class Client:
             timeout=timeout,
         )
 
+    def _subscribe(self, subscriber: Subscriber) -> Subscription:
+        """Let a listener take in what comes for this agent."""
+        return Subscription(self._caller, self._subscriptions, subscriber)
+
     def close(self, timeout: float = 2.0) -> None:
         """
         End everything: sessions, requests under way, pauses. Idempotent, from any thread.
 
         Calls that wait are told (:class:`ClientClosedError`, or a result whose outcome is
-        unknown); later calls raise :class:`ClientClosedError`. Network faults raise nothing.
+        unknown); later calls raise :class:`ClientClosedError`. Network faults raise nothing. A
+        client that :meth:`as_agent` returned is left as it is.
 
         Args:
             timeout: How long to wait for the threads to end, in seconds.
         """
+        if self._owner is not None:
+            return
         self._closed = True
         if self._runtime.close():
             self._opener.close()

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from urllib.parse import parse_qsl
 
 from buttdial_sync.testing.exchange import Answer, Broken, OpenStream, Reply, Request
-from buttdial_sync.testing.server import FakeButtDialServer
+from buttdial_sync.testing.fake import FakeServer
 from buttdial_sync.testing.stream import EventStream
 
 _CHUNK = 65536
@@ -45,7 +45,7 @@ class Connection:
 
     def __init__(
         self,
-        fake: FakeButtDialServer,
+        fake: FakeServer,
         sock: socket.socket,
         origin: str,
         keep_alive: float,

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import final
 
 from buttdial_sync.testing.connection import Connection
-from buttdial_sync.testing.server import FakeButtDialServer
+from buttdial_sync.testing.fake import FakeServer
 
 _HOST = "127.0.0.1"
 _BACKLOG = 512
@@ -44,8 +44,8 @@ class LoopbackServer:
 
     disable_nagle_algorithm = True
 
-    def __init__(self, fake: FakeButtDialServer | None = None, *, keep_alive: float = 5.0) -> None:
-        self.fake = fake or FakeButtDialServer()
+    def __init__(self, fake: FakeServer, *, keep_alive: float = 5.0) -> None:
+        self.fake = fake
         self.keep_alive = keep_alive
         self.port = 0
         self._pid = os.getpid()

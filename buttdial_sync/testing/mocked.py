@@ -13,7 +13,7 @@ import io
 import re
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn, final
+from typing import NoReturn, final
 from urllib.parse import parse_qsl, urlsplit
 
 import requests
@@ -24,10 +24,8 @@ from urllib3.connectionpool import HTTPSConnectionPool
 from urllib3.exceptions import MaxRetryError, NewConnectionError, ProtocolError
 
 from buttdial_sync.testing.exchange import Broken, OpenStream, Request
+from buttdial_sync.testing.fake import FakeServer
 from buttdial_sync.testing.stream import EventStream
-
-if TYPE_CHECKING:
-    from buttdial_sync.testing.server import FakeButtDialServer
 
 MAX_SILENCE = 60.0
 """A read that waits longer than this, in seconds, ends the stream: no thread waits for ever."""
@@ -106,7 +104,7 @@ class MockedServer:
         base_url: The URL that a client has to be given.
     """
 
-    def __init__(self, fake: FakeButtDialServer, base_url: str = "https://butt-dial.test") -> None:
+    def __init__(self, fake: FakeServer, base_url: str = "https://butt-dial.test") -> None:
         self.fake = fake
         self._origin = _origin_of(base_url)
         self.base_url = self._origin + fake.base_path

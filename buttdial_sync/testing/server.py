@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from buttdial_sync.testing.evidence import Evidence
-from buttdial_sync.testing.programming import Programming
+from buttdial_sync.testing.fake import FakeServer
+from buttdial_sync.testing.loopback import LoopbackServer
 
 if TYPE_CHECKING:
-    from buttdial_sync.testing.loopback import LoopbackServer
     from buttdial_sync.testing.mocked import MockedServer
 
 
-class FakeButtDialServer(Evidence, Programming):
+class FakeButtDialServer(FakeServer):
     r"""
     A Butt-Dial server for tests: it answers as the real ones do, and fails on demand.
 
@@ -39,73 +37,6 @@ class FakeButtDialServer(Evidence, Programming):
 
     _mocked: MockedServer | None = None
 
-    def push(self, notification: Mapping[str, Any], token: str | None = None) -> int:
-        """
-        Send a notification to the open streams.
-
-        Args:
-            notification: The JSON-RPC notification. Without ``method`` it is taken as the data of
-                an inbound message, and wrapped into ``notifications/message``.
-            token: Only to streams that were opened with this token.
-
-        Returns:
-            To how many streams it went.
-        """
-        if "method" not in notification:
-            params = {"level": "info", "data": dict(notification)}
-            notification = {"method": "notifications/message", "params": params}
-        return self._sessions.send({"jsonrpc": "2.0", **notification}, token)
-
-    def ask(
-        self,
-        method: str,
-        params: Mapping[str, Any] | None = None,
-        id: int | str = 0,  # noqa: A002 - JSON-RPC's own word
-    ) -> int:
-        """
-        Send a request of the server's own to the open streams; see `client_answers`.
-
-        Returns:
-            To how many streams it went.
-        """
-        message: dict[str, Any] = {"jsonrpc": "2.0", "id": id, "method": method}
-        return self._sessions.send(message if params is None else {**message, "params": params})
-
-    def send_raw(self, data: bytes) -> int:
-        """Put bytes on the open streams as they stand; return on how many."""
-        return self._sessions.send_bytes(data)
-
-    def comment(self, text: str = "ping") -> int:
-        """Put a comment on the open streams, as servers do to keep them alive."""
-        return self._sessions.send_bytes(self._events.comment(text))
-
-    def release(self) -> int:
-        """Send the answers that ``late`` faults hold back; return how many."""
-        return self._desk.release()
-
-    def cut_streams(self, *, clean: bool = False) -> int:
-        """
-        End all open streams, and with them their sessions.
-
-        Args:
-            clean: Finish the HTTP answers properly; else the connections are just cut.
-
-        Returns:
-            How many there were.
-        """
-        return self._sessions.cut(clean=clean)
-
-    def forget_sessions(self, *, cut: bool = False) -> None:
-        """
-        Forget all sessions: POSTs to them are refused.
-
-        Args:
-            cut: End their streams too.
-        """
-        self._sessions.forget()
-        if cut:
-            self._sessions.cut()
-
     def listen(self, *, keep_alive: float = 5.0) -> LoopbackServer:
         """
         Listen on a port of 127.0.0.1.
@@ -116,8 +47,6 @@ class FakeButtDialServer(Evidence, Programming):
         Returns:
             The running face: a context manager with ``base_url``.
         """
-        from buttdial_sync.testing.loopback import LoopbackServer
-
         return LoopbackServer(self, keep_alive=keep_alive)
 
     def mocked(self, base_url: str = "https://butt-dial.test") -> MockedServer:

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from buttdial_sync.errors import ProtocolError, error_from_tool_answer
+from buttdial_sync.transport.answers import decoded_text
+from buttdial_sync.transport.secrets import scrub
 
 
-def answer_of(result: Mapping[str, Any], tool: str) -> Any:
+def answer_of(result: Mapping[str, Any], tool: str, token: str) -> Any:
     """
     Return what a tool answered: decoded JSON, or its text where it is none.
 
     Args:
         result: The ``result`` of ``tools/call``.
         tool: Its name, for messages.
+        token: The credential, which some servers repeat in their errors.
 
     Raises:
         ToolError: The result is marked as an error.
         ProtocolError: It has no content. Its ``outcome`` is ``"unknown"``.
     """
-    answer = _content(result)
     if result.get("isError") is True:
-        raise error_from_tool_answer(answer)
+        raise error_from_tool_answer(_content(result, token))
+    answer = _content(result)
     if answer is None:
         raise ProtocolError(
             f"{tool} answered without content", stage="parse", outcome="unknown", body=dict(result)
@@ -31,16 +33,9 @@ def answer_of(result: Mapping[str, Any], tool: str) -> Any:
     return answer
 
 
-def _content(result: Mapping[str, Any]) -> Any:
+def _content(result: Mapping[str, Any], *secrets: str) -> Any:
     items = result.get("content")
     for item in items if isinstance(items, list) else ():
         if isinstance(item, Mapping) and isinstance(item.get("text"), str):
-            return _decoded(item["text"])
+            return decoded_text(scrub(item["text"], secrets))
     return result.get("structuredContent")
-
-
-def _decoded(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text

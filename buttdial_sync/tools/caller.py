@@ -100,7 +100,7 @@ class AgentCaller:
         """Make one attempt at a tool and return its decoded answer."""
         with self.pool.session(token, deadline) as session:
             params = {"name": name, "arguments": dict(arguments)}
-            return answer_of(session.request("tools/call", params, deadline), name)
+            return answer_of(session.request("tools/call", params, deadline), name, token)
 
     def call_tool(
         self,
@@ -208,7 +208,10 @@ class AgentCaller:
             )
         except ButtDialError as error:
             failure = final_error(error, operation, reads_only=reads_only)
-        raise failure
+        try:
+            raise failure
+        finally:
+            del failure  # its traceback holds this frame, and so the whole client
 
     def ask_session(
         self,
@@ -254,7 +257,30 @@ class AgentCaller:
         except ButtDialError as error:
             logger.info("cannot find out whether %s honours keys: %s", name, error)
             return False
-        return any("idempotencyKey" in tool.properties for tool in tools if tool.name == name)
+        return _takes_key(tools, name)
+
+    def tool_honours_keys(
+        self, name: str, *, agent_token: str | None = None, timeout: float | None = None
+    ) -> bool:
+        """
+        Ask whether the server carries out calls of a tool with the same key only once.
+
+        Raises:
+            ButtDialError: It could not be asked.
+        """
+        token = self.token(agent_token)
+        deadline = self.runtime.deadline(timeout)
+        tools = self.runtime.run(
+            "tools/list",
+            lambda: self.tools(token, deadline),
+            deadline,
+            may_repeat_unknown=lambda: True,
+        )
+        return _takes_key(tools, name)
+
+
+def _takes_key(tools: list[Tool], name: str) -> bool:
+    return any("idempotencyKey" in tool.properties for tool in tools if tool.name == name)
 
 
 def final_error(error: ButtDialError, operation: str, *, reads_only: bool) -> ButtDialError:

@@ -17,24 +17,20 @@ from buttdial_sync.errors import (
     ButtDialError,
     ChannelError,
     ClientClosedError,
+    OutcomeUnknownError,
     ProtocolError,
     error_from_tool_answer,
 )
 from buttdial_sync.models.sending import Channel, SendResult
 from buttdial_sync.tools.arguments import check_argument
 from buttdial_sync.tools.caller import AgentCaller
-from buttdial_sync.tools.schema import find_tool, require_arguments
+from buttdial_sync.tools.operations import attempt_operation, naming_agent
 from buttdial_sync.transport.deadline import Deadline
 
 SEND_TOOL = "comms_send_message"
 Gender = Literal["male", "female", "unknown"]
 
 _ID_KEYS = ("messageId", "sid", "message_sid", "externalId")
-# Every server takes these; the others are looked up in its schema, which drops what it lacks.
-_ALWAYS_KNOWN = frozenset({"to", "body", "channel"})
-_FREE_TO_BE_IGNORED = frozenset(
-    {"idempotencyKey", "threadId", "entityId", "replyMsgId", "senderName", "targetGender"}
-)
 _RAISED = (AuthError, ClientClosedError, ArgumentTypeError, ArgumentNotSupported)
 
 
@@ -132,12 +128,16 @@ class _Delivery:
         deadline = self._caller.runtime.deadline(timeout)
         arguments = message.arguments()
         self.key = arguments["idempotencyKey"]
-        answer = self._caller.runtime.run(
-            SEND_TOOL,
-            lambda: self._attempt(arguments, token, deadline),
-            deadline,
-            may_repeat_unknown=lambda: self._caller.honours_key(
-                SEND_TOOL, arguments, token, deadline
+        answer = naming_agent(
+            self._caller,
+            token,
+            lambda: self._caller.runtime.run(
+                SEND_TOOL,
+                lambda: self._attempt(arguments, token, deadline),
+                deadline,
+                may_repeat_unknown=lambda: self._caller.honours_key(
+                    SEND_TOOL, arguments, token, deadline
+                ),
             ),
         )
         return SendResult(
@@ -150,11 +150,7 @@ class _Delivery:
 
     def _attempt(self, arguments: Mapping[str, Any], token: str, deadline: Deadline) -> Any:
         self.attempts += 1
-        needs_schema = arguments.keys() - _ALWAYS_KNOWN - _FREE_TO_BE_IGNORED
-        if needs_schema and self._caller.check_schema:
-            tool = find_tool(self._caller.tools(token, deadline), SEND_TOOL)
-            require_arguments(tool, arguments, _FREE_TO_BE_IGNORED)
-        answer = self._caller.attempt_tool(SEND_TOOL, arguments, token, deadline)
+        answer = attempt_operation(self._caller, SEND_TOOL, arguments, token, deadline)
         _check_accepted(answer)
         return answer
 
@@ -168,7 +164,9 @@ def _on_the_wire(value: Any) -> Any:
     """One of the servers rejects carriage returns."""
     if isinstance(value, str):
         return value.replace("\r\n", "\n").replace("\r", "\n")
-    return list(value) if isinstance(value, tuple) else value
+    if isinstance(value, Mapping):
+        return {key: _on_the_wire(item) for key, item in value.items()}
+    return list(value) if isinstance(value, Sequence) else value
 
 
 def _sid(answer: Any) -> str | None:
@@ -205,10 +203,11 @@ def _result_of(error: ButtDialError, delivery: _Delivery) -> SendResult:
     return SendResult(
         outcome=error.outcome,
         error=str(error),
+        error_type=type(error).__name__,
         error_code=error.code,
         error_channel=error.channel if isinstance(error, ChannelError) else None,
         stage_failed=error.stage,
-        remediation=error.remediation,
+        remediation=OutcomeUnknownError.remedy if error.outcome == "unknown" else error.remediation,
         retry_after=error.retry_after,
         idempotency_key=delivery.key,
         attempts=delivery.attempts,

@@ -16,6 +16,10 @@ logger = logging.getLogger("buttdial_sync")
 WAITING_PATH = "/api/v1/waiting-messages"
 _PAGE = 50
 _PAGES_AT_MOST = 200
+_AT_STAKE = (
+    "%d messages waited. Opening a stream on the open-source server marks those that wait as "
+    "delivered without delivering them: give the client before_open, which gets them first"
+)
 
 
 class WaitingQueue:
@@ -64,3 +68,23 @@ class WaitingQueue:
             self._hand_over(messages)
         except Exception:
             logger.exception("before_open failed with %d messages", len(messages))
+
+
+class QueueWatch:
+    """
+    Warns once that messages can get lost. Safe to share between threads.
+
+    Args:
+        is_drained: Whether the client empties the queue before it opens a stream.
+    """
+
+    def __init__(self, *, is_drained: bool) -> None:
+        # Taking the next of an iterator is atomic: of two threads, one gets the warning.
+        self._warnings = iter(() if is_drained else (_AT_STAKE,))
+
+    def seen(self, waiting: WaitingMessages) -> WaitingMessages:
+        """Return what was read; warn if messages really do wait for this agent."""
+        warning = next(self._warnings, None) if waiting.messages else None
+        if warning is not None:
+            logger.warning(warning, len(waiting.messages))
+        return waiting

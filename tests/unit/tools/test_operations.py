@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from buttdial_sync import (
-    ArgumentNotSupported,
     ArgumentTypeError,
     ArgumentValueError,
-    AuthError,
     Client,
     ClientClosedError,
     ClientEvent,
-    ComplianceError,
     ConfigError,
-    EndpointNotAvailable,
-    InvalidRequestError,
-    NoChannelAssigned,
     OutcomeUnknownError,
-    PermissionDeniedError,
-    ProtocolError,
-    ProviderCapabilityError,
-    RateLimitError,
-    ServerError,
     StreamLostError,
-    ToolError,
     ToolNotAvailable,
 )
-from buttdial_sync.testing import FakeButtDialServer, ToolFailure
+from buttdial_sync.testing import FakeButtDialServer
 
 Make = Callable[..., Client]
 HANDSHAKE = 2
@@ -217,157 +204,3 @@ class TestRepeating:
         with pytest.raises(OutcomeUnknownError):
             client.inbox.waiting()
         assert len(hosted.requests) == 1
-
-
-class TestErrors:
-    """Refusals become their classes, by whichever way they come."""
-
-    @pytest.mark.parametrize(
-        ("answer", "kind"),
-        [
-            (ToolFailure("no", "PROVIDER_UNSUPPORTED", action="react"), ProviderCapabilityError),
-            (ToolFailure({"code": "NO_CHANNEL_ASSIGNED", "message": "no"}), NoChannelAssigned),
-            (ToolFailure("Compliance: opted out"), ComplianceError),
-            (ToolFailure("Auth error: wrong scope"), PermissionDeniedError),
-            (
-                ToolFailure("Rate limit exceeded: per-minute (10/10). Resets in 60 s"),
-                RateLimitError,
-            ),
-            (ToolFailure("anything else"), ToolError),
-        ],
-    )
-    def test_tool(
-        self,
-        hosted: FakeButtDialServer,
-        client: Client,
-        answer: ToolFailure,
-        kind: type[ToolError],
-    ) -> None:
-        """A tool's no."""
-        hosted.on_tool("comms_whatsapp_action", answer)
-        with pytest.raises(kind) as caught:
-            client.whatsapp.react("m-1", "👍")
-        assert type(caught.value) is kind
-        assert caught.value.outcome == "rejected"
-        assert len(hosted.calls) == 1
-
-    def test_details(self, hosted: FakeButtDialServer, client: Client) -> None:
-        """What the server says about the refusal is on the error."""
-        said = {"channel": "whatsapp", "action": "edit", "provider": "p", "remediation": "Do it."}
-        hosted.on_tool("comms_whatsapp_action", ToolFailure("no", "CHANNEL_UNSUPPORTED", **said))
-        with pytest.raises(ProviderCapabilityError) as caught:
-            client.whatsapp.edit("m-1", "text")
-        error = caught.value
-        assert {name: getattr(error, name) for name in said} == said
-        assert error.code == "CHANNEL_UNSUPPORTED"
-
-    @pytest.mark.parametrize(
-        ("status", "body", "kind"),
-        [
-            (401, {"error": "Invalid", "code": "AUTH_INVALID_TOKEN"}, AuthError),
-            (403, {"error": "Auth error: scope"}, PermissionDeniedError),
-            (400, {"error": "limit must be a number"}, InvalidRequestError),
-            (404, "<!DOCTYPE html><html></html>", EndpointNotAvailable),
-            (500, {"error": "oops"}, ServerError),
-        ],
-    )
-    def test_rest(
-        self,
-        hosted: FakeButtDialServer,
-        client: Client,
-        status: int,
-        body: Any,
-        kind: type[Exception],
-    ) -> None:
-        """An endpoint's no; a 401 and an endpoint that is not there are not tried again."""
-        hosted.fault("status", on="rest", status=status, body=body, count=3)
-        with pytest.raises(kind):
-            client.profile.channel_status()
-        assert len(hosted.requests) == (3 if status == 500 else 1)
-
-    def test_unexpected_shape(self, hosted: FakeButtDialServer, client: Client) -> None:
-        """An answer of another shape names the tool and the path, and was carried out."""
-        hosted.on_tool("comms_make_call", {"callSid": {"not": "an id"}})
-        with pytest.raises(ProtocolError, match=r"comms_make_call .*call_sid") as caught:
-            client.voice.make_call("+1")
-        assert caught.value.outcome == "sent"
-
-    def test_refusal_of_an_argument(self, open_source: FakeButtDialServer, client: Client) -> None:
-        """Both servers' schemas are asked, not a list of ours."""
-        open_source.set_tools(
-            [{"name": "comms_make_call", "inputSchema": {"properties": {"to": {}}}}]
-        )
-        with pytest.raises(ArgumentNotSupported, match="orchestrator"):
-            client.voice.make_call("+1", orchestrator="o")
-        assert open_source.calls == []
-
-
-def agent_tool(name: str, *properties: str) -> dict[str, Any]:
-    known = {each: {"type": "string"} for each in ("agentId", *properties)}
-    return {"name": name, "inputSchema": {"type": "object", "properties": known}}
-
-
-def needs_agent(args: dict[str, Any]) -> dict[str, Any] | ToolFailure:
-    if "agentId" not in args:
-        return ToolFailure("agentId is required for organization tokens")
-    return {"callSid": "CA1", "success": True, "externalId": "SM1"}
-
-
-class TestAgentId:
-    """An organization's token is told by the server that it has to name the agent."""
-
-    @pytest.fixture(autouse=True)
-    def _server(self, hosted: FakeButtDialServer) -> None:
-        hosted.set_tools(
-            [
-                agent_tool("comms_make_call", "to"),
-                agent_tool("comms_send_message", "to", "body", "channel"),
-            ]
-        )
-
-    def test_per_agent_token(self, hosted: FakeButtDialServer, make_client: Make) -> None:
-        """Where the server does not ask for it, nothing is added and nothing asked."""
-        make_client(token_in="auto", agent_id="a-1").voice.make_call("+1")
-        assert hosted.calls[0].args == {"to": "+1"}
-        assert asked_for_tools(hosted) == 0
-
-    def test_learns(self, hosted: FakeButtDialServer, make_client: Make) -> None:
-        """The refusal costs one more call, once; messages profit too."""
-        hosted.on_tool("comms_make_call", needs_agent)
-        hosted.on_tool("comms_send_message", needs_agent)
-        client = make_client(token_in="auto", agent_id="a-1")
-        assert client.voice.make_call("+1").call_sid == "CA1"
-        assert client.voice.make_call("+1").call_sid == "CA1"
-        assert client.send_message("+1", "text", "sms").ok
-        assert [call.args.get("agentId") for call in hosted.calls] == [None, "a-1", "a-1", "a-1"]
-
-    def test_message_first(self, hosted: FakeButtDialServer, make_client: Make) -> None:
-        """A message is sent again too: it was refused, and it keeps its key."""
-        hosted.on_tool("comms_send_message", needs_agent)
-        assert make_client(token_in="auto", agent_id="a-1").send_message("+1", "text", "sms").ok
-        assert len({call.idempotency_key for call in hosted.calls}) == 1
-
-    @pytest.mark.parametrize("options", [{}, {"agent_id": "a-1", "check_schema": False}])
-    def test_cannot_learn(
-        self, hosted: FakeButtDialServer, make_client: Make, options: dict[str, Any]
-    ) -> None:
-        """Without an agent_id, or unchecked, the refusal stands."""
-        hosted.on_tool("comms_make_call", needs_agent)
-        with pytest.raises(InvalidRequestError, match="agentId is required"):
-            make_client(token_in="auto", **options).voice.make_call("+1")
-        assert len(hosted.calls) == 1
-
-    def test_gives_up(self, hosted: FakeButtDialServer, make_client: Make) -> None:
-        """A server that is not content with it is not asked for ever."""
-        hosted.on_tool("comms_make_call", ToolFailure("agentId is required"))
-        with pytest.raises(InvalidRequestError):
-            make_client(token_in="auto", agent_id="a-1").voice.make_call("+1")
-        assert len(hosted.calls) == 2
-
-    def test_another_token(self, hosted: FakeButtDialServer, make_client: Make) -> None:
-        """The client's agent_id belongs to its own token, not to another one."""
-        hosted.on_tool("comms_send_message", needs_agent)
-        client = make_client(token_in="auto", agent_id="a-1")
-        assert client.send_message("+1", "text", "sms", agent_token="token-2").failed
-        assert client.as_agent("token-2").send_message("+1", "text", "sms").failed
-        assert "agentId" not in json.dumps([dict(call.args) for call in hosted.calls])

@@ -1,0 +1,115 @@
+"""What an agent costs and earns."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from buttdial_sync.models.tool_result import ToolResult
+from buttdial_sync.models.usage import BillingReport, UsageReport
+from buttdial_sync.tools.arguments import checked
+from buttdial_sync.tools.family import Family
+
+Period = Literal["today", "week", "month", "all"]
+
+
+class Billing(Family):
+    """
+    Usage, costs and income of one agent, as ``client.billing``.
+
+    Safe to share between threads.
+    """
+
+    @checked
+    def current(self, period: Period = "month") -> BillingReport:
+        """
+        Return what the agent cost in a period.
+
+        Scope: agent. Calling it twice is safe.
+
+        Args:
+            period: ``"today"``, ``"week"``, ``"month"`` or ``"all"``.
+
+        Returns:
+            The costs, in all and for each channel.
+
+        Raises:
+            ButtDialError: The server said no, or could not be reached.
+        """
+        return self._get("/api/v1/billing", BillingReport, period=period)
+
+    @checked
+    def usage(self, period: Period | None = None) -> UsageReport:
+        """
+        Return what the agent did in a period, and what is left of its limits.
+
+        Scope: agent. Calling it twice is safe.
+
+        Args:
+            period: ``"today"``, ``"week"``, ``"month"`` or ``"all"``. Defaults to the server's
+                choice.
+
+        Returns:
+            The actions and their costs.
+
+        Raises:
+            ButtDialError: The server said no, or could not be reached.
+        """
+        return self._get("/api/v1/usage", UsageReport, period=period)
+
+    @checked
+    def income(self, period: Period = "month") -> ToolResult:
+        """
+        Return what the agent earned in a period.
+
+        Scope: agent. Calling it twice is safe.
+
+        Args:
+            period: ``"today"``, ``"week"``, ``"month"`` or ``"all"``.
+
+        Returns:
+            The server's answer.
+
+        Raises:
+            ToolNotAvailable: This server has no such tool.
+            ButtDialError: The server said no, or could not be reached.
+        """
+        return self._ask("comms_get_income", ToolResult, period=period)
+
+    @checked
+    def summary(self, *, agent_id: str | None = None, period: Period = "month") -> ToolResult:
+        """
+        Return the costs of an agent, or of all that the token may see.
+
+        Scope: agent. Calling it twice is safe.
+
+        Args:
+            agent_id: Of which agent.
+            period: ``"today"``, ``"week"``, ``"month"`` or ``"all"``.
+
+        Returns:
+            The server's answer.
+
+        Raises:
+            ArgumentNotSupported: This server would silently drop an argument.
+            ButtDialError: The server said no, or could not be reached.
+        """
+        return self._ask("comms_get_billing_summary", ToolResult, agent_id=agent_id, period=period)
+
+    @checked
+    def usage_dashboard(self, period: Period = "today") -> ToolResult:
+        """
+        Return the figures of the usage dashboard.
+
+        Scope: agent. Calling it twice is safe.
+
+        Args:
+            period: ``"today"``, ``"week"``, ``"month"`` or ``"all"``.
+
+        Returns:
+            The server's answer.
+
+        Raises:
+            ArgumentNotSupported: This server would silently drop an argument.
+            ButtDialError: The server said no, or could not be reached.
+        """
+        return self._ask("comms_get_usage_dashboard", ToolResult, period=period)

@@ -1,0 +1,105 @@
+"""What contacts have agreed to."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from buttdial_sync.models.contacts import ConsentState
+from buttdial_sync.models.tool_result import ToolResult
+from buttdial_sync.tools.arguments import checked
+from buttdial_sync.tools.family import Family
+
+ConsentType = Literal["express", "implied", "transactional"]
+
+
+class Consent(Family):
+    """
+    Consent of an agent's contacts, as ``client.consent``.
+
+    Safe to share between threads.
+    """
+
+    @checked
+    def check(self, contact: str, channel: str) -> ConsentState:
+        """
+        Return what a contact has agreed to.
+
+        Scope: agent. Calling it twice is safe.
+
+        Args:
+            contact: The contact's E.164 number or address.
+            channel: On which channel, as in ``"sms"``.
+
+        Returns:
+            The state; the servers say different things about it.
+
+        Raises:
+            ButtDialError: The server said no, or could not be reached.
+        """
+        return self._ask("comms_check_consent", ConsentState, contact=contact, channel=channel)
+
+    @checked
+    def record(
+        self,
+        contact: str,
+        channel: str,
+        *,
+        consent_type: ConsentType = "express",
+        source: str | None = None,
+        notes: str | None = None,
+    ) -> ToolResult:
+        """
+        Record that a contact has agreed.
+
+        Scope: agent. Calling it twice is safe: the consent stays.
+
+        Args:
+            contact: The contact's E.164 number or address.
+            channel: On which channel, as in ``"sms"``.
+            consent_type: ``"express"``, ``"implied"`` or ``"transactional"``.
+            source: Where the consent came from, as in ``"web form"``.
+            notes: Anything else that proves it.
+
+        Returns:
+            The server's answer.
+
+        Raises:
+            ArgumentNotSupported: This server would silently drop an argument.
+            OutcomeUnknownError: It may have been carried out; the answer was lost.
+        """
+        return self._call(
+            "comms_record_consent",
+            ToolResult,
+            contact_address=contact,
+            channel=channel,
+            consent_type=consent_type,
+            source=source,
+            notes=notes,
+        )
+
+    @checked
+    def revoke(self, contact: str, channel: str, *, confirm: bool) -> ToolResult:
+        """
+        Withdraw a contact's consent: messages to it are refused from now on.
+
+        Scope: agent. Calling it twice is safe: it stays withdrawn.
+
+        Args:
+            contact: The contact's E.164 number or address.
+            channel: On which channel, as in ``"sms"``.
+            confirm: True carries it out, False asks what would happen.
+
+        Returns:
+            The server's answer; ``previewed`` when nothing was changed.
+
+        Raises:
+            PreviewNotSupported: This server has no preview; nothing was sent.
+            OutcomeUnknownError: It may have been carried out; the answer was lost.
+        """
+        return self._call(
+            "comms_revoke_consent",
+            ToolResult,
+            contact_address=contact,
+            channel=channel,
+            confirm=confirm,
+        )

@@ -1,0 +1,233 @@
+"""What comes in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from buttdial_sync.models.inbox import WaitingMessages
+from buttdial_sync.models.tool_result import ToolResult
+from buttdial_sync.tools.arguments import checked
+from buttdial_sync.tools.caller import AgentCaller
+from buttdial_sync.tools.family import Family
+from buttdial_sync.tools.waiting import WAITING_PATH, QueueWatch
+
+InboundChannel = Literal["sms", "email", "whatsapp", "voice", "line"]
+
+
+class Inbox(Family):
+    """
+    Messages to one agent, as ``client.inbox``. Safe to share between threads.
+
+    Args:
+        caller: Carries the operations out.
+        watch: Warns of messages that could get lost.
+    """
+
+    def __init__(self, caller: AgentCaller, watch: QueueWatch) -> None:
+        super().__init__(caller)
+        self._watch = watch
+
+    @checked
+    def waiting(self, *, limit: int = 50, channel: InboundChannel | None = None) -> WaitingMessages:
+        """
+        Take the messages that wait for the agent: those that could not be delivered.
+
+        On the open-source server, opening a stream empties the queue without delivering: see
+        ``before_open`` of :class:`~buttdial_sync.Client`.
+
+        Scope: agent. Calling it twice is not safe: what is returned has left the queue. So it is
+        not repeated when its answer was lost.
+
+        Args:
+            limit: At most this many.
+            channel: ``"sms"``, ``"email"``, ``"whatsapp"``, ``"voice"`` or ``"line"``; all when
+                None.
+
+        Returns:
+            The messages.
+
+        Raises:
+            OutcomeUnknownError: The answer was lost, and the messages perhaps with it.
+        """
+        waiting = self._take(WAITING_PATH, WaitingMessages, limit=limit, channel=channel)
+        return self._watch.seen(waiting)
+
+    @checked
+    def message_status(self, external_id: str) -> ToolResult:
+        """
+        Return what became of a message.
+
+        Scope: agent. Calling it twice is safe.
+
+        Args:
+            external_id: The id that sending it returned.
+
+        Returns:
+            The server's answer.
+
+        Raises:
+            ToolNotAvailable: This server has no such tool.
+            ButtDialError: The server said no, or could not be reached.
+        """
+        return self._ask("comms_get_message_status", ToolResult, external_id=external_id)
+
+    @checked
+    def set_callback_url(self, callback_url: str) -> ToolResult:
+        """
+        Set the address that messages to the agent are posted to.
+
+        Scope: agent. Calling it twice is safe.
+
+        Args:
+            callback_url: The address.
+
+        Returns:
+            The server's answer.
+
+        Raises:
+            EndpointNotAvailable: This server has no such endpoint.
+            OutcomeUnknownError: It may have been carried out; the answer was lost.
+        """
+        return self._put("/api/v1/callback-url", ToolResult, callback_url=callback_url)
+
+    @checked
+    def subscribe(
+        self, *, channels: Sequence[str] | None = None, contacts: Sequence[str] | None = None
+    ) -> ToolResult:
+        """
+        Have incoming messages pushed over the session.
+
+        Scope: agent. Calling it twice is safe.
+
+        Args:
+            channels: Only of these channels.
+            contacts: Only from these contacts.
+
+        Returns:
+            The server's answer.
+
+        Raises:
+            ToolNotAvailable: This server has no such tool.
+            OutcomeUnknownError: It may have been carried out; the answer was lost.
+        """
+        return self._call(
+            "comms_subscribe_inbound",
+            ToolResult,
+            operation="subscribe",
+            channels=channels,
+            contacts=contacts,
+        )
+
+    @checked
+    def subscription(self) -> ToolResult:
+        """
+        Return what is pushed over the session.
+
+        Scope: agent. Calling it twice is safe.
+
+        Returns:
+            The server's answer.
+
+        Raises:
+            ToolNotAvailable: This server has no such tool.
+            ButtDialError: The server said no, or could not be reached.
+        """
+        return self._ask("comms_subscribe_inbound", ToolResult, operation="status")
+
+    @checked
+    def unsubscribe(
+        self, *, channels: Sequence[str] | None = None, contacts: Sequence[str] | None = None
+    ) -> ToolResult:
+        """
+        Have incoming messages pushed no longer.
+
+        Scope: agent. Calling it twice is safe.
+
+        Args:
+            channels: Only of these channels.
+            contacts: Only from these contacts.
+
+        Returns:
+            The server's answer.
+
+        Raises:
+            ToolNotAvailable: This server has no such tool.
+            OutcomeUnknownError: It may have been carried out; the answer was lost.
+        """
+        return self._call(
+            "comms_subscribe_inbound",
+            ToolResult,
+            operation="unsubscribe",
+            channels=channels,
+            contacts=contacts,
+        )
+
+    @checked
+    def filters(self) -> ToolResult:
+        """
+        Return the filters of incoming messages.
+
+        Scope: agent. Calling it twice is safe.
+
+        Returns:
+            The server's answer.
+
+        Raises:
+            ToolNotAvailable: This server has no such tool.
+            ButtDialError: The server said no, or could not be reached.
+        """
+        return self._ask("comms_manage_inbound_filter", ToolResult, operation="list")
+
+    @checked
+    def add_filter(
+        self, filter_type: str, pattern: str, action: str, *, tag: str | None = None
+    ) -> ToolResult:
+        """
+        Filter incoming messages.
+
+        Scope: agent. Calling it twice adds two filters.
+
+        Args:
+            filter_type: What it looks at, as in ``"sender"``.
+            pattern: What it looks for.
+            action: What happens to the message, as in ``"block"``.
+            tag: What to mark it with.
+
+        Returns:
+            The server's answer.
+
+        Raises:
+            ToolNotAvailable: This server has no such tool.
+            OutcomeUnknownError: It may have been carried out; the answer was lost.
+        """
+        return self._call(
+            "comms_manage_inbound_filter",
+            ToolResult,
+            operation="add",
+            filter_type=filter_type,
+            pattern=pattern,
+            action=action,
+            tag=tag,
+        )
+
+    @checked
+    def delete_filter(self, filter_id: str) -> ToolResult:
+        """
+        Remove a filter.
+
+        Scope: agent. Calling it twice removes nothing more, but the server may object.
+
+        Args:
+            filter_id: The filter's id.
+
+        Returns:
+            The server's answer.
+
+        Raises:
+            ToolNotAvailable: This server has no such tool.
+            OutcomeUnknownError: It may have been carried out; the answer was lost.
+        """
+        return self._call(
+            "comms_manage_inbound_filter", ToolResult, operation="delete", filter_id=filter_id
+        )

@@ -1,0 +1,85 @@
+"""One-time passcodes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from buttdial_sync.models.contacts import OtpVerification
+from buttdial_sync.models.tool_result import ToolResult
+from buttdial_sync.tools.arguments import checked
+from buttdial_sync.tools.family import Family
+
+OtpChannel = Literal["sms", "email", "whatsapp", "voice"]
+
+
+class Otp(Family):
+    """
+    One-time passcodes to an agent's contacts, as ``client.otp``.
+
+    Safe to share between threads.
+    """
+
+    @checked
+    def send(
+        self,
+        to: str,
+        channel: OtpChannel,
+        *,
+        purpose: str | None = None,
+        failover: bool | None = None,
+        channels: Sequence[str] | None = None,
+    ) -> ToolResult:
+        """
+        Send a one-time passcode.
+
+        Scope: agent. Calling it twice sends two codes; the last one counts.
+
+        Args:
+            to: The recipient: E.164 number or email address.
+            channel: ``"sms"``, ``"email"``, ``"whatsapp"`` or ``"voice"``.
+            purpose: Shown to the recipient. Defaults to the server's own text.
+            failover: Whether to try the next channel when this one fails.
+            channels: The channels to try, in order.
+
+        Returns:
+            The server's answer.
+
+        Raises:
+            RateLimitError: Too many codes for this recipient. ``retry_after`` is in seconds.
+            ArgumentNotSupported: This server would silently drop an argument.
+            OutcomeUnknownError: It may have been carried out; the answer was lost.
+        """
+        return self._call(
+            "comms_send_otp",
+            ToolResult,
+            to=to,
+            channel=channel,
+            purpose=purpose,
+            failover=failover,
+            channels=channels,
+        )
+
+    @checked
+    def verify(
+        self, code: str, *, to: str | None = None, channel: str | None = None
+    ) -> OtpVerification:
+        """
+        Check a one-time passcode.
+
+        Scope: agent. Calling it twice: a code is good once, and failed attempts are counted.
+
+        Args:
+            code: What the recipient typed.
+            to: The recipient.
+            channel: The channel that it was sent on.
+
+        Returns:
+            Whether it was right. A wrong code is a normal answer, not an error.
+
+        Raises:
+            RateLimitError: Too many wrong codes.
+            ArgumentNotSupported: This server would silently drop an argument.
+            OutcomeUnknownError: It may have been carried out; the answer was lost.
+        """
+        return self._call("comms_verify_otp", OtpVerification, code=code, to=to, channel=channel)

@@ -1,0 +1,159 @@
+"""Who the agent is."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from buttdial_sync.models.profile import AgentProfile, ChannelStatus, RotatedToken
+from buttdial_sync.models.tool_result import ToolResult
+from buttdial_sync.tools.arguments import checked
+from buttdial_sync.tools.family import Family
+
+Gender = Literal["male", "female", "neutral"]
+ProfileStatus = Literal["active", "inactive"]
+AgentStatus = Literal["active", "inactive", "suspended"]
+
+
+class Profile(Family):
+    """
+    The agent itself, as ``client.profile``.
+
+    Safe to share between threads.
+    """
+
+    @checked
+    def get(self) -> AgentProfile:
+        """
+        Return the agent as the server knows it, without opening a session.
+
+        Scope: agent. Calling it twice is safe.
+
+        Returns:
+            The agent.
+
+        Raises:
+            EndpointNotAvailable: This server has no such endpoint.
+            ButtDialError: The server said no, or could not be reached.
+        """
+        return self._get("/api/v1/agents/me", AgentProfile)
+
+    @checked
+    def me(self) -> AgentProfile:
+        """
+        Return the same as :meth:`get`, over the session.
+
+        Scope: agent. Calling it twice is safe.
+
+        Returns:
+            The agent.
+
+        Raises:
+            ToolNotAvailable: This server has no such tool.
+            ButtDialError: The server said no, or could not be reached.
+        """
+        return self._ask("comms_get_me", AgentProfile)
+
+    @checked
+    def channel_status(self) -> ChannelStatus:
+        """
+        Return the state of the agent's channels.
+
+        Scope: agent. Calling it twice is safe.
+
+        Returns:
+            The channels; on the open-source server also the agent's own state.
+
+        Raises:
+            ButtDialError: The server said no, or could not be reached.
+        """
+        return self._get("/api/v1/channel-status", ChannelStatus)
+
+    @checked
+    def update(
+        self,
+        *,
+        agent_name: str | None = None,
+        greeting: str | None = None,
+        system_prompt: str | None = None,
+        voice_id: str | None = None,
+        language: str | None = None,
+        gender: Gender | None = None,
+        voice_gender: str | None = None,
+        status: ProfileStatus | None = None,
+    ) -> ToolResult:
+        """
+        Change the agent's profile. What is None stays as it is.
+
+        Scope: agent. Calling it twice is safe.
+
+        Args:
+            agent_name: Its name.
+            greeting: What it says first in a call.
+            system_prompt: What it is to do.
+            voice_id: Its voice.
+            language: As in ``"en-US"``.
+            gender: ``"male"``, ``"female"`` or ``"neutral"``.
+            voice_gender: Of its voice.
+            status: ``"active"`` or ``"inactive"``.
+
+        Returns:
+            The server's answer.
+
+        Raises:
+            ToolNotAvailable: This server has no such tool.
+            OutcomeUnknownError: It may have been carried out; the answer was lost.
+        """
+        return self._call(
+            "comms_update_profile",
+            ToolResult,
+            agent_name=agent_name,
+            greeting=greeting,
+            system_prompt=system_prompt,
+            voice_id=voice_id,
+            language=language,
+            gender=gender,
+            voice_gender=voice_gender,
+            status=status,
+        )
+
+    @checked
+    def set_status(self, status: AgentStatus, *, reason: str | None = None) -> ToolResult:
+        """
+        Switch the agent on or off.
+
+        Scope: agent. Calling it twice is safe.
+
+        Args:
+            status: ``"active"``, ``"inactive"`` or ``"suspended"``.
+            reason: Why, for the log.
+
+        Returns:
+            The server's answer.
+
+        Raises:
+            EndpointNotAvailable: This server has no such endpoint.
+            OutcomeUnknownError: It may have been carried out; the answer was lost.
+        """
+        return self._put("/api/v1/client-status", ToolResult, status=status, reason=reason)
+
+    @checked
+    def rotate_token(self, *, confirm: bool) -> RotatedToken:
+        """
+        Replace the agent's token. The old one dies 30 seconds later.
+
+        This client goes on with the old token: make a new one, or use :meth:`Client.as_agent`.
+
+        Scope: agent. Calling it twice replaces the new one too.
+
+        Args:
+            confirm: True carries it out, False asks what would happen.
+
+        Returns:
+            The new token: a secret, shown this once.
+
+        Raises:
+            PreviewNotSupported: This server has no preview; nothing was sent.
+            ToolNotAvailable: This server has no such tool.
+            OutcomeUnknownError: It may have been carried out; the answer was lost.
+        """
+        return self._call("comms_rotate_token", RotatedToken, confirm=confirm)

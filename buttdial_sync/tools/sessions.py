@@ -1,0 +1,118 @@
+"""Conversations with several participants."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from buttdial_sync.models.sessions import CreatedSession, SessionList
+from buttdial_sync.models.tool_result import ToolResult
+from buttdial_sync.tools.arguments import checked
+from buttdial_sync.tools.family import Family
+
+SessionStatus = Literal["active", "paused", "closed"]
+
+
+class Sessions(Family):
+    """
+    Conversations of one agent with several participants, as ``client.sessions``.
+
+    Not to be mixed up with the connection's session. Only the hosted server has them. Safe to share
+    between threads.
+    """
+
+    @checked
+    def create(
+        self,
+        participants: Sequence[Mapping[str, Any]],
+        *,
+        channel: str | None = None,
+        context: Mapping[str, Any] | None = None,
+    ) -> CreatedSession:
+        """
+        Open a conversation.
+
+        Scope: agent. Calling it twice opens two.
+
+        Args:
+            participants: Who takes part, as in ``{"contact": "+14155550123"}``.
+            channel: On which channel.
+            context: What the agent is to know about it.
+
+        Returns:
+            The conversation, with its id.
+
+        Raises:
+            ToolNotAvailable: This server has no such tool.
+            OutcomeUnknownError: It may have been carried out; the answer was lost.
+        """
+        return self._call(
+            "comms_create_session",
+            CreatedSession,
+            participants=participants,
+            channel=channel,
+            context=context,
+        )
+
+    @checked
+    def list(self, *, status: SessionStatus = "active", limit: int = 50) -> SessionList:
+        """
+        Return conversations.
+
+        Scope: agent. Calling it twice is safe.
+
+        Args:
+            status: ``"active"``, ``"paused"`` or ``"closed"``.
+            limit: At most this many.
+
+        Returns:
+            The conversations.
+
+        Raises:
+            ToolNotAvailable: This server has no such tool.
+            ButtDialError: The server said no, or could not be reached.
+        """
+        return self._ask("comms_list_sessions", SessionList, status=status, limit=limit)
+
+    @checked
+    def get(self, session_id: str, *, history_limit: int = 20) -> ToolResult:
+        """
+        Return a conversation and its latest messages.
+
+        Scope: agent. Calling it twice is safe.
+
+        Args:
+            session_id: The conversation's id.
+            history_limit: At most this many messages.
+
+        Returns:
+            The server's answer.
+
+        Raises:
+            ToolNotAvailable: This server has no such tool.
+            ButtDialError: The server said no, or could not be reached.
+        """
+        return self._ask(
+            "comms_get_session", ToolResult, session_id=session_id, history_limit=history_limit
+        )
+
+    @checked
+    def close(self, session_id: str, *, confirm: bool) -> ToolResult:
+        """
+        Close a conversation.
+
+        Scope: agent. Calling it twice is safe: it stays closed, though the server may object.
+
+        Args:
+            session_id: The conversation's id.
+            confirm: True carries it out, False asks what would happen.
+
+        Returns:
+            The server's answer.
+
+        Raises:
+            PreviewNotSupported: This server has no preview; nothing was sent.
+            ToolNotAvailable: This server has no such tool.
+            OutcomeUnknownError: It may have been carried out; the answer was lost.
+        """
+        return self._call("comms_close_session", ToolResult, session_id=session_id, confirm=confirm)

@@ -1,0 +1,87 @@
+"""Which contacts an agent trusts."""
+
+from __future__ import annotations
+
+from buttdial_sync.models.contacts import TrustState
+from buttdial_sync.models.tool_result import ToolResult
+from buttdial_sync.tools.arguments import checked
+from buttdial_sync.tools.family import Family
+
+
+class Trust(Family):
+    """
+    Trust in an agent's contacts, as ``client.trust``. Only the hosted server has it.
+
+    Safe to share between threads.
+    """
+
+    @checked
+    def check(self, contact: str) -> TrustState:
+        """
+        Return whether a contact is trusted.
+
+        Scope: agent. Calling it twice is safe.
+
+        Args:
+            contact: The contact's E.164 number or address.
+
+        Returns:
+            The state.
+
+        Raises:
+            ToolNotAvailable: This server has no such tool.
+            ButtDialError: The server said no, or could not be reached.
+        """
+        return self._ask("comms_check_trust", TrustState, contact=contact)
+
+    @checked
+    def grant(
+        self, contact: str, *, channel: str = "manual", duration_minutes: int | None = None
+    ) -> ToolResult:
+        """
+        Trust a contact.
+
+        Scope: agent. Calling it twice is safe: the time begins anew.
+
+        Args:
+            contact: The contact's E.164 number or address.
+            channel: How it proved itself.
+            duration_minutes: For how many minutes. Defaults to the server's own time.
+
+        Returns:
+            The server's answer.
+
+        Raises:
+            ToolNotAvailable: This server has no such tool.
+            OutcomeUnknownError: It may have been carried out; the answer was lost.
+        """
+        return self._call(
+            "comms_grant_trust",
+            ToolResult,
+            contact_address=contact,
+            channel=channel,
+            duration_minutes=duration_minutes,
+        )
+
+    @checked
+    def revoke(self, contact: str, *, confirm: bool) -> ToolResult:
+        """
+        Trust a contact no longer.
+
+        Scope: agent. Calling it twice is safe: it stays untrusted.
+
+        Args:
+            contact: The contact's E.164 number or address.
+            confirm: True carries it out, False asks what would happen.
+
+        Returns:
+            The server's answer; ``previewed`` when nothing was changed.
+
+        Raises:
+            PreviewNotSupported: This server has no preview; nothing was sent.
+            ToolNotAvailable: This server has no such tool.
+            OutcomeUnknownError: It may have been carried out; the answer was lost.
+        """
+        return self._call(
+            "comms_revoke_trust", ToolResult, contact_address=contact, confirm=confirm
+        )

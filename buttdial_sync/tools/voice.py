@@ -1,0 +1,244 @@
+"""Calls and speech."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from buttdial_sync.models.tool_result import ToolResult
+from buttdial_sync.models.voice import CallTransfer, PhoneCall, Speech, VoiceMessage, Voices
+from buttdial_sync.tools.arguments import checked
+from buttdial_sync.tools.family import Family
+
+AudioFormat = Literal["ogg", "mp3"]
+
+
+class Voice(Family):
+    """
+    Calls and speech of one agent, as ``client.voice``.
+
+    Safe to share between threads.
+    """
+
+    @checked
+    def make_call(
+        self,
+        to: str,
+        *,
+        system_prompt: str | None = None,
+        greeting: str | None = None,
+        voice: str | None = None,
+        language: str | None = None,
+        recipient_timezone: str | None = None,
+        target_gender: str | None = None,
+        orchestrator: str | None = None,
+    ) -> PhoneCall:
+        """
+        Call someone, and let the agent talk.
+
+        Scope: agent. Calling it twice makes two calls.
+
+        Args:
+            to: The recipient's E.164 number.
+            system_prompt: What the agent is to do in this call.
+            greeting: What it says first.
+            voice: The voice's name or id.
+            language: As in ``"en-US"``.
+            recipient_timezone: The recipient's, as in ``"Europe/Paris"``; calls keep to their day.
+            target_gender: How to address the recipient; a server may ignore it.
+            orchestrator: Which orchestrator leads the conversation.
+
+        Returns:
+            The call that was started. How it goes is told to the callback.
+
+        Raises:
+            ComplianceError: A rule forbids the call, such as quiet hours.
+            NoChannelAssigned: The agent has no phone number.
+            ArgumentNotSupported: This server would silently drop an argument.
+            OutcomeUnknownError: It may have been carried out; the answer was lost.
+        """
+        return self._call(
+            "comms_make_call",
+            PhoneCall,
+            to=to,
+            system_prompt=system_prompt,
+            greeting=greeting,
+            voice=voice,
+            language=language,
+            recipient_timezone=recipient_timezone,
+            target_gender=target_gender,
+            orchestrator=orchestrator,
+        )
+
+    @checked
+    def call_on_behalf(
+        self,
+        target: str,
+        requester_phone: str,
+        *,
+        target_name: str | None = None,
+        requester_name: str | None = None,
+        message: str | None = None,
+        recipient_timezone: str | None = None,
+        target_gender: str | None = None,
+    ) -> PhoneCall:
+        """
+        Call someone for another person, and connect the two.
+
+        Scope: agent. Calling it twice makes two calls.
+
+        Args:
+            target: Whom to call, as an E.164 number.
+            requester_phone: For whom, as an E.164 number.
+            target_name: Name of the one who is called.
+            requester_name: Name of the one who asked for it.
+            message: What to tell the one who is called.
+            recipient_timezone: The recipient's, as in ``"Europe/Paris"``; calls keep to their day.
+            target_gender: How to address the recipient; a server may ignore it.
+
+        Returns:
+            The call that was started.
+
+        Raises:
+            ComplianceError: A rule forbids the call, such as quiet hours.
+            NoChannelAssigned: The agent has no phone number.
+            ArgumentNotSupported: This server would silently drop an argument.
+            OutcomeUnknownError: It may have been carried out; the answer was lost.
+        """
+        return self._call(
+            "comms_call_on_behalf",
+            PhoneCall,
+            target=target,
+            requester_phone=requester_phone,
+            target_name=target_name,
+            requester_name=requester_name,
+            message=message,
+            recipient_timezone=recipient_timezone,
+            target_gender=target_gender,
+        )
+
+    @checked
+    def send_message(
+        self, to: str, text: str, *, voice: str | None = None, target_gender: str | None = None
+    ) -> VoiceMessage:
+        """
+        Call someone and speak a text.
+
+        Scope: agent. Calling it twice makes two calls.
+
+        Args:
+            to: The recipient's E.164 number.
+            text: What to say.
+            voice: The voice's name or id.
+            target_gender: How to address the recipient; a server may ignore it.
+
+        Returns:
+            The call, with the address of the spoken text.
+
+        Raises:
+            ComplianceError: A rule forbids the call, such as quiet hours.
+            NoChannelAssigned: The agent has no phone number.
+            ArgumentNotSupported: This server would silently drop an argument.
+            OutcomeUnknownError: It may have been carried out; the answer was lost.
+        """
+        return self._call(
+            "comms_send_voice_message",
+            VoiceMessage,
+            to=to,
+            text=text,
+            voice=voice,
+            target_gender=target_gender,
+        )
+
+    @checked
+    def transfer_call(
+        self, call_sid: str, to: str, *, announcement_text: str | None = None
+    ) -> CallTransfer:
+        """
+        Hand a call that is under way to someone else.
+
+        Scope: agent. Calling it twice: the second fails, or transfers again.
+
+        Args:
+            call_sid: The provider's id of the call.
+            to: Who gets it, as an E.164 number.
+            announcement_text: Said before the call is handed over.
+
+        Returns:
+            The transfer.
+
+        Raises:
+            NotFoundError: There is no such call.
+            ArgumentNotSupported: This server would silently drop an argument.
+            OutcomeUnknownError: It may have been carried out; the answer was lost.
+        """
+        return self._call(
+            "comms_transfer_call",
+            CallTransfer,
+            call_sid=call_sid,
+            to=to,
+            announcement_text=announcement_text,
+        )
+
+    @checked
+    def set_callback(self, voice_callback_url: str) -> ToolResult:
+        """
+        Set the address that is told how calls go.
+
+        Scope: agent. Calling it twice is safe.
+
+        Args:
+            voice_callback_url: The address.
+
+        Returns:
+            The server's answer.
+
+        Raises:
+            ToolNotAvailable: This server has no such tool.
+            OutcomeUnknownError: It may have been carried out; the answer was lost.
+        """
+        return self._call(
+            "comms_set_voice_callback", ToolResult, voice_callback_url=voice_callback_url
+        )
+
+    @checked
+    def generate_tts(
+        self,
+        text: str,
+        *,
+        voice: str | None = None,
+        format: AudioFormat = "ogg",  # noqa: A002 - as on the wire
+    ) -> Speech:
+        """
+        Speak a text into a file.
+
+        Scope: agent. Calling it twice makes two files.
+
+        Args:
+            text: What to say.
+            voice: The voice's name or id.
+            format: ``"ogg"`` or ``"mp3"``.
+
+        Returns:
+            The file's address.
+
+        Raises:
+            ToolNotAvailable: This server has no such tool.
+            OutcomeUnknownError: It may have been carried out; the answer was lost.
+        """
+        return self._call("comms_generate_tts", Speech, text=text, voice=voice, format=format)
+
+    @checked
+    def list_voices(self) -> Voices:
+        """
+        Return the voices that an agent can have.
+
+        Scope: agent. Calling it twice is safe.
+
+        Returns:
+            The voices.
+
+        Raises:
+            EndpointNotAvailable: This server has no such endpoint.
+            ButtDialError: The server said no, or could not be reached.
+        """
+        return self._get("/api/v1/voices", Voices)
