@@ -38,7 +38,7 @@ _USER_AGENT = (
     f"requests/{requests.__version__}"
 )
 
-_REMEDIES = {
+REMEDIES = {
     "DNS": "Check the host in base_url and this machine's name resolution.",
     "REFUSED": "Nothing listens there: check the host and port in base_url, and start the server.",
     "TLS": "Check the server's certificate, this machine's clock, and REQUESTS_CA_BUNDLE.",
@@ -164,7 +164,7 @@ class Http:
             scrub(f"{host}: {reason}"),
             code=code,
             outcome=outcome,  # type: ignore[arg-type]
-            remediation=_REMEDIES.get(code or ""),
+            remediation=REMEDIES.get(code or ""),
         )
 
 

@@ -48,10 +48,20 @@ Notification = dict[str, Any]
 
 @attrs.frozen(kw_only=True)
 class SessionOptions:
-    """What every session of a client has in common."""
+    """
+    What every session of a client has in common.
+
+    Attributes:
+        max_event_bytes: Larger events end the session.
+        on_notification: Gets the token and what the server pushed. Called in the reading thread, so
+            that closing a session drops nothing that has arrived: it may only queue.
+        on_end: Gets the token when a session can be used no longer. As above.
+        clock: A monotonic clock, in seconds.
+    """
 
     max_event_bytes: int
     on_notification: Callable[[str, Notification], None] | None = None
+    on_end: Callable[[str], None] | None = None
     clock: Clock = time.monotonic
 
 
@@ -262,6 +272,8 @@ class McpSession:
         self._pending.end(lambda outcome: kind(str(reason), outcome=outcome))
         self._endpoints.put(reason)
         self._courier.finish()
+        if self._options.on_end is not None:
+            self._options.on_end(self._token)
 
     def _take(self, data: str) -> None:
         try:
@@ -284,8 +296,7 @@ class McpSession:
         elif method == "notifications/tools/list_changed":
             self._tools.changed()
         elif self._options.on_notification is not None:
-            notify = self._options.on_notification
-            self._courier.submit(lambda: notify(self._token, message))
+            self._options.on_notification(self._token, message)
 
     def _reply(self, request_id: object, method: str) -> None:
         reply: dict[str, Any] = {"jsonrpc": "2.0", "id": request_id}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import threading
 from typing import Any
 
 import requests
@@ -17,6 +16,7 @@ from buttdial_sync.transport.session import McpSession, SessionOptions
 from buttdial_sync.transport.sse import EventStream
 
 URL = "https://push.test"
+TOKEN = "agent-secret-1"
 PATIENCE = 5.0
 
 
@@ -28,16 +28,13 @@ def pushed(number: int) -> bytes:
     return message({"method": "notifications/message", "params": {"data": {"number": number}}})
 
 
-def test_pushes_outlive_their_stream() -> None:
-    """What was pushed before the stream ended is delivered, however slow the callback is."""
-    got: list[int] = []
-    done, ended = threading.Event(), threading.Event()
+def test_pushes_come_before_the_end() -> None:
+    """What was pushed is handed over in order, all of it before the session is said to be over."""
+    told: list[int | str] = []
 
-    def receive(_: str, notification: dict[str, Any]) -> None:
-        ended.wait(PATIENCE)
-        got.append(notification["params"]["data"]["number"])
-        if len(got) == 3:
-            done.set()
+    def receive(token: str, notification: dict[str, Any]) -> None:
+        assert token == TOKEN
+        told.append(notification["params"]["data"]["number"])
 
     body = b"event: endpoint\ndata: /messages\n\n" + message({"id": 1, "result": {}})
     response = requests.Response()
@@ -50,14 +47,11 @@ def test_pushes_outlive_their_stream() -> None:
         max_event_bytes=1000,
         clock=lambda: 0.0,
     )
-    options = SessionOptions(max_event_bytes=1000, on_notification=receive)
-    session = McpSession(http, stream, "agent-secret-1", options)
+    options = SessionOptions(max_event_bytes=1000, on_notification=receive, on_end=told.append)
+    session = McpSession(http, stream, TOKEN, options)
     with responses.RequestsMock() as mock:
         mock.post(f"{URL}/messages", status=202)
         session.start(Deadline(PATIENCE))
-        session._reader.join(PATIENCE)
-        ended.set()
-        done.wait(1.0)
-    session.close()
+    session.close(PATIENCE)
     http.close()
-    assert got == [0, 1, 2]
+    assert told == [0, 1, 2, TOKEN]
