@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import math
 import socket
 import threading
 import time
@@ -22,7 +23,7 @@ from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
-from urllib3.util.connection import allowed_gai_family, create_connection
+from urllib3.util.connection import allowed_gai_family
 
 from buttdial_sync.transport.deadline import Deadline
 
@@ -169,7 +170,7 @@ class _DeadlineConnection(HTTPConnection):
             return super()._new_conn()
         limit = exchange.deadline.within(exchange.connect_timeout)
         try:
-            return self._connect_to_any(limit)
+            return self._connect_to_any(exchange, limit)
         except TimeoutError:
             raise ConnectTimeoutError(self, f"no connection within {limit.seconds:.3g} s") from None
         except socket.gaierror as error:
@@ -177,22 +178,22 @@ class _DeadlineConnection(HTTPConnection):
         except OSError as error:
             raise NewConnectionError(self, f"cannot connect: {error}") from error
 
-    def _connect_to_any(self, limit: Deadline) -> socket.socket:
+    def _connect_to_any(self, exchange: Exchange, limit: Deadline) -> socket.socket:
         failure: OSError = OSError("the name has no address")
-        for *_, address in socket.getaddrinfo(
+        for family, kind, protocol, _, address in socket.getaddrinfo(
             self._dns_host, self.port, allowed_gai_family(), socket.SOCK_STREAM
         ):
-            left = limit.remaining()
-            if left <= 0:
+            if not limit.remaining():
                 raise TimeoutError
+            sock = socket.socket(family, kind, protocol)
             try:
-                sock = create_connection(
-                    (str(address[0]), self.port),
-                    left,
-                    source_address=self.source_address,
-                    socket_options=self.socket_options,
-                )
+                exchange.runs_on(sock)
+                for option in self.socket_options or ():
+                    sock.setsockopt(*option)
+                sock.settimeout(min(limit.remaining(), exchange.time_left() or math.inf))
+                sock.connect(address)
             except OSError as error:
+                sock.close()
                 failure = error
             else:
                 sock.settimeout(max(limit.remaining(), 0.001))  # also bounds the TLS handshake

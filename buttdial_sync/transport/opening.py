@@ -21,6 +21,7 @@ from buttdial_sync.settings import TokenIn
 from buttdial_sync.transport.answers import refusal
 from buttdial_sync.transport.connections import Exchange
 from buttdial_sync.transport.deadline import Deadline
+from buttdial_sync.transport.fork import keep_unclosed, on_fork_start_anew
 from buttdial_sync.transport.http import OK, Http, is_private_way, origin_of
 from buttdial_sync.transport.placement import Place, TokenPlacement
 from buttdial_sync.transport.secrets import scrub_urls_in_logs
@@ -63,8 +64,14 @@ class SessionOpener:
         self._before_open = before_open
         self._on_event = on_event
         self._placement = TokenPlacement.of(origin_of(base_url)) if token_in == "auto" else None
-        self._starting: set[McpSession] = set()
         self._closed = False
+        self._starting: set[McpSession] = set()
+        on_fork_start_anew(self)
+
+    def start_anew(self) -> None:
+        """In a forked child: what the parent is opening stays the parent's."""
+        keep_unclosed(self._starting)
+        self._starting = set()
 
     def open(self, token: str, deadline: Deadline) -> McpSession:
         """
@@ -120,7 +127,7 @@ class SessionOpener:
             return self._get(token, "query" if self._token_in == "query" else "header", deadline)
         if self._placement.known is not None:
             return self._try_both(token, self._placement, deadline)
-        with self._placement.turn(deadline):
+        with self._placement.turn(deadline, is_cancelled=lambda: self._closed):
             return self._try_both(token, self._placement, deadline)
 
     def _try_both(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import socket
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Literal
 
@@ -21,6 +21,7 @@ Place = Literal["header", "query"]
 _MARKS: dict[bytes, Place | None] = {b"?": None, b"h": "header", b"q": "query"}
 _MARK_OF = {place: mark for mark, place in _MARKS.items()}
 _LONGEST_TURN = 10.0
+_LOOK_UP_SECONDS = 0.25
 
 _found: dict[str, Place] = {}
 _placements: weakref.WeakValueDictionary[str, TokenPlacement] = weakref.WeakValueDictionary()
@@ -55,13 +56,18 @@ class TokenPlacement:
         _found[self._origin] = place
 
     @contextmanager
-    def turn(self, deadline: Deadline) -> Iterator[None]:
+    def turn(
+        self, deadline: Deadline, *, is_cancelled: Callable[[], bool] = lambda: False
+    ) -> Iterator[None]:
         """
         Be the only one to find out, or learn from the one that did.
 
         A holder that died never puts the byte back; after a while the turn is taken without it.
         """
-        taken = self._take(deadline.within(_LONGEST_TURN))
+        limit = deadline.within(_LONGEST_TURN)
+        while not (taken := self._take(limit.within(_LOOK_UP_SECONDS).remaining())):
+            if is_cancelled() or not limit.remaining():
+                break
         try:
             yield
         finally:
@@ -70,9 +76,9 @@ class TokenPlacement:
                 with suppress(OSError):
                     self._giving.sendall(_MARK_OF[self.known])
 
-    def _take(self, limit: Deadline) -> bool:
+    def _take(self, seconds: float) -> bool:
         try:
-            self._taking.settimeout(max(0.001, limit.remaining()))
+            self._taking.settimeout(max(0.001, seconds))
             place = _MARKS.get(self._taking.recv(1))
         except TimeoutError:
             return False

@@ -18,6 +18,7 @@ from buttdial_sync.errors import (
     ServerError,
     SessionUnknownError,
     StreamLostError,
+    TransportError,
 )
 from buttdial_sync.transport.deadline import Deadline
 
@@ -139,12 +140,13 @@ class RetryPolicy:
             return False
         if error.outcome == "unknown":
             return may_repeat_unknown()
-        if error.outcome == "not_sent" or error.retryable is True:
+        if error.retryable is True:
             return True
         if isinstance(error, RateLimitError):
             # A tool's own limit without a time is the agent's quota, not the server's load.
             return error.retry_after is not None or error.status_code is not None
-        return isinstance(error, ServerError)  # only a 503 is "rejected": it was not carried out
+        # Of a server's failures only a 503 comes here: the others' outcome is unknown.
+        return isinstance(error, TransportError | ServerError)
 
     def _pause(self, state: RetryCallState) -> float:
         error = _error_of(state)

@@ -132,6 +132,7 @@ class Runtime:
 
     def close(self) -> bool:
         """End the pauses and the requests under way; return False if that was done before."""
+        start_anew_if_forked()
         if self._closing:
             return False
         self._closing = True

@@ -93,6 +93,7 @@ class McpSession:
         self._pending = PendingAnswers()
         self._endpoints: SimpleQueue[str | ButtDialError] = SimpleQueue()
         self._closing = False
+        self._ended = False
         self._tools = ToolList(self.request)
         self._can_post = threading.Event()
         name = f"buttdial-sync-{next(_numbers)}"
@@ -253,7 +254,7 @@ class McpSession:
         reason: ButtDialError = StreamLostError("the server ended the stream")
         try:
             for event in self._stream.events():
-                if event.event == "endpoint":
+                if event.event == "endpoint" and not self._stream.at_end:
                     self._endpoints.put(event.data)
                 elif event.event == "message":
                     self._take(event.data)
@@ -266,6 +267,9 @@ class McpSession:
             self._end(reason)
 
     def _end(self, reason: ButtDialError) -> None:
+        if self._ended:
+            return
+        self._ended = True
         if not self._closing:
             logger.info("session ended: %s", reason)
         kind = type(reason)

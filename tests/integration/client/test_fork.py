@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 
@@ -102,3 +104,38 @@ def assert_ok(client: Client) -> None:
     except AuthError as error:
         raise AssertionError(error) from None
     assert result.ok, result
+
+
+def test_a_child_without_fork_hooks_closes_its_client_without_harm() -> None:
+    """uWSGI forks in C: close() in the child looks at the process id first."""
+    with (
+        FakeButtDialServer().listen() as server,
+        Client(server.base_url, agent_token="agent-token") as client,
+    ):
+        assert_ok(client)
+        child = ctypes.PyDLL(None).fork()
+        if not child:
+            client.close()
+            os._exit(0)
+        assert exit_code(child) == 0
+        assert_ok(client)
+        assert server.fake.streams_opened == 1
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_child_forked_while_a_stream_is_opened_leaves_it_alone() -> None:
+    """What another thread of the parent is opening at the fork stays the parent's."""
+    with (
+        FakeButtDialServer().listen() as server,
+        Client(server.base_url, agent_token="agent-token", timeout=20.0) as client,
+    ):
+        server.fake.fault("late", on="post")
+        results: list[float] = []
+        opening = threading.Thread(target=lambda: results.append(client.ping()))
+        opening.start()
+        assert server.fake.wait_for(lambda: server.fake.held == 1)
+        assert exit_code(forked(client.close)) == 0
+        server.fake.release()
+        opening.join(20.0)
+        assert len(results) == 1
+        assert server.fake.streams_opened == 1

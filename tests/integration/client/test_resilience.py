@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -555,3 +556,30 @@ def test_name_resolution_failure_is_named() -> None:
         assert (result.outcome, result.error_code) == ("not_sent", "DNS")
         with pytest.raises(TransportError):
             client.ping()
+
+
+def test_close_while_connecting_tells_the_caller() -> None:
+    """A server whose backlog is full answers no connect; close() ends that too."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        waiting = [socket.socket() for _ in range(4)]
+        for sock in waiting:
+            sock.setblocking(False)
+            sock.connect_ex(listener.getsockname())
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        connecting = threading.Event()
+        client = Client(
+            address,
+            agent_token="agent-token",
+            timeout=300.0,
+            connect_timeout=300.0,
+            on_event=lambda _: connecting.set(),
+        )
+        thread, outcome = in_thread(client.ping)
+        assert connecting.wait(PATIENCE)
+        client.close()
+        thread.join(PATIENCE)
+        for sock in waiting:
+            sock.close()
+    assert isinstance(outcome[0], ClientClosedError)
