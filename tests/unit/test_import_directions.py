@@ -43,7 +43,7 @@ ONLY_IN = {
 # The fake server offers its faces, and each face needs the server: imported on the first call.
 OFFERED = {("testing.server", "testing.loopback"), ("testing.server", "testing.mocked")}
 # What tools/families.py puts together, but for the caller that all of them share.
-NO_FAMILIES = {"tools.caller", "tools.family", "tools.waiting"}
+NO_FAMILIES = {"tools.caller", "tools.family", "tools.sending", "tools.waiting"}
 
 
 def module_name(path: Path) -> str:
