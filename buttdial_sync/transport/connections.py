@@ -272,7 +272,7 @@ class DeadlineAdapter(HTTPAdapter):
         """Return the origin's pool; verification and proxies are the same for all of an origin."""
         origin = "/".join(str(request.url).split("/", 3)[:3])
         pool = self._pools.get(origin)
-        if pool is None:
+        if pool is None or pool.pool is None:  # the manager closes the one not used for longest
             pool = super().get_connection_with_tls_context(request, *args, **kwargs)
             self._pools[origin] = pool
         return pool

@@ -3,80 +3,100 @@
 from __future__ import annotations
 
 import platform
-import ssl
-from collections.abc import Iterator, Mapping
+import threading
+import weakref
+from collections.abc import Mapping
+from functools import cache
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
-from urllib3.exceptions import (
-    ConnectTimeoutError,
-    NameResolutionError,
-    NewConnectionError,
-    ProxyError,
-    SSLError,
-)
 
 from buttdial_sync._version import __version__
 from buttdial_sync.errors import (
-    ButtDialError,
     ClientClosedError,
     ConfigError,
-    DeadlineExceededError,
     ProtocolError,
-    TransportError,
 )
 from buttdial_sync.transport.connections import DeadlineAdapter, Exchange, running
 from buttdial_sync.transport.deadline import Deadline
+from buttdial_sync.transport.failures import failure_of
 from buttdial_sync.transport.fork import keep_unclosed, on_fork_start_anew
-from buttdial_sync.transport.secrets import scrub
 
 OK = 200
+_KEPT_PER_ORIGIN = 64
+_ORIGINS_KEPT = 32
 _USER_AGENT = (
     f"buttdial-sync/{__version__} python/{platform.python_version()} "
     f"requests/{requests.__version__}"
 )
 
-REMEDIES = {
-    "DNS": "Check the host in base_url and this machine's name resolution.",
-    "REFUSED": "Nothing listens there: check the host and port in base_url, and start the server.",
-    "TLS": "Check the server's certificate, this machine's clock, and REQUESTS_CA_BUNDLE.",
-    "PROXY": "Check HTTP_PROXY, HTTPS_PROXY and NO_PROXY.",
-    "TIMEOUT": "Raise timeout, or find out why the server is slow.",
-}
+
+class Connections:
+    """
+    The open connections of this process, which all clients share. Safe between threads.
+
+    A forked child starts with none. When the last client is closed, so are they.
+    """
+
+    def __init__(self) -> None:
+        self._users: weakref.WeakSet[Http] = weakref.WeakSet()
+        self._make_empty()
+        on_fork_start_anew(self)
+
+    def _make_empty(self) -> None:
+        self._lock = threading.Lock()
+        self.adapter = DeadlineAdapter(
+            pool_maxsize=_KEPT_PER_ORIGIN, pool_connections=_ORIGINS_KEPT, max_retries=0
+        )
+
+    def start_anew(self) -> None:
+        """In a forked child: new connections, the inherited ones untouched."""
+        keep_unclosed(self._lock, self.adapter)
+        self._make_empty()
+
+    def join(self, user: Http) -> None:
+        """Keep the connections for a client."""
+        with self._lock:
+            self._users.add(user)
+
+    def leave(self, user: Http) -> None:
+        """Close them if nobody else uses them."""
+        with self._lock:
+            self._users.discard(user)
+            if not self._users:
+                self.adapter.close()
+
+
+@cache
+def shared_connections() -> Connections:
+    """Return the connections of this process."""
+    return Connections()
 
 
 class Http:
     """
-    Sends requests. Safe to share between threads.
-
-    A forked child starts with connections of its own.
+    Sends requests for one client. Safe to share between threads and across forks.
 
     Args:
         connect_timeout: In seconds, for each connection.
-        pool_size: Connections kept for reuse.
     """
 
-    def __init__(self, *, connect_timeout: float, pool_size: int = 64) -> None:
+    def __init__(self, *, connect_timeout: float) -> None:
         self._connect_timeout = connect_timeout
-        self._pool_size = pool_size
         self._environment = requests.Session()
         self._surroundings: dict[str, Mapping[str, Any]] = {}
+        self._running: set[Exchange] = set()
         self._closed = False
-        self._make_connections()
+        self._connections = shared_connections()
+        self._connections.join(self)
         on_fork_start_anew(self)
 
-    def _make_connections(self) -> None:
-        self._adapter = DeadlineAdapter(
-            pool_maxsize=self._pool_size, pool_connections=8, max_retries=0
-        )
-        self._running: set[Exchange] = set()
-
     def start_anew(self) -> None:
-        """In a forked child: new connections, the inherited ones untouched."""
-        keep_unclosed(self._adapter, self._running)
-        self._make_connections()
+        """In a forked child: what the parent has under way stays the parent's."""
+        keep_unclosed(self._running)
+        self._running = set()
 
     def prepare(
         self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None = None
@@ -116,13 +136,13 @@ class Http:
             if self._closed:
                 raise ClientClosedError("the client is closed")
             with running(exchange):
-                response = self._adapter.send(
+                response = self._connections.adapter.send(
                     request, stream=stream, timeout=None, **self._surroundings_of(request.url)
                 )
                 if not (stream and response.status_code == OK):
                     response.content  # noqa: B018 - reads the body within the deadline
         except (requests.exceptions.RequestException, OSError, ValueError) as error:
-            failure = self._failure(error, exchange, str(request.url))
+            failure = failure_of(error, exchange, str(request.url), closed=self._closed)
         else:
             if response.is_redirect:
                 response.close()
@@ -139,7 +159,7 @@ class Http:
         self._closed = True
         for exchange in self._running.copy():
             exchange.abort()
-        self._adapter.close()
+        self._connections.leave(self)
 
     def _surroundings_of(self, url: str | None) -> Mapping[str, Any]:
         origin = origin_of(url or "")
@@ -149,23 +169,6 @@ class Http:
             known = {name: found.get(name) for name in ("proxies", "verify", "cert")}
             self._surroundings[origin] = known
         return known
-
-    def _failure(self, error: Exception, exchange: Exchange, url: str) -> ButtDialError:
-        sent = exchange.bytes_may_have_left or not (
-            exchange.is_watched or _is_before_sending(error)
-        )
-        outcome = "unknown" if sent else "not_sent"
-        host = urlsplit(url).netloc.rpartition("@")[2]
-        if self._closed:
-            return ClientClosedError("the client was closed meanwhile", outcome=outcome)  # type: ignore[arg-type]
-        code, reason = _code_and_reason(error, exchange)
-        kind = DeadlineExceededError if code == "TIMEOUT" else TransportError
-        return kind(
-            scrub(f"{host}: {reason}"),
-            code=code,
-            outcome=outcome,  # type: ignore[arg-type]
-            remediation=REMEDIES.get(code or ""),
-        )
 
 
 def origin_of(url: str) -> str:
@@ -196,56 +199,3 @@ def _redirected(response: requests.Response) -> ProtocolError:
         status_code=response.status_code,
         remediation="Give the address that it redirects to as base_url, if it is yours.",
     )
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Walk down from what requests raised to what really happened."""
-    seen: set[int] = set()
-    current: BaseException | None = error
-    while current is not None and id(current) not in seen:
-        seen.add(id(current))
-        yield current
-        inner = [arg for arg in current.args if isinstance(arg, BaseException)]
-        reason = getattr(current, "reason", None)
-        current = (
-            reason
-            if isinstance(reason, BaseException)
-            else (inner[0] if inner else current.__cause__ or current.__context__)
-        )
-
-
-_BEFORE_SENDING = (ConnectTimeoutError, NewConnectionError, NameResolutionError)
-
-
-def _is_before_sending(error: Exception) -> bool:
-    kinds = (*_BEFORE_SENDING, requests.exceptions.ConnectTimeout, requests.exceptions.InvalidURL)
-    return any(isinstance(link, kinds) for link in _chain(error))
-
-
-def _code_and_reason(error: Exception, exchange: Exchange) -> tuple[str | None, str]:
-    links = list(_chain(error))
-
-    def has(*kinds: type[BaseException]) -> bool:
-        return any(isinstance(link, kinds) for link in links)
-
-    if exchange.deadline is not None and exchange.deadline.remaining() <= 0:
-        return "TIMEOUT", f"not done within {exchange.deadline.seconds:g} s"
-    if has(ProxyError, requests.exceptions.ProxyError):
-        return "PROXY", f"the proxy does not let it through ({_words(links[-1])})"
-    if has(NameResolutionError):
-        return "DNS", "the name cannot be resolved"
-    if has(SSLError, ssl.SSLError):
-        return "TLS", f"no secure connection ({_words(links[-1])})"
-    if has(ConnectionRefusedError, NewConnectionError):
-        return "REFUSED", f"no connection ({_words(links[-1])})"
-    if has(ConnectTimeoutError, requests.exceptions.Timeout):
-        return (
-            "TIMEOUT",
-            "no answer in time" if exchange.bytes_may_have_left else "no connection in time",
-        )
-    return None, f"the connection broke ({_words(links[-1])})"
-
-
-def _words(error: BaseException) -> str:
-    text = getattr(error, "strerror", None) or str(error)
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

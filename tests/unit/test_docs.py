@@ -15,7 +15,12 @@ import pytest
 from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.rst", *sorted((ROOT / "docs").glob("*.rst"))]
+DOCS = ROOT / "docs"
+PAGES = [
+    ROOT / "README.rst",
+    ROOT / "buttdial_sync" / "guide.rst",
+    *sorted(page for page in DOCS.rglob("*.rst") if "_build" not in page.parts),
+]
 BLOCK = re.compile(r"^( *)\.\. code-block:: python\n((?:\s*\n|\1 +.*\n?)+)", re.MULTILINE)
 
 
@@ -33,7 +38,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackServer]:
         yield loopback
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if blocks(page)], ids=lambda p: str(p.relative_to(ROOT))
+)
 def test_the_blocks_of_a_page_run(
     page: Path, server: LoopbackServer, request: pytest.FixtureRequest
 ) -> None:

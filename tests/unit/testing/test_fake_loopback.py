@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import socket
@@ -9,13 +10,14 @@ import subprocess
 import sys
 import threading
 import time
+from typing import NoReturn
 
 import pytest
 import requests
 import urllib3
-from tests.unit.testing.fake_wire import HEADERS, Wire
 
 from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
+from tests.unit.testing.fake_wire import HEADERS, Wire
 
 PING = b"GET /api/v1/waiting-messages HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer t\r\n\r\n"
 
@@ -122,12 +124,109 @@ def test_connection_close_is_honoured() -> None:
         assert b"Connection: close" in seen
 
 
-@pytest.mark.parametrize("junk", [b"\r\n\r\n", b"what\r\n\r\n", b"x" * 70_000])
+@pytest.mark.parametrize(
+    "junk",
+    [
+        b"\r\n\r\n",
+        b"what\r\n\r\n",
+        b"x" * 70_000,
+        b"GET / HTTP/x\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 200,
+        b"BREW / HTTP/1.1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: many\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ],
+)
 def test_junk_is_refused(junk: bytes) -> None:
     """What is not HTTP is answered with 400 and the connection's end."""
     with FakeButtDialServer().listen() as loopback, connect(loopback) as client:
         client.sendall(junk)
         assert client.recv(4096).startswith(b"HTTP/1.1 400")
+
+
+def test_a_client_that_still_sends_gets_the_refusal() -> None:
+    """A chunked body is refused with 400, and what the client had yet to send loses no answer."""
+    fake = FakeButtDialServer()
+    with fake.listen() as loopback:
+        url = f"{loopback.base_url}/api/v1/waiting-messages"
+        answer = requests.post(url, data=iter([b"x" * 10_000] * 200), timeout=5)
+        assert (answer.status_code, answer.headers["Connection"]) == (400, "close")
+        assert not fake.requests
+
+
+def test_nothing_is_written_to_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    """Answers, junk, resets and clients that leave in the middle are no news."""
+    fake = FakeButtDialServer()
+    with fake.listen(keep_alive=0.05) as loopback:
+        fake.fault("reset", on="rest")
+        for sent in (PING, PING, b"what\r\n\r\n", b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n"):
+            with connect(loopback) as client, contextlib.suppress(ConnectionResetError):
+                client.sendall(sent)
+                client.recv(1)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_no_host_name_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Listening and answering ask no name server."""
+
+    def refuse(*_: object) -> NoReturn:
+        raise AssertionError
+
+    for name in ("getfqdn", "gethostbyaddr", "getnameinfo"):
+        monkeypatch.setattr(socket, name, refuse)
+    with FakeButtDialServer().listen() as loopback, Wire(loopback.base_url) as wire:
+        wire.greet()
+
+
+def test_many_clients_at_once() -> None:
+    """Whoever comes while others are being accepted waits, and is not refused."""
+    with FakeButtDialServer().listen() as loopback, contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(connect(loopback)) for _ in range(64)]
+        for client in clients:
+            client.sendall(PING)
+        assert all(client.recv(4096).startswith(b"HTTP/1.1 200") for client in clients)
+        assert loopback.connections == loopback.open_connections == 64
+
+
+def test_what_is_asked_for_is_what_was_sent() -> None:
+    """The path and the query reach the core as they stand: two slashes are not one."""
+    fake = FakeButtDialServer()
+    with fake.listen() as loopback, connect(loopback) as client:
+        client.sendall(PING.replace(b"/api/v1/waiting-messages", b"//sse?a=b%20c&a=d&e="))
+        assert client.recv(4096).startswith(b"HTTP/1.1 404")
+        (request,) = fake.requests
+        assert (request.path, dict(request.query)) == ("//sse", {"a": "d", "e": ""})
+        assert request.headers == {"host": "x", "authorization": "Bearer t"}
+        assert request.origin == "http://x"
+
+
+def test_an_answer_comes_in_one_piece() -> None:
+    """Head and body leave with one write, so that no client wakes up twice."""
+    with FakeButtDialServer().listen() as loopback, connect(loopback) as client:
+        client.sendall(PING)
+        head, _, body = client.recv(65536).partition(b"\r\n\r\n")
+        assert f"Content-Length: {len(body)}".encode() in head.split(b"\r\n")
+        assert body
+
+
+def test_head_has_no_body() -> None:
+    """The answer to HEAD says how long a body would be, and has none."""
+    with FakeButtDialServer().listen() as loopback, requests.Session() as session:
+        for _ in range(2):
+            answer = session.head(f"{loopback.base_url}/nowhere", timeout=5)
+            assert (answer.content, int(answer.headers["Content-Length"]) > 0) == (b"", True)
+        assert loopback.connections == 1
+
+
+def test_a_client_may_ask_before_it_sends_the_body() -> None:
+    """``Expect: 100-continue`` is answered before the body comes."""
+    with FakeButtDialServer().listen() as loopback, connect(loopback) as client:
+        head = b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n"
+        client.sendall(head)
+        assert client.recv(4096).startswith(b"HTTP/1.1 100")
+        client.sendall(b"{}")
+        assert client.recv(4096).startswith(b"HTTP/1.1 404")
 
 
 def test_requests_in_pieces_and_in_one() -> None:

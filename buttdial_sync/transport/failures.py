@@ -1,0 +1,113 @@
+"""What really happened when a request failed, without its URL."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import requests
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    NameResolutionError,
+    NewConnectionError,
+    ProxyError,
+    SSLError,
+)
+
+from buttdial_sync.errors import (
+    ButtDialError,
+    ClientClosedError,
+    DeadlineExceededError,
+    Outcome,
+    TransportError,
+)
+from buttdial_sync.transport.connections import Exchange
+from buttdial_sync.transport.secrets import scrub
+
+REMEDIES = {
+    "DNS": "Check the host in base_url and this machine's name resolution.",
+    "REFUSED": "Nothing listens there: check the host and port in base_url, and start the server.",
+    "TLS": "Check the server's certificate, this machine's clock, and REQUESTS_CA_BUNDLE.",
+    "PROXY": "Check HTTP_PROXY, HTTPS_PROXY and NO_PROXY.",
+    "TIMEOUT": "Raise timeout, or find out why the server is slow.",
+}
+
+
+def failure_of(error: Exception, exchange: Exchange, url: str, *, closed: bool) -> ButtDialError:
+    """
+    Return the exception to raise for one that a request ended with.
+
+    Args:
+        error: What ``requests`` or the socket raised. It is not chained: its text holds the URL.
+        exchange: How far the request got.
+        url: Where it went.
+        closed: Whether the client was closed meanwhile.
+    """
+    # Without one of our connections, as with mocks, only the kind of error says how far it got.
+    sent = exchange.bytes_may_have_left or not (exchange.is_watched or _is_before_sending(error))
+    outcome: Outcome = "unknown" if sent else "not_sent"
+    if closed:
+        return ClientClosedError("the client was closed meanwhile", outcome=outcome)
+    code, reason = _code_and_reason(error, exchange)
+    kind = DeadlineExceededError if code == "TIMEOUT" else TransportError
+    host = urlsplit(url).netloc.rpartition("@")[2]
+    return kind(
+        scrub(f"{host}: {reason}"),
+        code=code,
+        outcome=outcome,
+        remediation=REMEDIES.get(code or ""),
+    )
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Walk down from what requests raised to what really happened."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        inner = [arg for arg in current.args if isinstance(arg, BaseException)]
+        reason = getattr(current, "reason", None)
+        current = (
+            reason
+            if isinstance(reason, BaseException)
+            else (inner[0] if inner else current.__cause__ or current.__context__)
+        )
+
+
+_BEFORE_SENDING = (ConnectTimeoutError, NewConnectionError, NameResolutionError)
+
+
+def _is_before_sending(error: Exception) -> bool:
+    kinds = (*_BEFORE_SENDING, requests.exceptions.ConnectTimeout, requests.exceptions.InvalidURL)
+    return any(isinstance(link, kinds) for link in _chain(error))
+
+
+def _code_and_reason(error: Exception, exchange: Exchange) -> tuple[str | None, str]:
+    links = list(_chain(error))
+
+    def has(*kinds: type[BaseException]) -> bool:
+        return any(isinstance(link, kinds) for link in links)
+
+    if exchange.deadline is not None and exchange.deadline.remaining() <= 0:
+        return "TIMEOUT", f"not done within {exchange.deadline.seconds:g} s"
+    if has(ProxyError, requests.exceptions.ProxyError):
+        return "PROXY", f"the proxy does not let it through ({_words(links[-1])})"
+    if has(NameResolutionError):
+        return "DNS", "the name cannot be resolved"
+    if has(SSLError, ssl.SSLError):
+        return "TLS", f"no secure connection ({_words(links[-1])})"
+    if has(ConnectionRefusedError, NewConnectionError):
+        return "REFUSED", f"no connection ({_words(links[-1])})"
+    if has(ConnectTimeoutError, requests.exceptions.Timeout):
+        return (
+            "TIMEOUT",
+            "no answer in time" if exchange.bytes_may_have_left else "no connection in time",
+        )
+    return None, f"the connection broke ({_words(links[-1])})"
+
+
+def _words(error: BaseException) -> str:
+    text = getattr(error, "strerror", None) or str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,112 @@
+"""What the settings make: clients, checks."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+from django.core.checks import run_checks
+from django.core.exceptions import ImproperlyConfigured
+from django.test import override_settings
+
+from buttdial_sync import AccountsClient, Client, ClientClosedError, ConfigError
+from buttdial_sync.contrib.django import get_accounts, get_client
+from buttdial_sync.testing import FakeButtDialServer
+from tests.unit.contrib.django_settings import BUTT_DIAL
+
+pytestmark = pytest.mark.usefixtures("project")
+
+not_a_handler = object()
+
+
+def found(**changes: Any) -> list[str]:
+    """The ids of what the checks say, with changed settings; None removes a key."""
+    changed = {key: value for key, value in {**BUTT_DIAL, **changes}.items() if value is not None}
+    with override_settings(BUTT_DIAL=changed):
+        return [str(each.id).removeprefix("buttdial_sync.") for each in run_checks()]
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({}, []),
+        ({"BASE_URL": None}, ["W001"]),
+        ({"TOKEN": "x"}, ["E001"]),
+        ({"HANDLER": "nowhere.to.be.found"}, ["E002"]),
+        ({"HANDLER": f"{__name__}.not_a_handler"}, ["E002"]),
+        ({"ALLOW_UNSIGNED": ["telegram"]}, ["E002"]),
+        ({"ALLOW_UNSIGNED": ["whatsapp"]}, ["E003"]),
+        ({"WHATSAPP_VERIFY_TOKEN": None}, ["W002"]),
+        ({"WHATSAPP_WEBHOOK_SECRET": None}, ["W002"]),
+        (
+            {
+                "WHATSAPP_WEBHOOK_SECRET": None,
+                "WHATSAPP_VERIFY_TOKEN": None,
+                "ACCOUNT_WEBHOOK_SECRET": None,
+                "ALLOW_UNSIGNED": None,
+            },
+            ["W003"],
+        ),
+        ({"AGENT_DIRECTORY": None}, ["E004"]),
+        ({"FAILED_MESSAGES": "nowhere.at.all"}, ["E005"]),
+        ({"OPERATOR_PERMISSION": f"{__name__}.not_a_handler"}, ["E006"]),
+    ],
+    ids=str,
+)
+def test_checks(changes: dict[str, Any], wanted: list[str]) -> None:
+    """What is missing or contradicts itself is named when the project is checked."""
+    assert found(**changes) == wanted
+
+
+def test_checks_show_no_secret() -> None:
+    """A check's message does not repeat a secret."""
+    configured = {**BUTT_DIAL, "ALLOW_UNSIGNED": ["whatsapp"], "ALOW_UNSIGNED": "app-secret"}
+    with override_settings(BUTT_DIAL=configured):
+        assert "app-secret" not in str(run_checks())
+
+
+def test_wrong_settings_are_reported_by_the_client() -> None:
+    """A wrong setting is an error where it is used too."""
+    with override_settings(BUTT_DIAL=[]), pytest.raises(ImproperlyConfigured):
+        get_client()
+    with override_settings(BUTT_DIAL={}), pytest.raises(ConfigError):
+        get_client()
+
+
+def test_one_client_for_all_threads() -> None:
+    """Threads that come at once get the same client."""
+    start = threading.Barrier(8)
+    clients: list[Client] = []
+
+    def get() -> None:
+        start.wait(5)
+        clients.append(get_client())
+
+    threads = [threading.Thread(target=get) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(5)
+    assert len(clients) == 8
+    assert len(set(map(id, clients))) == 1
+
+
+def test_changed_settings_close_the_client(fake_server: FakeButtDialServer) -> None:
+    """A test that changes the settings gets another client, and the old one is closed."""
+    before = get_client()
+    assert before.send_message("+14155550123", "hi").ok
+    with override_settings(BUTT_DIAL={**BUTT_DIAL, "CLIENT": {"timeout": 3.0}}):
+        assert get_client() is not before
+    with pytest.raises(ClientClosedError):
+        before.ping()
+
+
+def test_the_environment_fills_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the settings lack is looked up in the environment."""
+    monkeypatch.setenv("BUTT_DIAL_BASE_URL", "https://from-the-environment.test")
+    with override_settings(BUTT_DIAL={}):
+        assert get_client().base_url == "https://from-the-environment.test"
+        accounts = get_accounts()
+        assert isinstance(accounts, AccountsClient)
+        assert accounts is get_accounts()

@@ -1,0 +1,142 @@
+"""Webhooks of the Django app, through Django's test client."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.dispatch import Signal
+from django.test import Client, override_settings
+
+from buttdial_sync import InboundMessage
+from buttdial_sync.contrib.django import get_handler, make_handler, signals
+from buttdial_sync.contrib.django.models import Delivery as Row
+from buttdial_sync.testing.simulate import Delivery, HostSimulator
+from tests.unit.contrib.django_settings import BUTT_DIAL
+
+pytestmark = pytest.mark.usefixtures("project")
+
+server = HostSimulator(whatsapp_secret="app-secret")
+own_handler = make_handler()
+
+
+@pytest.fixture
+def http() -> Client:
+    return Client(enforce_csrf_checks=True, raise_request_exception=True)
+
+
+class Receiver:
+    """Keeps what a signal sends, and fails as often as told."""
+
+    def __init__(self) -> None:
+        self.events: list[Any] = []
+        self.failures = 0
+
+    def __call__(self, *, event: Any, **_: Any) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise RuntimeError("the host's fault")
+        self.events.append(event)
+
+
+@pytest.fixture
+def receivers() -> Iterator[dict[str, Receiver]]:
+    found = {name: each for name, each in vars(signals).items() if isinstance(each, Signal)}
+    receivers = {name: Receiver() for name in found}
+    for name, signal in found.items():
+        signal.connect(receivers[name], dispatch_uid=name)
+    yield receivers
+    for name, signal in found.items():
+        signal.disconnect(dispatch_uid=name)
+
+
+def send(http: Client, channel: str, delivery: Delivery, **headers: str) -> int:
+    answer = http.post(
+        f"/hooks/{channel}/",
+        delivery.body,
+        content_type="application/json",
+        headers={**delivery.headers, **headers},
+    )
+    return int(answer.status_code)
+
+
+def test_a_forged_webhook_is_refused(http: Client, receivers: dict[str, Receiver]) -> None:
+    """A wrong signature is 401, nobody is called, and nothing is written."""
+    delivery = server.whatsapp({"text": {"body": "hi"}})
+    wrong = {"X-Hub-Signature-256": "sha256=" + 64 * "0"}
+    assert send(http, "whatsapp", delivery, **wrong) == 401
+    assert receivers["message_received"].events == []
+    assert not Row.objects.exists()
+
+
+def test_an_unknown_channel_is_refused(http: Client) -> None:
+    """A channel that there is not is 401, like one without a secret."""
+    assert send(http, "telegram", server.message()) == 401
+
+
+def test_a_large_body_is_refused(http: Client) -> None:
+    """A body above max_body_bytes is 413, and above Django's own limit too."""
+    for size in (1024 * 1024 + 1, 3 * 1024 * 1024):
+        large = Delivery(body=b" " * size, headers={})
+        assert send(http, "butt-dial", large) == 413
+
+
+def test_a_failed_receiver_gets_the_retry(
+    http: Client, receivers: dict[str, Receiver], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A receiver that fails makes the answer 500; the sender's retry comes through, once."""
+    receivers["account_verified"].failures = 1
+    delivery = server.account_verified()
+    with caplog.at_level(logging.CRITICAL, "buttdial_sync"):
+        assert send(http, "account", delivery) == 500
+    assert send(http, "account", delivery) == 200
+    assert send(http, "account", delivery) == 200
+    assert [event.org_id for event in receivers["account_verified"].events] == ["org-1"]
+
+
+def test_signals(http: Client, receivers: dict[str, Receiver]) -> None:
+    """Each kind of event goes to its signal, and to no other."""
+    assert send(http, "whatsapp", server.whatsapp({"text": {"body": "hi"}})) == 200
+    receipt = server.message(status="delivered", type="status")
+    update = server.message(type="status_update", kind="channel_lost")
+    for delivery in (receipt, update):
+        assert send(http, "butt-dial", delivery) == 200
+    assert send(http, "account", server.account_verified()) == 200
+    counts = {name: len(receiver.events) for name, receiver in receivers.items()}
+    assert counts == dict.fromkeys(counts, 1)
+    assert receivers["message_received"].events[0].text == "hi"
+
+
+def test_the_slash_may_be_absent(http: Client, receivers: dict[str, Receiver]) -> None:
+    """Senders follow no redirects, so the address works without its last slash."""
+    delivery = server.message(body="hi")
+    answer = http.post("/hooks/butt-dial", delivery.body, content_type="application/json")
+    assert answer.status_code == 200
+
+
+def test_the_subscription_challenge(http: Client) -> None:
+    """WhatsApp's GET is answered with its challenge if the token is right."""
+    query = {"hub.mode": "subscribe", "hub.verify_token": "verify-me", "hub.challenge": "42"}
+    answer = http.get("/hooks/whatsapp/", query)
+    assert (answer.status_code, answer.content) == (200, b"42")
+    assert answer["Content-Type"] == "text/plain"
+    assert http.get("/hooks/whatsapp/", {**query, "hub.verify_token": "x"}).status_code == 403
+
+
+def test_other_methods_are_not_allowed(http: Client) -> None:
+    """PUT and DELETE are 405."""
+    assert http.put("/hooks/whatsapp/").status_code == 405
+
+
+def test_the_hosts_own_handler(http: Client, receivers: dict[str, Receiver]) -> None:
+    """HANDLER names the host's handler; the signals are sent all the same, once."""
+    seen: list[InboundMessage] = []
+    own_handler.on_message(seen.append)
+    with override_settings(BUTT_DIAL={**BUTT_DIAL, "HANDLER": f"{__name__}.own_handler"}):
+        assert get_handler() is own_handler
+    with override_settings(BUTT_DIAL={**BUTT_DIAL, "HANDLER": f"{__name__}.own_handler"}):
+        assert get_handler() is own_handler
+        assert send(http, "butt-dial", server.message(body="hi")) == 200
+    assert len(seen) == len(receivers["message_received"].events) == 1

@@ -1,0 +1,439 @@
+"""Who may come in, what is handed over, and how often."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from buttdial_sync import (
+    AccountVerified,
+    DeliveryInProgressError,
+    DeliveryReceipt,
+    InboundHandler,
+    InboundMessage,
+    InboundReport,
+    InboundResponse,
+    MemoryDeliveryLog,
+    StatusUpdate,
+)
+from buttdial_sync.errors import ArgumentTypeError, ArgumentValueError, ConfigError
+from buttdial_sync.testing.simulate import HostSimulator
+from tests.unit.inbound.test_native import HOSTED
+
+NOW = 1_767_000_000.0
+SIMULATOR = HostSimulator(whatsapp_secret="app-secret", now=lambda: NOW)
+
+
+def fields(**wanted: Any) -> dict[str, Any]:
+    return wanted
+
+
+def make(**options: Any) -> tuple[InboundHandler, list[Any]]:
+    options.setdefault("allow_unsigned", ["butt-dial"])
+    options.setdefault("whatsapp_webhook_secret", "app-secret")
+    options.setdefault("account_webhook_secret", "webhook-secret")
+    inbound, got = InboundHandler(now=lambda: NOW, **options), list[Any]()
+    inbound.on_message(got.append)
+    inbound.on_delivery_receipt(got.append)
+    inbound.on_status_update(got.append)
+    inbound.on_account_verified(got.append)
+    return inbound, got
+
+
+def whatsapp(inbound: InboundHandler, *texts: str) -> InboundResponse:
+    messages = [{"id": f"wamid.{text}", "text": {"body": text}} for text in texts]
+    delivery = SIMULATOR.whatsapp(*messages)
+    return inbound.handle("whatsapp", delivery.body, delivery.headers)
+
+
+def own(inbound: InboundHandler, **fields: Any) -> InboundResponse:
+    return inbound.handle("butt-dial", json.dumps({**HOSTED, **fields}).encode(), {})
+
+
+def account(inbound: InboundHandler, **fields: Any) -> InboundResponse:
+    delivery = SIMULATOR.account_verified(**fields)
+    return inbound.handle("account", delivery.body, delivery.headers)
+
+
+def test_good_signatures() -> None:
+    """Each channel by its own signature."""
+    inbound, got = make()
+    assert [whatsapp(inbound, "a").status, own(inbound).status, account(inbound).status] == [
+        200
+    ] * 3
+    assert [type(event) for event in got] == [InboundMessage, InboundMessage, AccountVerified]
+
+
+@pytest.mark.parametrize("channel", ["whatsapp", "butt-dial", "account", "elsewhere", ""])
+def test_closed_without_a_secret(channel: str) -> None:
+    """A channel that the host neither gave a secret nor opened refuses everything."""
+    inbound = InboundHandler(whatsapp_webhook_secret="", account_webhook_secret="")
+    for delivery in (
+        SIMULATOR.whatsapp({"text": {"body": "a"}}),
+        SIMULATOR.message(),
+        SIMULATOR.account_verified(),
+    ):
+        assert inbound.handle(channel, delivery.body, delivery.headers).status == 401
+
+
+def test_a_secret_wins_over_allow_unsigned() -> None:
+    """Where there is a secret, unsigned webhooks are refused, but for Butt-Dial's own."""
+    inbound, got = make(allow_unsigned=["whatsapp", "butt-dial", "account"])
+    unsigned = HostSimulator(now=lambda: NOW).whatsapp({"text": {"body": "a"}})
+    assert inbound.handle("whatsapp", unsigned.body, unsigned.headers).status == 401
+    assert inbound.handle("account", SIMULATOR.account_verified().body, {}).status == 401
+    assert own(inbound).status == 200
+    assert len(got) == 1
+
+
+def test_a_signature_on_butt_dials_own_is_checked() -> None:
+    """A wrong one is refused even where none is needed; a good one needs no open door."""
+    inbound, got = make()
+    closed, _ = make(allow_unsigned=[])
+    signed = SIMULATOR.account_verified(**fields(event=None, **HOSTED))
+    wrong = {**signed.headers, "X-BD-Signature": "hmac-sha256=00"}
+    assert inbound.handle("butt-dial", signed.body, wrong).status == 401
+    assert inbound.handle("butt-dial", signed.body, signed.headers).status == 200
+    assert closed.handle("butt-dial", signed.body, signed.headers).status == 200
+    assert closed.handle("butt-dial", signed.body, {}).status == 401
+    assert len(got) == 1
+
+
+def test_no_account_event_through_an_open_door() -> None:
+    """An unsigned message cannot plant a credential."""
+    inbound, got = make()
+    body = SIMULATOR.account_verified(**fields(sender="x", channel="sms", body="x")).body
+    assert inbound.handle("butt-dial", body, {}).status == 200
+    assert got == []
+
+
+def test_each_channel_reads_its_own_format_only() -> None:
+    """WhatsApp's format does not come in by the open door, nor ours by WhatsApp's."""
+    inbound, got = make(allow_unsigned=["butt-dial", "whatsapp"], whatsapp_webhook_secret=None)
+    assert (
+        inbound.handle("butt-dial", SIMULATOR.whatsapp({"text": {"body": "a"}}).body, {}).status
+        == 200
+    )
+    assert inbound.handle("whatsapp", json.dumps(HOSTED).encode(), {}).status == 200
+    assert got == []
+
+
+def test_secret_by_organisation(caplog: pytest.LogCaptureFixture) -> None:
+    """A function finds the secret; None refuses, and its own failure is for the sender to retry."""
+
+    def find(org_id: str) -> str | None:
+        if org_id == "org-3":
+            raise ValueError("the database is away")
+        return {"org-1": "webhook-secret"}.get(org_id)
+
+    inbound, got = make(account_webhook_secret=find)
+    assert account(inbound).status == 200
+    assert account(inbound, orgId="org-2").status == 401
+    assert account(inbound, orgId=None).status == 401
+    assert account(inbound, orgId=["x"]).status == 401
+    assert account(inbound, orgId="org-3").status == 500
+    headers = SIMULATOR.account_verified().headers
+    assert inbound.handle("account", b"{", headers).status == 400
+    assert inbound.handle("account", b"[]", headers).status == 401
+    assert len(got) == 1
+
+
+def test_headers_in_any_case() -> None:
+    """Frameworks write headers in different ways."""
+    for change in (str.lower, str.upper, str.title):
+        inbound, got = make()
+        delivery = SIMULATOR.account_verified()
+        headers = {change(name): value for name, value in delivery.headers.items()}
+        assert inbound.handle("account", delivery.body, headers).status == 200
+        assert got[0].delivery_id == delivery.headers["X-BD-Delivery-Id"]
+
+
+def test_too_large() -> None:
+    """A body over the limit is not looked at; one at the limit is."""
+    inbound, _ = make(max_body_bytes=100)
+    assert inbound.handle("butt-dial", b"x" * 101, {}).status == 413
+    assert inbound.handle("butt-dial", b'"' + b"x" * 98 + b'"', {}).status == 200
+
+
+def test_not_json() -> None:
+    """What is no JSON is answered 400 after its signature was found good."""
+    inbound, _ = make()
+    assert inbound.handle("butt-dial", b"{", {}).status == 400
+    assert inbound.handle("whatsapp", b"{", {}).status == 401
+
+
+def test_answers_say_what_became_of_it() -> None:
+    """The body is JSON for people who look at it."""
+    inbound, _ = make()
+    answers = [own(inbound), own(inbound), own(inbound, echo=True)]
+    assert [json.loads(answer.body)["status"] for answer in answers] == [
+        "handled",
+        "repeated",
+        "ignored",
+    ]
+    assert {answer.content_type for answer in answers} == {"application/json"}
+
+
+@pytest.mark.parametrize("other", [{"channel": "sms"}, {"messageId": "m2"}])
+def test_once_by_id_and_channel(other: dict[str, str]) -> None:
+    """The same message comes once, whichever way; another id or channel is another message."""
+    inbound, got = make()
+    for _ in range(3):
+        assert own(inbound).status == 200
+    inbound.dispatch(HOSTED)
+    own(inbound, **other)
+    assert len(got) == 2
+
+
+def test_without_an_id_the_delivery_counts() -> None:
+    """A message without an id is known by its delivery; without either it always comes."""
+    inbound, got = make()
+    body = json.dumps({**HOSTED, "messageId": None}).encode()
+    for headers in ({"X-BD-Delivery-Id": "d1"}, {"X-BD-Delivery-Id": "d1"}, {}, {}):
+        assert inbound.handle("butt-dial", body, headers).status == 200
+    assert len(got) == 3
+
+
+def test_receipts_count_by_status() -> None:
+    """Each status of a message comes once."""
+    inbound, got = make()
+    for status in ("sent", "delivered", "sent", "read", "delivered"):
+        inbound.dispatch({"messageId": "m1", "status": status, "channel": "sms"})
+    assert [event.status for event in got] == ["sent", "delivered", "read"]
+
+
+def test_a_failure_is_retried_without_the_others(caplog: pytest.LogCaptureFixture) -> None:
+    """500 for the sender; the retry calls only the handler that failed, for its message only."""
+    inbound, got = make()
+    failing: list[str] = ["b"]
+    tried: list[str] = []
+
+    @inbound.on_message
+    def picky(message: InboundMessage) -> None:
+        tried.append(message.text)
+        if message.text in failing:
+            raise OSError("the database is away")
+
+    assert whatsapp(inbound, "a", "b", "c").status == 500
+    assert [event.text for event in got] == tried == ["a", "b", "c"]
+    assert "picky" in caplog.text
+    failing.clear()
+    assert whatsapp(inbound, "a", "b", "c").status == 200
+    assert [event.text for event in got] == ["a", "b", "c"]
+    assert tried == ["a", "b", "c", "b"]
+    assert json.loads(whatsapp(inbound, "a", "b", "c").body)["repeated"] == 3
+
+
+def test_one_that_raises_does_not_stop_the_others() -> None:
+    """Handlers run in the order in which they were added, whatever becomes of the others."""
+    inbound, got = make()
+    ran: list[str] = []
+    for name in "abc":
+
+        @inbound.on_message
+        def handler(_: InboundMessage, name: str = name) -> None:
+            ran.append(name)
+            raise ValueError(name)
+
+    assert own(inbound).status == 500
+    assert ran == ["a", "b", "c"]
+    assert len(got) == 1
+
+
+def test_a_crashed_worker() -> None:
+    """While a claim is good the sender is asked to come again; it ends with its lease."""
+    clock = [0.0]
+
+    class Crashing(MemoryDeliveryLog):
+        def release(self, delivery_id: str) -> None:
+            """The process is gone before it comes to that."""
+
+    inbound, got = make(delivery_log=Crashing(clock=lambda: clock[0]), lease=60)
+    crashes = iter([True, False])
+
+    @inbound.on_message
+    def crash_once(_: InboundMessage) -> None:
+        if next(crashes):
+            raise SystemExit
+
+    with pytest.raises(SystemExit):
+        own(inbound)
+    assert own(inbound).status == 500
+    clock[0] = 60.0
+    assert own(inbound).status == 200
+    assert own(inbound).status == 200
+    assert len(got) == 1
+    assert next(crashes, None) is None
+
+
+@pytest.mark.parametrize("broken", ["claim", "done", "release"])
+def test_a_log_that_fails(broken: str) -> None:
+    """Without a claim nothing is called; after the handler a fault changes nothing."""
+
+    class Broken(MemoryDeliveryLog):
+        pass
+
+    def fail(*_: object) -> bool:
+        raise OSError("the database is away")
+
+    setattr(Broken, broken, fail)
+    inbound, got = make(delivery_log=Broken())
+    assert own(inbound).status == (500 if broken == "claim" else 200)
+    assert len(got) == (0 if broken == "claim" else 1)
+    inbound.on_message(fail)
+    assert own(inbound, messageId="m2").status == 500
+
+
+def test_a_log_that_cannot_tell() -> None:
+    """A claim that is False is a repetition."""
+
+    class Never(MemoryDeliveryLog):
+        def claim(self, delivery_id: str, lease: float) -> bool:
+            assert lease == 300.0
+            return False
+
+    inbound, got = make(delivery_log=Never())
+    assert own(inbound).status == 200
+    assert got == []
+
+
+def test_busy_elsewhere() -> None:
+    """What another worker is at is neither handled nor repeated: come again."""
+
+    class Busy(MemoryDeliveryLog):
+        def claim(self, delivery_id: str, lease: float) -> bool:
+            raise DeliveryInProgressError(delivery_id)
+
+    inbound, _ = make(delivery_log=Busy())
+    assert inbound.dispatch(HOSTED) == InboundReport(failed=1)
+
+
+@pytest.mark.parametrize("message_id", ["x" * 5_000, "a\x00b", "ü", "a\nb"])
+def test_keys_that_every_database_holds(message_id: str) -> None:
+    """Whatever a stranger makes of an id, the log gets short printable ASCII."""
+    keys: list[str] = []
+
+    class Keep(MemoryDeliveryLog):
+        def claim(self, delivery_id: str, lease: float) -> bool:
+            keys.append(delivery_id)
+            return super().claim(delivery_id, lease)
+
+    inbound, got = make(delivery_log=Keep())
+    for _ in range(2):
+        assert own(inbound, messageId=message_id).status == 200
+    assert len(got) == 1
+    for key in keys:
+        assert len(key) <= 255
+        assert key.isascii()
+        assert key.isprintable()
+
+
+def test_decorators_with_and_without_parentheses() -> None:
+    """Both, by place and by name; the function stays what it was."""
+    inbound, ran = InboundHandler(), list[str]()
+
+    def handler(name: str) -> Callable[[Any], None]:
+        return lambda _: ran.append(name)
+
+    plain = handler("bare")
+    assert inbound.on_message(plain) is plain
+    inbound.on_message()(handler("empty"))
+    inbound.on_message("whatsapp")(handler("whatsapp"))
+    inbound.on_message(channel="sms")(handler("sms"))
+    inbound.on_delivery_receipt(handler("receipt"))
+    inbound.on_delivery_receipt()(handler("receipt()"))
+    inbound.on_status_update(handler("status"))
+    inbound.on_status_update()(handler("status()"))
+    inbound.on_account_verified(handler("account"))
+    inbound.on_account_verified()(handler("account()"))
+    inbound.dispatch(HOSTED)
+    assert ran == ["bare", "empty", "whatsapp"]
+    ran.clear()
+    inbound.dispatch_event(DeliveryReceipt(message_sid="1", status="read"))
+    inbound.dispatch_event(StatusUpdate(kind="x"))
+    inbound.dispatch_event(AccountVerified(org_id="1", team_token="t"))
+    assert ran == ["receipt", "receipt()", "status", "status()", "account", "account()"]
+
+
+def test_a_handler_is_a_plain_function() -> None:
+    """A coroutine would never run; what is no function is refused."""
+    inbound = InboundHandler()
+
+    async def coroutine(_: object) -> None: ...
+
+    for wrong in (coroutine, "text"):
+        with pytest.raises(ArgumentTypeError):
+            inbound.on_message()(wrong)  # type: ignore[type-var]
+    with pytest.raises(ArgumentTypeError):
+        inbound.on_message(5)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"allow_unsigned": "butt-dial"}, ArgumentTypeError),
+        ({"allow_unsigned": ["sms"]}, ArgumentValueError),
+        ({"max_body_bytes": 0}, ArgumentValueError),
+        ({"max_body_bytes": "1"}, ArgumentTypeError),
+        ({"whatsapp_webhook_secret": b"x"}, ArgumentTypeError),
+        ({"lease": 0}, ArgumentValueError),
+    ],
+)
+def test_wrong_settings(options: dict[str, Any], error: type[ConfigError]) -> None:
+    """Settings that cannot be right are refused at once."""
+    with pytest.raises(error):
+        InboundHandler(**options)
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({}, 200),
+        ({"hub.verify_token": "guessed"}, 403),
+        ({"hub.verify_token": ""}, 403),
+        ({"hub.mode": "unsubscribe"}, 403),
+        ({"hub.challenge": "<\n>"}, 403),
+        ({"hub.challenge": "ü"}, 403),
+    ],
+)
+def test_subscription(change: dict[str, str], status: int) -> None:
+    """The challenge comes back as plain text to whoever knows the verify token."""
+    query = {"hub.mode": "subscribe", "hub.verify_token": "v-token", "hub.challenge": "1158201444"}
+    answer = InboundHandler(whatsapp_verify_token="v-token").verify_subscription(
+        {**query, **change}
+    )
+    assert answer.status == status
+    if status == 200:
+        assert (answer.body, answer.content_type) == ("1158201444", "text/plain")
+
+
+def test_subscription_without_a_token() -> None:
+    """A host that set none subscribes to nothing."""
+    query = {"hub.mode": "subscribe", "hub.verify_token": "", "hub.challenge": "1"}
+    assert InboundHandler().verify_subscription(query).status == 403
+    assert InboundHandler(whatsapp_verify_token="").verify_subscription(query).status == 403
+    assert InboundHandler(whatsapp_verify_token="x").verify_subscription({}).status == 403
+
+
+def test_no_secret_leaves(caplog: pytest.LogCaptureFixture) -> None:
+    """Neither secrets nor credentials are in what a person may read."""
+    caplog.set_level(logging.DEBUG)
+    inbound, _ = make(
+        whatsapp_webhook_secret="secret-1",
+        account_webhook_secret="webhook-secret",
+        whatsapp_verify_token="secret-3",
+    )
+
+    @inbound.on_account_verified
+    def fail(_: AccountVerified) -> None:
+        raise ValueError("no room")
+
+    assert account(inbound, teamToken="secret-4").status == 500
+    account(inbound, teamToken="secret-4", orgId=None)
+    text = caplog.text + repr(inbound) + repr(inbound._admission)
+    for secret in ("secret-1", "webhook-secret", "secret-3", "secret-4"):
+        assert secret not in text

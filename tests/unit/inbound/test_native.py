@@ -1,0 +1,331 @@
+"""Butt-Dial's own format, in both dialects."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+
+from buttdial_sync import (
+    AccountVerified,
+    Attachment,
+    DeliveryReceipt,
+    InboundHandler,
+    InboundMessage,
+    StatusUpdate,
+    WaitingMessage,
+)
+from buttdial_sync.inbound.native import parse_waiting
+from buttdial_sync.models.converter import Identifier, structure
+from buttdial_sync.models.names import snake_case
+
+MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+HOSTED = {
+    "type": "message",
+    "messageId": "m1",
+    "channel": "whatsapp",
+    "from": "+14155550123",
+    "to": "+15550000000",
+    "body": "Look",
+    "mediaUrl": "https://x/y.jpg",
+    "mediaType": "image",
+    "mimeType": "image/jpeg",
+    "fileName": "y.jpg",
+    "attachments": [
+        {"filename": "y.jpg", "contentType": "image/jpeg", "size": 9, "url": "https://x"}
+    ],
+    "isGroup": True,
+    "groupId": "g1",
+    "groupName": "Friends",
+    "isVoiceMessage": True,
+    "voiceTranscription": "hi",
+    "senderName": "Ann",
+    "senderSid": "waha:1",
+    "replyTo": "m0",
+    "agentName": "Shop",
+    "agentId": "agent-1",
+    "sessionId": "s1",
+    "session": {"id": "s1", "state": "open"},
+    "threadId": "t1",
+    "timestamp": "2026-01-02T03:04:05Z",
+}
+OPEN_SOURCE = {
+    "agentId": "agent-1",
+    "channel": "email",
+    "direction": "inbound",
+    "from": "ann@example.com",
+    "to": "shop@example.com",
+    "body": "Hello",
+    "mediaUrl": None,
+    "mediaType": None,
+    "externalId": "e1",
+    "agentGender": "female",
+    "subject": "An order",
+    "html": "<p>Hello</p>",
+}
+WHOLE = InboundMessage(
+    id="m1",
+    sender="+14155550123",
+    channel="whatsapp",
+    text="Look",
+    type="image",
+    to="+15550000000",
+    agent_id="agent-1",
+    agent_name="Shop",
+    sender_name="Ann",
+    sender_sid="waha:1",
+    media_url="https://x/y.jpg",
+    media_type="image",
+    mime_type="image/jpeg",
+    file_name="y.jpg",
+    attachments=(Attachment(filename="y.jpg", content_type="image/jpeg", size=9, url="https://x"),),
+    is_voice_message=True,
+    voice_transcription="hi",
+    is_group=True,
+    group_id="g1",
+    group_name="Friends",
+    reply_to="m0",
+    session_id="s1",
+    session={"id": "s1", "state": "open"},
+    thread_id="t1",
+    received_at=MOMENT,
+)
+
+
+def parse(payload: Any) -> list[Any]:
+    return list(InboundHandler().parse(payload))
+
+
+def snake(value: dict[str, Any]) -> dict[str, Any]:
+    return {snake_case(key): item for key, item in value.items()}
+
+
+def test_hosted() -> None:
+    """Every documented field has its place."""
+    (event,) = parse(HOSTED)
+    assert event == WHOLE
+    assert event.raw == HOSTED
+
+
+def test_snake_case() -> None:
+    """The same in snake_case; camelCase wins where both are there."""
+    assert parse(snake(HOSTED)) == [WHOLE]
+    assert parse({**snake(HOSTED), **HOSTED, "message_id": "other"}) == [WHOLE]
+
+
+def test_open_source() -> None:
+    """The provider's id, and an email's subject and HTML."""
+    (event,) = parse(OPEN_SOURCE)
+    assert event == InboundMessage(
+        id="e1",
+        external_id="e1",
+        sender="ann@example.com",
+        to="shop@example.com",
+        channel="email",
+        text="Hello",
+        agent_id="agent-1",
+        agent_gender="female",
+        subject="An order",
+        html="<p>Hello</p>",
+    )
+
+
+@pytest.mark.parametrize(
+    ("mime", "kind"),
+    [("image/png", "image"), ("audio/ogg", "audio"), ("application/pdf", "document")],
+)
+@pytest.mark.parametrize("channel", ["sms", "whatsapp", "line", "voice"])
+def test_a_mime_type_for_a_media_type(mime: str, kind: str, channel: str) -> None:
+    """One server writes the MIME type where the other writes the kind."""
+    media = {"mediaUrl": "https://x/y", "mediaType": mime, "body": "", "channel": channel}
+    (event,) = parse({**OPEN_SOURCE, **media})
+    assert (event.mime_type, event.media_type, event.type) == (mime, kind, kind)
+    assert (event.channel, event.text) == (channel, "")
+
+
+@pytest.mark.parametrize("mark", [{"echo": True}, {"isEcho": True}, {"is_echo": True}])
+def test_echoes(mark: dict[str, Any]) -> None:
+    """Our own messages that come back are nothing to us."""
+    assert parse({**HOSTED, **mark}) == []
+
+
+def test_our_own_direction() -> None:
+    """Nor are messages that the server says went out."""
+    assert parse({**OPEN_SOURCE, "direction": "outbound"}) == []
+
+
+@pytest.mark.parametrize("status", ["queued", "sent", "delivered", "read", "failed", "undelivered"])
+@pytest.mark.parametrize("kind", [{}, {"type": "status"}, {"type": "delivery_receipt"}])
+def test_receipts(status: str, kind: dict[str, str]) -> None:
+    """A status with a message's id is a receipt."""
+    given = {**kind, "messageId": "m1", "status": status, "channel": "sms", "to": "+1"}
+    (event,) = parse({**given, "timestamp": 1767323045, "errorCode": 30003})
+    assert event == DeliveryReceipt(
+        message_sid="m1",
+        status=status,
+        channel="sms",
+        recipient="+1",
+        timestamp=MOMENT,
+        error_code="30003",
+    )
+
+
+def test_status_update() -> None:
+    """News of a channel."""
+    (event,) = parse(
+        {"type": "status", "status": "disconnected", "channel": "whatsapp", "detail": "logged out"}
+    )
+    assert event == StatusUpdate(kind="disconnected", channel="whatsapp", detail="logged out")
+
+
+def test_a_message_with_a_status_is_a_message() -> None:
+    """A type wins over a status."""
+    (event,) = parse({**HOSTED, "status": "delivered"})
+    assert isinstance(event, InboundMessage)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        None,
+        [],
+        "x",
+        5,
+        {},
+        {"type": "something-new", "x": 1},
+        {"type": "status"},
+        {"event": "account.deleted", "from": "x", "channel": "sms", "body": "x"},
+        {"entry": []},
+        {"entry": {}},
+        {"status": "delivered"},
+    ],
+)
+def test_unknown(payload: Any) -> None:
+    """What nobody knows is nothing."""
+    assert parse(payload) == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"from": None},
+        {"from": ""},
+        {"from": []},
+        {"channel": None},
+        {"channel": 5},
+        {"body": 5},
+        {"mediaUrl": ["x"]},
+        {"attachments": "x"},
+        {"attachments": [1]},
+        {"body": "", "mediaUrl": None, "attachments": None},
+    ],
+)
+def test_half_a_message(wrong: dict[str, Any]) -> None:
+    """Without a sender, a channel or a content that can be read it is no message."""
+    assert parse({**HOSTED, **wrong}) == []
+
+
+@pytest.mark.parametrize(
+    ("field", "attribute", "absent"),
+    [
+        ("senderName", "sender_name", None),
+        ("timestamp", "received_at", None),
+        ("isVoiceMessage", "is_voice_message", False),
+        ("session", "session", None),
+        ("threadId", "thread_id", None),
+        ("mimeType", "mime_type", None),
+    ],
+)
+@pytest.mark.parametrize("value", [None, [], {}, 1e400, "\ud800", [[1]]])
+def test_wrong_trimmings(field: str, attribute: str, absent: object, value: object) -> None:
+    """What surrounds a message may be wrong: it is left out, and the message comes."""
+    (event,) = parse({**HOSTED, field: value})
+    got = getattr(event, attribute)
+    assert got == absent or got == "\ufffd"
+    assert event.text == "Look"
+
+
+def test_half_of_a_character() -> None:
+    """Text that a server cut in the middle of an emoji can be encoded all the same."""
+    (event,) = parse({**HOSTED, "body": "cut \ud83d", "senderName": "\udc00"})
+    assert event.text == "cut \ufffd"
+    assert event.sender_name == "\ufffd"
+
+
+def test_transcription_as_an_object() -> None:
+    """One server wraps it."""
+    (event,) = parse({**HOSTED, "voiceTranscription": {"text": "hi", "language": "en"}})
+    assert event.voice_transcription == "hi"
+
+
+def test_account_verified_hides_its_token() -> None:
+    """The credential is not shown, and is needed."""
+    payload = {
+        "event": "account.verified",
+        "orgId": "o1",
+        "ownerEmail": "a@b.c",
+        "teamToken": "a-secret",
+        "scopes": ["x", 5],
+        "verifiedAt": "2026-01-02T03:04:05Z",
+    }
+    (event,) = parse(payload)
+    assert event == AccountVerified(
+        org_id="o1",
+        team_token="a-secret",
+        owner_email="a@b.c",
+        scopes=("x",),
+        verified_at=MOMENT,
+    )
+    assert "a-secret" not in repr(event)
+    assert parse({**payload, "teamToken": None}) == []
+    assert parse({**payload, "orgId": ""}) == []
+
+
+def waiting(**fields: Any) -> WaitingMessage:
+    return structure(
+        {"id": 7, "createdAt": "2026-01-02 03:04:05", **fields}, WaitingMessage, source=""
+    )
+
+
+def test_waiting() -> None:
+    """An item has the provider's id if it can, and the time at which it came."""
+    item = waiting(channel="email", **{"from": "a@b.c"}, body="x", subject="s", externalId="e1")
+    (event,) = parse_waiting(item)
+    assert isinstance(event, InboundMessage)
+    assert (event.id, event.received_at, event.subject) == ("e1", MOMENT, "s")
+    assert event.raw == item.raw
+    (event,) = parse_waiting(waiting(channel="sms", **{"from": "+1"}, body="x"))
+    assert isinstance(event, InboundMessage)
+    assert event.id == "7"
+
+
+def test_waiting_made_by_hand() -> None:
+    """An item without the server's own JSON is read by its fields."""
+    (event,) = parse_waiting(
+        WaitingMessage(id=Identifier("1"), channel="sms", from_="+1", body="x")
+    )
+    assert isinstance(event, InboundMessage)
+    assert (event.sender, event.text, event.id) == ("+1", "x", "1")
+
+
+def test_waiting_outbound() -> None:
+    """A message of ours that failed is news."""
+    item = waiting(channel="sms", direction="outbound", to="+1", body="x", reason="provider down")
+    assert parse_waiting(item) == [
+        StatusUpdate(
+            kind="outbound_failed",
+            detail="provider down",
+            id="7",
+            channel="sms",
+            recipient="+1",
+            text="x",
+            timestamp=MOMENT,
+        )
+    ]
+
+
+def test_half_a_waiting_message() -> None:
+    """An item without a sender or a content is nothing."""
+    assert parse_waiting(waiting(channel="sms", body="x")) == []
+    assert parse_waiting(waiting(channel="sms", **{"from": "+1"})) == []

@@ -1,0 +1,192 @@
+"""The seven endpoints, without a framework."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from buttdial_sync import AgentInfo, Client, OperatorApi
+from buttdial_sync.operator.csrf import is_meant
+from buttdial_sync.testing import FakeButtDialServer
+from tests.unit.operator.host import Directory, FailedMessages
+
+
+@pytest.fixture
+def client(fake_server: FakeButtDialServer) -> Iterator[Client]:
+    with Client("https://butt-dial.test", agent_token="tok", max_attempts=1) as client:
+        yield client
+
+
+@pytest.fixture
+def failed() -> FailedMessages:
+    return FailedMessages()
+
+
+@pytest.fixture
+def api(client: Client, failed: FailedMessages) -> OperatorApi:
+    return OperatorApi(client, Directory(), failed)
+
+
+def test_unknown_agents_are_404(api: OperatorApi) -> None:
+    """An agent that the directory does not know is 404, for both changes."""
+    for change in ("activate", "deactivate"):
+        answer = api.respond("POST", f"agents/99/{change}")
+        assert (answer.status, answer.data) == (404, {"detail": "Agent not found"})
+
+
+def test_an_agent_without_a_token_is_not_activated(api: OperatorApi) -> None:
+    """An agent that was not provisioned is 400, with the published text."""
+    answer = api.respond("POST", "agents/8/activate")
+    assert answer.status == 400
+    assert answer.data == {"detail": "Agent has no Butt-Dial token — provision first"}
+
+
+@pytest.mark.parametrize(
+    "query",
+    [{"status": "lost"}, {"limit": "0"}, {"limit": "1001"}, {"limit": "-1"}, {"limit": "٣"}],
+    ids=str,
+)
+def test_wrong_parameters_are_422(api: OperatorApi, query: dict[str, str]) -> None:
+    """A parameter that cannot be is named."""
+    answer = api.respond("GET", "failed-messages", query)
+    assert answer.status == 422
+    assert answer.data["detail"][0]["loc"] == ["query", *query]
+
+
+@pytest.mark.parametrize(
+    "path", ["", "nothing", "agents/7", "agents//activate", "agents/7/8/activate"]
+)
+def test_unknown_paths_are_404(api: OperatorApi, path: str) -> None:
+    """What is no endpoint is 404."""
+    assert api.respond("GET", path).status == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [("POST", "overview", "GET"), ("GET", "agents/7/activate", "POST"), ("PUT", "agents", "GET")],
+)
+def test_wrong_methods_are_405(api: OperatorApi, method: str, path: str, allow: str) -> None:
+    """A state-changing endpoint does not answer GET; the answer says what it does answer."""
+    answer = api.respond(method, path)
+    assert answer.status == 405
+    assert answer.headers == {"Allow": allow}
+
+
+def test_what_the_host_raises_goes_to_the_caller(client: Client) -> None:
+    """A fault of the host's own is not turned into an answer."""
+
+    class Broken(Directory):
+        def deactivate(self, agent_id: str) -> AgentInfo:
+            raise RuntimeError("the database is gone")
+
+    with pytest.raises(RuntimeError):
+        OperatorApi(client, Broken(), FailedMessages()).respond("POST", "agents/7/deactivate")
+
+
+def test_agents(api: OperatorApi) -> None:
+    """The list has the published fields, with times as the published SDK writes them."""
+    answer = api.respond("GET", "/agents/")
+    assert answer.status == 200
+    assert answer.data[0] == {
+        "id": "7",
+        "name": "Maya",
+        "has_token": True,
+        "whatsapp_number": None,
+        "phone_number": None,
+        "email": None,
+        "status": "active",
+        "message_count": 0,
+        "failed_count": 0,
+        "last_activity": "2026-01-02T03:04:05Z",
+    }
+    json.dumps(answer.data)
+
+
+def test_activate_and_deactivate(api: OperatorApi) -> None:
+    """A change answers with the agent's new state."""
+    paused = api.respond("POST", "agents/7/deactivate")
+    assert paused.data == {"status": "paused", "agent": "Maya", "id": "7"}
+    active = api.respond("POST", "agents/7/activate")
+    assert active.data == {"status": "active", "agent": "Maya", "id": "7"}
+
+
+def test_failed_messages(api: OperatorApi) -> None:
+    """Pending ones by default, the newest first; tokens are left out."""
+    answer = api.respond("GET", "failed-messages")
+    assert [row["id"] for row in answer.data] == ["2", "1", "0"]
+    assert "secret-token" not in json.dumps(answer.data)
+    assert set(answer.data[0]) == {
+        *("id", "recipient", "body", "channel", "agent_name", "agent_token", "thread_id"),
+        *("entity_id", "reply_msg_id", "retry_count", "max_retries", "last_error", "status"),
+        *("created_at", "next_retry_at", "resolved_at"),
+    }
+    assert "secret-token" not in repr(answer)
+    assert api.respond("GET", "failed-messages", {"status": "dead", "limit": "1"}).data == []
+
+
+def test_retry_and_dismiss(api: OperatorApi) -> None:
+    """A message can be made due and given up; what is not there is 404."""
+    assert api.respond("POST", "failed-messages/1/retry").data == {"queued": True, "id": "1"}
+    assert api.respond("POST", "failed-messages/1/dismiss").data == {"dismissed": True, "id": "1"}
+    again = api.respond("POST", "failed-messages/1/retry")
+    assert (again.status, again.data) == (404, {"detail": "Message not found or not pending"})
+    assert api.respond("POST", "failed-messages/9/dismiss").data == {"detail": "Message not found"}
+
+
+def test_overview(api: OperatorApi, fake_server: FakeButtDialServer) -> None:
+    """A server that answers is connected; counts come from the directory and the queue."""
+    answer = api.respond("HEAD", "overview").data
+    costs = answer.pop("cost_summary")
+    assert answer.pop("tool_count") > 0
+    assert answer == {
+        "connection_status": "connected",
+        "server_url": "https://butt-dial.test",
+        "agents_provisioned": 1,
+        "total_messages_sent": 12,
+        "total_messages_failed": 0,
+        "total_messages_received": 0,
+        "failed_queue_size": 3,
+        "last_ping": "ok",
+    }
+    assert isinstance(costs, dict)
+
+
+def test_overview_without_a_sign_of_life(api: OperatorApi, fake_server: FakeButtDialServer) -> None:
+    """A server that lists tools but answers no ping is degraded."""
+    assert api.respond("GET", "overview").data["connection_status"] == "connected"
+    fake_server.fault("status", on="post", status=500)
+    answer = api.respond("GET", "overview").data
+    assert (answer["connection_status"], answer["last_ping"]) == ("degraded", None)
+
+
+def test_overview_does_not_repeat_a_refused_token(
+    api: OperatorApi, fake_server: FakeButtDialServer
+) -> None:
+    """A refused token costs one failed login, and the costs are not asked with it."""
+    fake_server.revoke("tok")
+    answer = api.respond("GET", "overview")
+    assert answer.status == 200
+    assert answer.data["connection_status"] == "disconnected"
+    assert answer.data["cost_summary"] is None
+    assert fake_server.failed_logins == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "meant"),
+    [
+        ("GET", {}, True),
+        ("POST", {}, False),
+        ("POST", {"X-Requested-With": ""}, False),
+        ("POST", {"X-Requested-With": "fetch"}, True),
+        ("DELETE", {"X-Requested-With": "fetch", "Sec-Fetch-Site": "same-origin"}, True),
+        ("POST", {"X-Requested-With": "fetch", "Sec-Fetch-Site": "cross-site"}, False),
+        ("POST", {"X-Requested-With": "fetch", "Sec-Fetch-Site": "same-site"}, False),
+    ],
+)
+def test_requests_that_another_site_could_make(
+    method: str, headers: dict[str, str], meant: bool
+) -> None:
+    """Only what no form and no link of another site can send may change something."""
+    assert is_meant(method, headers) is meant

@@ -1,0 +1,128 @@
+"""Repositories and hooks that raise each time: told, logged, and the loop goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from buttdial_sync import RetryReport
+from tests.unit.retry.world import Failing, World, world
+
+
+@pytest.fixture
+def here() -> Iterator[World]:
+    with world() as made:
+        yield made
+
+
+def fail(*_args: Any) -> Any:
+    raise RuntimeError("the host's mistake")
+
+
+def test_fetching_fails(here: World, caplog: pytest.LogCaptureFixture) -> None:
+    """run_once and drain end with a report that says so."""
+    loop = here.loop(Failing(here.repository, "fetch_due"))
+    for report in (loop.run_once(), loop.drain()):
+        assert (report.errors, report.last_error) == (1, "fetch_due failed: OSError")
+    assert "the disk is full" in caplog.text
+
+
+def test_an_attempt_that_cannot_be_recorded_is_not_made(here: World) -> None:
+    """Without the record of its beginning no message leaves."""
+    here.add("a")
+    assert here.loop(Failing(here.repository, "begin_attempt")).run_once().errors == 1
+    assert here.fake.sent_messages == []
+
+
+@pytest.mark.parametrize("method", ["begin_attempt", "mark_delivered"])
+def test_a_repository_that_fails_each_time_ends_the_drain(here: World, method: str) -> None:
+    """Nothing turns in a circle, not even over a repository that leases nothing."""
+    here.add("a")
+
+    class Forgetful(Failing):
+        def fetch_due(self, limit: int) -> Any:
+            return here.repository.list()[:limit]
+
+    report = here.loop(Forgetful(here.repository, method), batch_size=3).drain()
+    assert report.delivered == 0
+    assert report.errors
+    assert report.fetched < 60
+
+
+def test_recording_the_end_is_tried_again(here: World) -> None:
+    """A database that is busy for a moment loses no end."""
+    here.add("a")
+    broken = Failing(here.repository, "mark_delivered", times=2)
+    assert here.loop(broken).run_once() == RetryReport(fetched=1, delivered=1)
+    assert len(here.slept) == 2
+
+
+def test_one_bad_row_does_not_stop_the_others(here: World) -> None:
+    """The rest of the batch is sent."""
+    for msg_id in ("a", "b", "c"):
+        here.add(msg_id)
+    broken = Failing(here.repository, "begin_attempt", times=1)
+    report = here.loop(broken).run_once()
+    assert (report.errors, report.delivered) == (1, 2)
+
+
+def test_hooks_that_raise(here: World, caplog: pytest.LogCaptureFixture) -> None:
+    """on_dead_letter, token_for and progress may raise; each is logged."""
+    here.add("a", channel="pigeon")
+    here.add("b", agent_id="other")
+    loop = here.loop(on_dead_letter=fail, token_for=fail)
+    report = loop.drain(fail)
+    assert (report.dead, report.postponed) == (1, 1)
+    assert here.row("b").last_error == "token_for failed: RuntimeError"
+    assert "on_dead_letter failed" in caplog.text
+    assert "progress failed" in caplog.text
+    assert caplog.text.count("the host's mistake") >= 3
+
+
+def test_a_client_that_fails_otherwise(here: World) -> None:
+    """A mistake inside the client counts as unknown: the message may have been sent."""
+    here.add("a")
+    here.fake.on_tool("comms_send_message", {"messageId": "SM-1"})
+
+    def broken(**_: Any) -> Any:
+        raise RuntimeError("a mistake of ours")
+
+    here.client.send_message = broken  # type: ignore[method-assign]
+    assert here.loop().run_once().retried == 1
+    assert here.row().attempt_started_at is not None
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_around_each_pass(here: World, workers: int) -> None:
+    """The context is entered and left in each thread that takes part."""
+    entered: list[str] = []
+
+    @contextmanager
+    def around() -> Iterator[None]:
+        entered.append("in")
+        yield
+        entered.append("out")
+
+    here.add("a")
+    assert here.loop(around_pass=around, workers=workers).run_once().delivered == 1
+    assert (entered.count("in"), entered.count("out")) == (workers, workers)
+
+
+def test_a_context_that_raises(here: World) -> None:
+    """Then nothing is sent, and the report says so."""
+    here.add("a")
+    report = here.loop(around_pass=fail).run_once()
+    assert (report.errors, report.last_error) == (1, "around_pass failed: RuntimeError")
+    assert here.row().retry_count == 0
+
+
+def test_pace_is_kept(here: World) -> None:
+    """pace is called before each attempt."""
+    paced: list[int] = []
+    for msg_id in ("a", "b"):
+        here.add(msg_id)
+    here.loop(pace=lambda: paced.append(len(here.fake.sent_messages))).run_once()
+    assert paced == [0, 1]

@@ -1,0 +1,224 @@
+"""Outcomes that are not known, limits, lockouts and wrong tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from buttdial_sync import RetryReport
+from tests.unit.retry.world import TOKEN, World, world
+
+
+@pytest.fixture
+def hosted() -> Iterator[World]:
+    with world() as made:
+        yield made
+
+
+@pytest.fixture
+def open_source() -> Iterator[World]:
+    with world("open-source") as made:
+        yield made
+
+
+def interrupted(here: World) -> None:
+    """Leave a row as a process does that died while it sent."""
+    here.add("a")
+    here.repository.fetch_due(1)
+    here.repository.begin_attempt("a", 1, here.clock())
+    here.go_on(here.repository.lease)
+
+
+def test_an_interrupted_attempt_is_repeated_with_its_key(hosted: World) -> None:
+    """Where the server honours keys, a row whose process died is sent again with the same key."""
+    interrupted(hosted)
+    assert hosted.loop().run_once().delivered == 1
+    assert hosted.row().retry_count == 2
+    assert [call.idempotency_key for call in hosted.fake.delivered] == ["buttdial-sync-a"]
+
+
+def test_an_interrupted_attempt_is_not_repeated_without_keys(open_source: World) -> None:
+    """Elsewhere it may have been sent: the row is given up and says so; nothing is sent."""
+    interrupted(open_source)
+    report = open_source.loop().run_once()
+    assert report.dead == 1
+    assert open_source.fake.sent_messages == []
+    assert (open_source.row().last_error or "").startswith("outcome unknown, it may have been sent")
+
+
+def test_a_host_may_risk_sending_twice(open_source: World) -> None:
+    """With on_unknown="retry" it is sent again all the same."""
+    interrupted(open_source)
+    assert open_source.loop(on_unknown="retry").run_once().delivered == 1
+
+
+def test_a_server_that_cannot_be_asked(hosted: World) -> None:
+    """While nobody can say whether keys are honoured, the row waits and spends nothing."""
+    interrupted(hosted)
+    hosted.fake.fault("refuse", on="stream", count=9)
+    assert hosted.loop().run_once().postponed == 1
+    assert hosted.row().retry_count == 1
+    assert hosted.row().attempt_started_at is not None
+    hosted.fake.clear_faults()
+    hosted.go_on(60)
+    assert hosted.loop().run_once().delivered == 1
+
+
+def test_a_lost_answer_without_keys(open_source: World) -> None:
+    """An attempt whose answer is lost is the last one, and the row says why."""
+    open_source.add("a")
+    open_source.fake.fault("cut")
+    assert open_source.loop().run_once().dead == 1
+    assert "may have been sent" in (open_source.row().last_error or "")
+    assert "honours no keys" in (open_source.row().last_error or "")
+    assert open_source.bodies == ["a"]
+
+
+def test_lost_answers_with_keys(hosted: World) -> None:
+    """The row stays marked as unknown until an answer comes; people get one message."""
+    hosted.add("a")
+    hosted.fake.fault("cut", count=3)
+    loop = hosted.loop()
+    assert loop.run_once().retried == 1
+    assert hosted.row().attempt_started_at is not None
+    hosted.go_on(120)
+    assert loop.run_once().delivered == 1
+    assert hosted.bodies == ["a"]
+
+
+def test_an_exhausted_unknown_row_says_so(hosted: World) -> None:
+    """Given up after a lost answer and a plain failure, the reason has both."""
+    hosted.add("a", max_retries=2)
+    hosted.fake.fault("cut", count=3, delivered=False)
+    loop = hosted.loop()
+    loop.run_once()
+    hosted.go_on(120)
+    hosted.fake.on_send(error="closed for today")
+    assert loop.run_once().dead == 1
+    reason = "outcome unknown, it may have been sent: closed for today"
+    assert hosted.row().last_error == reason
+
+
+LIMIT = "Rate limit exceeded: per-minute (10/10). Resets in up to 60 seconds."
+
+
+def test_a_rate_limit_pauses_without_spending_attempts(hosted: World) -> None:
+    """One message hits the limit; it and the others of its agent wait, and nothing is counted."""
+    for msg_id in ("a", "b", "c"):
+        hosted.add(msg_id)
+    hosted.fake.on_send(error=LIMIT)
+    report = hosted.loop().run_once()
+    assert (report.postponed, report.paused_until) == (3, hosted.clock() + timedelta(seconds=60))
+    assert len(hosted.fake.sent_messages) == 1
+    assert [hosted.row(each).retry_count for each in "abc"] == [0, 0, 0]
+    assert [hosted.minutes_until_due(each) for each in "abc"] == [1, 1, 1]
+
+
+def test_drain_waits_for_a_limit(hosted: World) -> None:
+    """drain goes on when the limit ends, so all messages go out."""
+    for number in range(5):
+        hosted.add(f"m{number}")
+    hosted.fake.on_send()
+    hosted.fake.on_send(error=LIMIT)
+    report = hosted.loop().drain()
+    assert (report.delivered, report.paused_until) == (5, None)
+    assert hosted.slept == [61]
+
+
+def test_drain_does_not_wait_longer_than_it_may(hosted: World) -> None:
+    """With a timeout it reports the pause instead."""
+    hosted.add("a")
+    hosted.fake.on_send(error=LIMIT)
+    report = hosted.loop().drain(timeout=30)
+    assert report.paused_until is not None
+    assert hosted.slept == []
+
+
+def test_a_limit_of_one_agent_does_not_stop_the_others(hosted: World) -> None:
+    """The tool's own limit is the agent's: messages of other agents go out."""
+    hosted.add("a", agent_id="one", agent_token="one")
+    hosted.add("b", agent_id="two", agent_token="two")
+    hosted.fake.on_send(error=LIMIT)
+    report = hosted.loop().run_once()
+    assert (report.postponed, report.delivered) == (1, 1)
+
+
+def test_a_limiter_of_the_server_stops_everything(hosted: World) -> None:
+    """An HTTP 429 on posting is for this address: other agents wait too."""
+    hosted.add("a", agent_id="one", agent_token="one")
+    hosted.add("b", agent_id="two", agent_token="two")
+    hosted.fake.fault("status", status=429, body="Too many requests", headers={"Retry-After": "40"})
+    report = hosted.loop().run_once()
+    assert report.postponed == 2
+    assert len(hosted.fake.calls) == 0
+    assert hosted.minutes_until_due("b") == pytest.approx(40 / 60)
+
+
+@pytest.mark.parametrize("workers", [1, 8])
+def test_a_wrong_token_does_not_stop_the_others(workers: int) -> None:
+    """One failed login for a wrong token, however many messages and threads; the others go out."""
+    with world(tokens=["good"]) as here:
+        for number in range(9):
+            here.add(f"bad{number}", agent_id="one", agent_token="bad")
+            here.add(f"good{number}", agent_id="two", agent_token="good")
+        loop = here.loop(workers=workers)
+        report = loop.run_once()
+        assert (report.delivered, report.postponed) == (9, 9)
+        assert here.fake.failed_logins == 1
+        assert here.row("bad0").retry_count == 0
+        here.go_on(120)
+        assert loop.run_once().postponed == 9
+        assert here.fake.failed_logins == 1
+
+
+def test_many_wrong_tokens_do_not_lead_to_a_lockout() -> None:
+    """After a few refused tokens, only proven ones are used until the window has passed."""
+    with world(tokens=["good"]) as here:
+        here.add("good", agent_id="two", agent_token="good")
+        for number in range(15):
+            here.add(f"bad{number}", agent_id=f"a{number}", agent_token=f"bad{number}")
+        loop = here.loop()
+        report = loop.run_once()
+        assert (report.delivered, report.postponed) == (1, 15)
+        assert here.fake.failed_logins == 4
+        here.add("again", agent_id="two", agent_token="good")
+        assert loop.run_once().delivered == 1
+
+
+def test_a_fresh_token_is_used_at_once() -> None:
+    """token_for is asked before each attempt, so a rotated token is not used stale."""
+    with world(tokens=["new"]) as here:
+        tokens = iter(["old", "new"])
+        here.add("a", agent_id="one")
+        loop = here.loop(token_for=lambda agent_id: next(tokens))
+        assert loop.run_once().postponed == 1
+        here.go_on(120)
+        assert loop.run_once().delivered == 1
+
+
+def test_a_missing_token_spends_nothing(hosted: World) -> None:
+    """A message of another agent is not sent as the client's own."""
+    hosted.add("a", agent_id="another")
+    assert hosted.loop().run_once().postponed == 1
+    assert hosted.row().last_error == "no token for agent another: give the loop token_for"
+    assert (hosted.row().retry_count, hosted.fake.requests) == (0, [])
+
+
+def test_a_lockout_pauses_everything() -> None:
+    """Locked out, nothing more is sent until the time that the server names."""
+    with world(tokens=[TOKEN]) as here:
+        for msg_id in ("a", "b"):
+            here.add(msg_id)
+        lockout = {"code": "AUTH_LOCKED_OUT", "retryAfterSeconds": 600, "error": "locked"}
+        here.fake.fault("status", on="stream", status=429, body=lockout)
+        report = here.loop().run_once()
+        assert report == RetryReport(
+            fetched=2,
+            postponed=2,
+            paused_until=here.clock() + timedelta(seconds=600),
+            last_error="locked",
+        )
+        assert len(here.fake.requests) == 1
+        assert [here.row(each).retry_count for each in "ab"] == [0, 0]

@@ -1,0 +1,182 @@
+"""The loop's own thread: starting, stopping, forks."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from buttdial_sync import RetryLoop
+from tests.unit.retry.world import Failing, World, world
+
+SECONDS = 10.0
+
+
+class Sleeper:
+    """Sleeps until the test lets it go on."""
+
+    def __init__(self) -> None:
+        self.asked: list[float] = []
+        self.sleeping = threading.Semaphore(0)
+        self.go_on = threading.Semaphore(0)
+
+    def __call__(self, seconds: float) -> None:
+        self.asked.append(seconds)
+        self.sleeping.release()
+        assert self.go_on.acquire(timeout=SECONDS)
+
+    def wait(self) -> None:
+        assert self.sleeping.acquire(timeout=SECONDS)
+
+
+@pytest.fixture
+def here() -> Iterator[World]:
+    with world() as made:
+        yield made
+
+
+def ended(loop: RetryLoop, sleeper: Sleeper) -> bool:
+    loop.stop(0)
+    sleeper.go_on.release()
+    return loop.stop(SECONDS)
+
+
+def test_it_warms_up_and_repeats(here: World) -> None:
+    """It waits for the warm-up, sends all that is due, and then an interval, a little spread."""
+    sleeper = Sleeper()
+    for number in range(45):
+        here.add(f"m{number}")
+    loop = here.loop(sleep=sleeper)
+    loop.start(interval=60, warmup=30)
+    loop.start()
+    sleeper.wait()
+    assert loop.is_running
+    assert here.fake.sent_messages == []
+    sleeper.go_on.release()
+    sleeper.wait()
+    assert len(here.bodies) == 45
+    assert sleeper.asked == [30, pytest.approx(60)]
+    assert ended(loop, sleeper)
+    assert not loop.is_running
+
+
+def test_failures_slow_it_down(here: World) -> None:
+    """With a repository that raises each time the pauses grow, within bounds."""
+    sleeper = Sleeper()
+    loop = here.loop(Failing(here.repository, "fetch_due"), sleep=sleeper)
+    loop.start(interval=0.01, warmup=0)
+    for _ in range(11):
+        sleeper.wait()
+        sleeper.go_on.release()
+    sleeper.wait()
+    assert sleeper.asked[:4] == pytest.approx([2, 4, 8, 16])
+    assert max(sleeper.asked) == pytest.approx(300)
+    assert ended(loop, sleeper)
+
+
+def test_stop_wakes_a_sleeping_loop(here: World) -> None:
+    """stop() ends the pause; calling it again, or before start(), is safe."""
+    loop = here.loop(sleep=None)
+    assert loop.stop()
+    with loop:
+        loop.start(interval=3600, warmup=3600)
+        assert loop.stop(SECONDS)
+        assert loop.stop()
+        loop.start(interval=3600, warmup=3600)
+        assert loop.is_running
+    assert not loop.is_running
+
+
+def test_stop_from_a_hook(here: World) -> None:
+    """A hook may stop the loop that calls it; what was not tried is put back."""
+    told = threading.Event()
+    loops: list[RetryLoop] = []
+
+    def give_up(*_: Any) -> None:
+        loops[0].stop()
+        told.set()
+
+    here.add("a", channel="pigeon")
+    for number in range(5):
+        here.add(f"m{number}")
+    loops.append(here.loop(sleep=None, on_dead_letter=give_up))
+    loops[0].start(interval=3600, warmup=0)
+    assert told.wait(SECONDS)
+    assert loops[0].stop(SECONDS)
+    assert here.bodies == []
+    assert len(here.repository.fetch_due(10)) == 5
+
+
+def test_stop_ends_a_drain_of_another_thread(here: World) -> None:
+    """drain() returns after the message under way; the rest is put back."""
+    loops: list[RetryLoop] = []
+
+    def answer(_args: dict[str, Any]) -> dict[str, Any]:
+        threading.Thread(target=loops[0].stop).start()
+        return {"messageId": "SM-1"}
+
+    here.fake.on_tool("comms_send_message", answer)
+    for number in range(50):
+        here.add(f"m{number}")
+    loops.append(here.loop(sleep=None))
+    report = loops[0].drain()
+    assert report.delivered + here.repository.count_pending() == 50
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_forked_child_says_that_it_does_not_run(here: World) -> None:
+    """The child's loop is idle and says so once, with the remedy; the parent's goes on."""
+    loop = here.loop(sleep=None)
+    loop.start(interval=3600, warmup=3600)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        import logging
+
+        try:
+            handler = logging.StreamHandler(os.fdopen(writing, "w"))
+            logging.getLogger("buttdial_sync").addHandler(handler)
+            loop.start_anew()
+            running = loop.is_running
+            handler.emit(logging.makeLogRecord({"msg": f"running={running}"}))
+            handler.flush()
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        said = pipe.read()
+    os.waitpid(child, 0)
+    assert said == "running=False\n"
+    assert loop.is_running
+    assert loop.stop(SECONDS)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_the_warning_comes_once(here: World) -> None:
+    """It is written when the fork happens, and names start()."""
+    import logging
+
+    reading, writing = os.pipe()
+    stream = os.fdopen(writing, "w", buffering=1)
+    handler = logging.StreamHandler(stream)
+    logger = logging.getLogger("buttdial_sync")
+    logger.addHandler(handler)
+    loop = here.loop(sleep=None)
+    loop.start(interval=3600, warmup=3600)
+    child = os.fork()
+    if not child:
+        loop.run_once()
+        os._exit(0)
+    os.waitpid(child, 0)
+    logger.removeHandler(handler)
+    stream.close()
+    with os.fdopen(reading) as pipe:
+        said = pipe.read()
+    assert said.count("the retry loop runs in the parent") == 1
+    assert "Call start()" in said
+    assert loop.stop(SECONDS)

@@ -1,0 +1,167 @@
+"""Messages that are written before they are sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from buttdial_sync import ArgumentTypeError, ArgumentValueError, ConfigError, FailedMessage
+from buttdial_sync.retry import MemoryRepository
+from tests.unit.retry.world import TOKEN, Failing, World, world
+
+
+@pytest.fixture
+def here() -> Iterator[World]:
+    with world() as made:
+        yield made
+
+
+def only_row(here: World) -> FailedMessage:
+    (row,) = here.repository.list()
+    return row
+
+
+def test_sent_at_once(here: World) -> None:
+    """A message that goes through is recorded as delivered, under the key that it went out with."""
+    result = here.outbox().send_message("+14155550123", "Hello", thread_id="t")
+    row = only_row(here)
+    assert (result.ok, result.queued) == (True, False)
+    assert (row.status, row.message_sid, row.thread_id) == ("delivered", result.message_sid, "t")
+    assert (row.idempotency_key, row.agent_id) == (result.idempotency_key, "agent-1")
+    assert here.fake.delivered[0].idempotency_key == row.idempotency_key
+
+
+def test_the_row_is_there_before_the_message_leaves(here: World) -> None:
+    """When the server sees the message, its row is leased and has its attempt recorded."""
+    seen: list[Any] = []
+
+    def answer(_args: dict[str, Any]) -> dict[str, Any]:
+        seen.append((only_row(here).attempt_started_at, here.repository.fetch_due(1)))
+        return {"messageId": "SM-1"}
+
+    here.fake.on_tool("comms_send_message", answer)
+    here.outbox().send_message("+14155550123", "Hello")
+    assert seen == [(here.clock(), [])]
+
+
+def test_a_failure_is_queued(here: World) -> None:
+    """What failed is due in a minute, and the loop sends it under the same key."""
+    here.fake.on_send(error="busy")
+    result = here.outbox().send_message("+14155550123", "Hello")
+    assert (result.failed, result.queued, result.error) == (True, True, "busy")
+    row = only_row(here)
+    assert (row.retry_count, row.attempt_started_at) == (0, None)
+    assert row.next_retry_at == here.clock() + timedelta(minutes=1)
+    here.go_on(60)
+    assert here.loop().run_once().delivered == 1
+    assert len({call.idempotency_key for call in here.fake.sent_messages}) == 1
+
+
+def test_a_limit_is_queued_until_its_end(here: World) -> None:
+    """A rate limit makes the message due when the limit ends."""
+    here.fake.on_send(error="Rate limit exceeded. Resets in up to 90 seconds.")
+    assert here.outbox().send_message("+14155550123", "Hello").queued
+    assert only_row(here).next_retry_at == here.clock() + timedelta(seconds=90)
+
+
+def test_a_wrong_token_is_queued_too() -> None:
+    """The message is safe, so a wrong token is reported instead of raised."""
+    with world(tokens=["other"]) as here:
+        result = here.outbox().send_message("+14155550123", "Hello")
+        assert (result.failed, result.queued) == (True, True)
+        assert result.error_type == "AuthInvalidTokenError"
+        assert TOKEN not in repr(result)
+
+
+def test_a_lost_answer_where_keys_are_honoured(here: World) -> None:
+    """The row stays, marked as unknown; the loop finds out, and people get one message."""
+    here.fake.fault("cut", count=3)
+    result = here.outbox().send_message("+14155550123", "Hello")
+    assert (result.unknown, result.queued) == (True, True)
+    assert only_row(here).attempt_started_at is not None
+    here.go_on(60)
+    assert here.loop().run_once().delivered == 1
+    assert here.bodies == ["Hello"]
+
+
+def test_a_lost_answer_where_they_are_not() -> None:
+    """The row is dead and says that it may have been sent."""
+    with world("open-source") as here:
+        here.fake.fault("cut")
+        result = here.outbox().send_message("+14155550123", "Hello")
+        assert (result.unknown, result.queued) == (True, False)
+        assert only_row(here).status == "dead"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind"),
+    [
+        ({"to": " "}, ArgumentValueError),
+        ({"body": None}, ArgumentValueError),
+        ({"channel": "pigeon"}, ArgumentValueError),
+        ({"body": 5}, ArgumentTypeError),
+        ({"template_vars": {"a": 1}}, ArgumentTypeError),
+    ],
+)
+def test_what_cannot_be_sent_is_not_written(
+    here: World, arguments: dict[str, Any], kind: type[Exception]
+) -> None:
+    """A wrong argument is told at once, by both methods, and leaves no row."""
+    given = {"to": "+14155550123", "body": "Hello", **arguments}
+    outbox = here.outbox()
+    for method in (outbox.send_message, outbox.enqueue):
+        with pytest.raises(kind):
+            method(**given)
+    assert (here.repository.list(), here.fake.requests) == ([], [])
+
+
+def test_enqueue_only_writes(here: World) -> None:
+    """Nothing is sent; the message is due at once, or when the host says."""
+    outbox = here.outbox()
+    later = here.clock() + timedelta(hours=1)
+    written = outbox.enqueue("+14155550123", "Hello", subject="s")
+    outbox.enqueue("+14155550123", "Later", send_after=later)
+    assert here.fake.requests == []
+    assert [each.id for each in here.repository.fetch_due(5)] == [written.id]
+
+
+def test_tokens_are_not_kept_unless_wanted(here: World) -> None:
+    """A row has no token by default."""
+    repository = MemoryRepository(clock=here.clock)
+    here.outbox(repository).enqueue("+14155550123", "Hello", agent_token="secret")
+    here.outbox().enqueue("+14155550123", "Hello", agent_token="secret")
+    assert repository.list()[0].agent_token == ""
+    assert only_row(here).agent_token == "secret"
+
+
+def test_nothing_is_sent_that_could_not_be_written(here: World) -> None:
+    """When the repository fails, the caller is told and no message leaves."""
+    with pytest.raises(OSError, match="disk is full"):
+        here.outbox(Failing(here.repository, "add")).send_message("+14155550123", "Hello")
+    assert here.fake.requests == []
+
+
+def test_an_end_that_cannot_be_recorded(here: World, caplog: pytest.LogCaptureFixture) -> None:
+    """The result stands; the row is resolved by the loop, and people get one message."""
+    broken = Failing(here.repository, "mark_delivered")
+    result = here.outbox(broken).send_message("+14155550123", "Hello")
+    assert (result.ok, result.queued, broken.calls) == (True, True, 3)
+    assert "could not be recorded" in caplog.text
+    here.go_on(here.repository.lease)
+    assert here.loop().run_once().delivered == 1
+    assert here.bodies == ["Hello"]
+
+
+def test_within_needs_a_repository_that_can(here: World) -> None:
+    """A transaction given to a repository that knows none is refused."""
+    with pytest.raises(ConfigError, match="cannot write inside"):
+        here.outbox().enqueue("+14155550123", "Hello", within=object())
+
+
+def test_a_short_lease_is_refused(here: World) -> None:
+    """As for the loop."""
+    with pytest.raises(ArgumentValueError, match="must be longer"):
+        here.outbox(MemoryRepository(lease=1.0))
