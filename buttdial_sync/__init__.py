@@ -22,7 +22,18 @@ from buttdial_sync._version import __version__ as __version__
 if TYPE_CHECKING:
     from buttdial_sync.accounts.client import AccountsClient as AccountsClient
     from buttdial_sync.client import Client as Client
+    from buttdial_sync.doctor.diagnosis import run_diagnostic as run_diagnostic
     from buttdial_sync.errors import *  # noqa: F403
+    from buttdial_sync.inbound.deliveries import DeliveryInProgressError as DeliveryInProgressError
+    from buttdial_sync.inbound.deliveries import DeliveryLog as DeliveryLog
+    from buttdial_sync.inbound.deliveries import MemoryDeliveryLog as MemoryDeliveryLog
+    from buttdial_sync.inbound.handler import InboundHandler as InboundHandler
+    from buttdial_sync.inbound.handler import InboundReport as InboundReport
+    from buttdial_sync.inbound.handler import InboundResponse as InboundResponse
+    from buttdial_sync.inbound.listener import Listener as Listener
+    from buttdial_sync.inbound.signatures import (
+        verify_webhook_signature as verify_webhook_signature,
+    )
     from buttdial_sync.models.accounts import Account as Account
     from buttdial_sync.models.accounts import ConfirmedPhone as ConfirmedPhone
     from buttdial_sync.models.accounts import ErasureRequest as ErasureRequest
@@ -41,8 +52,16 @@ if TYPE_CHECKING:
     from buttdial_sync.models.contacts import ConsentState as ConsentState
     from buttdial_sync.models.contacts import OtpVerification as OtpVerification
     from buttdial_sync.models.contacts import TrustState as TrustState
+    from buttdial_sync.models.doctor import DoctorReport as DoctorReport
+    from buttdial_sync.models.doctor import DoctorStage as DoctorStage
     from buttdial_sync.models.events import ClientEvent as ClientEvent
     from buttdial_sync.models.failed import FailedMessage as FailedMessage
+    from buttdial_sync.models.inbound import AccountVerified as AccountVerified
+    from buttdial_sync.models.inbound import Attachment as Attachment
+    from buttdial_sync.models.inbound import DeliveryReceipt as DeliveryReceipt
+    from buttdial_sync.models.inbound import InboundMessage as InboundMessage
+    from buttdial_sync.models.inbound import Location as Location
+    from buttdial_sync.models.inbound import StatusUpdate as StatusUpdate
     from buttdial_sync.models.inbox import WaitingMessage as WaitingMessage
     from buttdial_sync.models.inbox import WaitingMessages as WaitingMessages
     from buttdial_sync.models.onboarding import AbandonedOrg as AbandonedOrg
@@ -74,6 +93,9 @@ if TYPE_CHECKING:
     from buttdial_sync.operator.api import OperatorApi as OperatorApi
     from buttdial_sync.operator.api import OperatorResponse as OperatorResponse
     from buttdial_sync.operator.directory import AgentDirectory as AgentDirectory
+    from buttdial_sync.retry.loop import RetryLoop as RetryLoop
+    from buttdial_sync.retry.outbox import Outbox as Outbox
+    from buttdial_sync.retry.report import RetryReport as RetryReport
     from buttdial_sync.retry.repository import (
         AdminFailedMessageRepository as AdminFailedMessageRepository,
     )
@@ -81,6 +103,9 @@ if TYPE_CHECKING:
     from buttdial_sync.retry.repository import OutboxRepository as OutboxRepository
 
 _HOMES = {
+    "DoctorReport": "models.doctor",
+    "DoctorStage": "models.doctor",
+    "run_diagnostic": "doctor.diagnosis",
     "AccountsClient": "accounts.client",
     "Client": "client",
     "Account": "models.accounts",
@@ -102,6 +127,20 @@ _HOMES = {
     "OtpVerification": "models.contacts",
     "TrustState": "models.contacts",
     "ClientEvent": "models.events",
+    "InboundHandler": "inbound.handler",
+    "InboundResponse": "inbound.handler",
+    "InboundReport": "inbound.handler",
+    "Listener": "inbound.listener",
+    "DeliveryLog": "inbound.deliveries",
+    "MemoryDeliveryLog": "inbound.deliveries",
+    "DeliveryInProgressError": "inbound.deliveries",
+    "verify_webhook_signature": "inbound.signatures",
+    "Attachment": "models.inbound",
+    "Location": "models.inbound",
+    "InboundMessage": "models.inbound",
+    "DeliveryReceipt": "models.inbound",
+    "StatusUpdate": "models.inbound",
+    "AccountVerified": "models.inbound",
     "FailedMessage": "models.failed",
     "WaitingMessage": "models.inbox",
     "WaitingMessages": "models.inbox",
@@ -129,6 +168,9 @@ _HOMES = {
     "VoiceMessage": "models.voice",
     "Voices": "models.voice",
     "WhatsAppMessage": "models.whatsapp",
+    "RetryLoop": "retry.loop",
+    "Outbox": "retry.outbox",
+    "RetryReport": "retry.report",
     "AdminFailedMessageRepository": "retry.repository",
     "FailedMessageRepository": "retry.repository",
     "OutboxRepository": "retry.repository",

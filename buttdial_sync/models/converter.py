@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+KEPT_AS_IT_CAME = "__kept_as_it_came__"
+"""A class with this attribute is made of ``raw`` alone where its fields do not fit."""
+
 Identifier = NewType("Identifier", str)
 """An id: text, though some servers send numbers."""
 
@@ -141,7 +144,12 @@ def _object_hook(converter: Converter, kind: type[Any]) -> Callable[[Any, Any], 
             fields.update(_found(data, name, others))
         if has_raw:
             fields["raw"] = data
-        return structure_dict(fields, target)
+        try:
+            return structure_dict(fields, target)
+        except Exception:  # cattrs raises groups of whatever a hook raised
+            if not getattr(kind, KEPT_AS_IT_CAME, False):
+                raise
+            return kind(raw=data)
 
     return structure_object
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 
@@ -29,6 +29,9 @@ class WaitingMessage:
         external_id: The provider's id.
         created_at: When it came (UTC).
     """
+
+    # It is no longer on the server: one odd field must not lose it.
+    __kept_as_it_came__: ClassVar[bool] = True
 
     id: Identifier | None = None
     agent_id: Identifier | None = None

@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 import attrs
 
+from buttdial_sync.testing.agent_endpoints import ENDPOINTS as OWN_ENDPOINTS
 from buttdial_sync.testing.dialects import Dialect, DialectName
 from buttdial_sync.testing.exchange import Answer, Request, html_answer, json_answer
 from buttdial_sync.testing.workspace import AccountsEndpoint, Workspace
@@ -93,7 +94,7 @@ def _accounts_route(endpoint: AccountsEndpoint) -> Route:
 
 ROUTES: tuple[Route, ...] = (
     Route("GET", "/api/v1/waiting-messages", read_waiting),
-    *map(_accounts_route, (*ORG_ENDPOINTS, *AGENT_ENDPOINTS)),
+    *map(_accounts_route, (*OWN_ENDPOINTS, *ORG_ENDPOINTS, *AGENT_ENDPOINTS)),
 )
 
 

@@ -9,6 +9,7 @@ import attrs
 import pytest
 
 from buttdial_sync.errors import Outcome
+from buttdial_sync.models.converter import structure
 from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.models.failed import FailedMessage
 from buttdial_sync.models.inbox import WaitingMessage, WaitingMessages
@@ -82,3 +83,12 @@ def test_channels() -> None:
 def test_tool_without_properties(schema: dict[str, object]) -> None:
     """A schema that says nothing has no properties."""
     assert Tool(name="x", input_schema=schema).properties == {}
+
+
+def test_a_waiting_message_with_odd_fields_is_kept() -> None:
+    """It has left the server, so it comes with its raw fields, and the others come whole."""
+    answer = {"messages": [{"id": 1, "body": "one"}, {"id": 2, "body": {"odd": True}}]}
+    one, two = structure(answer, WaitingMessages, source="test").messages
+    assert one.body == "one"
+    assert two.body is None
+    assert two.raw == {"id": 2, "body": {"odd": True}}

@@ -1,0 +1,1 @@
+"""Everything that reaches the host: webhooks, live push, the waiting queue."""

@@ -1,0 +1,106 @@
+"""Who may come in."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Mapping
+from typing import Literal, TypeAlias
+
+import attrs
+
+from buttdial_sync.errors import ArgumentTypeError, ArgumentValueError
+from buttdial_sync.inbound.decoding import decode_json
+from buttdial_sync.inbound.signatures import verify_webhook_signature, verify_whatsapp_signature
+
+logger = logging.getLogger("buttdial_sync.inbound")
+
+InboundChannel: TypeAlias = Literal["whatsapp", "butt-dial", "account"]
+Headers: TypeAlias = Mapping[str, str]
+AccountSecret: TypeAlias = str | Callable[[str], str | None]
+
+CHANNELS: frozenset[str] = frozenset({"whatsapp", "butt-dial", "account"})
+_SIGNATURE = "x-bd-signature"
+_TIMESTAMP = "x-bd-timestamp"
+
+
+def header(headers: Headers, name: str) -> str | None:
+    """Return a header whatever its letters' case; ``name`` is in lower case."""
+    value = headers.get(name)
+    if value is None:
+        value = next((v for k, v in headers.items() if k.lower() == name), None)
+    return value
+
+
+@attrs.frozen(kw_only=True)
+class Admission:
+    """
+    Checks signatures. Safe to share between threads.
+
+    Attributes:
+        whatsapp_secret: WhatsApp's app secret.
+        account_secret: The webhook secret, or what finds it by the workspace's id.
+        allow_unsigned: The channels that need no signature where there is no secret.
+        now: The time in unix seconds; the clock's when None.
+    """
+
+    whatsapp_secret: str | None = attrs.field(default=None, repr=False)
+    account_secret: AccountSecret | None = attrs.field(default=None, repr=False)
+    allow_unsigned: frozenset[str] = frozenset()
+    now: Callable[[], float] | None = attrs.field(default=None, repr=False)
+
+    def admits(self, channel: str, body: bytes, headers: Headers) -> bool:
+        """
+        Tell whether a webhook may come in.
+
+        Raises:
+            UnreadableError: The secret depends on what is in the body, and that is no JSON.
+            Exception: What the host's function raised that was asked for the secret.
+        """
+        if channel == "whatsapp":
+            return self._admits_whatsapp(body, headers)
+        if channel not in CHANNELS:
+            return False
+        signature = header(headers, _SIGNATURE)
+        if self.account_secret is None or (signature is None and channel == "butt-dial"):
+            return channel in self.allow_unsigned
+        timestamp = header(headers, _TIMESTAMP)
+        if signature is None or timestamp is None:
+            return False
+        return verify_webhook_signature(
+            body,
+            timestamp_header=timestamp,
+            signature_header=signature,
+            secret=self._account_secret_for(body) or "",
+            now=None if self.now is None else self.now(),
+        )
+
+    def _admits_whatsapp(self, body: bytes, headers: Headers) -> bool:
+        if self.whatsapp_secret is None:
+            return "whatsapp" in self.allow_unsigned
+        signature = header(headers, "x-hub-signature-256")
+        return verify_whatsapp_signature(body, signature, self.whatsapp_secret)
+
+    def _account_secret_for(self, body: bytes) -> str | None:
+        if not callable(self.account_secret):
+            return self.account_secret
+        payload = decode_json(body)
+        org_id = payload.get("orgId", payload.get("org_id")) if isinstance(payload, dict) else None
+        return self.account_secret(org_id) if isinstance(org_id, str) and org_id else None
+
+
+def check_channels(allow_unsigned: Collection[str]) -> frozenset[str]:
+    """
+    Return the channels as a set.
+
+    Raises:
+        ArgumentTypeError: It is one text, whose letters would pass for channels.
+        ArgumentValueError: There is no such channel.
+    """
+    if isinstance(allow_unsigned, str):
+        raise ArgumentTypeError("allow_unsigned must be a collection of channels, not one text")
+    unknown = set(allow_unsigned) - CHANNELS
+    if unknown:
+        raise ArgumentValueError(
+            f"allow_unsigned names {sorted(map(str, unknown))}: only {sorted(CHANNELS)} exist"
+        )
+    return frozenset(allow_unsigned)

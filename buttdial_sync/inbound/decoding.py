@@ -1,0 +1,62 @@
+"""From a stranger's bytes to JSON, within limits."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, NoReturn
+
+_DEEPEST = 64
+_LONGEST_NUMBER = 64
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+
+
+class UnreadableError(ValueError):
+    """It is no JSON, or none that a server sends."""
+
+
+def decode_json(body: bytes) -> Any:
+    """
+    Decode the body of a webhook.
+
+    Args:
+        body: Bytes from anybody, of a size that was checked.
+
+    Returns:
+        The value.
+
+    Raises:
+        UnreadableError: It is no JSON in UTF-8, or nested deeper, or holds longer numbers, than
+            anything that a server sends.
+    """
+    if _depth(body) > _DEEPEST:
+        raise UnreadableError("nested too deep")
+    try:
+        return json.loads(body.decode(), parse_int=_whole_number, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise UnreadableError(type(error).__name__) from None
+
+
+def _depth(body: bytes) -> int:
+    """Return how deep it is nested, or a bit more than allowed when it is deeper than that."""
+    if body.count(b"[") + body.count(b"{") <= _DEEPEST:
+        return 0
+    # Each step is one pass: a pattern for strings could be made to go back for ever.
+    unescaped = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    outside_of_strings = b"".join(unescaped.split(b'"')[::2])
+    depth = deepest = 0
+    for bracket in outside_of_strings.translate(None, _NOT_BRACKETS):
+        depth += 1 if bracket in b"[{" else -1
+        deepest = max(deepest, depth)
+        if deepest > _DEEPEST:
+            break
+    return deepest
+
+
+def _whole_number(digits: str) -> int:
+    if len(digits) > _LONGEST_NUMBER:
+        raise ValueError("a number too long")
+    return int(digits)
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")

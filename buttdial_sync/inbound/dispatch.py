@@ -1,0 +1,178 @@
+"""From an event to the handlers of the host, each of them once."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import logging
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Literal, TypeAlias, TypeVar
+
+import attrs
+
+from buttdial_sync.errors import ArgumentTypeError
+from buttdial_sync.inbound.deliveries import DeliveryInProgressError, DeliveryLog
+from buttdial_sync.models.inbound import (
+    AccountVerified,
+    DeliveryReceipt,
+    InboundEvent,
+    InboundMessage,
+    StatusUpdate,
+)
+
+logger = logging.getLogger("buttdial_sync.inbound")
+
+Outcome: TypeAlias = Literal["handled", "repeated", "failed"]
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+_LONGEST_KEY = 200
+
+
+@attrs.frozen(kw_only=True)
+class Registration:
+    """A handler of the host, and what it wants."""
+
+    handler: Callable[[Any], object]
+    name: str
+    kind: type[object]
+    channel: str | None = None
+
+    def wants(self, event: InboundEvent) -> bool:
+        """Whether the handler gets this event."""
+        return isinstance(event, self.kind) and (
+            self.channel is None or _channel_of(event) == self.channel
+        )
+
+
+class Dispatcher:
+    """
+    Hands events to handlers. Safe to share between threads.
+
+    A handler that raises is logged, and the next one runs. What was handed over is noted for each
+    handler by itself: when a delivery comes again because one failed, the others are not called
+    again.
+
+    Args:
+        log: Remembers what was handed over.
+        lease: How long a handler may take, in seconds.
+    """
+
+    def __init__(self, log: DeliveryLog, lease: float) -> None:
+        self._log = log
+        self._lease = lease
+        self._registrations: tuple[Registration, ...] = ()
+        self._names: Counter[str] = Counter()
+
+    def register(self, handler: Handler, kind: type[object], channel: str | None = None) -> Handler:
+        """
+        Add a handler and return it.
+
+        Raises:
+            ArgumentTypeError: It is no plain function.
+        """
+        _check_plain(handler)
+        name = _name_of(handler)
+        self._names[name] += 1
+        if self._names[name] > 1:
+            name = f"{name}-{self._names[name]}"
+        added = Registration(handler=handler, name=name, kind=kind, channel=channel)
+        self._registrations = (*self._registrations, added)
+        return handler
+
+    def unregister(self, handler: Callable[..., Any]) -> None:
+        """Take a handler out again, wherever it was added. One that was not does no harm."""
+        self._registrations = tuple(each for each in self._registrations if each.handler != handler)
+
+    def hand_over(self, event: InboundEvent, fallback_key: str | None = None) -> Outcome:
+        """
+        Call the handlers that have not had the event yet.
+
+        Args:
+            event: The event.
+            fallback_key: What it is remembered by when it has no id of its own.
+
+        Returns:
+            ``"failed"`` when a handler did, or when another is still at it; ``"repeated"`` when all
+            had it before.
+        """
+        key = key_of(event) or fallback_key
+        outcomes = {
+            self._hand_to(each, event, key) for each in self._registrations if each.wants(event)
+        }
+        if not outcomes:
+            logger.info("no handler wants a %s on %s", type(event).__name__, _channel_of(event))
+        if "failed" in outcomes:
+            return "failed"
+        return "repeated" if outcomes == {"repeated"} else "handled"
+
+    def _hand_to(self, to: Registration, event: InboundEvent, key: str | None) -> Outcome:
+        unit = None if key is None else _bounded(f"{key}#{to.name}")
+        if unit is not None:
+            try:
+                if not self._log.claim(unit, self._lease):
+                    return "repeated"
+            except DeliveryInProgressError:
+                logger.info("%s is still busy with %s", to.name, unit)
+                return "failed"
+            except Exception:
+                logger.exception("the delivery log failed; %s was not called", to.name)
+                return "failed"
+        return self._run(to, event, unit)
+
+    def _run(self, to: Registration, event: InboundEvent, unit: str | None) -> Outcome:
+        try:
+            to.handler(event)
+        except Exception:
+            logger.exception("handler %s failed", to.name)
+            self._note(self._log.release, unit)
+            return "failed"
+        except BaseException:
+            self._note(self._log.release, unit)
+            raise
+        self._note(self._log.done, unit)
+        return "handled"
+
+    def _note(self, note: Callable[[str], None], unit: str | None) -> None:
+        if unit is None:
+            return
+        try:
+            note(unit)
+        except Exception:
+            logger.exception("the delivery log failed; %s ends with its lease", unit)
+
+
+def key_of(event: InboundEvent) -> str | None:
+    """Return what an event is remembered by; None when it has no id."""
+    if isinstance(event, InboundMessage):
+        return event.id and f"message:{event.channel}:{event.id}"
+    if isinstance(event, DeliveryReceipt):
+        return f"receipt:{event.channel}:{event.message_sid}:{event.status}"
+    if isinstance(event, StatusUpdate):
+        return event.id and f"status:{event.channel}:{event.id}:{event.kind}"
+    return _account_key(event)
+
+
+def _account_key(event: AccountVerified) -> str | None:
+    return event.delivery_id and f"delivery:{event.delivery_id}"
+
+
+def _channel_of(event: InboundEvent) -> str | None:
+    return getattr(event, "channel", None)
+
+
+def _bounded(key: str) -> str:
+    """Return a key that every database can hold, whatever a stranger made of an id."""
+    if len(key) <= _LONGEST_KEY and key.isascii() and key.isprintable():
+        return key
+    return f"sha256:{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()}"
+
+
+def _check_plain(handler: object) -> None:
+    if not callable(handler) or inspect.iscoroutinefunction(handler):
+        raise ArgumentTypeError("a handler is a plain function, not a coroutine")
+
+
+def _name_of(handler: Callable[..., Any]) -> str:
+    named = handler if hasattr(handler, "__qualname__") else type(handler)
+    return f"{named.__module__}.{named.__qualname__}"

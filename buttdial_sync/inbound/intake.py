@@ -1,0 +1,102 @@
+"""What came in and was not handed over yet, in the order in which it was sent."""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import threading
+from collections.abc import Mapping, Sequence
+from itertools import count
+from typing import Any
+
+from buttdial_sync.inbound.native import parse_native, parse_waiting
+from buttdial_sync.models.inbound import InboundEvent
+from buttdial_sync.models.inbox import WaitingMessage
+
+logger = logging.getLogger("buttdial_sync.inbound")
+
+_AT_MOST = 100_000
+_WAITED, _PUSHED = 0, 1
+
+
+class Intake:
+    """
+    Takes in what waits and what is pushed, and gives it out in order. For any threads.
+
+    What waited is older than what is pushed on the stream that was opened next, but it may be read
+    later than that: the queue is read again once the stream is open. So each opening begins an
+    epoch, and what was pushed in one is given out only when :meth:`confirm` was called.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._entries: list[tuple[int, int, int, InboundEvent]] = []
+        self._numbers = count()
+        self._epoch = 0
+        self._confirmed = -1
+        self._awake = False
+        self._dropped = 0
+
+    def opening(self) -> None:
+        """Begin an epoch: a stream is about to be opened."""
+        with self._changed:
+            self._epoch += 1
+
+    def waiting(self, messages: Sequence[WaitingMessage]) -> None:
+        """Take in messages that waited."""
+        self._put(_WAITED, [event for each in messages for event in parse_waiting(each)])
+
+    def pushed(self, notification: Mapping[str, Any]) -> None:
+        """Take in what was pushed, if it is for us."""
+        params = notification.get("params")
+        data = params.get("data") if isinstance(params, dict) else None
+        if notification.get("method") == "notifications/message" and isinstance(data, dict):
+            self._put(_PUSHED, parse_native(data))
+
+    def ended(self) -> None:
+        """Wake who waits: the stream is over."""
+        self.wake()
+
+    @property
+    def epoch(self) -> int:
+        """The number of the epoch."""
+        return self._epoch
+
+    def confirm(self, epoch: int) -> None:
+        """All that waited before an epoch's first push was taken in."""
+        with self._changed:
+            self._confirmed = epoch
+
+    def wake(self) -> None:
+        """End a :meth:`wait` that goes on, or else the next one."""
+        with self._changed:
+            self._awake = True
+            self._changed.notify_all()
+
+    def wait(self, seconds: float) -> None:
+        """Wait until there is something to give out, at most for some seconds."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._awake or self._is_ready(), seconds)
+            self._awake = False
+
+    def take(self) -> InboundEvent | None:
+        """Give out the next event; None when there is none whose turn has come."""
+        with self._changed:
+            return heapq.heappop(self._entries)[-1] if self._is_ready() else None
+
+    def _is_ready(self) -> bool:
+        if not self._entries:
+            return False
+        epoch, source = self._entries[0][:2]
+        return source == _WAITED or epoch <= self._confirmed
+
+    def _put(self, source: int, events: Sequence[InboundEvent]) -> None:
+        with self._changed:
+            for event in events:
+                if len(self._entries) >= _AT_MOST:
+                    self._dropped += 1
+                    logger.error("%d messages dropped: the handlers are too slow", self._dropped)
+                    continue
+                entry = (self._epoch, source, next(self._numbers), event)
+                heapq.heappush(self._entries, entry)
+            self._changed.notify_all()

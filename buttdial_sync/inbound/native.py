@@ -1,0 +1,236 @@
+"""Butt-Dial's own format, in both dialects: webhooks, pushed messages, the waiting queue."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+import attrs
+
+from buttdial_sync.inbound.reading import (
+    Fields,
+    MalformedError,
+    content,
+    first,
+    flag,
+    identifier,
+    mapping,
+    moment,
+    text,
+    whole_number,
+)
+from buttdial_sync.models.inbound import (
+    AccountVerified,
+    Attachment,
+    DeliveryReceipt,
+    InboundEvent,
+    InboundMessage,
+    StatusUpdate,
+)
+from buttdial_sync.models.inbox import WaitingMessage
+
+logger = logging.getLogger("buttdial_sync.inbound")
+
+ACCOUNT_VERIFIED = "account.verified"
+OUTBOUND_FAILED = "outbound_failed"
+STATUSES = frozenset({"queued", "sent", "delivered", "read", "failed", "undelivered"})
+_NO_MESSAGE = frozenset({"status", "status_update", "receipt", "delivery_receipt"})
+
+
+def parse_native(payload: Fields) -> list[InboundEvent]:
+    """
+    Read a payload in Butt-Dial's own format, but for account events.
+
+    Returns:
+        The event; nothing for echoes of our own messages and for what is unknown or not whole.
+    """
+    if flag(payload, "echo", "isEcho"):
+        return []
+    try:
+        event = _event(payload)
+    except MalformedError as error:
+        logger.warning("an inbound message was ignored: %s", error)
+        return []
+    return [] if event is None else [event]
+
+
+def parse_account(payload: Fields, delivery_id: str | None = None) -> list[InboundEvent]:
+    """Read an account event whose sender is known; nothing for those that are unknown."""
+    if payload.get("event") != ACCOUNT_VERIFIED:
+        return []
+    org_id, token = identifier(payload, "orgId"), text(payload, "teamToken")
+    if not org_id or not token:
+        logger.warning("an %s without its token was ignored", ACCOUNT_VERIFIED)
+        return []
+    scopes = first(payload, "scopes")
+    known_scopes = scopes if isinstance(scopes, list) else []
+    return [
+        AccountVerified(
+            org_id=org_id,
+            team_token=token,
+            owner_email=text(payload, "ownerEmail"),
+            scopes=tuple(scope for scope in known_scopes if isinstance(scope, str)),
+            verified_at=moment(payload, "verifiedAt"),
+            delivery_id=delivery_id,
+            raw=payload,
+        )
+    ]
+
+
+def parse_waiting(waiting: WaitingMessage) -> list[InboundEvent]:
+    """
+    Read an item of the waiting queue.
+
+    Returns:
+        The event; a message of ours that failed is a :class:`~buttdial_sync.StatusUpdate`. Nothing
+        when it is not whole.
+    """
+    if waiting.direction == "outbound":
+        return [_failed_outbound(waiting)]
+    # What else the server says about it, such as an email's subject, is only in the raw item.
+    raw = waiting.raw if isinstance(waiting.raw, Mapping) else {}
+    fields = {
+        "from": waiting.from_,
+        "to": waiting.to,
+        "body": waiting.body,
+        "mediaUrl": waiting.media_url,
+        "channel": waiting.channel,
+        "agentId": waiting.agent_id,
+        "createdAt": waiting.created_at,
+        **raw,
+        "type": "message",
+        # Where a push has no id but the provider's, the item has one of the queue beside it.
+        "messageId": waiting.external_id or waiting.id,
+    }
+    return [attrs.evolve(event, raw=waiting.raw) for event in parse_native(fields)]
+
+
+def _failed_outbound(waiting: WaitingMessage) -> StatusUpdate:
+    details = waiting.error_details
+    return StatusUpdate(
+        kind=OUTBOUND_FAILED,
+        detail=details if isinstance(details, str) else waiting.reason,
+        id=waiting.external_id or waiting.id,
+        channel=waiting.channel,
+        agent_id=waiting.agent_id,
+        recipient=waiting.to,
+        text=waiting.body,
+        timestamp=waiting.created_at,
+        raw=waiting.raw,
+    )
+
+
+def _event(payload: Fields) -> InboundEvent | None:
+    kind, status = text(payload, "type"), text(payload, "status")
+    if kind != "message" and status in STATUSES and identifier(payload, "messageId", "id"):
+        return _receipt(payload, status)
+    if kind in _NO_MESSAGE:
+        return _status_update(payload, status)
+    if text(payload, "direction") == "outbound" or text(payload, "event") is not None:
+        return None
+    has_sender = first(payload, "from", "sender") is not None
+    return _message(payload) if has_sender or kind == "message" else None
+
+
+def _receipt(payload: Fields, status: str) -> DeliveryReceipt:
+    return DeliveryReceipt(
+        message_sid=identifier(payload, "messageId", "messageSid", "id") or "",
+        status=status,
+        channel=text(payload, "channel"),
+        recipient=identifier(payload, "to", "recipient"),
+        timestamp=moment(payload, "timestamp"),
+        error_code=identifier(payload, "errorCode", "code"),
+        error=text(payload, "error", "errorMessage", "detail"),
+        raw=payload,
+    )
+
+
+def _status_update(payload: Fields, status: str | None) -> StatusUpdate | None:
+    kind = text(payload, "kind", "event") or status
+    if not kind:
+        return None
+    return StatusUpdate(
+        kind=kind,
+        detail=text(payload, "detail", "message", "reason", "error"),
+        id=identifier(payload, "id"),
+        channel=text(payload, "channel"),
+        agent_id=identifier(payload, "agentId"),
+        timestamp=moment(payload, "timestamp"),
+        raw=payload,
+    )
+
+
+def _message(payload: Fields) -> InboundMessage:
+    sender, channel = identifier(payload, "from", "sender"), content(payload, "channel")
+    if not sender or not channel:
+        raise MalformedError("it lacks its sender or its channel")
+    body, html = content(payload, "body", "text"), content(payload, "html")
+    subject, url = content(payload, "subject"), content(payload, "mediaUrl")
+    attachments = _attachments(payload)
+    if not (body or html or subject or url or attachments):
+        raise MalformedError("it has no content")
+    media_type, mime_type = _media_types(payload)
+    group_id = identifier(payload, "groupId")
+    return InboundMessage(
+        id=identifier(payload, "messageId", "id", "externalId"),
+        sender=sender,
+        channel=channel,
+        text=body or "",
+        type=(media_type if url else None) or "text",
+        to=identifier(payload, "to"),
+        external_id=identifier(payload, "externalId"),
+        agent_id=identifier(payload, "agentId"),
+        agent_name=text(payload, "agentName"),
+        agent_gender=text(payload, "agentGender"),
+        sender_name=text(payload, "senderName"),
+        sender_sid=identifier(payload, "senderSid"),
+        subject=subject,
+        html=html,
+        media_url=url,
+        media_type=media_type,
+        mime_type=mime_type,
+        file_name=text(payload, "fileName"),
+        attachments=attachments,
+        is_voice_message=flag(payload, "isVoiceMessage"),
+        voice_transcription=_transcription(payload),
+        is_group=flag(payload, "isGroup") or group_id is not None,
+        group_id=group_id,
+        group_name=text(payload, "groupName"),
+        reply_to=identifier(payload, "replyTo"),
+        session_id=identifier(payload, "sessionId"),
+        session=mapping(payload, "session") or None,
+        thread_id=identifier(payload, "threadId"),
+        received_at=moment(payload, "timestamp", "createdAt"),
+        raw=payload,
+    )
+
+
+def _media_types(payload: Fields) -> tuple[str | None, str | None]:
+    """Return what kind of media it is, and its MIME type; one server sends the latter for both."""
+    media_type, mime_type = text(payload, "mediaType"), text(payload, "mimeType")
+    if media_type and "/" in media_type:
+        mime_type = mime_type or media_type
+        family = media_type.partition("/")[0].lower()
+        media_type = family if family in {"image", "audio", "video"} else "document"
+    return media_type or None, mime_type or None
+
+
+def _transcription(payload: Fields) -> str | None:
+    details = mapping(payload, "voiceTranscription")
+    return text(details, "text") if details else text(payload, "voiceTranscription")
+
+
+def _attachments(payload: Fields) -> tuple[Attachment, ...]:
+    items = first(payload, "attachments") or []
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise MalformedError("attachments is no list of attachments")
+    return tuple(
+        Attachment(
+            filename=text(item, "filename", "fileName"),
+            content_type=text(item, "contentType"),
+            size=whole_number(item, "size"),
+            url=content(item, "url"),
+            raw=item,
+        )
+        for item in items
+    )

@@ -1,0 +1,100 @@
+"""Who wrote it: signatures over the bytes as they came, compared in constant time."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import time
+
+_BUTT_DIAL_PREFIX = "hmac-sha256="
+_WHATSAPP_PREFIX = "sha256="
+_UNIX_SECONDS = re.compile(r"(?:0|[1-9][0-9]{0,14})", re.ASCII)
+
+
+def verify_webhook_signature(
+    raw_body: bytes,
+    *,
+    timestamp_header: str | None,
+    signature_header: str | None,
+    secret: str,
+    tolerance_seconds: float = 300,
+    now: float | None = None,
+) -> bool:
+    """
+    Tell whether a webhook was signed by Butt-Dial, and lately. Safe to share between threads.
+
+    It raises nothing for whatever a stranger sends. A delivery may still be a repetition: see
+    :class:`~buttdial_sync.DeliveryLog`.
+
+    Args:
+        raw_body: The body's bytes as they came; JSON that was decoded and encoded again has another
+            signature.
+        timestamp_header: ``X-BD-Timestamp``: unix seconds.
+        signature_header: ``X-BD-Signature``: ``hmac-sha256=`` and 64 hex digits.
+        secret: The ``webhook_secret`` that registering returned.
+        tolerance_seconds: Older or more in the future than this is refused, in seconds.
+        now: The time in unix seconds; the clock's when None.
+
+    Returns:
+        True if the signature is right and fresh; False for all else, malformed input included.
+    """
+    if not isinstance(timestamp_header, str) or not _UNIX_SECONDS.fullmatch(timestamp_header):
+        return False
+    current = time.time() if now is None else now
+    # Not the other way round: nothing is within a tolerance of "not a number".
+    if not abs(current - int(timestamp_header)) <= tolerance_seconds:
+        return False
+    return _is_signed(
+        signature_header, _BUTT_DIAL_PREFIX, secret, timestamp_header.encode() + b".", raw_body
+    )
+
+
+def verify_whatsapp_signature(raw_body: bytes, signature_header: str | None, secret: str) -> bool:
+    """
+    Tell whether a webhook was signed by WhatsApp. Raises nothing; safe to share between threads.
+
+    Args:
+        raw_body: The body's bytes as they came.
+        signature_header: ``X-Hub-Signature-256``: ``sha256=`` and 64 hex digits.
+        secret: The app secret.
+
+    Returns:
+        True if the signature is right; False for all else, malformed input included.
+    """
+    return _is_signed(signature_header, _WHATSAPP_PREFIX, secret, b"", raw_body)
+
+
+def sign_webhook(raw_body: bytes, timestamp: int, secret: str) -> str:
+    """Return the ``X-BD-Signature`` of a body."""
+    return _BUTT_DIAL_PREFIX + _digest(secret, f"{timestamp}.".encode(), raw_body)
+
+
+def sign_whatsapp(raw_body: bytes, secret: str) -> str:
+    """Return the ``X-Hub-Signature-256`` of a body."""
+    return _WHATSAPP_PREFIX + _digest(secret, b"", raw_body)
+
+
+def same_secret(given: object, wanted: str | None) -> bool:
+    """Compare in constant time; nothing is the same as no secret."""
+    if not wanted or not isinstance(given, str):
+        return False
+    return hmac.compare_digest(_bytes(given), _bytes(wanted))
+
+
+def _is_signed(header: object, prefix: str, secret: object, head: bytes, body: object) -> bool:
+    if not isinstance(secret, str) or not secret or not isinstance(header, str):
+        return False
+    if not isinstance(body, bytes | bytearray | memoryview):
+        return False
+    return hmac.compare_digest(_bytes(header), _bytes(prefix + _digest(secret, head, body)))
+
+
+def _digest(secret: str, head: bytes, body: bytes | bytearray | memoryview) -> str:
+    mac = hmac.new(_bytes(secret), head, hashlib.sha256)
+    mac.update(body)
+    return mac.hexdigest()
+
+
+def _bytes(value: str) -> bytes:
+    return value.encode("utf-8", "surrogatepass")

@@ -1,0 +1,208 @@
+"""What WhatsApp's own API sends."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeAlias
+
+from buttdial_sync.inbound.reading import (
+    Fields,
+    MalformedError,
+    content,
+    flag,
+    identifier,
+    mapping,
+    mappings,
+    moment,
+    number,
+    text,
+)
+from buttdial_sync.models.inbound import DeliveryReceipt, InboundMessage, Location
+
+logger = logging.getLogger("buttdial_sync.inbound")
+
+CHANNEL = "whatsapp"
+Names: TypeAlias = Mapping[str | None, str | None]
+
+STATUSES = frozenset({"sent", "delivered", "read", "failed"})
+MEDIA = frozenset({"image", "audio", "video", "document", "sticker"})
+
+
+def looks_like_whatsapp(payload: Fields) -> bool:
+    """Whether a payload has the shape of WhatsApp's."""
+    return isinstance(payload.get("entry"), list)
+
+
+def parse_whatsapp(payload: Fields) -> list[InboundMessage | DeliveryReceipt]:
+    """
+    Read a payload: several entries, several changes, messages and receipts.
+
+    Returns:
+        The events in their order; what is not whole is left out, and logged.
+    """
+    events: list[InboundMessage | DeliveryReceipt] = []
+    for entry in mappings(payload, "entry"):
+        for change in mappings(entry, "changes"):
+            events += _events_of(mapping(change, "value"))
+    return events
+
+
+def _events_of(value: Fields) -> Iterator[InboundMessage | DeliveryReceipt]:
+    names = {
+        identifier(contact, "wa_id"): text(mapping(contact, "profile"), "name")
+        for contact in mappings(value, "contacts")
+    }
+    our_number = text(mapping(value, "metadata"), "display_phone_number")
+    for data in mappings(value, "messages"):
+        message = _whole_message(data, names, our_number)
+        if message is not None:
+            yield message
+    for data in mappings(value, "statuses"):
+        receipt = _receipt(data)
+        if receipt is not None:
+            yield receipt
+
+
+def _whole_message(data: Fields, names: Names, our_number: str | None) -> InboundMessage | None:
+    try:
+        return _message(data, names, our_number)
+    except MalformedError as error:
+        logger.warning("a WhatsApp message was ignored: %s", error)
+        return None
+
+
+def _message(data: Fields, names: Names, our_number: str | None) -> InboundMessage:
+    message_id, sender, kind = identifier(data, "id"), identifier(data, "from"), text(data, "type")
+    if not message_id or not sender or not kind:
+        raise MalformedError("it lacks its id, its sender or its type")
+    only_name = next(iter(names.values())) if len(names) == 1 else None
+    return InboundMessage(
+        id=message_id,
+        sender=sender,
+        channel=CHANNEL,
+        type=kind,
+        to=identifier(data, "to") or our_number,
+        sender_name=names.get(sender) or text(data, "senderName") or only_name,
+        is_group=identifier(data, "groupId") is not None,
+        group_id=identifier(data, "groupId"),
+        group_name=text(data, "groupName"),
+        reply_to=identifier(mapping(data, "context"), "id"),
+        received_at=moment(data, "timestamp"),
+        raw=data,
+        **_content(data, kind),
+    )
+
+
+def _content(data: Fields, kind: str) -> dict[str, Any]:
+    if kind in MEDIA:
+        return _media(mapping(data, kind), kind)
+    read = _CONTENTS.get(kind)
+    if read is not None:
+        return read(data)
+    if not isinstance(data.get(kind), dict | list):
+        raise MalformedError("it has no content that could be read")
+    return {}
+
+
+def _text(data: Fields) -> dict[str, Any]:
+    body = content(mapping(data, "text"), "body")
+    if not body:
+        raise MalformedError("a text without a text")
+    return {"text": body}
+
+
+def _media(media: Fields, kind: str) -> dict[str, Any]:
+    media_id, url = identifier(media, "id"), content(media, "link", "url")
+    if not media_id and not url:
+        raise MalformedError(f"{kind} without an id")
+    transcription = text(media, "voiceTranscription", "transcription")
+    return {
+        "text": content(media, "caption") or "",
+        "media_id": media_id,
+        "media_url": url,
+        "media_type": kind,
+        "mime_type": text(media, "mimeType"),
+        "file_name": text(media, "filename", "fileName"),
+        "is_voice_message": flag(media, "voice"),
+        "voice_transcription": transcription,
+    }
+
+
+def _interactive(data: Fields) -> dict[str, Any]:
+    interactive = mapping(data, "interactive")
+    reply = mapping(interactive, text(interactive, "type") or "")
+    if not reply:
+        raise MalformedError("an interactive reply without a reply")
+    return {
+        "text": content(reply, "title", "body", "name") or "",
+        "reply_id": identifier(reply, "id"),
+    }
+
+
+def _button(data: Fields) -> dict[str, Any]:
+    button = mapping(data, "button")
+    title, payload = content(button, "text"), identifier(button, "payload")
+    if not title and not payload:
+        raise MalformedError("a button without a text")
+    return {"text": title or "", "reply_id": payload}
+
+
+def _location(data: Fields) -> dict[str, Any]:
+    place = mapping(data, "location")
+    latitude, longitude = number(place, "latitude"), number(place, "longitude")
+    if latitude is None or longitude is None:
+        raise MalformedError("a location without a place")
+    location = Location(
+        latitude=latitude,
+        longitude=longitude,
+        name=text(place, "name"),
+        address=text(place, "address"),
+        raw=place,
+    )
+    return {"location": location, "text": location.name or location.address or ""}
+
+
+def _contacts(data: Fields) -> dict[str, Any]:
+    cards = tuple(mappings(data, "contacts"))
+    if not cards:
+        raise MalformedError("contacts without a contact")
+    names = (text(mapping(card, "name"), "formatted_name") for card in cards)
+    return {"contacts": cards, "text": ", ".join(name for name in names if name)}
+
+
+def _reaction(data: Fields) -> dict[str, Any]:
+    reaction = mapping(data, "reaction")
+    target = identifier(reaction, "message_id")
+    if not target:
+        raise MalformedError("a reaction to nothing")
+    emoji = content(reaction, "emoji") or ""
+    return {"emoji": emoji, "text": emoji, "reacted_to": target}
+
+
+_CONTENTS: dict[str, Callable[[Fields], dict[str, Any]]] = {
+    "text": _text,
+    "interactive": _interactive,
+    "button": _button,
+    "location": _location,
+    "contacts": _contacts,
+    "reaction": _reaction,
+}
+
+
+def _receipt(data: Fields) -> DeliveryReceipt | None:
+    message_sid, status = identifier(data, "id"), text(data, "status")
+    if not message_sid or status not in STATUSES:
+        logger.debug("a WhatsApp status was ignored")
+        return None
+    error = next(mappings(data, "errors"), {})
+    return DeliveryReceipt(
+        message_sid=message_sid,
+        status=status,
+        channel=CHANNEL,
+        recipient=identifier(data, "recipient_id"),
+        timestamp=moment(data, "timestamp"),
+        error_code=identifier(error, "code"),
+        error=text(error, "title", "message"),
+        raw=data,
+    )
