@@ -22,7 +22,7 @@ class ReportingCommand(click.Command):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("epilog", EXIT_CODES)
         super().__init__(*args, **kwargs)
-        for add_option in (verbose_option, _json_option):
+        for add_option in (verbose_option, json_option):
             add_option(self)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -48,7 +48,8 @@ class _StderrHandler(logging.Handler):
 
 
 def _remember_json(ctx: click.Context, _: click.Parameter, value: bool) -> None:
-    ctx.meta[_AS_JSON] = value
+    # A group has it too; what stands before a command's name counts for the command.
+    ctx.meta[_AS_JSON] = value or wants_json(ctx)
 
 
 def _log_to_stderr(ctx: click.Context, _: click.Parameter, value: bool) -> None:
@@ -76,7 +77,7 @@ verbose_option = click.option(
     callback=_log_to_stderr,
     help="Log what happens to stderr.",
 )
-_json_option = click.option(
+json_option = click.option(
     "--json",
     "as_json",
     is_flag=True,

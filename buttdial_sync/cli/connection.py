@@ -24,14 +24,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger("buttdial_sync.cli")
 
 _DOTENV = Path(".env")
+_OPTIONS = (
+    click.option("--base-url", metavar="URL", help="The server [env: BUTT_DIAL_BASE_URL]."),
+    click.option("--agent-id", metavar="ID", help="The agent [env: BUTT_DIAL_AGENT_ID]."),
+    click.option("--timeout", type=float, metavar="SECONDS", help="Over everything; 30 if absent."),
+)
 
 
 def with_client(callback: Callable[..., Report]) -> Callable[..., Report]:
     """Give a command the options of a server, and a client for as long as it runs."""
 
-    @click.option("--base-url", metavar="URL", help="The server [env: BUTT_DIAL_BASE_URL].")
-    @click.option("--agent-id", metavar="ID", help="The agent [env: BUTT_DIAL_AGENT_ID].")
-    @click.option("--timeout", type=float, metavar="SECONDS", help="Over everything; 30 if absent.")
+    @connection_options
     @wraps(callback)
     def run(
         *args: Any,
@@ -46,9 +49,28 @@ def with_client(callback: Callable[..., Report]) -> Callable[..., Report]:
     return run
 
 
-def open_client(base_url: str | None, agent_id: str | None, timeout: float | None) -> Client:
+def connection_options(command: Callable[..., Report]) -> Callable[..., Report]:
+    """Give a command the options ``base_url``, ``agent_id`` and ``timeout``."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def open_client(
+    base_url: str | None,
+    agent_id: str | None,
+    timeout: float | None,
+    *,
+    agent_token: str | None = None,
+) -> Client:
     """
     Make the client that the options and the settings describe.
+
+    Args:
+        base_url: The server; that of the settings when None.
+        agent_id: The agent; that of the settings when None.
+        timeout: In seconds, over everything.
+        agent_token: The token; that of the settings when None, else a person is asked for it.
 
     Raises:
         ConfigError: Something is missing or wrong.
@@ -59,7 +81,7 @@ def open_client(base_url: str | None, agent_id: str | None, timeout: float | Non
         raise ConfigError(
             "no server is known", remediation="Give --base-url, or set BUTT_DIAL_BASE_URL."
         )
-    token = settings.agent_token or _ask_for_token()
+    token = agent_token or settings.agent_token or ask_for_token()
     given: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
 
     from buttdial_sync.client import Client
@@ -112,7 +134,13 @@ def _settings_of_file() -> Settings:
     return load_settings({name: value for name, value in values.items() if value is not None})
 
 
-def _ask_for_token() -> str:
+def ask_for_token() -> str:
+    """
+    Ask a person for the token.
+
+    Raises:
+        ConfigError: There is no terminal.
+    """
     if sys.stdin is None or not sys.stdin.isatty():
         raise ConfigError(
             "no agent token",

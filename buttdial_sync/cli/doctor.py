@@ -1,0 +1,233 @@
+"""Finding the fault: ``doctor``."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sys
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING, Any, cast
+
+import attrs
+import click
+
+from buttdial_sync.cli.command import ReportingCommand, wants_json
+from buttdial_sync.cli.connection import ask_for_token, connection_options, open_client
+from buttdial_sync.cli.exits import DONE, UNREACHABLE, USAGE, exit_code
+from buttdial_sync.cli.report import Failure, Report, printable, say
+from buttdial_sync.errors import ConfigError
+from buttdial_sync.models.sending import CHANNELS, Channel
+
+if TYPE_CHECKING:
+    from buttdial_sync.client import Client
+    from buttdial_sync.inbound.handler import InboundHandler, InboundResponse
+    from buttdial_sync.models.doctor import DoctorStage
+
+_ASK = "\0ask"
+_SIGNS = "✓✗○—→"
+
+
+@attrs.frozen(kw_only=True)
+class _Plan:
+    """What the options ask for."""
+
+    to: str | None
+    channel: str | None
+    expect_ack: bool
+    receipt_timeout: float
+    ack_timeout: float
+    webhook_port: int | None
+    webhook_host: str
+    public_url: str | None
+    set_callback_url: bool
+
+    def check(self) -> None:
+        """Refuse options that make no sense without others."""
+        if self.expect_ack and (self.to is None or self.webhook_port is None):
+            raise click.UsageError("--expect-ack needs --to and --webhook-port.")
+        if self.webhook_port is not None and self.to is None:
+            raise click.UsageError("--webhook-port needs --to: without a message nothing comes.")
+        if self.public_url is not None and self.webhook_port is None:
+            raise click.UsageError("--public-url needs --webhook-port.")
+        if self.set_callback_url and (self.public_url is None or self.webhook_port is None):
+            raise click.UsageError("--set-callback-url needs --public-url and --webhook-port.")
+
+
+@click.command(cls=ReportingCommand)
+@connection_options
+@click.option(
+    "--agent-token",
+    metavar="[TOKEN]",
+    is_flag=False,
+    flag_value=_ASK,
+    help="Without a value it is asked for. Others see a value that stands here: better set "
+    "BUTT_DIAL_AGENT_TOKEN.",
+)
+@click.option("--to", metavar="ADDRESS", help="Send a test message there; else stages 5-7 skip.")
+@click.option("--channel", type=click.Choice(CHANNELS), help="The way; whatsapp, or email for one.")
+@click.option("--expect-ack", is_flag=True, help="Wait for a person's answer.")
+@click.option("--receipt-timeout", type=float, default=30.0, show_default=True, help="In seconds.")
+@click.option("--ack-timeout", type=float, default=60.0, show_default=True, help="In seconds.")
+@click.option(
+    "--webhook-port",
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+    help="Receive the receipt and the answer here, for stages 6 and 7; 0 takes a free port.",
+)
+@click.option(
+    "--webhook-host", metavar="HOST", default="127.0.0.1", show_default=True, help="Listen there."
+)
+@click.option(
+    "--public-url", metavar="URL", help="Where the server reaches the port, as of a tunnel."
+)
+@click.option(
+    "--set-callback-url",
+    is_flag=True,
+    help="Point the agent's callback URL to --public-url, and put the old one back at the end.",
+)
+@click.option("--ascii", "ascii_only", is_flag=True, help="Print no sign that is not ASCII.")
+@click.pass_context
+def doctor(
+    ctx: click.Context,
+    /,
+    base_url: str | None,
+    agent_id: str | None,
+    timeout: float | None,
+    agent_token: str | None,
+    ascii_only: bool,
+    **options: Any,
+) -> Report:
+    """
+    Find the fault: seven stages from the settings to a person's answer.
+
+    A failure skips the stages after it, and says what to do. Like every command it opens a session
+    as the agent: on the open-source server this empties the agent's waiting queue.
+    """
+    plan = _Plan(**options)
+    plan.check()
+    tell = _teller(wants_json(ctx), ascii_only=ascii_only or not _can_show_signs())
+    stages: list[DoctorStage] = []
+    # Closed here, so that after Ctrl-C the callback URL is put back before the program ends.
+    with closing(_stages(plan, lambda: _client(base_url, agent_id, timeout, agent_token))) as found:
+        for stage in found:
+            stages.append(stage)
+            tell(stage)
+    return _report(stages)
+
+
+def _client(
+    base_url: str | None, agent_id: str | None, timeout: float | None, agent_token: str | None
+) -> Client:
+    token = ask_for_token() if agent_token == _ASK else agent_token
+    return open_client(base_url, agent_id, timeout, agent_token=token)
+
+
+def _stages(plan: _Plan, make_client: Callable[[], Client]) -> Generator[DoctorStage, None, None]:
+    from buttdial_sync.doctor import diagnose, failed_configuration
+
+    try:
+        client = make_client()
+    except ConfigError as error:
+        yield from failed_configuration(error).stages
+        return
+    with ExitStack() as stack:
+        stack.enter_context(client)
+        inbound, redirect = _prepare_to_receive(plan, client, stack)
+        for stage in diagnose(
+            client,
+            to=plan.to,
+            inbound_handler=inbound,
+            expect_ack=plan.expect_ack,
+            receipt_timeout=plan.receipt_timeout,
+            ack_timeout=plan.ack_timeout,
+            channel=cast("Channel | None", plan.channel),
+        ):
+            yield stage
+            if stage.ok and stage.name == "Tool list":
+                redirect()
+
+
+def _prepare_to_receive(
+    plan: _Plan, client: Client, stack: ExitStack
+) -> tuple[InboundHandler | None, Callable[[], None]]:
+    """Listen for webhooks; return what handles them, and what lets the server send them here."""
+    if plan.webhook_port is None:
+        return None, lambda: None
+    from buttdial_sync.cli.callback import CallbackUrl
+    from buttdial_sync.cli.webhooks import receiving
+    from buttdial_sync.inbound.handler import InboundHandler
+
+    inbound = InboundHandler(allow_unsigned=("butt-dial",))
+    path = f"/buttdial-sync-doctor-{secrets.token_urlsafe(16)}" if plan.set_callback_url else ""
+    port = stack.enter_context(
+        receiving(
+            plan.webhook_host,
+            plan.webhook_port,
+            path,
+            lambda body: _answer(inbound, body, plan.to if plan.expect_ack else None),
+        )
+    )
+    public = (plan.public_url or f"http://{plan.webhook_host}:{port}").rstrip("/")
+    say(f"Webhooks are received on {plan.webhook_host}:{port}.", err=True)
+    if not plan.set_callback_url:
+        say(f"  -> The agent's callback URL has to be {public}/ for this.", err=True)
+        return inbound, lambda: None
+    callback = stack.enter_context(CallbackUrl(client))
+    return inbound, lambda: callback.point_to(f"{public}{path}")
+
+
+def _answer(inbound: InboundHandler, body: bytes, expected: str | None) -> InboundResponse:
+    """Handle a webhook; refuse other people's messages, so that the server keeps them."""
+    from buttdial_sync.doctor.arrivals import is_from
+    from buttdial_sync.inbound.decoding import UnreadableError, decode_json
+    from buttdial_sync.inbound.handler import InboundResponse
+    from buttdial_sync.models.inbound import InboundMessage
+
+    try:
+        events = inbound.parse(decode_json(body))
+    except UnreadableError:
+        events = []
+    for event in events:
+        if isinstance(event, InboundMessage) and not (expected and is_from(event, expected)):
+            return InboundResponse(503, json.dumps({"error": "a diagnosis is running; keep it"}))
+    return inbound.handle("butt-dial", body, {})
+
+
+def _teller(as_json: bool, *, ascii_only: bool) -> Callable[[DoctorStage], None]:
+    def tell(stage: DoctorStage) -> None:
+        for line in stage.lines(ascii_only=ascii_only):
+            say(printable(line, "ascii") if ascii_only else line)
+
+    return (lambda _: None) if as_json else tell
+
+
+def _report(stages: list[DoctorStage]) -> Report:
+    failed = next((stage for stage in stages if stage.failed), None)
+    skipped = sum(stage.skipped for stage in stages)
+    passed = f"{len(stages) - skipped} of {len(stages)} stages passed, {skipped} skipped."
+    return Report(
+        data={
+            "ok": failed is None,
+            "stages": [{**attrs.asdict(stage), "ok": stage.ok} for stage in stages],
+        },
+        lines=() if failed else ("", passed if skipped else "All stages passed."),
+        failure=Failure(message=f'the stage "{failed.name}" failed') if failed else None,
+        exit_code=_exit_code(stages, failed),
+    )
+
+
+def _exit_code(stages: list[DoctorStage], failed: DoctorStage | None) -> int:
+    if failed is None:
+        return DONE
+    if failed is stages[0]:
+        return USAGE
+    return exit_code(failed.outcome, None) if failed.outcome else UNREACHABLE
+
+
+def _can_show_signs() -> bool:
+    try:
+        _SIGNS.encode(getattr(sys.stdout, "encoding", None) or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True

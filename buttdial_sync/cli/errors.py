@@ -1,0 +1,106 @@
+"""The exceptions, read from their classes: ``errors``."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from difflib import get_close_matches
+from typing import Any
+
+import click
+
+from buttdial_sync import errors as tree
+from buttdial_sync.cli.command import ReportingCommand
+from buttdial_sync.cli.report import Report
+from buttdial_sync.errors import ButtDialError
+
+_INDENT = "  "
+
+Kind = type[ButtDialError]
+
+
+@click.command(cls=ReportingCommand)
+@click.argument("name", required=False)
+def errors(name: str | None) -> Report:
+    """
+    List the exceptions, or explain one.
+
+    NAME is a class, as in RateLimitError, or a server's code, as in AUTH_INVALID_TOKEN.
+    """
+    if name is None:
+        return Report(
+            data={"ok": True, "errors": [_as_data(kind) for kind in _all()]},
+            lines=list(_tree(ButtDialError)),
+        )
+    kind = _find(name)
+    return Report(data={"ok": True, **_as_data(kind)}, lines=list(_details(kind)))
+
+
+def _all() -> list[Kind]:
+    """Return the classes, each once, under the name that it has itself."""
+    exported = (getattr(tree, name) for name in tree.__all__)
+    kinds = {
+        each for each in exported if isinstance(each, type) and issubclass(each, ButtDialError)
+    }
+    return sorted(kinds, key=lambda kind: kind.__name__)
+
+
+def _names() -> dict[str, Kind]:
+    """Return everything that a class can be found by."""
+    names = {code: kind for kind in _all() for code in vars(kind).get("server_codes", ())}
+    exported = {name: getattr(tree, name) for name in tree.__all__}
+    kinds = {name: each for name, each in exported.items() if each in _all()}
+    return {**names, **kinds}
+
+
+def _find(name: str) -> Kind:
+    names = {known.casefold(): kind for known, kind in _names().items()}
+    kind = names.get(name.casefold())
+    if kind is None:
+        found = get_close_matches(name.casefold(), names, n=3)
+        near = dict.fromkeys(names[each].__name__ for each in found)
+        hint = f" Did you mean {' or '.join(near)}?"
+        raise click.UsageError(f"No exception or code is called {name!r}.{hint if near else ''}")
+    return kind
+
+
+def _tree(kind: Kind, depth: int = 0) -> Iterator[str]:
+    yield f"{_INDENT * depth}{kind.__name__}: {_summary(kind)}"
+    for child in _all():
+        # A class with two parents stands below the first.
+        if child.__bases__[0] is kind:
+            yield from _tree(child, depth + 1)
+
+
+def _details(kind: Kind) -> Iterator[str]:
+    data = _as_data(kind)
+    yield f"{kind.__name__} ({', '.join(data['bases'])})"
+    yield ""
+    yield from inspect.cleandoc(kind.__doc__ or "").splitlines()
+    yield ""
+    shown = {
+        "codes": ", ".join(data["codes"]),
+        "stage": data["stage"],
+        "outcome": data["outcome"],
+        "advice": data["remediation"],
+        "below it": ", ".join(child.__name__ for child in _all() if kind in child.__bases__),
+    }
+    for label, text in shown.items():
+        if text:
+            yield f"{label + ':':<10}{text}"
+
+
+def _as_data(kind: Kind) -> dict[str, Any]:
+    return {
+        "name": kind.__name__,
+        "summary": _summary(kind),
+        "bases": [base.__name__ for base in kind.__bases__],
+        "codes": list(vars(kind).get("server_codes", ())),
+        "stage": kind.default_stage,
+        "outcome": kind.default_outcome,
+        "remediation": kind.remedy,
+    }
+
+
+def _summary(kind: Kind) -> str:
+    return next(iter(inspect.cleandoc(kind.__doc__ or "").splitlines()), "")

@@ -1,0 +1,139 @@
+"""The examples, from the installed package: ``example``."""
+
+from __future__ import annotations
+
+import ast
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+import buttdial_sync
+from buttdial_sync.cli.command import ReportingCommand, json_option, verbose_option
+from buttdial_sync.cli.exits import EXIT_CODES, REFUSED
+from buttdial_sync.cli.report import Failure, Report
+from buttdial_sync.errors import ConfigError
+
+_README = "README.rst"
+_SKIPPED = "__pycache__"
+
+
+@click.group(epilog=EXIT_CODES)
+@json_option
+@verbose_option
+def example() -> None:
+    """List, show and copy the examples that come with the package."""
+
+
+@example.command("list", cls=ReportingCommand)
+def list_examples() -> Report:
+    """List the examples."""
+    found = [{"name": each.name, "summary": _summary(each)} for each in _examples()]
+    width = max((len(each["name"]) for each in found), default=0)
+    return Report(
+        data={"ok": True, "examples": found},
+        lines=[f"{each['name']:<{width}}  {each['summary']}".rstrip() for each in found],
+    )
+
+
+@example.command(cls=ReportingCommand)
+@click.argument("name")
+def show(name: str) -> Report:
+    """Print all files of an example."""
+    found = _find(name)
+    files = {_relative(path, found): path.read_text("utf-8") for path in _files(found)}
+    lines = [
+        line
+        for path, text in files.items()
+        for line in (f"# ===== {name}/{path} =====", *text.splitlines(), "")
+    ]
+    return Report(data={"ok": True, "name": name, "files": files}, lines=lines)
+
+
+@example.command(cls=ReportingCommand)
+@click.argument("name")
+@click.argument("dest", type=click.Path(path_type=Path))
+def extract(name: str, dest: Path) -> Report:
+    """Copy an example into the directory DEST, which is made; nothing is overwritten."""
+    found = _find(name)
+    copies = {dest / _relative(path, found): path for path in _files(found)}
+    in_the_way = [str(path) for path in copies if os.path.lexists(path)]
+    if in_the_way:
+        return _refused(f"{', '.join(in_the_way)} exists already", "Choose another directory.")
+    written: list[str] = []
+    try:
+        for path, source in copies.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("xb") as file:
+                file.write(source.read_bytes())
+            written.append(str(path))
+    except OSError as error:
+        said = f"cannot write: {error.strerror or type(error).__name__}"
+        return _refused(said, "Choose another directory.", written)
+    return Report(
+        data={"ok": True, "name": name, "written": written},
+        lines=[f"wrote {path}" for path in written],
+    )
+
+
+def _refused(message: str, remediation: str, written: list[str] | None = None) -> Report:
+    return Report(
+        data={"ok": False, "error": message, "remediation": remediation, "written": written or []},
+        lines=[f"wrote {path}" for path in written or []],
+        failure=Failure(message=message, remediation=remediation),
+        exit_code=REFUSED,
+    )
+
+
+def _root() -> Path:
+    """Return where the examples are: in an installed package, or beside it in a checkout."""
+    package = Path(str(buttdial_sync.__file__)).parent
+    inside = package / "examples"
+    return inside if inside.is_dir() else package.parent / "examples"
+
+
+def _examples() -> list[Path]:
+    root = _root()
+    found = sorted(root.iterdir()) if root.is_dir() else []
+    return [path for path in found if path.is_dir() and not path.name.startswith((".", "_"))]
+
+
+def _find(name: str) -> Path:
+    """
+    Return an example's directory.
+
+    Raises:
+        ConfigError: There is no such example.
+    """
+    for path in _examples():
+        if path.name == name:
+            return path
+    known = ", ".join(path.name for path in _examples())
+    raise ConfigError(
+        f"no example is called {name!r}", remediation=f"There are {known}." if known else None
+    )
+
+
+def _files(directory: Path) -> Iterator[Path]:
+    for path in sorted(directory.rglob("*")):
+        if path.is_file() and _SKIPPED not in path.parts:
+            yield path
+
+
+def _relative(path: Path, directory: Path) -> str:
+    return path.relative_to(directory).as_posix()
+
+
+def _summary(directory: Path) -> str:
+    """Return an example's first sentence: of its README, else of its first program."""
+    readme = directory / _README
+    if readme.is_file():
+        text = [line for line in readme.read_text("utf-8").splitlines() if line.strip()]
+        return text[0].strip() if text else ""
+    for path in _files(directory):
+        if path.suffix == ".py":
+            doc = ast.get_docstring(ast.parse(path.read_text("utf-8")))
+            if doc:
+                return doc.splitlines()[0]
+    return ""

@@ -1,0 +1,86 @@
+"""What comes in while a diagnosis waits: receipts of its message, answers of its recipient."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from email.utils import parseaddr
+from typing import TypeVar
+
+from buttdial_sync.inbound.handler import InboundHandler
+from buttdial_sync.models.inbound import DeliveryReceipt, InboundMessage
+
+T = TypeVar("T")
+
+_INTERIM = frozenset({"queued", "sent"})
+
+
+class Arrivals:
+    """Keeps what an inbound handler hands over. Safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._receipts: list[DeliveryReceipt] = []
+        self._messages: list[InboundMessage] = []
+
+    @contextmanager
+    def watching(self, inbound: InboundHandler) -> Iterator[None]:
+        """Listen to a handler, beside whatever else does, until the block ends."""
+        inbound.on_delivery_receipt(self._keep_receipt)
+        inbound.on_message(self._keep_message)
+        try:
+            yield
+        finally:
+            inbound.remove(self._keep_receipt)
+            inbound.remove(self._keep_message)
+
+    def receipt(self, message_sid: str, seconds: float) -> DeliveryReceipt | None:
+        """
+        Wait for the receipt that says how a message ended.
+
+        Returns:
+            It; else the last interim one; None when there was none.
+        """
+
+        def final() -> DeliveryReceipt | None:
+            return next((each for each in ours() if each.status not in _INTERIM), None)
+
+        def ours() -> list[DeliveryReceipt]:
+            return [each for each in self._receipts if each.message_sid == message_sid]
+
+        found = self._wait(final, seconds)
+        return found or next(reversed(ours()), None)
+
+    def answer(self, sender: str, seconds: float) -> InboundMessage | None:
+        """Wait for a message of somebody; None when there was none."""
+        return self._wait(
+            lambda: next((each for each in self._messages if is_from(each, sender)), None), seconds
+        )
+
+    def _wait(self, look: Callable[[], T | None], seconds: float) -> T | None:
+        with self._changed:
+            return self._changed.wait_for(look, seconds)
+
+    def _keep_receipt(self, receipt: DeliveryReceipt) -> None:
+        self._keep(self._receipts, receipt)
+
+    def _keep_message(self, message: InboundMessage) -> None:
+        self._keep(self._messages, message)
+
+    def _keep(self, kept: list[T], arrived: T) -> None:
+        with self._changed:
+            kept.append(arrived)
+            self._changed.notify_all()
+
+
+def is_from(message: InboundMessage, address: str) -> bool:
+    """Whether somebody sent a message; numbers are written with and without plus and prefix."""
+    return _plain(message.sender) == _plain(address)
+
+
+def _plain(address: str) -> str:
+    if "@" in address:
+        return parseaddr(address)[1].casefold()
+    return re.sub(r"\D", "", address) or address.casefold()

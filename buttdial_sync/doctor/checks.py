@@ -1,0 +1,170 @@
+"""What each stage looks at. A check returns what it found, or raises what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from buttdial_sync.client import Client
+from buttdial_sync.doctor.arrivals import Arrivals
+from buttdial_sync.doctor.clocks import TOLERANCE_SECONDS, Now, in_words, skew_of
+from buttdial_sync.doctor.findings import Finding, error_of, skip
+from buttdial_sync.errors import (
+    AuthTimestampExpired,
+    ButtDialError,
+    ProtocolError,
+    TransportError,
+)
+from buttdial_sync.models.sending import Channel, SendResult
+from buttdial_sync.tools.schema import find_tool
+from buttdial_sync.tools.sending import SEND_TOOL
+from buttdial_sync.transport.failures import REMEDIES
+
+_PROXY_WANTS_LOGIN = 407
+_LONGEST_QUOTE = 40
+_UNDELIVERED = frozenset({"failed", "undelivered"})
+_BODY = "This is a test message of buttdial-sync doctor."
+_NOBODY_LISTENS = "nothing receives webhooks here (inbound_handler, --webhook-port)"
+_PLEASE_REPLY = "Please reply to it."
+
+
+class Patient:
+    """
+    What is looked at.
+
+    Args:
+        client: The client.
+        to: Whom to send a message, or None.
+        channel: Which way.
+        expect_ack: Whether the recipient is to answer.
+        now: The time.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        to: str | None,
+        channel: Channel | None,
+        expect_ack: bool,
+        now: Now,
+    ) -> None:
+        self._client = client
+        self._to = to
+        self._channel: Channel = channel or ("email" if "@" in (to or "") else "whatsapp")
+        self._expect_ack = expect_ack
+        self._now = now
+        self._sent: SendResult | None = None
+
+    def config(self) -> Finding:
+        """There is a token; that there is an address the client has seen to itself."""
+        self._client._caller.token(None)
+        agent = self._client.agent_id
+        return Finding(detail=self._client.base_url + (f", agent {agent}" if agent else ""))
+
+    def reachability(self) -> Finding:
+        """Some HTTP answer comes from the address, whatever it is, and the clocks agree."""
+        http = self._client._runtime.http
+        request = http.prepare("GET", f"{self._client.base_url}/", headers={})
+        try:
+            response, _ = http.send(request, self._client._runtime.deadline(None))
+        except ProtocolError as redirected:
+            if redirected.status_code is None:
+                raise
+            return Finding(detail=f"HTTP {redirected.status_code}")
+        if response.status_code == _PROXY_WANTS_LOGIN:
+            raise TransportError(
+                "the proxy wants a login (HTTP 407)", code="PROXY", remediation=REMEDIES["PROXY"]
+            )
+        return self._with_clock(f"HTTP {response.status_code}", response.headers)
+
+    def handshake(self) -> Finding:
+        """A session opens and answers."""
+        self._client.ping()
+        return Finding()
+
+    def tools(self) -> Finding:
+        """The server can send messages."""
+        tools = self._client.list_tools()
+        try:
+            tool = find_tool(tools, SEND_TOOL)
+        except ButtDialError as error:
+            error.outcome = "rejected"
+            raise
+        return Finding(detail=f"{len(tools)} tools, {tool.name} among them")
+
+    def sending(self) -> Finding:
+        """The server takes a message."""
+        if self._to is None:
+            return skip("there is no recipient (to)")
+        body = f"{_BODY} {_PLEASE_REPLY}" if self._expect_ack else _BODY
+        result = self._client.send_message(self._to, body, self._channel)
+        if not result.ok:
+            raise error_of(result)
+        self._sent = result
+        named = f", id {result.message_sid}" if result.message_sid else ""
+        return Finding(detail=f"over {self._channel}{named}")
+
+    def receipt(self, arrivals: Arrivals | None, seconds: float) -> Finding:
+        """The server reports what became of the message."""
+        if self._sent is None:
+            return skip("no message was sent")
+        if _is_of_open_source_server(self._sent):
+            return skip("this server (the open-source one) sends no delivery receipts")
+        if arrivals is None:
+            return skip(_NOBODY_LISTENS)
+        if self._sent.message_sid is None:
+            return skip("the server named no message id that a receipt could have")
+        found = arrivals.receipt(self._sent.message_sid, seconds)
+        if found is None:
+            raise ButtDialError(
+                f"no receipt for {self._sent.message_sid} within {seconds:g} s",
+                code="NO_RECEIPT",
+                outcome="unknown",
+                remediation="Check that the agent's callback URL leads to this program from the "
+                "server's side (client.profile.get().callback_url), and that its webhooks go to "
+                "the inbound_handler given here.",
+            )
+        if found.status in _UNDELIVERED:
+            raise ButtDialError(
+                f"status {found.status}: {found.error or found.error_code or 'no reason given'}",
+                code=found.error_code,
+                remediation="The provider could not deliver it: check the number; outside of "
+                "WhatsApp's 24 hours only templates go through (template_id).",
+            )
+        return Finding(detail=f"status {found.status}")
+
+    def answer(self, arrivals: Arrivals | None, seconds: float) -> Finding:
+        """A person's answer comes back."""
+        if self._sent is None or self._to is None:
+            return skip("no message was sent")
+        if not self._expect_ack:
+            return skip("no answer is expected (expect_ack)")
+        if arrivals is None:
+            return skip(_NOBODY_LISTENS)
+        found = arrivals.answer(self._to, seconds)
+        if found is None:
+            raise ButtDialError(
+                f"no answer from {self._to} within {seconds:g} s",
+                code="NO_ACK",
+                outcome="unknown",
+                remediation="Reply to the test message from that address in time; if you did, "
+                "check that the agent's callback URL leads to this program.",
+            )
+        return Finding(detail=f"received {found.text[:_LONGEST_QUOTE]!r}")
+
+    def _with_clock(self, detail: str, headers: Mapping[str, str]) -> Finding:
+        skew = skew_of(headers, self._now())
+        if skew is None or abs(skew) <= TOLERANCE_SECONDS:
+            return Finding(detail=detail)
+        # Messages go out all the same, so it is no failure; signed requests and webhooks are
+        # refused.
+        return Finding(
+            detail=f"{detail}; {in_words(skew)}",
+            remediation=AuthTimestampExpired.remedy,
+            fault="clock_skew",
+        )
+
+
+def _is_of_open_source_server(result: SendResult) -> bool:
+    answer = result.raw
+    return isinstance(answer, Mapping) and "externalId" in answer and "messageId" not in answer

@@ -1,0 +1,174 @@
+"""
+The remediation table: the faults that a diagnosis knows by name, and what to do about each.
+
+The advice is that of the exceptions themselves, so that a program, the command line and the
+doctor say the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import attrs
+
+from buttdial_sync.errors import (
+    AuthError,
+    AuthLockedOutError,
+    AuthMissingHeaderError,
+    AuthTimestampExpired,
+    ButtDialError,
+    ComplianceError,
+    ConfigError,
+    DeadlineExceededError,
+    EndpointNotAvailable,
+    NoChannelAssigned,
+    NotProvisioned,
+    PermissionDeniedError,
+    ProtocolError,
+    RateLimitError,
+    ToolNotAvailable,
+    error_from_tool_answer,
+)
+from buttdial_sync.transport.failures import REMEDIES as CONNECTION_REMEDIES
+
+Test = Callable[[ButtDialError], bool]
+
+WITHOUT_ADVICE = "The detail is all that the server says: run it with -v, or look at its log."
+
+
+@attrs.frozen
+class Fault:
+    """
+    A fault with a name.
+
+    Attributes:
+        name: Its name in reports.
+        title: What it is.
+        remedy: What to do about it, where the server has no advice of its own.
+        explains: Whether an exception is this fault.
+    """
+
+    name: str
+    title: str
+    remedy: str
+    explains: Test = attrs.field(repr=False, eq=False)
+
+
+def fault_of(error: ButtDialError) -> Fault | None:
+    """Return the first fault of the table that explains an exception."""
+    return next((fault for fault in FAULTS if fault.explains(error)), None)
+
+
+def remediation_of(error: ButtDialError) -> str:
+    """Return what to do: the exception's own advice, else the table's, else where to look."""
+    fault = fault_of(error)
+    advice = error.remediation or (fault.remedy if fault else WITHOUT_ADVICE)
+    if error.outcome == "unknown" and fault is not None and fault.remedy not in advice:
+        return f"{fault.remedy} {advice}"
+    return advice
+
+
+def detail_of(error: ButtDialError) -> str:
+    """Return what happened on one line: the message, the code, and the times that it names."""
+    message = " ".join(str(error).split()) or type(error).__name__
+    code = f" ({error.code})" if error.code and error.code not in message else ""
+    return f"{message}{code}{''.join(_limits_of(error))}"
+
+
+def _limits_of(error: ButtDialError) -> list[str]:
+    limits = []
+    if error.locked_until is not None:
+        limits.append(f"; locked out until {error.locked_until:%Y-%m-%d %H:%M:%S} UTC")
+    elif error.retry_after is not None:
+        limits.append(f"; try again in {error.retry_after:g} s")
+    if error.remaining_attempts is not None:
+        limits.append(f"; {error.remaining_attempts} more failed logins until a lockout")
+    return limits
+
+
+def _is(*kinds: type[ButtDialError]) -> Test:
+    return lambda error: isinstance(error, kinds)
+
+
+def _says(words: str, *kinds: type[ButtDialError]) -> Test:
+    pattern = re.compile(words, re.IGNORECASE)
+    chosen = kinds or (ButtDialError,)
+    return lambda error: (
+        isinstance(error, chosen) and bool(pattern.search(f"{error} {error.code or ''}"))
+    )
+
+
+def _any(*tests: Test) -> Test:
+    return lambda error: any(test(error) for test in tests)
+
+
+def _connection(name: str, title: str, *kinds: type[ButtDialError]) -> Fault:
+    code = name.upper()
+    return Fault(
+        name,
+        title,
+        CONNECTION_REMEDIES[code],
+        lambda error: error.code == code or isinstance(error, kinds),
+    )
+
+
+def _of_class(name: str, title: str, kind: type[ButtDialError], test: Test | None = None) -> Fault:
+    return Fault(name, title, kind.remedy or WITHOUT_ADVICE, test or _is(kind))
+
+
+def _of_words(name: str, title: str, words: str, example: str) -> Fault:
+    remedy = error_from_tool_answer(example).remediation
+    return Fault(name, title, remedy or WITHOUT_ADVICE, _says(words))
+
+
+def _is_http_limit(error: ButtDialError) -> bool:
+    return isinstance(error, RateLimitError) and error.status_code == 429
+
+
+FAULTS: tuple[Fault, ...] = (
+    _connection("proxy", "a proxy does not let it through"),
+    _connection("dns", "the host's name cannot be resolved"),
+    _connection("tls", "no secure connection"),
+    _connection("refused", "nothing listens at this address"),
+    _connection("timeout", "no answer in time", DeadlineExceededError),
+    _of_class("lockout", "too many failed logins from this address", AuthLockedOutError),
+    _of_class(
+        "missing_token",
+        "no token, or the server saw none",
+        AuthMissingHeaderError,
+        _any(_is(AuthMissingHeaderError), _says(r"^no agent.?token", ConfigError)),
+    ),
+    _of_class("clock_skew", "this machine's clock is wrong", AuthTimestampExpired),
+    _of_class("unauthorized", "401: the token is wrong or revoked", AuthError),
+    _of_class("forbidden", "403: the token may not do this", PermissionDeniedError),
+    _of_class(
+        "limiter",
+        "429: too many requests",
+        RateLimitError,
+        _any(_is_http_limit, _says("too many requests", RateLimitError)),
+    ),
+    _of_class("rate_limit", "the agent's own limit of actions", RateLimitError),
+    _of_class("consent", "a rule forbids the message", ComplianceError),
+    _of_class(
+        "unprovisioned",
+        "the agent has no sender on this channel",
+        NoChannelAssigned,
+        _is(NoChannelAssigned, NotProvisioned),
+    ),
+    _of_class("tool_missing", "the server has no such tool", ToolNotAvailable),
+    _of_words("agent_id", "agentId is required", "agent ?id is required", "agentId is required"),
+    _of_words(
+        "recipient",
+        "the recipient is not valid",
+        "invalid[ _](recipient|phone|number)",
+        "Invalid recipient",
+    ),
+    _of_class(
+        "wrong_path",
+        "a web page instead of Butt-Dial",
+        ProtocolError,
+        _is(ProtocolError, EndpointNotAvailable),
+    ),
+)
+"""The faults, most specific first: the first that explains an exception is its name."""
