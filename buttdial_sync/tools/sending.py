@@ -26,6 +26,7 @@ from buttdial_sync.tools.arguments import check_argument
 from buttdial_sync.tools.caller import AgentCaller
 from buttdial_sync.tools.operations import attempt_operation, naming_agent
 from buttdial_sync.transport.deadline import Deadline
+from buttdial_sync.transport.secrets import scrub_all
 
 SEND_TOOL = "comms_send_message"
 Gender = Literal["male", "female", "unknown"]
@@ -151,7 +152,7 @@ class _Delivery:
     def _attempt(self, arguments: Mapping[str, Any], token: str, deadline: Deadline) -> Any:
         self.attempts += 1
         answer = attempt_operation(self._caller, SEND_TOOL, arguments, token, deadline)
-        _check_accepted(answer)
+        _check_accepted(answer, token)
         return answer
 
 
@@ -176,7 +177,7 @@ def _sid(answer: Any) -> str | None:
     return next((str(sid) for sid in found if isinstance(sid, str | int) and sid), None)
 
 
-def _check_accepted(answer: Any) -> None:
+def _check_accepted(answer: Any, token: str) -> None:
     """
     Tell a yes from a no, and both from something else.
 
@@ -189,7 +190,7 @@ def _check_accepted(answer: Any) -> None:
         if success is not False and (_sid(answer) or success is True):
             return
         if success is False or answer.get("error") or answer.get("errors"):
-            raise error_from_tool_answer(answer)
+            raise error_from_tool_answer(scrub_all(answer, [token]))
     raise ProtocolError(
         "the server answered, but neither with a message id nor with an error",
         stage="parse",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
+from typing import Any
 from urllib.parse import quote
 
 _MASK = "***"
@@ -24,6 +25,15 @@ def scrub(text: str, secrets: Iterable[str | None] = ()) -> str:
         if secret and len(secret) >= _SHORTEST_SECRET:
             text = text.replace(secret, _MASK).replace(quote(secret, safe=""), _MASK)
     return _IN_QUERY.sub(rf"\1{_MASK}", text)
+
+
+def scrub_all(value: Any, secrets: Collection[str | None]) -> Any:
+    """Return decoded JSON with every text in it scrubbed."""
+    if isinstance(value, str):
+        return scrub(value, secrets)
+    if isinstance(value, Mapping):
+        return {key: scrub_all(item, secrets) for key, item in value.items()}
+    return [scrub_all(item, secrets) for item in value] if isinstance(value, list) else value
 
 
 class _ScrubUrls(logging.Filter):

@@ -136,3 +136,13 @@ def test_the_token_goes_to_the_configured_origin_only(server: LoopbackServer) ->
             for _ in range(2):
                 assert client.send_message("+1", "x").outcome == "not_sent"
         assert elsewhere.fake.requests == []
+
+
+def test_an_error_within_a_success_shows_no_token(server: LoopbackServer) -> None:
+    """A "no" without isError that repeats the token is masked too."""
+    server.fake.on_send(raw_text=f'{{"error": "bad token {TOKEN}", "details": ["{TOKEN}"]}}')
+    with Client(server.base_url, agent_token=TOKEN) as client:
+        result = client.send_message("+1", "x")
+    assert result.outcome == "rejected"
+    assert_clean(repr(result))
+    assert_clean(repr(result.raw))
