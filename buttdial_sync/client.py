@@ -10,10 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
-from buttdial_sync.errors import ArgumentTypeError, ArgumentValueError
 from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.models.inbox import WaitingMessage
-from buttdial_sync.settings import TokenIn, check_token_in, load_settings
+from buttdial_sync.settings import TokenIn, check_count, check_token_in, load_settings
 from buttdial_sync.tools.agent import Agent
 from buttdial_sync.tools.arguments import checked
 from buttdial_sync.tools.caller import AgentCaller, Identity
@@ -116,7 +115,7 @@ class Client(Agent):
             self.base_url,
             token_in=check_token_in(token_in, "token_in") or "auto",
             options=SessionOptions(
-                max_event_bytes=_positive(max_event_bytes, "max_event_bytes"),
+                max_event_bytes=check_count(max_event_bytes, "max_event_bytes"),
                 on_notification=self._subscriptions.pushed,
                 on_end=self._subscriptions.ended,
                 clock=clock,
@@ -126,7 +125,7 @@ class Client(Agent):
         )
         self._pool = SessionPool(
             self._opener.open,
-            max_sessions=_positive(max_sessions, "max_sessions"),
+            max_sessions=check_count(max_sessions, "max_sessions"),
             idle_ping=check_seconds(idle_ping, "idle_ping"),
         )
         identity = Identity(agent_id=agent_id, agent_token=agent_token)
@@ -228,11 +227,3 @@ class Client(Agent):
 
     def __repr__(self) -> str:
         return f"Client({self.base_url!r}, agent_id={self._caller.identity.agent_id!r})"
-
-
-def _positive(value: int, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise ArgumentTypeError(f"{name} must be a whole number")
-    if value < 1:
-        raise ArgumentValueError(f"{name} must be at least 1")
-    return value

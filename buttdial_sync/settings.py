@@ -8,7 +8,7 @@ from typing import Any, Literal, cast, get_args
 
 import attrs
 
-from buttdial_sync.errors import ConfigError
+from buttdial_sync.errors import ArgumentTypeError, ArgumentValueError, ConfigError
 
 TokenIn = Literal["auto", "header", "query"]
 
@@ -66,6 +66,21 @@ def check_token_in(value: str | None, name: str) -> TokenIn | None:
     if value is not None and value not in get_args(TokenIn):
         raise ConfigError(f'{name} must be "auto", "header" or "query"')
     return cast("TokenIn | None", value)
+
+
+def check_count(value: int, name: str) -> int:
+    """
+    Return ``value`` if it is a whole number from 1.
+
+    Raises:
+        ArgumentTypeError: It is no whole number.
+        ArgumentValueError: It is less than 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ArgumentTypeError(f"{name} must be a whole number")
+    if value < 1:
+        raise ArgumentValueError(f"{name} must be at least 1")
+    return value
 
 
 def _first(source: Mapping[str, str], names: tuple[str, ...]) -> str | None:

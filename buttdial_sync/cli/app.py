@@ -9,11 +9,28 @@ import click
 from buttdial_sync._version import __version__
 from buttdial_sync.cli.command import verbose_option
 from buttdial_sync.cli.demo import demo
+from buttdial_sync.cli.doctor import doctor
+from buttdial_sync.cli.errors import errors
+from buttdial_sync.cli.examples import example
 from buttdial_sync.cli.exits import EXIT_CODES, INTERRUPTED
+from buttdial_sync.cli.guide import guide
+from buttdial_sync.cli.outbox import outbox
 from buttdial_sync.cli.send import send
+from buttdial_sync.cli.send_many import send_many
 from buttdial_sync.cli.server import ping, tools
 
-_COMMANDS = (demo, ping, send, tools)
+_COMMANDS = (
+    demo,
+    doctor,
+    errors,
+    example,
+    guide,
+    outbox,
+    ping,
+    send,
+    send_many,
+    tools,
+)
 
 
 class _Program(click.Group):

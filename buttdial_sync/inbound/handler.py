@@ -9,7 +9,7 @@ from typing import Any, TypeVar, overload
 
 import attrs
 
-from buttdial_sync.errors import ArgumentTypeError, ArgumentValueError
+from buttdial_sync.errors import ArgumentTypeError
 from buttdial_sync.inbound.admission import (
     AccountSecret,
     Admission,
@@ -30,6 +30,7 @@ from buttdial_sync.models.inbound import (
     InboundMessage,
     StatusUpdate,
 )
+from buttdial_sync.settings import check_count
 from buttdial_sync.transport.deadline import check_seconds
 
 logger = logging.getLogger("buttdial_sync.inbound")
@@ -112,10 +113,6 @@ class InboundHandler:
         lease: float = 300.0,
         now: Callable[[], float] | None = None,
     ) -> None:
-        if isinstance(max_body_bytes, bool) or not isinstance(max_body_bytes, int):
-            raise ArgumentTypeError("max_body_bytes must be a whole number")
-        if max_body_bytes < 1:
-            raise ArgumentValueError("max_body_bytes must be at least 1")
         self._verify_token = _secret(whatsapp_verify_token, "whatsapp_verify_token")
         self._admission = Admission(
             whatsapp_secret=_secret(whatsapp_webhook_secret, "whatsapp_webhook_secret"),
@@ -125,7 +122,7 @@ class InboundHandler:
             allow_unsigned=check_channels(allow_unsigned),
             now=now,
         )
-        self.max_body_bytes = max_body_bytes
+        self.max_body_bytes = check_count(max_body_bytes, "max_body_bytes")
         log = MemoryDeliveryLog() if delivery_log is None else delivery_log
         self._dispatcher = Dispatcher(log, check_seconds(lease, "lease"))
 

@@ -11,8 +11,6 @@ from types import TracebackType
 
 from buttdial_sync.client import Client
 from buttdial_sync.errors import (
-    ArgumentTypeError,
-    ArgumentValueError,
     ButtDialError,
     ClientClosedError,
     ConfigError,
@@ -22,6 +20,7 @@ from buttdial_sync.inbound.handler import InboundHandler
 from buttdial_sync.inbound.intake import Intake
 from buttdial_sync.inbound.patience import PatientDelivery, Pauses
 from buttdial_sync.models.inbound import InboundEvent
+from buttdial_sync.settings import check_count
 from buttdial_sync.tools.subscriptions import Subscription
 from buttdial_sync.transport.deadline import check_seconds
 from buttdial_sync.transport.fork import on_fork_start_anew, start_anew_if_forked
@@ -73,10 +72,6 @@ class Listener:
         sleep: Callable[[float], object] | None = None,
         random_fraction: Callable[[], float] = random.random,
     ) -> None:
-        if isinstance(max_attempts, bool) or not isinstance(max_attempts, int):
-            raise ArgumentTypeError("max_attempts must be a whole number")
-        if max_attempts < 1:
-            raise ArgumentValueError("max_attempts must be at least 1")
         self.error: ButtDialError | None = None
         self._reconnects = 0
         self._client = client
@@ -85,7 +80,7 @@ class Listener:
         self._delivery = PatientDelivery(
             inbound,
             on_undelivered,
-            max_attempts=max_attempts,
+            max_attempts=check_count(max_attempts, "max_attempts"),
             longest=longest,
             sleep=self._sleep,
             is_stopping=self._is_stopping,

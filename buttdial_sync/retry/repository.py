@@ -17,29 +17,97 @@ class FailedMessageRepository(Protocol):
     """
     Where messages wait to be sent again.
 
-    For each message of :meth:`fetch_due` exactly one of the other methods is called, in the thread
-    that sent it. Each call is a transaction of its own, which the repository begins and commits.
-    Several processes may call at once: what one fetched, the others must not get until its lease
-    (longer than the client's ``timeout``) has run out, and settling is fenced: it changes the row
-    only while its ``retry_count`` is still the one that was fetched.
+    **Order of calls.** For each message of :meth:`fetch_due`: :meth:`begin_attempt`, and if it says
+    True the message is sent and exactly one of :meth:`mark_delivered`, :meth:`increment_retry`,
+    :meth:`mark_dead`, :meth:`postpone` follows, in the thread that sent it. A message that is not
+    sent after all is put back with :meth:`postpone` or given up with :meth:`mark_dead`, without
+    :meth:`begin_attempt`.
+
+    **Transactions.** Each call is one of its own, which the repository begins and commits before it
+    returns: :meth:`begin_attempt` must be on disk before the message leaves.
+
+    **At the same time.** Threads and processes call at once. A lease (``lease`` seconds, longer
+    than the client's ``timeout``) keeps a fetched message from the others; it begins with
+    :meth:`fetch_due` and anew with :meth:`begin_attempt`. When it runs out the message is due
+    again, with ``attempt_started_at`` as it stands.
+
+    **Fences.** Each call that changes a row says the ``retry_count`` that the row must still have,
+    and changes nothing where it has another or is no longer pending: then somebody else took the
+    message over. Such a call returns False; True and None both mean that the row was changed.
     """
 
-    def fetch_due(self, limit: int) -> Sequence[FailedMessage]:
-        """Lease and return at most ``limit`` pending messages that are due, oldest due first."""
+    @property
+    def lease(self) -> float:
+        """How long a message is kept from the others, in seconds."""
         ...
 
-    def mark_delivered(self, msg_id: str, message_sid: str | None, retry_count: int) -> None:
+    def fetch_due(self, limit: int) -> Sequence[FailedMessage]:
+        """
+        Lease and return at most ``limit`` pending messages that are due, oldest due first.
+
+        Whatever is due and not leased by another, also where ``attempt_started_at`` is set.
+        """
+        ...
+
+    def begin_attempt(self, msg_id: str, retry_count: int, started_at: datetime) -> bool:
+        """
+        Record that an attempt begins, before anything can leave.
+
+        Sets ``retry_count`` and ``attempt_started_at``, and begins the lease anew, if the row has
+        ``retry_count - 1``.
+
+        Args:
+            msg_id: The message.
+            retry_count: The number of this attempt: the fetched one plus 1.
+            started_at: Now (aware).
+
+        Returns:
+            Whether the attempt may be made; False when another has begun one meanwhile.
+        """
+        ...
+
+    def mark_delivered(self, msg_id: str, message_sid: str | None, retry_count: int) -> bool | None:
         """The server took the message. ``retry_count`` includes this attempt."""
         ...
 
     def increment_retry(
-        self, msg_id: str, retry_count: int, error: str, next_retry_at: datetime
-    ) -> None:
-        """It was not sent; it is due again at ``next_retry_at`` (aware)."""
+        self,
+        msg_id: str,
+        retry_count: int,
+        error: str,
+        next_retry_at: datetime,
+        unknown: bool = False,
+    ) -> bool | None:
+        """
+        Keep the message for another attempt, and end the lease.
+
+        Args:
+            msg_id: The message.
+            retry_count: The number of the attempt that failed.
+            error: Why.
+            next_retry_at: When it is due again (aware).
+            unknown: It may have been sent: ``attempt_started_at`` stays. Else it is emptied.
+        """
         ...
 
-    def mark_dead(self, msg_id: str, retry_count: int, error: str) -> None:
+    def mark_dead(self, msg_id: str, retry_count: int, error: str) -> bool | None:
         """It is given up; only :meth:`AdminFailedMessageRepository.force_retry` revives it."""
+        ...
+
+    def postpone(
+        self, message: FailedMessage, retry_count: int, error: str | None, next_retry_at: datetime
+    ) -> bool | None:
+        """
+        Put a message back as it was fetched, due later: this attempt does not count.
+
+        Sets ``retry_count`` and ``attempt_started_at`` to what ``message`` has, and ends the lease.
+
+        Args:
+            message: As it was fetched.
+            retry_count: What the row has now: one more than ``message`` if the attempt had begun.
+            error: Why; None leaves ``last_error`` as it is.
+            next_retry_at: When it is due again (aware).
+        """
         ...
 
 
@@ -55,11 +123,19 @@ class AdminFailedMessageRepository(FailedMessageRepository, Protocol):
         ...
 
     def force_retry(self, msg_id: str) -> bool:
-        """Make a message due now; False when there is none that could be."""
+        """
+        Make a pending or dead message due now, with at least one attempt left.
+
+        The operator takes the outcome of earlier attempts on himself: ``attempt_started_at`` is
+        emptied.
+
+        Returns:
+            False when there is no such message, or while its lease runs.
+        """
         ...
 
     def dismiss(self, msg_id: str) -> bool:
-        """Give a message up; False when there is none."""
+        """Give up a pending or dead message; False when there is none, or while its lease runs."""
         ...
 
 
@@ -68,9 +144,13 @@ class OutboxRepository(FailedMessageRepository, Protocol):
 
     def add(self, message: FailedMessage) -> None:
         """
-        Write a message, leased from the start, inside the caller's transaction.
+        Write a message, inside the caller's transaction where there is one.
 
-        The lease keeps others away while the caller sends it; when the caller dies, it runs out and
-        the message is due.
+        One whose ``attempt_started_at`` is set is leased from the start: the caller sends it, and
+        when the caller dies the lease runs out and the message is due. One without is due at its
+        ``next_retry_at``, at once when that is None.
+
+        Raises:
+            ArgumentValueError: There is a message with this id.
         """
         ...

@@ -12,12 +12,12 @@ from urllib.parse import urlsplit
 
 from buttdial_sync.errors import (
     ArgumentTypeError,
-    ArgumentValueError,
     ButtDialError,
     ClientClosedError,
     ConfigError,
 )
 from buttdial_sync.models.events import ClientEvent
+from buttdial_sync.settings import check_count
 from buttdial_sync.transport.deadline import Clock, Deadline, check_seconds
 from buttdial_sync.transport.fork import on_fork_start_anew, start_anew_if_forked
 from buttdial_sync.transport.http import Http
@@ -53,10 +53,6 @@ class Runtime:
         sleep: Callable[[float], None] | None = None,
         random_fraction: Callable[[], float] = random.random,
     ) -> None:
-        if isinstance(max_attempts, bool) or not isinstance(max_attempts, int):
-            raise ArgumentTypeError("max_attempts must be a whole number")
-        if max_attempts < 1:
-            raise ArgumentValueError("max_attempts must be at least 1")
         self.clock = clock
         self.timeout = check_seconds(timeout, "timeout")
         self.http = Http(connect_timeout=check_seconds(connect_timeout, "connect_timeout"))
@@ -64,7 +60,7 @@ class Runtime:
         self._closing = False
         self.start_anew()
         self._policy = RetryPolicy(
-            max_attempts=max_attempts,
+            max_attempts=check_count(max_attempts, "max_attempts"),
             sleep=sleep or self._sleep,
             is_closing=lambda: self._closing,
             random_fraction=random_fraction,

@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Iterator
 
+import click
 import pytest
 
 from buttdial_sync import __version__
@@ -139,9 +140,19 @@ def test_every_command_tells_its_exit_codes() -> None:
             assert f"\n    {code:<5}" in result.stdout, args
 
 
+def leaves(group: click.Group) -> Iterator[tuple[str, click.Command]]:
+    """The commands, those inside of groups too."""
+    for name, command in group.commands.items():
+        assert command.help, name
+        if isinstance(command, click.Group):
+            yield from leaves(command)
+        else:
+            yield name, command
+
+
 def test_every_command_is_documented_and_knows_json() -> None:
     """Each command has a text, --json and -v, and each option has a help."""
-    for name, command in main.commands.items():
+    for name, command in leaves(main):
         assert command.help, name
         options = {option: each for each in command.params for option in each.opts}
         assert {"--json", "-v"} <= options.keys(), name

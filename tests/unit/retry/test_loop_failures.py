@@ -90,7 +90,7 @@ def test_a_client_that_fails_otherwise(here: World) -> None:
     def broken(**_: Any) -> Any:
         raise RuntimeError("a mistake of ours")
 
-    here.client.send_message = broken  # type: ignore[method-assign]
+    here.client.send_message = broken  # type: ignore[method-assign,assignment]
     assert here.loop().run_once().retried == 1
     assert here.row().attempt_started_at is not None
 

@@ -1,0 +1,85 @@
+"""The database of an outbox: ``--db PATH|URL``."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from buttdial_sync.cli.report import Report
+from buttdial_sync.errors import ConfigError
+
+if TYPE_CHECKING:
+    from buttdial_sync.client import Client
+    from buttdial_sync.retry.table import TableRepository
+
+_LEASE_BEYOND_TIMEOUT = 60.0
+
+
+def with_database(callback: Callable[..., Report]) -> Callable[..., Report]:
+    """Give a command the option ``--db``, and the repository for as long as it runs."""
+
+    @db_option
+    @wraps(callback)
+    def run(*args: Any, db: str, **kwargs: Any) -> Report:
+        if "://" not in db and not Path(db).is_file():
+            raise ConfigError(f"there is no file {db}", remediation="Check the path after --db.")
+        with open_database(db) as repository:
+            return callback(repository, *args, **kwargs)
+
+    return run
+
+
+db_option = click.option(
+    "--db",
+    required=True,
+    metavar="PATH|URL",
+    help="A SQLite file, or a database's address for SQLAlchemy.",
+)
+
+
+@contextmanager
+def open_database(db: str, client: Client | None = None) -> Iterator[TableRepository]:
+    """
+    Open an outbox's database; its errors become those of this library.
+
+    Args:
+        db: A path, or an address with ``://``.
+        client: Who sends: its timeout decides how long messages are leased.
+
+    Raises:
+        ConfigError: It cannot be opened or used.
+    """
+    from buttdial_sync.retry.table import DEFAULT_LEASE
+
+    timeout = 0.0 if client is None else client.timeout
+    lease = max(DEFAULT_LEASE, timeout + _LEASE_BEYOND_TIMEOUT)
+    opened = _open_url(db, lease) if "://" in db else _open_file(db, lease)
+    with opened as repository:
+        yield repository
+
+
+@contextmanager
+def _open_file(path: str, lease: float) -> Iterator[TableRepository]:
+    from buttdial_sync.retry.sqlite import SQLiteRepository
+
+    with SQLiteRepository(path, lease=lease) as repository:
+        try:
+            yield repository
+        except sqlite3.Error as error:
+            raise ConfigError(f"{path} cannot be used: {error}") from None
+
+
+def _open_url(url: str, lease: float) -> AbstractContextManager[TableRepository]:
+    try:
+        from buttdial_sync.retry.sqlalchemy import opened
+    except ImportError:
+        raise ConfigError(
+            "an address needs SQLAlchemy", remediation="pip install 'buttdial-sync[sqlalchemy]'"
+        ) from None
+    return opened(url, lease=lease)

@@ -1,0 +1,116 @@
+"""Working an outbox off, with a progress bar."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import click
+
+from buttdial_sync.cli.exits import DONE, REFUSED, UNREACHABLE
+from buttdial_sync.cli.report import Failure, Report
+from buttdial_sync.errors import ArgumentValueError
+
+if TYPE_CHECKING:
+    from buttdial_sync.client import Client
+    from buttdial_sync.retry.report import RetryReport
+    from buttdial_sync.retry.table import TableRepository
+
+workers_option = click.option(
+    "--workers", type=click.IntRange(1, 64), default=4, show_default=True, help="Threads that send."
+)
+rate_option = click.option("--rate", type=float, metavar="N", help="At most N messages a second.")
+
+
+class Pace:
+    """
+    Lets at most so many through in a second. Safe to share between threads.
+
+    Args:
+        rate: Per second.
+        clock: A monotonic clock, in seconds.
+        sleep: Sleeps.
+
+    Raises:
+        ArgumentValueError: The rate is not positive.
+    """
+
+    def __init__(
+        self,
+        rate: float,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        if not rate > 0:
+            raise ArgumentValueError("rate must be above 0")
+        self._step = 1 / rate
+        self._clock = clock
+        self._sleep = sleep
+        self._lock = threading.Lock()
+        self._next = clock()
+
+    def __call__(self) -> None:
+        """Wait for one's turn."""
+        with self._lock:
+            turn = max(self._next, self._clock())
+            self._next = turn + self._step
+        wait = turn - self._clock()
+        if wait > 0:
+            self._sleep(wait)
+
+
+def drain(
+    client: Client,
+    repository: TableRepository,
+    *,
+    workers: int,
+    rate: float | None,
+    quiet: bool,
+) -> RetryReport:
+    """Send what is due, with a bar on a terminal."""
+    from buttdial_sync.retry.loop import RetryLoop
+
+    pace = None if rate is None else Pace(rate)
+    loop = RetryLoop(repository, client, workers=workers, batch_size=50, pace=pace)
+    if quiet or not sys.stderr.isatty():
+        return loop.drain()
+    with click.progressbar(
+        length=repository.count_pending(), label="Sending", file=sys.stderr
+    ) as bar:
+        return loop.drain(lambda report: _advance(bar, report))
+
+
+def _advance(bar: Any, report: RetryReport) -> None:
+    bar.update(report.delivered + report.dead + report.retried - bar.pos)
+
+
+def report_of(done: RetryReport, pending: int, **more: Any) -> Report:
+    """Report a drain: done, or with the reason why not."""
+    paused = None if done.paused_until is None else done.paused_until.isoformat()
+    numbers = attrs.asdict(done) | {"paused_until": paused, "pending": pending} | more
+    failed = done.errors or done.dead or done.retried or done.postponed
+    failure = _failure(done, pending) if failed else None
+    return Report(
+        data={"ok": failure is None, **numbers},
+        lines=[f"{done.delivered} delivered, {done.dead} given up, {pending} still pending"],
+        failure=failure,
+        exit_code=_exit_code(done),
+    )
+
+
+def _failure(done: RetryReport, pending: int) -> Failure:
+    again = "Run it again later: what is pending is sent then." if pending else None
+    return Failure(
+        message=f"not everything was sent: {done.last_error or 'see outbox list'}",
+        remediation=again or "See outbox list --status dead; outbox retry ID tries one again.",
+    )
+
+
+def _exit_code(done: RetryReport) -> int:
+    if done.dead:
+        return REFUSED
+    return UNREACHABLE if done.errors or done.retried or done.postponed else DONE

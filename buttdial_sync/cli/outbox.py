@@ -1,0 +1,143 @@
+"""Looking after an outbox: ``outbox list|show|retry|dismiss|drain|stats``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, cast
+
+import attrs
+import click
+
+from buttdial_sync.cli.command import ReportingCommand, wants_json
+from buttdial_sync.cli.connection import with_client
+from buttdial_sync.cli.database import db_option, open_database, with_database
+from buttdial_sync.cli.draining import drain as drain_outbox
+from buttdial_sync.cli.draining import rate_option, report_of, workers_option
+from buttdial_sync.cli.exits import EXIT_CODES, USAGE
+from buttdial_sync.cli.report import Failure, Report
+from buttdial_sync.models.failed import FAILED_STATUSES, FailedMessage, FailedStatus
+
+if TYPE_CHECKING:
+    from buttdial_sync.client import Client
+    from buttdial_sync.retry.table import TableRepository
+
+_SECRET = "agent_token"
+_WIDTH_OF_ERROR = 60
+
+
+@click.group(epilog=EXIT_CODES)
+def outbox() -> None:
+    """Look after messages that wait to be sent."""
+
+
+@outbox.command("list", cls=ReportingCommand)
+@click.option("--status", type=click.Choice(FAILED_STATUSES), help="Only these.")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="At most.")
+@with_database
+def list_messages(repository: TableRepository, status: str | None, limit: int) -> Report:
+    """List messages, newest first."""
+    found = repository.list(cast("FailedStatus | None", status), limit)
+    return Report(
+        data={"ok": True, "messages": [_as_data(message) for message in found]},
+        lines=[_line(message) for message in found] or ["No messages."],
+    )
+
+
+@outbox.command(cls=ReportingCommand)
+@click.argument("msg_id", metavar="ID")
+@with_database
+def show(repository: TableRepository, msg_id: str) -> Report:
+    """Show one message."""
+    message = repository.get(msg_id)
+    if message is None:
+        return _not_there(msg_id)
+    data = _as_data(message)
+    return Report(
+        data={"ok": True, "message": data},
+        lines=[f"{name:<19} {value}" for name, value in data.items() if value not in (None, "")],
+    )
+
+
+@outbox.command(cls=ReportingCommand)
+@click.argument("msg_id", metavar="ID")
+@with_database
+def retry(repository: TableRepository, msg_id: str) -> Report:
+    """Make a message due now, one that was given up too."""
+    return _change(repository, msg_id, repository.force_retry, "is due now")
+
+
+@outbox.command(cls=ReportingCommand)
+@click.argument("msg_id", metavar="ID")
+@with_database
+def dismiss(repository: TableRepository, msg_id: str) -> Report:
+    """Give a message up for good."""
+    return _change(repository, msg_id, repository.dismiss, "is dismissed")
+
+
+@outbox.command(cls=ReportingCommand)
+@with_database
+def stats(repository: TableRepository) -> Report:
+    """Count the messages of each status."""
+    counts = {str(status): count for status, count in repository.stats().items()}
+    return Report(
+        data={"ok": True, **counts},
+        lines=[f"{status:<10} {count}" for status, count in counts.items()],
+    )
+
+
+@outbox.command(cls=ReportingCommand)
+@db_option
+@workers_option
+@rate_option
+@with_client
+@click.pass_context
+def drain(ctx: click.Context, client: Client, db: str, workers: int, rate: float | None) -> Report:
+    """Send what is due; wait where the server's limits ask for it."""
+    with open_database(db, client) as repository:
+        done = drain_outbox(client, repository, workers=workers, rate=rate, quiet=wants_json(ctx))
+        return report_of(done, repository.count_pending())
+
+
+def _change(
+    repository: TableRepository, msg_id: str, change: Callable[[str], bool], done: str
+) -> Report:
+    if change(msg_id):
+        return Report(data={"ok": True, "id": msg_id}, lines=[f"{msg_id} {done}"])
+    message = repository.get(msg_id)
+    if message is None:
+        return _not_there(msg_id)
+    return Report(
+        data={"ok": False, "id": msg_id, "status": message.status},
+        failure=Failure(
+            message=f"{msg_id} is {message.status} and cannot be changed",
+            remediation="One that is being sent can be changed when its lease ends."
+            if message.status in {"pending", "dead"}
+            else None,
+        ),
+        exit_code=USAGE,
+    )
+
+
+def _not_there(msg_id: str) -> Report:
+    return Report(
+        data={"ok": False, "id": msg_id, "status": None},
+        failure=Failure(message=f"there is no message {msg_id}", remediation="See outbox list."),
+        exit_code=USAGE,
+    )
+
+
+def _as_data(message: FailedMessage) -> dict[str, Any]:
+    return {
+        name: value.isoformat() if isinstance(value, datetime) else value
+        for name, value in attrs.asdict(message).items()
+        if name != _SECRET
+    }
+
+
+def _line(message: FailedMessage) -> str:
+    error = " ".join((message.last_error or "").split())[:_WIDTH_OF_ERROR]
+    return (
+        f"{message.id}  {message.status:<9}  {message.retry_count}/{message.max_retries}  "
+        f"{message.channel:<8}  {message.recipient}  {error}"
+    ).rstrip()

@@ -1,0 +1,324 @@
+"""The loop that sends again what could not be sent."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import threading
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from datetime import datetime, timedelta
+from types import TracebackType
+
+from buttdial_sync.client import Client
+from buttdial_sync.errors import ArgumentValueError
+from buttdial_sync.retry.credentials import Credentials, TokenFor
+from buttdial_sync.retry.report import RetryReport, Tally
+from buttdial_sync.retry.repository import FailedMessageRepository
+from buttdial_sync.retry.rounds import AroundPass, Feed, Round
+from buttdial_sync.retry.rows import utc_now
+from buttdial_sync.retry.settling import (
+    SHORTEST_PAUSE,
+    Backoff,
+    DeadLetterHook,
+    OnUnknown,
+    Settler,
+    check_lease,
+    doubling_minutes,
+)
+from buttdial_sync.retry.stopping import StopSignals
+from buttdial_sync.retry.workers import work_side_by_side
+from buttdial_sync.settings import check_count
+from buttdial_sync.transport.deadline import check_seconds
+from buttdial_sync.transport.fork import on_fork_start_anew, start_anew_if_forked
+
+logger = logging.getLogger("buttdial_sync.retry")
+
+Progress = Callable[[RetryReport], None]
+
+_CLOCK_TOLERANCE = 5.0
+_FIRST_PAUSE_AFTER_FAILURE = 1.0
+_LONGEST_PAUSE_AFTER_FAILURE = 300.0
+_NAME = "buttdial-sync-retry"
+
+
+class RetryLoop:
+    """
+    Sends due messages from a host's repository, and records what became of each.
+
+    ``run_once`` and ``drain`` work in the calling thread (with ``workers``, in threads that end
+    with them); ``start`` repeats that in a daemon thread. Safe to share between threads. Several
+    processes may run loops on one repository; a forked child does not inherit a running one.
+    Nothing of a row, of the repository or of a hook stops the loop: it is logged and counted.
+
+    Args:
+        repository: Where the messages are. Its lease must be longer than the client's timeout.
+        client: Sends them. It is not closed here.
+        backoff: After how long the n-th retry follows: a ``timedelta`` or seconds.
+        batch_size: How many messages are fetched at once.
+        workers: How many threads send at once; they share one session for each token.
+        on_dead_letter: Called with the message and the reason after one was given up, in the thread
+            that sent it; not repeated when the process dies before it.
+        on_unknown: What becomes of a message that may have been sent, where the server does not
+            honour keys: ``"dead"``, or ``"retry"`` at the risk of sending it twice. Where the
+            server honours them it is sent again with its key.
+        token_for: Gives the current token of an agent, from its id. Asked before each attempt.
+        around_pass: Makes a context manager that is entered around each pass, in each thread that
+            takes part; as for closing stale database connections.
+        pace: Called before each attempt, in the thread that makes it; it may sleep.
+        clock: Tells the time, aware.
+        monotonic: A monotonic clock, in seconds.
+        sleep: Sleeps for some seconds; by default until :meth:`stop` at most.
+        random_fraction: Gives numbers from 0 to 1, so that processes do not all come at once.
+
+    Raises:
+        ArgumentValueError: An argument is wrong, or the lease is not longer than the timeout.
+        ConfigError: The repository has no lease.
+    """
+
+    def __init__(
+        self,
+        repository: FailedMessageRepository,
+        client: Client,
+        *,
+        backoff: Backoff = doubling_minutes,
+        batch_size: int = 20,
+        workers: int = 1,
+        on_dead_letter: DeadLetterHook | None = None,
+        on_unknown: OnUnknown = "dead",
+        token_for: TokenFor | None = None,
+        around_pass: AroundPass = nullcontext,
+        pace: Callable[[], object] | None = None,
+        clock: Callable[[], datetime] = utc_now,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] | None = None,
+        random_fraction: Callable[[], float] = random.random,
+    ) -> None:
+        check_lease(repository, client)
+        if on_unknown not in {"dead", "retry"}:
+            raise ArgumentValueError('on_unknown must be "dead" or "retry"')
+        self._repository = repository
+        self._batch_size = check_count(batch_size, "batch_size")
+        self._workers = check_count(workers, "workers")
+        self._clock = clock
+        self._monotonic = monotonic
+        self._signals = StopSignals(sleep)
+        self._random_fraction = random_fraction
+        self._credentials = Credentials(
+            token_for, own_agent_id=client.agent_id, monotonic=monotonic
+        )
+        self._round = Round(
+            settler=Settler(
+                repository=repository,
+                client=client,
+                backoff=backoff,
+                on_unknown=on_unknown,
+                on_dead_letter=on_dead_letter,
+                clock=clock,
+                sleep=self._signals.sleep,
+                random_fraction=random_fraction,
+            ),
+            credentials=self._credentials,
+            around_pass=around_pass,
+            pace=pace,
+        )
+        self._seen: tuple[datetime, float] | None = None
+        self._make_idle()
+        on_fork_start_anew(self)
+
+    def _make_idle(self) -> None:
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._stops_thread = threading.Event()
+        self._repeats = False
+        self._signals.start_anew()
+
+    def start_anew(self) -> None:
+        """In a forked child: not running, with new locks; says so when it ran in the parent."""
+        was_running = self._repeats
+        self._make_idle()
+        if was_running:
+            logger.warning(
+                "the retry loop runs in the parent and not in this forked child (%d). That is "
+                "mostly right: one process is enough. Call start() after the fork where it is not",
+                os.getpid(),
+            )
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the thread of :meth:`start` lives in this process."""
+        start_anew_if_forked()
+        thread = self._thread
+        return thread is not None and thread.is_alive()
+
+    def run_once(self) -> RetryReport:
+        """
+        Fetch one batch of due messages and try each of them once.
+
+        Never raises because of a message, the repository or a hook. Safe to call at any time.
+
+        Returns:
+            What was done.
+        """
+        with self._signals.heard() as stopping:
+            return self._pass(stopping, once=True)
+
+    def drain(
+        self, progress: Progress | None = None, *, timeout: float | None = None
+    ) -> RetryReport:
+        """
+        Try messages until nothing is due; wait where the server's limits ask for it.
+
+        Args:
+            progress: Gets the report after each message, one call at a time, in the thread that
+                sent it.
+            timeout: Begin no further pass after so many seconds, and wait for no limit that ends
+                later. None waits for every limit and lockout.
+
+        Returns:
+            What was done in all. ``paused_until`` is set if a limit was not waited for; ``errors``
+            is above 0 if the repository or a hook failed.
+        """
+        end = None if timeout is None else self._monotonic() + check_seconds(timeout, "timeout")
+        tally = Tally(progress)
+        with self._signals.heard() as stopping:
+            while True:
+                before = tally.report.postponed
+                report = self._pass(stopping, once=False, tally=tally)
+                pause = self._credentials.pause
+                too_long = end is not None and self._monotonic() + pause >= end
+                is_through = pause <= 0 or report.postponed == before
+                if stopping.is_set() or is_through or too_long:
+                    return report
+                logger.info("waiting %.0f s: the server limits", pause)
+                self._signals.sleep(pause + SHORTEST_PAUSE)
+
+    def start(self, interval: float = 60.0, warmup: float = 30.0) -> None:
+        """
+        Begin to send due messages in a daemon thread. Does nothing while it runs.
+
+        Args:
+            interval: Seconds between passes; a pass ends when nothing is due.
+            warmup: Seconds before the first.
+        """
+        seconds = check_seconds(interval, "interval")
+        delay = check_seconds(warmup, "warmup") if warmup else 0.0
+        start_anew_if_forked()
+        with self._lock:
+            if self._thread is not None and self._thread.is_alive():
+                return
+            self._stops_thread = threading.Event()
+            self._thread = threading.Thread(
+                target=self._repeat,
+                args=(self._stops_thread, seconds, delay),
+                name=_NAME,
+                daemon=True,
+            )
+            self._repeats = True
+            self._thread.start()
+
+    def stop(self, timeout: float = 10.0) -> bool:
+        """
+        Begin no further attempt; wait for those under way. Idempotent, from any thread.
+
+        A message that is being sent is settled first; the others are put back. Called from a hook
+        of the loop itself it does not wait.
+
+        Args:
+            timeout: How long to wait, in seconds.
+
+        Returns:
+            Whether the thread has ended.
+        """
+        start_anew_if_forked()
+        with self._lock:
+            self._stops_thread.set()
+            self._signals.stop_all()
+            thread = self._thread
+        if thread is None:
+            return True
+        if not self._signals.is_own_thread:
+            thread.join(timeout)
+        return not thread.is_alive()
+
+    def __enter__(self) -> RetryLoop:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        return f"RetryLoop({self._repository!r}, running={self.is_running})"
+
+    def _repeat(self, stopping: threading.Event, interval: float, warmup: float) -> None:
+        failures = 0
+        with self._signals.heard(stopping):
+            if warmup:
+                self._signals.sleep(warmup)
+            while not stopping.is_set():
+                try:
+                    report = self._pass(stopping, once=False)
+                except Exception:
+                    logger.exception("a pass of the retry loop failed")
+                    report = RetryReport(errors=1)
+                failures = failures + 1 if report.errors else 0
+                if not stopping.is_set():
+                    self._signals.sleep(self._pause_between(interval, failures))
+        if self._stops_thread is stopping:
+            self._repeats = False
+
+    def _pause_between(self, interval: float, failures: int) -> float:
+        backoff = _FIRST_PAUSE_AFTER_FAILURE * 2 ** min(failures, 10) if failures else 0.0
+        pause = max(interval, min(backoff, _LONGEST_PAUSE_AFTER_FAILURE))
+        return pause * (0.9 + self._random_fraction() / 5)
+
+    def _pass(
+        self, stopping: threading.Event, *, once: bool, tally: Tally | None = None
+    ) -> RetryReport:
+        start_anew_if_forked()
+        self._watch_clock()
+        tally = tally or Tally()
+        feed = Feed(self._repository.fetch_due, tally, once=once, batch_size=self._batch_size)
+        try:
+            self._work(feed, tally, stopping)
+        except BaseException:
+            stopping.set()
+            raise
+        pause = self._credentials.pause
+        tally.paused(self._clock() + timedelta(seconds=pause) if pause > 0 else None)
+        return tally.report
+
+    def _work(self, feed: Feed, tally: Tally, stopping: threading.Event) -> None:
+        if self._workers == 1:
+            self._round.work(feed, tally, stopping)
+            return
+
+        def help_out() -> None:
+            with self._signals.heard(stopping):
+                self._round.work(feed, tally, stopping)
+
+        def give_up() -> None:
+            stopping.set()
+            feed.end()
+
+        work_side_by_side(help_out, self._workers, name=_NAME, on_interrupt=give_up)
+
+    def _watch_clock(self) -> None:
+        """Say when the clock went back: what was written before is due later than it should be."""
+        now, ticks = self._clock(), self._monotonic()
+        before, self._seen = self._seen, (now, ticks)
+        if before is None:
+            return
+        drift = (now - before[0]).total_seconds() - (ticks - before[1])
+        if drift < -_CLOCK_TOLERANCE:
+            logger.warning(
+                "the clock went back by %.0f s: messages are due that much later than they should",
+                -drift,
+            )

@@ -1,0 +1,251 @@
+"""Messages that are written down before they are sent."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import attrs
+
+from buttdial_sync.client import Client
+from buttdial_sync.errors import ArgumentValueError, ConfigError
+from buttdial_sync.models.failed import FailedMessage
+from buttdial_sync.models.sending import Channel, SendResult
+from buttdial_sync.retry.delivery import deliver
+from buttdial_sync.retry.messages import check_message
+from buttdial_sync.retry.repository import OutboxRepository
+from buttdial_sync.retry.rows import utc_now
+from buttdial_sync.retry.settling import (
+    Backoff,
+    OnUnknown,
+    Settler,
+    check_lease,
+    doubling_minutes,
+)
+from buttdial_sync.tools.sending import Gender
+
+logger = logging.getLogger("buttdial_sync.retry")
+
+_KEPT = {"retried", "postponed"}
+
+
+class Outbox:
+    """
+    Writes each message before it is sent.
+
+    So a crash at any point leaves a row that a :class:`RetryLoop` treats rightly. Safe to share
+    between threads.
+
+    Args:
+        client: Sends the messages. It is not closed here.
+        repository: Keeps them. Its lease must be longer than the client's timeout.
+        backoff: After how long the first retry follows: called with 0.
+        max_retries: After how many retries a message is given up.
+        on_unknown: As in :class:`RetryLoop`.
+        clock: Tells the time, aware.
+        sleep: Sleeps for some seconds between attempts to record the end.
+        random_fraction: Gives numbers from 0 to 1.
+
+    Raises:
+        ArgumentValueError: The lease is not longer than the client's timeout.
+        ConfigError: The repository has no lease.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        repository: OutboxRepository,
+        *,
+        backoff: Backoff = doubling_minutes,
+        max_retries: int = 5,
+        on_unknown: OnUnknown = "dead",
+        clock: Callable[[], datetime] = utc_now,
+        sleep: Callable[[float], object] = time.sleep,
+        random_fraction: Callable[[], float] = random.random,
+    ) -> None:
+        check_lease(repository, client)
+        if on_unknown not in {"dead", "retry"}:
+            raise ArgumentValueError('on_unknown must be "dead" or "retry"')
+        self._client = client
+        self._repository = repository
+        self._max_retries = max_retries
+        self._clock = clock
+        self._settler = Settler(
+            repository=repository,
+            client=client,
+            backoff=backoff,
+            on_unknown=on_unknown,
+            clock=clock,
+            sleep=sleep,
+            random_fraction=random_fraction,
+        )
+
+    def send_message(
+        self,
+        to: str,
+        body: str | None = None,
+        channel: Channel = "whatsapp",
+        *,
+        media_url: str | None = None,
+        sender_sid: str | None = None,
+        sender_name: str | None = None,
+        language: str | None = None,
+        fallback_channels: Sequence[str] | None = None,
+        scheduled_at: str | None = None,
+        thread_id: str | None = None,
+        entity_id: str | None = None,
+        reply_msg_id: str | None = None,
+        idempotency_key: str | None = None,
+        subject: str | None = None,
+        html: str | None = None,
+        template_id: str | None = None,
+        template_vars: Mapping[str, str] | None = None,
+        target_gender: Gender | None = None,
+        agent_id: str | None = None,
+        agent_name: str = "",
+        agent_token: str | None = None,
+    ) -> SendResult:
+        """
+        Write a message, send it, and record what became of it.
+
+        Not inside a transaction of the host's: the row has to be on disk before the message leaves.
+        Use :meth:`enqueue` there. Calling it twice sends two messages.
+
+        Args:
+            to: E.164 number or email address.
+            body: The text.
+            channel: ``"whatsapp"``, ``"sms"``, ``"email"`` or ``"line"``.
+            media_url: Address of a picture, sound or document.
+            sender_sid: Which of the agent's senders to use.
+            sender_name: Name shown to the recipient, where the channel has one.
+            language: Of the text, as in ``"en"``.
+            fallback_channels: Tried by the server in this order when the channel fails.
+            scheduled_at: When the server is to send it, ISO 8601.
+            thread_id: Your own id of the conversation; comes back in answers.
+            entity_id: Your own id of what it is about.
+            reply_msg_id: The message that this one answers.
+            idempotency_key: One key for one message, made when absent.
+            subject: Of an email.
+            html: The HTML body of an email.
+            template_id: A WhatsApp template, needed outside the 24-hour window.
+            template_vars: Its variables.
+            target_gender: How to address the recipient: ``"male"``, ``"female"``, ``"unknown"``.
+            agent_id: The agent, for the row; the client's own when None.
+            agent_name: For people who look at the queue.
+            agent_token: Send as another agent.
+
+        Returns:
+            The result. With ``queued`` the message stays in the repository and is tried again, a
+            wrong token included: do not send it again yourself. Without, it was taken, or given up.
+
+        Raises:
+            ArgumentTypeError: An argument has the wrong type; nothing was written.
+            ArgumentValueError: An argument has a value that it cannot have; nothing was written.
+            Exception: The repository's, when it could not write the message; nothing was sent.
+        """
+        given = {key: value for key, value in locals().items() if key != "self"}
+        message = self._message(given)
+        started = attrs.evolve(message, attempt_started_at=self._clock())
+        self._repository.add(started)
+        result = deliver(self._client, message, agent_token)
+        return attrs.evolve(result, queued=self._settle(message, result, agent_token))
+
+    def enqueue(
+        self,
+        to: str,
+        body: str | None = None,
+        channel: Channel = "whatsapp",
+        *,
+        within: Any = None,
+        agent_id: str | None = None,
+        agent_name: str = "",
+        agent_token: str | None = None,
+        idempotency_key: str | None = None,
+        send_after: datetime | None = None,
+        **content: Any,
+    ) -> FailedMessage:
+        """
+        Only write a message; a :class:`RetryLoop` sends it.
+
+        Args:
+            to: As in :meth:`send_message`, like all that is not named here.
+            body: As there.
+            channel: As there.
+            within: The host's transaction that it is to be part of, for a repository that has
+                ``within``: it is sent if that commits.
+            agent_id: The agent; the client's own when None.
+            agent_name: For people who look at the queue.
+            agent_token: Kept in the row only if the repository keeps tokens.
+            idempotency_key: One key for one message, made when absent.
+            send_after: When it is due (aware); at once when None.
+            **content: What else :meth:`send_message` takes.
+
+        Returns:
+            The message as it was written.
+
+        Raises:
+            ArgumentTypeError: An argument has the wrong type, or there is none of this name.
+            ArgumentValueError: An argument has a value that it cannot have.
+            ConfigError: The repository has no ``within``.
+            Exception: The repository's. Nothing was written.
+        """
+        given = {
+            "to": to,
+            "body": body,
+            "channel": channel,
+            "agent_id": agent_id,
+            "agent_name": agent_name,
+            "agent_token": agent_token,
+            "idempotency_key": idempotency_key,
+            **content,
+        }
+        message = attrs.evolve(self._message(given), next_retry_at=send_after)
+        self._writer(within).add(message)
+        return message
+
+    def _message(self, given: dict[str, Any]) -> FailedMessage:
+        now = self._clock()
+        channels = given.get("fallback_channels")
+        message = FailedMessage(
+            **{
+                **{key: value for key, value in given.items() if key != "to"},
+                "id": str(uuid.uuid4()),
+                "recipient": given["to"],
+                "body": "" if given["body"] is None else given["body"],
+                "agent_id": given["agent_id"] or self._client.agent_id,
+                "agent_token": given["agent_token"] or "",
+                "idempotency_key": given["idempotency_key"] or str(uuid.uuid4()),
+                "fallback_channels": tuple(channels) if isinstance(channels, list) else channels,
+                "max_retries": self._max_retries,
+                "created_at": now,
+            }
+        )
+        check_message(message)
+        return message
+
+    def _writer(self, within: Any) -> Any:
+        if within is None:
+            return self._repository
+        bind = getattr(self._repository, "within", None)
+        if bind is None:
+            raise ConfigError(
+                "the repository cannot write inside of a given transaction",
+                remediation="Leave out within; some repositories take part in the transaction that "
+                "is open in this thread by themselves.",
+            )
+        return bind(within)
+
+    def _settle(self, message: FailedMessage, result: SendResult, token: str | None) -> bool:
+        """Record the end; return whether the message stays in the repository to be tried again."""
+        try:
+            settled = self._settler.settle(message, message.retry_count, result, token)
+        except Exception:
+            # The row is as it was at the start: an attempt without an end, for the loop to resolve.
+            logger.exception("message %s: its end could not be recorded", message.id)
+            return True
+        return settled.step in _KEPT

@@ -1,0 +1,243 @@
+"""What every table of messages does, whatever keeps it."""
+
+from __future__ import annotations
+
+import builtins
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import attrs
+
+from buttdial_sync.models.failed import FAILED_STATUSES, FailedMessage, FailedStatus
+from buttdial_sync.retry.rows import LEASE, Row, as_message, as_row, utc_now
+from buttdial_sync.transport.deadline import check_seconds
+
+logger = logging.getLogger("buttdial_sync.retry")
+
+DEFAULT_LEASE = 300.0
+_OPEN: tuple[FailedStatus, ...] = ("pending", "dead")
+_LONGEST_ERROR = 2000
+
+
+@attrs.frozen(kw_only=True)
+class Condition:
+    """
+    Which row may be changed.
+
+    Attributes:
+        statuses: One of these is its status.
+        retry_count: Its count, or None for any.
+        no_lease_at: No lease runs at this time; None for whatever lease.
+    """
+
+    statuses: tuple[FailedStatus, ...] = ("pending",)
+    retry_count: int | None = None
+    no_lease_at: datetime | None = None
+
+
+class TableRepository(ABC):
+    """
+    The rules of the interfaces, over six operations on a table.
+
+    It is a :class:`~buttdial_sync.retry.repository.AdminFailedMessageRepository` and an
+    :class:`~buttdial_sync.retry.repository.OutboxRepository`. Safe to share between threads if the
+    operations are.
+
+    Args:
+        lease: How long a fetched message is kept from the others, in seconds.
+        keep_tokens: Whether the tokens of agents are written into the rows.
+        clock: Tells the time, aware.
+
+    Raises:
+        ArgumentValueError: ``lease`` is no number of seconds that one can wait.
+    """
+
+    def __init__(
+        self,
+        *,
+        lease: float = DEFAULT_LEASE,
+        keep_tokens: bool = False,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._lease = check_seconds(lease, "lease")
+        self._keep_tokens = keep_tokens
+        self._clock = clock
+
+    @property
+    def lease(self) -> float:
+        """How long a message is kept from the others, in seconds."""
+        return self._lease
+
+    def add(self, message: FailedMessage) -> None:
+        """
+        Write a message; leased from the start if its ``attempt_started_at`` is set.
+
+        Raises:
+            ArgumentValueError: There is a message with this id.
+        """
+        self._insert(self._new_row(message))
+
+    def add_new(self, messages: Sequence[FailedMessage]) -> int:
+        """
+        Write those messages whose ids are not there yet.
+
+        Returns:
+            How many were written.
+        """
+        new = [message for message in messages if self._find(message.id) is None]
+        for message in new:
+            self.add(message)
+        return len(new)
+
+    def fetch_due(self, limit: int) -> Sequence[FailedMessage]:
+        """Lease and return at most ``limit`` pending messages that are due, oldest due first."""
+        now = self._clock()
+        return [as_message(row) for row in self._claim(now, self._lease_end(now), limit)]
+
+    def begin_attempt(self, msg_id: str, retry_count: int, started_at: datetime) -> bool:
+        """Record that an attempt begins; False when another has begun one meanwhile."""
+        changes = {
+            "retry_count": retry_count,
+            "attempt_started_at": started_at,
+            LEASE: self._lease_end(self._clock()),
+        }
+        return self._update(msg_id, changes, Condition(retry_count=retry_count - 1))
+
+    def mark_delivered(self, msg_id: str, message_sid: str | None, retry_count: int) -> bool:
+        """Record that the server took the message; False when another took it over."""
+        changes = {**self._resolved("delivered"), "message_sid": message_sid, "last_error": None}
+        return self._settle(msg_id, changes, retry_count)
+
+    def increment_retry(
+        self,
+        msg_id: str,
+        retry_count: int,
+        error: str,
+        next_retry_at: datetime,
+        unknown: bool = False,
+    ) -> bool:
+        """Keep the message for another attempt; False when another took it over."""
+        changes: Row = {"last_error": _cut(error), "next_retry_at": next_retry_at, LEASE: None}
+        if not unknown:
+            changes["attempt_started_at"] = None
+        return self._settle(msg_id, changes, retry_count)
+
+    def mark_dead(self, msg_id: str, retry_count: int, error: str) -> bool:
+        """Give the message up; False when another took it over."""
+        changes = {**self._resolved("dead"), "last_error": _cut(error)}
+        return self._settle(msg_id, changes, retry_count)
+
+    def postpone(
+        self, message: FailedMessage, retry_count: int, error: str | None, next_retry_at: datetime
+    ) -> bool:
+        """Put a message back as it was fetched, due later; False when another took it over."""
+        changes: Row = {
+            "retry_count": message.retry_count,
+            "attempt_started_at": message.attempt_started_at,
+            "next_retry_at": next_retry_at,
+            LEASE: None,
+        }
+        if error is not None:
+            changes["last_error"] = _cut(error)
+        return self._settle(message.id, changes, retry_count)
+
+    def get(self, msg_id: str) -> FailedMessage | None:
+        """Return a message, or None when there is none with this id."""
+        row = self._find(msg_id)
+        return None if row is None else as_message(row)
+
+    def list(self, status: FailedStatus | None = None, limit: int = 50) -> Sequence[FailedMessage]:
+        """Return at most ``limit`` messages, newest first."""
+        return [as_message(row) for row in self._newest(status, limit)]
+
+    def count_pending(self) -> int:
+        """Return how many are pending."""
+        return self._counts().get("pending", 0)
+
+    def stats(self) -> dict[FailedStatus, int]:
+        """Return how many messages there are of each status."""
+        counts = self._counts()
+        return {status: counts.get(status, 0) for status in FAILED_STATUSES}
+
+    def force_retry(self, msg_id: str) -> bool:
+        """Make a pending or dead message due now, with at least one attempt left."""
+        now = self._clock()
+        row = self._find(msg_id)
+        if row is None:
+            return False
+        changes = {
+            "status": "pending",
+            "max_retries": max(row["max_retries"], row["retry_count"] + 1),
+            "next_retry_at": now,
+            "resolved_at": None,
+            "attempt_started_at": None,
+            LEASE: None,
+        }
+        condition = Condition(statuses=_OPEN, retry_count=row["retry_count"], no_lease_at=now)
+        return self._update(msg_id, changes, condition)
+
+    def dismiss(self, msg_id: str) -> bool:
+        """Give up a pending or dead message; False when there is none, or while its lease runs."""
+        condition = Condition(statuses=_OPEN, no_lease_at=self._clock())
+        return self._update(msg_id, self._resolved("dismissed"), condition)
+
+    def _new_row(self, message: FailedMessage) -> Row:
+        now = self._clock()
+        row = as_row(message)
+        row["created_at"] = message.created_at or now
+        row["next_retry_at"] = message.next_retry_at or now
+        if message.attempt_started_at is not None:
+            row[LEASE] = self._lease_end(now)
+        if not self._keep_tokens:
+            row["agent_token"] = ""
+        return row
+
+    def _lease_end(self, now: datetime) -> datetime:
+        return now + timedelta(seconds=self._lease)
+
+    def _resolved(self, status: FailedStatus) -> Row:
+        return {
+            "status": status,
+            "resolved_at": self._clock(),
+            "attempt_started_at": None,
+            LEASE: None,
+        }
+
+    def _settle(self, msg_id: str, changes: Mapping[str, Any], retry_count: int) -> bool:
+        return self._update(msg_id, changes, Condition(retry_count=retry_count))
+
+    @abstractmethod
+    def _insert(self, row: Row) -> None:
+        """Write a new row, or raise ArgumentValueError when its id is taken."""
+
+    @abstractmethod
+    def _claim(self, now: datetime, leased_until: datetime, limit: int) -> builtins.list[Row]:
+        """Lease the due rows that nobody has, oldest due first; atomic among processes."""
+
+    @abstractmethod
+    def _update(self, msg_id: str, changes: Mapping[str, Any], condition: Condition) -> bool:
+        """Change a row if it is as the condition says; atomic. Return whether it was."""
+
+    @abstractmethod
+    def _find(self, msg_id: str) -> Row | None:
+        """Return one row."""
+
+    @abstractmethod
+    def _newest(self, status: FailedStatus | None, limit: int) -> builtins.list[Row]:
+        """Return rows, newest first."""
+
+    @abstractmethod
+    def _counts(self) -> Mapping[str, int]:
+        """Return how many rows there are of each status."""
+
+
+def _cut(error: str) -> str:
+    return error if len(error) <= _LONGEST_ERROR else error[: _LONGEST_ERROR - 1] + "…"
+
+
+def id_taken(msg_id: str) -> str:
+    """Return what :meth:`TableRepository.add` says about an id that is taken."""
+    return f"there is a message with the id {msg_id!r}"

@@ -1,0 +1,205 @@
+"""The conformance suite over SQLAlchemy, on PostgreSQL and SQLite; plans and transactions."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from buttdial_sync import Client, FailedMessage, Outbox
+from buttdial_sync.retry import SQLiteRepository
+from buttdial_sync.testing.conformance import START, Clock, RepositoryConformance, SettableClock
+
+sqlalchemy = pytest.importorskip("sqlalchemy")
+
+from sqlalchemy import Engine, MetaData, create_engine, event, insert, text  # noqa: E402
+from sqlalchemy.exc import OperationalError  # noqa: E402
+from sqlalchemy.orm import Session  # noqa: E402
+
+from buttdial_sync.retry.rows import as_row  # noqa: E402
+from buttdial_sync.retry.sqlalchemy import SQLAlchemyRepository  # noqa: E402
+
+ROWS = 20_000
+
+
+@pytest.fixture(scope="class")
+def on_postgresql(request: pytest.FixtureRequest, postgres_url: str) -> Iterator[None]:
+    request.cls.engine = create_engine(postgres_url)
+    yield
+    request.cls.engine.dispose()
+
+
+@pytest.fixture(scope="class")
+def on_sqlite(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    path = tmp_path_factory.mktemp("sqlalchemy") / "outbox.db"
+    request.cls.engine = create_engine(f"sqlite:///{path}")
+    yield
+    request.cls.engine.dispose()
+
+
+class OverSQLAlchemy(RepositoryConformance):
+    engine: Engine
+
+    def make_repository(self, clock: Clock, lease: float) -> SQLAlchemyRepository:
+        repository = SQLAlchemyRepository(
+            self.engine, metadata=MetaData(), table_name="host_outbox", clock=clock, lease=lease
+        )
+        repository.table.drop(self.engine, checkfirst=True)
+        repository.create_table()
+        return repository
+
+
+@pytest.mark.usefixtures("on_postgresql")
+class TestPostgreSQL(OverSQLAlchemy):
+    pass
+
+
+@pytest.mark.usefixtures("on_sqlite")
+class TestSQLiteByWayOfSQLAlchemy(OverSQLAlchemy):
+    pass
+
+
+@pytest.fixture
+def engine(postgres_url: str) -> Iterator[Engine]:
+    made = create_engine(postgres_url)
+    with made.begin() as connection:
+        connection.execute(text("DROP TABLE IF EXISTS buttdial_outbox"))
+    yield made
+    made.dispose()
+
+
+def many(count: int) -> list[FailedMessage]:
+    """Rows of which one in a thousand is due and pending."""
+    return [
+        FailedMessage(
+            id=f"m{number}",
+            recipient="+1",
+            body="x",
+            status="pending" if number % 2 else "delivered",
+            created_at=START,
+            next_retry_at=START + timedelta(seconds=number - 1000),
+        )
+        for number in range(count)
+    ]
+
+
+def test_postgresql_looks_up_due_messages_in_the_index(engine: Engine) -> None:
+    """Fetching due messages among many reads an index, in order, without a sort of them all."""
+    repository = SQLAlchemyRepository(engine)
+    repository.create_table()
+    with engine.begin() as connection:
+        connection.execute(insert(repository.table), [as_row(each) for each in many(ROWS)])
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("ANALYZE buttdial_outbox"))
+        query = repository.due_query(START, 20).compile(
+            engine, compile_kwargs={"literal_binds": True}
+        )
+        plan = "\n".join(connection.scalars(text(f"EXPLAIN {query}")))
+    assert "Index Scan using buttdial_outbox_due" in plan, plan
+    assert "Sort" not in plan, plan
+
+
+def test_postgresql_skips_what_another_transaction_holds(engine: Engine) -> None:
+    """Fetching does not wait for a row that another transaction has locked."""
+    repository = SQLAlchemyRepository(engine, clock=SettableClock())
+    repository.create_table()
+    for msg_id in ("a", "b"):
+        repository.add(FailedMessage(id=msg_id, recipient="+1", body="x"))
+    with engine.begin() as holder:
+        holder.execute(text("SELECT * FROM buttdial_outbox WHERE id = 'a' FOR UPDATE"))
+        assert [each.id for each in repository.fetch_due(10)] == ["b"]
+    assert [each.id for each in repository.fetch_due(10)] == ["a"]
+
+
+def test_enqueued_within_the_hosts_session(engine: Engine) -> None:
+    """A message is there if the host's transaction commits, and only then."""
+    repository = SQLAlchemyRepository(engine)
+    repository.create_table()
+    with Client("https://butt-dial.test", agent_token="t") as client:
+        outbox = Outbox(client, repository)
+        with Session(engine) as session:
+            outbox.enqueue("+14155550123", "one", within=session)
+            assert repository.count_pending() == 0
+            session.rollback()
+        assert repository.list() == []
+        with Session(engine) as session:
+            outbox.enqueue("+14155550123", "two", within=session)
+            session.commit()
+    assert [each.body for each in repository.fetch_due(10)] == ["two"]
+
+
+def test_errors_of_the_database_show_no_token(tmp_path: Path) -> None:
+    """What was to be written stays out of the error that says that it could not be."""
+    engine = create_engine(f"sqlite:///{tmp_path / 'empty.db'}")
+    repository = SQLAlchemyRepository(engine, keep_tokens=True)
+    message = FailedMessage(id="a", recipient="+1", body="x", agent_token="secret-token")
+    with pytest.raises(OperationalError, match="no such table") as caught:
+        repository.add(message)
+    assert "secret-token" not in str(caught.value)
+    engine.dispose()
+
+
+def test_a_host_may_describe_the_table_once(engine: Engine) -> None:
+    """Two repositories share the table of one metadata."""
+    metadata = MetaData()
+    first = SQLAlchemyRepository(engine, metadata=metadata)
+    assert SQLAlchemyRepository(engine, metadata=metadata).table is first.table
+
+
+def test_one_file_serves_both_repositories(tmp_path: Path) -> None:
+    """What SQLiteRepository wrote SQLAlchemyRepository reads, times included, and back."""
+    path, clock = tmp_path / "outbox.db", SettableClock()
+    engine = create_engine(f"sqlite:///{path}")
+    with SQLiteRepository(path, clock=clock) as plain:
+        plain.add(FailedMessage(id="a", recipient="+1", body="x", template_vars={"a": "b"}))
+        mapped = SQLAlchemyRepository(engine, clock=clock)
+        assert mapped.get("a") == plain.get("a")
+        assert mapped.begin_attempt("a", 1, clock())
+        found = plain.get("a")
+        assert found is not None
+        assert found.attempt_started_at == START
+        assert mapped.get("a") == found
+    engine.dispose()
+
+
+def test_processes_on_sqlite_wait_for_each_other(tmp_path: Path) -> None:
+    """A fetch begins as a writer, so it waits for another writer instead of failing."""
+    path = tmp_path / "outbox.db"
+    engine = create_engine(f"sqlite:///{path}")
+    statements: list[str] = []
+    event.listen(engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
+    with SQLiteRepository(path):
+        SQLAlchemyRepository(engine).fetch_due(1)
+    assert [each.split()[0] for each in statements] == ["UPDATE", "SELECT"]
+    engine.dispose()
+
+
+def test_sqlite_looks_up_due_messages_in_the_index(tmp_path: Path) -> None:
+    """So does the plain SQLite repository, in order, without a sort."""
+    with SQLiteRepository(tmp_path / "outbox.db", clock=SettableClock()) as repository:
+        repository.add_new(many(ROWS))
+        (plan,) = repository.plan()
+        assert "USING INDEX buttdial_outbox_due (status=? AND next_retry_at<?)" in plan
+        assert len(repository.fetch_due(20)) == 20
+
+
+def test_sqlite_within_the_hosts_transaction(tmp_path: Path) -> None:
+    """A message is there if the host's sqlite3 transaction commits, and only then."""
+    path = tmp_path / "outbox.db"
+    with (
+        SQLiteRepository(path) as repository,
+        Client("https://butt-dial.test", agent_token="t") as client,
+    ):
+        outbox = Outbox(client, repository)
+        host = sqlite3.connect(path)
+        outbox.enqueue("+14155550123", "one", within=host)
+        host.rollback()
+        outbox.enqueue("+14155550123", "two", within=host)
+        host.commit()
+        host.close()
+        assert [each.body for each in repository.fetch_due(10)] == ["two"]

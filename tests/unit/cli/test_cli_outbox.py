@@ -1,0 +1,163 @@
+"""``outbox`` and ``send-many``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from buttdial_sync import FailedMessage
+from buttdial_sync.cli.draining import Pace
+from buttdial_sync.retry import SQLiteRepository
+from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
+from tests.unit.cli.cli_runner import TOKEN, run
+
+
+@pytest.fixture
+def server() -> Iterator[LoopbackServer]:
+    with FakeButtDialServer(tokens=[TOKEN, "secret"]).listen() as loopback:
+        yield loopback
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> str:
+    path = tmp_path / "outbox.db"
+    with SQLiteRepository(path, keep_tokens=True) as repository:
+        for name in ("a", "b"):
+            repository.add(
+                FailedMessage(id=name, recipient="+1", body=f"body {name}", agent_token="secret")
+            )
+    return str(path)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "people.csv"
+    path.write_text("to,body,id\n+14155550123,Hello,one\n+14155550124,Hello,two\n", "utf-8")
+    return path
+
+
+def test_looking_after_messages(db: str) -> None:
+    """list, show, dismiss, retry and stats do what they say, and show no token."""
+    assert "a  pending    0/5  whatsapp  +1" in run("outbox", "list", "--db", db).stdout
+    assert "body a" in run("outbox", "show", "a", "--db", db).stdout
+    assert run("outbox", "dismiss", "a", "--db", db).stdout == "a is dismissed\n"
+    assert run("outbox", "retry", "b", "--db", db).exit_code == 0
+    shown = run("outbox", "list", "--status", "pending", "--db", db, "--json").stdout
+    assert [each["id"] for each in json.loads(shown)["messages"]] == ["b"]
+    assert "secret" not in shown
+    counts = json.loads(run("outbox", "stats", "--db", db, "--json").stdout)
+    assert (counts["pending"], counts["dismissed"]) == (1, 1)
+
+
+@pytest.mark.parametrize("command", ["show", "retry", "dismiss"])
+def test_no_such_message(db: str, command: str) -> None:
+    """An id that is not there is a usage error."""
+    result = run("outbox", command, "nobody", "--db", db)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "there is no message nobody" in result.stderr
+
+
+def test_what_cannot_be_changed(db: str) -> None:
+    """A dismissed message cannot be revived, and it is said why."""
+    run("outbox", "dismiss", "a", "--db", db)
+    result = run("outbox", "retry", "a", "--db", db)
+    assert result.exit_code == 2
+    assert "a is dismissed and cannot be changed" in result.stderr
+
+
+def test_databases_that_are_none(tmp_path: Path) -> None:
+    """A path that is wrong makes no file; an address does not show its password."""
+    missing = tmp_path / "missing.db"
+    result = run("outbox", "list", "--db", str(missing))
+    assert (result.exit_code, missing.exists()) == (2, False)
+    result = run("outbox", "list", "--db", "nonsense://user:hidden@host/db")
+    assert result.exit_code == 2
+    assert "hidden" not in result.stderr
+    other = tmp_path / "other.db"
+    other.write_text("no database at all, but long enough to be looked at" * 40)
+    assert run("outbox", "list", "--db", str(other)).exit_code == 2
+
+
+def test_drain(server: LoopbackServer, db: str) -> None:
+    """drain sends what is due."""
+    result = run("outbox", "drain", "--db", db, server=server)
+    assert (result.exit_code, result.stdout) == (0, "2 delivered, 0 given up, 0 still pending\n")
+
+
+def test_drain_that_fails(server: LoopbackServer, db: str) -> None:
+    """What is still pending is said, with an exit code of its own."""
+    server.fake.on_send(error="busy")
+    result = run("outbox", "drain", "--workers", "1", "--db", db, server=server)
+    assert result.exit_code == 3
+    assert "not everything was sent: busy" in result.stderr
+
+
+def test_send_many_twice(server: LoopbackServer, table: Path) -> None:
+    """Run again, nobody gets it twice; a new row goes out."""
+    command = ("send-many", str(table), "--db", str(table.with_name("memory.db")))
+    first = run(*command, server=server)
+    assert (first.exit_code, first.stderr) == (0, "")
+    assert first.stdout.startswith("2 of 2 rows are delivered\n")
+    with table.open("a", encoding="utf-8") as file:
+        file.write("+14155550125,Hello,three\n")
+    again = json.loads(run(*command, "--json", server=server).stdout)
+    assert (again["added"], again["known"], again["ok"]) == (1, 2, True)
+    assert sorted(str(each.idempotency_key) for each in server.fake.delivered) == [
+        "one",
+        "three",
+        "two",
+    ]
+
+
+def test_send_many_without_ids(server: LoopbackServer, table: Path) -> None:
+    """The key is made of the row; equal rows are one message."""
+    table.write_text("to,body\n+1,Hello\n+1,Hello\n+1,Bye\n", "utf-8")
+    for _ in range(2):
+        run("send-many", str(table), "--db", str(table.with_name("m.db")), server=server)
+    assert len(server.fake.delivered) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("to,body\n+1,Hello\n,Hello\n+1,\n", "row 3: to must not be empty; row 4: there is"),
+        ("to,channel,body\n+1,pigeon,x\n", "row 2: channel must be one of"),
+        ("to,text\n+1,Hello\n", "unknown or doubled columns: 'text'"),
+        ("body\nHello\n", "no column to"),
+        ("to,body\n+1,Hello,more\n", "row 2 has more cells"),
+        ("to,body,id\n+1,Hello,a\n+1,Bye,a\n", "row 3: the id 'a' stands for another row"),
+        ('to,body\n+1,"Hello\n', "is no CSV file"),
+    ],
+)
+def test_send_many_checks_first(
+    server: LoopbackServer, table: Path, text: str, reason: str
+) -> None:
+    """A file with a fault is refused with the rows' numbers, and nothing is sent or written."""
+    table.write_text(text, "utf-8")
+    memory = table.with_name("m.db")
+    result = run("send-many", str(table), "--db", str(memory), server=server)
+    assert result.exit_code == 2
+    assert reason in result.stderr
+    assert (server.fake.requests, memory.exists()) == ([], False)
+
+
+def test_send_many_with_a_changed_row(server: LoopbackServer, table: Path) -> None:
+    """An id that stood for another message is refused."""
+    command = ("send-many", str(table), "--db", str(table.with_name("m.db")))
+    run(*command, server=server)
+    table.write_text("to,body,id\n+14155550123,Changed,one\n", "utf-8")
+    result = run(*command, server=server)
+    assert result.exit_code == 2
+    assert "'one' was used before" in result.stderr
+
+
+def test_pace() -> None:
+    """Turns come at the rate that was asked for."""
+    slept: list[float] = []
+    pace = Pace(4, clock=lambda: 10.0, sleep=slept.append)
+    for _ in range(3):
+        pace()
+    assert slept == [0.25, 0.5]
