@@ -7,19 +7,19 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.dispatch import Signal
 from django.test import Client, override_settings
 
-from buttdial_sync import InboundMessage
-from buttdial_sync.contrib.django import get_handler, make_handler, signals
+from buttdial_sync.contrib.django import get_handler, signals
 from buttdial_sync.contrib.django.models import Delivery as Row
 from buttdial_sync.testing.simulate import Delivery, HostSimulator
+from tests.unit.contrib import own_handler
 from tests.unit.contrib.django_settings import BUTT_DIAL
 
 pytestmark = pytest.mark.usefixtures("project")
 
 server = HostSimulator(whatsapp_secret="app-secret")
-own_handler = make_handler()
 
 
 @pytest.fixture
@@ -109,6 +109,19 @@ def test_signals(http: Client, receivers: dict[str, Receiver]) -> None:
     assert receivers["message_received"].events[0].text == "hi"
 
 
+def test_receivers_run_outside_of_a_transaction(http: Client) -> None:
+    """A claim is seen by other workers at once, though the project has ATOMIC_REQUESTS."""
+    inside: list[bool] = []
+
+    def look(**_: Any) -> None:
+        inside.append(connection.in_atomic_block)
+
+    signals.message_received.connect(look)
+    assert send(http, "butt-dial", server.message(body="hi")) == 200
+    signals.message_received.disconnect(look)
+    assert inside == [False]
+
+
 def test_the_slash_may_be_absent(http: Client, receivers: dict[str, Receiver]) -> None:
     """Senders follow no redirects, so the address works without its last slash."""
     delivery = server.message(body="hi")
@@ -131,12 +144,12 @@ def test_other_methods_are_not_allowed(http: Client) -> None:
 
 
 def test_the_hosts_own_handler(http: Client, receivers: dict[str, Receiver]) -> None:
-    """HANDLER names the host's handler; the signals are sent all the same, once."""
-    seen: list[InboundMessage] = []
-    own_handler.on_message(seen.append)
-    with override_settings(BUTT_DIAL={**BUTT_DIAL, "HANDLER": f"{__name__}.own_handler"}):
-        assert get_handler() is own_handler
-    with override_settings(BUTT_DIAL={**BUTT_DIAL, "HANDLER": f"{__name__}.own_handler"}):
-        assert get_handler() is own_handler
-        assert send(http, "butt-dial", server.message(body="hi")) == 200
-    assert len(seen) == len(receivers["message_received"].events) == 1
+    """HANDLER names the host's handler; the signals are sent all the same, and once."""
+    configured = {**BUTT_DIAL, "HANDLER": "tests.unit.contrib.own_handler.inbound"}
+    own_handler.orders.clear()
+    for number in range(2):
+        with override_settings(BUTT_DIAL=configured):
+            assert get_handler() is own_handler.inbound
+            assert send(http, "butt-dial", server.message(channel="sms", body=f"{number}")) == 200
+    assert own_handler.orders == ["0", "1"]
+    assert [event.text for event in receivers["message_received"].events] == ["0", "1"]

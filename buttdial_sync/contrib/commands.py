@@ -1,0 +1,152 @@
+"""What the frameworks' commands have in common: sending, listening, polling."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from types import FrameType
+from typing import Any
+
+from buttdial_sync.client import Client
+from buttdial_sync.contrib.shared import HandlerWithin
+from buttdial_sync.errors import ButtDialError
+from buttdial_sync.inbound.handler import InboundHandler
+from buttdial_sync.inbound.listener import Listener
+from buttdial_sync.models.inbound import InboundEvent
+from buttdial_sync.models.sending import SendResult
+
+_EXIT_CODES = {"sent": 0, "rejected": 1, "not_sent": 3, "unknown": 3}
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+Context = Callable[[], AbstractContextManager[object]]
+OnUndelivered = Callable[[InboundEvent], object]
+
+
+class CommandFailure(Exception):  # noqa: N818 - the frameworks' own errors are made of it
+    """
+    What a command could not do, with its remedy.
+
+    Attributes:
+        exit_code: 1 refused, 2 nothing was sent for a setting is wrong, 3 not reached or unknown.
+    """
+
+    def __init__(self, message: str, remediation: str | None, exit_code: int) -> None:
+        super().__init__(f"{message}\n  -> {remediation}" if remediation else message)
+        self.exit_code = exit_code
+
+
+def send(client: Client, to: str, channel: Any, **content: Any) -> str:
+    """
+    Send a message.
+
+    Args:
+        client: Sends it.
+        to: Whom to.
+        channel: The way.
+        **content: Further arguments of :meth:`Client.send_message`.
+
+    Returns:
+        What to say.
+
+    Raises:
+        CommandFailure: It was not sent, or may have been.
+    """
+    with failures():
+        result = client.send_message(to, channel=channel, **content)
+    if not result.ok:
+        raise _failure(result)
+    return f"sent over {channel} as {result.message_sid}"
+
+
+def make_listener(
+    client: Client,
+    inbound: InboundHandler,
+    context: Context,
+    on_undelivered: OnUndelivered | None,
+    options: Mapping[str, Any],
+) -> Listener:
+    """
+    Make a listener whose handlers run inside a context.
+
+    Args:
+        client: Whose session is used.
+        inbound: Has the handlers.
+        context: Makes the context, for each event a new one.
+        on_undelivered: As in :class:`~buttdial_sync.Listener`; runs inside the context too.
+        options: Further arguments of the listener.
+    """
+
+    def give_up(event: InboundEvent) -> None:
+        assert on_undelivered is not None  # noqa: S101 - it is passed on only then
+        with context():
+            on_undelivered(event)
+
+    within = HandlerWithin(inbound, context)
+    keep = give_up if on_undelivered else None
+    return Listener(client, within, **{"on_undelivered": keep, **options})
+
+
+def listen(listener: Listener) -> None:
+    """
+    Listen until the process is told to end (SIGTERM, Ctrl-C). What is being handled is finished.
+
+    Raises:
+        CommandFailure: The token was refused, or a setting is wrong.
+    """
+
+    # A signal may come while this thread holds the lock that stop() needs.
+    def stop(_: int, __: FrameType | None) -> None:
+        threading.Thread(target=listener.stop, name="buttdial-sync-stop").start()
+
+    with failures(), _on_signals(stop):
+        listener.run()
+
+
+def poll(listener: Listener) -> str:
+    """
+    Hand over what waits, once.
+
+    Returns:
+        What to say.
+
+    Raises:
+        CommandFailure: The queue could not be read.
+    """
+    with failures():
+        return f"{listener.poll()} handed over"
+
+
+@contextmanager
+def failures() -> Iterator[None]:
+    """Turn this library's errors into :class:`CommandFailure`."""
+    try:
+        yield
+    except ButtDialError as error:
+        is_usage = error.outcome == "not_sent" and error.stage == "config"
+        exit_code = 2 if is_usage else _EXIT_CODES[error.outcome]
+        raise CommandFailure(str(error), error.remediation, exit_code) from error
+
+
+def _failure(result: SendResult) -> CommandFailure:
+    what = "the message may have been sent" if result.unknown else "the message was not sent"
+    is_usage = result.outcome == "not_sent" and result.stage_failed == "config"
+    return CommandFailure(
+        f"{what}: {result.error}",
+        result.remediation,
+        2 if is_usage else _EXIT_CODES[result.outcome],
+    )
+
+
+@contextmanager
+def _on_signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)

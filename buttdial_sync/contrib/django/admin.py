@@ -1,0 +1,51 @@
+"""The admin page of the outgoing messages: look, search, retry, dismiss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib import admin, messages
+from django.http import HttpRequest
+
+from buttdial_sync.contrib.django.models import OutboxMessage
+from buttdial_sync.contrib.django.outbox import get_repository
+from buttdial_sync.retry.rows import COLUMNS
+
+
+@admin.register(OutboxMessage)
+class OutboxMessageAdmin(admin.ModelAdmin):
+    """Rows are written by the outbox and changed by the actions, never by hand."""
+
+    list_display = ("recipient", "channel", "status", "retry_count", "next_retry_at", "last_error")
+    list_filter = ("status", "channel", "created_at")
+    search_fields = ("id", "recipient", "body", "agent_name", "last_error", "message_sid")
+    ordering = ("-created_at", "-id")
+    date_hierarchy = "created_at"
+    show_full_result_count = False
+    fields = readonly_fields = tuple(name for name in COLUMNS if name != "agent_token")
+    actions = ("retry", "dismiss")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Nobody writes messages here."""
+        return False
+
+    @admin.action(description="Send again now", permissions=["change"])
+    def retry(self, request: HttpRequest, chosen: Any) -> None:
+        """Make the chosen messages due now."""
+        self._change(request, chosen, get_repository().force_retry, "queued")
+
+    @admin.action(description="Give up", permissions=["change"])
+    def dismiss(self, request: HttpRequest, chosen: Any) -> None:
+        """Give the chosen messages up."""
+        self._change(request, chosen, get_repository().dismiss, "dismissed")
+
+    def _change(
+        self, request: HttpRequest, chosen: Any, change: Callable[[str], bool], word: str
+    ) -> None:
+        ids = list(chosen.values_list("pk", flat=True))
+        changed = sum(map(change, ids))
+        self.message_user(request, f"{changed} {word}", messages.SUCCESS)
+        if changed < len(ids):
+            refused = f"{len(ids) - changed} not: done already, or being sent at this moment"
+            self.message_user(request, refused, messages.WARNING)

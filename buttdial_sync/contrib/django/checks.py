@@ -1,0 +1,111 @@
+"""System checks: what is missing in ``BUTT_DIAL``, or contradicts itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.core import checks
+from django.core.checks import CheckMessage, register
+from django.core.exceptions import ImproperlyConfigured
+
+from buttdial_sync.contrib.django.conf import NAME, AppSettings, app_settings, imported
+from buttdial_sync.contrib.django.process import get_handler
+from buttdial_sync.errors import ConfigError
+
+_LABEL = "buttdial_sync"
+_FUNCTIONS = ("ON_UNDELIVERED", "OPERATOR_PERMISSION")
+
+
+@register(_LABEL)
+def check_settings(app_configs: object, **_: Any) -> list[CheckMessage]:
+    """Check the setting ``BUTT_DIAL``. Nothing is sent and no client is made."""
+    try:
+        configured = app_settings()
+    except (ImproperlyConfigured, ConfigError) as error:
+        return [_error("E001", str(error))]
+    return [
+        *_check_server(configured),
+        *_check_handler(configured),
+        *_check_secrets(configured),
+        *_check_paths(configured),
+    ]
+
+
+def _check_server(configured: AppSettings) -> Iterator[CheckMessage]:
+    if not (configured.base_url or "base_url" in configured.client):
+        yield _warning(
+            "W001",
+            "there is no server",
+            f"Set {NAME}['BASE_URL'] or the environment's BUTT_DIAL_BASE_URL.",
+        )
+
+
+def _check_handler(configured: AppSettings) -> Iterator[CheckMessage]:
+    try:
+        get_handler()
+    except (ImproperlyConfigured, ConfigError) as error:
+        yield _error("E002", str(error))
+
+
+def _check_secrets(configured: AppSettings) -> Iterator[CheckMessage]:
+    secrets = {
+        "whatsapp": configured.whatsapp_webhook_secret,
+        "account": configured.account_webhook_secret,
+    }
+    for channel, secret in secrets.items():
+        if secret and channel in configured.allow_unsigned:
+            yield _error(
+                "E003",
+                f"ALLOW_UNSIGNED names {channel!r}, for which there is a secret",
+                "Remove one of the two; the secret wins.",
+            )
+    if bool(configured.whatsapp_webhook_secret) != bool(configured.whatsapp_verify_token):
+        yield _warning(
+            "W002",
+            "of WHATSAPP_WEBHOOK_SECRET and WHATSAPP_VERIFY_TOKEN only one is set",
+            "WhatsApp subscribes with the token and signs with the secret: set both.",
+        )
+    if not (any(secrets.values()) or configured.allow_unsigned or configured.handler):
+        yield _warning(
+            "W003",
+            "every webhook is refused: there is no secret",
+            "Set WHATSAPP_WEBHOOK_SECRET or ACCOUNT_WEBHOOK_SECRET, or name the channels in "
+            "ALLOW_UNSIGNED.",
+        )
+
+
+def _check_paths(configured: AppSettings) -> Iterator[CheckMessage]:
+    paths = {
+        "AGENT_DIRECTORY": configured.agent_directory,
+        "FAILED_MESSAGES": configured.failed_messages,
+        "ON_UNDELIVERED": configured.on_undelivered,
+        "OPERATOR_PERMISSION": configured.operator_permission,
+    }
+    if bool(configured.agent_directory) != bool(configured.failed_messages):
+        yield _error(
+            "E004",
+            "of AGENT_DIRECTORY and FAILED_MESSAGES only one is set",
+            "The operator API needs both.",
+        )
+    for key, path in paths.items():
+        if path:
+            yield from _check_path(key, path)
+
+
+def _check_path(key: str, path: str) -> Iterator[CheckMessage]:
+    try:
+        found = imported(path, key)
+    except ImproperlyConfigured as error:
+        yield _error("E005", str(error))
+    else:
+        if key in _FUNCTIONS and not callable(found):
+            yield _error("E006", f"{key} must name a function")
+
+
+def _error(number: str, message: str, hint: str | None = None) -> CheckMessage:
+    return checks.Error(f"{NAME}: {message}", hint=hint, id=f"{_LABEL}.{number}")
+
+
+def _warning(number: str, message: str, hint: str) -> CheckMessage:
+    return checks.Warning(f"{NAME}: {message}", hint=hint, id=f"{_LABEL}.{number}")

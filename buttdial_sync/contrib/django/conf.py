@@ -1,0 +1,107 @@
+"""The setting ``BUTT_DIAL``: a dict, every key of it optional."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import attrs
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
+
+from buttdial_sync.settings import load_settings
+
+NAME = "BUTT_DIAL"
+
+
+@attrs.frozen(kw_only=True)
+class AppSettings:
+    """
+    ``settings.BUTT_DIAL``; keys are these names in upper case.
+
+    Attributes:
+        base_url, agent_id, agent_token, team_token, token_in: As in the environment, which is asked
+            for what is absent.
+        client: Further arguments of :class:`~buttdial_sync.Client`.
+        accounts: Further arguments of :class:`~buttdial_sync.AccountsClient`.
+        listener: Further arguments of :class:`~buttdial_sync.Listener`, for the commands.
+        handler: Dotted path of the host's :class:`~buttdial_sync.InboundHandler`; without it one is
+            made of the next five.
+        whatsapp_verify_token, whatsapp_webhook_secret, account_webhook_secret, allow_unsigned,
+            max_body_bytes: As in :class:`~buttdial_sync.InboundHandler`.
+        lease: The same, in seconds.
+        on_undelivered: Dotted path of what gets the events that ``buttdial_listen`` and
+            ``buttdial_poll`` could not hand over; see :class:`~buttdial_sync.Listener`.
+        agent_directory: Dotted path of an :class:`~buttdial_sync.AgentDirectory`, or of what makes
+            one, for the operator API.
+        failed_messages: The same for an :class:`~buttdial_sync.AdminFailedMessageRepository`.
+        operator_permission: Dotted path of a function from a request to whether it may use the
+            operator API; active staff may when absent.
+        outbox: Arguments of :class:`~buttdial_sync.contrib.django.repository.DatabaseRepository`.
+        retry: Further arguments of :class:`~buttdial_sync.RetryLoop`; functions may be dotted paths.
+    """
+
+    base_url: str | None = None
+    agent_id: str | None = None
+    agent_token: str | None = attrs.field(default=None, repr=False)
+    team_token: str | None = attrs.field(default=None, repr=False)
+    token_in: str | None = None
+    client: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
+    accounts: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
+    listener: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
+    handler: str | None = None
+    whatsapp_verify_token: str | None = attrs.field(default=None, repr=False)
+    whatsapp_webhook_secret: str | None = attrs.field(default=None, repr=False)
+    account_webhook_secret: str | Callable[[str], str | None] | None = attrs.field(
+        default=None, repr=False
+    )
+    allow_unsigned: Collection[str] = ()
+    max_body_bytes: int | None = None
+    lease: float | None = None
+    on_undelivered: str | None = None
+    agent_directory: str | None = None
+    failed_messages: str | None = None
+    operator_permission: str | None = None
+    outbox: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
+    retry: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
+
+
+KEYS = frozenset(field.name.upper() for field in attrs.fields(AppSettings))
+_FROM_ENVIRONMENT = ("base_url", "agent_id", "agent_token", "team_token", "token_in")
+
+
+def app_settings() -> AppSettings:
+    """
+    Read the setting, and the environment for what it lacks.
+
+    Raises:
+        ImproperlyConfigured: It is no dict, or has keys that do not exist.
+        ConfigError: ``BUTT_DIAL_TOKEN_IN`` has a value that it cannot have.
+    """
+    given = getattr(settings, NAME, {})
+    if not isinstance(given, Mapping):
+        raise ImproperlyConfigured(f"{NAME} must be a dict")
+    unknown = set(given) - KEYS
+    if unknown:
+        raise ImproperlyConfigured(
+            f"{NAME} has unknown keys: {', '.join(sorted(map(str, unknown)))}"
+        )
+    values = {name.lower(): value for name, value in given.items() if value is not None}
+    environment = load_settings()
+    for name in _FROM_ENVIRONMENT:
+        values.setdefault(name, getattr(environment, name))
+    return AppSettings(**values)
+
+
+def imported(path: str, key: str) -> Any:
+    """
+    Import what a setting names.
+
+    Raises:
+        ImproperlyConfigured: There is nothing there.
+    """
+    try:
+        return import_string(path)
+    except ImportError as error:
+        raise ImproperlyConfigured(f"{NAME}[{key!r}] cannot be imported: {error}") from error

@@ -1,0 +1,94 @@
+"""What the app keeps in the database."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.db import models
+
+from buttdial_sync.models.failed import FAILED_STATUSES
+
+
+class Delivery(models.Model):
+    """
+    Something that came in and was, or is being, handed to a handler.
+
+    Attributes:
+        key: The event and the handler.
+        leased_until: Until when whoever claimed it is trusted to be at it.
+        done_at: When it was handed over, or None.
+    """
+
+    key = models.CharField(max_length=255, primary_key=True)
+    leased_until = models.DateTimeField(db_index=True)
+    done_at = models.DateTimeField(null=True)
+
+    class Meta:
+        """Names for people."""
+
+        verbose_name = "delivery"
+        verbose_name_plural = "deliveries"
+
+    def __str__(self) -> str:
+        return str(self.key)
+
+
+class OutboxMessage(models.Model):
+    """
+    A message that waits to be sent, or was; the fields are those of ``FailedMessage``.
+
+    Change rows through :class:`~buttdial_sync.contrib.django.repository.DatabaseRepository`.
+
+    Attributes:
+        leased_until: Until when whoever fetched it is trusted to be at it.
+    """
+
+    STATUSES: ClassVar[list[tuple[str, str]]] = [(status, status) for status in FAILED_STATUSES]
+
+    id = models.CharField(max_length=255, primary_key=True)
+    recipient = models.TextField()
+    body = models.TextField()
+    channel = models.TextField()
+    agent_name = models.TextField()
+    agent_id = models.TextField(null=True)
+    agent_token = models.TextField(editable=False)
+    idempotency_key = models.TextField(null=True)
+    thread_id = models.TextField(null=True)
+    entity_id = models.TextField(null=True)
+    reply_msg_id = models.TextField(null=True)
+    media_url = models.TextField(null=True)
+    subject = models.TextField(null=True)
+    html = models.TextField(null=True)
+    template_id = models.TextField(null=True)
+    template_vars = models.TextField(null=True)
+    sender_sid = models.TextField(null=True)
+    sender_name = models.TextField(null=True)
+    language = models.TextField(null=True)
+    fallback_channels = models.TextField(null=True)
+    scheduled_at = models.TextField(null=True)
+    target_gender = models.TextField(null=True)
+    retry_count = models.IntegerField()
+    max_retries = models.IntegerField()
+    last_error = models.TextField(null=True)
+    status = models.CharField(max_length=16, choices=STATUSES)
+    message_sid = models.TextField(null=True)
+    created_at = models.DateTimeField()
+    next_retry_at = models.DateTimeField()
+    resolved_at = models.DateTimeField(null=True)
+    attempt_started_at = models.DateTimeField(null=True)
+    leased_until = models.DateTimeField(null=True)
+
+    class Meta:
+        """Names for people, and what the loop and the admin page look up."""
+
+        verbose_name = "outgoing message"
+        verbose_name_plural = "outgoing messages"
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(
+                fields=["status", "next_retry_at", "created_at"], name="buttdial_sync_outbox_due"
+            ),
+            models.Index(fields=["created_at", "id"], name="buttdial_sync_outbox_new"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.channel} to {self.recipient}"

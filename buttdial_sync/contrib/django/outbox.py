@@ -1,0 +1,105 @@
+"""The outbox and the retry loop of a Django project, made of the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from django.db import transaction
+
+from buttdial_sync.contrib.django.conf import app_settings, imported
+from buttdial_sync.contrib.django.outside import fresh_connections
+from buttdial_sync.contrib.django.process import get_client
+from buttdial_sync.contrib.django.repository import DatabaseRepository
+from buttdial_sync.models.failed import FailedMessage
+from buttdial_sync.models.sending import Channel
+from buttdial_sync.retry.loop import RetryLoop
+from buttdial_sync.retry.outbox import Outbox
+
+_FUNCTIONS = ("backoff", "on_dead_letter", "pace", "token_for")
+
+
+def get_repository() -> DatabaseRepository:
+    """
+    Return a repository of the settings. It keeps nothing itself, so each call may make another.
+
+    Raises:
+        ImproperlyConfigured: ``BUTT_DIAL`` is wrong.
+    """
+    return DatabaseRepository(**app_settings().outbox)
+
+
+def get_outbox() -> Outbox:
+    """
+    Return an outbox over this process's client. Each call may make another; they share the client.
+
+    Its ``send_message`` raises ``RuntimeError`` inside ``transaction.atomic``: use :func:`enqueue`.
+
+    Raises:
+        ArgumentValueError: The lease is not longer than the client's timeout.
+        ConfigError: A setting is missing or wrong.
+        ImproperlyConfigured: ``BUTT_DIAL`` is wrong.
+    """
+    return Outbox(get_client(), get_repository())
+
+
+def enqueue(
+    to: str,
+    body: str | None = None,
+    channel: Channel = "whatsapp",
+    *,
+    after_commit: Callable[[FailedMessage], object] | None = None,
+    **content: Any,
+) -> FailedMessage:
+    """
+    Write a message inside the host's transaction; it is sent if that commits.
+
+    ``manage.py buttdial_retry`` sends it, or Celery's sweep. Calling it twice sends two messages.
+
+    Args:
+        to: E.164 number or email address.
+        body: The text.
+        channel: ``"whatsapp"``, ``"sms"``, ``"email"`` or ``"line"``.
+        after_commit: Called with the message once it is committed, as Celery's ``deliver_soon`` to
+            send it at once. What it raises is logged: the row is there, and will be swept.
+        **content: As in :meth:`Outbox.enqueue`.
+
+    Returns:
+        The message as it was written.
+
+    Raises:
+        ArgumentTypeError: An argument has the wrong type.
+        ArgumentValueError: An argument has a value that it cannot have.
+    """
+    outbox = get_outbox()
+    message = outbox.enqueue(to, body, channel, **content)
+    if after_commit is not None:
+        call = partial(after_commit, message)
+        transaction.on_commit(call, using=get_repository().alias, robust=True)
+    return message
+
+
+def make_retry_loop(**options: Any) -> RetryLoop:
+    """
+    Make a retry loop of the settings, which lets go of stale database connections.
+
+    Args:
+        **options: Arguments of :class:`~buttdial_sync.RetryLoop`, which win over the settings.
+
+    Raises:
+        ArgumentValueError: An argument is wrong, or the lease is not longer than the timeout.
+        ConfigError: A setting is missing or wrong.
+        ImproperlyConfigured: ``BUTT_DIAL`` is wrong.
+    """
+    configured = {name: _found(name, value) for name, value in app_settings().retry.items()}
+    return RetryLoop(
+        get_repository(),
+        get_client(),
+        **{"around_pass": fresh_connections, **configured, **options},
+    )
+
+
+def _found(name: str, value: Any) -> Any:
+    is_path = name in _FUNCTIONS and isinstance(value, str)
+    return imported(value, "RETRY") if is_path else value

@@ -1,0 +1,53 @@
+"""What runs outside of requests: commands, and the handlers of what is pushed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management.base import CommandError
+from django.db import close_old_connections
+
+from buttdial_sync.contrib.commands import CommandFailure, failures, make_listener
+from buttdial_sync.contrib.django.conf import app_settings, imported
+from buttdial_sync.contrib.django.process import get_client, get_handler
+from buttdial_sync.inbound.listener import Listener
+
+
+@contextmanager
+def fresh_connections() -> Iterator[None]:
+    """Let go of stale database connections, as Django does around a request."""
+    close_old_connections()
+    try:
+        yield
+    finally:
+        close_old_connections()
+
+
+@contextmanager
+def command_errors() -> Iterator[None]:
+    """Turn what a command could not do into Django's own error."""
+    try:
+        with failures():
+            yield
+    except CommandFailure as failure:
+        raise CommandError(str(failure), returncode=failure.exit_code) from failure
+    except ImproperlyConfigured as error:
+        raise CommandError(str(error), returncode=2) from error
+
+
+def app_listener() -> Listener:
+    """
+    Make a listener of the settings: this process's client and handler.
+
+    Raises:
+        ConfigError: A setting is missing or wrong.
+        ImproperlyConfigured: ``BUTT_DIAL`` is wrong.
+    """
+    configured = app_settings()
+    path = configured.on_undelivered
+    on_undelivered = imported(path, "ON_UNDELIVERED") if path else None
+    return make_listener(
+        get_client(), get_handler(), fresh_connections, on_undelivered, configured.listener
+    )

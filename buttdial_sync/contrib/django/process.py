@@ -1,0 +1,147 @@
+"""What there is once in each process, made of the settings on first use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+
+from buttdial_sync.accounts.client import AccountsClient
+from buttdial_sync.client import Client
+from buttdial_sync.contrib.django.conf import NAME, app_settings, imported
+from buttdial_sync.contrib.django.deliveries import DatabaseDeliveryLog
+from buttdial_sync.contrib.django.signals import forward_to_signals
+from buttdial_sync.contrib.shared import OnePerProcess
+from buttdial_sync.inbound.handler import InboundHandler
+from buttdial_sync.operator.api import OperatorApi
+
+_INBOUND = (
+    "whatsapp_verify_token",
+    "whatsapp_webhook_secret",
+    "account_webhook_secret",
+    "allow_unsigned",
+    "max_body_bytes",
+    "lease",
+)
+
+
+def get_client() -> Client:
+    """
+    Return this process's client.
+
+    Made on first use; nothing is sent by that. Threads and forked workers share it. It is closed
+    when the process ends, without waiting for anything.
+
+    Raises:
+        ConfigError: A setting is missing or wrong.
+        ImproperlyConfigured: ``BUTT_DIAL`` is wrong.
+    """
+    return _client.get()
+
+
+def get_accounts() -> AccountsClient:
+    """
+    Return this process's accounts client; see :func:`get_client`.
+
+    Raises:
+        ConfigError: A setting is missing or wrong.
+        ImproperlyConfigured: ``BUTT_DIAL`` is wrong.
+    """
+    return _accounts.get()
+
+
+def get_handler() -> InboundHandler:
+    """
+    Return this process's inbound handler: the one that ``HANDLER`` names, else one of the settings.
+
+    It sends the signals of :mod:`buttdial_sync.contrib.django.signals`.
+
+    Raises:
+        ConfigError: A setting is wrong.
+        ImproperlyConfigured: ``BUTT_DIAL`` is wrong.
+    """
+    return _handler.get()
+
+
+def get_operator_api() -> OperatorApi | None:
+    """
+    Return this process's operator API; None when the settings have none.
+
+    Raises:
+        ConfigError: A setting is missing or wrong.
+        ImproperlyConfigured: ``BUTT_DIAL`` is wrong.
+    """
+    return _operator_api.get()
+
+
+def make_handler(**options: Any) -> InboundHandler:
+    """
+    Make an inbound handler of the settings, for a host that names its own in ``HANDLER``.
+
+    Deliveries are remembered in the database. Each call makes another handler.
+
+    Args:
+        **options: Arguments of :class:`~buttdial_sync.InboundHandler`, which win over the settings.
+
+    Raises:
+        ConfigError: A setting or an argument is wrong.
+        ImproperlyConfigured: ``BUTT_DIAL`` is wrong.
+    """
+    configured = app_settings()
+    found = {name: getattr(configured, name) for name in _INBOUND}
+    given = {name: value for name, value in found.items() if value is not None}
+    return InboundHandler(**{"delivery_log": DatabaseDeliveryLog(), **given, **options})
+
+
+def forget_everything() -> None:
+    """Close what was made; the next use makes it anew. For tests that change the settings."""
+    for each in (_client, _accounts, _handler, _operator_api):
+        each.forget()
+
+
+def _make_client() -> Client:
+    configured = app_settings()
+    found = {
+        "base_url": configured.base_url,
+        "agent_id": configured.agent_id,
+        "agent_token": configured.agent_token,
+        "token_in": configured.token_in or "auto",
+    }
+    return Client(**{**found, **configured.client})
+
+
+def _make_accounts() -> AccountsClient:
+    configured = app_settings()
+    found = {"base_url": configured.base_url, "team_token": configured.team_token}
+    return AccountsClient(**{**found, **configured.accounts})
+
+
+def _make_handler() -> InboundHandler:
+    path = app_settings().handler
+    handler = imported(path, "HANDLER") if path else make_handler()
+    if not isinstance(handler, InboundHandler):
+        raise ImproperlyConfigured(f"{NAME}['HANDLER'] must name an InboundHandler")
+    forward_to_signals(handler)
+    return handler
+
+
+def _make_operator_api() -> OperatorApi | None:
+    configured = app_settings()
+    if not configured.agent_directory or not configured.failed_messages:
+        return None
+    return OperatorApi(
+        get_client(),
+        _made(configured.agent_directory, "AGENT_DIRECTORY"),
+        _made(configured.failed_messages, "FAILED_MESSAGES"),
+    )
+
+
+def _made(path: str, key: str) -> Any:
+    found = imported(path, key)
+    return found() if callable(found) else found
+
+
+_client = OnePerProcess(_make_client, lambda client: client.close(timeout=0.0))
+_accounts = OnePerProcess(_make_accounts, AccountsClient.close)
+_handler = OnePerProcess(_make_handler)
+_operator_api = OnePerProcess(_make_operator_api)

@@ -1,0 +1,68 @@
+"""The webhooks and the operator API, as views."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_exempt, csrf_protect
+from django.views.decorators.http import require_http_methods
+
+from buttdial_sync.contrib.django.conf import app_settings, imported
+from buttdial_sync.contrib.django.process import get_handler, get_operator_api
+from buttdial_sync.operator.api import OperatorResponse, refusal
+
+
+@csrf_exempt
+@require_http_methods(["GET", "HEAD", "POST"])
+def webhook(request: HttpRequest, channel: str) -> HttpResponse:
+    """
+    Answer a webhook (POST), or WhatsApp's subscription challenge (GET).
+
+    Args:
+        request: The request. Its signature is checked over the body's bytes.
+        channel: As in :meth:`InboundHandler.handle`.
+    """
+    inbound = get_handler()
+    if request.method == "POST":
+        # One byte more is enough to be refused, and no stranger fills the memory.
+        body = request.read(inbound.max_body_bytes + 1)
+        answer = inbound.handle(channel, body, request.headers)
+    else:
+        answer = inbound.verify_subscription(request.GET)
+    return HttpResponse(answer.body, status=answer.status, content_type=answer.content_type)
+
+
+@never_cache
+@csrf_protect
+def operator(request: HttpRequest, path: str) -> HttpResponse:
+    """
+    Answer an operator's request, for those who may.
+
+    Args:
+        request: The request. One that changes something needs Django's CSRF token.
+        path: As in :meth:`OperatorApi.respond`.
+    """
+    if not _permission()(request):
+        return _as_json(refusal(403, "Forbidden"))
+    api = get_operator_api()
+    if api is None:
+        return _as_json(refusal(404, "Not Found"))
+    return _as_json(api.respond(request.method, path, request.GET))
+
+
+def is_staff(request: HttpRequest) -> bool:
+    """Tell whether an active member of the staff has logged in."""
+    user = getattr(request, "user", None)
+    return user is not None and user.is_active and user.is_staff
+
+
+def _permission() -> Callable[[HttpRequest], Any]:
+    path = app_settings().operator_permission
+    return imported(path, "OPERATOR_PERMISSION") if path else is_staff
+
+
+def _as_json(response: OperatorResponse) -> HttpResponse:
+    return JsonResponse(response.data, status=response.status, headers=response.headers, safe=False)

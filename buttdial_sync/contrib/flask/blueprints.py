@@ -1,0 +1,66 @@
+"""The webhooks and the operator API, as blueprints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flask import Blueprint, Response, jsonify, request
+
+from buttdial_sync.inbound.handler import InboundHandler
+from buttdial_sync.operator.api import OperatorApi, OperatorResponse, refusal
+from buttdial_sync.operator.csrf import INTENT_HEADER, is_meant
+
+
+def webhook_blueprint(inbound: InboundHandler, url_prefix: str) -> Blueprint:
+    """
+    Return the webhooks: POST for deliveries, GET for WhatsApp's subscription challenge.
+
+    Args:
+        inbound: Checks the signatures over the bodies' bytes, and hands over.
+        url_prefix: Where the addresses begin.
+    """
+    blueprint = Blueprint("buttdial", __name__, url_prefix=url_prefix)
+
+    # Senders do not follow the redirect that Flask makes of a missing slash.
+    @blueprint.route("/<channel>/", methods=["GET", "POST"], strict_slashes=False)
+    def webhook(channel: str) -> Response:
+        if request.method == "POST":
+            # One byte more is enough to be refused, and no stranger fills the memory.
+            body = request.stream.read(inbound.max_body_bytes + 1)
+            answer = inbound.handle(channel, body, dict(request.headers))
+        else:
+            answer = inbound.verify_subscription(request.args)
+        return Response(answer.body, answer.status, content_type=answer.content_type)
+
+    return blueprint
+
+
+def operator_blueprint(
+    make_api: Callable[[], OperatorApi], permission: Callable[[], bool], url_prefix: str
+) -> Blueprint:
+    """
+    Return the operator API.
+
+    Args:
+        make_api: Makes it, inside a request.
+        permission: Tells whether the current request may use it.
+        url_prefix: Where the addresses begin.
+    """
+    blueprint = Blueprint("buttdial_operator", __name__, url_prefix=f"{url_prefix}/operator")
+
+    @blueprint.route("/<path:path>", methods=["GET", "POST"])
+    def operator(path: str) -> Response:
+        if not permission():
+            return _as_json(refusal(403, "Forbidden"))
+        if not is_meant(request.method, dict(request.headers)):
+            return _as_json(refusal(403, f"{INTENT_HEADER} is missing, or another site asks"))
+        return _as_json(make_api().respond(request.method, path, request.args))
+
+    return blueprint
+
+
+def _as_json(response: OperatorResponse) -> Response:
+    answer = jsonify(response.data)
+    answer.status_code = response.status
+    answer.headers.extend({"Cache-Control": "no-store", **response.headers})
+    return answer

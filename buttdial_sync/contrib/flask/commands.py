@@ -1,0 +1,78 @@
+"""``flask buttdial …``: send, listen, poll."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from flask import Flask
+from flask.cli import AppGroup
+
+from buttdial_sync.client import Client
+from buttdial_sync.contrib import commands
+from buttdial_sync.inbound.handler import InboundHandler
+from buttdial_sync.inbound.listener import Listener
+from buttdial_sync.models.sending import CHANNELS
+
+
+def buttdial_commands(
+    app: Flask,
+    client: Callable[[], Client],
+    inbound: InboundHandler | None,
+    on_undelivered: commands.OnUndelivered | None,
+) -> click.Group:
+    """
+    Return the group of commands.
+
+    Args:
+        app: Its context is there for the handlers, for each event a new one.
+        client: Returns the application's client.
+        inbound: Has the handlers; without it there is nothing to listen for.
+        on_undelivered: As in :class:`~buttdial_sync.Listener`.
+    """
+    group = AppGroup("buttdial", help="Send and receive through Butt-Dial.")
+
+    @group.command()
+    @click.argument("to")
+    @click.argument("body")
+    @click.option("--channel", type=click.Choice(CHANNELS), default="whatsapp", show_default=True)
+    @click.option("--media-url", help="A picture, sound or document.")
+    @click.option("--subject", help="Of an email.")
+    @click.option("--idempotency-key", help="Sends once, where the server honours it.")
+    def send(to: str, channel: str, **content: Any) -> None:
+        """Send BODY to TO, and say what became of it."""
+        with _click_errors():
+            click.echo(commands.send(client(), to, channel, **content))
+
+    if inbound is None:
+        return group
+
+    def make_listener() -> Listener:
+        options = app.config.get("BUTT_DIAL_LISTENER", {})
+        return commands.make_listener(client(), inbound, app.app_context, on_undelivered, options)
+
+    @group.command()
+    def listen() -> None:
+        """Hand over what is pushed, until SIGTERM or Ctrl-C. Run one for an agent."""
+        with _click_errors():
+            commands.listen(make_listener())
+
+    @group.command()
+    def poll() -> None:
+        """Hand over the messages that wait, once: for cron."""
+        with _click_errors():
+            click.echo(commands.poll(make_listener()))
+
+    return group
+
+
+@contextmanager
+def _click_errors() -> Iterator[None]:
+    try:
+        with commands.failures():
+            yield
+    except commands.CommandFailure as failure:
+        click.echo(f"Error: {failure}", err=True)
+        raise click.exceptions.Exit(failure.exit_code) from failure

@@ -1,0 +1,164 @@
+"""The extension."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+from flask import Flask, current_app
+
+from buttdial_sync.accounts.client import AccountsClient
+from buttdial_sync.client import Client
+from buttdial_sync.contrib.commands import OnUndelivered
+from buttdial_sync.contrib.flask.blueprints import operator_blueprint, webhook_blueprint
+from buttdial_sync.contrib.flask.commands import buttdial_commands
+from buttdial_sync.contrib.shared import OnePerProcess
+from buttdial_sync.errors import ConfigError
+from buttdial_sync.inbound.handler import InboundHandler
+from buttdial_sync.operator.api import OperatorApi
+from buttdial_sync.operator.directory import AgentDirectory
+from buttdial_sync.retry.repository import AdminFailedMessageRepository
+from buttdial_sync.settings import Settings, load_settings
+
+NAME = "buttdial"
+
+
+@attrs.frozen
+class _State:
+    client: OnePerProcess[Client]
+    accounts: OnePerProcess[AccountsClient]
+
+
+class ButtDial:
+    """
+    The Flask extension. Safe to share between threads, and across forks.
+
+    The client is made of ``app.config`` and, for what is absent there, of the environment:
+    ``BUTT_DIAL_BASE_URL``, ``BUTT_DIAL_AGENT_ID``, ``BUTT_DIAL_AGENT_TOKEN``,
+    ``BUTT_DIAL_TEAM_TOKEN``, ``BUTT_DIAL_TOKEN_IN``; ``BUTT_DIAL_CLIENT``,
+    ``BUTT_DIAL_ACCOUNTS`` and ``BUTT_DIAL_LISTENER`` may hold dicts of further arguments.
+
+    Args:
+        app: The application; else call :meth:`init_app`.
+        inbound: The webhooks go to this handler. Without it there are no webhooks.
+        directory: The host's agents, for the operator API.
+        failed_messages: The host's messages that have to be sent again, for the operator API.
+        permission: Tells whether the current request may use the operator API, which there is only
+            with all three. It may also abort the request.
+        on_undelivered: For ``flask buttdial listen`` and ``poll``, as in
+            :class:`~buttdial_sync.Listener`.
+        url_prefix: Where the addresses begin: ``<prefix>/<channel>/``, ``<prefix>/operator/…``.
+
+    Attributes:
+        webhooks: The webhooks' blueprint, or None. Exempt it from the host's CSRF protection.
+        operator: The operator API's blueprint, or None.
+
+    Raises:
+        ConfigError: Of the three that the operator API needs, one is missing.
+    """
+
+    def __init__(
+        self,
+        app: Flask | None = None,
+        *,
+        inbound: InboundHandler | None = None,
+        directory: AgentDirectory | None = None,
+        failed_messages: AdminFailedMessageRepository | None = None,
+        permission: Callable[[], bool] | None = None,
+        on_undelivered: OnUndelivered | None = None,
+        url_prefix: str = "/butt-dial",
+    ) -> None:
+        self._inbound = inbound
+        self._on_undelivered = on_undelivered
+        self.webhooks = None if inbound is None else webhook_blueprint(inbound, url_prefix)
+        self.operator = None
+        if directory is not None and failed_messages is not None and permission is not None:
+            self.operator = operator_blueprint(
+                lambda: OperatorApi(self.client, directory, failed_messages),
+                permission,
+                url_prefix,
+            )
+        elif any(each is not None for each in (directory, failed_messages, permission)):
+            raise ConfigError(
+                "the operator API needs directory, failed_messages and permission",
+                remediation="Give all three, or none. Without a permission it is not opened.",
+            )
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Add the extension to an application; each application has a client of its own."""
+        app.extensions[NAME] = _State(
+            OnePerProcess(lambda: _make_client(app), lambda client: client.close(timeout=0.0)),
+            OnePerProcess(lambda: _make_accounts(app), AccountsClient.close),
+        )
+        for blueprint in (self.webhooks, self.operator):
+            if blueprint is not None:
+                app.register_blueprint(blueprint)
+        app.cli.add_command(
+            buttdial_commands(app, lambda: self.client, self._inbound, self._on_undelivered)
+        )
+
+    @property
+    def client(self) -> Client:
+        """
+        The current application's client, made on first use and closed when the process ends.
+
+        Nothing is sent by making it.
+
+        Raises:
+            ConfigError: A setting is missing or wrong.
+            RuntimeError: There is no application context.
+        """
+        return _state().client.get()
+
+    @property
+    def accounts(self) -> AccountsClient:
+        """The current application's accounts client; see :attr:`client`."""
+        return _state().accounts.get()
+
+    def close(self, app: Flask) -> None:
+        """Close an application's clients; the next use makes new ones. Calling it twice is safe."""
+        state: _State = app.extensions[NAME]
+        state.client.forget()
+        state.accounts.forget()
+
+
+def _state() -> _State:
+    state: _State = current_app.extensions[NAME]
+    return state
+
+
+def _settings(app: Flask) -> Settings:
+    configured = {
+        name: value
+        for name, value in app.config.items()
+        if name.startswith("BUTT_DIAL_") and isinstance(value, str)
+    }
+    # The two names of the address are one setting: the application's wins whichever it uses.
+    ours, theirs = load_settings(configured), load_settings(os.environ)
+    absent = {
+        field.name: getattr(theirs, field.name)
+        for field in attrs.fields(Settings)
+        if getattr(ours, field.name) is None
+    }
+    return attrs.evolve(ours, **absent)
+
+
+def _make_client(app: Flask) -> Client:
+    settings = _settings(app)
+    found: dict[str, Any] = {
+        "base_url": settings.base_url,
+        "agent_id": settings.agent_id,
+        "agent_token": settings.agent_token,
+        "token_in": settings.token_in or "auto",
+    }
+    return Client(**{**found, **app.config.get("BUTT_DIAL_CLIENT", {})})
+
+
+def _make_accounts(app: Flask) -> AccountsClient:
+    settings = _settings(app)
+    found: dict[str, Any] = {"base_url": settings.base_url, "team_token": settings.team_token}
+    return AccountsClient(**{**found, **app.config.get("BUTT_DIAL_ACCOUNTS", {})})

@@ -1,0 +1,81 @@
+"""What faces for frameworks have in common."""
+
+from __future__ import annotations
+
+import atexit
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, Generic, TypeVar
+
+from buttdial_sync.inbound.handler import InboundHandler, InboundReport
+from buttdial_sync.models.inbound import InboundEvent
+from buttdial_sync.transport.fork import on_fork_start_anew
+
+T = TypeVar("T")
+
+
+class OnePerProcess(Generic[T]):
+    """
+    Makes something on first use, and ends it when the process does. Safe to share between threads.
+
+    A forked child goes on with what its parent made: that must be able to live in both.
+
+    Args:
+        make: Makes it.
+        end: Ends it; may not wait.
+    """
+
+    def __init__(self, make: Callable[[], T], end: Callable[[T], None] = lambda _: None) -> None:
+        self._make = make
+        self._end = end
+        self._made: list[T] = []
+        self.start_anew()
+        on_fork_start_anew(self)
+
+    def start_anew(self) -> None:
+        """In a forked child: a new lock, which nobody holds."""
+        self._lock = threading.Lock()
+
+    def get(self) -> T:
+        """Return it."""
+        if not self._made:
+            with self._lock:
+                if not self._made:
+                    self._made.append(self._make())
+                    atexit.register(self.forget)
+        return self._made[0]
+
+    def forget(self) -> None:
+        """End it; the next use makes another. Calling it twice is safe."""
+        with self._lock:
+            made, self._made = self._made, []
+        atexit.unregister(self.forget)
+        for each in made:
+            self._end(each)
+
+
+class HandlerWithin(InboundHandler):
+    """
+    An inbound handler whose handlers run inside a context, for what comes outside of requests.
+
+    Args:
+        inbound: The handler; both have the same handlers and delivery log.
+        context: Makes the context, for each payload a new one.
+    """
+
+    def __init__(
+        self, inbound: InboundHandler, context: Callable[[], AbstractContextManager[object]]
+    ) -> None:
+        vars(self).update(vars(inbound))
+        self._context = context
+
+    def dispatch(self, payload: Any) -> InboundReport:
+        """Hand a payload over; see :meth:`InboundHandler.dispatch`."""
+        with self._context():
+            return super().dispatch(payload)
+
+    def dispatch_event(self, event: InboundEvent) -> InboundReport:
+        """Hand an event over; see :meth:`InboundHandler.dispatch_event`."""
+        with self._context():
+            return super().dispatch_event(event)

@@ -1,0 +1,178 @@
+"""The seven endpoints, and the table that finds them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, get_args
+
+import attrs
+
+from buttdial_sync.client import Client
+from buttdial_sync.errors import AgentNotFound, AgentNotProvisioned
+from buttdial_sync.models.failed import FailedStatus
+from buttdial_sync.models.operator import AgentInfo
+from buttdial_sync.operator.directory import AgentDirectory
+from buttdial_sync.operator.overview import overview
+from buttdial_sync.operator.rows import agent_row, failed_message_row
+from buttdial_sync.retry.repository import AdminFailedMessageRepository
+
+_STATUSES: Mapping[str, FailedStatus] = {status: status for status in get_args(FailedStatus)}
+_MOST_ROWS = 1000
+
+
+@attrs.frozen
+class OperatorResponse:
+    """
+    What a framework has to answer.
+
+    Attributes:
+        status: The HTTP status.
+        data: The body, to be sent as JSON.
+        headers: To be sent beside it.
+    """
+
+    status: int
+    data: Any = attrs.field(repr=False)
+    headers: Mapping[str, str] = attrs.field(factory=dict)
+
+
+class _Refusal(Exception):  # noqa: N818 - a refusal is an answer, not a mistake of ours
+    """An endpoint's "no", with its status and detail."""
+
+    def __init__(self, status: int, detail: Any) -> None:
+        super().__init__(status, detail)
+        self.response = refusal(status, detail)
+
+
+class OperatorApi:
+    """
+    Answers the operator endpoints. Safe to share between threads and across forks.
+
+    It asks nobody's permission: whoever passes requests on must have checked it, and that a
+    state-changing request was meant (CSRF). What the host's directory and repository raise beside
+    :class:`AgentNotFound` and :class:`AgentNotProvisioned` goes to the caller.
+
+    Args:
+        client: Whose connection the overview shows.
+        directory: The host's agents.
+        failed_messages: The host's messages that have to be sent again.
+        timeout: Seconds that the server gets for each question of the overview.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        directory: AgentDirectory,
+        failed_messages: AdminFailedMessageRepository,
+        *,
+        timeout: float = 10.0,
+    ) -> None:
+        self._client = client
+        self._directory = directory
+        self._failed_messages = failed_messages
+        self._timeout = timeout
+
+    def respond(
+        self, method: str, path: str, query: Mapping[str, str] | None = None
+    ) -> OperatorResponse:
+        """
+        Answer a request. Calling it twice does nothing twice.
+
+        Args:
+            method: ``"GET"`` or ``"POST"``; HEAD is answered as GET.
+            path: Below the prefix that the host chose, decoded, as in ``"agents/7/activate"``.
+            query: The query's parameters; of one that came twice, any.
+
+        Returns:
+            The answer: 404 for an unknown path or object, 405 for a wrong method, 400 for an
+            agent that cannot be activated, 422 for a parameter that cannot be.
+        """
+        wanted = "GET" if method == "HEAD" else method
+        found = [
+            (row_method, endpoint, match)
+            for row_method, pattern, endpoint in _ROUTES
+            if (match := pattern.fullmatch(path.strip("/")))
+        ]
+        if not found:
+            return refusal(404, "Not Found")
+        for row_method, endpoint, match in found:
+            if row_method == wanted:
+                return self._carry_out(endpoint, match.groupdict(), query or {})
+        response = refusal(405, "Method Not Allowed")
+        return attrs.evolve(response, headers={"Allow": ", ".join(row[0] for row in found)})
+
+    def _carry_out(
+        self, endpoint: _Endpoint, names: Mapping[str, str], query: Mapping[str, str]
+    ) -> OperatorResponse:
+        try:
+            return OperatorResponse(200, endpoint(self, names.get("id", ""), query))
+        except _Refusal as error:
+            return error.response
+
+    def _overview(self, _: str, __: Mapping[str, str]) -> Any:
+        return overview(self._client, self._directory, self._failed_messages, self._timeout)
+
+    def _agents(self, _: str, __: Mapping[str, str]) -> Any:
+        return [agent_row(agent) for agent in self._directory.list_agents()]
+
+    def _activate(self, agent_id: str, _: Mapping[str, str]) -> Any:
+        return _changed(self._directory.activate, agent_id)
+
+    def _deactivate(self, agent_id: str, _: Mapping[str, str]) -> Any:
+        return _changed(self._directory.deactivate, agent_id)
+
+    def _list_failed(self, _: str, query: Mapping[str, str]) -> Any:
+        status = _STATUSES.get(query.get("status", "pending"))
+        if status is None:
+            raise _Refusal(422, _wrong("status", f"must be one of {', '.join(_STATUSES)}"))
+        limit = query.get("limit", "50")
+        if not re.fullmatch(r"[0-9]{1,4}", limit) or not 1 <= int(limit) <= _MOST_ROWS:
+            raise _Refusal(422, _wrong("limit", f"must be a whole number from 1 to {_MOST_ROWS}"))
+        messages = self._failed_messages.list(status=status, limit=int(limit))
+        return [failed_message_row(message) for message in messages]
+
+    def _retry(self, message_id: str, _: Mapping[str, str]) -> Any:
+        if not self._failed_messages.force_retry(message_id):
+            raise _Refusal(404, "Message not found or not pending")
+        return {"queued": True, "id": message_id}
+
+    def _dismiss(self, message_id: str, _: Mapping[str, str]) -> Any:
+        if not self._failed_messages.dismiss(message_id):
+            raise _Refusal(404, "Message not found")
+        return {"dismissed": True, "id": message_id}
+
+
+_Endpoint = Callable[[OperatorApi, str, Mapping[str, str]], Any]
+
+_ROUTES: tuple[tuple[str, re.Pattern[str], _Endpoint], ...] = tuple(
+    (method, re.compile(path.replace("{id}", "(?P<id>[^/]+)")), endpoint)
+    for method, path, endpoint in (
+        ("GET", "overview", OperatorApi._overview),
+        ("GET", "agents", OperatorApi._agents),
+        ("POST", "agents/{id}/activate", OperatorApi._activate),
+        ("POST", "agents/{id}/deactivate", OperatorApi._deactivate),
+        ("GET", "failed-messages", OperatorApi._list_failed),
+        ("POST", "failed-messages/{id}/retry", OperatorApi._retry),
+        ("POST", "failed-messages/{id}/dismiss", OperatorApi._dismiss),
+    )
+)
+
+
+def refusal(status: int, detail: Any) -> OperatorResponse:
+    """Return a "no" in the shape that operators' pages know."""
+    return OperatorResponse(status, {"detail": detail})
+
+
+def _changed(change: Callable[[str], AgentInfo], agent_id: str) -> Any:
+    try:
+        agent = change(agent_id)
+    except AgentNotFound:
+        raise _Refusal(404, "Agent not found") from None
+    except AgentNotProvisioned:
+        raise _Refusal(400, "Agent has no Butt-Dial token — provision first") from None
+    return {"status": agent.status, "agent": agent.name, "id": agent.id}
+
+
+def _wrong(parameter: str, message: str) -> Any:
+    return [{"type": "value_error", "loc": ["query", parameter], "msg": message}]

@@ -1,0 +1,28 @@
+"""Whether a request that changes something was meant, where no framework has a token for that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+INTENT_HEADER = "X-Requested-With"
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_OUR_PAGES = frozenset({"same-origin", "none"})
+
+
+def is_meant(method: str, headers: Mapping[str, str]) -> bool:
+    """
+    Tell whether a browser cannot have been tricked into a request by another site.
+
+    A form or a link of another site cannot set a header of its own; a script there needs a CORS
+    permission for it. So a state-changing request must carry ``X-Requested-With``, with any value.
+    Where the browser says which site a request came from, it must be the same one. Nothing is asked
+    of requests that change nothing.
+
+    Args:
+        method: The HTTP method.
+        headers: The request's headers; names are looked up in canonical spelling.
+    """
+    if method in _SAFE_METHODS:
+        return True
+    came_from = headers.get("Sec-Fetch-Site")
+    return bool(headers.get(INTENT_HEADER)) and (came_from is None or came_from in _OUR_PAGES)

@@ -1,0 +1,51 @@
+"""Objects as the operator's pages know them: the published names, JSON types."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import attrs
+
+from buttdial_sync.models.failed import FailedMessage
+from buttdial_sync.models.operator import AgentInfo
+
+_FAILED_MESSAGE_FIELDS = (
+    "id",
+    "recipient",
+    "body",
+    "channel",
+    "agent_name",
+    "thread_id",
+    "entity_id",
+    "reply_msg_id",
+    "retry_count",
+    "max_retries",
+    "last_error",
+    "status",
+    "created_at",
+    "next_retry_at",
+    "resolved_at",
+)
+
+
+def agent_row(agent: AgentInfo) -> dict[str, Any]:
+    """Return an agent as JSON."""
+    return json_fields(agent)
+
+
+def failed_message_row(message: FailedMessage) -> dict[str, Any]:
+    """Return a message as JSON. Its ``agent_token`` is there, as pages expect, but empty."""
+    row = {name: _plain(getattr(message, name)) for name in _FAILED_MESSAGE_FIELDS}
+    return {**row, "agent_token": ""}
+
+
+def json_fields(thing: attrs.AttrsInstance) -> dict[str, Any]:
+    """Return an object's fields as JSON."""
+    return {field.name: _plain(getattr(thing, field.name)) for field in attrs.fields(type(thing))}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    return value

@@ -1,0 +1,87 @@
+"""Claims deliveries in a PostgreSQL database from several threads: ``claims.py HOST``."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import django
+from django.conf import settings
+
+from buttdial_sync import DeliveryInProgressError, DeliveryLog
+
+THREADS = 8
+DELIVERIES = 40
+NOW = datetime(2026, 1, 2, tzinfo=timezone.utc)
+
+
+def main(host: str) -> dict[str, Any]:
+    settings.configure(
+        INSTALLED_APPS=["buttdial_sync.contrib.django"],
+        USE_TZ=True,
+        DATABASES={
+            "default": {
+                "ENGINE": "django.db.backends.postgresql",
+                "NAME": "postgres",
+                "USER": "postgres",
+                "HOST": host,
+            }
+        },
+    )
+    django.setup()
+    from django.core.management import call_command
+
+    call_command("migrate", verbosity=0)
+    return {
+        "new": _wins(NOW),
+        "while leased": _wins(NOW + timedelta(seconds=59)),
+        "lease over": _wins(NOW + timedelta(seconds=60)),
+        **_inside_a_transaction(),
+    }
+
+
+def _wins(now: datetime) -> int:
+    """Have all threads claim all deliveries; return how many claims were granted."""
+    start = threading.Barrier(THREADS)
+    with ThreadPoolExecutor(THREADS) as pool:
+        return sum(pool.map(lambda _: _claim_all(now, start), range(THREADS)))
+
+
+def _claim_all(now: datetime, start: threading.Barrier) -> int:
+    from django.db import connections
+
+    from buttdial_sync.contrib.django import DatabaseDeliveryLog
+
+    log = DatabaseDeliveryLog(now=lambda: now)
+    start.wait(20)
+    won = sum(_claim(log, f"delivery-{number}") for number in range(DELIVERIES))
+    connections.close_all()
+    return won
+
+
+def _claim(log: DeliveryLog, delivery_id: str) -> bool:
+    try:
+        return log.claim(delivery_id, 60.0)
+    except DeliveryInProgressError:
+        return False
+
+
+def _inside_a_transaction() -> dict[str, Any]:
+    from django.db import transaction
+
+    from buttdial_sync.contrib.django import DatabaseDeliveryLog
+    from buttdial_sync.contrib.django.models import Delivery
+
+    log = DatabaseDeliveryLog(now=lambda: NOW)
+    log.done("delivery-0")
+    with transaction.atomic():
+        granted = log.claim("delivery-0", 60.0)
+        return {"done": granted, "rows": Delivery.objects.count()}
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(main(sys.argv[1])))
