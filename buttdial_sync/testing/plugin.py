@@ -2,7 +2,9 @@
 The pytest plugin: a fake server as a fixture.
 
 ``fake_server`` answers behind the ``responses`` library at ``https://butt-dial.test``;
-``loopback_server`` listens on a port of 127.0.0.1.
+``loopback_server`` listens on a port of 127.0.0.1; ``butt_dial_client`` is a client of the first.
+Both servers are the hosted one, unless the test is marked, as in
+``@pytest.mark.butt_dial(dialect="open-source")``, or the fixture is parametrized with a dialect.
 """
 
 from __future__ import annotations
@@ -13,16 +15,27 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from buttdial_sync.client import Client
+    from buttdial_sync.models.doctor import DoctorReport
     from buttdial_sync.testing.loopback import LoopbackServer
     from buttdial_sync.testing.server import FakeButtDialServer
 
+_MARKER = "butt_dial"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker known."""
+    config.addinivalue_line(
+        "markers",
+        f"{_MARKER}(**options): options of FakeButtDialServer for fake_server and loopback_server, "
+        'such as dialect="open-source"',
+    )
+
 
 @pytest.fixture
-def fake_server() -> Iterator[FakeButtDialServer]:
-    """Give a fake hosted server, installed at ``https://butt-dial.test``."""
-    from buttdial_sync.testing.server import FakeButtDialServer
-
-    server = FakeButtDialServer()
+def fake_server(request: pytest.FixtureRequest) -> Iterator[FakeButtDialServer]:
+    """Give a fake server, installed at ``https://butt-dial.test``."""
+    server = _make_server(request)
     server.install()
     try:
         yield server
@@ -31,9 +44,37 @@ def fake_server() -> Iterator[FakeButtDialServer]:
 
 
 @pytest.fixture
-def loopback_server() -> Iterator[LoopbackServer]:
-    """Give a fake hosted server that listens; its core is ``loopback_server.fake``."""
+def loopback_server(request: pytest.FixtureRequest) -> Iterator[LoopbackServer]:
+    """Give a fake server that listens; its core is ``loopback_server.fake``."""
+    with _make_server(request).listen() as loopback:
+        yield loopback
+
+
+@pytest.fixture
+def butt_dial_client(fake_server: FakeButtDialServer) -> Iterator[Client]:
+    """Give a client of ``fake_server``, which speaks for ``agent-1``; it is closed afterwards."""
+    from buttdial_sync.client import Client
+
+    base_url = fake_server.install()
+    with Client(base_url, agent_id="agent-1", agent_token="agent-token") as client:  # noqa: S106
+        yield client
+
+
+@pytest.fixture
+def doctor_report() -> DoctorReport:
+    """Examine the server that the environment names; nothing is sent. For a host's smoke test."""
+    from buttdial_sync.client import Client
+    from buttdial_sync.doctor import run_diagnostic
+
+    with Client.from_env() as client:
+        return run_diagnostic(client)
+
+
+def _make_server(request: pytest.FixtureRequest) -> FakeButtDialServer:
     from buttdial_sync.testing.server import FakeButtDialServer
 
-    with FakeButtDialServer().listen() as loopback:
-        yield loopback
+    marker = request.node.get_closest_marker(_MARKER)
+    options = {} if marker is None else dict(marker.kwargs)
+    if hasattr(request, "param"):
+        options["dialect"] = request.param
+    return FakeButtDialServer(*(() if marker is None else marker.args), **options)

@@ -1,0 +1,101 @@
+"""The assertions of the test kit, and what they say when they fail."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+from buttdial_sync import Client
+from buttdial_sync.testing import FakeButtDialServer
+
+
+@pytest.fixture
+def fake(fake_server: FakeButtDialServer, butt_dial_client: Client) -> FakeButtDialServer:
+    """A server that got one message."""
+    butt_dial_client.send_message("+1415", "Order 7 is on its way.", "sms", thread_id="order-7")
+    return fake_server
+
+
+def failure(check: Callable[[], object]) -> str:
+    with pytest.raises(AssertionError) as caught:
+        check()
+    return str(caught.value)
+
+
+def test_sent(fake: FakeButtDialServer) -> None:
+    """A message is found by any of its fields, by pattern too, and is returned."""
+    message = fake.assert_sent(to="+1415", body=re.compile(r"order 7", re.IGNORECASE))
+    assert message is fake.assert_sent_once(thread_id="order-7", channel="sms", subject=None)
+    assert message.media == message.fallback_channels == ()
+    assert message.template_vars == {}
+    assert fake.assert_sent() is message
+
+
+def test_other_fields(fake: FakeButtDialServer) -> None:
+    """The failure says what was wanted, what came, and in what they differ."""
+    assert failure(lambda: fake.assert_sent(to="+1415", body="Hello", thread_id=None)) == (
+        "message to='+1415' body='Hello' thread_id=None was not sent\n"
+        "The server got 1:\n"
+        "  1. to='+1415' channel='sms' body='Order 7 is on its way.' thread_id='order-7' "
+        "(other body, thread_id)"
+    )
+
+
+def test_nothing_came(fake_server: FakeButtDialServer) -> None:
+    """An idle server says so; nothing sent is then right."""
+    said = failure(lambda: fake_server.assert_sent(body=re.compile("order")))
+    assert said == "message body='order' was not sent\nThe server got nothing."
+    fake_server.assert_nothing_sent()
+
+
+def test_refused_is_not_sent(fake_server: FakeButtDialServer, butt_dial_client: Client) -> None:
+    """A refused message was not sent, but it was tried."""
+    fake_server.on_send(error="no consent")
+    butt_dial_client.send_message("+1415", "hi", "sms")
+    line = "  1. to='+1415' channel='sms' body='hi' (refused or repeated)"
+    assert line in failure(lambda: fake_server.assert_sent(to="+1415"))
+    assert line in failure(fake_server.assert_nothing_sent)
+
+
+def test_sent_twice(fake: FakeButtDialServer, butt_dial_client: Client) -> None:
+    """Two messages are not one; a repetition with the same key is."""
+    for _ in range(2):
+        assert butt_dial_client.send_message("+1416", "x" * 500, "sms", idempotency_key="k").ok
+    fake.assert_sent_once(to="+1416")
+    said = failure(lambda: fake.assert_sent_once(channel="sms"))
+    assert said.startswith("message channel='sms' was sent 2 times\nThe server got 3:\n  1. ")
+    assert max(map(len, said.splitlines())) < 200
+
+
+def test_whatsapp_messages_count(fake_server: FakeButtDialServer, butt_dial_client: Client) -> None:
+    """Nothing sent means: no poll either."""
+    butt_dial_client.whatsapp.mark_read("wamid.1")
+    fake_server.assert_nothing_sent()
+    butt_dial_client.whatsapp.send_poll("+1415", "When?", ["Today", "Tomorrow"])
+    assert "send_poll" in failure(fake_server.assert_nothing_sent)
+    fake_server.assert_called("comms_whatsapp_action", action="send_poll", title="When?")
+
+
+def test_called(fake: FakeButtDialServer) -> None:
+    """A call that did not come is missed, with the values of the arguments that were asked for."""
+    said = failure(lambda: fake.assert_called("comms_ping"))
+    assert said == "comms_ping was not called\nThe server got 1:\n  1. comms_send_message"
+    said = failure(lambda: fake.assert_called("comms_send_message", to="+2"))
+    assert said.endswith("  1. comms_send_message to='+1415'")
+
+
+def test_unknown_field(fake_server: FakeButtDialServer) -> None:
+    """A field that no message has is a mistake in the test, not a failure."""
+    with pytest.raises(TypeError, match="no recipient; it has body, channel"):
+        fake_server.assert_sent(recipient="+1415")
+
+
+@pytest.mark.butt_dial(tokens=["agent-token"])
+def test_no_token_is_shown(fake: FakeButtDialServer) -> None:
+    """What a failing test prints has no token in it."""
+    assert fake.delivered[0].token == "agent-token"
+    checks = (fake.assert_nothing_sent, lambda: fake.assert_called("x", to=1))
+    shown = [failure(check) for check in checks]
+    assert "agent-token" not in "".join([*shown, repr(fake.sent_messages)])
