@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from buttdial_sync.testing.loopback import LoopbackServer
     from buttdial_sync.testing.mocked import MockedServer
     from buttdial_sync.testing.server import FakeButtDialServer
+    from buttdial_sync.testing.simulate import HostSimulator
 
 __all__ = [
     "FakeButtDialServer",
     "FaultKind",
+    "HostSimulator",
     "LoopbackServer",
     "MockedServer",
     "Place",
@@ -34,6 +36,7 @@ __all__ = [
 _HOMES = {
     "FakeButtDialServer": "server",
     "FaultKind": "faults",
+    "HostSimulator": "simulate",
     "LoopbackServer": "loopback",
     "MockedServer": "mocked",
     "Place": "faults",

@@ -1,13 +1,18 @@
-"""One connection of the socket face: reads requests, writes answers, each with one system call."""
+"""One connection of the socket face: HTTP on one side, the fake server's core on the other."""
 
 from __future__ import annotations
 
 import contextlib
-import http
+import functools
+import io
 import socket
 import struct
-import threading
-from collections.abc import Callable
+from collections.abc import Mapping
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
+from socketserver import BaseServer
+from types import MappingProxyType
+from typing import Any, final
 from urllib.parse import parse_qsl
 
 from buttdial_sync.testing.exchange import Answer, Broken, OpenStream, Reply, Request
@@ -15,191 +20,187 @@ from buttdial_sync.testing.fake import FakeServer
 from buttdial_sync.testing.stream import EventStream
 
 _CHUNK = 65536
-_MAX_HEAD = 65536
+_SHORTEST_WAIT = 0.001
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-_PHRASES = {status.value: status.phrase for status in http.HTTPStatus}
-_STREAM_HEAD = (
-    b"HTTP/1.1 200 OK\r\n"
-    b"Content-Type: text/event-stream\r\n"
-    b"Cache-Control: no-cache, no-transform\r\n"
-    b"Connection: keep-alive\r\n"
-    b"Transfer-Encoding: chunked\r\n\r\n"
+_UNREADABLE = Answer(HTTPStatus.BAD_REQUEST, b"Bad request")
+_STREAM_HEADERS: Mapping[str, str] = MappingProxyType(
+    {
+        "Content-Type": "text/event-stream",
+        "Cache-Control": "no-cache, no-transform",
+        "Connection": "keep-alive",
+        "Transfer-Encoding": "chunked",
+    }
 )
 
 
-class _BadRequestError(Exception):
-    """What came is not an HTTP request that this server reads."""
+def shut(sock: socket.socket) -> None:
+    """Wake whoever reads from a socket or writes to it, and let the other end know."""
+    # Not close(): only shutdown wakes a thread that is blocked in recv(), and only shutdown
+    # reaches the other end while a forked child holds a copy of the socket.
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
 
 
-class Connection:
+@final
+class Connection(BaseHTTPRequestHandler):
     """
-    One connection and its thread.
+    Serves one connection, in the thread that makes it, until the connection is over.
 
     Args:
-        fake: The core.
         sock: The accepted socket.
-        origin: Scheme, host and port of the server, for clients that send no ``Host``.
+        address: The client's address.
+        server: The server that accepted it.
+        fake: The core.
         keep_alive: How long to wait for the next request, in seconds.
-        on_end: Called with the connection when it is over.
     """
+
+    protocol_version = "HTTP/1.1"
+    # Without it a call stalls for 40 ms.
+    disable_nagle_algorithm = True
+    raw_requestline: bytes
 
     def __init__(
         self,
-        fake: FakeServer,
         sock: socket.socket,
-        origin: str,
+        address: tuple[str, int],
+        server: BaseServer,
+        *,
+        fake: FakeServer,
         keep_alive: float,
-        on_end: Callable[[Connection], object],
     ) -> None:
         self._fake = fake
-        self._sock = sock
-        self._origin = origin
         self._keep_alive = keep_alive
-        self._on_end = on_end
-        self._buffer = b""
-        self._closing = threading.Event()
-        self._keep_alive_lines = f"Connection: keep-alive\r\nKeep-Alive: timeout={keep_alive:g}\r\n"
-        self._thread = threading.Thread(
-            target=self._run, name="fake-butt-dial-connection", daemon=True
-        )
+        super().__init__(sock, address, server)
 
-    def start(self) -> None:
-        """Start serving."""
-        self._thread.start()
+    def setup(self) -> None:
+        """Prepare reading, with the idle time-out, and writing, which is held back."""
+        super().setup()
+        self.connection.settimeout(self._keep_alive)
+        # The base class writes head and body by themselves; `_send` makes one write of them.
+        self.wfile = self._held = io.BytesIO()
 
-    def shut(self) -> None:
-        """End the connection, whatever its thread waits for."""
-        self._closing.set()
-        # Not close(): only shutdown wakes a thread that is blocked in recv(), and only shutdown
-        # reaches the client while a forked child holds a copy of the socket.
-        with contextlib.suppress(OSError):
-            self._sock.shutdown(socket.SHUT_RDWR)
+    def parse_request(self) -> bool:
+        """Read the request line and the headers; an empty line is refused too."""
+        if self.raw_requestline.strip():
+            return super().parse_request()
+        self.send_error(HTTPStatus.BAD_REQUEST)
+        return False
 
-    def join(self, timeout: float) -> None:
-        """Wait for the thread's end, at most ``timeout`` seconds."""
-        self._thread.join(timeout)
+    def handle_expect_100(self) -> bool:
+        """Ask for the body at once, and not together with the answer."""
+        going_on = super().handle_expect_100()
+        self._send()
+        return going_on
 
-    def leave_to_parent(self) -> None:
-        """Give up a forked child's copy of the socket."""
-        self._sock.close()
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Refuse what this server cannot read with 400, and end the connection."""
+        # A request line without a version would be answered as HTTP/0.9 is: without a status.
+        self.request_version = self.protocol_version
+        self.close_connection = True
+        self._answer(_UNREADABLE)
+        # Closing with input unread resets the connection, and the client would lose the answer.
+        self.connection.shutdown(socket.SHUT_WR)
+        self._wait_for_the_end()
 
-    def _run(self) -> None:
-        try:
-            # Idle too long, or the client or close() has cut the connection.
-            with contextlib.suppress(OSError):
-                self._serve()
-        finally:
-            self.shut()
-            self._sock.close()
-            self._on_end(self)
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
+        """Write nothing: the fake server keeps its own records."""
 
     def _serve(self) -> None:
-        while not self._closing.is_set():
-            self._sock.settimeout(self._keep_alive)
-            try:
-                request = self._read()
-            except _BadRequestError:
-                self._write(Answer(400, b"Bad request"), last=True)
-                return
-            if request is None or not self._reply(request, self._fake.handle(request)):
-                return
+        request = self._read()
+        if request is not None:
+            self._reply(self._fake.handle(request))
+
+    do_GET = do_HEAD = do_OPTIONS = _serve  # noqa: N815 - the base class looks for these names
+    do_POST = do_PUT = do_PATCH = do_DELETE = _serve  # noqa: N815 - as above
 
     def _read(self) -> Request | None:
-        while (end := self._buffer.find(b"\r\n\r\n")) < 0:
-            if len(self._buffer) > _MAX_HEAD:
-                raise _BadRequestError
-            if not self._receive():
-                return None
-        lines = self._buffer[:end].decode("latin-1").split("\r\n")
-        self._buffer = self._buffer[end + 4 :]
-        parts = lines[0].split(" ")
-        if len(parts) != 3:
-            raise _BadRequestError
-        headers = {}
-        for line in lines[1:]:
-            name, _, value = line.partition(":")
-            headers[name.lower()] = value.strip()
-        if "transfer-encoding" in headers:
-            raise _BadRequestError
-        body = self._read_body(int(headers.get("content-length") or 0))
-        if body is None:
+        headers = {name.lower(): value.strip() for name, value in self.headers.items()}
+        length = headers.get("content-length") or "0"
+        if "transfer-encoding" in headers or not length.isdecimal():
+            self.send_error(HTTPStatus.BAD_REQUEST)
             return None
-        path, _, query = parts[1].partition("?")
-        fields = dict(parse_qsl(query, keep_blank_values=True)) if query else {}
-        host = headers.get("host")
-        origin = f"http://{host}" if host else self._origin
-        return Request(parts[0], path, fields, headers, body, origin)
+        body = self.rfile.read(int(length))
+        if len(body) < int(length):
+            self.close_connection = True
+            return None
+        # Not self.path: there the base class has made one slash of several at the start.
+        path, _, query = self.requestline.split()[1].partition("?")
+        fields = dict(parse_qsl(query, keep_blank_values=True))
+        host = headers.get("host") or "{}:{}".format(*self.connection.getsockname())
+        return Request(self.command, path, fields, headers, body, f"http://{host}")
 
-    def _read_body(self, length: int) -> bytes | None:
-        pieces, missing = [self._buffer], length - len(self._buffer)
-        while missing > 0:
-            piece = self._sock.recv(_CHUNK)
-            if not piece:
-                return None
-            pieces.append(piece)
-            missing -= len(piece)
-        whole = b"".join(pieces)
-        self._buffer = whole[length:]
-        return whole[:length]
-
-    def _receive(self) -> bool:
-        data = self._sock.recv(_CHUNK)
-        self._buffer += data
-        return bool(data)
-
-    def _reply(self, request: Request, reply: Reply) -> bool:
-        """Answer; return whether another request may follow."""
+    def _reply(self, reply: Reply) -> None:
+        if isinstance(reply, Answer):
+            self._answer(reply, with_body=self.command != "HEAD")
+            if reply.then is not None:
+                reply.then()
+            return
+        self.connection.settimeout(None)
         if isinstance(reply, OpenStream):
             self._stream(reply.stream)
-            return False
-        if isinstance(reply, Broken):
+        else:
             self._break(reply)
-            return False
-        last = request.headers.get("connection", "").lower() == "close"
-        self._write(reply, last=last, with_body=request.method != "HEAD")
-        if reply.then is not None:
-            reply.then()
-        return not last
+        self.close_connection = True
 
-    def _write(self, answer: Answer, *, last: bool, with_body: bool = True) -> None:
-        extra = "".join(f"{name}: {value}\r\n" for name, value in answer.headers.items())
-        kept = "Connection: close\r\n" if last else self._keep_alive_lines
-        head = (
-            f"HTTP/1.1 {answer.status} {_PHRASES.get(answer.status, 'Unknown')}\r\n"
-            f"Content-Type: {answer.content_type}\r\n"
-            f"Content-Length: {len(answer.body)}\r\n"
-            f"{kept}{extra}\r\n"
-        )
-        self._sock.sendall(head.encode("latin-1") + (answer.body if with_body else b""))
+    def _answer(self, answer: Answer, *, with_body: bool = True) -> None:
+        headers = {"Content-Type": answer.content_type, "Content-Length": str(len(answer.body))}
+        self._hold_head(answer.status, {**headers, **self._persistence(), **answer.headers})
+        if with_body:
+            self.wfile.write(answer.body)
+        self._send()
+
+    def _persistence(self) -> dict[str, str]:
+        if self.close_connection:
+            return {"Connection": "close"}
+        return {"Connection": "keep-alive", "Keep-Alive": f"timeout={self._keep_alive:g}"}
+
+    def _hold_head(self, status: int, headers: Mapping[str, str]) -> None:
+        self.send_response_only(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def _send(self) -> None:
+        data = self._held.getvalue()
+        self._held.seek(0)
+        self._held.truncate()
+        self.connection.sendall(data)
 
     def _stream(self, stream: EventStream) -> None:
-        self._sock.settimeout(None)
         try:
-            self._sock.sendall(_STREAM_HEAD)
-            stream.attach(self._write_chunk, self.shut)
+            self._hold_head(HTTPStatus.OK, _STREAM_HEADERS)
+            self._send()
+            stream.attach(self._send_chunk, functools.partial(shut, self.connection))
             self._wait_for_the_end()
         finally:
             stream.end()
 
-    def _write_chunk(self, chunk: bytes) -> None:
-        self._sock.sendall(b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunk else b"0\r\n\r\n")
+    def _send_chunk(self, chunk: bytes) -> None:
+        data = b"%x\r\n%b\r\n" % (len(chunk), chunk) if chunk else b"0\r\n\r\n"
+        self.connection.sendall(data)
 
     def _wait_for_the_end(self) -> None:
-        while self._sock.recv(_CHUNK):
+        while self.connection.recv(_CHUNK):
             pass
 
     def _break(self, broken: Broken) -> None:
         if broken.how == "hang":
-            self._sock.settimeout(None)
             self._wait_for_the_end()
         elif broken.how == "drip":
-            self._drip(broken.interval)
+            self._drip(max(broken.interval, _SHORTEST_WAIT))
         else:
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-            # shutdown() would say goodbye in order; close() alone resets.
-            self._sock.close()
+            self._reset()
 
     def _drip(self, interval: float) -> None:
-        self._sock.sendall(b"HTTP/1.1 200 OK\r\nX-Drip: ")
-        while not self._closing.wait(interval):
-            self._sock.sendall(b".")
+        self.connection.sendall(b"HTTP/1.1 200 OK\r\nX-Drip: ")
+        self.connection.settimeout(interval)
+        while True:
+            with contextlib.suppress(TimeoutError):
+                return self._wait_for_the_end()
+            self.connection.sendall(b".")
+
+    def _reset(self) -> None:
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        # shutdown() would say goodbye in order; close() alone resets, once no file is open on it.
+        self.rfile.close()
+        self.connection.close()

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from buttdial_sync.testing.assertions import Assertions
+from buttdial_sync.testing.incoming import Incoming
 from buttdial_sync.testing.programming import Programming
 
 
-class FakeServer(Assertions, Programming):
+class FakeServer(Incoming, Programming):
     r"""
     A Butt-Dial server for tests: it answers as the real ones do, and fails on demand.
 

@@ -1,29 +1,111 @@
-"""
-The socket face: the fake server on a port of 127.0.0.1.
-
-Plain sockets and a thread per connection. The standard library's HTTP server reads headers with
-the e-mail parser, looks up its own host name and takes up to half a second to stop.
-"""
+"""The socket face: the fake server on a port of 127.0.0.1."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
-import selectors
 import socket
+import sys
 import threading
 import weakref
+from http.server import ThreadingHTTPServer
+from socketserver import TCPServer
 from types import TracebackType
-from typing import final
+from typing import Any, final
 
-from buttdial_sync.testing.connection import Connection
+from buttdial_sync.testing.connection import Connection, shut
 from buttdial_sync.testing.fake import FakeServer
 
 _HOST = "127.0.0.1"
-_BACKLOG = 512
 _JOIN_TIMEOUT = 5.0
+# Where shutting a listening socket down does not wake its thread, stop() waits as long as this.
+_POLL_INTERVAL = 0.05
 
-_running: weakref.WeakSet[LoopbackServer] = weakref.WeakSet()
+_running: weakref.WeakSet[_Listener] = weakref.WeakSet()
+
+
+class _Listener(ThreadingHTTPServer):
+    """Listens from `start` to `stop`, and knows its connections."""
+
+    daemon_threads = True
+    request_queue_size = 512
+    # Some Python versions set it, and then two servers may be given the same port.
+    allow_reuse_port = False
+
+    def __init__(self, port: int, fake: FakeServer, keep_alive: float) -> None:
+        self._fake = fake
+        self._lock = threading.Lock()
+        self._sockets: set[socket.socket] = set()
+        self._workers: list[threading.Thread] = []
+        self._acceptor = threading.Thread(
+            target=self.serve_forever, args=(_POLL_INTERVAL,), name="fake-butt-dial", daemon=True
+        )
+        super().__init__(
+            (_HOST, port), functools.partial(Connection, fake=fake, keep_alive=keep_alive)
+        )
+
+    @property
+    def open_connections(self) -> int:
+        return len(self._sockets)
+
+    def server_bind(self) -> None:
+        # HTTPServer's own looks the host's name up, which may take long.
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = _HOST, self.socket.getsockname()[1]
+
+    def start(self) -> None:
+        self._acceptor.start()
+        _running.add(self)
+
+    def stop(self) -> None:
+        _running.discard(self)
+        # It wakes the acceptor at once, and also refuses new clients while a forked child holds a
+        # copy of the socket.
+        shut(self.socket)
+        self.shutdown()
+        self._acceptor.join(_JOIN_TIMEOUT)
+        self.server_close()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        # Not the base class's own: its threads have no telling name, and nobody can wait for them.
+        worker = threading.Thread(
+            target=self.process_request_thread,
+            args=(request, client_address),
+            name="fake-butt-dial-connection",
+            daemon=True,
+        )
+        self._fake.connected()
+        with self._lock:
+            self._sockets.add(request)
+            worker.start()
+            self._workers = [each for each in self._workers if each.is_alive()] + [worker]
+
+    def shutdown_request(self, request: Any) -> None:
+        super().shutdown_request(request)
+        with self._lock:
+            self._sockets.discard(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        error = sys.exc_info()[1]
+        # An OSError says that the client or `drop_connections` has cut the connection.
+        if error is not None and not isinstance(error, OSError):
+            raise error
+
+    def drop_connections(self) -> None:
+        with self._lock:
+            sockets, workers = list(self._sockets), list(self._workers)
+        for sock in sockets:
+            shut(sock)
+        for worker in workers:
+            worker.join(_JOIN_TIMEOUT)
+
+    def leave_to_parent(self) -> None:
+        """Give up a forked child's copies of the sockets, without shutting the parent's."""
+        for sock in (self.socket, *self._sockets):
+            # Not sock.close(): that one waits for the file that the connection reads from.
+            with contextlib.suppress(OSError):
+                os.close(sock.detach())
 
 
 @final
@@ -37,23 +119,17 @@ class LoopbackServer:
 
     Attributes:
         fake: The core.
-        keep_alive: How long an idle connection is kept, in seconds.
-        disable_nagle_algorithm: Send small answers at once. Without it a call stalls for 40 ms.
+        keep_alive: How long an idle connection is kept, in seconds. A change counts from the next
+            `start`.
         port: The port. It stays the same over `stop` and `start`.
     """
-
-    disable_nagle_algorithm = True
 
     def __init__(self, fake: FakeServer, *, keep_alive: float = 5.0) -> None:
         self.fake = fake
         self.keep_alive = keep_alive
         self.port = 0
         self._pid = os.getpid()
-        self._lock = threading.Lock()
-        self._connections: set[Connection] = set()
-        self._listener: socket.socket | None = None
-        self._waker: socket.socket | None = None
-        self._acceptor: threading.Thread | None = None
+        self._listener: _Listener | None = None
         self.start()
 
     def __enter__(self) -> LoopbackServer:
@@ -85,37 +161,26 @@ class LoopbackServer:
     @property
     def open_connections(self) -> int:
         """How many connections are open now."""
-        return len(self._connections)
+        return self._listener.open_connections if self._listener is not None else 0
 
     def start(self) -> None:
         """Listen, on the same port as before. Does nothing if it listens already."""
-        if self._acceptor is not None:
+        if self._listener is not None:
             return
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((_HOST, self.port))
-        listener.listen(_BACKLOG)
-        self.port = listener.getsockname()[1]
-        self._waker, wakened = socket.socketpair()
-        self._listener = listener
-        self._acceptor = threading.Thread(
-            target=self._accept, args=(listener, wakened), name="fake-butt-dial", daemon=True
-        )
-        self._acceptor.start()
-        _running.add(self)
+        self._listener = _Listener(self.port, self.fake, self.keep_alive)
+        self.port = self._listener.server_port
+        self._listener.start()
 
     def stop(self) -> None:
         """Stop as a server that is shut down does: connections are cut, sessions forgotten."""
         if self._pid != os.getpid():
             return
-        acceptor, self._acceptor = self._acceptor, None
-        if acceptor is None:
+        listener, self._listener = self._listener, None
+        if listener is None:
             return
-        _running.discard(self)
-        _shut(self._waker)
-        acceptor.join(_JOIN_TIMEOUT)
+        listener.stop()
         self.fake.forget_sessions(cut=True)
-        self.drop_connections()
+        listener.drop_connections()
 
     def close(self) -> None:
         """Stop for good. Calling it again, or in a forked child, does nothing."""
@@ -123,60 +188,13 @@ class LoopbackServer:
 
     def drop_connections(self) -> None:
         """Cut all connections, streams included, and wait until their threads have ended."""
-        with self._lock:
-            connections = list(self._connections)
-        for connection in connections:
-            connection.shut()
-        for connection in connections:
-            connection.join(_JOIN_TIMEOUT)
-
-    def _accept(self, listener: socket.socket, wakened: socket.socket) -> None:
-        with listener, wakened, selectors.DefaultSelector() as selector:
-            selector.register(listener, selectors.EVENT_READ)
-            selector.register(wakened, selectors.EVENT_READ)
-            while True:
-                ready = [key.fileobj for key, _ in selector.select()]
-                if wakened in ready:
-                    break
-                # The client may have gone between the two calls.
-                with contextlib.suppress(OSError):
-                    self._take(listener.accept()[0])
-            # A forked child may hold a copy of the listener; only this refuses new clients then.
-            with contextlib.suppress(OSError):
-                listener.shutdown(socket.SHUT_RDWR)
-
-    def _take(self, sock: socket.socket) -> None:
-        if self.disable_nagle_algorithm:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection = Connection(self.fake, sock, self.origin, self.keep_alive, self._forget)
-        with self._lock:
-            self._connections.add(connection)
-        self.fake.connected()
-        connection.start()
-
-    def _forget(self, connection: Connection) -> None:
-        with self._lock:
-            self._connections.discard(connection)
-
-    def _leave_to_parent(self) -> None:
-        """Give up a forked child's copies of the sockets, without shutting the parent's."""
-        for sock in (self._listener, self._waker):
-            if sock is not None:
-                sock.close()
-        for connection in tuple(self._connections):
-            connection.leave_to_parent()
-
-
-def _shut(sock: socket.socket | None) -> None:
-    if sock is not None:
-        with contextlib.suppress(OSError):
-            sock.shutdown(socket.SHUT_RDWR)
-        sock.close()
+        if self._listener is not None:
+            self._listener.drop_connections()
 
 
 def _after_fork_in_child() -> None:
-    for server in tuple(_running):
-        server._leave_to_parent()
+    for listener in tuple(_running):
+        listener.leave_to_parent()
 
 
 if hasattr(os, "register_at_fork"):

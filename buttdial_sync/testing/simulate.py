@@ -82,7 +82,10 @@ class HostSimulator:
             dialect: Which server writes it.
             **fields: Its fields with their wire names, over plausible defaults.
         """
-        payload = message_payload(next(self._numbers), dialect, **fields)
+        return self.packed(message_payload(next(self._numbers), dialect, **fields))
+
+    def packed(self, payload: Mapping[str, Any]) -> Delivery:
+        """Make an unsigned webhook of a payload as it stands."""
         return Delivery(body=_json(payload), headers={"Content-Type": "application/json"})
 
     def account_verified(

@@ -191,7 +191,9 @@ class McpSession:
         self._pending.end(lambda outcome: reason("the session was closed", outcome=outcome))
         self._courier.stop()
         self._stream.close()
-        if self._reader.ident is not None and self._reader is not threading.current_thread():
+        if self._reader.ident is None:
+            self._stream.release()  # there is no reader to do it
+        elif self._reader is not threading.current_thread():
             self._reader.join(seconds)
         self._courier.join(seconds)
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import requests
-from tests.unit.testing.fake_wire import Wire
 
 from buttdial_sync.testing import FakeButtDialServer, Request
 from buttdial_sync.testing.dialects import DialectName
 from buttdial_sync.testing.exchange import Answer, OpenStream
+from tests.unit.testing.fake_wire import Wire
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 

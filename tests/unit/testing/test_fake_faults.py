@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 import urllib3
-from tests.unit.testing.fake_wire import HEADERS, Wire, data_of
 
 from buttdial_sync.testing import FakeButtDialServer
+from tests.unit.testing.fake_wire import HEADERS, Wire, data_of
 
 
 @pytest.mark.parametrize(

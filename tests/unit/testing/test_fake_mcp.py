@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import requests
-from tests.unit.testing.fake_wire import HEADERS, Wire, content
 
 from buttdial_sync.testing import FakeButtDialServer, ToolFailure
 from buttdial_sync.testing.dialects import HOSTED, OPEN_SOURCE, DialectName
 from buttdial_sync.testing.schemas import tools_of
+from tests.unit.testing.fake_wire import HEADERS, Wire, content
 
 
 def text(result: dict[str, Any]) -> str:

@@ -15,10 +15,10 @@ import requests
 import responses
 import sseclient
 import urllib3
-from tests.unit.testing.fake_wire import HEADERS, Wire
 from requests.adapters import HTTPAdapter
 
 from buttdial_sync.testing import FakeButtDialServer
+from tests.unit.testing.fake_wire import HEADERS, Wire
 
 HOST_URL = "https://host.example/x"
 

@@ -1,0 +1,105 @@
+"""What a test lets a host receive."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+
+from buttdial_sync import AccountVerified, DeliveryReceipt, InboundHandler, InboundMessage
+from buttdial_sync.testing import FakeButtDialServer
+
+
+@pytest.fixture
+def received() -> list[Any]:
+    return []
+
+
+@pytest.fixture
+def inbound(received: list[Any]) -> InboundHandler:
+    handler = InboundHandler(
+        whatsapp_webhook_secret="app-secret",
+        account_webhook_secret="hook-secret",
+        allow_unsigned=["butt-dial"],
+    )
+    handler.on_message(received.append)
+    handler.on_delivery_receipt(received.append)
+    handler.on_account_verified(received.append)
+    return handler
+
+
+@pytest.fixture
+def url(inbound: InboundHandler) -> Iterator[str]:
+    """A host on a socket, as a framework's view would be."""
+
+    class View(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            answer = inbound.handle(self.path.strip("/"), body, dict(self.headers))
+            self.send_response(answer.status)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as above
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), View) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join(10)
+
+
+@pytest.mark.parametrize("dialect", ["hosted", "open-source"])
+def test_a_message_to_a_handler(dialect: Any, inbound: InboundHandler, received: list[Any]) -> None:
+    """It comes as the dialect writes it."""
+    fake = FakeButtDialServer(dialect=dialect)
+    assert fake.simulate_inbound(inbound, sender="+1", text="hi", channel="sms") == 200
+    (message,) = received
+    assert isinstance(message, InboundMessage)
+    assert (message.sender, message.text, message.channel) == ("+1", "hi", "sms")
+
+
+def test_a_receipt_to_a_handler(inbound: InboundHandler, received: list[Any]) -> None:
+    """It names the message."""
+    fake = FakeButtDialServer()
+    assert fake.simulate_receipt(inbound, message_sid="SM-1", status="read") == 200
+    (receipt,) = received
+    assert isinstance(receipt, DeliveryReceipt)
+    assert (receipt.message_sid, receipt.status) == ("SM-1", "read")
+
+
+def test_a_handler_that_fails() -> None:
+    """The answer is the one that makes a server try again."""
+    inbound = InboundHandler()
+
+    @inbound.on_message
+    def fail(message: InboundMessage) -> None:
+        raise RuntimeError(message.text)
+
+    assert FakeButtDialServer().simulate_inbound(inbound) == 500
+
+
+def test_signed_over_http(url: str, received: list[Any]) -> None:
+    """WhatsApp's and the account's webhooks are signed; a wrong secret is refused."""
+    fake = FakeButtDialServer()
+    assert fake.simulate_inbound(f"{url}/whatsapp", whatsapp_secret="app-secret") == 200
+    assert fake.simulate_inbound(f"{url}/whatsapp", whatsapp_secret="wrong") == 401
+    verified = {"secret": "hook-secret", "delivery_id": "delivery-1", "orgId": "org-9"}
+    assert fake.simulate_account_verified(f"{url}/account", **verified) == 200
+    assert fake.simulate_account_verified(f"{url}/account", **verified) == 200
+    assert fake.simulate_account_verified(f"{url}/account", secret="wrong") == 401
+    message, account = received
+    assert message.text == "hello"
+    assert isinstance(account, AccountVerified)
+    assert account.org_id == "org-9"
+
+
+def test_unsigned_over_http(url: str, received: list[Any]) -> None:
+    """Butt-Dial's own format comes without a signature."""
+    fake = FakeButtDialServer(dialect="open-source")
+    assert fake.simulate_inbound(f"{url}/butt-dial", text="plain", channel="line") == 200
+    assert received[0].channel == "line"
