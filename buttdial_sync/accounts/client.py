@@ -8,7 +8,6 @@ import secrets
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from types import TracebackType
 from typing import Any
 
 from buttdial_sync.accounts.agents import Agents
@@ -145,12 +144,7 @@ class AccountsClient(Onboarding, Agents, Channels, Tokens, Members, Erasure, Bil
     def __enter__(self) -> AccountsClient:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __del__(self) -> None:

@@ -7,7 +7,6 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
 
 from buttdial_sync.client import Client
 from buttdial_sync.errors import (
@@ -209,12 +208,7 @@ class Listener:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def _subscribe(self) -> Subscription:

@@ -7,8 +7,9 @@ Sending again what could not be sent: the loop, the outbox, and the tables they 
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from buttdial_sync._lazy import lazy_names
 
 if TYPE_CHECKING:
     from buttdial_sync.retry.loop import RetryLoop
@@ -36,16 +37,4 @@ _HOMES = {
     "SQLiteRepository": "sqlite",
 }
 
-
-def __getattr__(name: str) -> object:
-    """Load a public name on its first use."""
-    home = _HOMES.get(name)
-    if home is None:
-        msg = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(msg)
-    return getattr(import_module(f"{__name__}.{home}"), name)
-
-
-def __dir__() -> list[str]:
-    """List the public names."""
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

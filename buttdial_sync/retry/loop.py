@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import datetime, timedelta
-from types import TracebackType
 
 from buttdial_sync.client import Client
 from buttdial_sync.errors import ArgumentValueError
@@ -246,12 +245,7 @@ class RetryLoop:
     def __enter__(self) -> RetryLoop:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def __repr__(self) -> str:

@@ -8,8 +8,9 @@ came, and fails on demand. It can be reached over a real socket (``listen()``) o
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from buttdial_sync._lazy import lazy_names
 
 if TYPE_CHECKING:
     from buttdial_sync.testing.answers import ToolFailure
@@ -45,16 +46,4 @@ _HOMES = {
     "ToolFailure": "answers",
 }
 
-
-def __getattr__(name: str) -> object:
-    """Load a public name on its first use."""
-    home = _HOMES.get(name)
-    if home is None:
-        msg = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(msg)
-    return getattr(import_module(f"{__name__}.{home}"), name)
-
-
-def __dir__() -> list[str]:
-    """List the public names."""
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_names(__name__, _HOMES)

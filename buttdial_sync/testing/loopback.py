@@ -11,7 +11,6 @@ import threading
 import weakref
 from http.server import ThreadingHTTPServer
 from socketserver import TCPServer
-from types import TracebackType
 from typing import Any, final
 
 from buttdial_sync.testing.connection import Connection, shut
@@ -135,12 +134,7 @@ class LoopbackServer:
     def __enter__(self) -> LoopbackServer:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property

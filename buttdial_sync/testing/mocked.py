@@ -12,7 +12,6 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Callable
-from types import TracebackType
 from typing import NoReturn, final
 from urllib.parse import parse_qsl, urlsplit
 
@@ -116,12 +115,7 @@ class MockedServer:
         self.install()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.uninstall()
 
     def install(self) -> None:
