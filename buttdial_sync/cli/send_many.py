@@ -18,8 +18,7 @@ from buttdial_sync.cli.draining import drain, rate_option, report_of, workers_op
 from buttdial_sync.cli.exits import DONE, REFUSED, USAGE
 from buttdial_sync.cli.report import Failure, Report
 from buttdial_sync.errors import ConfigError
-from buttdial_sync.models.failed import FailedMessage
-from buttdial_sync.retry.messages import CONTENT, check_message
+from buttdial_sync.models.failed import CONTENT, FailedMessage
 
 if TYPE_CHECKING:
     from buttdial_sync.client import Client
@@ -125,6 +124,8 @@ def _check_header(names: Sequence[str]) -> None:
 
 
 def _message(row: dict[str, str], agent_id: str | None) -> FailedMessage:
+    from buttdial_sync.retry.messages import check_message
+
     given: dict[str, Any] = {name: value for name, value in row.items() if value != ""}
     key = given.pop("id", None) or _key_of(given)
     message = FailedMessage(

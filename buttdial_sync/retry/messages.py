@@ -4,28 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from buttdial_sync.models.failed import FailedMessage
+from buttdial_sync.models.failed import CONTENT, FailedMessage
 from buttdial_sync.tools.sending import OutgoingMessage
-
-CONTENT = (
-    "body",
-    "channel",
-    "media_url",
-    "sender_sid",
-    "sender_name",
-    "language",
-    "fallback_channels",
-    "scheduled_at",
-    "thread_id",
-    "entity_id",
-    "reply_msg_id",
-    "subject",
-    "html",
-    "template_id",
-    "template_vars",
-    "target_gender",
-)
-"""The fields that a message and ``send_message`` have under the same name."""
 
 
 def arguments_of(message: FailedMessage) -> dict[str, Any]:
