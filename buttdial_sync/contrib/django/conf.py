@@ -39,7 +39,8 @@ class AppSettings:
         operator_permission: Dotted path of a function from a request to whether it may use the
             operator API; active staff may when absent.
         outbox: Arguments of :class:`~buttdial_sync.contrib.django.repository.DatabaseRepository`.
-        retry: Further arguments of :class:`~buttdial_sync.RetryLoop`; functions may be dotted paths.
+        retry: Further arguments of :class:`~buttdial_sync.RetryLoop`; functions may be dotted
+            paths.
     """
 
     base_url: str | None = None

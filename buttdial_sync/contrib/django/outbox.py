@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from django.db import transaction
@@ -72,11 +71,13 @@ def enqueue(
         ArgumentTypeError: An argument has the wrong type.
         ArgumentValueError: An argument has a value that it cannot have.
     """
-    outbox = get_outbox()
-    message = outbox.enqueue(to, body, channel, **content)
+    message = get_outbox().enqueue(to, body, channel, **content)
     if after_commit is not None:
-        call = partial(after_commit, message)
-        transaction.on_commit(call, using=get_repository().alias, robust=True)
+        # Django names what failed by its __qualname__, which a partial lacks.
+        def announce() -> None:
+            after_commit(message)
+
+        transaction.on_commit(announce, using=get_repository().alias, robust=True)
     return message
 
 

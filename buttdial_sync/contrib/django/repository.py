@@ -92,7 +92,9 @@ class DatabaseRepository(TableRepository):
             rows = rows.filter(retry_count=condition.retry_count)
         if condition.no_lease_at is not None:
             rows = rows.filter(_is_free(_stored(condition.no_lease_at)))
-        with self._transaction():
+        # An operator's change may be part of a request's transaction, an attempt's may not.
+        is_operators = condition.no_lease_at is not None
+        with self._transaction(durable=not is_operators):
             return bool(rows.update(**_as_stored(changes)))
 
     def _find(self, msg_id: str) -> Row | None:
@@ -139,9 +141,7 @@ def _loaded(stored: Mapping[str, Any]) -> Row:
         if moment is not None:
             is_naive = moment.tzinfo is None
             row[name] = (
-                moment.replace(tzinfo=timezone.utc)
-                if is_naive
-                else moment.astimezone(timezone.utc)
+                moment.replace(tzinfo=timezone.utc) if is_naive else moment.astimezone(timezone.utc)
             )
     return row
 

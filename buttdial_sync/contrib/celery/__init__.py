@@ -1,0 +1,7 @@
+"""Celery tasks: ``ButtDialTasks(app, …)``."""
+
+from __future__ import annotations
+
+from buttdial_sync.contrib.celery.tasks import ButtDialTasks, StoredMessages
+
+__all__ = ["ButtDialTasks", "StoredMessages"]

@@ -1,0 +1,52 @@
+"""Inbound events as the arguments of tasks: plain JSON, and never a credential."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import attrs
+
+from buttdial_sync.errors import ArgumentTypeError
+from buttdial_sync.models.converter import structure
+from buttdial_sync.models.inbound import (
+    DeliveryReceipt,
+    InboundEvent,
+    InboundMessage,
+    StatusUpdate,
+)
+
+_KINDS: dict[str, type[Any]] = {
+    kind.__name__: kind for kind in (InboundMessage, DeliveryReceipt, StatusUpdate)
+}
+
+
+def as_arguments(event: InboundEvent) -> tuple[str, dict[str, Any]]:
+    """
+    Return an event's kind and fields, for a task.
+
+    Raises:
+        ArgumentTypeError: It may not leave the process: a verified account has a credential.
+    """
+    kind = type(event).__name__
+    if kind not in _KINDS:
+        raise ArgumentTypeError(f"{kind} holds a credential: handle it in the process that got it")
+    return kind, attrs.asdict(event, value_serializer=_plain)
+
+
+def as_event(kind: str, fields: dict[str, Any]) -> InboundEvent:
+    """
+    Return the event of a task's arguments.
+
+    Raises:
+        ArgumentTypeError: There is no such kind.
+        ProtocolError: The fields are not those of one.
+    """
+    if kind not in _KINDS:
+        raise ArgumentTypeError(f"no inbound event is called {kind!r}")
+    event: InboundEvent = structure(fields, _KINDS[kind], source="handle_inbound")
+    return attrs.evolve(event, raw=fields.get("raw"))
+
+
+def _plain(_: Any, __: Any, value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else value

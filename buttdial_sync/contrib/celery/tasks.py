@@ -1,0 +1,222 @@
+"""The tasks: one message, what is due, what came in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, Protocol
+
+from celery import Celery
+
+from buttdial_sync.client import Client
+from buttdial_sync.contrib.celery.delivery import Deliverer
+from buttdial_sync.contrib.celery.events import as_arguments, as_event
+from buttdial_sync.contrib.shared import OnePerProcess
+from buttdial_sync.errors import ConfigError
+from buttdial_sync.inbound.handler import InboundHandler
+from buttdial_sync.models.failed import FailedMessage
+from buttdial_sync.models.inbound import InboundEvent
+from buttdial_sync.retry.report import RetryReport
+from buttdial_sync.retry.repository import FailedMessageRepository
+from buttdial_sync.retry.rows import utc_now
+from buttdial_sync.transport.fork import keep_unclosed, on_fork_start_anew
+
+PREFIX = "buttdial_sync"
+_CLOCKS_DIFFER = timedelta(seconds=5)
+_STEPS = ("delivered", "retried", "dead", "postponed", "taken", "errors")
+
+
+class StoredMessages(FailedMessageRepository, Protocol):
+    """A repository that also finds one message; those that are shipped do."""
+
+    def get(self, msg_id: str) -> FailedMessage | None:
+        """Return a message, or None when there is none with this id."""
+        ...
+
+
+class HandlerFailedError(Exception):
+    """A handler of an inbound event raised; its own error is in the log."""
+
+
+class ButtDialTasks:
+    """
+    The tasks of one Celery application. Safe to share between threads, and across forks.
+
+    The database's rows are the memory, the broker only carries ids: a task that is lost, repeated
+    or late changes nothing about what :class:`~buttdial_sync.RetryLoop` promises. So the tasks do
+    without Celery's own retries and results, and the broker may be emptied at any time.
+
+    ``sweep`` is put into the application's beat schedule; run one ``celery beat``.
+
+    Args:
+        app: The application.
+        client: Makes the client of a process, on first use.
+        repository: Makes its repository, on first use; in a forked worker, after the fork.
+        inbound: Has the handlers that ``handle_inbound`` calls, and a delivery log that all
+            workers share. Without it there is no such task.
+        interval: Seconds between sweeps.
+        batch_size: How many messages a sweep claims at once.
+        at_most: How many messages one sweep hands out.
+        **retry: Further arguments of :class:`~buttdial_sync.RetryLoop`, such as ``token_for``.
+
+    Attributes:
+        deliver: Task ``buttdial_sync.deliver``; use :meth:`deliver_soon`.
+        sweep: Task ``buttdial_sync.sweep``: claims what is due and hands it out. Safe to repeat.
+        handle_inbound: Task ``buttdial_sync.handle_inbound``, or None; use :meth:`forward`.
+    """
+
+    def __init__(
+        self,
+        app: Celery,
+        *,
+        client: Callable[[], Client],
+        repository: Callable[[], StoredMessages],
+        inbound: InboundHandler | None = None,
+        interval: float = 60.0,
+        batch_size: int = 100,
+        at_most: int = 10_000,
+        **retry: Any,
+    ) -> None:
+        self._client = OnePerProcess(client, lambda made: made.close(timeout=0.0))
+        self._make_repository = repository
+        self._retry = retry
+        self.start_anew()
+        on_fork_start_anew(self)
+        self._inbound = inbound
+        self._batch_size = batch_size
+        self._at_most = at_most
+        self.deliver, self.sweep = self._outgoing_tasks(app)
+        self.handle_inbound = None if inbound is None else self._inbound_task(app)
+        app.on_after_finalize.connect(self._schedule, weak=False)
+        self._interval = interval
+
+    def start_anew(self) -> None:
+        """In a forked child: a repository of its own, for database connections are not shared."""
+        keep_unclosed(vars(self).get("_repository"))
+        self._repository = OnePerProcess(self._make_repository, _close)
+        self._deliverer = OnePerProcess(
+            lambda: Deliverer(self._repository.get(), self._client.get(), **self._retry)
+        )
+
+    def deliver_soon(self, message: FailedMessage) -> None:
+        """
+        Ask for a message to be sent, after its row was committed.
+
+        For what :meth:`Outbox.enqueue` wrote. Asking twice sends it once.
+
+        Args:
+            message: As it was written or fetched.
+        """
+        # When its lease is over, the next sweep hands it out again.
+        lease = self._repository.get().lease
+        self.deliver.apply_async((message.id, message.retry_count), expires=lease)
+
+    def forward(self, inbound: InboundHandler) -> None:
+        """
+        Have the handler of the webhooks pass its events on to ``handle_inbound``.
+
+        A webhook is answered once the broker has the event. Verified accounts are not passed on:
+        they hold a credential, which no broker gets; handle them where they arrive.
+
+        Args:
+            inbound: Checks the signatures; another one than that of the tasks.
+
+        Raises:
+            ConfigError: The tasks have no handlers, or this is their own.
+        """
+        if self._inbound is None or self._inbound is inbound:
+            raise ConfigError(
+                "the tasks need an InboundHandler of their own",
+                remediation="Give ButtDialTasks the one that has the handlers, and forward another "
+                "one, which answers the webhooks.",
+            )
+        inbound.on_message(self._pass_on)
+        inbound.on_delivery_receipt(self._pass_on)
+        inbound.on_status_update(self._pass_on)
+
+    def _schedule(self, sender: Celery, **_: Any) -> None:
+        sender.add_periodic_task(
+            self._interval, self.sweep.s(), name=f"{PREFIX}.sweep", expires=self._interval
+        )
+
+    def _outgoing_tasks(self, app: Celery) -> tuple[Any, Any]:
+        # Late: a worker's death has the task delivered again, and the row says what that means.
+        @app.task(
+            name=f"{PREFIX}.deliver",
+            shared=False,
+            acks_late=True,
+            reject_on_worker_lost=True,
+            ignore_result=True,
+        )  # type: ignore[untyped-decorator]
+        def deliver(msg_id: str, retry_count: int) -> str:
+            return self._deliver(msg_id, retry_count)
+
+        @app.task(name=f"{PREFIX}.sweep", shared=False, ignore_result=True)  # type: ignore[untyped-decorator]
+        def sweep() -> int:
+            return self._sweep()
+
+        return deliver, sweep
+
+    def _inbound_task(self, app: Celery) -> Any:
+        @app.task(
+            name=f"{PREFIX}.handle_inbound",
+            shared=False,
+            acks_late=True,
+            ignore_result=True,
+            autoretry_for=(HandlerFailedError,),
+            retry_backoff=True,
+            retry_backoff_max=600,
+            max_retries=10,
+        )  # type: ignore[untyped-decorator]
+        def handle_inbound(kind: str, fields: dict[str, Any]) -> None:
+            self._handle_inbound(kind, fields)
+
+        return handle_inbound
+
+    def _deliver(self, msg_id: str, retry_count: int) -> str:
+        message = self._repository.get().get(msg_id)
+        if message is None or not _is_waiting(message, retry_count):
+            return "taken"
+        return _word(self._deliverer.get().deliver(message))
+
+    def _sweep(self) -> int:
+        repository = self._repository.get()
+        handed_out = 0
+        while handed_out < self._at_most:
+            limit = min(self._batch_size, self._at_most - handed_out)
+            due = repository.fetch_due(limit)
+            if not due:
+                break
+            for message in due:
+                self.deliver_soon(message)
+            handed_out += len(due)
+        return handed_out
+
+    def _pass_on(self, event: InboundEvent) -> None:
+        assert self.handle_inbound is not None  # noqa: S101 - forward() made sure of it
+        self.handle_inbound.apply_async(as_arguments(event))
+
+    def _handle_inbound(self, kind: str, fields: dict[str, Any]) -> None:
+        assert self._inbound is not None  # noqa: S101 - the task exists only then
+        if self._inbound.dispatch_event(as_event(kind, fields)).failed:
+            raise HandlerFailedError(kind)
+
+
+def _close(repository: object) -> None:
+    close = getattr(repository, "close", None)
+    if close is not None:
+        close()
+
+
+def _is_waiting(message: FailedMessage, retry_count: int) -> bool:
+    """Whether nobody has tried, settled or postponed the message since it was handed out."""
+    due = message.next_retry_at
+    return (
+        message.status == "pending"
+        and message.retry_count == retry_count
+        and (due is None or due <= utc_now() + _CLOCKS_DIFFER)
+    )
+
+
+def _word(report: RetryReport) -> str:
+    return next((step for step in _STEPS if getattr(report, step)), "taken")

@@ -1,0 +1,54 @@
+"""
+Messages through Celery: written down, handed out, sent by any number of workers.
+
+Set BUTT_DIAL_BASE_URL and BUTT_DIAL_AGENT_TOKEN; CELERY_BROKER_URL if Redis is not on this machine.
+Then, in examples/celery_app:
+
+    celery -A outbox worker
+    celery -A outbox beat
+    python enqueue.py +14155550123 "Your order is on its way"
+
+A shop on several machines puts SQLAlchemyRepository or Django's DatabaseRepository in the place of
+SQLiteRepository, which is for one machine.
+"""
+
+import os
+
+from celery import Celery
+
+from buttdial_sync import Client, InboundHandler, InboundMessage
+from buttdial_sync.contrib.celery import ButtDialTasks
+from buttdial_sync.retry.sqlite import SQLiteRepository
+
+app = Celery("outbox", broker=os.environ.get("CELERY_BROKER_URL", "redis://localhost:6379/0"))
+app.conf.broker_connection_retry_on_startup = True
+
+inbound = InboundHandler()
+
+
+def make_repository() -> SQLiteRepository:
+    """Open the outbox: in each worker anew."""
+    return SQLiteRepository(os.environ.get("OUTBOX", "outbox.db"))
+
+
+tasks = ButtDialTasks(
+    app,
+    client=Client.from_env,
+    repository=make_repository,
+    inbound=inbound,
+    interval=float(os.environ.get("SWEEP_EVERY", "60")),
+)
+
+
+@inbound.on_message
+def answer(message: InboundMessage) -> None:
+    """Answer a message, from any worker."""
+    with Client.from_env() as client:
+        result = client.send_message(
+            message.sender,
+            f"We got your message: {message.text}",
+            channel="sms",
+            idempotency_key=f"answer-{message.channel}-{message.id}",
+        )
+    if result.failed:
+        raise RuntimeError(result.error)  # Celery tries it again

