@@ -27,12 +27,22 @@ def with_database(callback: Callable[..., Report]) -> Callable[..., Report]:
     @db_option
     @wraps(callback)
     def run(*args: Any, db: str, **kwargs: Any) -> Report:
-        if "://" not in db and not Path(db).is_file():
-            raise ConfigError(f"there is no file {db}", remediation="Check the path after --db.")
+        check_is_there(db)
         with open_database(db) as repository:
             return callback(repository, *args, **kwargs)
 
     return run
+
+
+def check_is_there(db: str) -> None:
+    """
+    Refuse the path of a file that is missing: a mistyped one would be made, and be empty.
+
+    Raises:
+        ConfigError: It is missing.
+    """
+    if "://" not in db and not Path(db).is_file():
+        raise ConfigError(f"there is no file {db}", remediation="Check the path after --db.")
 
 
 db_option = click.option(

@@ -11,7 +11,7 @@ import click
 
 from buttdial_sync.cli.command import ReportingCommand, wants_json
 from buttdial_sync.cli.connection import with_client
-from buttdial_sync.cli.database import db_option, open_database, with_database
+from buttdial_sync.cli.database import check_is_there, db_option, open_database, with_database
 from buttdial_sync.cli.draining import drain as drain_outbox
 from buttdial_sync.cli.draining import rate_option, report_of, workers_option
 from buttdial_sync.cli.exits import EXIT_CODES, USAGE
@@ -94,6 +94,7 @@ def stats(repository: TableRepository) -> Report:
 @click.pass_context
 def drain(ctx: click.Context, client: Client, db: str, workers: int, rate: float | None) -> Report:
     """Send what is due; wait where the server's limits ask for it."""
+    check_is_there(db)
     with open_database(db, client) as repository:
         done = drain_outbox(client, repository, workers=workers, rate=rate, quiet=wants_json(ctx))
         return report_of(done, repository.count_pending())

@@ -122,8 +122,9 @@ def _failed_outbound(waiting: WaitingMessage) -> StatusUpdate:
 
 def _event(payload: Fields) -> InboundEvent | None:
     kind, status = text(payload, "type"), text(payload, "status")
-    if kind != "message" and status in STATUSES and identifier(payload, "messageId", "id"):
-        return _receipt(payload, status)
+    message_sid = identifier(payload, "messageId", "messageSid", "id")
+    if kind != "message" and status in STATUSES and message_sid:
+        return _receipt(payload, message_sid, status)
     if kind in _NO_MESSAGE:
         return _status_update(payload, status)
     if text(payload, "direction") == "outbound" or text(payload, "event") is not None:
@@ -132,9 +133,9 @@ def _event(payload: Fields) -> InboundEvent | None:
     return _message(payload) if has_sender or kind == "message" else None
 
 
-def _receipt(payload: Fields, status: str) -> DeliveryReceipt:
+def _receipt(payload: Fields, message_sid: str, status: str) -> DeliveryReceipt:
     return DeliveryReceipt(
-        message_sid=identifier(payload, "messageId", "messageSid", "id") or "",
+        message_sid=message_sid,
         status=status,
         channel=text(payload, "channel"),
         recipient=identifier(payload, "to", "recipient"),
@@ -167,7 +168,8 @@ def _message(payload: Fields) -> InboundMessage:
     body, html = content(payload, "body", "text"), content(payload, "html")
     subject, url = content(payload, "subject"), content(payload, "mediaUrl")
     attachments = _attachments(payload)
-    if not (body or html or subject or url or attachments):
+    transcription = _transcription(payload)
+    if not (body or html or subject or url or attachments or transcription):
         raise MalformedError("it has no content")
     media_type, mime_type = _media_types(payload)
     group_id = identifier(payload, "groupId")
@@ -192,7 +194,7 @@ def _message(payload: Fields) -> InboundMessage:
         file_name=text(payload, "fileName"),
         attachments=attachments,
         is_voice_message=flag(payload, "isVoiceMessage"),
-        voice_transcription=_transcription(payload),
+        voice_transcription=transcription,
         is_group=flag(payload, "isGroup") or group_id is not None,
         group_id=group_id,
         group_name=text(payload, "groupName"),

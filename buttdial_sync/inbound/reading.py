@@ -79,7 +79,10 @@ def number(data: Fields, *names: str) -> float | None:
     value = first(data, *names)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if math.isfinite(value) else None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:
+        return None
 
 
 def moment(data: Fields, *names: str) -> datetime | None:

@@ -99,8 +99,7 @@ class Credentials:
             return _ask(self._token_for, message.agent_id)
         if message.agent_token:
             return message.agent_token
-        others = {None, self._own_agent_id}
-        if self._own_agent_id is not None and message.agent_id not in others:
+        if message.agent_id not in {None, self._own_agent_id}:
             raise NoTokenError(f"no token for agent {message.agent_id}: give the loop token_for")
         return None
 

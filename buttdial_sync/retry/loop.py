@@ -206,7 +206,8 @@ class RetryLoop:
         delay = check_seconds(warmup, "warmup") if warmup else 0.0
         start_anew_if_forked()
         with self._lock:
-            if self._thread is not None and self._thread.is_alive():
+            lives = self._thread is not None and self._thread.is_alive()
+            if lives and not self._stops_thread.is_set():
                 return
             self._stops_thread = threading.Event()
             self._thread = threading.Thread(

@@ -13,8 +13,8 @@ from typing import Any
 import attrs
 
 from buttdial_sync.client import Client
-from buttdial_sync.errors import ArgumentValueError, ConfigError
-from buttdial_sync.models.failed import FailedMessage
+from buttdial_sync.errors import ArgumentTypeError, ArgumentValueError, ConfigError
+from buttdial_sync.models.failed import CONTENT, FailedMessage
 from buttdial_sync.models.sending import Channel, SendResult
 from buttdial_sync.retry.delivery import deliver
 from buttdial_sync.retry.messages import check_message
@@ -137,7 +137,7 @@ class Outbox:
             target_gender: How to address the recipient: ``"male"``, ``"female"``, ``"unknown"``.
             agent_id: The agent, for the row; the client's own when None.
             agent_name: For people who look at the queue.
-            agent_token: Send as another agent.
+            agent_token: Send as another agent, whose ``agent_id`` goes with it.
 
         Returns:
             The result. With ``queued`` the message stays in the repository and is tried again, a
@@ -204,11 +204,20 @@ class Outbox:
             "idempotency_key": idempotency_key,
             **content,
         }
+        if send_after is not None and send_after.tzinfo is None:
+            raise ArgumentValueError("send_after must be aware: give it a time zone")
+        unknown = content.keys() - set(CONTENT)
+        if unknown:
+            raise ArgumentTypeError(f"a message has no {', '.join(sorted(unknown))}")
         message = attrs.evolve(self._message(given), next_retry_at=send_after)
         self._writer(within).add(message)
         return message
 
     def _message(self, given: dict[str, Any]) -> FailedMessage:
+        if given["agent_token"] and not given["agent_id"]:
+            raise ArgumentValueError(
+                "agent_token needs agent_id: without it a later attempt would be the client's own"
+            )
         now = self._clock()
         channels = given.get("fallback_channels")
         message = FailedMessage(

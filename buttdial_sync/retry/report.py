@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from datetime import datetime
 from typing import Literal
 
 import attrs
+
+logger = logging.getLogger("buttdial_sync.retry")
 
 Step = Literal["delivered", "retried", "dead", "postponed", "taken", "errors"]
 
@@ -83,8 +86,12 @@ class Tally:
                 now, **{step: getattr(now, step) + 1}, last_error=error or now.last_error
             )
             self._barren = self._barren + 1 if step in {"taken", "errors"} else 0
-            if self._progress is not None:
+            if self._progress is None:
+                return
+            try:
                 self._progress(self._report)
+            except Exception:
+                logger.exception("progress failed")
 
     def paused(self, until: datetime | None) -> None:
         """Note until when the server wants to be left alone."""

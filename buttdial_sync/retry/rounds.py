@@ -121,10 +121,7 @@ class Round:
         except Exception as error:
             logger.exception("message %s: the repository failed", message.id)
             settled = Settled(step="errors", error=f"message {message.id}: {type(error).__name__}")
-        try:
-            tally.count(settled.step, settled.error)
-        except Exception:
-            logger.exception("progress failed")
+        tally.count(settled.step, settled.error)
 
     def _handle(self, message: FailedMessage, stopping: threading.Event) -> Settled:
         if stopping.is_set():
@@ -140,9 +137,11 @@ class Round:
                 return self._put_back(message)
             if obstacle is not None:
                 return self._wait_for(message, obstacle)
-            return self._check_and_try(message, token)
+            return self._check_and_try(message, token, stopping)
 
-    def _check_and_try(self, message: FailedMessage, token: str | None) -> Settled:
+    def _check_and_try(
+        self, message: FailedMessage, token: str | None, stopping: threading.Event
+    ) -> Settled:
         count = message.retry_count
         if message.attempt_started_at is not None:
             may_repeat = self.settler.may_repeat(token)
@@ -154,12 +153,14 @@ class Round:
         if count >= message.max_retries:
             reason = message.last_error or "never recorded"
             return self.settler.give_up(message, count, f"no attempt is left; the last: {reason}")
+        if self.pace is not None:
+            self.pace()
+            if stopping.is_set():
+                return self._put_back(message)
         return self._try(message, token)
 
     def _try(self, message: FailedMessage, token: str | None) -> Settled:
         settler = self.settler
-        if self.pace is not None:
-            self.pace()
         number = message.retry_count + 1
         if not settler.repository.begin_attempt(message.id, number, settler.clock()):
             return Settled(step="taken")

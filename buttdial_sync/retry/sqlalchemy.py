@@ -247,7 +247,7 @@ def opened(url: str, *, lease: float = DEFAULT_LEASE) -> Iterator[SQLAlchemyRepo
     """
     try:
         engine = create_engine(url)
-    except (SQLAlchemyError, ImportError) as error:
+    except (SQLAlchemyError, ImportError, ValueError) as error:
         raise ConfigError(
             f"this database's address cannot be used: {type(error).__name__}",
             remediation="Check it, and that the driver that it names is installed.",

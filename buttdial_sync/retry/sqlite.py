@@ -189,14 +189,16 @@ class SQLiteRepository(TableRepository):
         start_anew_if_forked()
         with self._lock:
             connection = self._connected()
-            # A transaction that first reads cannot wait for another writer: it has to begin as one.
-            connection.execute("BEGIN IMMEDIATE")
             try:
+                # Who has read already cannot wait for another writer: begin as one.
+                connection.execute("BEGIN IMMEDIATE")
                 yield connection
+                connection.execute("COMMIT")
             except BaseException:
-                connection.execute("ROLLBACK")
+                # One left open would keep every other process from writing.
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
                 raise
-            connection.execute("COMMIT")
 
     def _connected(self) -> sqlite3.Connection:
         start_anew_if_forked()

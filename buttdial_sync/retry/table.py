@@ -95,7 +95,9 @@ class TableRepository(ABC):
     def fetch_due(self, limit: int) -> Sequence[FailedMessage]:
         """Lease and return at most ``limit`` pending messages that are due, oldest due first."""
         now = self._clock()
-        return [as_message(row) for row in self._claim(now, self._lease_end(now), limit)]
+        claimed = self._claim(now, self._lease_end(now), limit)
+        found = [self._readable(row) for row in claimed]
+        return [message for message in found if message is not None]
 
     def begin_attempt(self, msg_id: str, retry_count: int, started_at: datetime) -> bool:
         """Record that an attempt begins; False when another has begun one meanwhile."""
@@ -194,6 +196,16 @@ class TableRepository(ABC):
         if not self._keep_tokens:
             row["agent_token"] = ""
         return row
+
+    def _readable(self, row: Row) -> FailedMessage | None:
+        """One row that somebody broke by hand must not keep the others from being sent."""
+        try:
+            return as_message(row)
+        except (TypeError, ValueError) as error:
+            logger.exception("message %s cannot be read", row["id"])
+            reason = f"the row cannot be read: {type(error).__name__}"
+            self.mark_dead(row["id"], row["retry_count"], reason)
+            return None
 
     def _lease_end(self, now: datetime) -> datetime:
         return now + timedelta(seconds=self._lease)

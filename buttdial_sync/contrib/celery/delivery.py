@@ -25,7 +25,8 @@ class Deliverer:
 
     def __init__(self, repository: FailedMessageRepository, client: Client, **options: Any) -> None:
         self._given = _Given(repository)
-        self._loop = RetryLoop(self._given, client, **options)
+        # What is given to one thread is due in that thread alone.
+        self._loop = RetryLoop(self._given, client, **{**options, "workers": 1})
 
     def deliver(self, message: FailedMessage) -> RetryReport:
         """Try a message once, and record what became of it. Never raises for its sake."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError
-from django.db import close_old_connections
+from django.db import close_old_connections, connections
 
 from buttdial_sync.contrib.commands import CommandFailure, failures, make_listener
 from buttdial_sync.contrib.django.conf import app_settings, imported
@@ -17,12 +18,19 @@ from buttdial_sync.inbound.listener import Listener
 
 @contextmanager
 def fresh_connections() -> Iterator[None]:
-    """Let go of stale database connections, as Django does around a request."""
+    """
+    Let go of stale database connections, as Django does around a request.
+
+    A thread of the library's leaves none behind: nobody else could ever use or close it.
+    """
     close_old_connections()
     try:
         yield
     finally:
-        close_old_connections()
+        if threading.current_thread() is threading.main_thread():
+            close_old_connections()
+        else:
+            connections.close_all()
 
 
 @contextmanager

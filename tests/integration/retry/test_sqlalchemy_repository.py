@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from buttdial_sync import Client, FailedMessage, Outbox
+from buttdial_sync import Client, ConfigError, FailedMessage, Outbox
 from buttdial_sync.retry import SQLiteRepository
 from buttdial_sync.testing.conformance import START, Clock, RepositoryConformance, SettableClock
 
@@ -20,7 +20,7 @@ from sqlalchemy.exc import OperationalError  # noqa: E402
 from sqlalchemy.orm import Session  # noqa: E402
 
 from buttdial_sync.retry.rows import as_row  # noqa: E402
-from buttdial_sync.retry.sqlalchemy import SQLAlchemyRepository  # noqa: E402
+from buttdial_sync.retry.sqlalchemy import SQLAlchemyRepository, opened  # noqa: E402
 
 ROWS = 20_000
 
@@ -203,3 +203,13 @@ def test_sqlite_within_the_hosts_transaction(tmp_path: Path) -> None:
         host.commit()
         host.close()
         assert [each.body for each in repository.fetch_due(10)] == ["two"]
+
+
+def test_an_address_that_cannot_be_read() -> None:
+    """It is an error of the configuration, which repeats nothing of the address."""
+    with (
+        pytest.raises(ConfigError, match="address cannot be used") as caught,
+        opened("postgresql://user:password@host:s3cret/db"),
+    ):
+        pass
+    assert "s3cret" not in str(caught.value)

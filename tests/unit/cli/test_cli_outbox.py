@@ -161,3 +161,11 @@ def test_pace() -> None:
     for _ in range(3):
         pace()
     assert slept == [0.25, 0.5]
+
+
+def test_draining_a_file_that_is_missing(server: LoopbackServer, tmp_path: Path) -> None:
+    """A mistyped path is an error, and no empty file is made."""
+    path = tmp_path / "typo.db"
+    result = run("outbox", "drain", "--db", str(path), server=server)
+    assert (result.exit_code, path.exists()) == (2, False)
+    assert "there is no file" in result.stderr

@@ -115,7 +115,7 @@ def test_send_message_settles_its_row(fake_server: FakeButtDialServer) -> None:
 def test_tokens_are_kept_only_on_demand(keep: bool) -> None:
     """Agent tokens are in the rows only where the settings say so."""
     with override_settings(BUTT_DIAL={**BUTT_DIAL, "OUTBOX": {"keep_tokens": keep}}):
-        enqueue(TO, "one", agent_token="secret")
+        enqueue(TO, "one", agent_id="a-2", agent_token="secret")
     assert OutboxMessage.objects.get().agent_token == ("secret" if keep else "")
 
 
@@ -165,7 +165,7 @@ def test_a_lease_that_is_too_short() -> None:
 def test_the_page_lists_searches_and_filters(http: Client) -> None:
     """The page finds messages by their text and status, and shows a row without its token."""
     with override_settings(BUTT_DIAL={**BUTT_DIAL, "OUTBOX": {"keep_tokens": True}}):
-        message = enqueue(TO, "about the apples", agent_token="agent-secret")
+        message = enqueue(TO, "about the apples", agent_id="a-2", agent_token="agent-secret")
         enqueue("+14155550199", "about the pears")
     assert http.get(PAGE, {"q": "apples"}).context["cl"].result_count == 1
     assert http.get(PAGE, {"status__exact": "dead"}).context["cl"].result_count == 0

@@ -259,6 +259,19 @@ def test_transcription_as_an_object() -> None:
     assert event.voice_transcription == "hi"
 
 
+def test_a_voice_message_of_which_there_is_only_a_transcription() -> None:
+    """What was spoken is a content."""
+    spoken = {"from": "+1", "channel": "whatsapp", "voiceTranscription": "hi"}
+    (event,) = parse({"type": "message", "messageId": "m1", "isVoiceMessage": True, **spoken})
+    assert (event.text, event.voice_transcription) == ("", "hi")
+
+
+def test_a_receipt_by_message_sid() -> None:
+    """A receipt may name its message as sending it did."""
+    (event,) = parse({"type": "delivery_receipt", "messageSid": "SM1", "status": "delivered"})
+    assert event == DeliveryReceipt(message_sid="SM1", status="delivered")
+
+
 def test_account_verified_hides_its_token() -> None:
     """The credential is not shown, and is needed."""
     payload = {

@@ -86,6 +86,11 @@ def test_location() -> None:
     assert event.text == "Berlin"
 
 
+def test_a_location_out_of_this_world() -> None:
+    """A number too large for a float is no place, and no exception."""
+    assert parse(message("location", location={"latitude": 10**400, "longitude": 13})) == []
+
+
 def test_contacts() -> None:
     """Address cards."""
     card = {"name": {"formatted_name": "Ann"}, "phones": [{"phone": "+1"}]}

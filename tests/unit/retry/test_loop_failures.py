@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-from buttdial_sync import RetryReport
+from buttdial_sync import FailedMessage, RetryLoop, RetryReport
+from buttdial_sync.retry import SQLiteRepository
+from buttdial_sync.retry.rows import as_row
 from tests.unit.retry.world import Failing, World, world
 
 
@@ -126,3 +129,47 @@ def test_pace_is_kept(here: World) -> None:
         here.add(msg_id)
     here.loop(pace=lambda: paced.append(len(here.fake.sent_messages))).run_once()
     assert paced == [0, 1]
+
+
+def test_progress_that_raises_while_fetching_fails(here: World) -> None:
+    """Both are told, and drain still returns."""
+    loop = here.loop(Failing(here.repository, "fetch_due"))
+    assert loop.drain(fail).last_error == "fetch_due failed: OSError"
+
+
+def test_a_row_that_cannot_be_read(here: World) -> None:
+    """It is given up with the reason, and the others of its batch are sent."""
+    with SQLiteRepository(":memory:", clock=here.clock) as repository:
+        broken = as_row(FailedMessage(id="a", recipient="+14155550123", body="a"))
+        times = {"created_at": here.clock(), "next_retry_at": here.clock()}
+        repository._insert({**broken, **times, "template_vars": "{"})
+        repository.add(FailedMessage(id="b", recipient="+14155550123", body="b"))
+        assert here.loop(repository).drain().delivered == 1
+        assert (repository.stats()["dead"], repository.stats()["delivered"]) == (1, 1)
+
+
+def test_stopped_while_it_waits_for_its_pace(here: World) -> None:
+    """No attempt begins after a stop; the message is put back as it was."""
+    here.add("a")
+    loops: list[RetryLoop] = []
+    loop = here.loop(pace=lambda: loops[0].stop(0))
+    loops.append(loop)
+    assert loop.run_once().postponed == 1
+    assert (here.row().retry_count, here.fake.sent_messages) == (0, [])
+
+
+def test_a_commit_that_fails(here: World) -> None:
+    """The transaction is rolled back, so that the next call works."""
+    message = FailedMessage(id="a", recipient="+14155550123", body="a")
+    with SQLiteRepository(":memory:", clock=here.clock) as repository:
+        with pytest.raises(KeyboardInterrupt), repository._writing():
+            raise KeyboardInterrupt
+        connection = repository._connected()
+        connection.set_authorizer(
+            lambda _, what, *__: sqlite3.SQLITE_DENY if what == "COMMIT" else sqlite3.SQLITE_OK
+        )
+        with pytest.raises(sqlite3.DatabaseError):
+            repository.add(message)
+        connection.set_authorizer(None)
+        repository.add(message)
+        assert repository.count_pending() == 1

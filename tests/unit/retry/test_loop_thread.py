@@ -180,3 +180,26 @@ def test_the_warning_comes_once(here: World) -> None:
     assert said.count("the retry loop runs in the parent") == 1
     assert "Call start()" in said
     assert loop.stop(SECONDS)
+
+
+def test_started_again_while_the_stopped_thread_still_works(here: World) -> None:
+    """start() after a stop() that did not wait begins a new thread, which goes on."""
+    sending, go_on = threading.Event(), threading.Event()
+
+    def pace() -> None:
+        sending.set()
+        assert go_on.wait(SECONDS)
+
+    here.add("a")
+    loop = here.loop(sleep=None, pace=pace)
+    loop.start(interval=3600, warmup=0)
+    assert sending.wait(SECONDS)
+    before = loop._thread
+    assert before is not None
+    assert not loop.stop(0)
+    loop.start(interval=3600, warmup=3600)
+    go_on.set()
+    before.join(SECONDS)
+    assert not before.is_alive()
+    assert loop.is_running
+    assert loop.stop(SECONDS)

@@ -131,8 +131,8 @@ def test_enqueue_only_writes(here: World) -> None:
 def test_tokens_are_not_kept_unless_wanted(here: World) -> None:
     """A row has no token by default."""
     repository = MemoryRepository(clock=here.clock)
-    here.outbox(repository).enqueue("+14155550123", "Hello", agent_token="secret")
-    here.outbox().enqueue("+14155550123", "Hello", agent_token="secret")
+    here.outbox(repository).enqueue("+14155550123", "Hello", agent_id="a-2", agent_token="secret")
+    here.outbox().enqueue("+14155550123", "Hello", agent_id="a-2", agent_token="secret")
     assert repository.list()[0].agent_token == ""
     assert only_row(here).agent_token == "secret"
 
@@ -165,3 +165,19 @@ def test_a_short_lease_is_refused(here: World) -> None:
     """As for the loop."""
     with pytest.raises(ArgumentValueError, match="must be longer"):
         here.outbox(MemoryRepository(lease=1.0))
+
+
+def test_what_enqueue_refuses(here: World) -> None:
+    """A time without a zone and a name that no message has; nothing is written."""
+    with pytest.raises(ArgumentValueError, match="aware"):
+        here.outbox().enqueue("+14155550123", "Hello", send_after=here.clock().replace(tzinfo=None))
+    with pytest.raises(ArgumentTypeError, match="colour"):
+        here.outbox().enqueue("+14155550123", "Hello", colour="red")
+    assert here.repository.list() == []
+
+
+def test_another_agents_token_needs_its_id(here: World) -> None:
+    """Without it a later attempt would go out as the client's own agent."""
+    with pytest.raises(ArgumentValueError, match="agent_id"):
+        here.outbox().send_message("+14155550123", "Hello", agent_token="secret")
+    assert here.repository.list() == []
