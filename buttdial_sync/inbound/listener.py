@@ -197,8 +197,10 @@ class Listener:
             try:
                 subscription.drain()
             finally:
-                subscription.cancel()
                 before = self._delivery.handed_over
+                self._hand_over_the_rest()
+                # A handler that sends opens a stream, and more may have come before that.
+                subscription.cancel()
                 self._hand_over_the_rest()
         finally:
             self._unsubscribe()
@@ -267,7 +269,7 @@ class Listener:
             raise
         finally:
             self._stopping.set()  # one attempt for each event that is left
-            subscription.cancel()
+            subscription.leave()
             try:
                 self._hand_over_the_rest()
             finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -14,6 +15,10 @@ from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.fork import start_anew_if_forked
 from buttdial_sync.transport.rest import Rest
 from buttdial_sync.transport.session import McpSession
+
+logger = logging.getLogger("buttdial_sync")
+
+_MESSAGE = "notifications/message"
 
 BeforeOpen = Callable[[Sequence[WaitingMessage]], None]
 
@@ -52,6 +57,7 @@ class Subscriptions:
         self._before_open = before_open
         # Changed by single atomic operations only, so that a fork finds no lock held.
         self._subscribers: dict[str, Subscriber] = {}
+        self._unheard: set[str] = set()
 
     def add(self, token: str, subscriber: Subscriber) -> None:
         """
@@ -95,10 +101,16 @@ class Subscriptions:
         )
 
     def pushed(self, token: str, notification: Mapping[str, Any]) -> None:
-        """Pass on what was pushed on a stream."""
+        """Pass on what was pushed on a stream; say once for each agent that nobody wants it."""
         subscriber = self._subscribers.get(token)
         if subscriber is not None:
             subscriber.pushed(notification)
+        elif notification.get("method") == _MESSAGE and token not in self._unheard:
+            self._unheard.add(token)
+            logger.warning(
+                "the server pushed a message, and nobody listens for this agent: it is dropped, "
+                "and so are later ones. Run a Listener, or give the agent a callback URL"
+            )
 
     def ended(self, token: str) -> None:
         """Pass on that a stream ended."""
@@ -170,6 +182,11 @@ class Subscription:
             ButtDialError: It could not be read.
         """
         self._subscriptions.drain(self._token, self._caller.runtime.deadline(None))
+
+    def leave(self) -> None:
+        """Close the session, so that the server keeps what comes now, and take in nothing more."""
+        self._caller.pool.drop(self._token)
+        self.cancel()
 
     def cancel(self) -> None:
         """Take in nothing more. Idempotent."""

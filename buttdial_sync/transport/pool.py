@@ -104,6 +104,15 @@ class SessionPool:
         """How many tokens have a session."""
         return len(self._slots)
 
+    def drop(self, token: str) -> None:
+        """Close the token's session, unless somebody uses it now."""
+        with self._room:
+            slot = self._slots.get(token)
+            if slot is None or not slot.idle:
+                return
+            del self._slots[token]
+        _ended(slot.session)
+
     def close(self, seconds: float) -> None:
         """Close every session, and refuse new ones. Waits at most about ``seconds``."""
         with self._room:

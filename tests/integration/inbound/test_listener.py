@@ -114,8 +114,17 @@ def test_one_session_for_everything(server: LoopbackServer) -> None:
             assert client.send_message("+1", "y").ok
             deliver(server, 1)
             inbox.wait_for(1)
+            assert client.send_message("+1", "z").ok
+            assert server.fake.streams_opened == 1
+
+
+def test_stop_leaves_no_session_that_nobody_hears(server: LoopbackServer) -> None:
+    """What comes after stop() is kept by the server, and not pushed into the void."""
+    with client_of(server) as client:
+        with listener_of(client, Inbox()) as listener:
+            wait_until(lambda: listener.connected)
+        assert server.fake.wait_for(lambda: server.fake.open_streams == 0)
         assert client.send_message("+1", "z").ok
-        assert server.fake.streams_opened == 1
 
 
 def test_pushed_and_waiting_is_handed_over_once(hosted: LoopbackServer) -> None:

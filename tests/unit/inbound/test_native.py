@@ -218,7 +218,7 @@ def test_unknown(payload: Any) -> None:
         {"mediaUrl": ["x"]},
         {"attachments": "x"},
         {"attachments": [1]},
-        {"body": "", "mediaUrl": None, "attachments": None},
+        dict.fromkeys(("body", "mediaUrl", "attachments", "voiceTranscription")),
     ],
 )
 def test_half_a_message(wrong: dict[str, Any]) -> None:

@@ -59,3 +59,14 @@ def test_queue_that_is_drained(
     open_source.add_waiting()
     make_client(before_open=lambda messages: None).inbox.waiting()
     assert warnings_of(caplog) == []
+
+
+def test_a_push_that_nobody_hears_is_told_once(
+    hosted: FakeButtDialServer, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A client without a listener drops what is pushed, but not in silence."""
+    client.ping()
+    for number in range(2):
+        hosted.push({"messageId": f"m{number}", "channel": "sms", "from": "+1", "body": "hi"})
+    client.ping()
+    assert caplog.text.count("nobody listens") == 1
