@@ -1,4 +1,4 @@
-"""What the frameworks' commands have in common: sending, listening, polling."""
+"""What the frameworks' commands have in common: sending, listening, polling, diagnosing."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 from buttdial_sync.client import Client
 from buttdial_sync.contrib.shared import HandlerWithin
+from buttdial_sync.doctor import run_diagnostic
 from buttdial_sync.errors import ButtDialError
 from buttdial_sync.inbound.handler import InboundHandler
 from buttdial_sync.inbound.listener import Listener
@@ -116,6 +117,27 @@ def poll(listener: Listener) -> str:
     """
     with failures():
         return f"{listener.poll()} handed over"
+
+
+def doctor(client: Client, to: str | None, say: Callable[[str], object]) -> None:
+    """
+    Say what each stage of the diagnosis found, in ASCII.
+
+    Args:
+        client: Is looked at.
+        to: Gets a test message; without it nothing is sent.
+        say: Takes the report.
+
+    Raises:
+        CommandFailure: A stage failed.
+    """
+    with failures():
+        report = run_diagnostic(client, to=to)
+    say(report.summary(ascii_only=True))
+    failed = report.failure
+    if failed is not None:
+        exit_code = 2 if failed is report.stages[0] else _EXIT_CODES[failed.outcome or "unknown"]
+        raise CommandFailure(f'the stage "{failed.name}" failed', None, exit_code)
 
 
 @contextmanager

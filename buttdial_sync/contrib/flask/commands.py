@@ -1,4 +1,4 @@
-"""``flask buttdial …``: send, listen, poll."""
+"""``flask buttdial …``: send, doctor, listen, poll."""
 
 from __future__ import annotations
 
@@ -45,6 +45,13 @@ def buttdial_commands(
         """Send BODY to TO, and say what became of it."""
         with _click_errors():
             click.echo(commands.send(client(), to, channel, **content))
+
+    @group.command()
+    @click.option("--to", help="Send a test message there; else nothing is sent.")
+    def doctor(to: str | None) -> None:
+        """Find the fault, and say what to do about it."""
+        with _click_errors():
+            commands.doctor(client(), to, click.echo)
 
     if inbound is None:
         return group

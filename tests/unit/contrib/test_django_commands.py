@@ -87,6 +87,20 @@ def test_send(fake_server: FakeButtDialServer) -> None:
     assert message.args["subject"] == "Hello"
 
 
+def test_doctor(fake_server: FakeButtDialServer) -> None:
+    """The stages are shown; without a recipient nothing is sent."""
+    assert "[OK] Tool list" in run("buttdial_doctor")
+    fake_server.assert_nothing_sent()
+
+
+def test_doctor_ends_with_1_when_the_token_is_refused(fake_server: FakeButtDialServer) -> None:
+    """The stage that failed is named."""
+    fake_server.revoke("agent-token")
+    with pytest.raises(CommandError, match="SSE handshake") as failure:
+        run("buttdial_doctor")
+    assert failure.value.returncode == 1
+
+
 def test_poll(fake_server: FakeButtDialServer, received: list[Any]) -> None:
     """What waits is handed over once, and remembered in the database."""
     fake_server.add_waiting(body="one", externalId="x1")

@@ -235,6 +235,14 @@ def test_send_command(host: Host, fake_server: FakeButtDialServer) -> None:
     assert "has not consented" in refused.output
 
 
+def test_doctor_command(host: Host, fake_server: FakeButtDialServer) -> None:
+    """``flask buttdial doctor`` shows the stages, and sends only where it is told."""
+    run = host.app.test_cli_runner().invoke
+    done = run(args=["buttdial", "doctor", "--to", "+14155550123"])
+    assert (done.exit_code, "[OK] send_message accepted" in done.output) == (0, True)
+    fake_server.assert_sent_once(to="+14155550123")
+
+
 def test_poll_command(host: Host, fake_server: FakeButtDialServer) -> None:
     """``flask buttdial poll`` hands over inside an application context; what failed is kept."""
     run = host.app.test_cli_runner().invoke
