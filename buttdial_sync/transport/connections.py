@@ -68,10 +68,10 @@ class Exchange:
 
     def time_left(self) -> float | None:
         """Return the seconds left for the next read or write, None for no limit."""
+        if self.deadline is None:
+            return None  # an aborted stream is read to its end: what has arrived is not lost
         if self._aborted:
             raise ConnectionAbortedError("closed by this side")
-        if self.deadline is None:
-            return None
         left = self.deadline.remaining()
         if left <= 0:
             raise TimeoutError("timed out")
@@ -95,7 +95,8 @@ class Exchange:
         if self._sock is None:
             return False
         with suppress(OSError):
-            self._sock.shutdown(socket.SHUT_RDWR)
+            # Not the method of an SSLSocket: it would forget the keys of what has arrived already.
+            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
         return True
 
 
