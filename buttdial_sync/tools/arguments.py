@@ -56,6 +56,11 @@ def check_argument(name: str, value: Any, hint: Any, *, required: bool) -> None:
         raise ArgumentValueError(f"{name} must not be empty")
 
 
+def with_line_feeds(text: str) -> str:
+    """Return a text without carriage returns, which one of the servers rejects."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
 @cache
 def _signature(method: Callable[..., Any]) -> inspect.Signature:
     return inspect.signature(method)

@@ -12,6 +12,7 @@ import attrs
 from buttdial_sync.errors import ArgumentTypeError, ArgumentValueError
 from buttdial_sync.models.converter import structure
 from buttdial_sync.models.names import camel_case
+from buttdial_sync.tools.arguments import with_line_feeds
 from buttdial_sync.tools.caller import AgentCaller
 from buttdial_sync.tools.operations import call_operation
 
@@ -83,15 +84,12 @@ def on_the_wire(arguments: Mapping[str, Any]) -> dict[str, Any]:
         ArgumentValueError: The same of a number that is none.
     """
     return {
-        camel_case(name): _json_value(name, _without_carriage_returns(value))
+        camel_case(name): _json_value(
+            name, with_line_feeds(value) if isinstance(value, str) else value
+        )
         for name, value in arguments.items()
         if value is not None
     }
-
-
-def _without_carriage_returns(value: Any) -> Any:
-    """One of the servers rejects them."""
-    return value.replace("\r\n", "\n").replace("\r", "\n") if isinstance(value, str) else value
 
 
 def _json_value(name: str, value: Any) -> Any:

@@ -22,7 +22,7 @@ from buttdial_sync.errors import (
     error_from_tool_answer,
 )
 from buttdial_sync.models.sending import Channel, SendResult
-from buttdial_sync.tools.arguments import check_argument
+from buttdial_sync.tools.arguments import check_argument, with_line_feeds
 from buttdial_sync.tools.caller import AgentCaller
 from buttdial_sync.tools.operations import attempt_operation, naming_agent
 from buttdial_sync.transport.deadline import Deadline
@@ -162,9 +162,8 @@ def _hints() -> dict[str, Any]:
 
 
 def _on_the_wire(value: Any) -> Any:
-    """One of the servers rejects carriage returns."""
     if isinstance(value, str):
-        return value.replace("\r\n", "\n").replace("\r", "\n")
+        return with_line_feeds(value)
     if isinstance(value, Mapping):
         return {key: _on_the_wire(item) for key, item in value.items()}
     return list(value) if isinstance(value, Sequence) else value
