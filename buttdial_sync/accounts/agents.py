@@ -5,26 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from buttdial_sync.accounts.endpoint import Endpoint
 from buttdial_sync.accounts.subject import Subject, warn_caller
+from buttdial_sync.calls.arguments import checked
+from buttdial_sync.calls.operation import Endpoint
 from buttdial_sync.models.agents import AgentCredentials, ClientLimits, Deprovisioned
 from buttdial_sync.models.tool_result import ToolResult
-from buttdial_sync.tools.arguments import checked
 
 _OPEN_SOURCE_NAMES = {"agentName": "displayName"}
 
-_REGISTER = Endpoint("POST", "/api/v1/agents", takes_key=True, spell=str)
-_GET = Endpoint("GET", "/api/v1/agents/{agent_id}", reads_only=True)
-_ONBOARD = Endpoint("POST", "/api/v1/onboard", open_source_names=_OPEN_SOURCE_NAMES)
+_REGISTER = Endpoint("POST", "/api/v1/agents", AgentCredentials, takes_key=True, spell=str)
+_GET = Endpoint("GET", "/api/v1/agents/{agent_id}", ToolResult, reads_only=True)
+_ONBOARD = Endpoint(
+    "POST", "/api/v1/onboard", AgentCredentials, open_source_names=_OPEN_SOURCE_NAMES
+)
 _PROVISION = Endpoint(
     "POST",
     "/api/v1/provision",
+    AgentCredentials,
     names={"display_name": "agentName"},
     open_source_names=_OPEN_SOURCE_NAMES,
 )
-_DEPROVISION = Endpoint("POST", "/api/v1/deprovision")
-_RELEASE = Endpoint("POST", "/api/v1/release-number")
-_LIMITS = Endpoint("POST", "/api/v1/client-limits", open_source_path="/api/v1/agent-limits")
+_DEPROVISION = Endpoint("POST", "/api/v1/deprovision", Deprovisioned)
+_RELEASE = Endpoint("POST", "/api/v1/release-number", ToolResult)
+_LIMITS = Endpoint(
+    "POST", "/api/v1/client-limits", ClientLimits, open_source_path="/api/v1/agent-limits"
+)
 
 _SUNSET = (
     "{} is deprecated, the server ends it on 2026-07-27: use register_agent(), then "
@@ -67,7 +72,6 @@ class Agents(Subject):
         """
         return self._call(
             _REGISTER,
-            AgentCredentials,
             agent_id=agent_id,
             display_name=display_name,
             idempotency_key=idempotency_key,
@@ -91,7 +95,7 @@ class Agents(Subject):
             NotFoundError: There is no such agent.
             ButtDialError: Anything else.
         """
-        return self._call(_GET, ToolResult, agent_id=agent_id)
+        return self._call(_GET, agent_id=agent_id)
 
     @checked
     def onboard(
@@ -132,7 +136,6 @@ class Agents(Subject):
         warn_caller(_SUNSET.format("onboard()"))
         return self._call(
             _ONBOARD,
-            AgentCredentials,
             agent_name=agent_name,
             agent_id=agent_id,
             capabilities=capabilities,
@@ -198,7 +201,6 @@ class Agents(Subject):
         warn_caller(_SUNSET.format("provision_channels()"))
         return self._call(
             _PROVISION,
-            AgentCredentials,
             agent_id=agent_id,
             display_name=display_name,
             callback_url=callback_url,
@@ -233,9 +235,7 @@ class Agents(Subject):
             NotFoundError: There is no such agent.
             OutcomeUnknownError: It may have been carried out.
         """
-        return self._call(
-            _DEPROVISION, Deprovisioned, agent_id=agent_id, release_number=release_number
-        )
+        return self._call(_DEPROVISION, agent_id=agent_id, release_number=release_number)
 
     @checked
     def release_number(self, phone_number: str, *, source: str | None = None) -> ToolResult:
@@ -256,7 +256,7 @@ class Agents(Subject):
             EndpointNotAvailable: The open-source server has no such endpoint.
             OutcomeUnknownError: It may have been carried out.
         """
-        return self._call(_RELEASE, ToolResult, phone_number=phone_number, source=source)
+        return self._call(_RELEASE, phone_number=phone_number, source=source)
 
     @checked
     def set_client_limits(
@@ -281,4 +281,4 @@ class Agents(Subject):
             PermissionDeniedError: The token is not a workspace's.
             OutcomeUnknownError: It may have been carried out.
         """
-        return self._call(_LIMITS, ClientLimits, limits=limits, agent_id=agent_id)
+        return self._call(_LIMITS, limits=limits, agent_id=agent_id)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from buttdial_sync.accounts.endpoint import Endpoint
 from buttdial_sync.accounts.subject import Subject
+from buttdial_sync.calls.arguments import checked
+from buttdial_sync.calls.operation import Endpoint
 from buttdial_sync.models.agents import BillingSettings
-from buttdial_sync.tools.arguments import checked
 
-_CONFIG = Endpoint("POST", "/api/v1/billing/config")
+_CONFIG = Endpoint("POST", "/api/v1/billing/config", BillingSettings)
 
 
 class Billing(Subject):
@@ -45,7 +45,6 @@ class Billing(Subject):
         """
         return self._call(
             _CONFIG,
-            BillingSettings,
             agent_id=agent_id,
             tier=tier,
             markup_percent=markup_percent,

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from buttdial_sync.accounts.endpoint import Endpoint
 from buttdial_sync.accounts.subject import Subject
+from buttdial_sync.calls.arguments import checked
+from buttdial_sync.calls.operation import Endpoint
 from buttdial_sync.models.channels import CommChannels
 from buttdial_sync.models.tool_result import ToolResult
-from buttdial_sync.tools.arguments import checked
 
 ChannelType = Literal["phone", "whatsapp", "telegram", "line", "email"]
 
-_MANAGE = Endpoint("POST", "/api/v1/agents/{agent_id}/channels")
-_LIST = Endpoint("GET", "/api/v1/agents/{agent_id}/comm-channels", reads_only=True)
-_ADD = Endpoint("POST", "/api/v1/agents/{agent_id}/comm-channels", spell=str)
-_UPDATE = Endpoint("PATCH", "/api/v1/comm-channels/{record_id}")
-_DELETE = Endpoint("DELETE", "/api/v1/comm-channels/{record_id}")
+_MANAGE = Endpoint("POST", "/api/v1/agents/{agent_id}/channels", ToolResult)
+_LIST = Endpoint("GET", "/api/v1/agents/{agent_id}/comm-channels", CommChannels, reads_only=True)
+_ADD = Endpoint("POST", "/api/v1/agents/{agent_id}/comm-channels", ToolResult, spell=str)
+_UPDATE = Endpoint("PATCH", "/api/v1/comm-channels/{record_id}", ToolResult)
+_DELETE = Endpoint("DELETE", "/api/v1/comm-channels/{record_id}", ToolResult)
 
 
 class Channels(Subject):
@@ -52,7 +52,7 @@ class Channels(Subject):
             OutcomeUnknownError: It may have been carried out.
         """
         return self._call(
-            _MANAGE, ToolResult, agent_id=agent_id, action=action, channel=channel, options=options
+            _MANAGE, agent_id=agent_id, action=action, channel=channel, options=options
         )
 
     @checked
@@ -72,7 +72,7 @@ class Channels(Subject):
             NotFoundError: There is no such agent.
             ButtDialError: Anything else.
         """
-        return self._call(_LIST, CommChannels, agent_id=agent_id)
+        return self._call(_LIST, agent_id=agent_id)
 
     @checked
     def add_agent_comm_channel(
@@ -108,7 +108,6 @@ class Channels(Subject):
         """
         return self._call(
             _ADD,
-            ToolResult,
             agent_id=agent_id,
             channel_type=channel_type,
             identifier=identifier,
@@ -144,9 +143,7 @@ class Channels(Subject):
             NotFoundError: There is no such record.
             OutcomeUnknownError: It may have been carried out.
         """
-        return self._call(
-            _UPDATE, ToolResult, record_id=record_id, label=label, paused=paused, primary=primary
-        )
+        return self._call(_UPDATE, record_id=record_id, label=label, paused=paused, primary=primary)
 
     @checked
     def delete_comm_channel(self, record_id: str) -> ToolResult:
@@ -165,4 +162,4 @@ class Channels(Subject):
             NotFoundError: There is no such record.
             OutcomeUnknownError: It may have been carried out.
         """
-        return self._call(_DELETE, ToolResult, record_id=record_id)
+        return self._call(_DELETE, record_id=record_id)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import random
 import secrets
 import time
@@ -17,19 +16,82 @@ from buttdial_sync.accounts.channels import Channels
 from buttdial_sync.accounts.erasure import Erasure
 from buttdial_sync.accounts.members import Members
 from buttdial_sync.accounts.onboarding import Onboarding
-from buttdial_sync.accounts.server import Server
 from buttdial_sync.accounts.tokens import Tokens
+from buttdial_sync.calls.arguments import checked
+from buttdial_sync.calls.endpoint_call import RequestSigner
+from buttdial_sync.connection import Connection
 from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.settings import load_settings
-from buttdial_sync.tools.arguments import checked
-from buttdial_sync.transport.runtime import Runtime, check_base_url
 
 
 def _fresh_nonce() -> str:
     return secrets.token_hex(16)
 
 
-class AccountsClient(Onboarding, Agents, Channels, Tokens, Members, Erasure, Billing):
+class AccountsView(Onboarding, Agents, Channels, Tokens, Members, Erasure, Billing):
+    """
+    Speaks with one token of a workspace, over the connection of a client.
+
+    Safe to share between threads. :class:`AccountsClient` is one, and
+    :meth:`AccountsClient.with_token` makes more.
+
+    Args:
+        caller: Makes the calls.
+        client: Kept alive for as long as the view lives; None for the client itself.
+    """
+
+    def __init__(self, caller: AccountsCaller, client: AccountsView | None = None) -> None:
+        self._caller = caller
+        self._client = client
+
+    @checked
+    def with_token(self, token: str) -> AccountsView:
+        """
+        Return a view that speaks with another token over the same connection.
+
+        Closing it ends only itself. When the client is closed, it is closed too.
+
+        Args:
+            token: The workspace's token.
+
+        Returns:
+            The view.
+
+        Raises:
+            ConfigError: The token is empty, or no token.
+        """
+        view = AccountsView(self._caller.with_token(token), self._client or self)
+        view._caller.closed = self._caller.closed
+        return view
+
+    @property
+    def base_url(self) -> str:
+        """The server."""
+        return self._caller.connection.base_url
+
+    def close(self, timeout: float = 2.0) -> None:
+        """
+        End this view: later calls raise :class:`ClientClosedError`.
+
+        The connection belongs to the client that made it, and when that one is closed, it is
+        closed too.
+
+        Args:
+            timeout: As for :meth:`AccountsClient.close`.
+        """
+        self._caller.closed = True
+
+    def __enter__(self) -> AccountsView:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.base_url!r})"
+
+
+class AccountsClient(AccountsView):
     """
     A blocking client of a workspace: registration, agents, channels, tokens, members, billing.
 
@@ -70,9 +132,8 @@ class AccountsClient(Onboarding, Agents, Channels, Tokens, Members, Erasure, Bil
         wall_clock: Callable[[], float] = time.time,
         make_nonce: Callable[[], str] = _fresh_nonce,
     ) -> None:
-        self._owns_connections = False  # until the constructor is through, for __del__
-        self.base_url = check_base_url(base_url)
-        self._runtime = Runtime(
+        connection = Connection(
+            base_url,
             timeout=timeout,
             connect_timeout=connect_timeout,
             max_attempts=max_attempts,
@@ -81,9 +142,8 @@ class AccountsClient(Onboarding, Agents, Channels, Tokens, Members, Erasure, Bil
             sleep=sleep,
             random_fraction=random_fraction,
         )
-        server = Server(self._runtime, self.base_url, wall_clock=wall_clock, make_nonce=make_nonce)
-        self._caller = AccountsCaller(server, team_token)
-        self._owns_connections = True
+        signer = RequestSigner(wall_clock=wall_clock, make_nonce=make_nonce)
+        super().__init__(AccountsCaller(connection, signer, team_token))
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> AccountsClient:
@@ -106,54 +166,24 @@ class AccountsClient(Onboarding, Agents, Channels, Tokens, Members, Erasure, Bil
         found = {"base_url": settings.base_url, "team_token": settings.team_token}
         return cls(**{**found, **overrides})
 
-    @checked
-    def with_token(self, token: str) -> AccountsClient:
-        """
-        Return a client that speaks with another token over the same connections.
-
-        Closing it ends only itself: the connections belong to the client that it came from, and
-        when that one is closed, it is closed too.
-
-        Args:
-            token: The workspace's token.
-
-        Returns:
-            The client.
-
-        Raises:
-            ConfigError: The token is empty, or no token.
-        """
-        view = copy.copy(self)
-        view._owns_connections = False
-        view._caller = AccountsCaller(self._caller.server, token)
-        view._caller.closed = self._caller.closed
-        return view
-
-    def close(self) -> None:
+    def close(self, timeout: float = 2.0) -> None:
         """
         End requests under way and pauses, and let go of the connections. Idempotent.
 
         Safe from any thread. Later calls raise :class:`ClientClosedError`. Network faults raise
-        nothing. A client from :meth:`with_token` leaves the connections to the one that it came
-        from.
+        nothing.
+
+        Args:
+            timeout: How long to wait, in seconds. Nothing of this client has to be waited for.
         """
-        self._caller.closed = True
-        if self._owns_connections:
-            self._runtime.close()
+        super().close()
+        self._caller.connection.close(timeout)
 
     def __enter__(self) -> AccountsClient:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def __del__(self) -> None:
-        if (
-            getattr(self, "_owns_connections", False)
-            and self._caller.server.was_asked
-            and not self._caller.closed
-        ):
+        # A constructor that raised has left no caller.
+        caller = getattr(self, "_caller", None)
+        if caller is not None and caller.connection.is_open:
             warnings.warn(f"{self!r} was not closed", ResourceWarning, source=self, stacklevel=2)
-
-    def __repr__(self) -> str:
-        return f"AccountsClient({self.base_url!r})"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from buttdial_sync.accounts.endpoint import Endpoint
 from buttdial_sync.accounts.subject import Subject
+from buttdial_sync.calls.arguments import checked
+from buttdial_sync.calls.operation import Endpoint
 from buttdial_sync.models.accounts import ErasureRequest
 from buttdial_sync.models.tool_result import ToolResult
-from buttdial_sync.tools.arguments import checked
 
-_START = Endpoint("POST", "/api/orgs/me/erasure/start")
-_CONFIRM = Endpoint("POST", "/api/orgs/me/erasure/confirm", auth="none")
+_START = Endpoint("POST", "/api/orgs/me/erasure/start", ErasureRequest)
+_CONFIRM = Endpoint("POST", "/api/orgs/me/erasure/confirm", ToolResult, auth="none")
 
 
 class Erasure(Subject):
@@ -29,7 +29,7 @@ class Erasure(Subject):
             RateLimitError: Too many requests.
             OutcomeUnknownError: It may have been carried out.
         """
-        return self._call(_START, ErasureRequest)
+        return self._call(_START)
 
     @checked
     def confirm_erasure(self, confirmation_token: str, *, force: bool = False) -> ToolResult:
@@ -51,4 +51,4 @@ class Erasure(Subject):
             NotFoundError: There is no such request.
             OutcomeUnknownError: It may have been carried out.
         """
-        return self._call(_CONFIRM, ToolResult, confirmation_token=confirmation_token, force=force)
+        return self._call(_CONFIRM, confirmation_token=confirmation_token, force=force)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from buttdial_sync.accounts.endpoint import Endpoint
 from buttdial_sync.accounts.subject import Subject
+from buttdial_sync.calls.arguments import checked
+from buttdial_sync.calls.operation import Endpoint
 from buttdial_sync.models.accounts import Account, Memberships
 from buttdial_sync.models.tool_result import ToolResult
-from buttdial_sync.tools.arguments import checked
 
-_ACCOUNT = Endpoint("GET", "/api/orgs/me", reads_only=True)
-_MEMBERSHIPS = Endpoint("GET", "/api/users/me/memberships", reads_only=True)
-_LIST = Endpoint("GET", "/api/orgs/{org_id}/members", reads_only=True)
-_ADD = Endpoint("POST", "/api/orgs/{org_id}/members")
-_REMOVE = Endpoint("DELETE", "/api/orgs/{org_id}/members/{email}")
+_ACCOUNT = Endpoint("GET", "/api/orgs/me", Account, reads_only=True)
+_MEMBERSHIPS = Endpoint("GET", "/api/users/me/memberships", Memberships, reads_only=True)
+_LIST = Endpoint("GET", "/api/orgs/{org_id}/members", ToolResult, reads_only=True)
+_ADD = Endpoint("POST", "/api/orgs/{org_id}/members", ToolResult)
+_REMOVE = Endpoint("DELETE", "/api/orgs/{org_id}/members/{email}", ToolResult)
 
 
 class Members(Subject):
@@ -32,7 +32,7 @@ class Members(Subject):
             AuthError: The token is wrong or revoked.
             ButtDialError: Anything else.
         """
-        return self._call(_ACCOUNT, Account)
+        return self._call(_ACCOUNT)
 
     @checked
     def list_my_memberships(self) -> Memberships:
@@ -48,7 +48,7 @@ class Members(Subject):
             AuthError: The token is wrong or revoked.
             ButtDialError: Anything else.
         """
-        return self._call(_MEMBERSHIPS, Memberships)
+        return self._call(_MEMBERSHIPS)
 
     @checked
     def list_org_members(self, org_id: str) -> ToolResult:
@@ -67,7 +67,7 @@ class Members(Subject):
             PermissionDeniedError: It is another workspace.
             ButtDialError: Anything else.
         """
-        return self._call(_LIST, ToolResult, org_id=org_id)
+        return self._call(_LIST, org_id=org_id)
 
     @checked
     def add_org_member(
@@ -92,7 +92,7 @@ class Members(Subject):
             PermissionDeniedError: The token may not do this.
             OutcomeUnknownError: It may have been carried out.
         """
-        return self._call(_ADD, ToolResult, org_id=org_id, email=email, role=role, reason=reason)
+        return self._call(_ADD, org_id=org_id, email=email, role=role, reason=reason)
 
     @checked
     def remove_org_member(
@@ -116,4 +116,4 @@ class Members(Subject):
             PermissionDeniedError: The token may not do this.
             OutcomeUnknownError: It may have been carried out.
         """
-        return self._call(_REMOVE, ToolResult, org_id=org_id, email=email, reason=reason)
+        return self._call(_REMOVE, org_id=org_id, email=email, reason=reason)

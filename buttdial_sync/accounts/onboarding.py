@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from buttdial_sync.accounts.endpoint import Endpoint
 from buttdial_sync.accounts.subject import Subject, warn_caller
+from buttdial_sync.calls.arguments import checked
+from buttdial_sync.calls.operation import Endpoint
 from buttdial_sync.errors import OnboardingRequired
 from buttdial_sync.models.names import snake_case
 from buttdial_sync.models.onboarding import (
@@ -17,21 +18,43 @@ from buttdial_sync.models.onboarding import (
     VerificationSent,
     VerificationStatus,
 )
-from buttdial_sync.tools.arguments import checked
 
-_REGISTER = Endpoint("POST", "/api/orgs/register", auth="none", takes_key=True)
-_RESEND = Endpoint("POST", "/api/orgs/{org_id}/resend-verification", auth="none")
-_VERIFY = Endpoint("POST", "/api/orgs/verify", auth="none")
-_ACCEPT = Endpoint("POST", "/api/orgs/onboarding/accept", auth="none")
-_REVEAL = Endpoint("POST", "/api/orgs/{org_id}/reveal-team-token", auth="given", is_signed=True)
+
+def _refuse_without_token(answer: Any) -> None:
+    """Raise if the terms have to be accepted first."""
+    if not isinstance(answer, Mapping):
+        return
+    fields = {snake_case(str(key)): value for key, value in answer.items() if value}
+    if fields.keys() & {"team_token", "owner_token"}:
+        return
+    if fields.keys() & {"requires_onboarding", "onboarding_session_id", "onboarding_url"}:
+        raise OnboardingRequired(status_code=200, code="REQUIRES_ONBOARDING", body=dict(answer))
+
+
+_REGISTER = Endpoint("POST", "/api/orgs/register", Registration, auth="none", takes_key=True)
+_RESEND = Endpoint("POST", "/api/orgs/{org_id}/resend-verification", VerificationSent, auth="none")
+_VERIFY = Endpoint(
+    "POST", "/api/orgs/verify", TeamCredentials, auth="none", check=_refuse_without_token
+)
+_ACCEPT = Endpoint(
+    "POST",
+    "/api/orgs/onboarding/accept",
+    TeamCredentials,
+    auth="none",
+    check=_refuse_without_token,
+)
+_REVEAL = Endpoint(
+    "POST", "/api/orgs/{org_id}/reveal-team-token", TeamCredentials, auth="given", is_signed=True
+)
 _STATUS = Endpoint(
     "GET",
     "/api/orgs/{org_id}/verification-status",
+    VerificationStatus,
     auth="none",
     reads_only=True,
     query=("poll_token",),
 )
-_ABANDON = Endpoint("POST", "/api/orgs/abandon")
+_ABANDON = Endpoint("POST", "/api/orgs/abandon", AbandonedOrg)
 
 
 class Onboarding(Subject):
@@ -84,7 +107,6 @@ class Onboarding(Subject):
             )
         return self._call(
             _REGISTER,
-            Registration,
             org_name=org_name,
             owner_email=owner_email,
             branding=branding,
@@ -112,7 +134,7 @@ class Onboarding(Subject):
             RateLimitError: Too many mails. ``retry_after`` is in seconds.
             OutcomeUnknownError: It may have been carried out.
         """
-        return self._call(_RESEND, VerificationSent, org_id=org_id)
+        return self._call(_RESEND, org_id=org_id)
 
     @checked
     def verification_status(self, org_id: str, poll_token: str) -> VerificationStatus:
@@ -134,7 +156,7 @@ class Onboarding(Subject):
             NotFoundError: There is no such workspace.
             ButtDialError: Anything else.
         """
-        return self._call(_STATUS, VerificationStatus, org_id=org_id, poll_token=poll_token)
+        return self._call(_STATUS, org_id=org_id, poll_token=poll_token)
 
     @checked
     def verify(self, token: str) -> TeamCredentials:
@@ -201,7 +223,7 @@ class Onboarding(Subject):
             AuthNonceReplay: The nonce was used before.
             OutcomeUnknownError: It may have been carried out.
         """
-        return self._call(_REVEAL, TeamCredentials, credential=webhook_secret, org_id=org_id)
+        return self._call(_REVEAL, credential=webhook_secret, org_id=org_id)
 
     @checked
     def abandon_org(
@@ -227,27 +249,14 @@ class Onboarding(Subject):
             ConfigError: There is neither a poll token nor a team token.
             OutcomeUnknownError: It may have been carried out.
         """
-        return self._call(
-            _ABANDON, AbandonedOrg, credential=poll_token, org_id=org_id, reason=reason
-        )
+        return self._call(_ABANDON, credential=poll_token, org_id=org_id, reason=reason)
 
-    def _team_token(self, endpoint: Endpoint, **arguments: Any) -> TeamCredentials:
+    def _team_token(self, endpoint: Endpoint[TeamCredentials], **arguments: Any) -> TeamCredentials:
         try:
-            return self._call(endpoint, TeamCredentials, check=_refuse_without_token, **arguments)
+            return self._call(endpoint, **arguments)
         except OnboardingRequired as error:
-            _complete(error, self._caller.server.base_url)
+            _complete(error, self._caller.connection.base_url)
             raise
-
-
-def _refuse_without_token(answer: Any) -> None:
-    """Raise if the terms have to be accepted first."""
-    if not isinstance(answer, Mapping):
-        return
-    fields = {snake_case(str(key)): value for key, value in answer.items() if value}
-    if fields.keys() & {"team_token", "owner_token"}:
-        return
-    if fields.keys() & {"requires_onboarding", "onboarding_session_id", "onboarding_url"}:
-        raise OnboardingRequired(status_code=200, code="REQUIRES_ONBOARDING", body=dict(answer))
 
 
 def _complete(error: OnboardingRequired, base_url: str) -> None:

@@ -7,7 +7,7 @@ import warnings
 from typing import Any, TypeVar
 
 from buttdial_sync.accounts.caller import AccountsCaller
-from buttdial_sync.accounts.endpoint import Endpoint
+from buttdial_sync.calls.operation import Endpoint
 
 T = TypeVar("T")
 
@@ -19,8 +19,8 @@ class Subject:
 
     _caller: AccountsCaller
 
-    def _call(self, endpoint: Endpoint, kind: type[T], /, **arguments: Any) -> T:
-        return self._caller.call(endpoint, kind, **arguments)
+    def _call(self, endpoint: Endpoint[T], /, **arguments: Any) -> T:
+        return self._caller.call(endpoint, **arguments)
 
 
 def warn_caller(message: str) -> None:

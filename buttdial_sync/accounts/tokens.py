@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from buttdial_sync.accounts.endpoint import Endpoint
 from buttdial_sync.accounts.subject import Subject
+from buttdial_sync.calls.arguments import checked
+from buttdial_sync.calls.operation import Endpoint
 from buttdial_sync.models.accounts import ConfirmedPhone, PhoneChallenge
 from buttdial_sync.models.agents import AgentTokens, RegeneratedToken
 from buttdial_sync.models.onboarding import TeamCredentials
 from buttdial_sync.models.tool_result import ToolResult
-from buttdial_sync.tools.arguments import checked
 
-_SET_PHONE = Endpoint("POST", "/api/orgs/me/phone/set")
-_CONFIRM_PHONE = Endpoint("POST", "/api/orgs/me/phone/confirm")
-_REQUEST_ROTATION = Endpoint("POST", "/api/orgs/me/rotate-token/request")
-_CONFIRM_ROTATION = Endpoint("POST", "/api/orgs/me/rotate-token/confirm")
-_REVOKE = Endpoint("POST", "/api/orgs/me/tokens/revoke")
-_REGENERATE = Endpoint("POST", "/api/v1/agents/{agent_id}/regenerate-token")
-_LIST = Endpoint("GET", "/api/v1/agents/{agent_id}/tokens", reads_only=True)
+_SET_PHONE = Endpoint("POST", "/api/orgs/me/phone/set", PhoneChallenge)
+_CONFIRM_PHONE = Endpoint("POST", "/api/orgs/me/phone/confirm", ConfirmedPhone)
+_REQUEST_ROTATION = Endpoint("POST", "/api/orgs/me/rotate-token/request", PhoneChallenge)
+_CONFIRM_ROTATION = Endpoint("POST", "/api/orgs/me/rotate-token/confirm", TeamCredentials)
+_REVOKE = Endpoint("POST", "/api/orgs/me/tokens/revoke", ToolResult)
+_REGENERATE = Endpoint("POST", "/api/v1/agents/{agent_id}/regenerate-token", RegeneratedToken)
+_LIST = Endpoint("GET", "/api/v1/agents/{agent_id}/tokens", AgentTokens, reads_only=True)
 
 
 class Tokens(Subject):
@@ -42,7 +42,7 @@ class Tokens(Subject):
             RateLimitError: Too many passcodes. ``retry_after`` is in seconds.
             OutcomeUnknownError: It may have been carried out.
         """
-        return self._call(_SET_PHONE, PhoneChallenge, phone=phone)
+        return self._call(_SET_PHONE, phone=phone)
 
     @checked
     def confirm_phone(self, challenge_id: str, otp: str) -> ConfirmedPhone:
@@ -65,7 +65,7 @@ class Tokens(Subject):
             ChallengeNotFound: There is no such challenge.
             OutcomeUnknownError: It may have been carried out.
         """
-        return self._call(_CONFIRM_PHONE, ConfirmedPhone, challenge_id=challenge_id, otp=otp)
+        return self._call(_CONFIRM_PHONE, challenge_id=challenge_id, otp=otp)
 
     @checked
     def rotate_token(self, otp_prompt: Callable[[str], str]) -> TeamCredentials:
@@ -110,7 +110,7 @@ class Tokens(Subject):
             RateLimitError: Too many passcodes. ``retry_after`` is in seconds.
             OutcomeUnknownError: It may have been carried out.
         """
-        return self._call(_REQUEST_ROTATION, PhoneChallenge)
+        return self._call(_REQUEST_ROTATION)
 
     @checked
     def rotate_token_confirm(self, challenge_id: str, otp: str) -> TeamCredentials:
@@ -133,7 +133,7 @@ class Tokens(Subject):
             ChallengeNotFound: There is no such challenge.
             OutcomeUnknownError: It may have been carried out: the old token may be dead.
         """
-        return self._call(_CONFIRM_ROTATION, TeamCredentials, challenge_id=challenge_id, otp=otp)
+        return self._call(_CONFIRM_ROTATION, challenge_id=challenge_id, otp=otp)
 
     @checked
     def revoke_token(self) -> ToolResult:
@@ -149,7 +149,7 @@ class Tokens(Subject):
             AuthTokenRevokedError: It was dead already.
             OutcomeUnknownError: It may have been carried out.
         """
-        return self._call(_REVOKE, ToolResult)
+        return self._call(_REVOKE)
 
     @checked
     def regenerate_agent_token(self, agent_id: str) -> RegeneratedToken:
@@ -168,7 +168,7 @@ class Tokens(Subject):
             NotFoundError: There is no such agent.
             OutcomeUnknownError: It may have been carried out: the old token may be dead.
         """
-        return self._call(_REGENERATE, RegeneratedToken, agent_id=agent_id)
+        return self._call(_REGENERATE, agent_id=agent_id)
 
     @checked
     def list_agent_tokens(self, agent_id: str) -> AgentTokens:
@@ -187,4 +187,4 @@ class Tokens(Subject):
             NotFoundError: There is no such agent.
             ButtDialError: Anything else.
         """
-        return self._call(_LIST, AgentTokens, agent_id=agent_id)
+        return self._call(_LIST, agent_id=agent_id)

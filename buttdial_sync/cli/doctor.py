@@ -17,7 +17,7 @@ from buttdial_sync.cli.connection import ask_for_token, connection_options, open
 from buttdial_sync.cli.exits import DONE, UNREACHABLE, USAGE, exit_code
 from buttdial_sync.cli.report import Failure, Report, printable, say
 from buttdial_sync.errors import ConfigError
-from buttdial_sync.models.sending import CHANNELS, Channel
+from buttdial_sync.models.message import CHANNELS, Channel
 
 if TYPE_CHECKING:
     from buttdial_sync.client import Client

@@ -18,7 +18,8 @@ from buttdial_sync.cli.draining import drain, rate_option, report_of, workers_op
 from buttdial_sync.cli.exits import DONE, REFUSED, USAGE
 from buttdial_sync.cli.report import Failure, Report
 from buttdial_sync.errors import ConfigError
-from buttdial_sync.models.failed import CONTENT, FailedMessage
+from buttdial_sync.models.failed import FailedMessage
+from buttdial_sync.models.message import CONTENT
 
 if TYPE_CHECKING:
     from buttdial_sync.client import Client

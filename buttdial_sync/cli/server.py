@@ -38,7 +38,7 @@ def tools(client: Client, name: str | None) -> Report:
         return Report(
             data={"ok": True, "tools": [_as_data(tool) for tool in found]}, lines=_table(found)
         )
-    from buttdial_sync.tools.schema import find_tool
+    from buttdial_sync.calls.schema import find_tool
 
     tool = find_tool(found, name)
     return Report(data={"ok": True, **_as_data(tool)}, lines=_details(tool))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from buttdial_sync.calls.schema import find_tool
+from buttdial_sync.calls.sending import SEND
 from buttdial_sync.client import Client
 from buttdial_sync.doctor.arrivals import Arrivals
 from buttdial_sync.doctor.clocks import TOLERANCE_SECONDS, Now, in_words, skew_of
@@ -14,9 +16,8 @@ from buttdial_sync.errors import (
     ProtocolError,
     TransportError,
 )
-from buttdial_sync.models.sending import Channel, SendResult
-from buttdial_sync.tools.schema import find_tool
-from buttdial_sync.tools.sending import SEND_TOOL
+from buttdial_sync.models.message import Channel
+from buttdial_sync.models.sending import SendResult
 from buttdial_sync.transport.failures import REMEDIES
 
 _PROXY_WANTS_LOGIN = 407
@@ -57,16 +58,16 @@ class Patient:
 
     def config(self) -> Finding:
         """There is a token; that there is an address the client has seen to itself."""
-        self._client._caller.token(None)
+        self._client._caller.token()
         agent = self._client.agent_id
         return Finding(detail=self._client.base_url + (f", agent {agent}" if agent else ""))
 
     def reachability(self) -> Finding:
         """Some HTTP answer comes from the address, whatever it is, and the clocks agree."""
-        http = self._client._runtime.http
+        http = self._client._caller.connection.http
         request = http.prepare("GET", f"{self._client.base_url}/", headers={})
         try:
-            response, _ = http.send(request, self._client._runtime.deadline(None))
+            response, _ = http.send(request, self._client._caller.connection.deadline())
         except ProtocolError as redirected:
             if redirected.status_code is None:
                 raise
@@ -86,7 +87,7 @@ class Patient:
         """The server can send messages."""
         tools = self._client.list_tools()
         try:
-            tool = find_tool(tools, SEND_TOOL)
+            tool = find_tool(tools, SEND.name)
         except ButtDialError as error:
             error.outcome = "rejected"
             raise

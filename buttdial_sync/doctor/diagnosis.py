@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 
+from buttdial_sync.calls.arguments import check_argument
 from buttdial_sync.client import Client
 from buttdial_sync.doctor.arrivals import Arrivals
 from buttdial_sync.doctor.checks import Patient
@@ -13,8 +14,7 @@ from buttdial_sync.doctor.clocks import Now, utc_now
 from buttdial_sync.doctor.findings import STAGES, Check, because_of, examine, skipped
 from buttdial_sync.inbound.handler import InboundHandler
 from buttdial_sync.models.doctor import DoctorReport, DoctorStage
-from buttdial_sync.models.sending import Channel
-from buttdial_sync.tools.arguments import check_argument
+from buttdial_sync.models.message import Channel
 from buttdial_sync.transport.deadline import check_seconds
 
 

@@ -42,10 +42,12 @@ The exception tree.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+E = TypeVar("E", bound="ButtDialError")
 
 Stage = Literal["config", "transport", "session", "tool_call", "parse", "server"]
 Outcome = Literal["sent", "rejected", "not_sent", "unknown"]
@@ -104,6 +106,22 @@ class ButtDialError(Exception):
         self.retry_after = retry_after
         self.remaining_attempts = remaining_attempts
         self.locked_until = locked_until
+
+    def as_kind(self, kind: type[E], message: str | None = None, **changes: Any) -> E:
+        """
+        Return another kind of error that says all that this one says.
+
+        Args:
+            kind: The class to make.
+            message: Its text; this error's when None.
+            **changes: Attributes that differ.
+
+        Returns:
+            The error, without traceback, cause and context.
+        """
+        error = kind(str(self) if message is None else message)
+        vars(error).update({**vars(self), **changes})
+        return error
 
 
 class ConfigError(ButtDialError):

@@ -12,27 +12,6 @@ FailedStatus = Literal["pending", "delivered", "dead", "dismissed"]
 FAILED_STATUSES: tuple[FailedStatus, ...] = get_args(FailedStatus)
 
 
-CONTENT = (
-    "body",
-    "channel",
-    "media_url",
-    "sender_sid",
-    "sender_name",
-    "language",
-    "fallback_channels",
-    "scheduled_at",
-    "thread_id",
-    "entity_id",
-    "reply_msg_id",
-    "subject",
-    "html",
-    "template_id",
-    "template_vars",
-    "target_gender",
-)
-"""The fields that a message and ``send_message`` have under the same name."""
-
-
 @attrs.frozen(kw_only=True)
 class FailedMessage:
     """

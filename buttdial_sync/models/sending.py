@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any
 
 import attrs
 
-from buttdial_sync.errors import Outcome, Stage
-
-Channel = Literal["whatsapp", "sms", "email", "line"]
-CHANNELS: tuple[str, ...] = get_args(Channel)
+from buttdial_sync.errors import ButtDialError, ChannelError, Outcome, OutcomeUnknownError, Stage
 
 
 @attrs.frozen(kw_only=True)
@@ -34,6 +31,8 @@ class SendResult:
         attempts: How often it was tried.
         queued: An :class:`~buttdial_sync.Outbox` keeps the message, and a
             :class:`~buttdial_sync.RetryLoop` goes on with it: do not send it again yourself.
+        exception: What went wrong, as an exception; without traceback, cause and context. None if
+            nothing did.
         raw: The server's answer, decoded, or None.
     """
 
@@ -49,7 +48,36 @@ class SendResult:
     idempotency_key: str | None = None
     attempts: int = 0
     queued: bool = False
+    exception: ButtDialError | None = attrs.field(default=None, eq=False, repr=False)
     raw: Any = attrs.field(default=None, eq=False, repr=False)
+
+    @classmethod
+    def of(
+        cls, error: ButtDialError, *, idempotency_key: str | None = None, attempts: int = 0
+    ) -> SendResult:
+        """
+        Return the result of a message that was not sent, or may have been.
+
+        Args:
+            error: Why.
+            idempotency_key: The key that the message went out with.
+            attempts: How often it was tried.
+        """
+        unknown = error.outcome == "unknown"
+        return cls(
+            outcome=error.outcome,
+            error=str(error),
+            error_type=type(error).__name__,
+            error_code=error.code,
+            error_channel=error.channel if isinstance(error, ChannelError) else None,
+            stage_failed=error.stage,
+            remediation=OutcomeUnknownError.remedy if unknown else error.remediation,
+            retry_after=error.retry_after,
+            idempotency_key=idempotency_key,
+            attempts=attempts,
+            exception=error.as_kind(type(error)),
+            raw=error.body,
+        )
 
     @property
     def ok(self) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from buttdial_sync.models.failed import CONTENT, FailedMessage
-from buttdial_sync.tools.sending import OutgoingMessage
+from buttdial_sync.calls import sending
+from buttdial_sync.models.failed import FailedMessage
+from buttdial_sync.models.message import CONTENT, Message
 
 
 def arguments_of(message: FailedMessage) -> dict[str, Any]:
@@ -26,4 +27,4 @@ def check_message(message: FailedMessage) -> None:
         ArgumentTypeError: A field has the wrong type.
         ArgumentValueError: It has a value that it cannot have, or there is nothing to send.
     """
-    OutgoingMessage(**arguments_of(message)).check()
+    sending.check_message(Message(**arguments_of(message)))

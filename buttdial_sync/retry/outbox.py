@@ -14,8 +14,9 @@ import attrs
 
 from buttdial_sync.client import Client
 from buttdial_sync.errors import ArgumentTypeError, ArgumentValueError, ConfigError
-from buttdial_sync.models.failed import CONTENT, FailedMessage
-from buttdial_sync.models.sending import Channel, SendResult
+from buttdial_sync.models.failed import FailedMessage
+from buttdial_sync.models.message import CONTENT, Channel, TargetGender
+from buttdial_sync.models.sending import SendResult
 from buttdial_sync.retry.delivery import deliver
 from buttdial_sync.retry.messages import check_message
 from buttdial_sync.retry.repository import OutboxRepository
@@ -27,7 +28,6 @@ from buttdial_sync.retry.settling import (
     check_lease,
     doubling_minutes,
 )
-from buttdial_sync.tools.sending import Gender
 
 logger = logging.getLogger("buttdial_sync.retry")
 
@@ -105,7 +105,7 @@ class Outbox:
         html: str | None = None,
         template_id: str | None = None,
         template_vars: Mapping[str, str] | None = None,
-        target_gender: Gender | None = None,
+        target_gender: TargetGender | None = None,
         agent_id: str | None = None,
         agent_name: str = "",
         agent_token: str | None = None,

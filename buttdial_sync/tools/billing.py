@@ -4,12 +4,34 @@ from __future__ import annotations
 
 from typing import Literal
 
+from buttdial_sync.calls.arguments import checked
+from buttdial_sync.calls.operation import Endpoint, ToolOperation
 from buttdial_sync.models.tool_result import ToolResult
 from buttdial_sync.models.usage import BillingReport, UsageReport
-from buttdial_sync.tools.arguments import checked
 from buttdial_sync.tools.family import Family
 
 Period = Literal["today", "week", "month", "all"]
+
+_BILLING = Endpoint("GET", "/api/v1/billing", BillingReport, reads_only=True, query=("period",))
+_USAGE = Endpoint("GET", "/api/v1/usage", UsageReport, reads_only=True, query=("period",))
+_GET_INCOME = ToolOperation(
+    "comms_get_income", ToolResult, reads_only=True, defaults={"period": "month"}
+)
+_GET_BILLING_SUMMARY = ToolOperation(
+    "comms_get_billing_summary",
+    ToolResult,
+    reads_only=True,
+    shared=(),
+    defaults={"period": "month"},
+    agent_id_is_subject=True,
+)
+_GET_USAGE_DASHBOARD = ToolOperation(
+    "comms_get_usage_dashboard",
+    ToolResult,
+    reads_only=True,
+    shared=(),
+    defaults={"period": "today"},
+)
 
 
 class Billing(Family):
@@ -35,7 +57,7 @@ class Billing(Family):
         Raises:
             ButtDialError: The server said no, or could not be reached.
         """
-        return self._get("/api/v1/billing", BillingReport, period=period)
+        return self._call(_BILLING, period=period)
 
     @checked
     def usage(self, period: Period | None = None) -> UsageReport:
@@ -54,7 +76,7 @@ class Billing(Family):
         Raises:
             ButtDialError: The server said no, or could not be reached.
         """
-        return self._get("/api/v1/usage", UsageReport, period=period)
+        return self._call(_USAGE, period=period)
 
     @checked
     def income(self, period: Period = "month") -> ToolResult:
@@ -73,7 +95,7 @@ class Billing(Family):
             ToolNotAvailable: This server has no such tool.
             ButtDialError: The server said no, or could not be reached.
         """
-        return self._ask("comms_get_income", ToolResult, period=period)
+        return self._call(_GET_INCOME, period=period)
 
     @checked
     def summary(self, *, agent_id: str | None = None, period: Period = "month") -> ToolResult:
@@ -93,7 +115,7 @@ class Billing(Family):
             ArgumentNotSupported: This server would silently drop an argument.
             ButtDialError: The server said no, or could not be reached.
         """
-        return self._ask("comms_get_billing_summary", ToolResult, agent_id=agent_id, period=period)
+        return self._call(_GET_BILLING_SUMMARY, agent_id=agent_id, period=period)
 
     @checked
     def usage_dashboard(self, period: Period = "today") -> ToolResult:
@@ -112,4 +134,4 @@ class Billing(Family):
             ArgumentNotSupported: This server would silently drop an argument.
             ButtDialError: The server said no, or could not be reached.
         """
-        return self._ask("comms_get_usage_dashboard", ToolResult, period=period)
+        return self._call(_GET_USAGE_DASHBOARD, period=period)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from buttdial_sync.calls.arguments import checked
+from buttdial_sync.calls.operation import ToolOperation
 from buttdial_sync.models.tool_result import ToolResult
-from buttdial_sync.tools.arguments import checked
 from buttdial_sync.tools.family import Family
+
+_BRIDGE_CALL = ToolOperation("comms_bridge_call", ToolResult, reads_only=True, shared=("action",))
+_SETUP_BRIDGE = ToolOperation("comms_bridge_call", ToolResult, shared=("action",))
 
 
 class Bridges(Family):
@@ -24,7 +28,7 @@ class Bridges(Family):
             PermissionDeniedError: The token is not of this scope.
             ButtDialError: The server said no, or could not be reached.
         """
-        return self._ask("comms_bridge_call", ToolResult, action="list")
+        return self._call(_BRIDGE_CALL, action="list")
 
     @checked
     def setup_bridge(
@@ -55,8 +59,7 @@ class Bridges(Family):
             OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(
-            "comms_bridge_call",
-            ToolResult,
+            _SETUP_BRIDGE,
             action="setup",
             from_number=from_number,
             local_number=local_number,
@@ -86,8 +89,7 @@ class Bridges(Family):
             OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(
-            "comms_bridge_call",
-            ToolResult,
+            _SETUP_BRIDGE,
             action="call",
             bridge_id=bridge_id,
             caller_number=caller_number,
@@ -111,4 +113,4 @@ class Bridges(Family):
             PermissionDeniedError: The token is not of this scope.
             OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
-        return self._call("comms_bridge_call", ToolResult, action="remove", bridge_id=bridge_id)
+        return self._call(_SETUP_BRIDGE, action="remove", bridge_id=bridge_id)

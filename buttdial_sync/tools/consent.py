@@ -4,12 +4,27 @@ from __future__ import annotations
 
 from typing import Literal
 
+from buttdial_sync.calls.arguments import checked
+from buttdial_sync.calls.operation import ToolOperation
 from buttdial_sync.models.contacts import ConsentState
 from buttdial_sync.models.tool_result import ToolResult
-from buttdial_sync.tools.arguments import checked
 from buttdial_sync.tools.family import Family
 
 ConsentType = Literal["express", "implied", "transactional"]
+
+_CHECK_CONSENT = ToolOperation(
+    "comms_check_consent",
+    ConsentState,
+    reads_only=True,
+    open_source_names={"contact": "contactAddress"},
+)
+_RECORD_CONSENT = ToolOperation(
+    "comms_record_consent",
+    ToolResult,
+    shared=("channel", "contactAddress"),
+    defaults={"consentType": "express"},
+)
+_REVOKE_CONSENT = ToolOperation("comms_revoke_consent", ToolResult)
 
 
 class Consent(Family):
@@ -36,7 +51,7 @@ class Consent(Family):
         Raises:
             ButtDialError: The server said no, or could not be reached.
         """
-        return self._ask("comms_check_consent", ConsentState, contact=contact, channel=channel)
+        return self._call(_CHECK_CONSENT, contact=contact, channel=channel)
 
     @checked
     def record(
@@ -68,8 +83,7 @@ class Consent(Family):
             OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(
-            "comms_record_consent",
-            ToolResult,
+            _RECORD_CONSENT,
             contact_address=contact,
             channel=channel,
             consent_type=consent_type,
@@ -97,8 +111,7 @@ class Consent(Family):
             OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(
-            "comms_revoke_consent",
-            ToolResult,
+            _REVOKE_CONSENT,
             contact_address=contact,
             channel=channel,
             confirm=confirm,

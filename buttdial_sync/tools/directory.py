@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from buttdial_sync.calls.arguments import checked
+from buttdial_sync.calls.operation import ToolOperation
 from buttdial_sync.models.tool_result import ToolResult
-from buttdial_sync.tools.arguments import checked
 from buttdial_sync.tools.family import Family
+
+_FIND_AGENT = ToolOperation(
+    "comms_find_agent",
+    ToolResult,
+    reads_only=True,
+    defaults={"includeSelf": True, "includeDraft": True},
+)
+_MESSAGE_AGENT = ToolOperation("comms_message_agent", ToolResult)
+_GET_CONTACT_PROFILE = ToolOperation("comms_get_contact_profile", ToolResult, reads_only=True)
+_GET_GROUP_MEMBERS = ToolOperation("comms_get_group_members", ToolResult, reads_only=True)
+_VALIDATE_NUMBER = ToolOperation("comms_validate_number", ToolResult, reads_only=True)
 
 
 class Directory(Family):
@@ -35,9 +47,8 @@ class Directory(Family):
             ToolNotAvailable: This server has no such tool.
             ButtDialError: The server said no, or could not be reached.
         """
-        return self._ask(
-            "comms_find_agent",
-            ToolResult,
+        return self._call(
+            _FIND_AGENT,
             query=query,
             include_self=include_self,
             include_draft=include_draft,
@@ -61,7 +72,7 @@ class Directory(Family):
             ToolNotAvailable: This server has no such tool.
             OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
-        return self._call("comms_message_agent", ToolResult, to_agent=to_agent, body=body)
+        return self._call(_MESSAGE_AGENT, to_agent=to_agent, body=body)
 
     @checked
     def contact_profile(self, contact: str) -> ToolResult:
@@ -80,7 +91,7 @@ class Directory(Family):
             ToolNotAvailable: This server has no such tool.
             ButtDialError: The server said no, or could not be reached.
         """
-        return self._ask("comms_get_contact_profile", ToolResult, contact=contact)
+        return self._call(_GET_CONTACT_PROFILE, contact=contact)
 
     @checked
     def group_members(self, group_id: str) -> ToolResult:
@@ -99,7 +110,7 @@ class Directory(Family):
             ToolNotAvailable: This server has no such tool.
             ButtDialError: The server said no, or could not be reached.
         """
-        return self._ask("comms_get_group_members", ToolResult, group_id=group_id)
+        return self._call(_GET_GROUP_MEMBERS, group_id=group_id)
 
     @checked
     def validate_number(self, phone_number: str) -> ToolResult:
@@ -118,4 +129,4 @@ class Directory(Family):
             ToolNotAvailable: This server has no such tool.
             ButtDialError: The server said no, or could not be reached.
         """
-        return self._ask("comms_validate_number", ToolResult, phone_number=phone_number)
+        return self._call(_VALIDATE_NUMBER, phone_number=phone_number)

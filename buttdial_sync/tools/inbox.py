@@ -5,14 +5,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from buttdial_sync.calls.agent_caller import AgentCaller
+from buttdial_sync.calls.arguments import checked
+from buttdial_sync.calls.operation import Endpoint, ToolOperation
 from buttdial_sync.models.inbox import WaitingMessages
 from buttdial_sync.models.tool_result import ToolResult
-from buttdial_sync.tools.arguments import checked
-from buttdial_sync.tools.caller import AgentCaller
 from buttdial_sync.tools.family import Family
-from buttdial_sync.tools.waiting import WAITING_PATH, QueueWatch
+from buttdial_sync.tools.subscriptions import Subscriptions
+from buttdial_sync.tools.waiting import WAITING_PATH
 
 InboundChannel = Literal["sms", "email", "whatsapp", "voice", "line"]
+
+_WAITING_MESSAGES = Endpoint(
+    "GET",
+    WAITING_PATH,
+    WaitingMessages,
+    query=(
+        "limit",
+        "channel",
+    ),
+)
+_GET_MESSAGE_STATUS = ToolOperation("comms_get_message_status", ToolResult, reads_only=True)
+_CALLBACK_URL = Endpoint("PUT", "/api/v1/callback-url", ToolResult)
+_SUBSCRIBE_INBOUND = ToolOperation("comms_subscribe_inbound", ToolResult)
+_SUBSCRIPTION = ToolOperation("comms_subscribe_inbound", ToolResult, reads_only=True)
+_MANAGE_INBOUND_FILTER = ToolOperation("comms_manage_inbound_filter", ToolResult, reads_only=True)
+_ADD_FILTER = ToolOperation("comms_manage_inbound_filter", ToolResult)
 
 
 class Inbox(Family):
@@ -20,13 +38,13 @@ class Inbox(Family):
     Messages to one agent, as ``client.inbox``. Safe to share between threads.
 
     Args:
-        caller: Carries the operations out.
-        watch: Warns of messages that could get lost.
+        caller: Makes the calls.
+        subscriptions: Warns of messages that could get lost.
     """
 
-    def __init__(self, caller: AgentCaller, watch: QueueWatch) -> None:
+    def __init__(self, caller: AgentCaller, subscriptions: Subscriptions) -> None:
         super().__init__(caller)
-        self._watch = watch
+        self._subscriptions = subscriptions
 
     @checked
     def waiting(self, *, limit: int = 50, channel: InboundChannel | None = None) -> WaitingMessages:
@@ -50,8 +68,8 @@ class Inbox(Family):
         Raises:
             OutcomeUnknownError: The answer was lost, and the messages perhaps with it.
         """
-        waiting = self._take(WAITING_PATH, WaitingMessages, limit=limit, channel=channel)
-        return self._watch.seen(waiting)
+        waiting = self._call(_WAITING_MESSAGES, limit=limit, channel=channel)
+        return self._subscriptions.seen(waiting)
 
     @checked
     def message_status(self, external_id: str) -> ToolResult:
@@ -70,7 +88,7 @@ class Inbox(Family):
             ToolNotAvailable: This server has no such tool.
             ButtDialError: The server said no, or could not be reached.
         """
-        return self._ask("comms_get_message_status", ToolResult, external_id=external_id)
+        return self._call(_GET_MESSAGE_STATUS, external_id=external_id)
 
     @checked
     def set_callback_url(self, callback_url: str) -> ToolResult:
@@ -89,7 +107,7 @@ class Inbox(Family):
             EndpointNotAvailable: This server has no such endpoint.
             OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
-        return self._put("/api/v1/callback-url", ToolResult, callback_url=callback_url)
+        return self._call(_CALLBACK_URL, callback_url=callback_url)
 
     @checked
     def subscribe(
@@ -112,8 +130,7 @@ class Inbox(Family):
             OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(
-            "comms_subscribe_inbound",
-            ToolResult,
+            _SUBSCRIBE_INBOUND,
             operation="subscribe",
             channels=channels,
             contacts=contacts,
@@ -133,7 +150,7 @@ class Inbox(Family):
             ToolNotAvailable: This server has no such tool.
             ButtDialError: The server said no, or could not be reached.
         """
-        return self._ask("comms_subscribe_inbound", ToolResult, operation="status")
+        return self._call(_SUBSCRIPTION, operation="status")
 
     @checked
     def unsubscribe(
@@ -156,8 +173,7 @@ class Inbox(Family):
             OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(
-            "comms_subscribe_inbound",
-            ToolResult,
+            _SUBSCRIBE_INBOUND,
             operation="unsubscribe",
             channels=channels,
             contacts=contacts,
@@ -177,7 +193,7 @@ class Inbox(Family):
             ToolNotAvailable: This server has no such tool.
             ButtDialError: The server said no, or could not be reached.
         """
-        return self._ask("comms_manage_inbound_filter", ToolResult, operation="list")
+        return self._call(_MANAGE_INBOUND_FILTER, operation="list")
 
     @checked
     def add_filter(
@@ -202,8 +218,7 @@ class Inbox(Family):
             OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(
-            "comms_manage_inbound_filter",
-            ToolResult,
+            _ADD_FILTER,
             operation="add",
             filter_type=filter_type,
             pattern=pattern,
@@ -228,6 +243,4 @@ class Inbox(Family):
             ToolNotAvailable: This server has no such tool.
             OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
-        return self._call(
-            "comms_manage_inbound_filter", ToolResult, operation="delete", filter_id=filter_id
-        )
+        return self._call(_ADD_FILTER, operation="delete", filter_id=filter_id)

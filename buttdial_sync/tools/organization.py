@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from buttdial_sync.calls.arguments import checked
+from buttdial_sync.calls.operation import ToolOperation
 from buttdial_sync.models.organization import CreatedTeam, OnboardedCustomer
 from buttdial_sync.models.tool_result import ToolResult
-from buttdial_sync.tools.arguments import checked
 from buttdial_sync.tools.bridges import Bridges
 
 ManagedChannel = Literal["phone", "email", "whatsapp", "line"]
@@ -24,6 +25,34 @@ Provider = Literal[
     "turso",
     "convex",
 ]
+
+_MANAGE_CHANNEL = ToolOperation("comms_manage_channel", ToolResult)
+_LIST_AVAILABLE_NUMBERS = ToolOperation("comms_list_available_numbers", ToolResult, reads_only=True)
+_CREATE_TEAM = ToolOperation(
+    "comms_create_team", CreatedTeam, open_source_name="comms_create_organization"
+)
+_LIST_TEAMS = ToolOperation(
+    "comms_list_teams", ToolResult, reads_only=True, open_source_name="comms_list_organizations"
+)
+_ONBOARD_CUSTOMER = ToolOperation(
+    "comms_onboard_customer",
+    OnboardedCustomer,
+    open_source_names={"agentName": "displayName"},
+    agent_id_is_subject=True,
+)
+_REGISTER_PROVIDER = ToolOperation(
+    "comms_register_provider",
+    ToolResult,
+    shared=("credentials", "provider"),
+    defaults={"autoVerify": True},
+)
+_SET_CLIENT_LIMITS = ToolOperation(
+    "comms_set_client_limits", ToolResult, open_source_name="comms_set_agent_limits"
+)
+_EXPAND_CLIENT_POOL = ToolOperation(
+    "comms_expand_client_pool", ToolResult, open_source_name="comms_expand_agent_pool"
+)
+_DEPROVISION_CHANNELS = ToolOperation("comms_deprovision_channels", ToolResult)
 
 
 class Organization(Bridges):
@@ -61,8 +90,7 @@ class Organization(Bridges):
             OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(
-            "comms_manage_channel",
-            ToolResult,
+            _MANAGE_CHANNEL,
             action="add",
             channel=channel,
             country=country,
@@ -88,7 +116,7 @@ class Organization(Bridges):
             ToolNotAvailable: This server has no such tool.
             OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
-        return self._call("comms_manage_channel", ToolResult, action="remove", channel=channel)
+        return self._call(_MANAGE_CHANNEL, action="remove", channel=channel)
 
     @checked
     def available_numbers(self) -> ToolResult:
@@ -105,7 +133,7 @@ class Organization(Bridges):
             ToolNotAvailable: This server has no such tool.
             ButtDialError: The server said no, or could not be reached.
         """
-        return self._ask("comms_list_available_numbers", ToolResult)
+        return self._call(_LIST_AVAILABLE_NUMBERS)
 
     @checked
     def create_team(
@@ -129,7 +157,7 @@ class Organization(Bridges):
             ArgumentNotSupported: This server would silently drop an argument.
             OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
-        return self._call("comms_create_team", CreatedTeam, name=name, slug=slug, settings=settings)
+        return self._call(_CREATE_TEAM, name=name, slug=slug, settings=settings)
 
     @checked
     def list_teams(self) -> ToolResult:
@@ -145,7 +173,7 @@ class Organization(Bridges):
             PermissionDeniedError: The token is not of this scope.
             ButtDialError: The server said no, or could not be reached.
         """
-        return self._ask("comms_list_teams", ToolResult)
+        return self._call(_LIST_TEAMS)
 
     @checked
     def onboard_customer(
@@ -179,8 +207,7 @@ class Organization(Bridges):
             OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(
-            "comms_onboard_customer",
-            OnboardedCustomer,
+            _ONBOARD_CUSTOMER,
             agent_name=agent_name,
             capabilities=capabilities,
             agent_id=agent_id,
@@ -213,8 +240,7 @@ class Organization(Bridges):
             OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(
-            "comms_register_provider",
-            ToolResult,
+            _REGISTER_PROVIDER,
             provider=provider,
             credentials=credentials,
             auto_verify=auto_verify,
@@ -239,7 +265,7 @@ class Organization(Bridges):
             PermissionDeniedError: The token is not of this scope.
             OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
-        return self._call("comms_set_client_limits", ToolResult, limits=limits, confirm=confirm)
+        return self._call(_SET_CLIENT_LIMITS, limits=limits, confirm=confirm)
 
     @checked
     def expand_pool(self, max_agents: int, *, confirm: bool) -> ToolResult:
@@ -260,9 +286,7 @@ class Organization(Bridges):
             PermissionDeniedError: The token is not of this scope.
             OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
-        return self._call(
-            "comms_expand_client_pool", ToolResult, max_agents=max_agents, confirm=confirm
-        )
+        return self._call(_EXPAND_CLIENT_POOL, max_agents=max_agents, confirm=confirm)
 
     @checked
     def deprovision_channels(self, *, confirm: bool) -> ToolResult:
@@ -282,4 +306,4 @@ class Organization(Bridges):
             PermissionDeniedError: The token is not of this scope.
             OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
-        return self._call("comms_deprovision_channels", ToolResult, confirm=confirm)
+        return self._call(_DEPROVISION_CHANNELS, confirm=confirm)

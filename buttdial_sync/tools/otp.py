@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from buttdial_sync.calls.arguments import checked
+from buttdial_sync.calls.operation import ToolOperation
 from buttdial_sync.models.contacts import OtpVerification
 from buttdial_sync.models.tool_result import ToolResult
-from buttdial_sync.tools.arguments import checked
 from buttdial_sync.tools.family import Family
 
 OtpChannel = Literal["sms", "email", "whatsapp", "voice"]
+
+_SEND_OTP = ToolOperation("comms_send_otp", ToolResult, shared=("channel", "to"))
+_VERIFY_OTP = ToolOperation(
+    "comms_verify_otp",
+    OtpVerification,
+    shared=("code",),
+    open_source_names={"to": "contactAddress"},
+)
 
 
 class Otp(Family):
@@ -51,8 +60,7 @@ class Otp(Family):
             OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(
-            "comms_send_otp",
-            ToolResult,
+            _SEND_OTP,
             to=to,
             channel=channel,
             purpose=purpose,
@@ -82,4 +90,4 @@ class Otp(Family):
             ArgumentNotSupported: This server would silently drop an argument.
             OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
-        return self._call("comms_verify_otp", OtpVerification, code=code, to=to, channel=channel)
+        return self._call(_VERIFY_OTP, code=code, to=to, channel=channel)

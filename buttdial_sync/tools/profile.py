@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from typing import Literal
 
+from buttdial_sync.calls.arguments import checked
+from buttdial_sync.calls.operation import Endpoint, ToolOperation
 from buttdial_sync.models.profile import AgentProfile, ChannelStatus, RotatedToken
 from buttdial_sync.models.tool_result import ToolResult
-from buttdial_sync.tools.arguments import checked
 from buttdial_sync.tools.family import Family
 
 Gender = Literal["male", "female", "neutral"]
 ProfileStatus = Literal["active", "inactive"]
 AgentStatus = Literal["active", "inactive", "suspended"]
+
+_ME = Endpoint("GET", "/api/v1/agents/me", AgentProfile, reads_only=True)
+_GET_ME = ToolOperation("comms_get_me", AgentProfile, reads_only=True)
+_CHANNEL_STATUS = Endpoint("GET", "/api/v1/channel-status", ChannelStatus, reads_only=True)
+_UPDATE_PROFILE = ToolOperation("comms_update_profile", ToolResult)
+_CLIENT_STATUS = Endpoint("PUT", "/api/v1/client-status", ToolResult)
+_ROTATE_TOKEN = ToolOperation("comms_rotate_token", RotatedToken)
 
 
 class Profile(Family):
@@ -35,7 +43,7 @@ class Profile(Family):
             EndpointNotAvailable: This server has no such endpoint.
             ButtDialError: The server said no, or could not be reached.
         """
-        return self._get("/api/v1/agents/me", AgentProfile)
+        return self._call(_ME)
 
     @checked
     def me(self) -> AgentProfile:
@@ -51,7 +59,7 @@ class Profile(Family):
             ToolNotAvailable: This server has no such tool.
             ButtDialError: The server said no, or could not be reached.
         """
-        return self._ask("comms_get_me", AgentProfile)
+        return self._call(_GET_ME)
 
     @checked
     def channel_status(self) -> ChannelStatus:
@@ -66,7 +74,7 @@ class Profile(Family):
         Raises:
             ButtDialError: The server said no, or could not be reached.
         """
-        return self._get("/api/v1/channel-status", ChannelStatus)
+        return self._call(_CHANNEL_STATUS)
 
     @checked
     def update(
@@ -104,8 +112,7 @@ class Profile(Family):
             OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(
-            "comms_update_profile",
-            ToolResult,
+            _UPDATE_PROFILE,
             agent_name=agent_name,
             greeting=greeting,
             system_prompt=system_prompt,
@@ -134,7 +141,7 @@ class Profile(Family):
             EndpointNotAvailable: This server has no such endpoint.
             OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
-        return self._put("/api/v1/client-status", ToolResult, status=status, reason=reason)
+        return self._call(_CLIENT_STATUS, status=status, reason=reason)
 
     @checked
     def rotate_token(self, *, confirm: bool) -> RotatedToken:
@@ -156,4 +163,4 @@ class Profile(Family):
             ToolNotAvailable: This server has no such tool.
             OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
-        return self._call("comms_rotate_token", RotatedToken, confirm=confirm)
+        return self._call(_ROTATE_TOKEN, confirm=confirm)

@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from buttdial_sync.calls.arguments import checked
+from buttdial_sync.calls.operation import ToolOperation
 from buttdial_sync.models.sessions import CreatedSession, SessionList
 from buttdial_sync.models.tool_result import ToolResult
-from buttdial_sync.tools.arguments import checked
 from buttdial_sync.tools.family import Family
 
 SessionStatus = Literal["active", "paused", "closed"]
+
+_CREATE_SESSION = ToolOperation("comms_create_session", CreatedSession)
+_LIST_SESSIONS = ToolOperation(
+    "comms_list_sessions", SessionList, reads_only=True, defaults={"status": "active", "limit": 50}
+)
+_GET_SESSION = ToolOperation(
+    "comms_get_session", ToolResult, reads_only=True, defaults={"historyLimit": 20}
+)
+_CLOSE_SESSION = ToolOperation("comms_close_session", ToolResult)
 
 
 class Sessions(Family):
@@ -47,8 +57,7 @@ class Sessions(Family):
             OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(
-            "comms_create_session",
-            CreatedSession,
+            _CREATE_SESSION,
             participants=participants,
             channel=channel,
             context=context,
@@ -72,7 +81,7 @@ class Sessions(Family):
             ToolNotAvailable: This server has no such tool.
             ButtDialError: The server said no, or could not be reached.
         """
-        return self._ask("comms_list_sessions", SessionList, status=status, limit=limit)
+        return self._call(_LIST_SESSIONS, status=status, limit=limit)
 
     @checked
     def get(self, session_id: str, *, history_limit: int = 20) -> ToolResult:
@@ -92,9 +101,7 @@ class Sessions(Family):
             ToolNotAvailable: This server has no such tool.
             ButtDialError: The server said no, or could not be reached.
         """
-        return self._ask(
-            "comms_get_session", ToolResult, session_id=session_id, history_limit=history_limit
-        )
+        return self._call(_GET_SESSION, session_id=session_id, history_limit=history_limit)
 
     @checked
     def close(self, session_id: str, *, confirm: bool) -> ToolResult:
@@ -115,4 +122,4 @@ class Sessions(Family):
             ToolNotAvailable: This server has no such tool.
             OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
-        return self._call("comms_close_session", ToolResult, session_id=session_id, confirm=confirm)
+        return self._call(_CLOSE_SESSION, session_id=session_id, confirm=confirm)

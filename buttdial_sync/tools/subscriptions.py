@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol
 
+from buttdial_sync.calls.agent_caller import AgentCaller
 from buttdial_sync.errors import ConfigError
-from buttdial_sync.models.inbox import WaitingMessage
-from buttdial_sync.tools.caller import AgentCaller
-from buttdial_sync.tools.waiting import WaitingQueue
+from buttdial_sync.models.inbox import WaitingMessage, WaitingMessages
+from buttdial_sync.tools.waiting import drain_queue
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.fork import start_anew_if_forked
 from buttdial_sync.transport.rest import Rest
@@ -19,6 +20,10 @@ from buttdial_sync.transport.session import McpSession
 logger = logging.getLogger("buttdial_sync")
 
 _MESSAGE = "notifications/message"
+_NOT_DRAINED = (
+    "%d messages waited. Opening a stream on the open-source server marks those that wait as "
+    "delivered without delivering them: give the client before_open, which gets them first"
+)
 
 BeforeOpen = Callable[[Sequence[WaitingMessage]], None]
 
@@ -58,6 +63,8 @@ class Subscriptions:
         # Changed by single atomic operations only, so that a fork finds no lock held.
         self._subscribers: dict[str, Subscriber] = {}
         self._unheard: set[str] = set()
+        # Taking the next of an iterator is atomic: of two threads, one gets the warning.
+        self._warnings = iter((_NOT_DRAINED,) if before_open is None else ())
 
     def add(self, token: str, subscriber: Subscriber) -> None:
         """
@@ -96,9 +103,14 @@ class Subscriptions:
         Raises:
             ButtDialError: The queue could not be read.
         """
-        WaitingQueue(self._rest, lambda messages: self._waiting(token, messages)).drain(
-            token, deadline
-        )
+        drain_queue(self._rest, token, deadline, partial(self._waiting, token))
+
+    def seen(self, waiting: WaitingMessages) -> WaitingMessages:
+        """Return what was read; warn once that it could get lost, unless the client drains it."""
+        warning = next(self._warnings, None) if waiting.messages else None
+        if warning is not None:
+            logger.warning(warning, len(waiting.messages))
+        return waiting
 
     def pushed(self, token: str, notification: Mapping[str, Any]) -> None:
         """Pass on what was pushed on a stream; say once for each agent that nobody wants it."""
@@ -145,13 +157,13 @@ class Subscription:
         start_anew_if_forked()
         self._caller = caller
         self._subscriptions = subscriptions
-        self._token = caller.token(None)
+        self._token = caller.token()
         subscriptions.add(self._token, subscriber)
 
     @property
     def closed(self) -> bool:
         """Whether the client was closed."""
-        return self._caller.runtime.closed
+        return self._caller.connection.closed
 
     @contextmanager
     def session(self) -> Iterator[McpSession]:
@@ -162,7 +174,9 @@ class Subscription:
             ClientClosedError: The client was closed.
             ButtDialError: There is no session to be had.
         """
-        with self._caller.pool.session(self._token, self._caller.runtime.deadline(None)) as session:
+        with self._caller.connection.pool.session(
+            self._token, self._caller.connection.deadline()
+        ) as session:
             yield session
 
     def ping(self, session: McpSession) -> None:
@@ -172,7 +186,7 @@ class Subscription:
         Raises:
             ButtDialError: There was none.
         """
-        session.ping(self._caller.runtime.deadline(None))
+        session.ping(self._caller.connection.deadline())
 
     def drain(self) -> None:
         """
@@ -181,11 +195,11 @@ class Subscription:
         Raises:
             ButtDialError: It could not be read.
         """
-        self._subscriptions.drain(self._token, self._caller.runtime.deadline(None))
+        self._subscriptions.drain(self._token, self._caller.connection.deadline())
 
     def leave(self) -> None:
         """Close the session, so that the server keeps what comes now, and take in nothing more."""
-        self._caller.pool.drop(self._token)
+        self._caller.connection.pool.drop(self._token)
         self.cancel()
 
     def cancel(self) -> None:

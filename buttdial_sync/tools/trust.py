@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from buttdial_sync.calls.arguments import checked
+from buttdial_sync.calls.operation import ToolOperation
 from buttdial_sync.models.contacts import TrustState
 from buttdial_sync.models.tool_result import ToolResult
-from buttdial_sync.tools.arguments import checked
 from buttdial_sync.tools.family import Family
+
+_CHECK_TRUST = ToolOperation("comms_check_trust", TrustState, reads_only=True)
+_GRANT_TRUST = ToolOperation("comms_grant_trust", ToolResult, defaults={"channel": "manual"})
+_REVOKE_TRUST = ToolOperation("comms_revoke_trust", ToolResult)
 
 
 class Trust(Family):
@@ -32,7 +37,7 @@ class Trust(Family):
             ToolNotAvailable: This server has no such tool.
             ButtDialError: The server said no, or could not be reached.
         """
-        return self._ask("comms_check_trust", TrustState, contact=contact)
+        return self._call(_CHECK_TRUST, contact=contact)
 
     @checked
     def grant(
@@ -56,8 +61,7 @@ class Trust(Family):
             OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(
-            "comms_grant_trust",
-            ToolResult,
+            _GRANT_TRUST,
             contact_address=contact,
             channel=channel,
             duration_minutes=duration_minutes,
@@ -82,6 +86,4 @@ class Trust(Family):
             ToolNotAvailable: This server has no such tool.
             OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
-        return self._call(
-            "comms_revoke_trust", ToolResult, contact_address=contact, confirm=confirm
-        )
+        return self._call(_REVOKE_TRUST, contact_address=contact, confirm=confirm)

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from typing import Literal
 
+from buttdial_sync.calls.arguments import checked
+from buttdial_sync.calls.operation import Endpoint, ToolOperation
 from buttdial_sync.models.tool_result import ToolResult
 from buttdial_sync.models.voice import CallTransfer, PhoneCall, Speech, VoiceMessage, Voices
-from buttdial_sync.tools.arguments import checked
 from buttdial_sync.tools.family import Family
 
 AudioFormat = Literal["ogg", "mp3"]
+
+_MAKE_CALL = ToolOperation("comms_make_call", PhoneCall, shared=("to",))
+_CALL_ON_BEHALF = ToolOperation(
+    "comms_call_on_behalf", PhoneCall, shared=("requesterPhone", "target")
+)
+_SEND_VOICE_MESSAGE = ToolOperation("comms_send_voice_message", VoiceMessage, shared=("text", "to"))
+_TRANSFER_CALL = ToolOperation("comms_transfer_call", CallTransfer, shared=("callSid", "to"))
+_SET_VOICE_CALLBACK = ToolOperation("comms_set_voice_callback", ToolResult)
+_GENERATE_TTS = ToolOperation("comms_generate_tts", Speech, defaults={"format": "ogg"})
+_VOICES = Endpoint("GET", "/api/v1/voices", Voices, reads_only=True)
 
 
 class Voice(Family):
@@ -57,8 +68,7 @@ class Voice(Family):
             OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(
-            "comms_make_call",
-            PhoneCall,
+            _MAKE_CALL,
             to=to,
             system_prompt=system_prompt,
             greeting=greeting,
@@ -105,8 +115,7 @@ class Voice(Family):
             OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(
-            "comms_call_on_behalf",
-            PhoneCall,
+            _CALL_ON_BEHALF,
             target=target,
             requester_phone=requester_phone,
             target_name=target_name,
@@ -141,8 +150,7 @@ class Voice(Family):
             OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(
-            "comms_send_voice_message",
-            VoiceMessage,
+            _SEND_VOICE_MESSAGE,
             to=to,
             text=text,
             voice=voice,
@@ -172,8 +180,7 @@ class Voice(Family):
             OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(
-            "comms_transfer_call",
-            CallTransfer,
+            _TRANSFER_CALL,
             call_sid=call_sid,
             to=to,
             announcement_text=announcement_text,
@@ -196,9 +203,7 @@ class Voice(Family):
             ToolNotAvailable: This server has no such tool.
             OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
-        return self._call(
-            "comms_set_voice_callback", ToolResult, voice_callback_url=voice_callback_url
-        )
+        return self._call(_SET_VOICE_CALLBACK, voice_callback_url=voice_callback_url)
 
     @checked
     def generate_tts(
@@ -225,7 +230,7 @@ class Voice(Family):
             ToolNotAvailable: This server has no such tool.
             OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
-        return self._call("comms_generate_tts", Speech, text=text, voice=voice, format=format)
+        return self._call(_GENERATE_TTS, text=text, voice=voice, format=format)
 
     @checked
     def list_voices(self) -> Voices:
@@ -241,4 +246,4 @@ class Voice(Family):
             EndpointNotAvailable: This server has no such endpoint.
             ButtDialError: The server said no, or could not be reached.
         """
-        return self._get("/api/v1/voices", Voices)
+        return self._call(_VOICES)

@@ -16,75 +16,47 @@ logger = logging.getLogger("buttdial_sync")
 WAITING_PATH = "/api/v1/waiting-messages"
 _PAGE = 50
 _PAGES_AT_MOST = 200
-_AT_STAKE = (
-    "%d messages waited. Opening a stream on the open-source server marks those that wait as "
-    "delivered without delivering them: give the client before_open, which gets them first"
-)
 
 
-class WaitingQueue:
+def drain_queue(
+    rest: Rest,
+    token: str,
+    deadline: Deadline,
+    hand_over: Callable[[Sequence[WaitingMessage]], None],
+) -> None:
     """
-    Empties the queue into a host's callback. Safe to share between threads.
+    Read the waiting queue until it is empty.
 
     Args:
-        rest: Reads the queue.
+        rest: Reads it.
+        token: The agent's.
+        deadline: Until when.
         hand_over: Gets the messages of each reading. What it raises is logged.
+
+    Raises:
+        ButtDialError: The queue could not be read. The stream must not be opened then: it would
+            empty the queue.
     """
-
-    def __init__(self, rest: Rest, hand_over: Callable[[Sequence[WaitingMessage]], None]) -> None:
-        self._rest = rest
-        self._hand_over = hand_over
-
-    def drain(self, token: str, deadline: Deadline) -> None:
-        """
-        Read until nothing waits.
-
-        Raises:
-            ButtDialError: The queue could not be read. The stream must not be opened then: it would
-                empty the queue.
-        """
-        for _ in range(_PAGES_AT_MOST):
-            messages = self._read(token, deadline)
-            if messages:
-                self._pass_on(messages)
-            if len(messages) < _PAGE:
-                return
-
-    def _read(self, token: str, deadline: Deadline) -> Sequence[WaitingMessage]:
-        try:
-            answer = self._rest.call(
-                "GET", WAITING_PATH, deadline, credential=token, query={"limit": str(_PAGE)}
-            )
-        except EndpointNotAvailable:
-            return ()
-        except ButtDialError as error:
-            if error.outcome == "unknown":
-                logger.error("the answer with the waiting messages was lost, and they with it")  # noqa: TRY400
-            raise
-        return structure(answer, WaitingMessages, source=WAITING_PATH).messages
-
-    def _pass_on(self, messages: Sequence[WaitingMessage]) -> None:
-        try:
-            self._hand_over(messages)
-        except Exception:
-            logger.exception("before_open failed with %d messages", len(messages))
+    for _ in range(_PAGES_AT_MOST):
+        messages = _read(rest, token, deadline)
+        if messages:
+            try:
+                hand_over(messages)
+            except Exception:
+                logger.exception("before_open failed with %d messages", len(messages))
+        if len(messages) < _PAGE:
+            return
 
 
-class QueueWatch:
-    """
-    Warns once that messages can get lost. Safe to share between threads.
-
-    Args:
-        is_drained: Whether the client empties the queue before it opens a stream.
-    """
-
-    def __init__(self, *, is_drained: bool) -> None:
-        # Taking the next of an iterator is atomic: of two threads, one gets the warning.
-        self._warnings = iter(() if is_drained else (_AT_STAKE,))
-
-    def seen(self, waiting: WaitingMessages) -> WaitingMessages:
-        """Return what was read; warn if messages really do wait for this agent."""
-        warning = next(self._warnings, None) if waiting.messages else None
-        if warning is not None:
-            logger.warning(warning, len(waiting.messages))
-        return waiting
+def _read(rest: Rest, token: str, deadline: Deadline) -> Sequence[WaitingMessage]:
+    try:
+        answer = rest.call(
+            "GET", WAITING_PATH, deadline, credential=token, query={"limit": str(_PAGE)}
+        )
+    except EndpointNotAvailable:
+        return ()
+    except ButtDialError as error:
+        if error.outcome == "unknown":
+            logger.error("the answer with the waiting messages was lost, and they with it")  # noqa: TRY400
+        raise
+    return structure(answer, WaitingMessages, source=WAITING_PATH).messages

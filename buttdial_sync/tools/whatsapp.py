@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from buttdial_sync.calls.arguments import checked
+from buttdial_sync.calls.operation import ToolOperation
 from buttdial_sync.models.tool_result import ToolResult
-from buttdial_sync.tools.arguments import checked
 from buttdial_sync.tools.whatsapp_sending import WhatsAppSending
+
+_WHATSAPP_ACTION = ToolOperation("comms_whatsapp_action", ToolResult)
 
 
 class WhatsApp(WhatsAppSending):
@@ -36,9 +39,7 @@ class WhatsApp(WhatsAppSending):
             ToolNotAvailable: This server has no such tool.
             OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
-        return self._call(
-            "comms_whatsapp_action", ToolResult, action=action, sender_sid=sender_sid, **params
-        )
+        return self._call(_WHATSAPP_ACTION, action=action, sender_sid=sender_sid, **params)
 
     @checked
     def react(self, message_id: str, emoji: str, *, sender_sid: str | None = None) -> ToolResult:
@@ -61,8 +62,7 @@ class WhatsApp(WhatsAppSending):
             OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(
-            "comms_whatsapp_action",
-            ToolResult,
+            _WHATSAPP_ACTION,
             action="react",
             message_id=message_id,
             emoji=emoji,
@@ -90,8 +90,7 @@ class WhatsApp(WhatsAppSending):
             OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(
-            "comms_whatsapp_action",
-            ToolResult,
+            _WHATSAPP_ACTION,
             action="edit",
             message_id=message_id,
             body=body,
@@ -119,8 +118,7 @@ class WhatsApp(WhatsAppSending):
             OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(
-            "comms_whatsapp_action",
-            ToolResult,
+            _WHATSAPP_ACTION,
             action="forward",
             message_id=message_id,
             to=to,
@@ -147,8 +145,7 @@ class WhatsApp(WhatsAppSending):
             OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(
-            "comms_whatsapp_action",
-            ToolResult,
+            _WHATSAPP_ACTION,
             action="delete",
             message_id=message_id,
             sender_sid=sender_sid,
@@ -173,9 +170,7 @@ class WhatsApp(WhatsAppSending):
             ToolNotAvailable: This server has no such tool.
             OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
-        return self._call(
-            "comms_whatsapp_action", ToolResult, action="typing", to=to, sender_sid=sender_sid
-        )
+        return self._call(_WHATSAPP_ACTION, action="typing", to=to, sender_sid=sender_sid)
 
     @checked
     def mark_read(self, message_id: str, *, sender_sid: str | None = None) -> ToolResult:
@@ -197,8 +192,7 @@ class WhatsApp(WhatsAppSending):
             OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(
-            "comms_whatsapp_action",
-            ToolResult,
+            _WHATSAPP_ACTION,
             action="mark_read",
             message_id=message_id,
             sender_sid=sender_sid,
@@ -227,8 +221,7 @@ class WhatsApp(WhatsAppSending):
             OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(
-            "comms_whatsapp_action",
-            ToolResult,
+            _WHATSAPP_ACTION,
             action="set_chat_ttl",
             chat_id=chat_id,
             ttl_seconds=ttl_seconds,

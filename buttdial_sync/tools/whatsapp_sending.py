@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from buttdial_sync.calls.arguments import checked
+from buttdial_sync.calls.operation import ToolOperation
 from buttdial_sync.models.tool_result import ToolResult
 from buttdial_sync.models.whatsapp import WhatsAppMessage
-from buttdial_sync.tools.arguments import checked
 from buttdial_sync.tools.family import Family
+
+_WHATSAPP_ACTION = ToolOperation("comms_whatsapp_action", WhatsAppMessage)
+_POST_STATUS = ToolOperation("comms_whatsapp_action", ToolResult)
 
 
 class WhatsAppSending(Family):
@@ -38,8 +42,7 @@ class WhatsAppSending(Family):
             OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(
-            "comms_whatsapp_action",
-            WhatsAppMessage,
+            _WHATSAPP_ACTION,
             action="send_poll",
             to=to,
             title=title,
@@ -76,8 +79,7 @@ class WhatsAppSending(Family):
             OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(
-            "comms_whatsapp_action",
-            WhatsAppMessage,
+            _WHATSAPP_ACTION,
             action="send_buttons",
             to=to,
             body=body,
@@ -116,8 +118,7 @@ class WhatsAppSending(Family):
             OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(
-            "comms_whatsapp_action",
-            WhatsAppMessage,
+            _WHATSAPP_ACTION,
             action="send_location",
             to=to,
             lat=lat,
@@ -149,8 +150,7 @@ class WhatsAppSending(Family):
             OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(
-            "comms_whatsapp_action",
-            WhatsAppMessage,
+            _WHATSAPP_ACTION,
             action="send_contact",
             to=to,
             vcard=vcard,
@@ -181,8 +181,7 @@ class WhatsAppSending(Family):
             OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(
-            "comms_whatsapp_action",
-            WhatsAppMessage,
+            _WHATSAPP_ACTION,
             action="send_view_once",
             to=to,
             media_url=media_url,
@@ -213,8 +212,7 @@ class WhatsAppSending(Family):
             OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(
-            "comms_whatsapp_action",
-            ToolResult,
+            _POST_STATUS,
             action="post_status",
             body=body,
             media_url=media_url,

@@ -16,7 +16,7 @@ from buttdial_sync.errors import (
     error_from_response,
 )
 from buttdial_sync.errors.answers import Exchange
-from buttdial_sync.transport.secrets import scrub
+from buttdial_sync.errors.scrubbing import scrub
 
 logger = logging.getLogger("buttdial_sync.http")
 

@@ -22,8 +22,8 @@ from buttdial_sync.errors import (
     Outcome,
     TransportError,
 )
+from buttdial_sync.errors.scrubbing import scrub
 from buttdial_sync.transport.connections import Exchange
-from buttdial_sync.transport.secrets import scrub
 
 REMEDIES = {
     "DNS": "Check the host in base_url and this machine's name resolution.",

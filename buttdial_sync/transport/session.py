@@ -25,12 +25,13 @@ from buttdial_sync.errors import (
     TransportError,
     error_from_tool_answer,
 )
+from buttdial_sync.errors.scrubbing import scrub
+from buttdial_sync.models.tools import Tool
 from buttdial_sync.transport.answers import json_bytes, refusal
 from buttdial_sync.transport.courier import Courier
 from buttdial_sync.transport.deadline import Clock, Deadline
 from buttdial_sync.transport.http import Http, origin_of
 from buttdial_sync.transport.pending import PendingAnswers, Waiter
-from buttdial_sync.transport.secrets import scrub
 from buttdial_sync.transport.sse import EventStream
 from buttdial_sync.transport.tool_list import ToolList
 
@@ -160,7 +161,7 @@ class McpSession:
         self.request("ping", {}, deadline)
         return self._options.clock() - started
 
-    def list_tools(self, deadline: Deadline) -> list[dict[str, Any]]:
+    def list_tools(self, deadline: Deadline) -> list[Tool]:
         """Return the server's tools with their schemas, all pages; asked once per session."""
         return self._tools.get(deadline)
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from buttdial_sync.models.converter import structure
+from buttdial_sync.models.tools import Tool
 from buttdial_sync.transport.deadline import Deadline
 
 Request = Callable[[str, dict[str, Any], Deadline], dict[str, Any]]
@@ -20,15 +22,15 @@ class ToolList:
 
     def __init__(self, request: Request) -> None:
         self._request = request
-        self._known: list[dict[str, Any]] | None = None
+        self._known: list[Tool] | None = None
         self._changes = 0
 
-    def get(self, deadline: Deadline) -> list[dict[str, Any]]:
+    def get(self, deadline: Deadline) -> list[Tool]:
         """Return the tools with their schemas, all pages."""
         known = self._known
         if known is None:
             changes = self._changes
-            known = self._all_pages(deadline)
+            known = structure(self._all_pages(deadline), list[Tool], source="tools/list")
             if changes == self._changes:
                 self._known = known
         return known

@@ -6,10 +6,15 @@ import inspect
 import json
 from collections.abc import Callable, Mapping
 from functools import cache, reduce
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
 import attrs
+
+from buttdial_sync import tools
+from buttdial_sync.calls.operation import ToolOperation
 
 _FILE = Path(__file__).parents[1] / "data" / "operations.json"
 
@@ -130,6 +135,19 @@ def operations(client: str) -> tuple[Operation, ...]:
     """Return the operations of ``"Client"`` or ``"AccountsClient"``."""
     found = json.loads(_FILE.read_text(encoding="utf-8"))
     return tuple(Operation(each) for each in found if each["call"].startswith(f"{client}."))
+
+
+def tool_operations() -> list[ToolOperation[Any]]:
+    """Return every tool that a family calls."""
+    modules = (
+        import_module(f"{tools.__name__}.{found.name}") for found in iter_modules(tools.__path__)
+    )
+    return [
+        value
+        for module in modules
+        for value in vars(module).values()
+        if isinstance(value, ToolOperation)
+    ]
 
 
 def docstring(method: Callable[..., Any]) -> str:

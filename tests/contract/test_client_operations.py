@@ -18,7 +18,7 @@ from buttdial_sync import (
 )
 from buttdial_sync.testing import FakeButtDialServer
 from buttdial_sync.testing.dialects import DialectName
-from tests.contract.catalogue import Operation, Param, operations
+from tests.contract.catalogue import Operation, Param, operations, tool_operations
 
 TOKEN = "agent-token-1"
 OPERATIONS = tuple(each for each in operations("Client") if each.name != "send_message")
@@ -211,25 +211,17 @@ def test_whatsapp_action_takes_more(hosted: FakeButtDialServer, hosted_client: C
 
 def test_defaults_are_the_catalogues() -> None:
     """What the schema check takes for a default is one."""
-    from buttdial_sync.tools.dialects import SENT_UNASKED
-
     expected: dict[str, dict[str, Any]] = {}
     for operation in TOOLS:
         for param in operation.params:
             if "default" in param.facts:
                 defaults = expected.setdefault(operation.facts["tool"], {})
                 defaults[param.facts["wire"]] = param.facts["default"]
-    assert expected == SENT_UNASKED
+    assert expected == {each.name: each.defaults for each in tool_operations() if each.defaults}
 
 
 def test_other_names_are_the_catalogues() -> None:
     """The tables of the open-source server's names, and of what needs no question, are true."""
-    from buttdial_sync.tools.dialects import (
-        KNOWN_EVERYWHERE,
-        OTHER_ARGUMENT_NAMES,
-        OTHER_TOOL_NAMES,
-    )
-
     tools: dict[str, str] = {}
     arguments: dict[str, dict[str, str]] = {}
     everywhere: dict[str, set[str]] = {}
@@ -247,9 +239,12 @@ def test_other_names_are_the_catalogues() -> None:
             everywhere[name] = (everywhere.get(name) or required | constants) & (
                 required | constants
             )
-    assert tools == OTHER_TOOL_NAMES
-    assert arguments == OTHER_ARGUMENT_NAMES
-    for name, known in KNOWN_EVERYWHERE.items():
-        # What is sent in every message is tested with the messages.
-        assert name == "comms_send_message" or known == everywhere[name]
-        assert known.isdisjoint(OTHER_ARGUMENT_NAMES.get(name, ()))
+    ours = tool_operations()
+    assert tools == {each.name: each.open_source_name for each in ours if each.open_source_name}
+    assert arguments == {
+        each.name: each.open_source_names for each in ours if each.open_source_names
+    }
+    for each in ours:
+        if each.shared is not None:
+            assert set(each.shared) == everywhere[each.name]
+            assert set(each.shared).isdisjoint(each.open_source_names)

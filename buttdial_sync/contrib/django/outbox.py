@@ -12,7 +12,7 @@ from buttdial_sync.contrib.django.outside import fresh_connections
 from buttdial_sync.contrib.django.process import get_client
 from buttdial_sync.contrib.django.repository import DatabaseRepository
 from buttdial_sync.models.failed import FailedMessage
-from buttdial_sync.models.sending import Channel
+from buttdial_sync.models.message import Channel
 from buttdial_sync.retry.loop import RetryLoop
 from buttdial_sync.retry.outbox import Outbox
 

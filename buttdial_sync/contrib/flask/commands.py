@@ -14,7 +14,7 @@ from buttdial_sync.client import Client
 from buttdial_sync.contrib import commands
 from buttdial_sync.inbound.handler import InboundHandler
 from buttdial_sync.inbound.listener import Listener
-from buttdial_sync.models.sending import CHANNELS
+from buttdial_sync.models.message import CHANNELS
 
 
 def buttdial_commands(

@@ -164,7 +164,7 @@ def test_client_does_not_show_its_token() -> None:
     """The repr has the server, not the token."""
     with AccountsClient(BASE_URL, team_token=TEAM_TOKEN) as client:
         assert repr(client) == f"AccountsClient({BASE_URL!r})"
-        assert repr(client.with_token(secret("other"))) == repr(client)
+        assert repr(client.with_token(secret("other"))) == f"AccountsView({BASE_URL!r})"
         assert "s3cret" not in repr(client._caller)
 
 

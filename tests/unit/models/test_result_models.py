@@ -13,7 +13,8 @@ from buttdial_sync.models.converter import structure
 from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.models.failed import FailedMessage
 from buttdial_sync.models.inbox import WaitingMessage, WaitingMessages
-from buttdial_sync.models.sending import CHANNELS, SendResult
+from buttdial_sync.models.message import CHANNELS
+from buttdial_sync.models.sending import SendResult
 from buttdial_sync.models.tools import Tool
 
 STATES = {

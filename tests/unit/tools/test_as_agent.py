@@ -64,7 +64,7 @@ def test_keeps_the_client_alive() -> None:
 def test_repr(client: Client) -> None:
     """It shows the agent's id and no token."""
     assert repr(client.as_agent("secret-2", agent_id="a-2")) == (
-        "Client('https://butt-dial.test', agent_id='a-2')"
+        "AgentView('https://butt-dial.test', agent_id='a-2')"
     )
     assert "secret" not in repr(client.as_agent("secret-2"))
 

@@ -8,8 +8,9 @@ import pytest
 import requests
 import responses
 
+from buttdial_sync.errors.scrubbing import scrub
 from buttdial_sync.transport.answers import decoded
-from buttdial_sync.transport.secrets import scrub, scrub_urls_in_logs
+from buttdial_sync.transport.secrets import scrub_urls_in_logs
 
 SECRET = "tok/s3cret+1"
 QUOTED = "tok%2Fs3cret%2B1"

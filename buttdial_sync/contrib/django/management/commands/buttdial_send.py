@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand
 from buttdial_sync.contrib.commands import send
 from buttdial_sync.contrib.django.outside import command_errors
 from buttdial_sync.contrib.django.process import get_client
-from buttdial_sync.models.sending import CHANNELS
+from buttdial_sync.models.message import CHANNELS
 
 _OPTIONS = {
     "media_url": "a picture, sound or document",

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from buttdial_sync.calls.call import Call
+from buttdial_sync.connection import Connection
 from buttdial_sync.errors import (
     ArgumentNotSupported,
     AuthError,
@@ -32,12 +34,12 @@ from buttdial_sync.errors import (
     ToolError,
     TransportError,
 )
+from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.transport.deadline import Deadline
-from buttdial_sync.transport.retrying import RetryPolicy
 
 
-class Script:
-    """Attempts that fail as they are told, a clock that moves only by pauses."""
+class Script(Call):
+    """A call whose attempts fail as they are told, and a clock that moves only by pauses."""
 
     def __init__(
         self,
@@ -47,45 +49,46 @@ class Script:
         fraction: float = 1.0,
     ) -> None:
         self.results = list(results)
-        self.attempts: list[int] = []
+        self.numbers: list[int] = []
         self.pauses: list[float] = []
-        self.retries: list[tuple[int, str, float]] = []
+        self.events: list[ClientEvent] = []
         self.asked = 0
         self.now = 0.0
-        self.closing = False
         self.on_pause: Callable[[], None] = lambda: None
         self.repeatable = False
-        self.deadline = Deadline(seconds, lambda: self.now)
-        self.policy = RetryPolicy(
+        connection = Connection(
+            "https://butt-dial.test",
+            timeout=seconds,
+            connect_timeout=5.0,
             max_attempts=max_attempts,
+            on_event=self.events.append,
+            clock=lambda: self.now,
             sleep=self.sleep,
-            is_closing=lambda: self.closing,
             random_fraction=lambda: fraction,
         )
+        deadline = Deadline(seconds, lambda: self.now)
+        super().__init__(connection, "comms_x", deadline, reads_only=False)
 
     def sleep(self, seconds: float) -> None:
         self.pauses.append(seconds)
         self.now += seconds
         self.on_pause()
 
-    def attempt(self, number: int) -> Any:
-        self.attempts.append(number)
-        result = self.results[min(number, len(self.results)) - 1]
+    @property
+    def retries(self) -> list[tuple[int, str | None, float | None]]:
+        told = (event for event in self.events if event.kind == "retry")
+        return [(event.attempt, event.error, event.seconds) for event in told]
+
+    def _attempt(self) -> Any:
+        self.numbers.append(self.attempts)
+        result = self.results[min(self.attempts, len(self.results)) - 1]
         if isinstance(result, BaseException):
             raise result
         return result
 
-    def may_repeat_unknown(self) -> bool:
+    def _server_honours_key(self) -> bool:
         self.asked += 1
         return self.repeatable
-
-    def run(self) -> Any:
-        return self.policy.run(
-            self.attempt,
-            self.deadline,
-            may_repeat_unknown=self.may_repeat_unknown,
-            on_retry=lambda number, error, pause: self.retries.append((number, str(error), pause)),
-        )
 
     def fails(self, kind: type[BaseException] = ButtDialError) -> Any:
         with pytest.raises(kind) as caught:
@@ -101,14 +104,14 @@ def test_first_success_is_returned() -> None:
     """A good attempt is the only one."""
     script = Script("ok")
     assert script.run() == "ok"
-    assert (script.attempts, script.pauses) == ([1], [])
+    assert (script.numbers, script.pauses) == ([1], [])
 
 
 def test_pauses_grow() -> None:
     """Pauses double from half a second to eight; the jitter takes away half of it at most."""
     script = Script(refused(), max_attempts=7)
     script.fails(TransportError)
-    assert script.attempts == [1, 2, 3, 4, 5, 6, 7]
+    assert script.numbers == [1, 2, 3, 4, 5, 6, 7]
     assert script.pauses == [0.5, 1.0, 2.0, 4.0, 8.0, 8.0]
     low = Script(refused(), max_attempts=3, fraction=0.0)
     low.fails()
@@ -119,7 +122,7 @@ def test_success_after_failures() -> None:
     """What was not sent is tried again, and the pauses are announced before they begin."""
     script = Script(refused(), refused(), "ok")
     assert script.run() == "ok"
-    assert script.retries == [(1, "refused", 0.5), (2, "refused", 1.0)]
+    assert script.retries == [(1, "TransportError", 0.5), (2, "TransportError", 1.0)]
 
 
 @pytest.mark.parametrize(
@@ -141,7 +144,7 @@ def test_repeated(error: ButtDialError) -> None:
     """What was certainly not carried out is tried again up to ``max_attempts`` times."""
     script = Script(error, max_attempts=3)
     assert script.fails() is error
-    assert script.attempts == [1, 2, 3]
+    assert script.numbers == [1, 2, 3]
     assert script.asked == 0
 
 
@@ -170,7 +173,7 @@ def test_final(error: ButtDialError) -> None:
     """A refusal is told at once; a 401 is never tried again."""
     script = Script(error)
     assert script.fails() is error
-    assert script.attempts == [1]
+    assert script.numbers == [1]
     assert script.pauses == []
 
 
@@ -179,18 +182,18 @@ def test_foreign_exceptions_pass(error: BaseException) -> None:
     """What is not ours is neither caught nor repeated."""
     script = Script(error)
     assert script.fails(type(error)) is error
-    assert script.attempts == [1]
+    assert script.numbers == [1]
 
 
 def test_unknown_is_repeated_only_if_it_does_no_harm() -> None:
     """Whether a lost answer may be asked for again is asked for each time, and obeyed."""
     script = Script(StreamLostError("cut", outcome="unknown"))
     assert script.fails().outcome == "unknown"
-    assert (script.attempts, script.asked) == ([1], 1)
+    assert (script.numbers, script.asked) == ([1], 1)
     script = Script(StreamLostError("cut", outcome="unknown"), "ok")
     script.repeatable = True
     assert script.run() == "ok"
-    assert (script.attempts, script.asked, script.pauses) == ([1, 2], 1, [0.0])
+    assert (script.numbers, script.asked, script.pauses) == ([1, 2], 1, [0.0])
 
 
 @pytest.mark.parametrize(
@@ -211,7 +214,7 @@ def test_unknown_stays_unknown_over_several_attempts() -> None:
     script = Script(*errors, max_attempts=3)
     script.repeatable = True
     assert script.fails().outcome == "unknown"
-    assert script.attempts == [1, 2, 3]
+    assert script.numbers == [1, 2, 3]
 
 
 def test_retry_after_is_honoured() -> None:
@@ -225,7 +228,7 @@ def test_retry_after_beyond_the_deadline() -> None:
     """A pause that is longer than what is left is told at once, with the server's time."""
     script = Script(RateLimitError("slow", retry_after=60.0), seconds=60.0)
     assert script.fails(RateLimitError).retry_after == 60.0
-    assert (script.attempts, script.pauses) == ([1], [])
+    assert (script.numbers, script.pauses) == ([1], [])
 
 
 def test_deadline_ends_the_attempts() -> None:
@@ -242,7 +245,7 @@ def test_nothing_is_asked_once_the_deadline_passed() -> None:
     script.repeatable = True
     script.now = 100.0
     script.fails(StreamLostError)
-    assert (script.attempts, script.asked) == ([1], 0)
+    assert (script.numbers, script.asked) == ([1], 0)
 
 
 @pytest.mark.parametrize("error", [SessionUnknownError("gone"), StreamLostError("cut")], ids=str)
@@ -257,13 +260,10 @@ def test_close_during_a_pause() -> None:
     """Closing during a pause ends the call without another attempt."""
     script = Script(refused())
 
-    def close() -> None:
-        script.closing = True
-
-    script.on_pause = close
+    script.on_pause = script.connection.close
     error = script.fails(ClientClosedError)
     assert error.outcome == "not_sent"
-    assert script.attempts == [1]
+    assert script.numbers == [1]
 
 
 def test_close_during_a_pause_after_an_unknown() -> None:
@@ -271,23 +271,20 @@ def test_close_during_a_pause_after_an_unknown() -> None:
     script = Script(StreamLostError("cut", outcome="unknown"), "never")
     script.repeatable = True
 
-    def close() -> None:
-        script.closing = True
-
-    script.on_pause = close
+    script.on_pause = script.connection.close
     assert script.fails(ClientClosedError).outcome == "unknown"
 
 
 def test_closed_before() -> None:
-    """A policy that is closing makes no attempt."""
+    """A closed client makes no attempt."""
     script = Script("ok")
-    script.closing = True
+    script.connection.close()
     assert script.fails(ClientClosedError).outcome == "not_sent"
-    assert script.attempts == []
+    assert script.numbers == []
 
 
 def test_one_attempt_at_most() -> None:
     """``max_attempts=1`` means one."""
     script = Script(refused(), max_attempts=1)
     script.fails(TransportError)
-    assert (script.attempts, script.pauses, script.retries) == ([1], [], [])
+    assert (script.numbers, script.pauses, script.retries) == ([1], [], [])

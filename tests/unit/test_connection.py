@@ -1,4 +1,4 @@
-"""What every client has: attempts, events, an end; and the base URL."""
+"""What every client holds: attempts, events, an end; and the base URL."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from buttdial_sync.calls.call import Call
+from buttdial_sync.connection import Connection, check_base_url
 from buttdial_sync.errors import (
     ArgumentTypeError,
     ArgumentValueError,
@@ -18,27 +20,38 @@ from buttdial_sync.errors import (
     TransportError,
 )
 from buttdial_sync.models.events import ClientEvent
-from buttdial_sync.transport.runtime import Runtime, check_base_url
 
-MakeRuntime = Callable[..., Runtime]
+BASE_URL = "https://butt-dial.test"
+Make = Callable[..., Connection]
 
 
 @pytest.fixture
-def make() -> Iterator[MakeRuntime]:
-    made: list[Runtime] = []
+def make() -> Iterator[Make]:
+    made: list[Connection] = []
 
-    def make_one(**options: Any) -> Runtime:
+    def make_one(**options: Any) -> Connection:
         defaults = {"timeout": 30.0, "connect_timeout": 5.0, "max_attempts": 3}
-        made.append(Runtime(**{**defaults, "sleep": lambda _: None, **options}))
+        made.append(Connection(BASE_URL, **{**defaults, "sleep": lambda _: None, **options}))
         return made[-1]
 
     yield make_one
-    for runtime in made:
-        runtime.close()
+    for connection in made:
+        connection.close()
 
 
-def run(runtime: Runtime, attempt: Callable[[], Any]) -> Any:
-    return runtime.run("comms_x", attempt, runtime.deadline(None), may_repeat_unknown=lambda: False)
+class Scripted(Call):
+    """A call whose attempts do what a function does."""
+
+    def __init__(self, connection: Connection, attempt: Callable[[], Any]) -> None:
+        super().__init__(connection, "comms_x", connection.deadline(), reads_only=False)
+        self._function = attempt
+
+    def _attempt(self) -> Any:
+        return self._function()
+
+
+def run(connection: Connection, attempt: Callable[[], Any]) -> Any:
+    return Scripted(connection, attempt).run()
 
 
 def failing_once(error: Exception) -> Callable[[], str]:
@@ -52,13 +65,12 @@ def failing_once(error: Exception) -> Callable[[], str]:
     return attempt
 
 
-def test_events_of_a_success(make: MakeRuntime) -> None:
+def test_events_of_a_success(make: Make) -> None:
     """A good attempt is announced and reported, with its duration by the injected clock."""
     events: list[ClientEvent] = []
     times = iter([0.0, 10.0, 12.5])
-    runtime = make(on_event=events.append, clock=lambda: next(times, 12.5))
-    deadline = runtime.deadline(None)
-    assert runtime.run("comms_x", lambda: 5, deadline, may_repeat_unknown=lambda: False) == 5
+    connection = make(on_event=events.append, clock=lambda: next(times, 12.5))
+    assert run(connection, lambda: 5) == 5
     assert [(e.kind, e.attempt, e.outcome, e.error) for e in events] == [
         ("attempt", 1, None, None),
         ("answer", 1, "sent", None),
@@ -68,11 +80,11 @@ def test_events_of_a_success(make: MakeRuntime) -> None:
     assert {event.operation for event in events} == {"comms_x"}
 
 
-def test_events_of_a_retry(make: MakeRuntime) -> None:
+def test_events_of_a_retry(make: Make) -> None:
     """Attempt, answer, retry, attempt, answer: in this order and with the numbers."""
     events: list[ClientEvent] = []
-    runtime = make(on_event=events.append, random_fraction=lambda: 1.0, clock=lambda: 0.0)
-    assert run(runtime, failing_once(TransportError("refused", code="REFUSED"))) == "ok"
+    connection = make(on_event=events.append, random_fraction=lambda: 1.0, clock=lambda: 0.0)
+    assert run(connection, failing_once(TransportError("refused", code="REFUSED"))) == "ok"
     assert [(e.kind, e.attempt, e.seconds, e.outcome, e.error, e.code) for e in events] == [
         ("attempt", 1, None, None, None, None),
         ("answer", 1, 0.0, "not_sent", "TransportError", "REFUSED"),
@@ -82,17 +94,17 @@ def test_events_of_a_retry(make: MakeRuntime) -> None:
     ]
 
 
-def test_events_hold_no_texts(make: MakeRuntime) -> None:
+def test_events_hold_no_texts(make: Make) -> None:
     """The server's words, which may hold anything, are in no event."""
     events: list[ClientEvent] = []
-    runtime = make(on_event=events.append)
+    connection = make(on_event=events.append)
     with pytest.raises(ToolError):
-        run(runtime, failing_once(ToolError("no to +14155550123", body={"token": "s3cret"})))
+        run(connection, failing_once(ToolError("no to +14155550123", body={"token": "s3cret"})))
     assert "+1415" not in repr(events)
     assert "s3cret" not in repr(events)
 
 
-def test_callback_that_raises(make: MakeRuntime, caplog: pytest.LogCaptureFixture) -> None:
+def test_callback_that_raises(make: Make, caplog: pytest.LogCaptureFixture) -> None:
     """What ``on_event`` raises is logged, and the call goes on."""
 
     def fail(_: ClientEvent) -> None:
@@ -104,48 +116,50 @@ def test_callback_that_raises(make: MakeRuntime, caplog: pytest.LogCaptureFixtur
     assert "the callback's own" in caplog.text
 
 
-def test_retries_are_logged(make: MakeRuntime, caplog: pytest.LogCaptureFixture) -> None:
+def test_retries_are_logged(make: Make, caplog: pytest.LogCaptureFixture) -> None:
     """A pause is logged with its reason, also where nobody listens to events."""
     with caplog.at_level(logging.INFO, "buttdial_sync"):
         assert run(make(), failing_once(TransportError("refused"))) == "ok"
     assert "comms_x: attempt 1 failed (refused)" in caplog.text
 
 
-def test_closed_runtime_runs_nothing(make: MakeRuntime) -> None:
-    """After ``close`` nothing is attempted; ``close`` says whether it was the first."""
-    runtime = make()
-    closed = [runtime.closed, runtime.close(), runtime.close(), runtime.closed]
-    assert closed == [False, True, False, True]
+def test_closed_connection_runs_nothing(make: Make) -> None:
+    """After ``close``, which may be called twice, nothing is attempted."""
+    connection = make()
+    assert not connection.closed
+    connection.close()
+    connection.close()
     attempts: list[int] = []
     with pytest.raises(ClientClosedError):
-        run(runtime, lambda: attempts.append(1))
+        run(connection, lambda: attempts.append(1))
+    assert connection.closed
     assert attempts == []
 
 
-def test_close_ends_a_pause(make: MakeRuntime) -> None:
+def test_close_ends_a_pause(make: Make) -> None:
     """A caller in a pause of a minute is told at once that the client was closed."""
     paused = threading.Event()
-    runtime = make(
+    connection = make(
         sleep=None, on_event=lambda event: paused.set() if event.kind == "retry" else None
     )
     told: list[BaseException] = []
 
     def call() -> None:
         try:
-            run(runtime, failing_once(TransportError("refused", retry_after=29.0)))
+            run(connection, failing_once(TransportError("refused", retry_after=29.0)))
         except ClientClosedError as error:
             told.append(error)
 
     caller = threading.Thread(target=call)
     caller.start()
     assert paused.wait(5)
-    runtime.close()
+    connection.close()
     caller.join(5)
     assert len(told) == 1
 
 
 @pytest.mark.parametrize("name", ["timeout", "connect_timeout"])
-def test_seconds_are_checked(make: MakeRuntime, name: str) -> None:
+def test_seconds_are_checked(make: Make, name: str) -> None:
     """Durations must be positive numbers; the message names them."""
     with pytest.raises(ArgumentValueError, match=name):
         make(**{name: 0})
@@ -157,19 +171,19 @@ def test_seconds_are_checked(make: MakeRuntime, name: str) -> None:
     ("value", "kind"),
     [(0, ArgumentValueError), (True, ArgumentTypeError), (1.5, ArgumentTypeError)],
 )
-def test_max_attempts_is_checked(make: MakeRuntime, value: int, kind: type[Exception]) -> None:
+def test_max_attempts_is_checked(make: Make, value: int, kind: type[Exception]) -> None:
     """There is at least one attempt, and their number is whole."""
     with pytest.raises(kind, match="max_attempts"):
         make(max_attempts=value)
 
 
-def test_deadline_of_a_call(make: MakeRuntime) -> None:
+def test_deadline_of_a_call(make: Make) -> None:
     """A call's own timeout wins over the client's, and is checked too."""
-    runtime = make(clock=lambda: 0.0)
-    assert runtime.deadline(None).seconds == 30.0
-    assert runtime.deadline(2).seconds == 2.0
+    connection = make(clock=lambda: 0.0)
+    assert connection.deadline(None).seconds == 30.0
+    assert connection.deadline(2).seconds == 2.0
     with pytest.raises(ArgumentValueError, match="timeout"):
-        runtime.deadline(-1)
+        connection.deadline(-1)
 
 
 @pytest.mark.parametrize(

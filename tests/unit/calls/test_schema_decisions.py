@@ -6,14 +6,23 @@ from typing import Any
 
 import pytest
 
+from buttdial_sync.calls.operation import ToolOperation
+from buttdial_sync.calls.schema import fit, needs_schema
+from buttdial_sync.calls.sending import SEND
 from buttdial_sync.errors import ArgumentNotSupported, PreviewNotSupported, ToolNotAvailable
 from buttdial_sync.models.tools import Tool
-from buttdial_sync.tools.schema import fit, needs_schema
+from tests.contract.catalogue import tool_operations
 
 
 def tool(name: str, *properties: str, **schema: Any) -> Tool:
     known: dict[str, Any] = {"properties": {each: {} for each in properties}} if properties else {}
     return Tool(name=name, input_schema={"type": "object", **known, **schema})
+
+
+def op(name: str) -> ToolOperation[Any]:
+    """Return a family's operation on this tool, or one of a tool that no family knows."""
+    known = (each for each in (*tool_operations(), SEND) if each.name == name)
+    return next(known, ToolOperation(name, object))
 
 
 MAKE_CALL = tool("comms_make_call", "to", "greeting")
@@ -33,7 +42,7 @@ MAKE_CALL = tool("comms_make_call", "to", "greeting")
 )
 def test_nothing_doubtful(name: str, arguments: dict[str, Any]) -> None:
     """What every server understands, or may ignore, and the defaults need no question."""
-    assert not needs_schema(name, arguments)
+    assert not needs_schema(op(name), arguments)
 
 
 @pytest.mark.parametrize(
@@ -50,13 +59,13 @@ def test_nothing_doubtful(name: str, arguments: dict[str, Any]) -> None:
 )
 def test_something_doubtful(name: str, arguments: dict[str, Any]) -> None:
     """Other names, previews, optional arguments and tools that a server may lack need one."""
-    assert needs_schema(name, arguments)
+    assert needs_schema(op(name), arguments)
 
 
 def test_missing_tool_names_the_nearest() -> None:
     """The caller learns what there is instead."""
     with pytest.raises(ToolNotAvailable, match="comms_make_call") as caught:
-        fit([MAKE_CALL, tool("comms_ping")], "comms_make_calls", {})
+        fit([MAKE_CALL, tool("comms_ping")], op("comms_make_calls"), {})
     assert caught.value.outcome == "not_sent"
     assert "comms_ping" not in str(caught.value)
 
@@ -64,31 +73,35 @@ def test_missing_tool_names_the_nearest() -> None:
 def test_no_tools_at_all() -> None:
     """A server without tools has no nearest one."""
     with pytest.raises(ToolNotAvailable, match=r"no tool comms_make_call$"):
-        fit([], "comms_make_call", {"to": "+1"})
+        fit([], op("comms_make_call"), {"to": "+1"})
 
 
 def test_other_names() -> None:
     """Tool and argument go out under the names that this server has."""
     tools = [tool("comms_create_organization", "name"), tool("comms_verify_otp", "contactAddress")]
-    assert fit(tools, "comms_create_team", {"name": "A"}) == (
+    assert fit(tools, op("comms_create_team"), {"name": "A"}) == (
         "comms_create_organization",
         {"name": "A"},
     )
-    assert fit(tools, "comms_verify_otp", {"to": "+1"})[1] == {"contactAddress": "+1"}
+    assert fit(tools, op("comms_verify_otp"), {"to": "+1"})[1] == {"contactAddress": "+1"}
 
 
 def test_own_name_wins() -> None:
     """A server that knows both names gets the hosted one."""
     tools = [tool("comms_verify_otp", "to", "contactAddress"), tool("comms_create_organization")]
-    assert fit(tools, "comms_verify_otp", {"to": "+1"})[1] == {"to": "+1"}
+    assert fit(tools, op("comms_verify_otp"), {"to": "+1"})[1] == {"to": "+1"}
     both = [*tools, tool("comms_create_team")]
-    assert fit(both, "comms_create_team", {})[0] == "comms_create_team"
+    assert fit(both, op("comms_create_team"), {})[0] == "comms_create_team"
 
 
 def test_argument_that_the_server_lacks() -> None:
     """It would be dropped silently, so it is refused, and named."""
     with pytest.raises(ArgumentNotSupported, match="systemPrompt") as caught:
-        fit([MAKE_CALL], "comms_make_call", {"to": "+1", "systemPrompt": "x", "greeting": "y"})
+        fit(
+            [MAKE_CALL],
+            op("comms_make_call"),
+            {"to": "+1", "systemPrompt": "x", "greeting": "y"},
+        )
     assert "greeting" not in str(caught.value)
     assert caught.value.outcome == "not_sent"
 
@@ -99,16 +112,16 @@ def test_argument_that_the_server_lacks() -> None:
 )
 def test_free_to_be_ignored(name: str) -> None:
     """Some arguments change nothing of what is done."""
-    assert fit([MAKE_CALL], "comms_make_call", {"to": "+1", name: "x"})[1][name] == "x"
+    assert fit([MAKE_CALL], op("comms_make_call"), {"to": "+1", name: "x"})[1][name] == "x"
 
 
 def test_default_that_the_server_lacks() -> None:
     """What the caller did not ask for is left out; what he did ask for is refused."""
     tools = [tool("comms_list_sessions", "status")]
-    sent = fit(tools, "comms_list_sessions", {"status": "active", "limit": 50})[1]
+    sent = fit(tools, op("comms_list_sessions"), {"status": "active", "limit": 50})[1]
     assert sent == {"status": "active"}
     with pytest.raises(ArgumentNotSupported, match="limit"):
-        fit(tools, "comms_list_sessions", {"status": "active", "limit": 5})
+        fit(tools, op("comms_list_sessions"), {"status": "active", "limit": 5})
 
 
 @pytest.mark.parametrize("schema", [{}, {"properties": {}}, {"additionalProperties": True}])
@@ -116,9 +129,9 @@ def test_schema_that_says_nothing(schema: dict[str, Any]) -> None:
     """Where a server does not say what it takes, nothing is refused."""
     arguments = {"to": "+1", "greeting": "x"}
     known = ("to",) if "additionalProperties" in schema else ()
-    assert fit([tool("comms_make_call", *known, **schema)], "comms_make_call", arguments)[1] == (
-        arguments
-    )
+    assert fit(
+        [tool("comms_make_call", *known, **schema)], op("comms_make_call"), arguments
+    )[1] == (arguments)
 
 
 class TestConfirm:
@@ -132,34 +145,42 @@ class TestConfirm:
     def test_server_with_preview(self, confirm: bool) -> None:
         """It is told."""
         arguments = {**self.arguments, "confirm": confirm}
-        assert fit([self.with_preview], "comms_revoke_consent", arguments)[1] == arguments
+        assert (
+            fit([self.with_preview], op("comms_revoke_consent"), arguments)[1] == arguments
+        )
 
     def test_confirmed_without_preview(self) -> None:
         """A server that knows no preview carries out what it is asked for."""
-        sent = fit([self.without], "comms_revoke_consent", {**self.arguments, "confirm": True})[1]
+        sent = fit(
+            [self.without], op("comms_revoke_consent"), {**self.arguments, "confirm": True}
+        )[1]
         assert sent == self.arguments
 
     def test_preview_without_preview(self) -> None:
         """It is not called."""
         with pytest.raises(PreviewNotSupported) as caught:
-            fit([self.without], "comms_revoke_consent", {**self.arguments, "confirm": False})
+            fit(
+                [self.without],
+                op("comms_revoke_consent"),
+                {**self.arguments, "confirm": False},
+            )
         assert caught.value.outcome == "not_sent"
 
     def test_tool_without_any_arguments(self) -> None:
         """An empty list of arguments has no ``confirm`` either."""
         empty = tool("comms_deprovision_channels", properties={})
-        assert fit([empty], "comms_deprovision_channels", {"confirm": True})[1] == {}
+        assert fit([empty], op("comms_deprovision_channels"), {"confirm": True})[1] == {}
         with pytest.raises(PreviewNotSupported):
-            fit([empty], "comms_deprovision_channels", {"confirm": False})
+            fit([empty], op("comms_deprovision_channels"), {"confirm": False})
 
     def test_silent_schema(self) -> None:
         """Where a server does not say what it takes, only a preview is refused."""
         silent = tool("comms_deprovision_channels", additionalProperties=True)
-        assert fit([silent], "comms_deprovision_channels", {"confirm": True})[1] == {
+        assert fit([silent], op("comms_deprovision_channels"), {"confirm": True})[1] == {
             "confirm": True
         }
         with pytest.raises(PreviewNotSupported):
-            fit([silent], "comms_deprovision_channels", {"confirm": False})
+            fit([silent], op("comms_deprovision_channels"), {"confirm": False})
 
 
 class TestAgentId:
@@ -168,20 +189,22 @@ class TestAgentId:
     def test_goes_along(self) -> None:
         """A tool that takes it gets it."""
         tools = [tool("comms_make_call", "to", "agentId")]
-        sent = fit(tools, "comms_make_call", {"to": "+1"}, agent_id="a-1")[1]
+        sent = fit(tools, op("comms_make_call"), {"to": "+1"}, agent_id="a-1")[1]
         assert sent == {"to": "+1", "agentId": "a-1"}
 
     def test_tool_that_takes_none(self) -> None:
         """A tool without it does not get it."""
-        assert fit([MAKE_CALL], "comms_make_call", {"to": "+1"}, agent_id="a-1")[1] == {"to": "+1"}
+        assert fit([MAKE_CALL], op("comms_make_call"), {"to": "+1"}, agent_id="a-1")[1] == {
+            "to": "+1"
+        }
 
     def test_given_one_wins(self) -> None:
         """What the call says is not changed."""
         tools = [tool("comms_make_call", "to", "agentId")]
-        sent = fit(tools, "comms_make_call", {"agentId": "a-2"}, agent_id="a-1")[1]
+        sent = fit(tools, op("comms_make_call"), {"agentId": "a-2"}, agent_id="a-1")[1]
         assert sent == {"agentId": "a-2"}
 
     @pytest.mark.parametrize("name", ["comms_get_billing_summary", "comms_onboard_customer"])
     def test_other_meaning(self, name: str) -> None:
         """Where it says what the call is about, it is the caller's to give."""
-        assert fit([tool(name, "agentId")], name, {}, agent_id="a-1")[1] == {}
+        assert fit([tool(name, "agentId")], op(name), {}, agent_id="a-1")[1] == {}

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from buttdial_sync.errors import ProtocolError, error_from_tool_answer
+from buttdial_sync.errors.scrubbing import scrub
 from buttdial_sync.transport.answers import decoded_text
-from buttdial_sync.transport.secrets import scrub
 
 
 def answer_of(result: Mapping[str, Any], tool: str, token: str) -> Any:

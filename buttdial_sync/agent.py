@@ -1,0 +1,425 @@
+"""What one agent does: messages, tools by name, and the families."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from buttdial_sync.calls.agent_caller import AgentCaller
+from buttdial_sync.calls.arguments import checked
+from buttdial_sync.calls.operation import ToolOperation
+from buttdial_sync.calls.sending import SEND, arguments_of, check_message, sid_of
+from buttdial_sync.calls.tool_call import AgentIdentity, ToolCall, takes_key
+from buttdial_sync.errors import (
+    ArgumentNotSupported,
+    ArgumentTypeError,
+    AuthError,
+    ButtDialError,
+    ClientClosedError,
+)
+from buttdial_sync.models.message import Channel, Message, TargetGender
+from buttdial_sync.models.sending import SendResult
+from buttdial_sync.models.tools import Tool
+from buttdial_sync.tools.subscriptions import Subscriber, Subscription, Subscriptions
+from buttdial_sync.transport.session import McpSession
+
+if TYPE_CHECKING:
+    from buttdial_sync.tools.billing import Billing
+    from buttdial_sync.tools.consent import Consent
+    from buttdial_sync.tools.directory import Directory
+    from buttdial_sync.tools.inbox import Inbox
+    from buttdial_sync.tools.organization import Organization
+    from buttdial_sync.tools.otp import Otp
+    from buttdial_sync.tools.profile import Profile
+    from buttdial_sync.tools.sessions import Sessions
+    from buttdial_sync.tools.trust import Trust
+    from buttdial_sync.tools.voice import Voice
+    from buttdial_sync.tools.whatsapp import WhatsApp
+
+T = TypeVar("T")
+
+_RAISED = (AuthError, ClientClosedError, ArgumentTypeError, ArgumentNotSupported)
+
+
+class _MadeOnFirstUse(Generic[T]):
+    """
+    A family that is made when it is first used: the result types cost more than a send.
+
+    ``functools.cached_property`` has a lock before Python 3.12, which a fork may find held.
+    """
+
+    def __init__(self, make: Callable[[AgentView], T]) -> None:
+        self._make = make
+        self.__doc__ = make.__doc__
+
+    def __get__(self, view: AgentView, owner: object = None) -> T:
+        name = self._make.__name__
+        made: T = view.__dict__.setdefault(name, self._make(view))
+        return made
+
+
+class AgentView:
+    """
+    Speaks as one agent, over the connection of a client. Safe to share between threads.
+
+    :class:`Client` is one, and :meth:`Client.as_agent` makes more. Closing one that it made does
+    nothing; closing the client ends all of them.
+
+    Args:
+        caller: Makes the agent's calls.
+        subscriptions: Who gets what comes in.
+        client: Kept alive for as long as the view lives; None for the client itself.
+
+    Attributes:
+        whatsapp: Reactions, polls, buttons, … on WhatsApp.
+        voice: Calls and speech.
+        sessions: Conversations with several participants.
+        consent: What contacts have agreed to.
+        trust: Which contacts the agent trusts.
+        otp: One-time passcodes.
+        directory: Other agents, contacts, groups and numbers.
+        inbox: What comes in.
+        billing: Usage, costs and income.
+        profile: The agent itself.
+        organization: What administrators may do.
+    """
+
+    def __init__(
+        self,
+        caller: AgentCaller,
+        subscriptions: Subscriptions,
+        client: AgentView | None = None,
+    ) -> None:
+        self._caller = caller
+        self._subscriptions = subscriptions
+        self._client = client
+
+    def send_message(
+        self,
+        to: str,
+        body: str | None = None,
+        channel: Channel = "whatsapp",
+        *,
+        media_url: str | None = None,
+        sender_sid: str | None = None,
+        sender_name: str | None = None,
+        language: str | None = None,
+        fallback_channels: Sequence[str] | None = None,
+        scheduled_at: str | None = None,
+        thread_id: str | None = None,
+        entity_id: str | None = None,
+        reply_msg_id: str | None = None,
+        idempotency_key: str | None = None,
+        subject: str | None = None,
+        html: str | None = None,
+        template_id: str | None = None,
+        template_vars: Mapping[str, str] | None = None,
+        target_gender: TargetGender | None = None,
+        agent_token: str | None = None,
+        timeout: float | None = None,
+    ) -> SendResult:
+        """
+        Send a message, and report what became of it.
+
+        Calling it twice sends two messages, unless both calls have the same ``idempotency_key`` and
+        the server honours it (the hosted one does, the open-source one does not).
+
+        Args:
+            to: E.164 number or email address.
+            body: The text. CRLF becomes LF.
+            channel: ``"whatsapp"``, ``"sms"``, ``"email"`` or ``"line"``.
+            media_url: Address of a picture, sound or document.
+            sender_sid: Which of the agent's senders to use.
+            sender_name: Name shown to the recipient, where the channel has one.
+            language: Of the text, as in ``"en"``.
+            fallback_channels: Tried by the server in this order when the channel fails.
+            scheduled_at: When the server is to send it, ISO 8601.
+            thread_id: Your own id of the conversation; comes back in answers.
+            entity_id: Your own id of what it is about.
+            reply_msg_id: The message that this one answers.
+            idempotency_key: One key for one message, made when absent.
+            subject: Of an email.
+            html: The HTML body of an email.
+            template_id: A WhatsApp template, needed outside the 24-hour window.
+            template_vars: Its variables.
+            target_gender: How to address the recipient: ``"male"``, ``"female"``, ``"unknown"``.
+            agent_token: Send as another agent.
+            timeout: In seconds, over everything.
+
+        Returns:
+            The result; ``ok``, ``failed`` or ``unknown``. It has the key, for sending again.
+
+        Raises:
+            AuthError: The token is wrong, revoked or locked out.
+            ArgumentNotSupported: This server would silently drop an argument.
+            ArgumentTypeError: An argument has the wrong type.
+            ClientClosedError: The client is closed.
+        """
+        message = Message(
+            to=to,
+            body=body,
+            channel=channel,
+            media_url=media_url,
+            sender_sid=sender_sid,
+            sender_name=sender_name,
+            language=language,
+            fallback_channels=fallback_channels,
+            scheduled_at=scheduled_at,
+            thread_id=thread_id,
+            entity_id=entity_id,
+            reply_msg_id=reply_msg_id,
+            idempotency_key=idempotency_key,
+            subject=subject,
+            html=html,
+            template_id=template_id,
+            template_vars=template_vars,
+            target_gender=target_gender,
+        )
+        return self._send(message, agent_token=agent_token, timeout=timeout)
+
+    def _send(
+        self, message: Message, *, agent_token: str | None, timeout: float | None = None
+    ) -> SendResult:
+        token = self._caller.token(agent_token)
+        call: ToolCall | None = None
+        try:
+            check_message(message)
+            call = self._caller.tool_call(
+                SEND, arguments_of(message), agent_token=token, timeout=timeout
+            )
+            answer = call.run()
+        except _RAISED:
+            raise
+        except ButtDialError as error:
+            if call is None:
+                return SendResult.of(error)
+            return SendResult.of(
+                error, idempotency_key=call.idempotency_key, attempts=call.attempts
+            )
+        return SendResult(
+            outcome="sent",
+            message_sid=sid_of(answer),
+            idempotency_key=call.idempotency_key,
+            attempts=call.attempts,
+            raw=answer,
+        )
+
+    def call_tool(
+        self,
+        name: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        agent_token: str | None = None,
+        timeout: float | None = None,
+    ) -> Any:
+        """
+        Call any tool of the server.
+
+        Tried again only where it was certainly not carried out, or where ``arguments`` have an
+        ``idempotencyKey`` that the server honours.
+
+        Args:
+            name: The tool's name.
+            arguments: Its arguments, by their names on the wire.
+            agent_token: Call as another agent.
+            timeout: In seconds, over everything.
+
+        Returns:
+            The decoded JSON of the answer, or its text where it is none.
+
+        Raises:
+            ToolError: The tool said no.
+            OutcomeUnknownError: It may have been carried out; its answer was lost.
+            AuthError: The token is wrong, revoked or locked out.
+            TransportError: It was not carried out: the server could not be reached in time.
+            ClientClosedError: The client is closed.
+        """
+        return self._caller.tool_call(
+            ToolOperation(name, object),
+            dict(arguments or {}),
+            agent_token=agent_token,
+            timeout=timeout,
+            check_schema=False,
+        ).answer()
+
+    def list_tools(
+        self, *, agent_token: str | None = None, timeout: float | None = None
+    ) -> list[Tool]:
+        """
+        Return the tools that the server offers, with their schemas. Safe to repeat.
+
+        Asked once per session, and again when the server says that they changed.
+
+        Raises:
+            ButtDialError: The server could not be asked.
+        """
+        return list(self._caller.list_tools(agent_token=agent_token, timeout=timeout))
+
+    @property
+    def agent_id(self) -> str | None:
+        """The agent that the client speaks as."""
+        return self._caller.identity.agent_id
+
+    def honours_idempotency_key(
+        self, *, agent_token: str | None = None, timeout: float | None = None
+    ) -> bool:
+        """
+        Find out whether the server sends messages with the same key only once. Safe to repeat.
+
+        Asked of the schema of ``comms_send_message``, which is fetched once per session.
+
+        Args:
+            agent_token: Ask as another agent.
+            timeout: In seconds, over everything.
+
+        Raises:
+            ButtDialError: The server could not be asked.
+        """
+        tools = self._caller.list_tools(agent_token=agent_token, timeout=timeout)
+        return takes_key(tools, SEND.name)
+
+    def ping(self, *, agent_token: str | None = None, timeout: float | None = None) -> float:
+        """
+        Ask the server for a sign of life over the live session. Safe to repeat.
+
+        Returns:
+            The round trip in seconds, without the opening of the session.
+
+        Raises:
+            ButtDialError: There was none.
+        """
+        return self._caller.ask_session(
+            "ping",
+            McpSession.ping,
+            agent_token=agent_token,
+            timeout=timeout,
+        )
+
+    @checked
+    def as_agent(self, agent_token: str, *, agent_id: str | None = None) -> AgentView:
+        """
+        Return a view that speaks as another agent, over the same connection.
+
+        It costs nothing, so a host with many agents makes one where it needs one. Closing it does
+        nothing; closing the client ends it too. Safe to call twice.
+
+        Args:
+            agent_token: The other agent's token.
+            agent_id: Its id.
+
+        Returns:
+            The view.
+
+        Raises:
+            ArgumentValueError: An argument is blank.
+        """
+        identity = AgentIdentity(agent_id=agent_id, token=agent_token)
+        return AgentView(self._caller.as_agent(identity), self._subscriptions, self._client or self)
+
+    @property
+    def base_url(self) -> str:
+        """The server."""
+        return self._caller.connection.base_url
+
+    @property
+    def timeout(self) -> float:
+        """How long a whole call may take, in seconds, unless it says otherwise."""
+        return self._caller.connection.timeout
+
+    def close(self, timeout: float = 2.0) -> None:
+        """
+        Do nothing: the connection belongs to the client that made this view.
+
+        Args:
+            timeout: As for :meth:`Client.close`.
+        """
+
+    def __enter__(self) -> AgentView:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.base_url!r}, agent_id={self.agent_id!r})"
+
+    def _subscribe(self, subscriber: Subscriber) -> Subscription:
+        """Let a listener take in what comes for this agent."""
+        return Subscription(self._caller, self._subscriptions, subscriber)
+
+    @_MadeOnFirstUse
+    def whatsapp(self) -> WhatsApp:
+        """Reactions, polls, buttons, … on WhatsApp."""
+        from buttdial_sync.tools.whatsapp import WhatsApp
+
+        return WhatsApp(self._caller)
+
+    @_MadeOnFirstUse
+    def voice(self) -> Voice:
+        """Calls and speech."""
+        from buttdial_sync.tools.voice import Voice
+
+        return Voice(self._caller)
+
+    @_MadeOnFirstUse
+    def sessions(self) -> Sessions:
+        """Conversations with several participants."""
+        from buttdial_sync.tools.sessions import Sessions
+
+        return Sessions(self._caller)
+
+    @_MadeOnFirstUse
+    def consent(self) -> Consent:
+        """What contacts have agreed to."""
+        from buttdial_sync.tools.consent import Consent
+
+        return Consent(self._caller)
+
+    @_MadeOnFirstUse
+    def trust(self) -> Trust:
+        """Which contacts the agent trusts."""
+        from buttdial_sync.tools.trust import Trust
+
+        return Trust(self._caller)
+
+    @_MadeOnFirstUse
+    def otp(self) -> Otp:
+        """One-time passcodes."""
+        from buttdial_sync.tools.otp import Otp
+
+        return Otp(self._caller)
+
+    @_MadeOnFirstUse
+    def directory(self) -> Directory:
+        """Other agents, contacts, groups and numbers."""
+        from buttdial_sync.tools.directory import Directory
+
+        return Directory(self._caller)
+
+    @_MadeOnFirstUse
+    def inbox(self) -> Inbox:
+        """What comes in."""
+        from buttdial_sync.tools.inbox import Inbox
+
+        return Inbox(self._caller, self._subscriptions)
+
+    @_MadeOnFirstUse
+    def billing(self) -> Billing:
+        """Usage, costs and income."""
+        from buttdial_sync.tools.billing import Billing
+
+        return Billing(self._caller)
+
+    @_MadeOnFirstUse
+    def profile(self) -> Profile:
+        """The agent itself."""
+        from buttdial_sync.tools.profile import Profile
+
+        return Profile(self._caller)
+
+    @_MadeOnFirstUse
+    def organization(self) -> Organization:
+        """What administrators may do."""
+        from buttdial_sync.tools.organization import Organization
+
+        return Organization(self._caller)

@@ -1,0 +1,186 @@
+"""One run of an operation: its attempts, and what is certain about them."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Collection
+from typing import Any, TypeVar
+
+from buttdial_sync.connection import Connection
+from buttdial_sync.errors import AuthError, ButtDialError, ClientClosedError, OutcomeUnknownError
+from buttdial_sync.errors.scrubbing import scrub_error
+from buttdial_sync.models.converter import structure
+from buttdial_sync.models.events import ClientEvent
+from buttdial_sync.transport.deadline import Deadline
+
+logger = logging.getLogger("buttdial_sync")
+
+T = TypeVar("T")
+
+
+class Call(ABC):
+    """
+    One run of an operation. It is used once, by one thread.
+
+    Args:
+        connection: The client's.
+        operation: The operation's name, for events and messages.
+        deadline: Over all attempts and the pauses between them.
+        reads_only: It changes nothing, so an unknown outcome is repeated.
+        secrets: What must not be in an error.
+
+    Attributes:
+        attempts: How many were begun.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        operation: str,
+        deadline: Deadline,
+        *,
+        reads_only: bool,
+        secrets: Collection[str | None] = (),
+    ) -> None:
+        self.connection = connection
+        self.operation = operation
+        self.deadline = deadline
+        self.reads_only = reads_only
+        self.attempts = 0
+        self._secrets = secrets
+        self._may_have_been_carried_out = False
+
+    def run(self) -> Any:
+        """
+        Make attempts until one succeeds, or must not be followed by another.
+
+        Returns:
+            The decoded answer.
+
+        Raises:
+            ClientClosedError: The client is closed.
+            ButtDialError: The last attempt's. Once an attempt's outcome was unknown, it stays so:
+                a later "no" does not prove that the earlier attempt did nothing.
+        """
+        self.connection.check_open()
+        while True:
+            self.attempts += 1
+            try:
+                return self._attempt() if self.connection.on_event is None else self._told_attempt()
+            except ButtDialError as error:
+                scrub_error(error, self._secrets)
+                pause = self._pause_after(error)
+                if pause is None:
+                    raise
+                self._tell_retry(error, pause)
+            self.connection.sleep(pause)
+            if self.connection.closed:  # close() ends the pause
+                raise ClientClosedError("the client is closed", outcome=self._outcome_so_far)
+
+    def answer(self) -> Any:
+        """
+        Return the decoded answer, or raise an unknown outcome under its own class.
+
+        Raises:
+            OutcomeUnknownError: It may have been carried out.
+            ButtDialError: Anything else.
+        """
+        try:
+            return self.run()
+        except (OutcomeUnknownError, AuthError, ClientClosedError):
+            raise
+        except ButtDialError as error:
+            if error.outcome != "unknown" or self.reads_only:
+                raise
+            raise error.as_kind(
+                OutcomeUnknownError,
+                f"{self.operation} may have been carried out: {error}",
+                remediation=self.remedy_for_unknown,
+            ) from error
+
+    def result(self, kind: type[T]) -> T:
+        """
+        Return the answer as an object.
+
+        Args:
+            kind: Its class.
+
+        Raises:
+            OutcomeUnknownError: It may have been carried out.
+            ButtDialError: Anything else.
+        """
+        answer = self.answer()
+        try:
+            return structure({} if answer is None else answer, kind, source=self.operation)
+        except ButtDialError as error:
+            scrub_error(error, self._secrets)
+            raise
+
+    @property
+    def remedy_for_unknown(self) -> str | None:
+        """What to do about an unknown outcome."""
+        return OutcomeUnknownError.remedy
+
+    @abstractmethod
+    def _attempt(self) -> Any:
+        """Make one attempt, and return its decoded answer."""
+
+    def _server_honours_key(self) -> bool:
+        """Whether the server carries out a repetition only once."""
+        return False
+
+    def _pause_after(self, error: ButtDialError) -> float | None:
+        """Return the seconds until the next attempt; None if there must not be one."""
+        if error.outcome == "unknown":
+            self._may_have_been_carried_out = True
+        if self._may_have_been_carried_out:
+            error.outcome = "unknown"
+        pause = self.connection.retries.pause_after(error, self.attempts)
+        if pause is None or self.connection.closed or not self.deadline.remaining():
+            return None
+        if error.outcome == "unknown" and not (self.reads_only or self._server_honours_key()):
+            return None
+        return pause if pause < self.deadline.remaining() else None
+
+    @property
+    def _outcome_so_far(self) -> Any:
+        return "unknown" if self._may_have_been_carried_out else "not_sent"
+
+    def _told_attempt(self) -> Any:
+        """Make one attempt, and tell the host of its beginning and its end."""
+        connection = self.connection
+        connection.emit(
+            ClientEvent(kind="attempt", operation=self.operation, attempt=self.attempts)
+        )
+        started = connection.clock()
+        try:
+            answer = self._attempt()
+        except ButtDialError as error:
+            self._tell("answer", connection.clock() - started, error)
+            raise
+        self._tell("answer", connection.clock() - started)
+        return answer
+
+    def _tell_retry(self, error: ButtDialError, pause: float) -> None:
+        logger.info(
+            "%s: attempt %d failed (%s); next in %.2f s",
+            self.operation,
+            self.attempts,
+            error,
+            pause,
+        )
+        self._tell("retry", pause, error)
+
+    def _tell(self, kind: Any, seconds: float, error: ButtDialError | None = None) -> None:
+        self.connection.emit(
+            ClientEvent(
+                kind=kind,
+                operation=self.operation,
+                attempt=self.attempts,
+                seconds=seconds,
+                outcome="sent" if error is None else error.outcome,
+                error=None if error is None else type(error).__name__,
+                code=None if error is None else error.code,
+            )
+        )

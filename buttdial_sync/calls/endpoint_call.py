@@ -1,0 +1,183 @@
+"""Calling a REST endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+
+from buttdial_sync.calls.call import Call
+from buttdial_sync.calls.operation import Endpoint, Variant, fill_path
+from buttdial_sync.calls.wire import json_value, to_wire
+from buttdial_sync.connection import Connection
+from buttdial_sync.errors import (
+    ButtDialError,
+    ConfigError,
+    EndpointNotAvailable,
+    OutcomeUnknownError,
+)
+from buttdial_sync.errors.scrubbing import is_secret
+from buttdial_sync.transport.deadline import Deadline
+from buttdial_sync.transport.http import is_private_way
+from buttdial_sync.transport.secrets import scrub_urls_in_logs
+
+
+@attrs.frozen(kw_only=True)
+class RequestSigner:
+    """
+    Makes the headers of a signed request, anew for each attempt.
+
+    Attributes:
+        wall_clock: Unix seconds.
+        make_nonce: Makes 32 hex digits.
+    """
+
+    wall_clock: Callable[[], float]
+    make_nonce: Callable[[], str]
+
+    def headers(self) -> dict[str, str]:
+        """Return the timestamp and a fresh nonce."""
+        return {
+            "X-Request-Timestamp": str(int(self.wall_clock())),
+            "X-Request-Nonce": self.make_nonce(),
+        }
+
+
+class EndpointCall(Call):
+    """
+    A call of a REST endpoint.
+
+    Args:
+        connection: The client's.
+        endpoint: Which.
+        arguments: By their names in Python; those that are None are left out.
+        deadline: Over everything.
+        credential: Goes into ``Authorization: Bearer``, if any.
+        extra: Goes into the body as given.
+        idempotency_key: One for all attempts, where the endpoint takes one.
+        signer: Signs each attempt, where the endpoint wants that.
+
+    Raises:
+        ConfigError: An argument would be readable on its way, or no path or JSON can hold it.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        endpoint: Endpoint[Any],
+        arguments: Mapping[str, Any],
+        deadline: Deadline,
+        *,
+        credential: str | None,
+        extra: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
+        signer: RequestSigner | None = None,
+    ) -> None:
+        named = {**arguments, **(extra or {})}
+        secrets = [
+            value for name, value in named.items() if isinstance(value, str) and is_secret(name)
+        ]
+        super().__init__(
+            connection,
+            endpoint.name,
+            deadline,
+            reads_only=endpoint.reads_only,
+            secrets=(*secrets, credential),
+        )
+        self._endpoint = endpoint
+        self._arguments = {key: value for key, value in arguments.items() if value is not None}
+        self._credential = credential
+        self._key = idempotency_key
+        self._signer = signer
+        self._keep_private()
+        fill_path(endpoint.path, self._arguments)  # refuses a bad value before the first attempt
+        self._query = {
+            name: str(self._arguments[name]) for name in endpoint.query if name in self._arguments
+        }
+        self._body = self._json_body(extra or {})
+
+    @property
+    def remedy_for_unknown(self) -> str | None:
+        """What to do about an unknown outcome: where there is a key, call again with it."""
+        if not self._endpoint.takes_key:
+            return OutcomeUnknownError.remedy
+        return f"Call again with idempotency_key={self._key!r}: it is done only once."
+
+    def _attempt(self) -> Any:
+        """
+        Make one attempt.
+
+        The two kinds of server write a few endpoints differently. Nothing but an answer tells which
+        one this is: a page instead of JSON for an unknown path, or a 400 that misses the key which
+        only the other way of writing has. Both say that nothing was carried out, so the other way
+        is tried at once. What was found is remembered.
+        """
+        answer = self._send_either_way()
+        if self._endpoint.check is not None:
+            self._endpoint.check(answer)
+        return answer
+
+    def _send_either_way(self) -> Any:
+        ways = self._endpoint.variants
+        known = self.connection.variants.get(self._endpoint.path, 0)
+        try:
+            return self._send(ways[known])
+        except ButtDialError as error:
+            if len(ways) == 1 or not _asks_for_the_other_way(error, self._endpoint, ways[known]):
+                raise
+        answer = self._send(ways[1 - known])
+        self.connection.variants[self._endpoint.path] = 1 - known
+        return answer
+
+    def _server_honours_key(self) -> bool:
+        return self._endpoint.takes_key
+
+    def _send(self, variant: Variant) -> Any:
+        endpoint = self._endpoint
+        headers = self._signer.headers() if endpoint.is_signed and self._signer else {}
+        if endpoint.takes_key and self._key:
+            headers["Idempotency-Key"] = self._key
+        try:
+            return self.connection.rest.call(
+                endpoint.method,
+                fill_path(variant.path, self._arguments),
+                self.deadline,
+                credential=self._credential,
+                query=self._query,
+                body=self._body and {variant.names.get(k, k): v for k, v in self._body.items()},
+                headers=headers,
+                endpoint=variant.path,
+            )
+        except EndpointNotAvailable as error:
+            error.args = (f"this server has no {endpoint.method} {variant.path}",)
+            raise
+
+    def _json_body(self, extra: Mapping[str, Any]) -> dict[str, Any] | None:
+        endpoint = self._endpoint
+        inside = {
+            name: value for name, value in self._arguments.items() if endpoint.is_in_body(name)
+        }
+        body = to_wire(inside, endpoint.key_of)
+        body.update({name: json_value(value, name) for name, value in extra.items()})
+        return body if body or endpoint.method in {"POST", "PATCH"} else None
+
+    def _keep_private(self) -> None:
+        """Refuse to send a secret in a URL that anybody on the way can read."""
+        secrets = [name for name in self._endpoint.query if is_secret(name)]
+        if not secrets:
+            return
+        scrub_urls_in_logs()
+        if not is_private_way(self.connection.base_url):
+            raise ConfigError(
+                f"{self.operation} would send {', '.join(secrets)} readable in the URL",
+                remediation="Use https, or a server on this machine.",
+            )
+
+
+def _asks_for_the_other_way(error: ButtDialError, endpoint: Endpoint[Any], tried: Variant) -> bool:
+    if isinstance(error, EndpointNotAvailable):
+        return endpoint.open_source_path is not None
+    names = endpoint.open_source_names
+    others = names.keys() if tried.names else names.values()
+    return error.status_code == 400 and any(name in str(error) for name in others)

@@ -1,0 +1,202 @@
+"""What a client holds towards one server: HTTP, sessions, the clock, the retry policy, the end."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from buttdial_sync.errors import ArgumentTypeError, ClientClosedError, ConfigError
+from buttdial_sync.models.events import ClientEvent
+from buttdial_sync.settings import TokenIn, check_count, check_token_in
+from buttdial_sync.transport.deadline import Clock, Deadline, check_seconds
+from buttdial_sync.transport.fork import on_fork_start_anew, start_anew_if_forked
+from buttdial_sync.transport.http import Http
+from buttdial_sync.transport.opening import BeforeOpen, SessionOpener
+from buttdial_sync.transport.pool import SessionPool
+from buttdial_sync.transport.rest import Rest
+from buttdial_sync.transport.retrying import RetryPolicy
+from buttdial_sync.transport.session import SessionOptions
+
+logger = logging.getLogger("buttdial_sync")
+
+
+class Connection:
+    """
+    The one connection of a client, which all its views share.
+
+    Safe to share between threads and across forks. Nothing is opened before the first call.
+
+    Args:
+        base_url: The server, with or without ``/sse``.
+        timeout: Seconds that a whole call may take, unless it says otherwise.
+        connect_timeout: Seconds for each connection.
+        max_attempts: Attempts in all, the first included.
+        on_event: Told of each attempt, answer, retry and connection, in the thread that caused it.
+        clock: A monotonic clock, in seconds.
+        sleep: Sleeps; by default a sleep that ends early when the client is closed.
+        random_fraction: Gives numbers from 0 to 1, for the jitter between attempts.
+
+    Attributes:
+        used: Whether a call was made; in a forked child, since the fork.
+        variants: Which of an endpoint's variants this server turned out to know, by its path.
+
+    Raises:
+        ConfigError: An argument is missing or wrong.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None,
+        *,
+        timeout: float,
+        connect_timeout: float,
+        max_attempts: int,
+        on_event: Callable[[ClientEvent], None] | None = None,
+        clock: Clock = time.monotonic,
+        sleep: Callable[[float], None] | None = None,
+        random_fraction: Callable[[], float] = random.random,
+    ) -> None:
+        self.base_url = check_base_url(base_url)
+        self.clock = clock
+        self.timeout = check_seconds(timeout, "timeout")
+        self.retries = RetryPolicy(check_count(max_attempts, "max_attempts"), random_fraction)
+        self.http = Http(connect_timeout=check_seconds(connect_timeout, "connect_timeout"))
+        self.rest = Rest(self.http, self.base_url)
+        self.on_event = on_event
+        self.sleep = sleep or self._sleep_until_closed
+        self.closed = False
+        self.variants: dict[str, int] = {}
+        self._opener: SessionOpener | None = None
+        self._pool: SessionPool | None = None
+        self.start_anew()
+        on_fork_start_anew(self)
+
+    def start_anew(self) -> None:
+        """In a forked child: a new signal, whose lock nobody holds."""
+        self.used = False
+        self._closed_signal = threading.Event()
+        if self.closed:
+            self._closed_signal.set()
+
+    def hold_sessions(
+        self,
+        options: SessionOptions,
+        *,
+        token_in: TokenIn,
+        before_open: BeforeOpen,
+        max_sessions: int,
+        idle_ping: float,
+    ) -> None:
+        """
+        Hold MCP sessions too, one for each token.
+
+        Args:
+            options: What the sessions have in common.
+            token_in: Where the token goes when a stream is opened.
+            before_open: Called before each stream is opened.
+            max_sessions: Sessions held at once; the one idle for longest goes.
+            idle_ping: Seconds of silence after which a stream is pinged before it is used.
+
+        Raises:
+            ConfigError: An argument is wrong.
+        """
+        self._opener = SessionOpener(
+            self.http,
+            self.base_url,
+            token_in=check_token_in(token_in, "token_in") or "auto",
+            options=options,
+            before_open=before_open,
+            on_event=self.emit,
+        )
+        self._pool = SessionPool(
+            self._opener.open,
+            max_sessions=check_count(max_sessions, "max_sessions"),
+            idle_ping=check_seconds(idle_ping, "idle_ping"),
+        )
+
+    @property
+    def pool(self) -> SessionPool:
+        """The live sessions."""
+        assert self._pool is not None, "this client holds no sessions"  # noqa: S101
+        return self._pool
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something may be open that nobody closed."""
+        return self.used and not self.closed
+
+    def check_open(self) -> None:
+        """
+        Begin a call.
+
+        Raises:
+            ClientClosedError: The client is closed.
+        """
+        start_anew_if_forked()
+        if self.closed:
+            raise ClientClosedError("the client is closed")
+        self.used = True
+
+    def deadline(self, timeout: float | None = None) -> Deadline:
+        """Return the deadline of a call that begins now; ``timeout`` is in seconds."""
+        seconds = self.timeout if timeout is None else check_seconds(timeout, "timeout")
+        return Deadline(seconds, self.clock)
+
+    def emit(self, event: ClientEvent) -> None:
+        """Tell the host; what its callback raises is logged."""
+        if self.on_event is None:
+            return
+        try:
+            self.on_event(event)
+        except Exception:
+            logger.exception("on_event failed")
+
+    def close(self, timeout: float = 0.0) -> None:
+        """
+        End the pauses, the requests under way and the sessions. Idempotent, from any thread.
+
+        Args:
+            timeout: How long to wait for the sessions' threads to end, in seconds.
+        """
+        start_anew_if_forked()
+        if self.closed:
+            return
+        self.closed = True
+        self._closed_signal.set()
+        self.http.close()
+        if self._opener is not None and self._pool is not None:
+            self._opener.close()
+            self._pool.close(timeout)
+
+    def _sleep_until_closed(self, seconds: float) -> None:
+        self._closed_signal.wait(seconds)
+
+
+def check_base_url(base_url: str | None) -> str:
+    """
+    Return the server's address without a trailing slash and without ``/sse``.
+
+    Raises:
+        ConfigError: It is missing, or not a plain http(s) address.
+    """
+    if not base_url:
+        raise ConfigError("no base_url", remediation="Give base_url, or set BUTT_DIAL_BASE_URL.")
+    if not isinstance(base_url, str):
+        raise ArgumentTypeError("base_url must be text")
+    try:
+        parts = urlsplit(base_url.strip())
+        is_address = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:
+        is_address = False
+    if not is_address:
+        raise ConfigError("base_url must begin with http:// or https:// and name a host")
+    if parts.query or parts.fragment or parts.username is not None:
+        raise ConfigError(
+            "base_url must be a plain address: no query, no fragment, no user",
+            remediation="Give the token as agent_token or team_token.",
+        )
+    return base_url.strip().rstrip("/").removesuffix("/sse").rstrip("/")

@@ -1,0 +1,53 @@
+"""Keeping credentials out of everything that a person or a log may read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+from urllib.parse import quote
+
+from buttdial_sync.errors.tree import ButtDialError
+
+_MASK = "***"
+# Masking each "1" because somebody typed it as a passcode would hide the reason, too.
+_SHORTEST_SECRET = 4
+_IN_QUERY = re.compile(r"((?:^|[?&\s])(?:poll_)?token=)[^&\s\"']+", re.IGNORECASE)
+_SECRET_ENDINGS = ("token", "secret", "otp", "passcode", "password")
+
+
+def is_secret(name: str) -> bool:
+    """Whether what has this name must not be shown; ``teamToken`` and ``team_token`` alike."""
+    return name.lower().endswith(_SECRET_ENDINGS)
+
+
+def scrub(text: str, secrets: Iterable[str | None] = ()) -> str:
+    """
+    Return ``text`` without the secrets, also where they are percent-encoded.
+
+    Secrets of less than four characters stay: they hide nothing, and every text has them.
+    """
+    for secret in secrets:
+        if secret and len(secret) >= _SHORTEST_SECRET:
+            text = text.replace(secret, _MASK).replace(quote(secret, safe=""), _MASK)
+    return _IN_QUERY.sub(rf"\1{_MASK}", text)
+
+
+def scrub_error(error: ButtDialError, secrets: Collection[str | None]) -> None:
+    """Take secrets out of an error: the given ones, and what its body names as such."""
+    error.args = tuple(_scrubbed(arg, secrets) for arg in error.args)
+    error.remediation = _scrubbed(error.remediation, secrets)
+    error.body = _scrubbed(error.body, secrets)
+
+
+def _scrubbed(value: Any, secrets: Collection[str | None]) -> Any:
+    if isinstance(value, str):
+        return scrub(value, secrets)
+    if isinstance(value, Mapping):
+        return {
+            key: _MASK
+            if is_secret(str(key)) and isinstance(item, str)
+            else _scrubbed(item, secrets)
+            for key, item in value.items()
+        }
+    return [_scrubbed(item, secrets) for item in value] if isinstance(value, list) else value
