@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from buttdial_sync.calls.agent_caller import AgentCaller
 from buttdial_sync.calls.arguments import checked
 from buttdial_sync.calls.operation import ToolOperation
 from buttdial_sync.calls.sending import SEND, arguments_of, check_message, sid_of
-from buttdial_sync.calls.tool_call import AgentIdentity, ToolCall, takes_key
+from buttdial_sync.calls.tool_call import AgentContext, SessionCall, ToolCall, takes_key
 from buttdial_sync.errors import (
     ArgumentNotSupported,
     ArgumentTypeError,
@@ -66,7 +65,7 @@ class AgentView:
     nothing; closing the client ends all of them.
 
     Args:
-        caller: Makes the agent's calls.
+        agent: Who speaks.
         subscriptions: Who gets what comes in.
         client: Kept alive for as long as the view lives; None for the client itself.
 
@@ -86,11 +85,11 @@ class AgentView:
 
     def __init__(
         self,
-        caller: AgentCaller,
+        agent: AgentContext,
         subscriptions: Subscriptions,
         client: AgentView | None = None,
     ) -> None:
-        self._caller = caller
+        self._agent = agent
         self._subscriptions = subscriptions
         self._client = client
 
@@ -175,18 +174,12 @@ class AgentView:
             template_vars=template_vars,
             target_gender=target_gender,
         )
-        return self._send(message, agent_token=agent_token, timeout=timeout)
-
-    def _send(
-        self, message: Message, *, agent_token: str | None, timeout: float | None = None
-    ) -> SendResult:
-        token = self._caller.token(agent_token)
+        token = self._agent.token_or(agent_token)
         call: ToolCall | None = None
         try:
             check_message(message)
-            call = self._caller.tool_call(
-                SEND, arguments_of(message), agent_token=token, timeout=timeout
-            )
+            arguments = arguments_of(message)
+            call = ToolCall(self._agent, SEND, arguments, agent_token=token, timeout=timeout)
             answer = call.run()
         except _RAISED:
             raise
@@ -234,7 +227,8 @@ class AgentView:
             TransportError: It was not carried out: the server could not be reached in time.
             ClientClosedError: The client is closed.
         """
-        return self._caller.tool_call(
+        return ToolCall(
+            self._agent,
             ToolOperation(name, object),
             dict(arguments or {}),
             agent_token=agent_token,
@@ -253,12 +247,19 @@ class AgentView:
         Raises:
             ButtDialError: The server could not be asked.
         """
-        return list(self._caller.list_tools(agent_token=agent_token, timeout=timeout))
+        tools: list[Tool] = SessionCall(
+            self._agent,
+            "tools/list",
+            McpSession.list_tools,
+            agent_token=agent_token,
+            timeout=timeout,
+        ).run()
+        return list(tools)
 
     @property
     def agent_id(self) -> str | None:
         """The agent that the client speaks as."""
-        return self._caller.identity.agent_id
+        return self._agent.agent_id
 
     def honours_idempotency_key(
         self, *, agent_token: str | None = None, timeout: float | None = None
@@ -275,8 +276,7 @@ class AgentView:
         Raises:
             ButtDialError: The server could not be asked.
         """
-        tools = self._caller.list_tools(agent_token=agent_token, timeout=timeout)
-        return takes_key(tools, SEND.name)
+        return takes_key(self.list_tools(agent_token=agent_token, timeout=timeout), SEND.name)
 
     def ping(self, *, agent_token: str | None = None, timeout: float | None = None) -> float:
         """
@@ -288,12 +288,10 @@ class AgentView:
         Raises:
             ButtDialError: There was none.
         """
-        return self._caller.ask_session(
-            "ping",
-            McpSession.ping,
-            agent_token=agent_token,
-            timeout=timeout,
-        )
+        seconds: float = SessionCall(
+            self._agent, "ping", McpSession.ping, agent_token=agent_token, timeout=timeout
+        ).run()
+        return seconds
 
     @checked
     def as_agent(self, agent_token: str, *, agent_id: str | None = None) -> AgentView:
@@ -313,18 +311,23 @@ class AgentView:
         Raises:
             ArgumentValueError: An argument is blank.
         """
-        identity = AgentIdentity(agent_id=agent_id, token=agent_token)
-        return AgentView(self._caller.as_agent(identity), self._subscriptions, self._client or self)
+        agent = AgentContext(
+            self._agent.connection,
+            agent_id=agent_id,
+            token=agent_token,
+            check_schema=self._agent.check_schema,
+        )
+        return AgentView(agent, self._subscriptions, self._client or self)
 
     @property
     def base_url(self) -> str:
         """The server."""
-        return self._caller.connection.base_url
+        return self._agent.connection.base_url
 
     @property
     def timeout(self) -> float:
         """How long a whole call may take, in seconds, unless it says otherwise."""
-        return self._caller.connection.timeout
+        return self._agent.connection.timeout
 
     def close(self, timeout: float = 2.0) -> None:
         """
@@ -345,81 +348,81 @@ class AgentView:
 
     def _subscribe(self, subscriber: Subscriber) -> Subscription:
         """Let a listener take in what comes for this agent."""
-        return Subscription(self._caller, self._subscriptions, subscriber)
+        return Subscription(self._agent, self._subscriptions, subscriber)
 
     @_MadeOnFirstUse
     def whatsapp(self) -> WhatsApp:
         """Reactions, polls, buttons, … on WhatsApp."""
         from buttdial_sync.tools.whatsapp import WhatsApp
 
-        return WhatsApp(self._caller)
+        return WhatsApp(self._agent)
 
     @_MadeOnFirstUse
     def voice(self) -> Voice:
         """Calls and speech."""
         from buttdial_sync.tools.voice import Voice
 
-        return Voice(self._caller)
+        return Voice(self._agent)
 
     @_MadeOnFirstUse
     def sessions(self) -> Sessions:
         """Conversations with several participants."""
         from buttdial_sync.tools.sessions import Sessions
 
-        return Sessions(self._caller)
+        return Sessions(self._agent)
 
     @_MadeOnFirstUse
     def consent(self) -> Consent:
         """What contacts have agreed to."""
         from buttdial_sync.tools.consent import Consent
 
-        return Consent(self._caller)
+        return Consent(self._agent)
 
     @_MadeOnFirstUse
     def trust(self) -> Trust:
         """Which contacts the agent trusts."""
         from buttdial_sync.tools.trust import Trust
 
-        return Trust(self._caller)
+        return Trust(self._agent)
 
     @_MadeOnFirstUse
     def otp(self) -> Otp:
         """One-time passcodes."""
         from buttdial_sync.tools.otp import Otp
 
-        return Otp(self._caller)
+        return Otp(self._agent)
 
     @_MadeOnFirstUse
     def directory(self) -> Directory:
         """Other agents, contacts, groups and numbers."""
         from buttdial_sync.tools.directory import Directory
 
-        return Directory(self._caller)
+        return Directory(self._agent)
 
     @_MadeOnFirstUse
     def inbox(self) -> Inbox:
         """What comes in."""
         from buttdial_sync.tools.inbox import Inbox
 
-        return Inbox(self._caller, self._subscriptions)
+        return Inbox(self._agent, self._subscriptions)
 
     @_MadeOnFirstUse
     def billing(self) -> Billing:
         """Usage, costs and income."""
         from buttdial_sync.tools.billing import Billing
 
-        return Billing(self._caller)
+        return Billing(self._agent)
 
     @_MadeOnFirstUse
     def profile(self) -> Profile:
         """The agent itself."""
         from buttdial_sync.tools.profile import Profile
 
-        return Profile(self._caller)
+        return Profile(self._agent)
 
     @_MadeOnFirstUse
     def organization(self) -> Organization:
         """What administrators may do."""
         from buttdial_sync.tools.organization import Organization
 
-        return Organization(self._caller)
+        return Organization(self._agent)

@@ -9,8 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from buttdial_sync.agent import AgentView
-from buttdial_sync.calls.agent_caller import AgentCaller
-from buttdial_sync.calls.tool_call import AgentIdentity
+from buttdial_sync.calls.tool_call import AgentContext
 from buttdial_sync.connection import Connection
 from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.models.inbox import WaitingMessage
@@ -100,9 +99,10 @@ class Client(AgentView):
             max_sessions=max_sessions,
             idle_ping=idle_ping,
         )
-        identity = AgentIdentity(agent_id=agent_id, token=agent_token)
-        caller = AgentCaller(connection, identity, check_schema=check_schema)
-        super().__init__(caller, subscriptions)
+        agent = AgentContext(
+            connection, agent_id=agent_id, token=agent_token, check_schema=check_schema
+        )
+        super().__init__(agent, subscriptions)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Client:
@@ -138,13 +138,13 @@ class Client(AgentView):
         Args:
             timeout: How long to wait for the threads to end, in seconds.
         """
-        self._caller.connection.close(timeout)
+        self._agent.connection.close(timeout)
 
     def __enter__(self) -> Client:
         return self
 
     def __del__(self) -> None:
-        # A constructor that raised has left no caller.
-        caller = getattr(self, "_caller", None)
-        if caller is not None and caller.connection.is_open:
+        # A constructor that raised has left nothing.
+        agent = getattr(self, "_agent", None)
+        if agent is not None and agent.connection.is_open:
             warnings.warn(f"{self!r} was not closed", ResourceWarning, source=self, stacklevel=2)

@@ -75,7 +75,6 @@ class AccountsCaller:
             self.connection,
             endpoint,
             arguments,
-            self.connection.deadline(),
             credential=self._credential(endpoint, credential),
             extra=extra,
             idempotency_key=_key(idempotency_key) if endpoint.takes_key else None,

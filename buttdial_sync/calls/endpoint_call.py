@@ -7,9 +7,9 @@ from typing import Any
 
 import attrs
 
+from buttdial_sync.calls.arguments import json_value, to_wire
 from buttdial_sync.calls.call import Call
 from buttdial_sync.calls.operation import Endpoint, Variant, fill_path
-from buttdial_sync.calls.wire import json_value, to_wire
 from buttdial_sync.connection import Connection
 from buttdial_sync.errors import (
     ButtDialError,
@@ -18,7 +18,6 @@ from buttdial_sync.errors import (
     OutcomeUnknownError,
 )
 from buttdial_sync.errors.scrubbing import is_secret
-from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.http import is_private_way
 from buttdial_sync.transport.secrets import scrub_urls_in_logs
 
@@ -52,7 +51,6 @@ class EndpointCall(Call):
         connection: The client's.
         endpoint: Which.
         arguments: By their names in Python; those that are None are left out.
-        deadline: Over everything.
         credential: Goes into ``Authorization: Bearer``, if any.
         extra: Goes into the body as given.
         idempotency_key: One for all attempts, where the endpoint takes one.
@@ -67,7 +65,6 @@ class EndpointCall(Call):
         connection: Connection,
         endpoint: Endpoint[Any],
         arguments: Mapping[str, Any],
-        deadline: Deadline,
         *,
         credential: str | None,
         extra: Mapping[str, Any] | None = None,
@@ -81,7 +78,7 @@ class EndpointCall(Call):
         super().__init__(
             connection,
             endpoint.name,
-            deadline,
+            connection.deadline(),
             reads_only=endpoint.reads_only,
             secrets=(*secrets, credential),
         )

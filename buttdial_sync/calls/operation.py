@@ -16,6 +16,13 @@ T = TypeVar("T")
 Auth = Literal["token", "given", "none"]
 AnswerCheck = Callable[[Any], None]
 
+HINTS = frozenset(
+    {"idempotencyKey", "threadId", "entityId", "replyMsgId", "senderName", "targetGender"}
+)
+"""Arguments that a server may drop: what is done stays the same."""
+
+_MISSING = object()
+
 
 @attrs.frozen
 class ToolOperation(Generic[T]):
@@ -45,6 +52,14 @@ class ToolOperation(Generic[T]):
     defaults: Mapping[str, Any] = attrs.field(factory=dict, kw_only=True)
     agent_id_is_subject: bool = attrs.field(default=False, kw_only=True)
     check: AnswerCheck | None = attrs.field(default=None, kw_only=True)
+
+    def is_understood_everywhere(self, arguments: Mapping[str, Any]) -> bool:
+        """Whether every server has the tool, and none drops or misreads one of these arguments."""
+        shared = self.shared
+        return shared is not None and all(
+            key in shared or key in HINTS or self.defaults.get(key, _MISSING) == value
+            for key, value in arguments.items()
+        )
 
 
 @attrs.frozen(kw_only=True)

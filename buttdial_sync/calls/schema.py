@@ -6,14 +6,9 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from buttdial_sync.calls.operation import ToolOperation
+from buttdial_sync.calls.operation import HINTS, ToolOperation
 from buttdial_sync.errors import ArgumentNotSupported, PreviewNotSupported, ToolNotAvailable
 from buttdial_sync.models.tools import Tool
-
-HINTS = frozenset(
-    {"idempotencyKey", "threadId", "entityId", "replyMsgId", "senderName", "targetGender"}
-)
-"""Arguments that a server may drop: what is done stays the same."""
 
 _MISSING = object()
 
@@ -32,15 +27,6 @@ def find_tool(tools: Iterable[Tool], name: str, other_name: str | None = None) -
         hint = f"; the nearest are {', '.join(near)}" if near else ""
         raise ToolNotAvailable(f"this server has no tool {name}{hint}", outcome="not_sent")
     return tool
-
-
-def needs_schema(tool: ToolOperation[Any], arguments: Mapping[str, Any]) -> bool:
-    """Whether a server may lack this tool, or may drop or misread one of these arguments."""
-    shared = tool.shared
-    return shared is None or any(
-        key not in shared and key not in HINTS and tool.defaults.get(key, _MISSING) != value
-        for key, value in arguments.items()
-    )
 
 
 def fit(

@@ -9,9 +9,8 @@ from typing import Any, get_type_hints
 
 import attrs
 
-from buttdial_sync.calls.arguments import check_argument
+from buttdial_sync.calls.arguments import check_argument, json_value
 from buttdial_sync.calls.operation import ToolOperation
-from buttdial_sync.calls.wire import json_value
 from buttdial_sync.errors import ArgumentValueError, ProtocolError, error_from_tool_answer
 from buttdial_sync.models.message import Message
 from buttdial_sync.models.sending import SendResult

@@ -5,68 +5,103 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import attrs
 
-from buttdial_sync.calls.answers import answer_of
 from buttdial_sync.calls.call import Call
 from buttdial_sync.calls.operation import ToolOperation
-from buttdial_sync.calls.schema import fit, needs_schema
+from buttdial_sync.calls.schema import fit
 from buttdial_sync.connection import Connection
-from buttdial_sync.errors import ButtDialError, InvalidRequestError
+from buttdial_sync.errors import (
+    ArgumentTypeError,
+    ButtDialError,
+    ConfigError,
+    InvalidRequestError,
+    ProtocolError,
+    error_from_tool_answer,
+)
 from buttdial_sync.models.tools import Tool
 from buttdial_sync.transport.deadline import Deadline
+from buttdial_sync.transport.http import decoded_text
 from buttdial_sync.transport.session import McpSession
 
 logger = logging.getLogger("buttdial_sync")
-
-T = TypeVar("T")
 
 _AGENT_REQUIRED = re.compile(r"agent ?id is required", re.IGNORECASE)
 
 
 @attrs.define
-class AgentIdentity:
+class AgentContext:
     """
-    Who speaks. Safe to share between threads: what changes is learned once and stays true.
+    Who speaks, and over which connection.
+
+    Safe to share between threads: what changes is learned once and stays true.
 
     Attributes:
-        agent_id: Its id.
+        connection: The client's.
+        agent_id: The agent's id.
         token: Its token.
+        check_schema: Whether the server's schemas are asked before something is sent.
         must_send_agent_id: The token turned out to be an organization's: it stands for no single
             agent, so that ``agentId`` has to go along.
     """
 
+    connection: Connection
     agent_id: str | None = None
     token: str | None = attrs.field(default=None, repr=False)
+    check_schema: bool = True
     must_send_agent_id: bool = False
+
+    def token_or(self, agent_token: str | None) -> str:
+        """
+        Return the token to speak with: the given one, else the agent's.
+
+        Raises:
+            ConfigError: There is none.
+        """
+        token = self.token if agent_token is None else agent_token
+        if token is not None and not isinstance(token, str):
+            raise ArgumentTypeError("agent_token must be text")
+        if not token:
+            raise ConfigError(
+                "no agent_token",
+                remediation="Give agent_token to the client or to the call, "
+                "or set BUTT_DIAL_AGENT_TOKEN.",
+            )
+        return token
 
 
 class SessionCall(Call):
     """
-    A question to the session that changes nothing.
+    A question to the session that changes nothing, such as a ping.
 
     Args:
-        connection: The client's.
-        operation: Its name, for events and messages.
-        deadline: Over everything.
-        token: Whose session.
+        agent: Who asks.
+        operation: The question's name, for events and messages.
         question: Asks it.
+        agent_token: Ask as another agent.
+        timeout: In seconds, over everything.
+
+    Raises:
+        ConfigError: There is no token.
     """
 
     def __init__(
         self,
-        connection: Connection,
+        agent: AgentContext,
         operation: str,
-        deadline: Deadline,
-        *,
-        token: str,
         question: Callable[[McpSession, Deadline], Any],
+        *,
+        agent_token: str | None = None,
+        timeout: float | None = None,
     ) -> None:
-        super().__init__(connection, operation, deadline, reads_only=True, secrets=(token,))
-        self._token = token
+        self._token = agent.token_or(agent_token)
         self._question = question
+        deadline = agent.connection.deadline(timeout)
+        super().__init__(
+            agent.connection, operation, deadline, reads_only=True, secrets=(self._token,)
+        )
 
     def _attempt(self) -> Any:
         with self.connection.pool.session(self._token, self.deadline) as session:
@@ -78,34 +113,39 @@ class ToolCall(Call):
     A call of a tool.
 
     Args:
-        connection: The client's.
+        agent: Who speaks.
         tool: Which.
         arguments: By their names on the hosted server.
-        deadline: Over everything.
-        agent: Who speaks.
-        token: The token to speak with, which may be another than the agent's.
-        check_schema: Whether the server's schemas may be asked before something is sent.
+        agent_token: Speak as another agent.
+        timeout: In seconds, over everything.
+        check_schema: False sends it as it is.
+
+    Raises:
+        ConfigError: There is no token.
     """
 
     def __init__(
         self,
-        connection: Connection,
+        agent: AgentContext,
         tool: ToolOperation[Any],
         arguments: Mapping[str, Any],
-        deadline: Deadline,
         *,
-        agent: AgentIdentity,
-        token: str,
-        check_schema: bool,
+        agent_token: str | None = None,
+        timeout: float | None = None,
+        check_schema: bool = True,
     ) -> None:
-        super().__init__(
-            connection, tool.name, deadline, reads_only=tool.reads_only, secrets=(token,)
-        )
+        self._agent = agent
         self._tool = tool
         self._arguments = arguments
-        self._agent = agent
-        self._token = token
-        self._check_schema = check_schema
+        self._token = agent.token_or(agent_token)
+        self._check_schema = check_schema and agent.check_schema
+        super().__init__(
+            agent.connection,
+            tool.name,
+            agent.connection.deadline(timeout),
+            reads_only=tool.reads_only,
+            secrets=(self._token,),
+        )
 
     @property
     def idempotency_key(self) -> str | None:
@@ -130,14 +170,14 @@ class ToolCall(Call):
         """
         name, arguments = self._tool.name, self._arguments
         if self._check_schema and (
-            self._agent.must_send_agent_id or needs_schema(self._tool, arguments)
+            self._agent.must_send_agent_id or not self._tool.is_understood_everywhere(arguments)
         ):
             tools = list_tools(self.connection, self._token, self.deadline)
             name, arguments = fit(tools, self._tool, arguments, agent_id=self._own_agent_id)
         with self.connection.pool.session(self._token, self.deadline) as session:
             params = {"name": name, "arguments": dict(arguments)}
             result = session.request("tools/call", params, self.deadline)
-        answer = answer_of(result, name, self._token)
+        answer = _answer_of(result, name)
         if self._tool.check is not None:
             self._tool.check(answer)
         return answer
@@ -191,3 +231,29 @@ def list_tools(connection: Connection, token: str, deadline: Deadline) -> list[T
 def takes_key(tools: list[Tool], name: str) -> bool:
     """Whether the server carries out calls of a tool with the same key only once."""
     return any("idempotencyKey" in tool.properties for tool in tools if tool.name == name)
+
+
+def _answer_of(result: Mapping[str, Any], tool: str) -> Any:
+    """
+    Return what a tool answered: decoded JSON, or its text where it is not JSON.
+
+    Raises:
+        ToolError: The result is marked as an error.
+        ProtocolError: It has no content. Its ``outcome`` is ``"unknown"``.
+    """
+    answer = _content(result)
+    if result.get("isError") is True:
+        raise error_from_tool_answer(answer)
+    if answer is None:
+        raise ProtocolError(
+            f"{tool} answered without content", stage="parse", outcome="unknown", body=dict(result)
+        )
+    return answer
+
+
+def _content(result: Mapping[str, Any]) -> Any:
+    items = result.get("content")
+    for item in items if isinstance(items, list) else ():
+        if isinstance(item, Mapping) and isinstance(item.get("text"), str):
+            return decoded_text(item["text"])
+    return result.get("structuredContent")

@@ -59,7 +59,7 @@ def _report(result: SendResult, channel: str, key: str) -> Report:
     return Report(
         data={
             "ok": result.ok,
-            **attrs.asdict(result, filter=_is_not_raw),
+            **attrs.asdict(result, filter=_is_plain),
             "remediation": failure and failure.remediation,
         },
         lines=[_success(result, channel)] if result.ok else (),
@@ -92,5 +92,5 @@ def _how_to_repeat(key: str) -> str:
     )
 
 
-def _is_not_raw(field: attrs.Attribute[Any], _: object) -> bool:
-    return field.name != "raw"
+def _is_plain(field: attrs.Attribute[Any], _: object) -> bool:
+    return field.name not in {"raw", "exception"}

@@ -58,16 +58,16 @@ class Patient:
 
     def config(self) -> Finding:
         """There is a token; that there is an address the client has seen to itself."""
-        self._client._caller.token()
+        self._client._agent.token_or(None)
         agent = self._client.agent_id
         return Finding(detail=self._client.base_url + (f", agent {agent}" if agent else ""))
 
     def reachability(self) -> Finding:
         """Some HTTP answer comes from the address, whatever it is, and the clocks agree."""
-        http = self._client._caller.connection.http
+        http = self._client._agent.connection.http
         request = http.prepare("GET", f"{self._client.base_url}/", headers={})
         try:
-            response, _ = http.send(request, self._client._caller.connection.deadline())
+            response, _ = http.send(request, self._client._agent.connection.deadline())
         except ProtocolError as redirected:
             if redirected.status_code is None:
                 raise

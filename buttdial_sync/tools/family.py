@@ -6,9 +6,10 @@ from typing import Any, TypeVar
 
 import attrs
 
-from buttdial_sync.calls.agent_caller import AgentCaller
+from buttdial_sync.calls.arguments import to_wire
+from buttdial_sync.calls.endpoint_call import EndpointCall
 from buttdial_sync.calls.operation import Endpoint, ToolOperation
-from buttdial_sync.calls.wire import to_wire
+from buttdial_sync.calls.tool_call import AgentContext, ToolCall
 
 T = TypeVar("T")
 
@@ -18,18 +19,22 @@ class Family:
     Operations on one subject. Safe to share between threads.
 
     Args:
-        caller: Makes the calls.
+        agent: Who speaks.
     """
 
-    def __init__(self, caller: AgentCaller) -> None:
-        self._caller = caller
+    def __init__(self, agent: AgentContext) -> None:
+        self._agent = agent
 
     def _call(self, operation: ToolOperation[T] | Endpoint[T], /, **arguments: Any) -> T:
         """Carry an operation out; the arguments are the wire's names in snake_case."""
         if isinstance(operation, Endpoint):
-            return self._caller.endpoint_call(operation, arguments).result(operation.result)
+            credential = self._agent.token_or(None)
+            endpoint_call = EndpointCall(
+                self._agent.connection, operation, arguments, credential=credential
+            )
+            return endpoint_call.result(operation.result)
         wire = to_wire(arguments)
-        result = self._caller.tool_call(operation, wire).result(operation.result)
+        result = ToolCall(self._agent, operation, wire).result(operation.result)
         if "confirm" in wire:
             return attrs.evolve(result, previewed=not wire["confirm"])  # type: ignore[misc]
         return result

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from buttdial_sync.calls.agent_caller import AgentCaller
 from buttdial_sync.calls.arguments import checked
 from buttdial_sync.calls.operation import Endpoint, ToolOperation
+from buttdial_sync.calls.tool_call import AgentContext
 from buttdial_sync.models.inbox import WaitingMessages
 from buttdial_sync.models.tool_result import ToolResult
 from buttdial_sync.tools.family import Family
@@ -38,12 +38,12 @@ class Inbox(Family):
     Messages to one agent, as ``client.inbox``. Safe to share between threads.
 
     Args:
-        caller: Makes the calls.
+        agent: Who speaks.
         subscriptions: Warns of messages that could get lost.
     """
 
-    def __init__(self, caller: AgentCaller, subscriptions: Subscriptions) -> None:
-        super().__init__(caller)
+    def __init__(self, agent: AgentContext, subscriptions: Subscriptions) -> None:
+        super().__init__(agent)
         self._subscriptions = subscriptions
 
     @checked

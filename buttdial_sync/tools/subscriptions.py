@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, Protocol
 
-from buttdial_sync.calls.agent_caller import AgentCaller
+from buttdial_sync.calls.tool_call import AgentContext
 from buttdial_sync.errors import ConfigError
 from buttdial_sync.models.inbox import WaitingMessage, WaitingMessages
 from buttdial_sync.tools.waiting import drain_queue
@@ -143,7 +143,7 @@ class Subscription:
     A subscriber's way to the session of its agent. Ends with :meth:`cancel`.
 
     Args:
-        caller: Speaks as the agent.
+        agent: Who listens.
         subscriptions: The client's.
         subscriber: Takes in what comes.
 
@@ -152,18 +152,18 @@ class Subscription:
     """
 
     def __init__(
-        self, caller: AgentCaller, subscriptions: Subscriptions, subscriber: Subscriber
+        self, agent: AgentContext, subscriptions: Subscriptions, subscriber: Subscriber
     ) -> None:
         start_anew_if_forked()
-        self._caller = caller
+        self._connection = agent.connection
         self._subscriptions = subscriptions
-        self._token = caller.token()
+        self._token = agent.token_or(None)
         subscriptions.add(self._token, subscriber)
 
     @property
     def closed(self) -> bool:
         """Whether the client was closed."""
-        return self._caller.connection.closed
+        return self._connection.closed
 
     @contextmanager
     def session(self) -> Iterator[McpSession]:
@@ -174,9 +174,7 @@ class Subscription:
             ClientClosedError: The client was closed.
             ButtDialError: There is no session to be had.
         """
-        with self._caller.connection.pool.session(
-            self._token, self._caller.connection.deadline()
-        ) as session:
+        with self._connection.pool.session(self._token, self._connection.deadline()) as session:
             yield session
 
     def ping(self, session: McpSession) -> None:
@@ -186,7 +184,7 @@ class Subscription:
         Raises:
             ButtDialError: There was none.
         """
-        session.ping(self._caller.connection.deadline())
+        session.ping(self._connection.deadline())
 
     def drain(self) -> None:
         """
@@ -195,11 +193,11 @@ class Subscription:
         Raises:
             ButtDialError: It could not be read.
         """
-        self._subscriptions.drain(self._token, self._caller.connection.deadline())
+        self._subscriptions.drain(self._token, self._connection.deadline())
 
     def leave(self) -> None:
         """Close the session, so that the server keeps what comes now, and take in nothing more."""
-        self._caller.connection.pool.drop(self._token)
+        self._connection.pool.drop(self._token)
         self.cancel()
 
     def cancel(self) -> None:

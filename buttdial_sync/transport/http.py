@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import platform
 import threading
 import weakref
@@ -15,18 +17,27 @@ import requests
 
 from buttdial_sync._version import __version__
 from buttdial_sync.errors import (
+    ArgumentTypeError,
+    ArgumentValueError,
+    ButtDialError,
     ClientClosedError,
     ConfigError,
     ProtocolError,
+    error_from_response,
 )
+from buttdial_sync.errors.answers import Exchange as RequestKind
+from buttdial_sync.errors.scrubbing import scrub
 from buttdial_sync.transport.connections import DeadlineAdapter, Exchange, running
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.failures import failure_of
 from buttdial_sync.transport.fork import keep_unclosed, on_fork_start_anew
 
+logger = logging.getLogger("buttdial_sync.http")
+
 OK = 200
 _KEPT_PER_ORIGIN = 64
 _ORIGINS_KEPT = 32
+_FEW_ATTEMPTS = 3
 _USER_AGENT = (
     f"buttdial-sync/{__version__} python/{platform.python_version()} "
     f"requests/{requests.__version__}"
@@ -199,3 +210,48 @@ def _redirected(response: requests.Response) -> ProtocolError:
         status_code=response.status_code,
         remediation="Give the address that it redirects to as base_url, if it is yours.",
     )
+
+
+def json_bytes(value: Mapping[str, Any]) -> bytes:
+    """
+    Return the JSON of an object, compact and in UTF-8.
+
+    Raises:
+        ArgumentTypeError: It holds something that JSON has no word for.
+        ArgumentValueError: It holds a text that is no Unicode, or itself.
+    """
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    except TypeError as error:
+        raise ArgumentTypeError(f"the arguments make no JSON: {error}") from None
+    except (ValueError, RecursionError):
+        raise ArgumentValueError("the arguments make no JSON: no Unicode, or a circle") from None
+
+
+def decoded(content: bytes, *secrets: str | None) -> Any:
+    """Return an answer's JSON, or its text where it is none; the secrets in neither."""
+    return decoded_text(scrub(content.decode("utf-8", "replace"), secrets))
+
+
+def decoded_text(text: str) -> Any:
+    """Return the JSON that a text holds, or the text."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def refusal(response: requests.Response, kind: RequestKind, *secrets: str | None) -> ButtDialError:
+    """Return the exception for an answer of 4xx or 5xx, and warn of a lockout that is near."""
+    error = error_from_response(
+        response.status_code,
+        decoded(response.content, *secrets),
+        response.headers,
+        exchange=kind,
+    )
+    if error.remaining_attempts is not None and error.remaining_attempts <= _FEW_ATTEMPTS:
+        logger.warning(
+            "%d more failed logins and the server locks this address out: stop and mend the token",
+            error.remaining_attempts,
+        )
+    return error

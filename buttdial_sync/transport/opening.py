@@ -18,11 +18,10 @@ from buttdial_sync.errors import (
 )
 from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.settings import TokenIn
-from buttdial_sync.transport.answers import refusal
 from buttdial_sync.transport.connections import Exchange
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.fork import keep_unclosed, on_fork_start_anew
-from buttdial_sync.transport.http import OK, Http, is_private_way, origin_of
+from buttdial_sync.transport.http import OK, Http, is_private_way, origin_of, refusal
 from buttdial_sync.transport.placement import Place, TokenPlacement
 from buttdial_sync.transport.secrets import scrub_urls_in_logs
 from buttdial_sync.transport.session import McpSession, SessionOptions

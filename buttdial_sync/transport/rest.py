@@ -10,9 +10,8 @@ from urllib.parse import urlencode
 import requests
 
 from buttdial_sync.errors import ProtocolError
-from buttdial_sync.transport.answers import decoded, json_bytes, refusal
 from buttdial_sync.transport.deadline import Deadline
-from buttdial_sync.transport.http import Http
+from buttdial_sync.transport.http import Http, decoded, json_bytes, refusal
 
 logger = logging.getLogger("buttdial_sync.http")
 

@@ -27,10 +27,9 @@ from buttdial_sync.errors import (
 )
 from buttdial_sync.errors.scrubbing import scrub
 from buttdial_sync.models.tools import Tool
-from buttdial_sync.transport.answers import json_bytes, refusal
 from buttdial_sync.transport.courier import Courier
 from buttdial_sync.transport.deadline import Clock, Deadline
-from buttdial_sync.transport.http import Http, origin_of
+from buttdial_sync.transport.http import Http, json_bytes, origin_of, refusal
 from buttdial_sync.transport.pending import PendingAnswers, Waiter
 from buttdial_sync.transport.sse import EventStream
 from buttdial_sync.transport.tool_list import ToolList

@@ -77,9 +77,7 @@ def ways() -> Iterator[dict[str, Callable[[], object]]]:
     with ExitStack() as stack:
         server = stack.enter_context(fake.listen())
         client = stack.enter_context(Client(server.base_url, agent_token=TOKEN))
-        accounts = stack.enter_context(
-            AccountsClient(server.base_url, team_token="team-token")
-        )
+        accounts = stack.enter_context(AccountsClient(server.base_url, team_token="team-token"))
         folder = stack.enter_context(TemporaryDirectory())
         repository = SQLiteRepository(Path(folder) / "outbox.db")
         stack.callback(repository.close)

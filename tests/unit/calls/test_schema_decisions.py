@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from buttdial_sync.calls.operation import ToolOperation
-from buttdial_sync.calls.schema import fit, needs_schema
+from buttdial_sync.calls.schema import fit
 from buttdial_sync.calls.sending import SEND
 from buttdial_sync.errors import ArgumentNotSupported, PreviewNotSupported, ToolNotAvailable
 from buttdial_sync.models.tools import Tool
@@ -42,7 +42,7 @@ MAKE_CALL = tool("comms_make_call", "to", "greeting")
 )
 def test_nothing_doubtful(name: str, arguments: dict[str, Any]) -> None:
     """What every server understands, or may ignore, and the defaults need no question."""
-    assert not needs_schema(op(name), arguments)
+    assert op(name).is_understood_everywhere(arguments)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_nothing_doubtful(name: str, arguments: dict[str, Any]) -> None:
 )
 def test_something_doubtful(name: str, arguments: dict[str, Any]) -> None:
     """Other names, previews, optional arguments and tools that a server may lack need one."""
-    assert needs_schema(op(name), arguments)
+    assert not op(name).is_understood_everywhere(arguments)
 
 
 def test_missing_tool_names_the_nearest() -> None:
@@ -129,9 +129,9 @@ def test_schema_that_says_nothing(schema: dict[str, Any]) -> None:
     """Where a server does not say what it takes, nothing is refused."""
     arguments = {"to": "+1", "greeting": "x"}
     known = ("to",) if "additionalProperties" in schema else ()
-    assert fit(
-        [tool("comms_make_call", *known, **schema)], op("comms_make_call"), arguments
-    )[1] == (arguments)
+    assert fit([tool("comms_make_call", *known, **schema)], op("comms_make_call"), arguments)[
+        1
+    ] == (arguments)
 
 
 class TestConfirm:
@@ -145,15 +145,13 @@ class TestConfirm:
     def test_server_with_preview(self, confirm: bool) -> None:
         """It is told."""
         arguments = {**self.arguments, "confirm": confirm}
-        assert (
-            fit([self.with_preview], op("comms_revoke_consent"), arguments)[1] == arguments
-        )
+        assert fit([self.with_preview], op("comms_revoke_consent"), arguments)[1] == arguments
 
     def test_confirmed_without_preview(self) -> None:
         """A server that knows no preview carries out what it is asked for."""
-        sent = fit(
-            [self.without], op("comms_revoke_consent"), {**self.arguments, "confirm": True}
-        )[1]
+        sent = fit([self.without], op("comms_revoke_consent"), {**self.arguments, "confirm": True})[
+            1
+        ]
         assert sent == self.arguments
 
     def test_preview_without_preview(self) -> None:

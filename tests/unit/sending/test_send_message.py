@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from buttdial_sync import (
-    ConfigError,
     ArgumentNotSupported,
     ArgumentTypeError,
     AuthInvalidTokenError,
     AuthLockedOutError,
     AuthTokenRevokedError,
     Client,
+    ConfigError,
     SendResult,
 )
 from buttdial_sync.testing import FakeButtDialServer

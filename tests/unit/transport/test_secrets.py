@@ -9,7 +9,7 @@ import requests
 import responses
 
 from buttdial_sync.errors.scrubbing import scrub
-from buttdial_sync.transport.answers import decoded
+from buttdial_sync.transport.http import decoded
 from buttdial_sync.transport.secrets import scrub_urls_in_logs
 
 SECRET = "tok/s3cret+1"
