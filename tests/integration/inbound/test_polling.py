@@ -91,3 +91,16 @@ def test_an_interrupt_gives_up_the_page(server: LoopbackServer) -> None:
     assert inbox.ids == ids(1, 3)
     assert kept == ids(3, PAGE)
     assert len(server.fake.waiting) == WAITING - PAGE
+
+
+def test_an_interrupt_while_reading_gives_up_what_was_read(server: LoopbackServer) -> None:
+    """Ctrl-C in before_open: the page was read already; it is kept, and no handler is called."""
+    inbox, kept = Inbox(), list[Any]()
+
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with client_of(server, before_open=interrupt) as client, pytest.raises(KeyboardInterrupt):
+        listener_of(client, inbox, on_undelivered=kept.append).poll()
+    assert inbox.ids == []
+    assert [event.id for event in kept] == ids(1, PAGE)
