@@ -55,13 +55,17 @@ def _wins(now: datetime) -> int:
 def _claim_all(now: datetime, start: threading.Barrier) -> int:
     from django.db import connections
 
-    from buttdial_sync.contrib.django import DatabaseDeliveryLog
-
-    log = DatabaseDeliveryLog(now=lambda: now)
+    log = _log_at(now)
     start.wait(20)
     won = sum(_claim(log, f"delivery-{number}") for number in range(DELIVERIES))
     connections.close_all()
     return won
+
+
+def _log_at(now: datetime) -> DeliveryLog:
+    from buttdial_sync.contrib.django import DatabaseDeliveryLog
+
+    return DatabaseDeliveryLog(now=lambda: now)
 
 
 def _claim(log: DeliveryLog, delivery_id: str) -> bool:
@@ -73,11 +77,7 @@ def _claim(log: DeliveryLog, delivery_id: str) -> bool:
 
 def _late() -> list[str | None]:
     """Have two workers outlive their leases: what a third finds after each of their steps."""
-    from buttdial_sync.contrib.django import DatabaseDeliveryLog
-
-    first, second, third = (
-        DatabaseDeliveryLog(now=lambda at=at: NOW + timedelta(seconds=at)) for at in (0, 60, 120)
-    )
+    first, second, third = (_log_at(NOW + timedelta(seconds=each)) for each in (0, 60, 120))
     tokens = [log.claim("late", 60.0) or "" for log in (first, second)]
     first.release("late", tokens[0])
     found = [_found(second)]
@@ -97,10 +97,9 @@ def _found(log: DeliveryLog) -> str | None:
 def _inside_a_transaction() -> dict[str, Any]:
     from django.db import transaction
 
-    from buttdial_sync.contrib.django import DatabaseDeliveryLog
     from buttdial_sync.contrib.django.models import Delivery
 
-    log = DatabaseDeliveryLog(now=lambda: NOW)
+    log = _log_at(NOW)
     log.done("delivery-0", "token")
     with transaction.atomic():
         log.done("new", "token")
