@@ -96,9 +96,16 @@ class Subscriptions:
         Raises:
             ButtDialError: The queue could not be read.
         """
-        WaitingQueue(self._rest, lambda messages: self._waiting(token, messages)).drain(
-            token, deadline
-        )
+        self._queue(token).drain(token, deadline)
+
+    def take_page(self, token: str, deadline: Deadline) -> bool:
+        """
+        Read one page of the waiting queue; return whether more may wait.
+
+        Raises:
+            ButtDialError: The queue could not be read.
+        """
+        return self._queue(token).take_page(token, deadline)
 
     def pushed(self, token: str, notification: Mapping[str, Any]) -> None:
         """Pass on what was pushed on a stream; say once for each agent that nobody wants it."""
@@ -117,6 +124,9 @@ class Subscriptions:
         subscriber = self._subscribers.get(token)
         if subscriber is not None:
             subscriber.ended()
+
+    def _queue(self, token: str) -> WaitingQueue:
+        return WaitingQueue(self._rest, lambda messages: self._waiting(token, messages))
 
     def _waiting(self, token: str, messages: Sequence[WaitingMessage]) -> None:
         subscriber = self._subscribers.get(token)
@@ -182,6 +192,15 @@ class Subscription:
             ButtDialError: It could not be read.
         """
         self._subscriptions.drain(self._token, self._caller.runtime.deadline(None))
+
+    def take_page(self) -> bool:
+        """
+        Read one page of the waiting queue; return whether more may wait.
+
+        Raises:
+            ButtDialError: It could not be read.
+        """
+        return self._subscriptions.take_page(self._token, self._caller.runtime.deadline(None))
 
     def leave(self) -> None:
         """Close the session, so that the server keeps what comes now, and take in nothing more."""

@@ -15,7 +15,7 @@ logger = logging.getLogger("buttdial_sync")
 
 WAITING_PATH = "/api/v1/waiting-messages"
 _PAGE = 50
-_PAGES_AT_MOST = 200
+PAGES_AT_MOST = 200
 _AT_STAKE = (
     "%d messages waited. Opening a stream on the open-source server marks those that wait as "
     "delivered without delivering them: give the client before_open, which gets them first"
@@ -43,12 +43,24 @@ class WaitingQueue:
             ButtDialError: The queue could not be read. The stream must not be opened then: it would
                 empty the queue.
         """
-        for _ in range(_PAGES_AT_MOST):
-            messages = self._read(token, deadline)
-            if messages:
-                self._pass_on(messages)
-            if len(messages) < _PAGE:
+        for _ in range(PAGES_AT_MOST):
+            if not self.take_page(token, deadline):
                 return
+
+    def take_page(self, token: str, deadline: Deadline) -> bool:
+        """
+        Read one page. What is on it is no longer on the server.
+
+        Returns:
+            Whether more may wait.
+
+        Raises:
+            ButtDialError: The queue could not be read.
+        """
+        messages = self._read(token, deadline)
+        if messages:
+            self._pass_on(messages)
+        return len(messages) >= _PAGE
 
     def _read(self, token: str, deadline: Deadline) -> Sequence[WaitingMessage]:
         try:
