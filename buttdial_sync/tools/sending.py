@@ -105,8 +105,9 @@ class Sender:
     ) -> SendResult:
         """Send a message; see :meth:`buttdial_sync.Client.send_message`."""
         delivery = _Delivery(self._caller)
+        token = self._caller.token(agent_token)
         try:
-            return delivery.carry_out(message, agent_token, timeout)
+            return delivery.carry_out(message, token, timeout)
         except _RAISED:
             raise
         except ButtDialError as error:
@@ -122,10 +123,9 @@ class _Delivery:
         self.attempts = 0
 
     def carry_out(
-        self, message: OutgoingMessage, agent_token: str | None, timeout: float | None
+        self, message: OutgoingMessage, token: str, timeout: float | None
     ) -> SendResult:
         message.check()
-        token = self._caller.token(agent_token)
         deadline = self._caller.runtime.deadline(timeout)
         arguments = message.arguments()
         self.key = arguments["idempotencyKey"]
