@@ -98,10 +98,18 @@ def report_of(done: RetryReport, repository: TableRepository, **more: Any) -> Re
     """Report a drain: done, or with the reason why not."""
     pending = repository.count_pending()
     paused = None if done.paused_until is None else done.paused_until.isoformat()
-    numbers = attrs.asdict(done) | {"paused_until": paused, "pending": pending} | more
+    leases = repository.leased().values()
+    numbers = {
+        **attrs.asdict(done),
+        "paused_until": paused,
+        "pending": pending,
+        "held": len(leases),
+        "held_until": max(leases).isoformat() if leases else None,
+        **more,
+    }
     failure, exit_code = _failure(done, pending)
-    if failure is None and (leases := repository.leased()):
-        failure, exit_code = held_rows(leases.values()), TRY_LATER
+    if failure is None and leases:
+        failure, exit_code = held_rows(leases), TRY_LATER
     return Report(
         data={"ok": failure is None, **numbers},
         lines=[f"{done.delivered} delivered, {done.dead} given up, {pending} still pending"],

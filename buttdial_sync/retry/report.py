@@ -81,9 +81,7 @@ class Tally:
         with self._lock:
             self._report = attrs.evolve(self._report, fetched=self._report.fetched + count)
 
-    def count(
-        self, step: Step, error: str | None = None, remediation: str | None = None
-    ) -> None:
+    def count(self, step: Step, error: str | None = None, remediation: str | None = None) -> None:
         """Count what became of a message."""
         with self._lock:
             now = self._report

@@ -40,7 +40,7 @@ class Condition:
 
 class TableRepository(ABC):
     """
-    The rules of the interfaces, over six operations on a table.
+    The rules of the interfaces, over seven operations on a table.
 
     It is a :class:`~buttdial_sync.retry.repository.AdminFailedMessageRepository` and an
     :class:`~buttdial_sync.retry.repository.OutboxRepository`. Safe to share between threads if the
@@ -127,9 +127,7 @@ class TableRepository(ABC):
             changes["attempt_started_at"] = None
         return self._settle(msg_id, changes, retry_count)
 
-    def mark_dead(
-        self, msg_id: str, retry_count: int, error: str, unknown: bool = False
-    ) -> bool:
+    def mark_dead(self, msg_id: str, retry_count: int, error: str, unknown: bool = False) -> bool:
         """Give the message up; False when another took it over."""
         changes = {**self._resolved("dead"), "last_error": _cut(error)}
         if unknown:
@@ -174,9 +172,7 @@ class TableRepository(ABC):
 
         Somebody is sending them, or died while they were his.
         """
-        now = self._clock()
-        rows = self._newest("pending", self.count_pending())
-        return {row["id"]: row[LEASE] for row in rows if row[LEASE] and row[LEASE] > now}
+        return {row["id"]: row[LEASE] for row in self._leased(self._clock())}
 
     def force_retry(self, msg_id: str, *, even_if_sent: bool = False) -> bool:
         """Make a pending or dead message due now; one that may have been sent stays marked so."""
@@ -256,6 +252,10 @@ class TableRepository(ABC):
     @abstractmethod
     def _newest(self, status: FailedStatus | None, limit: int) -> builtins.list[Row]:
         """Return rows, newest first."""
+
+    @abstractmethod
+    def _leased(self, now: datetime) -> builtins.list[Row]:
+        """Return the pending rows whose lease ends after this time."""
 
     @abstractmethod
     def _counts(self) -> Mapping[str, int]:

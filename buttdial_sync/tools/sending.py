@@ -122,9 +122,7 @@ class _Delivery:
         self.key: str | None = None
         self.attempts = 0
 
-    def carry_out(
-        self, message: OutgoingMessage, token: str, timeout: float | None
-    ) -> SendResult:
+    def carry_out(self, message: OutgoingMessage, token: str, timeout: float | None) -> SendResult:
         message.check()
         deadline = self._caller.runtime.deadline(timeout)
         arguments = message.arguments()

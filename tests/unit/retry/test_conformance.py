@@ -9,14 +9,15 @@ import pytest
 
 from buttdial_sync.retry import MemoryRepository, SQLiteRepository
 from buttdial_sync.testing.conformance import Clock, RepositoryConformance
+from tests.unit.retry.table_conformance import TableConformance
 
 
-class TestMemory(RepositoryConformance):
+class TestMemory(TableConformance):
     def make_repository(self, clock: Clock, lease: float) -> MemoryRepository:
         return MemoryRepository(clock=clock, lease=lease)
 
 
-class TestSQLite(RepositoryConformance):
+class TestSQLite(TableConformance):
     repository: SQLiteRepository
 
     def make_repository(self, clock: Clock, lease: float) -> SQLiteRepository:
