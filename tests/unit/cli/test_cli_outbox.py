@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,9 @@ from buttdial_sync.retry import SQLiteRepository
 from buttdial_sync.retry.rows import utc_now
 from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
 from tests.unit.cli.cli_runner import TOKEN, run
+
+
+_LONG_AGO = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 
 @pytest.fixture
@@ -192,6 +196,10 @@ def test_retry_of_what_may_have_been_sent(server: LoopbackServer, db: str) -> No
     assert [call.body for call in server.fake.delivered] == ["body b"]
     result = run("outbox", "retry", "a", "--even-if-sent", "--db", db)
     assert (result.exit_code, result.stdout) == (0, "a is due now\n")
+    with SQLiteRepository(db) as repository:
+        row = repository.get("a")
+        assert row is not None
+        assert row.attempt_started_at is None
     run("outbox", "drain", "--db", db, server=server)
     assert [call.body for call in server.fake.delivered] == ["body b", "body a"]
 
@@ -223,6 +231,9 @@ def test_send_many_of_rows_that_were_dismissed(server: LoopbackServer, table: Pa
     with SQLiteRepository(memory) as repository:
         repository.add_new(read_messages(str(table), None))
         repository.dismiss("one")
+        # A row that is not of this file, and that another run holds, changes nothing.
+        repository.add(FailedMessage(id="x", recipient="+1", body="x", next_retry_at=_LONG_AGO))
+        assert [message.id for message in repository.fetch_due(1)] == ["x"]
     result = run("send-many", str(table), "--db", memory, server=server)
     assert result.exit_code == 2
     assert "1 rows were dismissed" in result.stderr
