@@ -18,7 +18,6 @@ from buttdial_sync.retry.rows import utc_now
 from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
 from tests.unit.cli.cli_runner import TOKEN, run
 
-
 _LONG_AGO = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 
