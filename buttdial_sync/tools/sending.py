@@ -105,8 +105,9 @@ class Sender:
     ) -> SendResult:
         """Send a message; see :meth:`buttdial_sync.Client.send_message`."""
         delivery = _Delivery(self._caller)
+        token = self._caller.token(agent_token)
         try:
-            return delivery.carry_out(message, agent_token, timeout)
+            return delivery.carry_out(message, token, timeout)
         except _RAISED:
             raise
         except ButtDialError as error:
@@ -121,11 +122,8 @@ class _Delivery:
         self.key: str | None = None
         self.attempts = 0
 
-    def carry_out(
-        self, message: OutgoingMessage, agent_token: str | None, timeout: float | None
-    ) -> SendResult:
+    def carry_out(self, message: OutgoingMessage, token: str, timeout: float | None) -> SendResult:
         message.check()
-        token = self._caller.token(agent_token)
         deadline = self._caller.runtime.deadline(timeout)
         arguments = message.arguments()
         self.key = arguments["idempotencyKey"]

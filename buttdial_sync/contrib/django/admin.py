@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from django.contrib import admin, messages
@@ -27,7 +28,7 @@ class OutboxMessageAdmin(admin.ModelAdmin):
     date_hierarchy = "created_at"
     show_full_result_count = False
     fields = readonly_fields = tuple(name for name in COLUMNS if name != _SECRET)
-    actions = ("retry", "dismiss")
+    actions = ("retry", "retry_even_if_sent", "dismiss")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Nobody writes messages here."""
@@ -44,8 +45,23 @@ class OutboxMessageAdmin(admin.ModelAdmin):
 
     @admin.action(description="Send again now", permissions=["change"])
     def retry(self, request: HttpRequest, chosen: Any) -> None:
-        """Make the chosen messages due now."""
-        self._change(request, chosen, get_repository().force_retry, "queued")
+        """Make the chosen messages due now, but not those that may have been sent."""
+        unknown = chosen.filter(attempt_started_at__isnull=False).count()
+        certain = chosen.filter(attempt_started_at__isnull=True)
+        self._change(request, certain, get_repository().force_retry, "queued")
+        if unknown:
+            refused = (
+                f"{unknown} not: the outcome of the last attempt is not known, so they may have "
+                "been sent already, or are being sent. See the action "
+                f'"{self.retry_even_if_sent.short_description}"'
+            )
+            self.message_user(request, refused, messages.WARNING)
+
+    @admin.action(description="Send again even if it may have been sent", permissions=["change"])
+    def retry_even_if_sent(self, request: HttpRequest, chosen: Any) -> None:
+        """Make the chosen messages due now; without keys some people may get one twice."""
+        force_retry = partial(get_repository().force_retry, even_if_sent=True)
+        self._change(request, chosen, force_retry, "queued")
 
     @admin.action(description="Give up", permissions=["change"])
     def dismiss(self, request: HttpRequest, chosen: Any) -> None:

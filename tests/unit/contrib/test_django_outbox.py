@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from io import StringIO
 from typing import Any
 
@@ -261,3 +262,24 @@ def test_the_actions_need_the_permission(looker: Client) -> None:
     OutboxMessage.objects.update(status="dead")
     act(looker, "retry", OutboxMessage.objects.get().id)
     assert OutboxMessage.objects.get().status == "dead"
+
+
+def test_the_page_does_not_send_twice(http: Client) -> None:
+    """What may have been sent is left alone and said; another action sends it all the same."""
+    repository = get_repository()
+    began = datetime(2026, 3, 1, tzinfo=timezone.utc)
+    for msg_id, unknown in (("certain", False), ("lost", True)):
+        repository.add(FailedMessage(id=msg_id, recipient=TO, body="x"))
+        assert repository.begin_attempt(msg_id, 1, began)
+        repository.mark_dead(msg_id, 1, "no answer", unknown)
+    told = act(http, "retry", "certain", "lost")
+    assert "1 queued" in told
+    assert "1 not: the outcome of the last attempt is not known" in told
+    assert {row.id: row.status for row in repository.list()} == {
+        "certain": "pending",
+        "lost": "dead",
+    }
+    assert "1 queued" in act(http, "retry_even_if_sent", "lost")
+    row = repository.get("lost")
+    assert row is not None
+    assert (row.status, row.attempt_started_at) == ("pending", None)

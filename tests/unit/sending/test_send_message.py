@@ -15,6 +15,7 @@ from buttdial_sync import (
     AuthLockedOutError,
     AuthTokenRevokedError,
     Client,
+    ConfigError,
     SendResult,
 )
 from buttdial_sync.testing import FakeButtDialServer
@@ -182,7 +183,6 @@ CONFIG_CASES: dict[str, tuple[dict[str, Any], str]] = {
     "wrong channel": ({"to": "+1", "body": "hi", "channel": "fax"}, "channel must be one of"),
     "wrong gender": ({"to": "+1", "body": "hi", "target_gender": "x"}, "target_gender"),
     "blank key": ({"to": "+1", "body": "hi", "sender_sid": ""}, "sender_sid must not be empty"),
-    "no token": ({"to": "+1", "body": "hi", "agent_token": ""}, "agent_token"),
     "bad token": ({"to": "+1", "body": "hi", "agent_token": "a\nb"}, "token"),
     "bad timeout": ({"to": "+1", "body": "hi", "timeout": 0}, "timeout"),
     "huge timeout": ({"to": "+1", "body": "hi", "timeout": 1e300}, "timeout"),
@@ -201,11 +201,17 @@ def test_config_failures(case: str, fake: FakeButtDialServer, client: Client) ->
 
 
 def test_no_token_at_all(fake: FakeButtDialServer) -> None:
-    """A client without a token reports that, with the remedy, and asks nobody."""
-    with Client(BASE_URL) as client:
-        result = client.send_message("+1", "hi")
-    assert (result.outcome, result.stage_failed) == ("not_sent", "config")
-    assert "BUTT_DIAL_AGENT_TOKEN" in str(result.remediation)
+    """A missing token is not one message's fault: it raises, names the variable, asks nobody."""
+    with Client(BASE_URL) as client, pytest.raises(ConfigError, match="agent_token") as caught:
+        client.send_message("+1", "hi")
+    assert "BUTT_DIAL_AGENT_TOKEN" in str(caught.value.remediation)
+    assert fake.requests == []
+
+
+def test_an_empty_token_of_one_call(fake: FakeButtDialServer, client: Client) -> None:
+    """An empty token is a missing one, and not the client's own."""
+    with pytest.raises(ConfigError, match="agent_token"):
+        client.send_message("+1", "hi", agent_token="")
     assert fake.requests == []
 
 
