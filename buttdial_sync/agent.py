@@ -150,6 +150,7 @@ class AgentView:
 
         Raises:
             AuthError: The token is wrong, revoked or locked out.
+            ConfigError: There is no token.
             ArgumentNotSupported: This server would silently drop an argument.
             ArgumentTypeError: An argument has the wrong type.
             ClientClosedError: The client is closed.

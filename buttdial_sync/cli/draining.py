@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import click
 
-from buttdial_sync.cli.exits import DONE, REFUSED, UNREACHABLE
+from buttdial_sync.cli.exits import DONE, REFUSED, TRY_LATER, UNREACHABLE
 from buttdial_sync.cli.report import Failure, Report
 from buttdial_sync.errors import ArgumentValueError
 
@@ -24,6 +25,11 @@ workers_option = click.option(
     "--workers", type=click.IntRange(1, 64), default=4, show_default=True, help="Threads that send."
 )
 rate_option = click.option("--rate", type=float, metavar="N", help="At most N messages a second.")
+
+
+DEAD_REMEDY = (
+    "See outbox list --status dead; outbox retry ID tries one again, unless it may have been sent."
+)
 
 
 class Pace:
@@ -88,29 +94,51 @@ def _advance(bar: Any, report: RetryReport) -> None:
     bar.update(report.delivered + report.dead + report.retried - bar.pos)
 
 
-def report_of(done: RetryReport, pending: int, **more: Any) -> Report:
+def report_of(done: RetryReport, repository: TableRepository, **more: Any) -> Report:
     """Report a drain: done, or with the reason why not."""
+    pending = repository.count_pending()
     paused = None if done.paused_until is None else done.paused_until.isoformat()
-    numbers = attrs.asdict(done) | {"paused_until": paused, "pending": pending} | more
-    failed = done.errors or done.dead or done.retried or done.postponed
-    failure = _failure(done, pending) if failed else None
+    leases = repository.leased().values()
+    numbers = {
+        **attrs.asdict(done),
+        "paused_until": paused,
+        "pending": pending,
+        "held": len(leases),
+        "held_until": max(leases).isoformat() if leases else None,
+        **more,
+    }
+    failure, exit_code = _failure(done, pending)
+    if failure is None and leases:
+        failure, exit_code = held_rows(leases), TRY_LATER
     return Report(
         data={"ok": failure is None, **numbers},
         lines=[f"{done.delivered} delivered, {done.dead} given up, {pending} still pending"],
         failure=failure,
-        exit_code=_exit_code(done),
+        exit_code=exit_code,
     )
 
 
-def _failure(done: RetryReport, pending: int) -> Failure:
-    again = "Run it again later: what is pending is sent then." if pending else None
+def held_rows(leases: Collection[datetime]) -> Failure:
+    """Say that rows are leased by others, and when the last of these leases ends."""
     return Failure(
-        message=f"not everything was sent: {done.last_error or 'see outbox list'}",
-        remediation=again or "See outbox list --status dead; outbox retry ID tries one again.",
+        message=f"{len(leases)} rows are held by a run that died or is still at work, "
+        f"until {minute_after(max(leases)):%H:%M}",
+        remediation="Run it again then.",
     )
 
 
-def _exit_code(done: RetryReport) -> int:
+def minute_after(moment: datetime) -> datetime:
+    """Return a time that has passed when a clock of this machine shows its minute."""
+    return (moment + timedelta(minutes=1)).astimezone()
+
+
+def _failure(done: RetryReport, pending: int) -> tuple[Failure | None, int]:
+    message = f"not everything was sent: {done.last_error or 'see outbox list'}"
+    if done.remediation is not None:
+        return Failure(message=message, remediation=done.remediation), REFUSED
     if done.dead:
-        return REFUSED
-    return UNREACHABLE if done.errors or done.retried or done.postponed else DONE
+        return Failure(message=message, remediation=DEAD_REMEDY), REFUSED
+    if done.errors or done.retried or done.postponed:
+        again = "Run it again later: what is pending is sent then." if pending else None
+        return Failure(message=message, remediation=again), UNREACHABLE
+    return None, DONE

@@ -11,6 +11,7 @@ DONE: Final = 0
 REFUSED: Final = 1
 USAGE: Final = 2
 UNREACHABLE: Final = 3
+TRY_LATER: Final = 75
 INTERRUPTED: Final = 130
 
 EXIT_CODES: Final = """\b
@@ -19,6 +20,7 @@ Exit codes:
   1    the server refused
   2    wrong usage or configuration; nothing was sent
   3    the server was not reached, or the outcome is unknown
+  75   nothing failed, but messages have to wait; run it again later
   130  interrupted with Ctrl-C
 """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import attrs
@@ -61,10 +62,23 @@ def show(repository: TableRepository, msg_id: str) -> Report:
 
 @outbox.command(cls=ReportingCommand)
 @click.argument("msg_id", metavar="ID")
+@click.option(
+    "--even-if-sent",
+    is_flag=True,
+    help="Also one that may have been sent: its recipient may get it twice.",
+)
 @with_database
-def retry(repository: TableRepository, msg_id: str) -> Report:
-    """Make a message due now, one that was given up too."""
-    return _change(repository, msg_id, repository.force_retry, "is due now")
+def retry(repository: TableRepository, msg_id: str, even_if_sent: bool) -> Report:
+    """
+    Make a message due now, one that was given up too.
+
+    One that may have been sent already is refused, unless --even-if-sent is given.
+    """
+    message = repository.get(msg_id)
+    if message is not None and message.attempt_started_at is not None and not even_if_sent:
+        return _may_have_been_sent(message, message.attempt_started_at)
+    change = partial(repository.force_retry, even_if_sent=even_if_sent)
+    return _change(repository, msg_id, change, "is due now")
 
 
 @outbox.command(cls=ReportingCommand)
@@ -97,7 +111,7 @@ def drain(ctx: click.Context, client: Client, db: str, workers: int, rate: float
     check_is_there(db)
     with open_database(db, client) as repository:
         done = drain_outbox(client, repository, workers=workers, rate=rate, quiet=wants_json(ctx))
-        return report_of(done, repository.count_pending())
+        return report_of(done, repository)
 
 
 def _change(
@@ -115,6 +129,20 @@ def _change(
             remediation="One that is being sent can be changed when its lease ends."
             if message.status in {"pending", "dead"}
             else None,
+        ),
+        exit_code=USAGE,
+    )
+
+
+def _may_have_been_sent(message: FailedMessage, began: datetime) -> Report:
+    return Report(
+        data={"ok": False, "id": message.id, "status": message.status},
+        failure=Failure(
+            message=f"{message.id} may have been sent already, or is being sent: the outcome of "
+            f"the attempt of {began:%Y-%m-%d %H:%M:%S} UTC is not known",
+            remediation="Find out whether it arrived. --even-if-sent sends it again with its key: "
+            "a server that honours keys sends it once, any other a second time. A pending one "
+            "is settled by outbox drain when its lease ends.",
         ),
         exit_code=USAGE,
     )

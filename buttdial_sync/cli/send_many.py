@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -14,8 +15,16 @@ import click
 from buttdial_sync.cli.command import ReportingCommand, wants_json
 from buttdial_sync.cli.connection import with_client
 from buttdial_sync.cli.database import db_option, open_database
-from buttdial_sync.cli.draining import drain, rate_option, report_of, workers_option
-from buttdial_sync.cli.exits import DONE, REFUSED, USAGE
+from buttdial_sync.cli.draining import (
+    DEAD_REMEDY,
+    drain,
+    held_rows,
+    minute_after,
+    rate_option,
+    report_of,
+    workers_option,
+)
+from buttdial_sync.cli.exits import DONE, REFUSED, TRY_LATER, USAGE
 from buttdial_sync.cli.report import Failure, Report
 from buttdial_sync.errors import ConfigError
 from buttdial_sync.models.failed import FailedMessage
@@ -55,11 +64,10 @@ def send_many(
         known = _check_known(repository, messages)
         added = repository.add_new(messages)
         done = drain(client, repository, workers=workers, rate=rate, quiet=wants_json(ctx))
+        report = report_of(done, repository, rows=len(messages), added=added, known=known)
+        leases = repository.leased()
         states = [repository.get(message.id) for message in messages]
-        report = report_of(
-            done, repository.count_pending(), rows=len(messages), added=added, known=known
-        )
-    return _of_the_file(report, [state for state in states if state is not None])
+    return _of_the_file(report, [state for state in states if state is not None], leases)
 
 
 def read_messages(path: str, agent_id: str | None) -> list[FailedMessage]:
@@ -169,22 +177,48 @@ def _content(message: FailedMessage) -> tuple[object, ...]:
     )
 
 
-def _of_the_file(report: Report, messages: Sequence[FailedMessage]) -> Report:
+def _of_the_file(
+    report: Report, messages: Sequence[FailedMessage], leases: Mapping[str, datetime]
+) -> Report:
     """The program's end depends on this file's rows, not on others in the same outbox."""
-    dead = [message for message in messages if message.status == "dead"]
+    dead = sum(message.status == "dead" for message in messages)
     delivered = sum(message.status == "delivered" for message in messages)
-    data = {
-        **report.data,
-        "file": {"delivered": delivered, "dead": len(dead), "rows": len(messages)},
-    }
+    data = {**report.data, "file": {"delivered": delivered, "dead": dead, "rows": len(messages)}}
     lines = [f"{delivered} of {len(messages)} rows are delivered", *report.lines]
     if delivered == len(messages):
         return Report(data={**data, "ok": True}, lines=lines, exit_code=DONE)
-    failure = report.failure or Failure(
-        message=f"{len(messages) - delivered} rows are not delivered",
-        remediation="See outbox list --status dead; outbox retry ID tries one again.",
-    )
-    code = REFUSED if dead else report.exit_code or USAGE
+    failure, code = report.failure, REFUSED if dead else report.exit_code
+    if failure is None or report.exit_code == TRY_LATER:
+        failure, code = _undelivered(messages, leases)
     return attrs.evolve(
         report, data={**data, "ok": False}, lines=lines, failure=failure, exit_code=code
     )
+
+
+def _undelivered(
+    messages: Sequence[FailedMessage], leases: Mapping[str, datetime]
+) -> tuple[Failure, int]:
+    """Say what keeps rows from being delivered, where nothing went wrong in this run."""
+    dead = [message for message in messages if message.status == "dead"]
+    if dead:
+        unknown = sum(message.attempt_started_at is not None for message in dead)
+        may_be_sent = f", {unknown} of them may have been sent" if unknown else ""
+        message = f"{len(dead)} rows were given up{may_be_sent}"
+        return Failure(message=message, remediation=DEAD_REMEDY), REFUSED
+    waiting = [message for message in messages if message.status == "pending"]
+    held = [leases[message.id] for message in waiting if message.id in leases]
+    if held:
+        return held_rows(held), TRY_LATER
+    if not waiting:
+        dismissed = sum(message.status == "dismissed" for message in messages)
+        return Failure(
+            message=f"{dismissed} rows were dismissed",
+            remediation="Give a new id to what is to be sent after all.",
+        ), USAGE
+    due = max(message.next_retry_at for message in waiting if message.next_retry_at is not None)
+    reason = next((message.last_error for message in waiting if message.last_error), "not due yet")
+    return Failure(
+        message=f"{len(waiting)} rows wait, the last until {minute_after(due):%Y-%m-%d %H:%M}: "
+        f"{reason}",
+        remediation="Run it again then.",
+    ), TRY_LATER

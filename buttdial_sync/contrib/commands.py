@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -20,6 +21,9 @@ from buttdial_sync.models.sending import SendResult
 
 _EXIT_CODES = {"sent": 0, "rejected": 1, "not_sent": 3, "unknown": 3}
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_EXIT_CODE_OF_SIGNALS = 128
+# Docker and supervisord kill a process ten seconds after they told it to end.
+_SECONDS_TO_END = 8.0
 
 Context = Callable[[], AbstractContextManager[object]]
 OnUndelivered = Callable[[InboundEvent], object]
@@ -95,27 +99,24 @@ def listen(listener: Listener) -> None:
 
     Raises:
         CommandFailure: The token was refused, or a setting is wrong.
+        SystemExit: The process was told to end twice.
     """
-
-    # A signal may come while this thread holds the lock that stop() needs.
-    def stop(_: int, __: FrameType | None) -> None:
-        threading.Thread(target=listener.stop, name="buttdial-sync-stop").start()
-
-    with failures(), _on_signals(stop):
+    with failures(), _stopped_by_signals(listener):
         listener.run()
 
 
 def poll(listener: Listener) -> str:
     """
-    Hand over what waits, once.
+    Hand over what waits, once, or until the process is told to end: see :func:`listen`.
 
     Returns:
         What to say.
 
     Raises:
         CommandFailure: The queue could not be read.
+        SystemExit: The process was told to end twice.
     """
-    with failures():
+    with failures(), _stopped_by_signals(listener):
         return f"{listener.poll()} handed over"
 
 
@@ -162,11 +163,30 @@ def _failure(result: SendResult) -> CommandFailure:
 
 
 @contextmanager
-def _on_signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+def _stopped_by_signals(listener: Listener) -> Iterator[None]:
+    """
+    Stop a listener when the process is told to end.
+
+    What the listener has read is no longer on the server: it is handed over while there is time,
+    and then given up. Told again, the process ends at once, in the middle of a handler too, and
+    the listener gives up what it has.
+    """
+    is_told = False
+
+    def on_signal(number: int, _: FrameType | None) -> None:
+        nonlocal is_told
+        if is_told or not listener.running:
+            sys.exit(_EXIT_CODE_OF_SIGNALS + number)
+        is_told = True
+        # A signal may come while this thread holds the lock that stop() needs.
+        threading.Thread(
+            target=listener.stop, args=(_SECONDS_TO_END,), name="buttdial-sync-stop"
+        ).start()
+
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, handler) for number in _SIGNALS}
+    before = {number: signal.signal(number, on_signal) for number in _SIGNALS}
     try:
         yield
     finally:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from itertools import count
 from typing import Protocol
 
 import attrs
 
-from buttdial_sync.errors import ArgumentValueError
+from buttdial_sync.errors import ArgumentValueError, ConfigError
 from buttdial_sync.transport.fork import on_fork_start_anew
 
 
@@ -23,35 +25,98 @@ class DeliveryLog(Protocol):
     Remembers what was handed over, so that nothing is handed over twice.
 
     A claim is good for its lease: when the process that holds it dies, the next delivery after that
-    comes through. So the lease must be longer than a handler may take. Several threads, and where
-    the log is shared several processes, may call at once: of them one gets the claim. Ids are
-    at most 255 printable ASCII characters.
+    comes through. So the lease must be longer than a handler may take. A handler that takes longer
+    all the same may end after another took over: the token tells their claims apart. Several
+    threads, and where the log is shared several processes, may call at once: of them one gets the
+    claim. Ids are at most 255 printable ASCII characters.
     """
 
-    def claim(self, delivery_id: str, lease: float) -> bool:
+    def claim(self, delivery_id: str, lease: float) -> str | None:
         """
         Claim a delivery for ``lease`` seconds.
 
         Returns:
-            True when it is the caller's to hand over, False when it was handed over before.
+            The token of the claim when it is the caller's to hand over: a text that no other claim
+            of the delivery ever had. None when it was handed over before.
 
         Raises:
             DeliveryInProgressError: Another's claim is still good. The sender is then asked to
-                try again, for that other may yet fail. A log that cannot tell returns False.
+                try again, for that other may yet fail. A log that cannot tell returns None.
         """
         ...
 
-    def done(self, delivery_id: str) -> None:
-        """It was handed over; claiming it is False from now on."""
+    def done(self, delivery_id: str, token: str) -> None:
+        """
+        Note that it was handed over: claiming it returns None from now on.
+
+        That holds even if the lease has ended and another has the claim now, or had it and gave it
+        back: that a handler succeeded is a fact, and no later call takes it back.
+
+        Args:
+            delivery_id: What was claimed.
+            token: What :meth:`claim` returned.
+        """
         ...
 
-    def release(self, delivery_id: str) -> None:
-        """It was not; it may be claimed again at once. Nothing happens when it is unknown."""
+    def release(self, delivery_id: str, token: str) -> None:
+        """
+        Give a claim back: the delivery may be claimed again at once.
+
+        Nothing happens when the claim is no longer the token's, or the delivery is done or unknown.
+
+        Args:
+            delivery_id: What was claimed.
+            token: What :meth:`claim` returned.
+        """
         ...
 
 
-@attrs.define
+_REMEDY = (
+    "claim(delivery_id, lease) returns a token (text), or None when it was handed over before; "
+    "done(delivery_id, token) and release(delivery_id, token) take it. See DeliveryLog."
+)
+
+
+def check_log(log: DeliveryLog) -> DeliveryLog:
+    """
+    Return a delivery log whose methods can be called as :class:`DeliveryLog` says.
+
+    Raises:
+        ConfigError: They cannot.
+    """
+    for name, arguments in (("claim", ("id", 1.0)), ("done", ("id", "")), ("release", ("id", ""))):
+        method = getattr(log, name, None)
+        if not callable(method):
+            raise ConfigError(f"the delivery log has no method {name}", remediation=_REMEDY)
+        try:
+            inspect.signature(method).bind(*arguments)
+        except TypeError:
+            raise ConfigError(
+                f"the delivery log's {name} does not take {len(arguments)} arguments",
+                remediation=_REMEDY,
+            ) from None
+        except ValueError:
+            continue  # a function of C that does not tell its arguments
+    return log
+
+
+def check_token(token: str | None) -> str | None:
+    """
+    Return what a delivery log's ``claim`` returned.
+
+    Raises:
+        ConfigError: It is neither text nor None.
+    """
+    if token is not None and not isinstance(token, str):
+        raise ConfigError(
+            f"the delivery log's claim returned a {type(token).__name__}", remediation=_REMEDY
+        )
+    return token
+
+
+@attrs.frozen
 class _Claim:
+    token: str
     ends_at: float
     done: bool = False
 
@@ -79,6 +144,7 @@ class MemoryDeliveryLog:
         self._max_deliveries = max_deliveries
         self._clock = clock
         self._claims: OrderedDict[str, _Claim] = OrderedDict()
+        self._numbers = count()
         self.start_anew()
         on_fork_start_anew(self)
 
@@ -87,27 +153,30 @@ class MemoryDeliveryLog:
         self._lock = threading.Lock()
         self._claims = OrderedDict((key, each) for key, each in self._claims.items() if each.done)
 
-    def claim(self, delivery_id: str, lease: float) -> bool:
+    def claim(self, delivery_id: str, lease: float) -> str | None:
         """Claim a delivery; see :meth:`DeliveryLog.claim`."""
         with self._lock:
             now = self._clock()
             known = self._claims.get(delivery_id)
             if known is not None and known.done:
-                return False
+                return None
             if known is not None and now < known.ends_at:
                 raise DeliveryInProgressError(delivery_id)
-            self._claims[delivery_id] = _Claim(now + lease)
+            token = str(next(self._numbers))
+            self._claims[delivery_id] = _Claim(token, now + lease)
             self._claims.move_to_end(delivery_id)
             while len(self._claims) > self._max_deliveries:
                 self._claims.popitem(last=False)
-        return True
+        return token
 
-    def done(self, delivery_id: str) -> None:
-        """Note that it was handed over."""
+    def done(self, delivery_id: str, token: str) -> None:
+        """Note that it was handed over; see :meth:`DeliveryLog.done`."""
         with self._lock:
-            self._claims[delivery_id] = _Claim(0.0, done=True)
+            self._claims[delivery_id] = _Claim(token, 0.0, done=True)
 
-    def release(self, delivery_id: str) -> None:
-        """Give a claim back."""
+    def release(self, delivery_id: str, token: str) -> None:
+        """Give a claim back; see :meth:`DeliveryLog.release`."""
         with self._lock:
-            self._claims.pop(delivery_id, None)
+            known = self._claims.get(delivery_id)
+            if known is not None and known.token == token and not known.done:
+                del self._claims[delivery_id]

@@ -12,7 +12,12 @@ from typing import Any, Literal, TypeAlias, TypeVar
 import attrs
 
 from buttdial_sync.errors import ArgumentTypeError
-from buttdial_sync.inbound.deliveries import DeliveryInProgressError, DeliveryLog
+from buttdial_sync.inbound.deliveries import (
+    DeliveryInProgressError,
+    DeliveryLog,
+    check_log,
+    check_token,
+)
 from buttdial_sync.models.inbound import (
     AccountVerified,
     DeliveryReceipt,
@@ -27,6 +32,9 @@ Outcome: TypeAlias = Literal["handled", "repeated", "failed"]
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 _LONGEST_KEY = 200
+
+_Claim: TypeAlias = tuple[str, str]
+"""What was claimed, and the token of the claim."""
 
 
 @attrs.frozen(kw_only=True)
@@ -56,10 +64,13 @@ class Dispatcher:
     Args:
         log: Remembers what was handed over.
         lease: How long a handler may take, in seconds.
+
+    Raises:
+        ConfigError: The log's methods do not take what :class:`DeliveryLog` says.
     """
 
     def __init__(self, log: DeliveryLog, lease: float) -> None:
-        self._log = log
+        self._log = check_log(log)
         self._lease = lease
         self._registrations: tuple[Registration, ...] = ()
         self._names: Counter[str] = Counter()
@@ -95,6 +106,9 @@ class Dispatcher:
         Returns:
             ``"failed"`` when a handler did, or when another is still at it; ``"repeated"`` when all
             had it before.
+
+        Raises:
+            ConfigError: The log's ``claim`` returned neither a token nor None.
         """
         key = key_of(event) or fallback_key
         outcomes = {
@@ -107,39 +121,42 @@ class Dispatcher:
         return "repeated" if outcomes == {"repeated"} else "handled"
 
     def _hand_to(self, to: Registration, event: InboundEvent, key: str | None) -> Outcome:
-        unit = None if key is None else _bounded(f"{key}#{to.name}")
-        if unit is not None:
-            try:
-                if not self._log.claim(unit, self._lease):
-                    return "repeated"
-            except DeliveryInProgressError:
-                logger.info("%s is still busy with %s", to.name, unit)
-                return "failed"
-            except Exception:
-                logger.exception("the delivery log failed; %s was not called", to.name)
-                return "failed"
-        return self._run(to, event, unit)
+        if key is None:
+            return self._run(to, event, None)
+        unit = _bounded(f"{key}#{to.name}")
+        try:
+            token = self._log.claim(unit, self._lease)
+        except DeliveryInProgressError:
+            logger.info("%s is still busy with %s", to.name, unit)
+            return "failed"
+        except Exception:
+            logger.exception("the delivery log failed; %s was not called", to.name)
+            return "failed"
+        token = check_token(token)
+        if token is None:
+            return "repeated"
+        return self._run(to, event, (unit, token))
 
-    def _run(self, to: Registration, event: InboundEvent, unit: str | None) -> Outcome:
+    def _run(self, to: Registration, event: InboundEvent, claim: _Claim | None) -> Outcome:
         try:
             to.handler(event)
         except Exception:
             logger.exception("handler %s failed", to.name)
-            self._note(self._log.release, unit)
+            self._note(self._log.release, claim)
             return "failed"
         except BaseException:
-            self._note(self._log.release, unit)
+            self._note(self._log.release, claim)
             raise
-        self._note(self._log.done, unit)
+        self._note(self._log.done, claim)
         return "handled"
 
-    def _note(self, note: Callable[[str], None], unit: str | None) -> None:
-        if unit is None:
+    def _note(self, note: Callable[[str, str], None], claim: _Claim | None) -> None:
+        if claim is None:
             return
         try:
-            note(unit)
+            note(*claim)
         except Exception:
-            logger.exception("the delivery log failed; %s ends with its lease", unit)
+            logger.exception("the delivery log failed; %s ends with its lease", claim[0])
 
 
 def key_of(event: InboundEvent) -> str | None:

@@ -98,7 +98,8 @@ class InboundHandler:
         now: The time in unix seconds, for tests.
 
     Raises:
-        ConfigError: An argument is wrong.
+        ConfigError: An argument is wrong, or the log's methods do not take what
+            :class:`DeliveryLog` says.
     """
 
     def __init__(

@@ -21,6 +21,7 @@ from buttdial_sync.inbound.patience import PatientDelivery, Pauses
 from buttdial_sync.models.inbound import InboundEvent
 from buttdial_sync.settings import check_count
 from buttdial_sync.tools.subscriptions import Subscription
+from buttdial_sync.tools.waiting import PAGES_AT_MOST
 from buttdial_sync.transport.deadline import check_seconds
 from buttdial_sync.transport.fork import on_fork_start_anew, start_anew_if_forked
 
@@ -184,6 +185,9 @@ class Listener:
         """
         Hand over what waits, once, without opening a stream: for cron.
 
+        Reading a page of the queue takes it off the server. So each page is handed over before the
+        next one is read, and :meth:`stop` leaves the pages that were not read on the server.
+
         Returns:
             How many events were handed over.
 
@@ -193,17 +197,21 @@ class Listener:
         """
         subscription = self._subscribe()
         self._runner = threading.get_ident()
+        before = self._delivery.handed_over
         try:
-            try:
-                subscription.drain()
-            finally:
-                before = self._delivery.handed_over
-                self._hand_over_the_rest()
-                # A handler that sends opens a stream, and more may have come before that.
-                subscription.cancel()
-                self._hand_over_the_rest()
+            self._hand_over_pages(subscription)
+        except ButtDialError:
+            raise
+        except BaseException:
+            self._stop_at = self._clock()  # the process ends: no more handlers
+            raise
         finally:
-            self._unsubscribe()
+            # A handler that sends opens a stream, and more may have come before that.
+            subscription.cancel()
+            try:
+                self._hand_over_the_rest()
+            finally:
+                self._unsubscribe()
         return self._delivery.handed_over - before
 
     def __enter__(self) -> Listener:
@@ -276,6 +284,13 @@ class Listener:
                 self._reconnects, self._attendance = self.reconnects, None
                 self._unsubscribe()
 
+    def _hand_over_pages(self, subscription: Subscription) -> None:
+        for _ in range(PAGES_AT_MOST):
+            is_last = self._is_stopping() or not subscription.take_page()
+            self._hand_over_the_rest()
+            if is_last:
+                return
+
     def _is_stopping(self) -> bool:
         return self._stopping.is_set()
 
@@ -286,14 +301,7 @@ class Listener:
             self._stopping.wait(seconds)
 
     def _hand_over_the_rest(self) -> None:
-        """Hand over all that was taken in while there is time, and give up what is left."""
-        self._intake.confirm(self._intake.epoch)
-        try:
-            while self._has_time() and (event := self._intake.take()) is not None:
-                self._delivery.deliver(event)
-        finally:
-            while (event := self._intake.take()) is not None:
-                self._delivery.give_up(event)
+        self._delivery.deliver_all(self._intake, self._has_time)
 
     def _has_time(self) -> bool:
         return self._stop_at is None or self._clock() < self._stop_at

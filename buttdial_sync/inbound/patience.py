@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from buttdial_sync.errors import ButtDialError
 from buttdial_sync.inbound.handler import InboundHandler
+from buttdial_sync.inbound.intake import Intake
 from buttdial_sync.models.inbound import InboundEvent
 
 logger = logging.getLogger("buttdial_sync.inbound")
@@ -98,6 +99,23 @@ class PatientDelivery:
             raise
         self.give_up(event)
 
+    def deliver_all(self, intake: Intake, has_time: Callable[[], bool]) -> None:
+        """Hand over all that was taken in while there is time, and give up what is left."""
+        intake.confirm(intake.epoch)
+        try:
+            while has_time() and (event := intake.take()) is not None:
+                self.deliver(event)
+        finally:
+            self._give_up_all(intake)
+
+    def _give_up_all(self, intake: Intake) -> None:
+        try:
+            while (event := intake.take()) is not None:
+                self.give_up(event)
+        except BaseException:  # told once more to end: the host may still want to keep the others
+            self._give_up_all(intake)
+            raise
+
     def give_up(self, event: InboundEvent) -> None:
         """Let the host keep an event that could not be handed over."""
         what = f"{type(event).__name__} {getattr(event, 'id', None)}"
@@ -107,5 +125,7 @@ class PatientDelivery:
         logger.error("%s could not be handed over", what)
         try:
             self._on_undelivered(event)
-        except Exception:
+        except BaseException as error:
             logger.exception("on_undelivered failed; %s is lost", what)
+            if not isinstance(error, Exception):
+                raise

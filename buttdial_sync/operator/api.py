@@ -19,6 +19,12 @@ from buttdial_sync.retry.repository import AdminFailedMessageRepository
 
 _STATUSES: Mapping[str, FailedStatus] = {status: status for status in get_args(FailedStatus)}
 _MOST_ROWS = 1000
+_FLAGS = {"true": True, "1": True, "false": False, "0": False}
+_MAY_HAVE_BEEN_SENT = (
+    "This message may have been sent already, or is being sent: the outcome of its last attempt is "
+    "not known. even_if_sent=true sends it again: once where the server honours idempotency keys, "
+    "a second time elsewhere"
+)
 
 
 @attrs.frozen
@@ -79,6 +85,8 @@ class OperatorApi:
         """
         Answer a request. Calling it twice does nothing twice.
 
+        A message that may have been sent is made due only with ``even_if_sent=true`` in the query.
+
         Args:
             method: ``"GET"`` or ``"POST"``; HEAD is answered as GET.
             path: Below the prefix that the host chose, decoded, as in ``"agents/7/activate"``.
@@ -86,7 +94,8 @@ class OperatorApi:
 
         Returns:
             The answer: 404 for an unknown path or object, 405 for a wrong method, 400 for an
-            agent that cannot be activated, 422 for a parameter that cannot be.
+            agent that cannot be activated, 409 for a message that may have been sent, 422 for a
+            parameter that cannot be.
         """
         wanted = "GET" if method == "HEAD" else method
         found = [
@@ -132,10 +141,23 @@ class OperatorApi:
         messages = self._failed_messages.list(status=status, limit=int(limit))
         return [failed_message_row(message) for message in messages]
 
-    def _retry(self, message_id: str, _: Mapping[str, str]) -> Any:
-        if not self._failed_messages.force_retry(message_id):
+    def _retry(self, message_id: str, query: Mapping[str, str]) -> Any:
+        even_if_sent = _FLAGS.get(query.get("even_if_sent", "false").lower())
+        if even_if_sent is None:
+            raise _Refusal(422, _wrong("even_if_sent", "must be true or false"))
+        if not even_if_sent and self._may_have_been_sent(message_id):
+            raise _Refusal(409, _MAY_HAVE_BEEN_SENT)
+        # A repository of the published interface takes the id only.
+        options = {"even_if_sent": True} if even_if_sent else {}
+        if not self._failed_messages.force_retry(message_id, **options):
             raise _Refusal(404, "Message not found or not pending")
         return {"queued": True, "id": message_id}
+
+    def _may_have_been_sent(self, message_id: str) -> bool:
+        """Look at the mark, where the repository can be asked; force_retry does not remove it."""
+        get = getattr(self._failed_messages, "get", None)
+        message = None if get is None else get(message_id)
+        return message is not None and message.attempt_started_at is not None
 
     def _dismiss(self, message_id: str, _: Mapping[str, str]) -> Any:
         if not self._failed_messages.dismiss(message_id):

@@ -79,6 +79,10 @@ class MemoryRepository(TableRepository):
         rows.sort(key=lambda row: (row["created_at"], row["id"]), reverse=True)
         return rows[:limit]
 
+    def _leased(self, now: datetime) -> list[Row]:
+        with self._lock:
+            return [dict(row) for row in self._pending.values() if not _is_free(row, now)]
+
     def _counts(self) -> Mapping[str, int]:
         with self._lock:
             return Counter(row["status"] for row in self._rows.values())

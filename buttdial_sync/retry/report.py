@@ -30,7 +30,9 @@ class RetryReport:
         taken: Another process had begun an attempt meanwhile.
         errors: The repository or a hook failed; see the log.
         paused_until: Until when the server wants to be left alone (aware), or None.
-        last_error: The last thing that went wrong, or None.
+        last_error: The last thing that went wrong, or None; of a refused token rather than of
+            anything else.
+        remediation: What a person has to do about a token that the server refused, or None.
     """
 
     fetched: int = 0
@@ -42,6 +44,7 @@ class RetryReport:
     errors: int = 0
     paused_until: datetime | None = None
     last_error: str | None = None
+    remediation: str | None = None
 
     @property
     def processed(self) -> int:
@@ -78,13 +81,14 @@ class Tally:
         with self._lock:
             self._report = attrs.evolve(self._report, fetched=self._report.fetched + count)
 
-    def count(self, step: Step, error: str | None = None) -> None:
+    def count(self, step: Step, error: str | None = None, remediation: str | None = None) -> None:
         """Count what became of a message."""
         with self._lock:
             now = self._report
-            self._report = attrs.evolve(
-                now, **{step: getattr(now, step) + 1}, last_error=error or now.last_error
-            )
+            counted = attrs.evolve(now, **{step: getattr(now, step) + 1})
+            if error and (remediation or now.remediation is None):
+                counted = attrs.evolve(counted, last_error=error, remediation=remediation)
+            self._report = counted
             self._barren = self._barren + 1 if step in {"taken", "errors"} else 0
             if self._progress is None:
                 return

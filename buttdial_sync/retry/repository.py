@@ -90,8 +90,19 @@ class FailedMessageRepository(Protocol):
         """
         ...
 
-    def mark_dead(self, msg_id: str, retry_count: int, error: str) -> bool | None:
-        """It is given up; only :meth:`AdminFailedMessageRepository.force_retry` revives it."""
+    def mark_dead(
+        self, msg_id: str, retry_count: int, error: str, unknown: bool = False
+    ) -> bool | None:
+        """
+        Give the message up; only :meth:`AdminFailedMessageRepository.force_retry` revives it.
+
+        Args:
+            msg_id: The message.
+            retry_count: What the row has now.
+            error: Why.
+            unknown: It may have been sent: ``attempt_started_at`` stays. Else it is emptied. Passed
+                only where it is True.
+        """
         ...
 
     def postpone(
@@ -122,12 +133,18 @@ class AdminFailedMessageRepository(FailedMessageRepository, Protocol):
         """Return how many are pending."""
         ...
 
-    def force_retry(self, msg_id: str) -> bool:
+    def force_retry(self, msg_id: str, *, even_if_sent: bool = False) -> bool:
         """
         Make a pending or dead message due now, with at least one attempt left.
 
-        The operator takes the outcome of earlier attempts on himself: ``attempt_started_at`` is
-        emptied.
+        Its key stays, and so does ``attempt_started_at``: a message that may have been sent is
+        repeated where the server honours keys, and given up again where it does not.
+
+        Args:
+            msg_id: The message.
+            even_if_sent: ``attempt_started_at`` is emptied: the message is sent on every server, at
+                the risk of a second one. Passed only where it is True, so a repository whose rows
+                have no ``attempt_started_at`` need not know it.
 
         Returns:
             False when there is no such message, or while its lease runs.

@@ -15,7 +15,7 @@ from buttdial_sync.models.sending import SendResult
 from buttdial_sync.retry.credentials import Credentials, NoTokenError, Obstacle
 from buttdial_sync.retry.delivery import DEFAULT_PAUSE, concerns_everybody, deliver, verdict_of
 from buttdial_sync.retry.report import Tally
-from buttdial_sync.retry.settling import Settled, Settler
+from buttdial_sync.retry.settling import UNKNOWN, WITHOUT_KEYS, Settled, Settler
 
 logger = logging.getLogger("buttdial_sync.retry")
 
@@ -121,7 +121,7 @@ class Round:
         except Exception as error:
             logger.exception("message %s: the repository failed", message.id)
             settled = Settled(step="errors", error=f"message {message.id}: {type(error).__name__}")
-        tally.count(settled.step, settled.error)
+        tally.count(settled.step, settled.error, settled.remediation)
 
     def _handle(self, message: FailedMessage, stopping: threading.Event) -> Settled:
         if stopping.is_set():
@@ -194,7 +194,9 @@ class Round:
 
 
 def _interrupted(message: FailedMessage) -> str:
-    return (
-        f"outcome unknown, it may have been sent: the attempt of {message.attempt_started_at} "
-        f"has no recorded end, and this server honours no keys; {message.last_error or ''}"
-    ).rstrip("; ")
+    """Say why a message is not repeated; once, however often it comes back."""
+    before = message.last_error or ""
+    if before.startswith(UNKNOWN):
+        return before.removesuffix(WITHOUT_KEYS) + WITHOUT_KEYS
+    lost = f"{UNKNOWN}: the attempt of {message.attempt_started_at} has no recorded end"
+    return "; ".join(filter(None, (lost, before))) + WITHOUT_KEYS

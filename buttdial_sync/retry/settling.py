@@ -11,7 +11,7 @@ from typing import Literal
 import attrs
 
 from buttdial_sync.client import Client
-from buttdial_sync.errors import ArgumentValueError, ButtDialError, ConfigError
+from buttdial_sync.errors import ArgumentValueError, AuthError, ButtDialError, ConfigError
 from buttdial_sync.models.failed import FailedMessage
 from buttdial_sync.models.sending import SendResult
 from buttdial_sync.retry.delivery import DEFAULT_PAUSE, verdict_of
@@ -31,6 +31,8 @@ SHORTEST_PAUSE = 1.0
 _REFUSED_PAUSE = 120.0
 _ATTEMPTS_TO_SETTLE = 3
 _FIRST_PAUSE_TO_SETTLE = 0.1
+UNKNOWN = "outcome unknown, it may have been sent"
+WITHOUT_KEYS = "; this server honours no keys"
 
 
 def doubling_minutes(retry_count: int) -> timedelta:
@@ -40,10 +42,18 @@ def doubling_minutes(retry_count: int) -> timedelta:
 
 @attrs.frozen(kw_only=True)
 class Settled:
-    """What a row is after an attempt."""
+    """
+    What a row is after an attempt.
+
+    Attributes:
+        step: What became of it.
+        error: Why.
+        remediation: What a person has to do, where a token was refused.
+    """
 
     step: Step
     error: str | None = None
+    remediation: str | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -96,17 +106,31 @@ class Settler:
             )
         if verdict == "hopeless":
             return self.give_up(message, number, _told(message, error))
+        if verdict == "refused":
+            settled = self.postpone(message, number, error, _REFUSED_PAUSE)
+            return attrs.evolve(settled, remediation=result.remediation or AuthError.remedy)
         if verdict in {"failed", "unknown"}:
             lost = verdict == "unknown"
             return self._keep_or_give_up(message, number, error, token, lost=lost)
         seconds = DEFAULT_PAUSE if result.retry_after is None else result.retry_after
-        pause = _REFUSED_PAUSE if verdict == "refused" else seconds
-        return self.postpone(message, number, error, pause)
+        return self.postpone(message, number, error, seconds)
 
-    def give_up(self, message: FailedMessage, number: int, error: str) -> Settled:
-        """Give a message up, and tell the host."""
+    def give_up(
+        self, message: FailedMessage, number: int, error: str, *, lost: bool = False
+    ) -> Settled:
+        """
+        Give a message up, and tell the host.
+
+        Args:
+            message: As it was before the attempt.
+            number: What its row has now.
+            error: Why.
+            lost: The answer to this attempt was lost.
+        """
+        unknown = _may_have_been_sent(message, lost=lost)
+        marked = {"unknown": True} if unknown else {}
         settled = self._record(
-            "dead", error, lambda: self.repository.mark_dead(message.id, number, error)
+            "dead", error, lambda: self.repository.mark_dead(message.id, number, error, **marked)
         )
         if settled.step != "dead":
             return settled
@@ -146,12 +170,12 @@ class Settler:
     def _keep_or_give_up(
         self, message: FailedMessage, number: int, error: str, token: str | None, *, lost: bool
     ) -> Settled:
-        unknown = lost or message.attempt_started_at is not None
+        unknown = _may_have_been_sent(message, lost=lost)
         told = _told(message, error, lost=lost)
         if lost and self.may_repeat(token) is False:
-            return self.give_up(message, number, f"{told}; this server honours no keys")
+            return self.give_up(message, number, told + WITHOUT_KEYS, lost=True)
         if number >= message.max_retries:
-            return self.give_up(message, number, told)
+            return self.give_up(message, number, told, lost=lost)
         due = self._later(self._pause_after(number))
         logger.info("message %s: attempt %d failed: %s", message.id, number, told)
         return self._record(
@@ -191,10 +215,13 @@ class Settler:
         return Settled(step="taken", error=error)
 
 
-def _told(message: FailedMessage, error: str, *, lost: bool = False) -> str:
+def _may_have_been_sent(message: FailedMessage, *, lost: bool) -> bool:
     """A failure does not take back that an earlier attempt may have sent the message."""
-    unknown = lost or message.attempt_started_at is not None
-    return f"outcome unknown, it may have been sent: {error}" if unknown else error
+    return lost or message.attempt_started_at is not None
+
+
+def _told(message: FailedMessage, error: str, *, lost: bool = False) -> str:
+    return f"{UNKNOWN}: {error}" if _may_have_been_sent(message, lost=lost) else error
 
 
 def check_lease(repository: object, client: Client) -> None:

@@ -194,6 +194,11 @@ class SQLAlchemyRepository(TableRepository):
         query = select(self.table).order_by(table.created_at.desc(), table.id.desc()).limit(limit)
         return self._read(query if status is None else query.where(table.status == status))
 
+    def _leased(self, now: datetime) -> list[Row]:
+        table = self.table.c
+        query = select(self.table).where(table.status == "pending", table.leased_until > now)
+        return self._read(query)
+
     def _counts(self) -> Mapping[str, int]:
         status = self.table.c.status
         with self._engine.connect() as connection:

@@ -174,6 +174,9 @@ class SQLiteRepository(TableRepository):
             return self._read(order, (limit,))
         return self._read(f"WHERE status = ? {order}", (status, limit))
 
+    def _leased(self, now: datetime) -> list[Row]:
+        return self._read("WHERE status = ? AND leased_until > ?", ("pending", _stored(now)))
+
     def _counts(self) -> Mapping[str, int]:
         statement = f"SELECT status, count(*) FROM {self._table} GROUP BY status"  # noqa: S608 - a checked name
         with self._lock:

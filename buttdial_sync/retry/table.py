@@ -40,7 +40,7 @@ class Condition:
 
 class TableRepository(ABC):
     """
-    The rules of the interfaces, over six operations on a table.
+    The rules of the interfaces, over seven operations on a table.
 
     It is a :class:`~buttdial_sync.retry.repository.AdminFailedMessageRepository` and an
     :class:`~buttdial_sync.retry.repository.OutboxRepository`. Safe to share between threads if the
@@ -127,9 +127,11 @@ class TableRepository(ABC):
             changes["attempt_started_at"] = None
         return self._settle(msg_id, changes, retry_count)
 
-    def mark_dead(self, msg_id: str, retry_count: int, error: str) -> bool:
+    def mark_dead(self, msg_id: str, retry_count: int, error: str, unknown: bool = False) -> bool:
         """Give the message up; False when another took it over."""
         changes = {**self._resolved("dead"), "last_error": _cut(error)}
+        if unknown:
+            del changes["attempt_started_at"]
         return self._settle(msg_id, changes, retry_count)
 
     def postpone(
@@ -164,8 +166,16 @@ class TableRepository(ABC):
         counts = self._counts()
         return {status: counts.get(status, 0) for status in FAILED_STATUSES}
 
-    def force_retry(self, msg_id: str) -> bool:
-        """Make a pending or dead message due now, with at least one attempt left."""
+    def leased(self) -> dict[str, datetime]:
+        """
+        Return which pending messages are leased now, and until when.
+
+        Somebody is sending them, or died while they were his.
+        """
+        return {row["id"]: row[LEASE] for row in self._leased(self._clock())}
+
+    def force_retry(self, msg_id: str, *, even_if_sent: bool = False) -> bool:
+        """Make a pending or dead message due now; one that may have been sent stays marked so."""
         now = self._clock()
         row = self._find(msg_id)
         if row is None:
@@ -175,9 +185,10 @@ class TableRepository(ABC):
             "max_retries": max(row["max_retries"], row["retry_count"] + 1),
             "next_retry_at": now,
             "resolved_at": None,
-            "attempt_started_at": None,
             LEASE: None,
         }
+        if even_if_sent:
+            changes["attempt_started_at"] = None
         condition = Condition(statuses=_OPEN, retry_count=row["retry_count"], no_lease_at=now)
         return self._update(msg_id, changes, condition)
 
@@ -204,7 +215,8 @@ class TableRepository(ABC):
         except (TypeError, ValueError) as error:
             logger.exception("message %s cannot be read", row["id"])
             reason = f"the row cannot be read: {type(error).__name__}"
-            self.mark_dead(row["id"], row["retry_count"], reason)
+            unknown = row["attempt_started_at"] is not None
+            self.mark_dead(row["id"], row["retry_count"], reason, unknown)
             return None
 
     def _lease_end(self, now: datetime) -> datetime:
@@ -240,6 +252,10 @@ class TableRepository(ABC):
     @abstractmethod
     def _newest(self, status: FailedStatus | None, limit: int) -> builtins.list[Row]:
         """Return rows, newest first."""
+
+    @abstractmethod
+    def _leased(self, now: datetime) -> builtins.list[Row]:
+        """Return the pending rows whose lease ends after this time."""
 
     @abstractmethod
     def _counts(self) -> Mapping[str, int]:

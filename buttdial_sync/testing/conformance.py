@@ -239,6 +239,17 @@ class RepositoryConformance:
         self.repository.mark_dead("a", 1, "no consent")
         found = self.stored("a")
         _equal((found.status, found.last_error), ("dead", "no consent"), "the row")
+        _equal(found.attempt_started_at, None, "attempt_started_at")
+        self._is_done()
+
+    def test_dead_with_an_unknown_outcome(self) -> None:
+        """What was given up and may have been sent stays marked as such."""
+        self.begun()
+        began = self.clock()
+        self.clock.move(1)
+        self.repository.mark_dead("a", 1, "lost", unknown=True)
+        found = self.stored("a")
+        _equal((found.status, found.attempt_started_at), ("dead", began), "the row")
         self._is_done()
 
     def test_postponed_after_it_began(self) -> None:
@@ -322,16 +333,32 @@ class RepositoryConformance:
         _equal(self.repository.count_pending(), 2, "the number of pending ones")
 
     def test_force_retry_revives(self) -> None:
-        """A dead message is due at once, with an attempt left and a clean slate."""
-        self.add("a", retry_count=5, attempt_started_at=self.clock())
-        self.clock.move(LEASE)
-        self.due()
-        self.repository.mark_dead("a", 5, "unknown")
+        """A dead message is due at once, with an attempt left."""
+        self._dead(unknown=False)
         _true(self.repository.force_retry("a"), "force_retry says True")
-        found = self.repository.fetch_due(1)[0]
-        _true(found.max_retries > found.retry_count, "an attempt is left")
-        _equal((found.status, found.attempt_started_at), ("pending", None), "the row")
-        _equal(found.resolved_at, None, "resolved_at")
+        self._is_revived(None)
+
+    def test_force_retry_keeps_that_it_may_have_been_sent(self) -> None:
+        """A dead message that may have been sent is due with its mark and its key."""
+        began = self._dead(unknown=True)
+        _true(self.repository.force_retry("a"), "force_retry says True")
+        self._is_revived(began)
+
+    def test_force_retry_even_if_sent(self) -> None:
+        """Only who says so removes the mark; the key stays."""
+        self._dead(unknown=True)
+        _true(self.repository.force_retry("a", even_if_sent=True), "force_retry says True")
+        self._is_revived(None)
+
+    def test_force_retry_of_an_interrupted_attempt(self) -> None:
+        """A message whose sender died keeps the mark too, and loses it only on demand."""
+        self.begun()
+        began = self.clock()
+        self.clock.move(LEASE)
+        _true(self.repository.force_retry("a"), "force_retry says True")
+        _equal(self.stored("a").attempt_started_at, began, "attempt_started_at")
+        _true(self.repository.force_retry("a", even_if_sent=True), "force_retry says True")
+        _equal(self.stored("a").attempt_started_at, None, "attempt_started_at on demand")
 
     def test_force_retry_makes_a_pending_message_due(self) -> None:
         """A message that waits need not wait."""
@@ -363,6 +390,22 @@ class RepositoryConformance:
         _true(not self.repository.dismiss("a"), "dismiss says False")
         self.repository.mark_delivered("a", "SM-1", 1)
         _equal(self._ids(), [], "what is there")
+
+    def _dead(self, *, unknown: bool) -> datetime:
+        """Leave a message that was given up; return when its attempt began."""
+        began = self.clock()
+        self.add("a", retry_count=5, attempt_started_at=began, idempotency_key="key")
+        self.clock.move(LEASE)
+        self.due()
+        self.repository.mark_dead("a", 5, "lost", unknown=unknown)
+        return began
+
+    def _is_revived(self, began: datetime | None) -> None:
+        found = self.repository.fetch_due(1)[0]
+        _true(found.max_retries > found.retry_count, "an attempt is left")
+        _equal((found.status, found.resolved_at), ("pending", None), "the row")
+        _equal(found.attempt_started_at, began, "attempt_started_at")
+        _equal(found.idempotency_key, "key", "the key")
 
     def _is_done(self) -> None:
         self.clock.move(10 * LEASE)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from buttdial_sync.calls.tool_call import AgentContext
 from buttdial_sync.errors import ConfigError
 from buttdial_sync.models.inbox import WaitingMessage, WaitingMessages
-from buttdial_sync.tools.waiting import drain_queue
+from buttdial_sync.tools.waiting import drain_queue, take_page
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.fork import start_anew_if_forked
 from buttdial_sync.transport.rest import Rest
@@ -105,6 +105,15 @@ class Subscriptions:
         """
         drain_queue(self._rest, token, deadline, partial(self._waiting, token))
 
+    def take_page(self, token: str, deadline: Deadline) -> bool:
+        """
+        Read one page of the waiting queue; return whether more may wait.
+
+        Raises:
+            ButtDialError: The queue could not be read.
+        """
+        return take_page(self._rest, token, deadline, partial(self._waiting, token))
+
     def seen(self, waiting: WaitingMessages) -> WaitingMessages:
         """Return what was read; warn once that it could get lost, unless the client drains it."""
         warning = next(self._warnings, None) if waiting.messages else None
@@ -194,6 +203,15 @@ class Subscription:
             ButtDialError: It could not be read.
         """
         self._subscriptions.drain(self._token, self._connection.deadline())
+
+    def take_page(self) -> bool:
+        """
+        Read one page of the waiting queue; return whether more may wait.
+
+        Raises:
+            ButtDialError: It could not be read.
+        """
+        return self._subscriptions.take_page(self._token, self._connection.deadline())
 
     def leave(self) -> None:
         """Close the session, so that the server keeps what comes now, and take in nothing more."""

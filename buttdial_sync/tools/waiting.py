@@ -15,15 +15,13 @@ logger = logging.getLogger("buttdial_sync")
 
 WAITING_PATH = "/api/v1/waiting-messages"
 _PAGE = 50
-_PAGES_AT_MOST = 200
+PAGES_AT_MOST = 200
 
 
-def drain_queue(
-    rest: Rest,
-    token: str,
-    deadline: Deadline,
-    hand_over: Callable[[Sequence[WaitingMessage]], None],
-) -> None:
+HandOver = Callable[[Sequence[WaitingMessage]], None]
+
+
+def drain_queue(rest: Rest, token: str, deadline: Deadline, hand_over: HandOver) -> None:
     """
     Read the waiting queue until it is empty.
 
@@ -31,21 +29,40 @@ def drain_queue(
         rest: Reads it.
         token: The agent's.
         deadline: Until when.
-        hand_over: Gets the messages of each reading. What it raises is logged.
+        hand_over: Gets the messages of each page. What it raises is logged.
 
     Raises:
         ButtDialError: The queue could not be read. The stream must not be opened then: it would
             empty the queue.
     """
-    for _ in range(_PAGES_AT_MOST):
-        messages = _read(rest, token, deadline)
-        if messages:
-            try:
-                hand_over(messages)
-            except Exception:
-                logger.exception("before_open failed with %d messages", len(messages))
-        if len(messages) < _PAGE:
+    for _ in range(PAGES_AT_MOST):
+        if not take_page(rest, token, deadline, hand_over):
             return
+
+
+def take_page(rest: Rest, token: str, deadline: Deadline, hand_over: HandOver) -> bool:
+    """
+    Read one page. What is on it is no longer on the server.
+
+    Args:
+        rest: Reads it.
+        token: The agent's.
+        deadline: Until when.
+        hand_over: Gets the messages. What it raises is logged.
+
+    Returns:
+        Whether more may wait.
+
+    Raises:
+        ButtDialError: The queue could not be read.
+    """
+    messages = _read(rest, token, deadline)
+    if messages:
+        try:
+            hand_over(messages)
+        except Exception:
+            logger.exception("before_open failed with %d messages", len(messages))
+    return len(messages) >= _PAGE
 
 
 def _read(rest: Rest, token: str, deadline: Deadline) -> Sequence[WaitingMessage]:

@@ -26,6 +26,7 @@ def check_settings(app_configs: object, **_: Any) -> list[CheckMessage]:
         return [_error("E001", str(error))]
     return [
         *_check_server(configured),
+        *_check_agent_token(configured),
         *_check_handler(configured),
         *_check_secrets(configured),
         *_check_paths(configured),
@@ -38,6 +39,19 @@ def _check_server(configured: AppSettings) -> Iterator[CheckMessage]:
             "W001",
             "there is no server",
             f"Set {NAME}['BASE_URL'] or the environment's BUTT_DIAL_BASE_URL.",
+        )
+
+
+def _check_agent_token(configured: AppSettings) -> Iterator[CheckMessage]:
+    """Say that the client's own agent has no token; rows of the outbox may have their own."""
+    has_token = configured.agent_token or configured.client.get("agent_token")
+    if not (has_token or "token_for" in configured.retry or configured.outbox.get("keep_tokens")):
+        yield _warning(
+            "W004",
+            "there is no agent token",
+            f"Set {NAME}['AGENT_TOKEN'] or the environment's BUTT_DIAL_AGENT_TOKEN. A project that "
+            "only receives webhooks, or gives a token with each call, needs none: name this check "
+            "in SILENCED_SYSTEM_CHECKS.",
         )
 
 

@@ -37,7 +37,8 @@ class AppSettings:
             one, for the operator API.
         failed_messages: The same for an :class:`~buttdial_sync.AdminFailedMessageRepository`.
         operator_permission: Dotted path of a function from a request to whether it may use the
-            operator API; active staff may when absent.
+            operator API; when absent, active staff with the permissions ``view_outboxmessage`` (to
+            read) and ``change_outboxmessage`` (to change something).
         outbox: Arguments of :class:`~buttdial_sync.contrib.django.repository.DatabaseRepository`.
         retry: Further arguments of :class:`~buttdial_sync.RetryLoop`; functions may be dotted
             paths.

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
+from uuid import uuid4
 
 from django.db import IntegrityError, connections, router, transaction
 from django.utils import timezone
@@ -16,9 +17,13 @@ from buttdial_sync.inbound.deliveries import DeliveryInProgressError
 
 _CLAIMS_PER_PURGE = 1000
 
-# These two run for each webhook, and the ORM takes longer over each of them than the database does.
-_INSERT = "INSERT INTO {table} ({leased_until}, {key}, {done_at}) VALUES (%s, %s, NULL)"
-_DONE = "UPDATE {table} SET {done_at} = %s WHERE {key} = %s"
+# These run for each webhook, and the ORM takes longer over each of them than the database does.
+_INSERT = (
+    "INSERT INTO {table} ({leased_until}, {done_at}, {key}, {claim_token}) VALUES (%s, %s, %s, %s)"
+)
+_DONE = "UPDATE {table} SET {done_at} = %s, {claim_token} = %s WHERE {key} = %s"
+# One statement: the ORM's delete() reads first where the host listens to the signals of deletions.
+_RELEASE = "DELETE FROM {table} WHERE {key} = %s AND {claim_token} = %s AND {done_at} IS NULL"
 
 
 class DatabaseDeliveryLog:
@@ -44,12 +49,13 @@ class DatabaseDeliveryLog:
         self._now = now
         self._claims = itertools.count()
 
-    def claim(self, delivery_id: str, lease: float) -> bool:
+    def claim(self, delivery_id: str, lease: float) -> str | None:
         """
         Claim a delivery for ``lease`` seconds.
 
         Returns:
-            True when it is the caller's to hand over, False when it was handed over before.
+            The claim's token when it is the caller's to hand over, None when it was handed over
+            before.
 
         Raises:
             DeliveryInProgressError: Another's claim is still good.
@@ -58,40 +64,52 @@ class DatabaseDeliveryLog:
         if next(self._claims) % _CLAIMS_PER_PURGE == 0:
             _rows().filter(leased_until__lt=now - self._keep).delete()
         leased_until = now + timedelta(seconds=lease)
-        if _insert(delivery_id, leased_until):
-            return True
+        token = uuid4().hex
+        if _insert(leased_until, None, delivery_id, token):
+            return token
         others = _rows().filter(key=delivery_id)
-        if others.filter(done_at=None, leased_until__lte=now).update(leased_until=leased_until):
-            return True
-        if others.filter(done_at=None).exists():
-            raise DeliveryInProgressError(delivery_id)
-        return False
+        if others.filter(done_at=None, leased_until__lte=now).update(
+            leased_until=leased_until, claim_token=token
+        ):
+            return token
+        if others.exclude(done_at=None).exists():
+            return None
+        # Another has it, or had it until a moment ago and failed.
+        raise DeliveryInProgressError(delivery_id)
 
-    def done(self, delivery_id: str) -> None:
-        """Note that it was handed over."""
-        _execute(_connection(), _DONE, self._now(), delivery_id)
+    def done(self, delivery_id: str, token: str) -> None:
+        """Note that it was handed over, whoever has the claim now."""
+        now = self._now()
+        # Another may have taken over, failed and released; a third may claim it in between.
+        if not (_execute(_DONE, now, token, delivery_id) or _insert(now, now, delivery_id, token)):
+            _execute(_DONE, now, token, delivery_id)
 
-    def release(self, delivery_id: str) -> None:
-        """Give a claim back."""
-        _rows().filter(key=delivery_id, done_at=None).delete()
+    def release(self, delivery_id: str, token: str) -> None:
+        """Give a claim back, if it is still the token's."""
+        _execute(_RELEASE, delivery_id, token)
 
 
-def _insert(key: str, leased_until: datetime) -> bool:
+def _insert(leased_until: datetime, done_at: datetime | None, key: str, token: str) -> bool:
     connection = _connection()
     # A failed statement spoils a transaction that is open, so there it needs a savepoint.
     is_inside = connection.in_atomic_block
     try:
         with transaction.atomic(using=connection.alias) if is_inside else nullcontext():
-            _execute(connection, _INSERT, leased_until, key)
+            _execute(_INSERT, leased_until, done_at, key, token)
     except IntegrityError:
         return False
     return True
 
 
-def _execute(connection: Any, statement: str, moment: datetime, key: str) -> None:
-    values = connection.ops.adapt_datetimefield_value(moment), key
+def _execute(statement: str, *values: str | datetime | None) -> int:
+    """Execute a statement; return how many rows it changed."""
+    connection = _connection()
+    adapt = connection.ops.adapt_datetimefield_value
+    adapted = [adapt(value) if isinstance(value, datetime) else value for value in values]
     with connection.cursor() as cursor:
-        cursor.execute(_written(statement, connection.alias), values)
+        cursor.execute(_written(statement, connection.alias), adapted)
+        changed: int = cursor.rowcount
+    return changed
 
 
 @lru_cache

@@ -17,11 +17,14 @@ class Delivery(models.Model):
         key: The event and the handler.
         leased_until: Until when whoever claimed it is trusted to be at it.
         done_at: When it was handed over, or None.
+        claim_token: Tells the claims of a delivery apart. None in rows of the release before it:
+            workers of both may run at once while a new version is rolled out.
     """
 
     key = models.CharField(max_length=255, primary_key=True)
     leased_until = models.DateTimeField(db_index=True)
     done_at = models.DateTimeField(null=True)
+    claim_token = models.CharField(max_length=32, null=True)
 
     class Meta:
         """Names for people."""

@@ -106,6 +106,10 @@ class DatabaseRepository(TableRepository):
         newest = rows.order_by("-created_at", "-id").values(*COLUMNS)[:limit]
         return [_loaded(row) for row in newest]
 
+    def _leased(self, now: datetime) -> list[Row]:
+        leased = self._rows().filter(status="pending", leased_until__gt=_stored(now))
+        return [_loaded(row) for row in leased.values(*COLUMNS)]
+
     def _counts(self) -> Mapping[str, int]:
         counted = self._rows().order_by().values_list("status").annotate(Count("pk"))
         return dict(counted)

@@ -14,6 +14,8 @@ from buttdial_sync.contrib.django.conf import app_settings, imported
 from buttdial_sync.contrib.django.process import get_handler, get_operator_api
 from buttdial_sync.operator.api import OperatorResponse, refusal
 
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
+
 
 @csrf_exempt
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -53,15 +55,23 @@ def operator(request: HttpRequest, path: str) -> HttpResponse:
     return _as_json(api.respond(request.method, path, request.GET))
 
 
-def is_staff(request: HttpRequest) -> bool:
-    """Tell whether an active member of the staff has logged in."""
+def may_operate(request: HttpRequest) -> bool:
+    """
+    Tell whether an active member of the staff has logged in, with the admin page's permission.
+
+    That is ``view_outboxmessage`` for requests that only read, ``change_outboxmessage`` for others.
+    """
     user = getattr(request, "user", None)
-    return user is not None and user.is_active and user.is_staff
+    if user is None or not (user.is_active and user.is_staff):
+        return False
+    action = "view" if request.method in _READING else "change"
+    allowed: bool = user.has_perm(f"buttdial_sync.{action}_outboxmessage")
+    return allowed
 
 
 def _permission() -> Callable[[HttpRequest], Any]:
     path = app_settings().operator_permission
-    return imported(path, "OPERATOR_PERMISSION") if path else is_staff
+    return imported(path, "OPERATOR_PERMISSION") if path else may_operate
 
 
 def _as_json(response: OperatorResponse) -> HttpResponse:

@@ -40,6 +40,7 @@ def main(host: str) -> dict[str, Any]:
         "new": _wins(NOW),
         "while leased": _wins(NOW + timedelta(seconds=59)),
         "lease over": _wins(NOW + timedelta(seconds=60)),
+        "late": _late(),
         **_inside_a_transaction(),
     }
 
@@ -54,32 +55,55 @@ def _wins(now: datetime) -> int:
 def _claim_all(now: datetime, start: threading.Barrier) -> int:
     from django.db import connections
 
-    from buttdial_sync.contrib.django import DatabaseDeliveryLog
-
-    log = DatabaseDeliveryLog(now=lambda: now)
+    log = _log_at(now)
     start.wait(20)
     won = sum(_claim(log, f"delivery-{number}") for number in range(DELIVERIES))
     connections.close_all()
     return won
 
 
+def _log_at(now: datetime) -> DeliveryLog:
+    from buttdial_sync.contrib.django import DatabaseDeliveryLog
+
+    return DatabaseDeliveryLog(now=lambda: now)
+
+
 def _claim(log: DeliveryLog, delivery_id: str) -> bool:
     try:
-        return log.claim(delivery_id, 60.0)
+        return log.claim(delivery_id, 60.0) is not None
     except DeliveryInProgressError:
         return False
+
+
+def _late() -> list[str | None]:
+    """Have two workers outlive their leases: what a third finds after each of their steps."""
+    first, second, third = (_log_at(NOW + timedelta(seconds=each)) for each in (0, 60, 120))
+    tokens = [log.claim("late", 60.0) or "" for log in (first, second)]
+    first.release("late", tokens[0])
+    found = [_found(second)]
+    second.release("late", tokens[1])
+    first.done("late", tokens[0])
+    second.release("late", tokens[1])
+    return [*found, _found(third)]
+
+
+def _found(log: DeliveryLog) -> str | None:
+    try:
+        return log.claim("late", 60.0) and "granted"
+    except DeliveryInProgressError:
+        return "busy"
 
 
 def _inside_a_transaction() -> dict[str, Any]:
     from django.db import transaction
 
-    from buttdial_sync.contrib.django import DatabaseDeliveryLog
     from buttdial_sync.contrib.django.models import Delivery
 
-    log = DatabaseDeliveryLog(now=lambda: NOW)
-    log.done("delivery-0")
+    log = _log_at(NOW)
+    log.done("delivery-0", "token")
     with transaction.atomic():
-        granted = log.claim("delivery-0", 60.0)
+        log.done("new", "token")
+        granted = [log.claim(key, 60.0) for key in ("delivery-0", "new")]
         return {"done": granted, "rows": Delivery.objects.count()}
 
 

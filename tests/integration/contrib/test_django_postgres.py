@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(
 
 
 def test_claims_of_many_at_once() -> None:
-    """Of several workers one gets each claim: new, and again when its lease has run out."""
+    """Of several workers one gets each claim; late ones change nothing but that it was done."""
     with running() as address:
         done = subprocess.run(
             [sys.executable, "-m", "tests.integration.contrib.claims", address.split("host=")[1]],
@@ -34,6 +34,7 @@ def test_claims_of_many_at_once() -> None:
         "new": 40,
         "while leased": 0,
         "lease over": 40,
-        "done": False,
-        "rows": 40,
+        "late": ["busy", None],
+        "done": [None, None],
+        "rows": 42,
     }

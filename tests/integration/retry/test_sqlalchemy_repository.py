@@ -11,7 +11,7 @@ import pytest
 
 from buttdial_sync import Client, ConfigError, FailedMessage, Outbox
 from buttdial_sync.retry import SQLiteRepository
-from buttdial_sync.testing.conformance import START, Clock, RepositoryConformance, SettableClock
+from buttdial_sync.testing.conformance import START, Clock, SettableClock
 
 sqlalchemy = pytest.importorskip("sqlalchemy")
 
@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session  # noqa: E402
 
 from buttdial_sync.retry.rows import as_row  # noqa: E402
 from buttdial_sync.retry.sqlalchemy import SQLAlchemyRepository, opened  # noqa: E402
+from tests.unit.retry.table_conformance import TableConformance  # noqa: E402
 
 ROWS = 20_000
 
@@ -42,7 +43,7 @@ def on_sqlite(
     request.cls.engine.dispose()
 
 
-class OverSQLAlchemy(RepositoryConformance):
+class OverSQLAlchemy(TableConformance):
     engine: Engine
 
     def make_repository(self, clock: Clock, lease: float) -> SQLAlchemyRepository:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
 
 from buttdial_sync import FailedMessage
 from buttdial_sync.cli.draining import Pace
+from buttdial_sync.cli.send_many import read_messages
 from buttdial_sync.retry import SQLiteRepository
+from buttdial_sync.retry.rows import utc_now
 from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
 from tests.unit.cli.cli_runner import TOKEN, run
+
+_LONG_AGO = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 
 @pytest.fixture
@@ -169,3 +175,74 @@ def test_draining_a_file_that_is_missing(server: LoopbackServer, tmp_path: Path)
     result = run("outbox", "drain", "--db", str(path), server=server)
     assert (result.exit_code, path.exists()) == (2, False)
     assert "there is no file" in result.stderr
+
+
+def give_up_unknown(db: str, msg_id: str) -> None:
+    """Leave a row as a sender does that never heard an answer."""
+    with SQLiteRepository(db) as repository:
+        assert repository.begin_attempt(msg_id, 1, utc_now())
+        repository.mark_dead(msg_id, 1, "outcome unknown", unknown=True)
+
+
+def test_retry_of_what_may_have_been_sent(server: LoopbackServer, db: str) -> None:
+    """It is refused with the reason and the way round; nothing is sent until that is taken."""
+    give_up_unknown(db, "a")
+    result = run("outbox", "retry", "a", "--db", db)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "a may have been sent already" in result.stderr
+    assert "--even-if-sent" in result.stderr
+    run("outbox", "drain", "--db", db, server=server)
+    assert [call.body for call in server.fake.delivered] == ["body b"]
+    result = run("outbox", "retry", "a", "--even-if-sent", "--db", db)
+    assert (result.exit_code, result.stdout) == (0, "a is due now\n")
+    with SQLiteRepository(db) as repository:
+        row = repository.get("a")
+        assert row is not None
+        assert row.attempt_started_at is None
+    run("outbox", "drain", "--db", db, server=server)
+    assert [call.body for call in server.fake.delivered] == ["body b", "body a"]
+
+
+def test_drain_of_rows_that_another_holds(server: LoopbackServer, db: str) -> None:
+    """Rows that are leased are neither sent nor passed over in silence."""
+    with SQLiteRepository(db) as repository:
+        repository.fetch_due(1)
+        until = next(iter(repository.leased().values()))
+    result = run("outbox", "drain", "--json", "--db", db, server=server)
+    assert result.exit_code == 75
+    assert re.search(r"1 rows are held by a run that died .* until \d\d:\d\d", result.stderr)
+    told = json.loads(result.stdout)
+    assert (told["ok"], told["held"], told["held_until"]) == (False, 1, until.isoformat())
+
+
+def test_drain_with_a_refused_token(db: str) -> None:
+    """It ends as send and ping do: refused, with what to do about the token."""
+    with FakeButtDialServer(tokens=["another"]).listen() as server:
+        result = run("outbox", "drain", "--db", db, server=server)
+    assert result.exit_code == 1
+    assert "Check the token" in result.stderr
+    assert "Run it again" not in result.stderr
+
+
+def test_send_many_of_rows_that_were_dismissed(server: LoopbackServer, table: Path) -> None:
+    """What somebody gave up is said to be given up, and not called dead."""
+    memory = str(table.with_name("m.db"))
+    with SQLiteRepository(memory) as repository:
+        repository.add_new(read_messages(str(table), None))
+        repository.dismiss("one")
+        # A row that is not of this file, and that another run holds, changes nothing.
+        repository.add(FailedMessage(id="x", recipient="+1", body="x", next_retry_at=_LONG_AGO))
+        assert [message.id for message in repository.fetch_due(1)] == ["x"]
+    result = run("send-many", str(table), "--db", memory, server=server)
+    assert result.exit_code == 2
+    assert "1 rows were dismissed" in result.stderr
+
+
+def test_send_many_of_rows_that_wait(server: LoopbackServer, table: Path) -> None:
+    """Rows between two attempts have to wait, and it is said how long and why."""
+    command = ("send-many", str(table), "--db", str(table.with_name("m.db")))
+    server.fake.on_send(error="busy")
+    assert run(*command, "--workers", "1", server=server).exit_code == 3
+    result = run(*command, server=server)
+    assert result.exit_code == 75
+    assert re.search(r"1 rows wait, the last until [-0-9]+ \d\d:\d\d: busy", result.stderr)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from django.http import HttpRequest
 from django.test import Client, override_settings
 
@@ -21,25 +21,66 @@ def allow_all(request: HttpRequest) -> bool:
     return True
 
 
-def client_of(*, enforce_csrf_checks: bool = False, **user: Any) -> Client:
+def client_of(*permissions: str, enforce_csrf_checks: bool = False, **fields: Any) -> Client:
     http = Client(enforce_csrf_checks=enforce_csrf_checks)
-    if user:
-        http.force_login(User.objects.create_user("somebody", **user))
+    if fields:
+        user = User.objects.create_user("somebody", **fields)
+        user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+        http.force_login(user)
     return http
 
 
-@pytest.mark.parametrize("user", [{}, {"is_active": True}], ids=["nobody", "no staff"])
-def test_closed_by_default(user: dict[str, Any]) -> None:
-    """Whoever is not of the staff gets 403, whatever they ask for."""
-    http = client_of(**user)
-    for path in ("overview", "agents", "nothing"):
+VIEW, CHANGE = "view_outboxmessage", "change_outboxmessage"
+PAGES = ("overview", "agents", "failed-messages")
+CHANGES = ("agents/7/activate", "failed-messages/2/retry", "failed-messages/2/dismiss")
+
+
+@pytest.mark.parametrize(
+    ("permissions", "user"),
+    [
+        ((), {}),
+        ((VIEW, CHANGE), {"is_active": True}),
+        ((), {"is_staff": True}),
+        (("view_delivery", "change_delivery"), {"is_staff": True}),
+    ],
+    ids=["nobody", "no staff", "staff without permissions", "staff with others"],
+)
+def test_closed_by_default(permissions: tuple[str, ...], user: dict[str, Any]) -> None:
+    """Without the staff's flag or the admin's permissions all is 403, whatever is asked for."""
+    http = client_of(*permissions, **user)
+    for path in (*PAGES, "nothing"):
         assert http.get(f"{ADDRESS}/{path}").status_code == 403
-    assert http.post(f"{ADDRESS}/agents/7/activate").status_code == 403
+    for path in CHANGES:
+        assert http.post(f"{ADDRESS}/{path}").status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("permissions", "user", "reads", "changes"),
+    [
+        ((VIEW,), {"is_staff": True}, 200, 403),
+        ((CHANGE,), {"is_staff": True}, 403, 200),
+        ((VIEW, CHANGE), {"is_staff": True}, 200, 200),
+        ((), {"is_staff": True, "is_superuser": True}, 200, 200),
+        ((), {"is_staff": True, "is_superuser": True, "is_active": False}, 403, 403),
+    ],
+    ids=["view", "change", "both", "superuser", "inactive superuser"],
+)
+def test_the_admins_permissions_hold(
+    permissions: tuple[str, ...],
+    user: dict[str, Any],
+    reads: int,
+    changes: int,
+    fake_server: FakeButtDialServer,
+) -> None:
+    """Reading takes the permission to view, retrying and the like the one to change."""
+    http = client_of(*permissions, **user)
+    assert [http.get(f"{ADDRESS}/{path}").status_code for path in PAGES] == [reads] * 3
+    assert [http.post(f"{ADDRESS}/{path}").status_code for path in CHANGES] == [changes] * 3
 
 
 def test_changes_need_the_csrf_token() -> None:
     """A POST of the staff without Django's token is 403, though the project has no middleware."""
-    http = client_of(is_staff=True, enforce_csrf_checks=True)
+    http = client_of(CHANGE, is_staff=True, enforce_csrf_checks=True)
     assert http.post(f"{ADDRESS}/agents/7/deactivate").status_code == 403
     token = {"X-CSRFToken": 32 * "a"}
     http.cookies["csrftoken"] = 32 * "a"
@@ -48,7 +89,7 @@ def test_changes_need_the_csrf_token() -> None:
 
 def test_the_staff_sees_and_changes() -> None:
     """The answers are the ones of the operator API, and not cached."""
-    http = client_of(is_staff=True)
+    http = client_of(VIEW, CHANGE, is_staff=True)
     agents = http.get(f"{ADDRESS}/agents")
     assert [agent["name"] for agent in agents.json()] == ["Maya", "Yossi"]
     assert "no-store" in agents["Cache-Control"]
@@ -60,7 +101,7 @@ def test_the_staff_sees_and_changes() -> None:
 
 def test_the_overview(fake_server: FakeButtDialServer) -> None:
     """The overview is that of the process's client."""
-    overview = client_of(is_staff=True).get(f"{ADDRESS}/overview").json()
+    overview = client_of(VIEW, is_staff=True).get(f"{ADDRESS}/overview").json()
     assert overview["connection_status"] == "connected"
     assert overview["failed_queue_size"] == 3
 
@@ -76,4 +117,4 @@ def test_without_a_directory_there_is_no_api() -> None:
     """Where the settings name no directory, everything is 404."""
     configured = {name: BUTT_DIAL[name] for name in ("BASE_URL", "AGENT_TOKEN")}
     with override_settings(BUTT_DIAL=configured):
-        assert client_of(is_staff=True).get(f"{ADDRESS}/agents").status_code == 404
+        assert client_of(VIEW, is_staff=True).get(f"{ADDRESS}/agents").status_code == 404

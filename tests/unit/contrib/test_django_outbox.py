@@ -6,11 +6,12 @@ import gc
 import os
 import signal
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from io import StringIO
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from django.core.management import CommandError, call_command
 from django.db import transaction
 from django.test import Client, override_settings
@@ -198,14 +199,87 @@ def test_the_page_retries_and_dismisses(http: Client) -> None:
     assert rows == {"a": "pending", "b": "dismissed", "c": "delivered"}
 
 
-def test_the_actions_need_the_permission() -> None:
-    """Staff that may only look has no actions."""
-    from django.contrib.auth.models import Permission
-
-    looker = User.objects.create_user("looker", is_staff=True)
-    looker.user_permissions.add(Permission.objects.get(codename="view_outboxmessage"))
+def client_who(*permissions: str, **fields: Any) -> Client:
+    user = User.objects.create_user("somebody", **fields)
+    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
     client = Client()
-    client.force_login(looker)
-    get_repository().add(FailedMessage(id="a", recipient=TO, body="x", status="dead"))
-    act(client, "retry", "a")
+    client.force_login(user)
+    return client
+
+
+@pytest.fixture
+def looker() -> Client:
+    """A member of the staff who may only look, at a row with a token."""
+    with override_settings(BUTT_DIAL={**BUTT_DIAL, "OUTBOX": {"keep_tokens": True}}):
+        enqueue(TO, "one", agent_id="a-2", agent_token="agent-secret")
+    return client_who("view_outboxmessage", is_staff=True)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("lookup", "value"),
+    [
+        ("agent_token", "agent-secret"),
+        ("agent_token__exact", "agent-secret"),
+        ("agent_token__regex", "^a"),
+        ("agent_token__startswith", "a"),
+        ("agent_token__gt", "a"),
+        ("agent_token__isnull", "False"),
+        ("_to_field", "agent_token"),
+    ],
+)
+def test_no_filter_reads_the_token(
+    lookup: str, value: str, looker: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A filter by the token is 400 whether or not it is right, so that nobody guesses it."""
+    assert looker.get(PAGE, {lookup: value}).status_code == 400
+    assert "agent-secret" not in caplog.text
+
+
+def test_the_token_neither_sorts_nor_is_found(looker: Client) -> None:
+    """No column sorts by it, the search does not look there, and other filters still work."""
+    columns = range(len(looker.get(PAGE).context["cl"].list_display) + 1)
+    for order in ("agent_token", *map(str, columns), *(f"-{column}" for column in columns)):
+        ordered = looker.get(PAGE, {"o": order}).context["cl"].queryset.query.order_by
+        assert not any("agent_token" in str(each) for each in ordered)
+    assert looker.get(PAGE, {"q": "agent-secret"}).context["cl"].result_count == 0
+    assert looker.get(PAGE, {"recipient__startswith": TO}).context["cl"].result_count == 1
+
+
+@pytest.mark.parametrize(
+    ("user", "status"),
+    [({"is_staff": True}, 403), ({}, 302), ({"is_staff": True, "is_superuser": True}, 400)],
+    ids=["staff without permissions", "no staff", "superuser"],
+)
+def test_the_token_is_closed_to_all(user: dict[str, Any], status: int) -> None:
+    """Whoever may not look does not come that far, and a superuser has no use for it."""
+    assert client_who(**user).get(PAGE, {"agent_token__regex": "^a"}).status_code == status
+    assert Client().get(PAGE, {"agent_token__regex": "^a"}).status_code == 302
+
+
+def test_the_actions_need_the_permission(looker: Client) -> None:
+    """Staff that may only look has no actions."""
+    OutboxMessage.objects.update(status="dead")
+    act(looker, "retry", OutboxMessage.objects.get().id)
     assert OutboxMessage.objects.get().status == "dead"
+
+
+def test_the_page_does_not_send_twice(http: Client) -> None:
+    """What may have been sent is left alone and said; another action sends it all the same."""
+    repository = get_repository()
+    began = datetime(2026, 3, 1, tzinfo=timezone.utc)
+    for msg_id, unknown in (("certain", False), ("lost", True)):
+        repository.add(FailedMessage(id=msg_id, recipient=TO, body="x"))
+        assert repository.begin_attempt(msg_id, 1, began)
+        repository.mark_dead(msg_id, 1, "no answer", unknown)
+    told = act(http, "retry", "certain", "lost")
+    assert "1 queued" in told
+    assert "1 not: the outcome of the last attempt is not known" in told
+    assert {row.id: row.status for row in repository.list()} == {
+        "certain": "pending",
+        "lost": "dead",
+    }
+    assert "1 queued" in act(http, "retry_even_if_sent", "lost")
+    row = repository.get("lost")
+    assert row is not None
+    assert (row.status, row.attempt_started_at) == ("pending", None)

@@ -15,8 +15,9 @@ from django.test import override_settings
 
 from buttdial_sync.contrib.django.repository import DatabaseRepository
 from buttdial_sync.models.failed import FailedMessage
-from buttdial_sync.testing.conformance import START, Clock, RepositoryConformance, SettableClock
+from buttdial_sync.testing.conformance import START, Clock, SettableClock
 from tests.integration.retry import postgres
+from tests.unit.retry.table_conformance import TableConformance
 
 ALIAS = "outbox"
 ROWS = 20_000
@@ -56,7 +57,7 @@ def on_postgresql(_databases: None) -> Iterator[None]:
             yield
 
 
-class OverDjango(RepositoryConformance):
+class OverDjango(TableConformance):
     def make_repository(self, clock: Clock, lease: float) -> DatabaseRepository:
         from buttdial_sync.contrib.django.models import OutboxMessage
 

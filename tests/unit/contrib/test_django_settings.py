@@ -32,6 +32,10 @@ def found(**changes: Any) -> list[str]:
     [
         ({}, []),
         ({"BASE_URL": None}, ["W001"]),
+        ({"AGENT_TOKEN": None}, ["W004"]),
+        ({"AGENT_TOKEN": ""}, ["W004"]),
+        ({"AGENT_TOKEN": None, "RETRY": {"token_for": "shop.tokens.of"}}, []),
+        ({"AGENT_TOKEN": None, "OUTBOX": {"keep_tokens": True}}, []),
         ({"TOKEN": "x"}, ["E001"]),
         ({"HANDLER": "nowhere.to.be.found"}, ["E002"]),
         ({"HANDLER": f"{__name__}.not_a_handler"}, ["E002"]),
@@ -57,6 +61,18 @@ def found(**changes: Any) -> list[str]:
 def test_checks(changes: dict[str, Any], wanted: list[str]) -> None:
     """What is missing or contradicts itself is named when the project is checked."""
     assert found(**changes) == wanted
+
+
+def test_a_missing_agent_token_is_named() -> None:
+    """The check names the setting and the variable; the variable alone is enough."""
+    changed = {key: value for key, value in BUTT_DIAL.items() if key != "AGENT_TOKEN"}
+    with override_settings(BUTT_DIAL=changed):
+        (found_one,) = run_checks()
+        assert "BUTT_DIAL['AGENT_TOKEN']" in str(found_one.hint)
+        assert "BUTT_DIAL_AGENT_TOKEN" in str(found_one.hint)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("BUTT_DIAL_AGENT_TOKEN", "from-the-environment")
+            assert run_checks() == []
 
 
 def test_checks_show_no_secret() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from buttdial_sync import DeliveryInProgressError, DeliveryLog, MemoryDeliveryLog
 from buttdial_sync.errors import ArgumentValueError
+from tests.unit.inbound.log_contract import Advance, DeliveryLogContract, claimed
 
 
 class Clock:
@@ -19,46 +20,32 @@ class Clock:
         return self.now
 
 
-def test_once() -> None:
-    """What is done cannot be claimed any more, however long ago."""
-    clock = Clock()
-    log: DeliveryLog = MemoryDeliveryLog(clock=clock)
-    assert log.claim("a", 10)
-    log.done("a")
-    clock.now = 1e9
-    assert not log.claim("a", 10)
-    assert log.claim("b", 10)
+class TestMemoryDeliveryLog(DeliveryLogContract):
+    """The log in memory does what every log has to do."""
 
+    @pytest.fixture
+    def clock(self) -> Clock:
+        return Clock()
 
-def test_release() -> None:
-    """What is released can be claimed at once; releasing the unknown does nothing."""
-    log = MemoryDeliveryLog()
-    assert log.claim("a", 10)
-    log.release("a")
-    log.release("unknown")
-    assert log.claim("a", 10)
+    @pytest.fixture
+    def log(self, clock: Clock) -> DeliveryLog:
+        return MemoryDeliveryLog(clock=clock)
 
+    @pytest.fixture
+    def advance(self, clock: Clock) -> Advance:
+        def advance(seconds: float) -> None:
+            clock.now += seconds
 
-def test_lease() -> None:
-    """A claim holds others off until its lease ends, and no longer."""
-    clock = Clock()
-    log = MemoryDeliveryLog(clock=clock)
-    assert log.claim("a", 10)
-    clock.now = 9.9
-    with pytest.raises(DeliveryInProgressError):
-        log.claim("a", 10)
-    clock.now = 10.0
-    assert log.claim("a", 10)
+        return advance
 
 
 def test_bound() -> None:
     """The oldest is forgotten first."""
     log = MemoryDeliveryLog(max_deliveries=2)
     for name in "abc":
-        assert log.claim(name, 10)
-        log.done(name)
+        log.done(name, claimed(log, name))
     assert log.claim("a", 10)
-    assert not log.claim("c", 10)
+    assert log.claim("c", 10) is None
     with pytest.raises(ArgumentValueError):
         MemoryDeliveryLog(max_deliveries=0)
 
@@ -90,12 +77,11 @@ def test_threads() -> None:
 def test_fork_while_the_lock_is_held() -> None:
     """A child does not wait for a lock that nobody holds, nor for claims of its parent."""
     log = MemoryDeliveryLog()
-    assert log.claim("done", 10)
-    log.done("done")
+    log.done("done", claimed(log, "done"))
     assert log.claim("claimed", 10)
     with log._lock:
         child = os.fork()
         if not child:
-            good = log.claim("claimed", 10) and not log.claim("done", 10)
+            good = log.claim("claimed", 10) and log.claim("done", 10) is None
             os._exit(0 if good else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

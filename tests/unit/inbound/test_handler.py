@@ -249,7 +249,7 @@ def test_a_crashed_worker() -> None:
     clock = [0.0]
 
     class Crashing(MemoryDeliveryLog):
-        def release(self, delivery_id: str) -> None:
+        def release(self, delivery_id: str, token: str) -> None:
             """The process is gone before it comes to that."""
 
     inbound, got = make(delivery_log=Crashing(clock=lambda: clock[0]), lease=60)
@@ -289,15 +289,87 @@ def test_a_log_that_fails(broken: str) -> None:
 
 
 def test_a_log_that_cannot_tell() -> None:
-    """A claim that is False is a repetition."""
+    """A claim that is None is a repetition."""
 
     class Never(MemoryDeliveryLog):
-        def claim(self, delivery_id: str, lease: float) -> bool:
+        def claim(self, delivery_id: str, lease: float) -> None:
             assert lease == 300.0
-            return False
 
     inbound, got = make(delivery_log=Never())
     assert own(inbound).status == 200
+    assert got == []
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_handler_that_fails_after_another_took_over() -> None:
+    """The first outlives its lease and fails; the second has succeeded, and that is remembered."""
+    clock, calls = Clock(), list[str]()
+    inbound = InboundHandler(
+        allow_unsigned=["butt-dial"], delivery_log=MemoryDeliveryLog(clock=clock), lease=1.0
+    )
+
+    @inbound.on_message
+    def handler(_: InboundMessage) -> None:
+        calls.append("call")
+        if len(calls) == 1:
+            clock.now = 1.1
+            second.append(own(inbound))
+            raise OSError("too slow, and then this")
+
+    second: list[InboundResponse] = []
+    assert own(inbound).status == 500
+    assert json.loads(second[0].body)["status"] == "handled"
+    clock.now = 3.0
+    assert json.loads(own(inbound).body)["status"] == "repeated"
+    assert calls == ["call"] * 2
+
+
+class OldLog:
+    """As a host may have written it for an earlier release."""
+
+    def claim(self, delivery_id: str, lease: float) -> bool:
+        return True
+
+    def done(self, delivery_id: str) -> None:
+        pass
+
+    def release(self, delivery_id: str) -> None:
+        pass
+
+
+class HalfOldLog(OldLog):
+    def done(self, delivery_id: str, token: str = "") -> None:
+        pass
+
+    release = done
+
+
+class NoLog(OldLog):
+    done = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("log", [OldLog(), NoLog(), object()], ids=["old", "no done", "object"])
+def test_a_log_with_the_old_methods_is_refused(log: Any) -> None:
+    """Making the handler says what to change."""
+    with pytest.raises(ConfigError, match="the delivery log") as error:
+        InboundHandler(delivery_log=log)
+    assert "done(delivery_id, token)" in str(error.value.remediation)
+
+
+def test_a_claim_without_a_token_is_refused() -> None:
+    """A log whose claim still returns a bool is told so; no handler is called without a claim."""
+    log: Any = HalfOldLog()
+    inbound, got = make(delivery_log=log)
+    with pytest.raises(ConfigError, match="returned a bool"):
+        inbound.dispatch(HOSTED)
+    assert own(inbound).status == 500
     assert got == []
 
 
@@ -305,7 +377,7 @@ def test_busy_elsewhere() -> None:
     """What another worker is at is neither handled nor repeated: come again."""
 
     class Busy(MemoryDeliveryLog):
-        def claim(self, delivery_id: str, lease: float) -> bool:
+        def claim(self, delivery_id: str, lease: float) -> str:
             raise DeliveryInProgressError(delivery_id)
 
     inbound, _ = make(delivery_log=Busy())
@@ -318,7 +390,7 @@ def test_keys_that_every_database_holds(message_id: str) -> None:
     keys: list[str] = []
 
     class Keep(MemoryDeliveryLog):
-        def claim(self, delivery_id: str, lease: float) -> bool:
+        def claim(self, delivery_id: str, lease: float) -> str | None:
             keys.append(delivery_id)
             return super().claim(delivery_id, lease)
 

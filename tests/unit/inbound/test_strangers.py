@@ -155,8 +155,8 @@ def check(event: Any) -> None:
 class Forgetful(MemoryDeliveryLog):
     """Knows no repetition, so that each payload reaches the handlers."""
 
-    def claim(self, delivery_id: str, lease: float) -> bool:
-        return True
+    def claim(self, delivery_id: str, lease: float) -> str:
+        return "token"
 
 
 def make() -> InboundHandler:

@@ -10,7 +10,7 @@ import pytest
 from buttdial_sync import AgentInfo, Client, OperatorApi
 from buttdial_sync.operator.csrf import is_meant
 from buttdial_sync.testing import FakeButtDialServer
-from tests.unit.operator.host import Directory, FailedMessages
+from tests.unit.operator.host import MOMENT, Directory, FailedMessages
 
 
 @pytest.fixture
@@ -190,3 +190,38 @@ def test_requests_that_another_site_could_make(
 ) -> None:
     """Only what no form and no link of another site can send may change something."""
     assert is_meant(method, headers) is meant
+
+
+def test_retry_of_what_may_have_been_sent(api: OperatorApi, failed: FailedMessages) -> None:
+    """It is refused with the reason, and queued only for who asks for that in so many words."""
+    path = "failed-messages/2/retry"
+    assert failed.begin_attempt("2", 1, MOMENT)
+    failed.mark_dead("2", 1, "lost", unknown=True)
+    for query in ({}, {"even_if_sent": "false"}):
+        refused = api.respond("POST", path, query)
+        assert refused.status == 409
+        assert "may have been sent" in refused.data["detail"]
+        assert "even_if_sent=true" in refused.data["detail"]
+    assert [message.id for message in failed.list("dead")] == ["2"]
+    assert api.respond("POST", path, {"even_if_sent": "perhaps"}).status == 422
+    assert api.respond("POST", path, {"even_if_sent": "true"}).data == {"queued": True, "id": "2"}
+    assert failed.list("dead") == []
+
+
+class PublishedMessages:
+    """The published interface: ``force_retry`` takes the id only, and there is no ``get``."""
+
+    def __init__(self) -> None:
+        self.retried: list[str] = []
+
+    def force_retry(self, msg_id: str) -> bool:
+        self.retried.append(msg_id)
+        return True
+
+
+def test_a_repository_of_the_published_interface(client: Client) -> None:
+    """It is called as the published SDK calls it."""
+    messages = PublishedMessages()
+    api = OperatorApi(client, Directory(), messages)  # type: ignore[arg-type]
+    assert api.respond("POST", "failed-messages/1/retry").data == {"queued": True, "id": "1"}
+    assert messages.retried == ["1"]

@@ -9,14 +9,15 @@ import pytest
 
 from buttdial_sync.retry import MemoryRepository, SQLiteRepository
 from buttdial_sync.testing.conformance import Clock, RepositoryConformance
+from tests.unit.retry.table_conformance import TableConformance
 
 
-class TestMemory(RepositoryConformance):
+class TestMemory(TableConformance):
     def make_repository(self, clock: Clock, lease: float) -> MemoryRepository:
         return MemoryRepository(clock=clock, lease=lease)
 
 
-class TestSQLite(RepositoryConformance):
+class TestSQLite(TableConformance):
     repository: SQLiteRepository
 
     def make_repository(self, clock: Clock, lease: float) -> SQLiteRepository:
@@ -45,3 +46,27 @@ def test_a_broken_repository_is_told() -> None:
     suite.setup_method()
     with pytest.raises(AssertionError, match="the lease: 0"):
         suite.test_it_says_its_lease()
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        "test_force_retry_keeps_that_it_may_have_been_sent",
+        "test_force_retry_of_an_interrupted_attempt",
+    ],
+)
+def test_a_repository_that_forgets_is_told(test: str) -> None:
+    """The suite fails for one whose ``force_retry`` empties ``attempt_started_at`` unasked."""
+
+    class Forgetful(MemoryRepository):
+        def force_retry(self, msg_id: str, *, even_if_sent: bool = False) -> bool:
+            return super().force_retry(msg_id, even_if_sent=True)
+
+    class Suite(RepositoryConformance):
+        def make_repository(self, clock: Clock, lease: float) -> MemoryRepository:
+            return Forgetful(clock=clock, lease=lease)
+
+    suite = Suite()
+    suite.setup_method()
+    with pytest.raises(AssertionError, match="attempt_started_at"):
+        getattr(suite, test)()

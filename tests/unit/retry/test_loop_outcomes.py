@@ -7,8 +7,9 @@ from datetime import timedelta
 
 import pytest
 
-from buttdial_sync import RetryReport
-from tests.unit.retry.world import TOKEN, World, world
+from buttdial_sync import Client, FailedMessage, RetryReport
+from buttdial_sync.retry import MemoryRepository
+from tests.unit.retry.world import TOKEN, URL, World, world
 
 
 @pytest.fixture
@@ -222,3 +223,108 @@ def test_a_lockout_pauses_everything() -> None:
         )
         assert len(here.fake.requests) == 1
         assert [here.row(each).retry_count for each in "ab"] == [0, 0]
+
+
+def parked(here: World) -> None:
+    """Give a message up that a server without keys has taken, without an answer."""
+    here.add("a")
+    here.fake.fault("cut")
+    assert here.loop().run_once().dead == 1
+    assert here.bodies == ["a"]
+
+
+def test_a_retry_by_hand_does_not_send_twice(open_source: World) -> None:
+    """Without keys it is parked again, with the same reason, however often somebody tries."""
+    parked(open_source)
+    reason = open_source.row().last_error
+    for _ in range(3):
+        assert open_source.repository.force_retry("a")
+        assert open_source.loop().run_once().dead == 1
+    assert open_source.row().last_error == reason
+    assert open_source.bodies == ["a"]
+
+
+def test_a_retry_by_hand_of_an_interrupted_attempt(open_source: World) -> None:
+    """A row whose sender died says once why it is not repeated."""
+    interrupted(open_source)
+    reasons = set()
+    for _ in range(3):
+        assert open_source.repository.force_retry("a")
+        assert open_source.loop().run_once().dead == 1
+        reasons.add(open_source.row().last_error)
+    (reason,) = reasons
+    assert str(reason).count("may have been sent") == 1
+    assert str(reason).endswith("this server honours no keys")
+    assert open_source.fake.sent_messages == []
+
+
+def test_a_retry_by_hand_with_keys(hosted: World) -> None:
+    """Where the server honours keys the message is repeated with its key: people get one."""
+    hosted.add("a", max_retries=1)
+    hosted.fake.fault("cut", count=9)
+    assert hosted.loop().run_once().dead == 1
+    hosted.fake.clear_faults()
+    assert hosted.row().attempt_started_at is not None
+    assert hosted.repository.force_retry("a")
+    assert hosted.loop().run_once().delivered == 1
+    assert hosted.bodies == ["a"]
+
+
+def test_a_retry_by_hand_even_if_sent(open_source: World) -> None:
+    """Who takes the risk of a second one gets it sent."""
+    parked(open_source)
+    assert open_source.repository.force_retry("a", even_if_sent=True)
+    assert open_source.loop().run_once().delivered == 1
+    assert open_source.bodies == ["a", "a"]
+
+
+@pytest.mark.parametrize("max_retries", [1, 5])
+def test_what_was_refused_is_not_marked(open_source: World, max_retries: int) -> None:
+    """A plain refusal leaves no doubt: such a row is sent again when somebody asks for it."""
+    open_source.add("a", max_retries=max_retries)
+    open_source.fake.on_send(error="closed for today")
+    open_source.loop().run_once()
+    assert open_source.row().attempt_started_at is None
+    assert open_source.repository.force_retry("a")
+    assert open_source.loop().run_once().delivered == 1
+
+
+def test_a_repository_without_the_new_arguments(open_source: World) -> None:
+    """A host's repository with the published methods is given what it knows."""
+
+    class Published(MemoryRepository):
+        def mark_dead(self, msg_id: str, retry_count: int, error: str) -> bool:  # type: ignore[override]
+            return super().mark_dead(msg_id, retry_count, error)
+
+    repository = Published(clock=open_source.clock)
+    repository.add(FailedMessage(id="a", recipient="+14155550123", body="x", max_retries=1))
+    open_source.fake.on_send(error="closed for today")
+    assert open_source.loop(repository).run_once().dead == 1
+
+
+def test_a_report_says_what_to_do_about_a_token() -> None:
+    """What a person has to act on is not covered by what went wrong after it."""
+    with world(tokens=["good"]) as here:
+        here.add("a", agent_id="one", agent_token="bad")
+        here.add("b", agent_id="two", agent_token="good")
+        here.fake.on_send(error="busy")
+        report = here.loop().run_once()
+        assert (report.postponed, report.retried) == (1, 1)
+        assert "token" in str(report.last_error)
+        assert str(report.remediation).startswith("Check the token")
+        here.go_on(120)
+        assert here.loop().run_once().remediation is not None
+
+
+def test_a_client_without_a_token_spends_nothing() -> None:
+    """The loop and the outbox keep a message that there is no token for."""
+    with world() as here, Client(URL, agent_id="agent-1", timeout=5.0) as client:
+        here.client = client
+        here.add("a")
+        assert here.loop().run_once().postponed == 1
+        assert here.row().retry_count == 0
+        assert here.row().attempt_started_at is None
+        assert here.row().last_error == "no agent_token"
+        result = here.outbox().send_message("+14155550123", "b")
+        assert (result.queued, result.outcome) == (True, "not_sent")
+        assert here.fake.requests == []

@@ -200,12 +200,18 @@ def test_config_failures(case: str, fake: FakeButtDialServer, client: Client) ->
     assert fake.sent_messages == []
 
 
-@pytest.mark.parametrize("options", [{}, {"agent_token": ""}])
-def test_no_token_at_all(fake: FakeButtDialServer, options: dict[str, str]) -> None:
-    """A missing token is for the programmer to fix: it raises, names the remedy, asks nobody."""
-    with Client(BASE_URL) as client, pytest.raises(ConfigError) as caught:
-        client.send_message("+1", "hi", **options)
+def test_no_token_at_all(fake: FakeButtDialServer) -> None:
+    """A missing token is not one message's fault: it raises, names the variable, asks nobody."""
+    with Client(BASE_URL) as client, pytest.raises(ConfigError, match="agent_token") as caught:
+        client.send_message("+1", "hi")
     assert "BUTT_DIAL_AGENT_TOKEN" in str(caught.value.remediation)
+    assert fake.requests == []
+
+
+def test_an_empty_token_of_one_call(fake: FakeButtDialServer, client: Client) -> None:
+    """An empty token is a missing one, and not the client's own."""
+    with pytest.raises(ConfigError, match="agent_token"):
+        client.send_message("+1", "hi", agent_token="")
     assert fake.requests == []
 
 
