@@ -21,6 +21,8 @@ from buttdial_sync._version import __version__ as __version__
 
 if TYPE_CHECKING:
     from buttdial_sync.accounts.client import AccountsClient as AccountsClient
+    from buttdial_sync.accounts.client import AccountsView as AccountsView
+    from buttdial_sync.agent import AgentView as AgentView
     from buttdial_sync.client import Client as Client
     from buttdial_sync.doctor.diagnosis import run_diagnostic as run_diagnostic
     from buttdial_sync.errors import *  # noqa: F403
@@ -107,6 +109,8 @@ _HOMES = {
     "DoctorStage": "models.doctor",
     "run_diagnostic": "doctor.diagnosis",
     "AccountsClient": "accounts.client",
+    "AccountsView": "accounts.client",
+    "AgentView": "agent",
     "Client": "client",
     "Account": "models.accounts",
     "ConfirmedPhone": "models.accounts",

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 from typing import Any
 
-from buttdial_sync.client import Client
+from buttdial_sync.agent import AgentView
 from buttdial_sync.contrib.shared import HandlerWithin
 from buttdial_sync.doctor import run_diagnostic
 from buttdial_sync.errors import ButtDialError
@@ -42,7 +42,7 @@ class CommandFailure(Exception):  # noqa: N818 - the frameworks' own errors are 
         self.exit_code = exit_code
 
 
-def send(client: Client, to: str, channel: Any, **content: Any) -> str:
+def send(client: AgentView, to: str, channel: Any, **content: Any) -> str:
     """
     Send a message.
 
@@ -66,7 +66,7 @@ def send(client: Client, to: str, channel: Any, **content: Any) -> str:
 
 
 def make_listener(
-    client: Client,
+    client: AgentView,
     inbound: InboundHandler,
     context: Context,
     on_undelivered: OnUndelivered | None,
@@ -120,7 +120,7 @@ def poll(listener: Listener) -> str:
         return f"{listener.poll()} handed over"
 
 
-def doctor(client: Client, to: str | None, say: Callable[[str], object]) -> None:
+def doctor(client: AgentView, to: str | None, say: Callable[[str], object]) -> None:
     """
     Say what each stage of the diagnosis found, in ASCII.
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from buttdial_sync.agent import AgentView
 from buttdial_sync.calls.schema import find_tool
 from buttdial_sync.calls.sending import SEND
-from buttdial_sync.client import Client
 from buttdial_sync.doctor.arrivals import Arrivals
 from buttdial_sync.doctor.clocks import TOLERANCE_SECONDS, Now, in_words, skew_of
 from buttdial_sync.doctor.findings import Finding, error_of, skip
@@ -42,7 +42,7 @@ class Patient:
 
     def __init__(
         self,
-        client: Client,
+        client: AgentView,
         *,
         to: str | None,
         channel: Channel | None,

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 
+from buttdial_sync.agent import AgentView
 from buttdial_sync.calls.arguments import check_argument
-from buttdial_sync.client import Client
 from buttdial_sync.doctor.arrivals import Arrivals
 from buttdial_sync.doctor.checks import Patient
 from buttdial_sync.doctor.clocks import Now, utc_now
@@ -19,7 +19,7 @@ from buttdial_sync.transport.deadline import check_seconds
 
 
 def run_diagnostic(
-    client: Client,
+    client: AgentView,
     *,
     to: str | None = None,
     inbound_handler: InboundHandler | None = None,
@@ -71,7 +71,7 @@ def run_diagnostic(
 
 
 def diagnose(
-    client: Client,
+    client: AgentView,
     *,
     to: str | None = None,
     inbound_handler: InboundHandler | None = None,

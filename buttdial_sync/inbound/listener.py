@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from buttdial_sync.client import Client
+from buttdial_sync.agent import AgentView
 from buttdial_sync.errors import (
     ButtDialError,
     ClientClosedError,
@@ -61,7 +61,7 @@ class Listener:
 
     def __init__(
         self,
-        client: Client,
+        client: AgentView,
         inbound: InboundHandler,
         *,
         on_undelivered: Callable[[InboundEvent], object] | None = None,

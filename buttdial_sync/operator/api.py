@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import attrs
 
-from buttdial_sync.client import Client
+from buttdial_sync.agent import AgentView
 from buttdial_sync.errors import AgentNotFound, AgentNotProvisioned
 from buttdial_sync.models.failed import FailedStatus
 from buttdial_sync.models.operator import AgentInfo
@@ -68,7 +68,7 @@ class OperatorApi:
 
     def __init__(
         self,
-        client: Client,
+        client: AgentView,
         directory: AgentDirectory,
         failed_messages: AdminFailedMessageRepository,
         *,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any, Literal
 
-from buttdial_sync.client import Client
+from buttdial_sync.agent import AgentView
 from buttdial_sync.errors import ButtDialError
 from buttdial_sync.operator.directory import AgentDirectory
 from buttdial_sync.operator.rows import json_fields
@@ -17,7 +17,7 @@ ConnectionStatus = Literal["connected", "degraded", "disconnected"]
 
 
 def overview(
-    client: Client,
+    client: AgentView,
     directory: AgentDirectory,
     failed_messages: AdminFailedMessageRepository,
     timeout: float,
@@ -44,7 +44,7 @@ def overview(
     }
 
 
-def _connection(client: Client, timeout: float) -> tuple[ConnectionStatus, int]:
+def _connection(client: AgentView, timeout: float) -> tuple[ConnectionStatus, int]:
     try:
         tools = client.list_tools(timeout=timeout)
     except ButtDialError as error:
@@ -60,7 +60,7 @@ def _connection(client: Client, timeout: float) -> tuple[ConnectionStatus, int]:
     return "connected", len(tools)
 
 
-def _costs(client: Client) -> Any:
+def _costs(client: AgentView) -> Any:
     try:
         return client.billing.usage().raw
     except ButtDialError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Literal
 
-from buttdial_sync.client import Client
+from buttdial_sync.agent import AgentView
 from buttdial_sync.errors import ButtDialError
 from buttdial_sync.models.failed import FailedMessage
 from buttdial_sync.models.sending import SendResult
@@ -37,7 +37,7 @@ _VERDICTS: dict[str, Verdict] = {
 DEFAULT_PAUSE = 60.0
 
 
-def deliver(client: Client, message: FailedMessage, token: str | None) -> SendResult:
+def deliver(client: AgentView, message: FailedMessage, token: str | None) -> SendResult:
     """Make one attempt. Whatever happens is in the result, a failure of the client too."""
     arguments = arguments_of(message)
     try:

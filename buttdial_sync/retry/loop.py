@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import datetime, timedelta
 
-from buttdial_sync.client import Client
+from buttdial_sync.agent import AgentView
 from buttdial_sync.errors import ArgumentValueError
 from buttdial_sync.retry.credentials import Credentials, TokenFor
 from buttdial_sync.retry.report import RetryReport, Tally
@@ -80,7 +80,7 @@ class RetryLoop:
     def __init__(
         self,
         repository: FailedMessageRepository,
-        client: Client,
+        client: AgentView,
         *,
         backoff: Backoff = doubling_minutes,
         batch_size: int = 20,

@@ -12,7 +12,7 @@ from typing import Any
 
 import attrs
 
-from buttdial_sync.client import Client
+from buttdial_sync.agent import AgentView
 from buttdial_sync.errors import ArgumentTypeError, ArgumentValueError, ConfigError
 from buttdial_sync.models.failed import FailedMessage
 from buttdial_sync.models.message import CONTENT, Channel, TargetGender
@@ -58,7 +58,7 @@ class Outbox:
 
     def __init__(
         self,
-        client: Client,
+        client: AgentView,
         repository: OutboxRepository,
         *,
         backoff: Backoff = doubling_minutes,

@@ -10,7 +10,7 @@ from typing import Literal
 
 import attrs
 
-from buttdial_sync.client import Client
+from buttdial_sync.agent import AgentView
 from buttdial_sync.errors import ArgumentValueError, AuthError, ButtDialError, ConfigError
 from buttdial_sync.models.failed import FailedMessage
 from buttdial_sync.models.sending import SendResult
@@ -74,7 +74,7 @@ class Settler:
     """
 
     repository: FailedMessageRepository
-    client: Client
+    client: AgentView
     backoff: Backoff = doubling_minutes
     on_unknown: OnUnknown = "dead"
     on_dead_letter: DeadLetterHook | None = None
@@ -224,7 +224,7 @@ def _told(message: FailedMessage, error: str, *, lost: bool = False) -> str:
     return f"{UNKNOWN}: {error}" if _may_have_been_sent(message, lost=lost) else error
 
 
-def check_lease(repository: object, client: Client) -> None:
+def check_lease(repository: object, client: AgentView) -> None:
     """
     Refuse a lease that ends while a message may still be on its way.
 

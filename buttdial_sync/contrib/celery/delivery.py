@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from buttdial_sync.client import Client
+from buttdial_sync.agent import AgentView
 from buttdial_sync.models.failed import FailedMessage
 from buttdial_sync.retry.loop import RetryLoop
 from buttdial_sync.retry.report import RetryReport
@@ -23,7 +23,9 @@ class Deliverer:
         **options: Further arguments of :class:`~buttdial_sync.RetryLoop`.
     """
 
-    def __init__(self, repository: FailedMessageRepository, client: Client, **options: Any) -> None:
+    def __init__(
+        self, repository: FailedMessageRepository, client: AgentView, **options: Any
+    ) -> None:
         self._given = _Given(repository)
         # What is given to one thread is due in that thread alone.
         self._loop = RetryLoop(self._given, client, **{**options, "workers": 1})

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from buttdial_sync import Client, InboundHandler, InboundMessage, Listener
+from buttdial_sync import AgentView, Client, InboundHandler, InboundMessage, Listener
 from buttdial_sync.testing import LoopbackServer
 from buttdial_sync.testing.simulate import message_payload
 
@@ -48,7 +48,7 @@ class Inbox:
             assert self._changed.wait_for(lambda: len(self.got) >= count, PATIENCE), self.ids
 
 
-def listener_of(client: Client, inbox: Inbox, **options: Any) -> Listener:
+def listener_of(client: AgentView, inbox: Inbox, **options: Any) -> Listener:
     options.setdefault("sleep", briefly)
     return Listener(client, inbox.handler, **options)
 
