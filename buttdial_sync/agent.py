@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from buttdial_sync.calls.arguments import checked
 from buttdial_sync.calls.operation import ToolOperation
@@ -51,7 +51,15 @@ class _MadeOnFirstUse(Generic[T]):
         self._make = make
         self.__doc__ = make.__doc__
 
-    def __get__(self, view: AgentView, owner: object = None) -> T:
+    @overload
+    def __get__(self, view: None, owner: object) -> _MadeOnFirstUse[T]: ...
+
+    @overload
+    def __get__(self, view: AgentView, owner: object) -> T: ...
+
+    def __get__(self, view: AgentView | None, owner: object) -> _MadeOnFirstUse[T] | T:
+        if view is None:
+            return self
         name = self._make.__name__
         made: T = view.__dict__.setdefault(name, self._make(view))
         return made
