@@ -126,6 +126,8 @@ def _renamed(body: Mapping[str, Any] | None, names: Mapping[str, str]) -> Mappin
 
 
 def _asks_for_the_other_way(failure: ButtDialError, endpoint: Endpoint, tried: Variant) -> bool:
+    if failure.outcome == "unknown":
+        return False
     if isinstance(failure, EndpointNotAvailable):
         return endpoint.open_source_path is not None
     names = endpoint.open_source_names

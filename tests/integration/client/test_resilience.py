@@ -381,10 +381,11 @@ def test_a_gateway_that_fails_leaves_the_outcome_open(
         assert client.send_message("+1", "x", timeout=1.0).outcome == "unknown"
 
 
-def test_a_503_was_not_carried_out(open_source: LoopbackServer) -> None:
+def test_the_servers_own_503_was_not_carried_out(open_source: LoopbackServer) -> None:
     """It is tried again."""
     with client_of(open_source) as client:
-        open_source.fake.fault("status", status=503, body="starting")
+        own = {"error": "starting", "retryable": True}
+        open_source.fake.fault("status", status=503, body=own)
         result = client.send_message("+1", "x")
         assert (result.ok, result.attempts) == (True, 2)
 
@@ -427,7 +428,7 @@ def test_close_twice_and_from_a_callback(hosted: LoopbackServer) -> None:
             client.close()
 
     client = client_of(hosted, on_event=close_at_retry)
-    hosted.fake.fault("status", status=503)
+    hosted.fake.fault("status", status=503, body={"error": "starting", "retryable": True})
     with pytest.raises(ClientClosedError):
         client.call_tool("comms_ping")
     client.close()
