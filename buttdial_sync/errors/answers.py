@@ -116,9 +116,9 @@ def error_from_response(
     counts as the server's own word, in an answer of 4xx or 503:
 
     - a JSON object with a code that Butt-Dial documents;
-    - a JSON object whose ``error`` is a text of its own, not only the status in words. Where proxies
-      answer by themselves as well (408, 425, 429, 499, 503), and where ``error`` is an object or a
-      list, it has to be a text that is known;
+    - a JSON object whose ``error`` is a text of its own, not only the status in words. Where
+      proxies answer by themselves as well (408, 425, 429, 499, 503), and where ``error`` is an
+      object, it has to be a text that is known;
     - the plain texts of the two servers' MCP libraries, which they send before they carry anything
       out: the session is unknown, the body is too large or cannot be read. The body may follow;
     - Express's page for a path that the server lacks, or for a body that is too large.
@@ -243,8 +243,7 @@ def _kind_of_response(
         return by_code
     if exchange == "message" and is_own and _session_is_unknown(status, text):
         return SessionUnknownError, None
-    # A page in answer to a POST on the stream's own endpoint is a proxy's, unless it says more.
-    if status in {404, 405, 410} and text.startswith("<") and (is_own or exchange != "message"):
+    if status in {404, 405, 410} and text.startswith("<") and exchange != "message":
         return EndpointNotAvailable, None
     if status == 401:
         missing = _MISSING_CREDENTIAL.search(text)
@@ -257,7 +256,9 @@ def _kind_of_response(
 
 
 def _session_is_unknown(status: int, text: str) -> bool:
-    return status in {400, 404} and bool(_UNKNOWN_SESSION.search(text))
+    # A server that lacks the whole endpoint is another one than that which named it.
+    is_page = status == HTTPStatus.NOT_FOUND and text.startswith("<")
+    return is_page or (status in {400, 404} and bool(_UNKNOWN_SESSION.search(text)))
 
 
 def _kind_by_code(envelope: Mapping[str, Any]) -> tuple[type[ButtDialError], str | None] | None:

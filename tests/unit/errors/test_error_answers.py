@@ -209,6 +209,7 @@ def test_html_page_is_no_message(status: int) -> None:
         (404, {"error": "Session not found"}),
         (404, {"error": {"code": -32001, "message": "Session not found"}}),
         (404, "Could not find session"),
+        (404, PAGE),
         (400, "Invalid session ID"),
     ],
 )
