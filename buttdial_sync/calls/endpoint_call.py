@@ -173,6 +173,8 @@ class EndpointCall(Call):
 
 
 def _asks_for_the_other_way(error: ButtDialError, endpoint: Endpoint[Any], tried: Variant) -> bool:
+    if error.outcome == "unknown":
+        return False
     if isinstance(error, EndpointNotAvailable):
         return endpoint.open_source_path is not None
     names = endpoint.open_source_names

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from typing import Any, Literal
 
 from buttdial_sync.errors.accounts import OnboardingSessionError
@@ -69,12 +70,33 @@ _BY_TEXT: tuple[tuple[re.Pattern[str], type[ButtDialError], str | None], ...] = 
         (r"^auth error", PermissionDeniedError, None),
         (r"^compliance|consent|opted out|do[- ]not[- ]contact", ComplianceError, None),
         (r"not provisioned", NotProvisioned, None),
+        (r"^PayloadTooLargeError", PayloadTooLargeError, None),
         (r"-32602", InvalidRequestError, None),
     )
 )
 _BARE_CODE = re.compile(r"[A-Z]+(?:_[A-Z]+)+")
 _MISSING_CREDENTIAL = re.compile(r"\bmissing\b", re.IGNORECASE)
-_UNKNOWN_SESSION = re.compile(r"session", re.IGNORECASE)
+_UNKNOWN_SESSION = re.compile(
+    r"(?:unknown|invalid|could not find) session|session not found|session_id is required",
+    re.IGNORECASE,
+)
+# What the servers answer a POST with before they look at what it asks for, as plain text: the
+# open-source server's MCP SDK, the official Python server, and the limits of the address.
+_OWN_PLAIN_TEXT = re.compile(
+    r"Invalid message: |PayloadTooLargeError: |BadRequestError: |UnsupportedMediaTypeError: "
+    r"|Error: Unsupported content-type"
+    r"|Could not find session|Invalid session ID|session_id is required|Could not parse message"
+    r"|Request body too large|Invalid (?:Host|Origin|Content-Type) header"
+    r"|Too many failed attempts|Too many requests(?: \(global limit\))?$"
+)
+# Express, which the open-source server stands on, for a path that it lacks and a body too large.
+_OWN_PAGE = re.compile(r">\s*(?:Cannot [A-Z]+ /|PayloadTooLargeError|Payload Too Large)")
+# Proxies send these of their own accord, also after they have passed the request on.
+_ALSO_OF_PROXIES = frozenset({408, 425, 429, 499, 503})
+_STATUS_IN_WORDS = {status.value: status.phrase for status in HTTPStatus}
+# Of the JSON-RPC errors only these say that the request was not carried out.
+_REFUSING_RPC_CODES = frozenset({-32700, -32600, -32601, -32602})
+_RPC_ERROR = re.compile(r"MCP error (-\d{1,12})\b")
 _SECONDS = re.compile(r"\bin (?:up to )?(\d{1,12})\s*(second|minute|hour)", re.IGNORECASE)
 _UNIT_SECONDS = {"second": 1, "minute": 60, "hour": 3600}
 
@@ -89,6 +111,21 @@ def error_from_response(
     """
     Build the exception for an HTTP answer that is not a success.
 
+    Its ``outcome`` is "rejected" or "not_sent" only if the server itself says so. A proxy may
+    answer with an error after it has passed the request on: then the outcome is "unknown". What
+    counts as the server's own word, in an answer of 4xx or 503:
+
+    - a JSON object with a code that Butt-Dial documents;
+    - a JSON object whose ``error`` is a text of its own, not only the status in words. Where
+      proxies answer by themselves as well (408, 425, 429, 499, 503), and where ``error`` is an
+      object, it has to be a text that is known;
+    - the plain texts of the two servers' MCP libraries, which they send before they carry anything
+      out: the session is unknown, the body is too large or cannot be read. The body may follow;
+    - Express's page for a path that the server lacks, or for a body that is too large.
+
+    ``retryable: true`` says with any status that nothing was carried out. Nothing was where a
+    stream could not be opened either.
+
     Args:
         status_code: The HTTP status.
         body: The decoded JSON, or the text where it is none.
@@ -100,13 +137,14 @@ def error_from_response(
     """
     envelope = _envelope(body)
     text = str(envelope.get("message", ""))
-    kind, remedy = _kind_of_response(status_code, envelope, text, exchange)
+    is_own = _is_own(status_code, body, text)
+    kind, remedy = _kind_of_response(status_code, envelope, text, exchange, is_own=is_own)
     is_page = isinstance(body, str) and body.lstrip().startswith("<")
     error = _build(kind, envelope, f"HTTP {status_code}" if is_page or not text else text, remedy)
     error.status_code = status_code
     error.body = body
     error.stage = _STAGES[exchange]
-    error.outcome = _outcome_of_response(error, status_code, exchange)
+    error.outcome = _outcome_of_response(error, exchange, is_own=is_own)
     waiting = _retry_after_header(headers or {})
     if waiting is not None:
         error.retry_after = waiting
@@ -116,6 +154,10 @@ def error_from_response(
 def error_from_tool_answer(answer: Any, *, code: int | None = None) -> ButtDialError:
     """
     Build the exception for a tool's "no".
+
+    A JSON-RPC error proves only with the codes -32700 and -32600 to -32602 that nothing was
+    carried out. With any other, such as -32603 (internal error), the server may have acted before
+    it failed: the ``outcome`` is "unknown". So it is where a tool hands on such an error as a text.
 
     Args:
         answer: The decoded JSON or the text of the result, or a JSON-RPC error's ``message``.
@@ -128,14 +170,22 @@ def error_from_tool_answer(answer: Any, *, code: int | None = None) -> ButtDialE
     if code is not None:
         envelope.setdefault("code", str(code))
     text = str(envelope.get("message") or "the tool failed without saying why")
-    kind, remedy = _kind_by_code(envelope) or _kind_by_text(text) or (ToolError, None)
+    known = _kind_by_code(envelope)
+    kind, remedy = known or _kind_by_text(text) or (ToolError, None)
     if not issubclass(kind, ToolError):
         kind = ToolError
     error = _build(kind, envelope, text, remedy)
     error.body = answer
-    error.outcome = "rejected"
+    says_why = known is not None or error.retryable is True
+    error.outcome = "rejected" if says_why or _refuses(text, code) else "unknown"
     error.stage = "server"
     return error
+
+
+def _refuses(text: str, code: int | None) -> bool:
+    named = _RPC_ERROR.match(text)
+    number = int(named[1]) if code is None and named else code
+    return number is None or number in _REFUSING_RPC_CODES
 
 
 def _envelope(body: Any) -> dict[str, Any]:
@@ -166,15 +216,34 @@ def _shorten(text: str) -> str:
     return text if len(text) <= _LONGEST_MESSAGE else text[: _LONGEST_MESSAGE - 1] + "…"
 
 
+def _is_own(status: int, body: Any, text: str) -> bool:
+    """Whether an answer is the server's own word: see :func:`error_from_response`."""
+    if not (400 <= status < 500 or status == HTTPStatus.SERVICE_UNAVAILABLE):
+        return False
+    if isinstance(body, str):
+        return bool(_OWN_PLAIN_TEXT.match(body) or _OWN_PAGE.search(body))
+    if not isinstance(body, Mapping):
+        return False
+    return bool(_kind_by_code(_envelope(body))) or _is_own_text(status, body.get("error"), text)
+
+
+def _is_own_text(status: int, error: object, text: str) -> bool:
+    if not error or text == _STATUS_IN_WORDS.get(status):
+        return False
+    if isinstance(error, str) and status not in _ALSO_OF_PROXIES:
+        return True
+    return bool(_kind_by_text(text) or _UNKNOWN_SESSION.search(text))
+
+
 def _kind_of_response(
-    status: int, envelope: Mapping[str, Any], text: str, exchange: Exchange
+    status: int, envelope: Mapping[str, Any], text: str, exchange: Exchange, *, is_own: bool
 ) -> tuple[type[ButtDialError], str | None]:
     by_code = _kind_by_code(envelope)
     if by_code:
         return by_code
-    if exchange == "message" and _session_is_unknown(status, text):
+    if exchange == "message" and is_own and _session_is_unknown(status, text):
         return SessionUnknownError, None
-    if status in {404, 405, 410} and text.startswith("<"):
+    if status in {404, 405, 410} and text.startswith("<") and exchange != "message":
         return EndpointNotAvailable, None
     if status == 401:
         missing = _MISSING_CREDENTIAL.search(text)
@@ -187,7 +256,9 @@ def _kind_of_response(
 
 
 def _session_is_unknown(status: int, text: str) -> bool:
-    return status == 404 or (status == 400 and bool(_UNKNOWN_SESSION.search(text)))
+    # A server that lacks the whole endpoint is another one than that which named it.
+    is_page = status == HTTPStatus.NOT_FOUND and text.startswith("<")
+    return is_page or (status in {400, 404} and bool(_UNKNOWN_SESSION.search(text)))
 
 
 def _kind_by_code(envelope: Mapping[str, Any]) -> tuple[type[ButtDialError], str | None] | None:
@@ -223,13 +294,13 @@ def _build(
     return error
 
 
-def _outcome_of_response(error: ButtDialError, status: int, exchange: Exchange) -> Outcome:
-    if isinstance(error, AuthError):
-        return "rejected"
-    if exchange == "stream" or isinstance(error, SessionUnknownError | EndpointNotAvailable):
-        return "not_sent"
-    rolled_back = error.retryable is True
-    return "unknown" if status >= 500 and status != 503 and not rolled_back else "rejected"
+def _outcome_of_response(error: ButtDialError, exchange: Exchange, *, is_own: bool) -> Outcome:
+    if exchange == "stream":
+        return "rejected" if isinstance(error, AuthError) else "not_sent"
+    if not is_own:
+        return "rejected" if error.retryable is True else "unknown"
+    nothing_done = isinstance(error, SessionUnknownError | EndpointNotAvailable)
+    return "not_sent" if nothing_done else "rejected"
 
 
 def _retryable(kind: type[ButtDialError], envelope: Mapping[str, Any]) -> bool | None:

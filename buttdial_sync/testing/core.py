@@ -19,7 +19,7 @@ from buttdial_sync.testing.toolbox import ToolBox
 from buttdial_sync.testing.workspace import Workspace
 
 _MISSING_IN_QUERY = "Missing token. Use: /sse?token=<token>"
-_MISSING_HEADER = "Missing Authorization header"
+_MISSING_HEADER = "Missing Authorization header. Use: Bearer <token>"
 
 
 class Core:

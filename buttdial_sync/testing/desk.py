@@ -80,7 +80,7 @@ class Desk:
     def take(self, session: Session, token: str | None, body: bytes) -> Answer:
         """Take one POST to a session."""
         if len(body) > MAX_POST:
-            return text_answer(400, f"Error: request entity too large {body[:200]!r}")
+            return text_answer(400, "PayloadTooLargeError: request entity too large")
         message = parse_message(body)
         if message is None:
             return text_answer(400, f"Invalid message: {body[:200].decode('utf-8', 'replace')}")

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from buttdial_sync.testing.incoming import Incoming
-from buttdial_sync.testing.programming import Programming
 
 
-class FakeServer(Incoming, Programming):
+class FakeServer(Incoming):
     """
     A Butt-Dial server for tests, without a way to be reached: that is what the faces add.
 
@@ -20,17 +19,24 @@ class FakeServer(Incoming, Programming):
         """
         Send a notification to the open streams.
 
+        The open-source server pushes no inbound message: there it goes into the waiting queue.
+
         Args:
             notification: The JSON-RPC notification. Without ``method`` it is taken as the data of
                 an inbound message, and wrapped into ``notifications/message``.
             token: Only to streams that were opened with this token.
 
         Returns:
-            To how many streams it went.
+            To how many streams it went; 0 where it waits in the queue.
         """
         if "method" not in notification:
             params = {"level": "info", "data": dict(notification)}
             notification = {"method": "notifications/message", "params": params}
+        if notification["method"] == "notifications/message" and not self._dialect.hosted:
+            pushed: Any = notification.get("params")
+            if isinstance(pushed, Mapping) and isinstance(pushed.get("data"), Mapping):
+                self._queue(pushed["data"])
+            return 0
         return self._sessions.send({"jsonrpc": "2.0", **notification}, token)
 
     def ask(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any, Final, Literal, get_args
 
 import attrs
@@ -52,7 +53,8 @@ The kinds of faults, and their options.
 ``drip``              a header comes byte by byte and never ends (socket face only);
                       ``interval=0.05`` seconds, ``delivered=False``
 ``status``            an HTTP answer of its own: ``status``, ``body`` (JSON or str), ``headers``,
-                      ``delivered=False``
+                      ``delivered=False``. Without a ``body`` 429 is the limiter of the address, and
+                      any other status as good as a proxy's: nothing that the server itself says
 ``html``              an HTML page with ``status=200``
 ``redirect``          ``status=307`` to ``location``
 ``no_endpoint``       the stream opens and stays silent
@@ -78,6 +80,7 @@ Where a fault strikes.
 
 Stage = Literal["http", "open", "answer"]
 
+_LIMITER: Final = "Too many requests"
 _EVERYWHERE: Final = ("call", "post", "stream", "rest")
 _POSTED: Final = ("call", "post")
 _DELIVERED: Final[Mapping[str, Any]] = {"delivered": False}
@@ -227,7 +230,8 @@ def rest_reply(fault: Fault) -> Answer:
 
 def _status_answer(status: int, body: object, headers: Mapping[str, str]) -> Answer:
     if body is None:
-        return json_answer(status, {"error": f"Status {status}"}, headers)
+        text = _LIMITER if status == HTTPStatus.TOO_MANY_REQUESTS else f"Status {status}"
+        return json_answer(status, {"error": text}, headers)
     if isinstance(body, bytes):
         return Answer(status, body, headers=headers)
     if isinstance(body, str):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta, timezone
 
 from buttdial_sync.testing.dialects import Dialect
-from buttdial_sync.testing.exchange import Answer, json_answer, text_answer
+from buttdial_sync.testing.exchange import Answer, json_answer
 
 ALLOWED_FAILURES = 10
 LOCKOUT = timedelta(minutes=15)
@@ -23,7 +23,12 @@ class Gate:
     """
     Checks tokens and counts failed logins, as both servers do for each IP address.
 
-    A missing token is refused without being counted.
+    There is one counter for streams, POSTs and REST. On the open-source server a missing token
+    counts as a wrong one, and a good login makes the counter start anew; on the hosted service
+    neither is known, so a missing token is refused without being counted.
+
+    Attributes:
+        failed_logins: How many were counted in all.
     """
 
     def __init__(
@@ -76,19 +81,25 @@ class Gate:
                 return self._missing(missing)
             revoked = token in self._revoked
             if not revoked and (self._tokens is None or token in self._tokens):
+                if not self._dialect.hosted:
+                    self._failures = 0
                 return None
             return self._wrong(revoked=revoked)
 
-    def _missing(self, text: str) -> Answer:
-        if not self._dialect.hosted:
-            return json_answer(401, {"error": text})
-        return self._unauthorized("AUTH_MISSING_HEADER", "Missing Authorization header")
-
-    def _wrong(self, *, revoked: bool) -> Answer:
+    def _count(self) -> None:
         self.failed_logins += 1
         self._failures += 1
         if self._failures >= ALLOWED_FAILURES:
             self._locked_until = self._clock() + LOCKOUT
+
+    def _missing(self, text: str) -> Answer:
+        if not self._dialect.hosted:
+            self._count()
+            return json_answer(401, {"error": text})
+        return self._unauthorized("AUTH_MISSING_HEADER", "Missing Authorization header")
+
+    def _wrong(self, *, revoked: bool) -> Answer:
+        self._count()
         if not self._dialect.hosted:
             return json_answer(401, {"error": "Invalid or revoked token"})
         if revoked:
@@ -102,7 +113,7 @@ class Gate:
 
     def _locked_out(self, until: datetime) -> Answer:
         if not self._dialect.hosted:
-            return text_answer(429, "Too many failed attempts. Try again later.")
+            return json_answer(429, {"error": "Too many failed attempts. Try again later."})
         seconds = math.ceil((until - self._clock()).total_seconds())
         body = {
             "error": "Too many failed attempts",

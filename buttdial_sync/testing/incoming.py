@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from buttdial_sync.testing.assertions import Assertions
+from buttdial_sync.testing.programming import Programming
 
 if TYPE_CHECKING:
     from buttdial_sync.inbound.handler import InboundHandler
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 _NUMBERS = itertools.count(1)
 
 
-class Incoming(Assertions):
+class Incoming(Assertions, Programming):
     """
     Lets messages, receipts and account events come in.
 
@@ -37,6 +38,9 @@ class Incoming(Assertions):
         """
         Let a message come in.
 
+        What the host does not take with an answer of 2xx, the open-source server keeps in its
+        waiting queue.
+
         Args:
             host: Where to.
             sender: Who wrote it.
@@ -47,12 +51,22 @@ class Incoming(Assertions):
             **fields: More fields, with their wire names.
 
         Returns:
-            The HTTP status of the answer; 200 or 500 for a handler.
+            The HTTP status of the answer; 200 or 500 for a handler. 0 where the open-source server
+            got none.
         """
         if whatsapp_secret is not None:
             text_message = {"from": sender, "text": {"body": text}, **fields}
             return self._deliver(host, lambda make: make.whatsapp(text_message), whatsapp_secret)
-        return self._message(host, channel=channel, body=text, **{"from": sender}, **fields)
+        payload = self._payload(channel=channel, body=text, **{"from": sender}, **fields)
+        if self._dialect.hosted:
+            return self._deliver(host, lambda make: make.packed(payload))
+        try:
+            status = self._deliver(host, lambda make: make.packed(payload))
+        except OSError:  # as all that requests raises
+            status = 0
+        if not 200 <= status < 300:
+            self._queue(payload)
+        return status
 
     def simulate_receipt(
         self,
@@ -78,7 +92,8 @@ class Incoming(Assertions):
             The HTTP status of the answer; 200 or 500 for a handler.
         """
         wanted = {"type": "status", "messageId": message_sid, "status": status, "channel": channel}
-        return self._message(host, **wanted, **fields)
+        payload = self._payload(**wanted, **fields)
+        return self._deliver(host, lambda make: make.packed(payload))
 
     def simulate_account_verified(
         self,
@@ -106,11 +121,10 @@ class Incoming(Assertions):
             account_secret=secret,
         )
 
-    def _message(self, host: str | InboundHandler, **fields: Any) -> int:
+    def _payload(self, **fields: Any) -> dict[str, Any]:
         from buttdial_sync.testing.simulate import message_payload
 
-        payload = message_payload(next(_NUMBERS), self.dialect, **fields)
-        return self._deliver(host, lambda make: make.packed(payload))
+        return message_payload(next(_NUMBERS), self.dialect, **fields)
 
     def _deliver(
         self,

@@ -13,6 +13,8 @@ from buttdial_sync.testing.rest import Route
 from buttdial_sync.testing.schemas import Tool
 from buttdial_sync.testing.toolbox import SendAnswer
 
+_COLUMNS = ("agentId", "channel", "from", "to", "body", "mediaUrl", "externalId")
+
 
 class Programming(Core):
     """The methods with which a test says what the server shall answer."""
@@ -126,6 +128,11 @@ class Programming(Core):
         with self._rest.state.lock:
             self._rest.state.waiting.append(message)
         return message
+
+    def _queue(self, message: Mapping[str, Any]) -> None:
+        """Keep an inbound message as the open-source server does: with these columns only."""
+        kept = {key: message[key] for key in _COLUMNS if key in message}
+        self.add_waiting(**{"externalId": message.get("messageId"), "mediaUrl": None, **kept})
 
     def allow(self, token: str) -> None:
         """Make a token good."""

@@ -67,6 +67,16 @@ def complaint(tool: Tool, args: object) -> str | None:
     return None
 
 
+def understood(schema: Mapping[str, Any], value: Any) -> Any:
+    """What is left of an argument: unknown keys are dropped without a word, defaults filled in."""
+    properties = schema.get("properties")
+    if not properties or not isinstance(value, dict):
+        return value
+    defaults = {key: each["default"] for key, each in properties.items() if "default" in each}
+    given = {key: understood(properties[key], value[key]) for key in value if key in properties}
+    return {**defaults, **given}
+
+
 def _value_complaint(schema: Mapping[str, Any], value: object) -> str | None:
     wanted = str(schema.get("type"))
     if wanted in _PYTHON_TYPES and not _is_of(wanted, value):

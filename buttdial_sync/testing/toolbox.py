@@ -20,7 +20,7 @@ from buttdial_sync.testing.answers import (
 )
 from buttdial_sync.testing.dialects import Dialect
 from buttdial_sync.testing.journal import Journal, ToolCall
-from buttdial_sync.testing.schemas import Tool, chosen_tools, complaint, tools_of
+from buttdial_sync.testing.schemas import Tool, chosen_tools, complaint, tools_of, understood
 
 SEND_MESSAGE = "comms_send_message"
 
@@ -95,43 +95,46 @@ class ToolBox:
                 "MCP error -32602: Input validation error: "
                 f"Invalid arguments for tool {name}: {problem}"
             )
-        return self._carry_out(call)
+        return self._carry_out(call, tool.get("inputSchema", {}))
 
-    def _carry_out(self, call: ToolCall) -> dict[str, Any]:
+    def _carry_out(self, call: ToolCall, schema: Mapping[str, Any]) -> dict[str, Any]:
         args = dict(call.args)
-        if not self._dialect.hosted and _has_carriage_return(args):
-            return self._result(ToolFailure("Invalid input: control characters are not allowed"))
+        if not self._dialect.hosted:
+            args = understood(schema, args)
+            if _has_carriage_return(args):
+                failure = ToolFailure("Invalid input: control characters are not allowed")
+                return self._result(failure)
         if call.tool == SEND_MESSAGE:
-            return self._send_once(call)
+            return self._send_once(call, args)
         answer = self._answers.get(call.tool, default_answer(call.tool))
         return self._result(evaluate(answer, args))
 
     def _result(self, content: dict[str, Any] | str | ToolFailure) -> dict[str, Any]:
         return as_result(self._dialect, content)
 
-    def _send_once(self, call: ToolCall) -> dict[str, Any]:
+    def _send_once(self, call: ToolCall, args: dict[str, Any]) -> dict[str, Any]:
         key = call.idempotency_key if self._dialect.hosted else None
         if key is None:
-            return self._deliver(call)
+            return self._deliver(call, args)
         # Held while sending, so that of two calls at the same time with one key one delivers.
         with self._keyed:
             kept = self._kept.get((call.token, key))
             if kept is not None:
                 return kept
-            result = self._deliver(call)
+            result = self._deliver(call, args)
             if not result.get("isError"):
                 self._kept[call.token, key] = result
             return result
 
-    def _deliver(self, call: ToolCall) -> dict[str, Any]:
-        result = self._send(call)
+    def _deliver(self, call: ToolCall, args: dict[str, Any]) -> dict[str, Any]:
+        result = self._send(call, args)
         if not result.get("isError"):
             self._journal.note(lambda journal: journal.delivered.append(call))
         return result
 
-    def _send(self, call: ToolCall) -> dict[str, Any]:
+    def _send(self, call: ToolCall, args: dict[str, Any]) -> dict[str, Any]:
         if SEND_MESSAGE in self._answers:
-            return self._result(evaluate(self._answers[SEND_MESSAGE], dict(call.args)))
+            return self._result(evaluate(self._answers[SEND_MESSAGE], args))
         with self._lock:
             answer = self._sends.popleft() if self._sends else SendAnswer()
             self._last_sid += 1

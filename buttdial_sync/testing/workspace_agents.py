@@ -19,6 +19,7 @@ _LIMITS = {
     "maxSpendPerDay": 10,
     "maxSpendPerMonth": 100,
 }
+_CAPABILITIES = ("phone", "whatsapp", "email", "voiceAi")
 _BILLING = {"tier": "free", "markupPercent": 0, "billingEmail": None}
 
 
@@ -66,10 +67,9 @@ def _provision(ws: Workspace, ask: Ask) -> Any:
 def _onboard(ws: Workspace, ask: Ask) -> Any:
     agent, token = _made(ws, ask)
     answer = {"agentId": agent.id, _name_key(ws): agent.name, "channels": agent.channels}
-    return {
-        **answer,
-        **({"token": token} if ws.dialect.hosted else {"provisioning": {"securityToken": token}}),
-    }
+    if ws.dialect.hosted:
+        return {**answer, "token": token}
+    return {"success": True, "provisioning": {**answer, "securityToken": token}}
 
 
 def _made(ws: Workspace, ask: Ask) -> tuple[Agent, str]:
@@ -78,7 +78,7 @@ def _made(ws: Workspace, ask: Ask) -> tuple[Agent, str]:
     known = ws.agents.get(agent_id) if ws.dialect.hosted else None
     agent = known or _new_agent(ws, agent_id, name)
     for channel, wanted in (ask.body.get("capabilities") or {}).items():
-        if wanted:
+        if wanted and (ws.dialect.hosted or channel in _CAPABILITIES):
             agent.channels[channel] = {"status": "active"}
     return agent, ws.new_agent_token(agent)
 
@@ -176,7 +176,7 @@ def _set_limits(ws: Workspace, ask: Ask) -> Any:
         raise Refusal(400, "Missing required field 'limits'.")
     agent_id = ask.body.get("agentId")
     kept = ws.agent(agent_id).limits if agent_id else {}
-    kept.update(limits)
+    kept.update(limits if ws.dialect.hosted else {k: limits[k] for k in _LIMITS if k in limits})
     return {"success": True, "agentId": agent_id, "currentLimits": {**_LIMITS, **kept}}
 
 

@@ -35,6 +35,9 @@ from buttdial_sync.transport.fork import keep_unclosed, on_fork_start_anew
 logger = logging.getLogger("buttdial_sync.http")
 
 OK = 200
+# These want the same request sent elsewhere (RFC 9110). The other redirects may as well say where
+# the result of a request is that was carried out.
+_ASKS_ELSEWHERE = frozenset({307, 308})
 _KEPT_PER_ORIGIN = 64
 _ORIGINS_KEPT = 32
 _FEW_ATTEMPTS = 3
@@ -157,7 +160,7 @@ class Http:
         else:
             if response.is_redirect:
                 response.close()
-                failure = _redirected(response)
+                failure = _redirected(response, is_opening=stream)
             else:
                 return response, exchange
         finally:
@@ -203,11 +206,12 @@ def is_private_way(url: str) -> bool:
     return parts.scheme == "https" or is_this_machine
 
 
-def _redirected(response: requests.Response) -> ProtocolError:
+def _redirected(response: requests.Response, *, is_opening: bool) -> ProtocolError:
     target = origin_of(response.headers.get("location", ""))
     return ProtocolError(
         f"the server redirects (HTTP {response.status_code}) to {target}; that is not followed",
         status_code=response.status_code,
+        outcome="not_sent" if is_opening or response.status_code in _ASKS_ELSEWHERE else "unknown",
         remediation="Give the address that it redirects to as base_url, if it is yours.",
     )
 

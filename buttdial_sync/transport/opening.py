@@ -84,8 +84,8 @@ class SessionOpener:
         try:
             session = self._opened(token, deadline)
         except ButtDialError as error:
-            if not isinstance(error, AuthError):
-                error.outcome = "not_sent"  # whatever became of the opening
+            # Whatever became of the opening, what it is opened for has not left.
+            error.outcome = "rejected" if isinstance(error, AuthError) else "not_sent"
             raise
         seconds = self._options.clock() - started
         self._on_event(ClientEvent(kind="connect", operation="session", seconds=seconds))

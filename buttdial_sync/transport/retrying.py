@@ -74,5 +74,5 @@ def _is_worth_another(error: ButtDialError) -> bool:
     if isinstance(error, RateLimitError):
         # A tool's own limit without a time is the agent's quota, not the server's load.
         return error.retry_after is not None or error.status_code is not None
-    # Of a server's failures only a 503 comes here: the others' outcome is unknown.
+    # Of a server's failures only its own 503 comes here: the others' outcome is unknown.
     return isinstance(error, TransportError | ServerError)

@@ -38,7 +38,8 @@ logger = logging.getLogger("buttdial_sync.session")
 
 PROTOCOL_VERSION = "2025-11-25"
 METHOD_NOT_FOUND = -32601
-# A POST that broke may have arrived all the same; its answer then comes on the stream, and soon.
+# A POST that broke, or that a proxy answered with an error, may have arrived all the same; its
+# answer then comes on the stream, and soon.
 _GRACE_AFTER_BROKEN_POST = 2.0
 _REPLY_SECONDS = 10.0
 _numbers = count(1)

@@ -84,38 +84,52 @@ def test_500_messages_while_the_client_sends(hosted: LoopbackServer) -> None:
     assert sorted(inbox.ids, key=str) == sorted(numbered(*range(1, 501)))
 
 
+def test_a_restart_of_the_server(hosted: LoopbackServer) -> None:
+    """What is pushed and what came while nobody listened is handed over, in order."""
+    inbox = Inbox()
+    with client_of(hosted) as client, listener_of(client, inbox) as listener:
+        wait_until(lambda: listener.connected)
+        for number in range(1, 101):
+            deliver(hosted, number)
+        hosted.stop()
+        for number in range(101, 201):
+            deliver(hosted, number)
+        hosted.start()
+        inbox.wait_for(200)
+        wait_until(lambda: listener.connected)
+        for number in range(201, 301):
+            assert deliver(hosted, number)
+        inbox.wait_for(300)
+    assert inbox.ids == numbered(*range(1, 301))
+    assert hosted.fake.lost_waiting == 0
+
+
 def test_a_restart_of_the_server_that_empties_the_queue(server: LoopbackServer) -> None:
     """What came while nobody listened is read before the stream is opened, on both servers."""
     inbox = Inbox()
     with client_of(server) as client, listener_of(client, inbox) as listener:
         wait_until(lambda: listener.connected)
-        for number in range(1, 101):
-            deliver(server, number)
         server.stop()
-        for number in range(101, 201):
-            deliver(server, number)
+        for number in range(1, 101):
+            assert not deliver(server, number)
         server.start()
-        inbox.wait_for(200)
-        wait_until(lambda: listener.connected)
-        for number in range(201, 301):
-            assert deliver(server, number)
-        inbox.wait_for(300)
-    assert inbox.ids == numbered(*range(1, 301))
+        inbox.wait_for(100)
+    assert inbox.ids == numbered(*range(1, 101))
     assert server.fake.lost_waiting == 0
 
 
-def test_one_session_for_everything(server: LoopbackServer) -> None:
+def test_one_session_for_everything(hosted: LoopbackServer) -> None:
     """The listener uses the client's session, also when the client was there first."""
     inbox = Inbox()
-    with client_of(server) as client:
+    with client_of(hosted) as client:
         assert client.send_message("+1", "x").ok
         with listener_of(client, inbox) as listener:
             wait_until(lambda: listener.connected)
             assert client.send_message("+1", "y").ok
-            deliver(server, 1)
+            deliver(hosted, 1)
             inbox.wait_for(1)
             assert client.send_message("+1", "z").ok
-            assert server.fake.streams_opened == 1
+            assert hosted.fake.streams_opened == 1
 
 
 def test_stop_leaves_no_session_that_nobody_hears(server: LoopbackServer) -> None:
@@ -217,6 +231,7 @@ def test_poll_hands_over_what_it_read_before_a_fault(hosted: LoopbackServer) -> 
 def test_callbacks_may_call_the_client(server: LoopbackServer) -> None:
     """A handler answers over the same session."""
     inbox = Inbox()
+    server.fake.add_waiting(body="Message 1")
     with client_of(server) as client:
 
         @inbox.handler.on_message
@@ -225,7 +240,6 @@ def test_callbacks_may_call_the_client(server: LoopbackServer) -> None:
 
         with listener_of(client, inbox) as listener:
             wait_until(lambda: listener.connected)
-            deliver(server, 1)
             wait_until(lambda: len(server.fake.delivered) == 1)
     assert server.fake.delivered[0].body == "Re: Message 1"
     assert server.fake.streams_opened == 1
@@ -265,7 +279,9 @@ def test_a_refused_token_ends_it(server: LoopbackServer, when: str) -> None:
             listener.run()
     assert listener.error is raised.value
     assert not listener.running
-    assert server.fake.failed_logins == 1
+    # The first stream is asked for with the header only, which the open-source server counts, too.
+    looked = when == "while" and server.fake.dialect == "open-source"
+    assert server.fake.failed_logins == (2 if looked else 1)
 
 
 def test_a_refused_token_ends_the_thread(hosted: LoopbackServer) -> None:
@@ -452,15 +468,15 @@ def test_two_listeners_for_one_agent_are_refused(hosted: LoopbackServer) -> None
             inbox.wait_for(1)
 
 
-def test_start_again_after_stop(server: LoopbackServer) -> None:
+def test_start_again_after_stop(hosted: LoopbackServer) -> None:
     """A stopped listener can be started again; stop() twice is harmless."""
     inbox = Inbox()
-    with client_of(server) as client:
+    with client_of(hosted) as client:
         listener = listener_of(client, inbox)
         for number in (1, 2):
             listener.start()
             wait_until(lambda: listener.connected)
-            deliver(server, number)
+            deliver(hosted, number)
             inbox.wait_for(number)
             assert listener.stop()
             assert listener.stop()

@@ -108,7 +108,7 @@ def test_without_a_code_the_status_decides(
     _code: str, status: int, _kind: type[ButtDialError], plain: type[ButtDialError]
 ) -> None:
     """A refusal in words alone gets the class of its status."""
-    error = error_of(status, {"error": "That does not work"})
+    error = error_of(status, {"error": "Rate limit" if status == 429 else "That does not work"})
     assert isinstance(error, plain)
     assert error.code is None
 

@@ -8,7 +8,14 @@ from typing import Any
 import attrs
 import pytest
 
-from buttdial_sync import Account, AccountsClient, AgentTokens, CommChannels, ProtocolError
+from buttdial_sync import (
+    Account,
+    AccountsClient,
+    AgentTokens,
+    CommChannels,
+    OutcomeUnknownError,
+    ProtocolError,
+)
 from buttdial_sync.models.converter import Identifier
 
 from .workspaces import workspace
@@ -193,13 +200,23 @@ def test_other_name_is_asked_for_only_once() -> None:
 def test_neither_path_is_there() -> None:
     """A server that has neither path of the limits says so after both."""
     with workspace() as (fake, client):
-        fake.fault("html", on="rest", status=404, count=2)
+        page = "<html><body><pre>Cannot POST /x</pre></body></html>"
+        fake.fault("status", on="rest", status=404, body=page, count=2)
         with pytest.raises(Exception, match="has no POST"):
             client.set_client_limits({"maxActionsPerDay": 1})
         assert [request.path for request in fake.requests] == [
             "/api/v1/client-limits",
             "/api/v1/agent-limits",
         ]
+
+
+def test_a_proxys_page_is_no_missing_path() -> None:
+    """Behind a proxy's own 404 the first path may have been served: the other is not tried."""
+    with workspace() as (fake, client):
+        fake.fault("html", on="rest", status=404)
+        with pytest.raises(OutcomeUnknownError):
+            client.set_client_limits({"maxActionsPerDay": 1})
+        assert len(fake.requests) == 1
 
 
 def test_public_surface_is_flat() -> None:

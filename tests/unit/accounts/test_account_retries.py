@@ -100,7 +100,7 @@ def test_blank_key_is_refused(key: str) -> None:
         ("delete_comm_channel", ("r",)),
     ],
 )
-@pytest.mark.parametrize("status", [None, 500, 502, 504])
+@pytest.mark.parametrize("status", [None, 500, 502, 503, 504])
 def test_what_changes_things_is_not_repeated(
     name: str, arguments: tuple[Any, ...], status: int | None
 ) -> None:
@@ -131,8 +131,9 @@ def test_what_reads_is_repeated(status: int | None) -> None:
 
 @pytest.mark.parametrize("kind", ["refuse", "status"])
 def test_what_was_not_carried_out_is_repeated(kind: Any) -> None:
-    """A refused connection and a 503 are tried again, whatever the operation."""
-    options: dict[str, Any] = {"status": 503} if kind == "status" else {}
+    """A refused connection and the server's own 503 are tried again, whatever the operation."""
+    own = {"status": 503, "body": {"error": "starting", "retryable": True}}
+    options: dict[str, Any] = own if kind == "status" else {}
     with workspace() as (fake, client):
         fake.fault(kind, on="rest", **options)
         assert client.start_erasure().erasure_request_id
@@ -154,7 +155,8 @@ def test_signed_request_has_a_fresh_nonce_for_each_attempt() -> None:
         fake,
         client,
     ):
-        fake.fault("status", on="rest", status=503)
+        own = {"error": "starting", "retryable": True}
+        fake.fault("status", on="rest", status=503, body=own)
         fake.on_rest("POST", "/api/orgs/{org_id}/reveal-team-token", {"token": "t"}, public=True)
         client.reveal_team_token("o", "hook-s3cret")
         signed = [

@@ -43,6 +43,7 @@ from buttdial_sync.errors import (
 )
 from buttdial_sync.errors.answers import LOCKOUT_SECONDS, Exchange
 
+FOREIGN_PAGE = "<html><head><title>503</title></head><body><h1>Error 503</h1></body></html>"
 PAGE = "<!DOCTYPE html><html><body>Cannot GET /x</body></html>"
 EXCHANGES: tuple[Exchange, ...] = ("stream", "message", "rest")
 
@@ -203,7 +204,14 @@ def test_html_page_is_no_message(status: int) -> None:
 
 @pytest.mark.parametrize(
     ("status", "body"),
-    [(400, {"error": "Unknown session"}), (404, "Could not find session"), (404, PAGE)],
+    [
+        (400, {"error": "Unknown session"}),
+        (404, {"error": "Session not found"}),
+        (404, {"error": {"code": -32001, "message": "Session not found"}}),
+        (404, "Could not find session"),
+        (404, PAGE),
+        (400, "Invalid session ID"),
+    ],
 )
 def test_unknown_session(status: int, body: object) -> None:
     """A post to a session that is gone was not carried out; elsewhere the same words mean less."""
@@ -232,14 +240,81 @@ def test_stage(exchange: Exchange, stage: str) -> None:
         (502, {"code": "PROVIDER_WEBHOOK_WIRE_FAILED"}, "not_sent", "rejected", "rejected"),
         (502, {"error": "x", "retryable": True}, "not_sent", "rejected", "rejected"),
         (502, {"error": "x", "retryable": False}, "not_sent", "unknown", "unknown"),
-        (503, {"error": "x"}, "not_sent", "rejected", "rejected"),
+        (503, {"error": "x", "retryable": True}, "not_sent", "rejected", "rejected"),
+        (503, {"error": "Too many requests (global limit)"}, "not_sent", "rejected", "rejected"),
+        (503, {"error": "x", "code": "RATE_LIMITED"}, "not_sent", "rejected", "rejected"),
         (504, PAGE, "not_sent", "unknown", "unknown"),
+        (404, PAGE, "not_sent", "not_sent", "not_sent"),
     ],
 )
 def test_outcome(status: int, body: object, stream: str, message: str, rest: str) -> None:
     """What became of a request follows from the status and from what was asked."""
     found = [error_from_response(status, body, exchange=each).outcome for each in EXCHANGES]
     assert found == [stream, message, rest]
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        *(
+            (status, body)
+            for status in (401, 403, 404, 413, 429, 503)
+            for body in (
+                FOREIGN_PAGE,
+                "",
+                None,
+                "upstream connect error or disconnect/reset before headers",
+                {"message": "Service Unavailable"},
+                {"status": status, "title": "No"},
+                {"error": {"code": status, "message": "The service is not there.", "status": "NO"}},
+                {"errors": [{"code": 10000, "message": "No"}]},
+                ["no"],
+            )
+        ),
+        (503, {"error": "Service Unavailable"}),
+        (503, {"error": "busy"}),
+        (503, {"error": "busy", "code": "MAINTENANCE"}),
+        (429, {"error": "Too Many Requests"}),
+        (408, {"error": "The request took too long"}),
+        (404, {"timestamp": 1, "status": 404, "error": "Not Found", "path": "/messages"}),
+        (403, {"error": "Forbidden"}),
+        (300, {"error": "Choose one"}),
+        *((status, {"error": "x", "code": "OTP_INVALID"}) for status in (500, 502, 504)),
+    ],
+)
+@pytest.mark.parametrize("exchange", ["message", "rest"])
+def test_what_a_proxy_says_proves_nothing(status: int, body: object, exchange: Exchange) -> None:
+    """Varnish answers 503 after it has passed the request on: only the server's own word counts."""
+    headers = {"Retry-After": "5"}
+    error = error_from_response(status, body, headers, exchange=exchange)
+    assert (error.outcome, error.retry_after) == ("unknown", 5.0)
+    assert not isinstance(error, SessionUnknownError)
+    assert error_from_response(status, body, headers, exchange="stream").outcome != "unknown"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (400, "Invalid message: {not json", InvalidRequestError),
+        (400, "PayloadTooLargeError: request entity too large", PayloadTooLargeError),
+        (400, "Error: Unsupported content-type: text/plain", InvalidRequestError),
+        (400, "Could not parse message", InvalidRequestError),
+        (413, "Request body too large", PayloadTooLargeError),
+        (413, "<html><pre>PayloadTooLargeError: x<br></pre></html>", PayloadTooLargeError),
+        (403, "Invalid Origin header", PermissionDeniedError),
+        (429, "Too many requests", RateLimitError),
+        (429, {"error": "Rate limit exceeded: per-minute (10/10)."}, RateLimitError),
+        (401, {"error": "Missing Authorization header. Use: Bearer <token>"}, AuthError),
+    ],
+)
+@pytest.mark.parametrize("exchange", ["message", "rest"])
+def test_the_servers_own_word(
+    status: int, body: object, kind: type[ButtDialError], exchange: Exchange
+) -> None:
+    """What the servers answer before they carry anything out is a refusal, also as plain text."""
+    error = error_from_response(status, body, exchange=exchange)
+    assert isinstance(error, kind)
+    assert error.outcome == "rejected"
 
 
 def test_lockout_with_details() -> None:
@@ -380,6 +455,28 @@ def test_jsonrpc_code() -> None:
     assert error_from_tool_answer(body, code=-32603).code == "NOT_PROVISIONED"
 
 
+@pytest.mark.parametrize("code", [-32603, -32000, -32001, 0, 500])
+def test_a_jsonrpc_error_may_come_after_the_act(code: int) -> None:
+    """An internal error does not say that nothing was done, unless the server adds that itself."""
+    assert error_from_tool_answer("Internal error", code=code).outcome == "unknown"
+    rolled_back = {"error": "x", "retryable": True}
+    assert error_from_tool_answer(rolled_back, code=code).outcome == "rejected"
+    named = {"error": "x", "code": "NOT_PROVISIONED"}
+    assert error_from_tool_answer(named, code=code).outcome == "rejected"
+
+
+@pytest.mark.parametrize("code", [-32700, -32600, -32601, -32602])
+def test_a_jsonrpc_error_that_refuses(code: int) -> None:
+    """These say that the request was never carried out, in both forms."""
+    assert error_from_tool_answer("no", code=code).outcome == "rejected"
+    assert error_from_tool_answer(f"MCP error {code}: no").outcome == "rejected"
+
+
+def test_a_jsonrpc_error_as_a_tools_text() -> None:
+    """A tool that hands an internal error on has no more certainty than the error."""
+    assert error_from_tool_answer("MCP error -32603: it broke").outcome == "unknown"
+
+
 def test_long_texts_are_cut() -> None:
     """A server that echoes the request does not fill the log."""
     error = error_from_response(400, "Error: " + "x" * 5000)
@@ -435,7 +532,7 @@ def test_garbage_is_an_error_of_ours(
     assert isinstance(error.code, str | None)
     assert isinstance(str(error), str)
     assert error.retry_after is None or error.retry_after >= 0
-    if isinstance(error, AuthError):
+    if isinstance(error, AuthError) and exchange == "stream":
         assert error.outcome == "rejected"
 
 

@@ -102,10 +102,19 @@ def test_unknown_tool(fake: FakeButtDialServer, client: Client) -> None:
 
 def test_jsonrpc_error(fake: FakeButtDialServer, client: Client) -> None:
     """The third shape of an error, JSON-RPC's own, is a ``ToolError`` too."""
+    fake.fault("jsonrpc_error", on="call", code=-32602, message="Invalid params")
+    with pytest.raises(ToolError, match="Invalid params") as caught:
+        client.call_tool("comms_ping")
+    assert caught.value.code == "-32602"
+
+
+def test_internal_error(fake: FakeButtDialServer, client: Client) -> None:
+    """A server that failed inside may have acted before: that is told, and not repeated."""
     fake.fault("jsonrpc_error", on="call", code=-32603, message="Internal error")
-    with pytest.raises(ToolError, match="Internal error") as caught:
+    with pytest.raises(OutcomeUnknownError, match="Internal error") as caught:
         client.call_tool("comms_ping")
     assert caught.value.code == "-32603"
+    assert fake.posts == 3  # the handshake's two, and the call
 
 
 def test_echoed_token(fake: FakeButtDialServer, client: Client) -> None:
@@ -113,7 +122,7 @@ def test_echoed_token(fake: FakeButtDialServer, client: Client) -> None:
     fake.on_tool("comms_ping", ToolFailure(f"bad token {TOKEN}", details=[TOKEN]))
     with pytest.raises(ToolError) as caught:
         client.call_tool("comms_ping")
-    fake.fault("jsonrpc_error", on="call", message=f"bad token {TOKEN}")
+    fake.fault("jsonrpc_error", on="call", code=-32602, message=f"bad token {TOKEN}")
     with pytest.raises(ToolError) as second:
         client.call_tool("comms_ping")
     for error in (caught.value, second.value):
@@ -230,7 +239,7 @@ def test_token_in_is_found_once(fake: FakeButtDialServer) -> None:
             client.ping()
     streams = [request for request in fake.requests if request.method == "GET"]
     assert len(streams) == (2 if fake.dialect == "hosted" else 3)
-    assert fake.failed_logins == 0
+    assert fake.failed_logins == len(streams) - 2  # without ``?token=`` it is one, too
 
 
 def test_token_in_is_obeyed(fake: FakeButtDialServer) -> None:

@@ -29,7 +29,7 @@ def test_open_source_wants_the_token_in_the_query() -> None:
     answer = get(server, "/sse", "t")
     assert answer.status == 401
     assert answer.body == b'{"error": "Missing token. Use: /sse?token=<token>"}'
-    assert server.failed_logins == 0
+    assert server.failed_logins == 1
     assert isinstance(server.handle(Request("GET", "/sse", {"token": "t"})), OpenStream)
 
 
@@ -63,7 +63,7 @@ def test_hosted_counts_down_to_the_lockout() -> None:
     assert get(server, "/api/v1/waiting-messages", "good").status == 200
 
 
-def test_open_source_lockout_is_plain_text() -> None:
+def test_open_source_lockout() -> None:
     """The open-source server's lockout has neither a code nor a header."""
     server = FakeButtDialServer(dialect="open-source", tokens=())
     for _ in range(10):
@@ -72,7 +72,8 @@ def test_open_source_lockout_is_plain_text() -> None:
         if server.failed_logins == 10:
             break
     locked = get(server, "/api/v1/waiting-messages", "bad")
-    assert (locked.status, locked.body) == (429, b"Too many failed attempts. Try again later.")
+    assert locked.status == 429
+    assert locked.body == b'{"error": "Too many failed attempts. Try again later."}'
     assert not locked.headers
     assert answer.status == 401
 
@@ -99,7 +100,67 @@ def test_post_wants_the_header_in_both_dialects() -> None:
     with fake.listen() as loopback, Wire(loopback.base_url, query=True) as wire:
         answer = requests.post(wire.endpoint, json={}, timeout=5)
         assert answer.status_code == 401
-        assert answer.json() == {"error": "Missing Authorization header"}
+        assert answer.json() == {"error": "Missing Authorization header. Use: Bearer <token>"}
+
+
+def post(server: FakeButtDialServer, token: str | None = None) -> int:
+    headers = {} if token is None else {"authorization": f"Bearer {token}"}
+    reply = server.handle(Request("POST", "/messages", {"sessionId": "1"}, headers, b"{}"))
+    assert isinstance(reply, Answer)
+    return reply.status
+
+
+def test_open_source_counts_a_missing_token() -> None:
+    """It is a failed login as a wrong one is: at a stream, a POST and REST, in one counter."""
+    server = FakeButtDialServer(dialect="open-source")
+    for _ in range(3):
+        assert get(server, "/sse", "t").status == 401  # it does not look at the header
+        assert get(server, "/api/v1/waiting-messages").status == 401
+        assert post(server) == 401
+    assert server.failed_logins == 9
+    assert get(server, "/sse").status == 401
+    for locked in (get(server, "/sse", token="t"), get(server, "/api/v1/waiting-messages", "t")):
+        assert locked.status == 429
+    assert post(server, "t") == 429
+
+
+@pytest.mark.parametrize("login", ["stream", "post", "rest"])
+def test_open_source_forgets_failures_at_a_good_login(login: str) -> None:
+    """Nine failures, a good login, nine failures: nobody is locked out."""
+    server = FakeButtDialServer(dialect="open-source", tokens={"good"})
+    for _ in range(2):
+        for _ in range(9):
+            assert get(server, "/sse", token="bad").status == 401
+        if login == "stream":
+            assert isinstance(server.handle(Request("GET", "/sse", {"token": "good"})), OpenStream)
+        elif login == "post":
+            assert post(server, "good") == 400  # there is no such session
+        else:
+            assert get(server, "/api/v1/waiting-messages", "good").status == 200
+    assert server.failed_logins == 18
+    server.cut_streams()
+
+
+def test_hosted_does_not_count_a_missing_token() -> None:
+    """Nothing is known of that on the hosted service, nor of a counter that starts anew."""
+    server = FakeButtDialServer(tokens={"good"})
+    for _ in range(9):
+        assert get(server, "/sse").status == 401
+        assert get(server, "/sse", "bad").status == 401
+    assert server.failed_logins == 9
+    assert get(server, "/api/v1/waiting-messages", "good").status == 200
+    assert get(server, "/sse", "bad").status == 401
+    assert get(server, "/sse", "bad").status == 429
+
+
+@pytest.mark.parametrize("dialect", ["hosted", "open-source"])
+def test_the_limiter_names_no_time(dialect: DialectName) -> None:
+    """The 429 of the address limiter has words and no header."""
+    server = FakeButtDialServer(dialect=dialect)
+    server.fault("status", on="rest", status=429)
+    answer = get(server, "/api/v1/waiting-messages", "t")
+    assert (answer.status, answer.body) == (429, b'{"error": "Too many requests"}')
+    assert not answer.headers
 
 
 def test_repr_of_a_request_hides_tokens() -> None:

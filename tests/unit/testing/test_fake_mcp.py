@@ -314,3 +314,30 @@ def test_thirty_two_threads_share_a_stream() -> None:
         for thread in threads:
             thread.join(10)
         assert sorted(ids) == list(range(160))
+
+
+def test_open_source_drops_unknown_arguments() -> None:
+    """It does so in silence, inside of objects too, and takes its defaults for what is left out."""
+    fake = FakeButtDialServer(dialect="open-source")
+    calls: dict[str, dict[str, Any]] = {
+        "comms_onboard_customer": {
+            "displayName": "A",
+            "capabilities": {"sms": True, "email": False},
+        },
+        "comms_set_agent_limits": {"limits": {"maxActionsPerDay": 1, "maxActionsPerMinutes": 2}},
+        "comms_send_message": {"to": "+1", "body": "hi", "nonsense": 1},
+    }
+    for name in calls:
+        fake.on_tool(name, lambda args: {"understood": args})
+    with fake.listen() as loopback, Wire(loopback.base_url, query=True) as wire:
+        wire.greet()
+        understood = [
+            content(wire.call(name, **args))["understood"] for name, args in calls.items()
+        ]
+    assert [call.args for call in fake.calls] == list(calls.values())
+    channels = {"phone": True, "whatsapp": True, "email": False, "voiceAi": True}
+    assert understood == [
+        {"displayName": "A", "capabilities": channels},
+        {"limits": {"maxActionsPerDay": 1}},
+        {"to": "+1", "body": "hi", "channel": "whatsapp"},
+    ]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import requests
 
 from buttdial_sync.testing import FakeButtDialServer, Request
-from buttdial_sync.testing.exchange import Answer
+from buttdial_sync.testing.exchange import Answer, OpenStream
 
 BEARER = {"authorization": "Bearer t"}
 
@@ -52,6 +53,61 @@ def test_open_source_stream_loses_waiting_messages() -> None:
     server.handle(Request("GET", "/sse", {"token": "t"}))
     assert (server.waiting, server.lost_waiting) == ([], 1)
     server.cut_streams()
+
+
+def test_open_source_pushes_nothing() -> None:
+    """What would be pushed waits in the queue, with the columns that it has there."""
+    server = FakeButtDialServer(dialect="open-source")
+    opened = server.handle(Request("GET", "/sse", {"token": "t"}))
+    assert isinstance(opened, OpenStream)
+    message = {"type": "message", "messageId": "m-1", "from": "+1", "body": "hi", "mediaType": "x"}
+    assert server.push(message) == 0
+    assert server.push({"method": "notifications/message", "params": {"data": message}}) == 0
+    waiting = ask(server, "GET", "/api/v1/waiting-messages")
+    for item in json.loads(waiting.body)["messages"]:
+        assert (item["externalId"], item["from"], item["body"]) == ("m-1", "+1", "hi")
+        assert item["id"] != "m-1"
+        assert not {"type", "messageId", "mediaType"} & item.keys()
+    assert server.push({"method": "notifications/progress", "params": {}}) == 1
+    server.cut_streams()
+
+
+def post(server: FakeButtDialServer, path: str, **body: Any) -> Any:
+    reply = server.handle(Request("POST", path, {}, BEARER, json.dumps(body).encode()))
+    assert isinstance(reply, Answer)
+    assert reply.status == 200
+    return json.loads(reply.body)
+
+
+def test_open_source_rest_drops_unknown_keys() -> None:
+    """Keys that the server does not read are dropped in silence, inside of objects as well."""
+    server = FakeButtDialServer(dialect="open-source")
+    wanted = {"phone": True, "email": False, "sms": True, "whatsApp": True}
+    made = post(
+        server,
+        "/api/v1/provision",
+        agentId="a",
+        displayName="Bot",
+        capabilities=wanted,
+        callbackUrl="https://host.test/hook",
+        language="he",
+    )
+    assert made.keys() == {"success", "agentId", "displayName", "securityToken", "channels"}
+    assert made["channels"].keys() == {"phone"}
+    limits = {"maxActionsPerDay": 7, "maxActionsPerMinutes": 1}
+    kept = post(server, "/api/v1/agent-limits", agentId="a", limits=limits)["currentLimits"]
+    assert kept["maxActionsPerDay"] == 7
+    assert "maxActionsPerMinutes" not in kept
+    config = post(server, "/api/v1/billing/config", agentId="a", tier="pro", colour="red")
+    assert "colour" not in config["billingConfig"]
+
+
+def test_open_source_onboarding_answers_under_provisioning() -> None:
+    """The id, the name, the token and the channels all stand there."""
+    server = FakeButtDialServer(dialect="open-source")
+    answer = post(server, "/api/v1/onboard", agentId="a", displayName="Bot")
+    assert answer.keys() == {"success", "provisioning"}
+    assert answer["provisioning"].keys() == {"agentId", "displayName", "securityToken", "channels"}
 
 
 def test_unknown_endpoint_is_an_html_page() -> None:

@@ -103,3 +103,31 @@ def test_unsigned_over_http(url: str, received: list[Any]) -> None:
     fake = FakeButtDialServer(dialect="open-source")
     assert fake.simulate_inbound(f"{url}/butt-dial", text="plain", channel="line") == 200
     assert received[0].channel == "line"
+
+
+def test_what_the_host_does_not_take_waits() -> None:
+    """The open-source server keeps it in its queue, also where nobody answers; the hosted not."""
+    inbound = InboundHandler()
+
+    @inbound.on_message
+    def fail(message: InboundMessage) -> None:
+        raise RuntimeError(message.text)
+
+    fake = FakeButtDialServer(dialect="open-source")
+    assert fake.simulate_inbound(inbound, sender="+1", text="one", channel="sms") == 500
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        nobody = f"http://127.0.0.1:{server.server_port}"
+    assert fake.simulate_inbound(nobody, sender="+1", text="two") == 0
+    assert [(each["from"], each["body"]) for each in fake.waiting] == [("+1", "one"), ("+1", "two")]
+    hosted = FakeButtDialServer()
+    assert hosted.simulate_inbound(inbound) == 500
+    with pytest.raises(OSError, match="onnect"):
+        hosted.simulate_inbound(nobody)
+    assert hosted.waiting == []
+
+
+def test_what_the_host_takes_does_not_wait(inbound: InboundHandler) -> None:
+    """A webhook that was answered with 2xx is done."""
+    fake = FakeButtDialServer(dialect="open-source")
+    assert fake.simulate_inbound(inbound) == 200
+    assert fake.waiting == []

@@ -54,7 +54,8 @@ def test_a_client_outlives_its_server() -> None:
             with fake.mocked():
                 assert client.send_message("+1415", dialect).ok
             fake.assert_sent_once(body=dialect)
-            assert fake.failed_logins == 0
+            # The first stream there came with the token in the header, which this one counts.
+            assert fake.failed_logins == (1 if dialect == "open-source" else 0)
 
 
 @pytest.mark.usefixtures("_environment")

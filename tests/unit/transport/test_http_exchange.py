@@ -119,9 +119,21 @@ def test_missing_endpoint(http: Http, mock: responses.RequestsMock) -> None:
 def test_redirects(status: int, location: str, http: Http, mock: responses.RequestsMock) -> None:
     """No redirect is followed, and none is a success, with or without a target."""
     mock.get(f"{BASE_URL}/x", status=status, headers={"Location": location} if location else {})
-    with pytest.raises(ButtDialError):
+    with pytest.raises(ButtDialError) as caught:
         call(http)
     assert len(mock.calls) == 1
+    asks_elsewhere = location and status in {307, 308}
+    assert caught.value.outcome == ("not_sent" if asks_elsewhere else "unknown")
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_redirects_of_a_stream(status: int, http: Http, mock: responses.RequestsMock) -> None:
+    """Opening a stream carries nothing out, wherever it would be."""
+    mock.get(f"{BASE_URL}/x", status=status, headers={"Location": "/y"})
+    request = http.prepare("GET", f"{BASE_URL}/x", headers={})
+    with pytest.raises(ButtDialError) as caught:
+        http.send(request, Deadline(5.0), stream=True)
+    assert caught.value.outcome == "not_sent"
 
 
 @pytest.mark.parametrize("status", [300, 304])
