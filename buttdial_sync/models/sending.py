@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NoReturn, get_args
 
 import attrs
 
@@ -16,6 +16,8 @@ CHANNELS: tuple[str, ...] = get_args(Channel)
 class SendResult:
     """
     What became of a message. Exactly one of :attr:`ok`, :attr:`failed`, :attr:`unknown` is true.
+
+    Three states do not fit into a yes or no: ``if result:`` and ``bool(result)`` raise `TypeError`.
 
     Attributes:
         outcome: ``"sent"`` (the server took it), ``"rejected"`` (the server said no),
@@ -50,6 +52,9 @@ class SendResult:
     attempts: int = 0
     queued: bool = False
     raw: Any = attrs.field(default=None, eq=False, repr=False)
+
+    def __bool__(self) -> NoReturn:
+        raise TypeError("a SendResult is not a yes or no: ask for its ok, failed or unknown")
 
     @property
     def ok(self) -> bool:
