@@ -81,13 +81,15 @@ class Families:
         for name in _CLASSES:
             self.__dict__.pop(name, None)
 
-    def __getattr__(self, name: str) -> Any:
-        """Make a family when it is first used: their result types cost more than a send."""
-        if name not in _CLASSES:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        family = getattr(import_module(f"buttdial_sync.tools.{name}"), _CLASSES[name])
-        extra = (self._watch,) if name == "inbox" else ()
-        return self.__dict__.setdefault(name, family(self._caller, *extra))
+    if not TYPE_CHECKING:  # a type checker would take every misspelt name for Any
+
+        def __getattr__(self, name: str) -> Any:
+            """Make a family when it is first used: their result types cost more than a send."""
+            if name not in _CLASSES:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            family = getattr(import_module(f"buttdial_sync.tools.{name}"), _CLASSES[name])
+            extra = (self._watch,) if name == "inbox" else ()
+            return self.__dict__.setdefault(name, family(self._caller, *extra))
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *_CLASSES})
