@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from buttdial_sync.testing import plugin
 from buttdial_sync.transport.placement import forget_placements
@@ -14,6 +15,17 @@ from buttdial_sync.transport.placement import forget_placements
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 _OUR_THREADS = ("buttdial-sync", "fake-butt-dial")
 _SECONDS_TO_END = 5.0
+
+# No deadline: no test may depend on how fast the machine is.
+settings.register_profile(
+    "everyday",
+    max_examples=200,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.register_profile("nightly", settings.get_profile("everyday"), max_examples=10_000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "everyday"))
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
@@ -57,7 +58,7 @@ class Membership:
 @attrs.frozen(kw_only=True)
 class Memberships:
     """
-    All workspaces of a user.
+    All workspaces of a user. It has a length and can be iterated over; false when empty.
 
     Attributes:
         email: The user.
@@ -67,6 +68,12 @@ class Memberships:
     email: str | None = None
     memberships: list[Membership] = attrs.field(factory=list)
     raw: Any = attrs.field(default=None, eq=False, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.memberships)
+
+    def __iter__(self) -> Iterator[Membership]:
+        return iter(self.memberships)
 
 
 @attrs.frozen(kw_only=True)
@@ -89,7 +96,7 @@ class PhoneChallenge:
 @attrs.frozen(kw_only=True)
 class ConfirmedPhone:
     """
-    A phone that belongs to the workspace now.
+    Whether a phone belongs to the workspace now. False unless the server says so.
 
     Attributes:
         ok: Whether it does.
@@ -99,6 +106,9 @@ class ConfirmedPhone:
     ok: bool | None = None
     phone_hint: str | None = None
     raw: Any = attrs.field(default=None, eq=False, repr=False)
+
+    def __bool__(self) -> bool:
+        return self.ok is True
 
 
 @attrs.frozen(kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -76,7 +76,7 @@ class AgentToken:
 @attrs.frozen(kw_only=True)
 class AgentTokens:
     """
-    An agent's tokens.
+    An agent's tokens. It has a length and can be iterated over; false when empty.
 
     Attributes:
         tokens: What is known about each.
@@ -84,6 +84,12 @@ class AgentTokens:
 
     tokens: list[AgentToken] = attrs.field(factory=list)
     raw: Any = attrs.field(default=None, eq=False, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __iter__(self) -> Iterator[AgentToken]:
+        return iter(self.tokens)
 
 
 @attrs.frozen(kw_only=True)

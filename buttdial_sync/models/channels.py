@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
@@ -40,7 +41,7 @@ class CommChannel:
 @attrs.frozen(kw_only=True)
 class CommChannels:
     """
-    The channels of an agent.
+    The channels of an agent. It has a length and can be iterated over; false when empty.
 
     Attributes:
         records: The channels.
@@ -48,3 +49,9 @@ class CommChannels:
 
     records: list[CommChannel] = attrs.field(factory=list)
     raw: Any = attrs.field(default=None, eq=False, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __iter__(self) -> Iterator[CommChannel]:
+        return iter(self.records)

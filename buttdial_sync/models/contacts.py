@@ -13,6 +13,8 @@ class ConsentState:
     """
     What a contact has agreed to. The servers differ; what is not here is in ``raw``.
 
+    True only where ``has_consent`` is: where the server does not say so, nobody has agreed.
+
     Attributes:
         has_consent: Whether messages are allowed, where the server says so.
         status: As the server says it, such as ``"granted"``, ``"revoked"`` or ``"none"``.
@@ -49,11 +51,14 @@ class ConsentState:
     expires_at: datetime | None = None
     raw: Any = attrs.field(default=None, eq=False, repr=False)
 
+    def __bool__(self) -> bool:
+        return self.has_consent is True
+
 
 @attrs.frozen(kw_only=True)
 class TrustState:
     """
-    Whether a contact is trusted.
+    Whether a contact is trusted. False if it is not.
 
     Attributes:
         trusted: False unless the server says that it is.
@@ -68,11 +73,14 @@ class TrustState:
     message: str | None = None
     raw: Any = attrs.field(default=None, eq=False, repr=False)
 
+    def __bool__(self) -> bool:
+        return self.trusted
+
 
 @attrs.frozen(kw_only=True)
 class OtpVerification:
     """
-    Whether a passcode was right. A wrong one is a normal answer.
+    Whether a passcode was right. A wrong one is a normal answer, and false.
 
     Attributes:
         valid: Whether it was.
@@ -82,3 +90,6 @@ class OtpVerification:
     valid: bool
     reason: str | None = None
     raw: Any = attrs.field(default=None, eq=False, repr=False)
+
+    def __bool__(self) -> bool:
+        return self.valid

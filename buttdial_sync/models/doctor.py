@@ -74,13 +74,16 @@ class DoctorStage:
 @attrs.frozen(kw_only=True)
 class DoctorReport:
     """
-    A whole diagnosis.
+    A whole diagnosis. False if a stage failed.
 
     Attributes:
         stages: The seven stages in their order.
     """
 
     stages: tuple[DoctorStage, ...]
+
+    def __bool__(self) -> bool:
+        return self.ok
 
     @property
     def ok(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -51,7 +52,7 @@ class WaitingMessage:
 @attrs.frozen(kw_only=True)
 class WaitingMessages:
     """
-    One reading of the waiting queue.
+    One reading of the waiting queue. It has a length and can be iterated over; false when empty.
 
     Attributes:
         messages: The messages, oldest first.
@@ -61,3 +62,9 @@ class WaitingMessages:
     messages: list[WaitingMessage] = attrs.field(factory=list)
     count: int | None = None
     raw: Any = attrs.field(default=None, eq=False, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.messages)
+
+    def __iter__(self) -> Iterator[WaitingMessage]:
+        return iter(self.messages)

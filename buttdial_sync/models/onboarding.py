@@ -34,7 +34,7 @@ class Registration:
 @attrs.frozen(kw_only=True)
 class VerificationSent:
     """
-    Whether a mail went out.
+    Whether a mail went out. False unless the server says so.
 
     Attributes:
         verification_sent: Whether it did. Servers say so for addresses that they don't know, too.
@@ -43,11 +43,14 @@ class VerificationSent:
     verification_sent: bool | None = None
     raw: Any = attrs.field(default=None, eq=False, repr=False)
 
+    def __bool__(self) -> bool:
+        return self.verification_sent is True
+
 
 @attrs.frozen(kw_only=True)
 class VerificationStatus:
     """
-    How far the verification got.
+    How far the verification got. False until it is done.
 
     Attributes:
         status: ``"pending"`` or ``"verified"``.
@@ -59,6 +62,9 @@ class VerificationStatus:
     verified: bool | None = None
     verified_at: datetime | None = None
     raw: Any = attrs.field(default=None, eq=False, repr=False)
+
+    def __bool__(self) -> bool:
+        return self.status == "verified"
 
 
 @attrs.frozen(kw_only=True)
@@ -85,7 +91,7 @@ class TeamCredentials:
 @attrs.frozen(kw_only=True)
 class AbandonedOrg:
     """
-    A registration that was given up.
+    Whether a registration was given up. False unless the server says so.
 
     Attributes:
         deleted: Whether the workspace is gone.
@@ -95,3 +101,6 @@ class AbandonedOrg:
     deleted: bool | None = None
     org_id: Identifier | None = None
     raw: Any = attrs.field(default=None, eq=False, repr=False)
+
+    def __bool__(self) -> bool:
+        return self.deleted is True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import attrs
 
@@ -13,6 +13,8 @@ from buttdial_sync.errors import ButtDialError, ChannelError, Outcome, OutcomeUn
 class SendResult:
     """
     What became of a message. Exactly one of :attr:`ok`, :attr:`failed`, :attr:`unknown` is true.
+
+    Three states do not fit into a yes or no: ``if result:`` and ``bool(result)`` raise `TypeError`.
 
     Attributes:
         outcome: ``"sent"`` (the server took it), ``"rejected"`` (the server said no),
@@ -78,6 +80,9 @@ class SendResult:
             exception=error.as_kind(type(error)),
             raw=error.body,
         )
+
+    def __bool__(self) -> NoReturn:
+        raise TypeError("a SendResult is not a yes or no: ask for its ok, failed or unknown")
 
     @property
     def ok(self) -> bool:

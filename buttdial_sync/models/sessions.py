@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import attrs
@@ -32,7 +33,7 @@ class CreatedSession:
 @attrs.frozen(kw_only=True)
 class SessionList:
     """
-    An agent's conversations.
+    An agent's conversations. It has a length and can be iterated over; false when empty.
 
     Attributes:
         sessions: What the server says about each.
@@ -40,3 +41,9 @@ class SessionList:
 
     sessions: list[ToolResult] = attrs.field(factory=list)
     raw: Any = attrs.field(default=None, eq=False, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.sessions)
+
+    def __iter__(self) -> Iterator[ToolResult]:
+        return iter(self.sessions)

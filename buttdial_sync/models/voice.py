@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import attrs
@@ -93,7 +94,7 @@ class Speech:
 @attrs.frozen(kw_only=True)
 class Voices:
     """
-    The voices that an agent can have.
+    The voices that an agent can have. It has a length and can be iterated over; false when empty.
 
     Attributes:
         voices: What the server says about each.
@@ -103,3 +104,9 @@ class Voices:
     voices: list[ToolResult] = attrs.field(factory=list)
     count: int | None = None
     raw: Any = attrs.field(default=None, eq=False, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.voices)
+
+    def __iter__(self) -> Iterator[ToolResult]:
+        return iter(self.voices)

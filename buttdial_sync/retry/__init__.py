@@ -37,4 +37,5 @@ _HOMES = {
     "SQLiteRepository": "sqlite",
 }
 
-__getattr__, __dir__ = lazy_names(__name__, _HOMES)
+if not TYPE_CHECKING:  # a type checker would take every misspelt name for Any
+    __getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -46,4 +46,5 @@ _HOMES = {
     "ToolFailure": "answers",
 }
 
-__getattr__, __dir__ = lazy_names(__name__, _HOMES)
+if not TYPE_CHECKING:  # a type checker would take every misspelt name for Any
+    __getattr__, __dir__ = lazy_names(__name__, _HOMES)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
 from typing import Any
 
 from buttdial_sync.errors import ButtDialError, Outcome
@@ -19,15 +18,18 @@ _EARLY_ANSWERS_KEPT = 256
 class Waiter:
     """A caller that waits for the answer with its id."""
 
-    __slots__ = ("_answers", "id")
+    __slots__ = ("_answer", "_arrived", "id")
 
     def __init__(self, request_id: int) -> None:
         self.id = request_id
-        self._answers: SimpleQueue[Answer | Failure] = SimpleQueue()
+        # Not a SimpleQueue: up to Python 3.12 its get() can hang where little or no time is left.
+        self._arrived = threading.Event()
+        self._answer: Answer | Failure | None = None
 
     def wake(self, answer: Answer | Failure) -> None:
-        """Hand over the answer, or why there will be none."""
-        self._answers.put(answer)
+        """Hand over the answer, or why there will be none. Only once."""
+        self._answer = answer
+        self._arrived.set()
 
     def wait(self, seconds: float) -> Answer | None:
         """
@@ -39,10 +41,8 @@ class Waiter:
         Raises:
             ButtDialError: There will be no answer.
         """
-        try:
-            answer = self._answers.get(timeout=seconds)
-        except Empty:
-            return None
+        self._arrived.wait(seconds)
+        answer = self._answer  # read once: it may come only now
         if callable(answer):
             raise answer("unknown")
         return answer

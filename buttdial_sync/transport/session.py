@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from itertools import count
-from queue import Empty, SimpleQueue
+from queue import Empty, Queue
 from typing import Any
 from urllib.parse import urljoin
 
@@ -92,7 +92,8 @@ class McpSession:
         self._token = token
         self._options = options
         self._pending = PendingAnswers()
-        self._endpoints: SimpleQueue[str | ButtDialError] = SimpleQueue()
+        # Not a SimpleQueue: up to Python 3.12 its get() can hang where little time is left.
+        self._endpoints: Queue[str | ButtDialError] = Queue()
         self._closing = False
         self._ended = False
         self._tools = ToolList(self.request)

@@ -35,7 +35,7 @@ def names_for_type_checkers() -> dict[str, str]:
 
 def test_every_name_is_importable() -> None:
     """Each public name can be had from the package, and is the one of its home."""
-    for name in buttdial_sync.__all__:
+    for name in dir(buttdial_sync):
         assert getattr(buttdial_sync, name) is not None
     for name, home in buttdial_sync._HOMES.items():
         assert getattr(buttdial_sync, name) is getattr(import_module(f"buttdial_sync.{home}"), name)
@@ -44,7 +44,8 @@ def test_every_name_is_importable() -> None:
 def test_names_are_the_same_everywhere() -> None:
     """``__all__``, ``dir()``, the homes and the errors name the same things."""
     wanted = sorted({*buttdial_sync._HOMES, *errors.__all__, "__version__"})
-    assert sorted(buttdial_sync.__all__) == wanted
+    # Type checkers read the imports below TYPE_CHECKING, and know no __all__.
+    assert sorted(import_module("buttdial_sync").__all__) == wanted
     assert dir(buttdial_sync) == wanted
 
 
@@ -93,10 +94,10 @@ def test_import_is_cheap(statement: str) -> None:
 
 
 def test_star_import_gives_everything() -> None:
-    """``from buttdial_sync import *`` works, and gives what ``__all__`` says."""
+    """``from buttdial_sync import *`` works, and gives every public name."""
     names: dict[str, object] = {}
     exec("from buttdial_sync import *", names)  # noqa: S102 - the statement is what is tested
-    assert set(buttdial_sync.__all__) <= names.keys()
+    assert set(dir(buttdial_sync)) <= names.keys()
 
 
 def test_package_is_typed() -> None:

@@ -183,6 +183,14 @@ def test_consent(hosted: FakeButtDialServer, client: Client, answer: Mapping[str
     assert state.raw == answer
 
 
+def test_a_wrong_passcode_is_false(hosted: FakeButtDialServer, client: Client) -> None:
+    """``if client.otp.verify(...)`` lets in whoever typed the right code, and nobody else."""
+    hosted.on_tool("comms_verify_otp", {"valid": False, "reason": "wrong code"})
+    assert not client.otp.verify("000000", to="+14155550123", channel="sms")
+    hosted.on_tool("comms_verify_otp", {"valid": True})
+    assert client.otp.verify("123456", to="+14155550123", channel="sms")
+
+
 def test_trust(hosted: FakeButtDialServer, client: Client) -> None:
     """Nobody is trusted unless the server says so."""
     hosted.on_tool("comms_check_trust", {"status": "none"})

@@ -173,3 +173,17 @@ def test_early_answers_are_bounded(table: PendingAnswers) -> None:
     assert not table.usable
     with pytest.raises(StreamLostError):
         table.register()
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e-7, 1e-6])
+def test_little_time_is_waited_for_and_no_more(seconds: float) -> None:
+    """A deadline that has almost passed ends the wait; a SimpleQueue would sometimes hang then."""
+
+    def wait_often() -> None:
+        for number in range(10_000):
+            assert Waiter(number).wait(seconds) is None
+
+    thread = threading.Thread(target=wait_often, daemon=True)
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive()
