@@ -22,7 +22,6 @@ from typing import Any
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 from urllib3.util.connection import allowed_gai_family
-from urllib3.util.wait import wait_for_read
 
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.descriptors import Identity, KeptSocket, identity_of
@@ -123,22 +122,26 @@ class _DeadlineReader(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int | None:
         left = self._exchange.time_left()
-        if left is None and isinstance(self._kept.sock, ssl.SSLSocket):
+        # Not gevent's or eventlet's, whose reads do not block.
+        if left is None and type(self._kept.sock).__module__ == "ssl":
             return self._read_tls_stream(buffer)
         self._kept.check()
         self._kept.sock.settimeout(left)
         return self._raw.readinto(buffer)
 
     def _read_tls_stream(self, buffer: Any) -> int | None:
-        # OpenSSL takes several reads for a record. It must not sleep between two of them: when it
-        # wakes up, the number may be another's.
+        # OpenSSL takes several reads for a record. It must not sleep in one of them: when it wakes
+        # up, the number may be another's. So this sleeps for it. Not in poll(), which looks the
+        # number up again; a recv() stays with the connection that it began with.
+        sock = self._kept.sock
         while True:
             self._kept.check()
-            self._kept.sock.settimeout(0.0)
+            sock.settimeout(0.0)
             try:
                 return self._raw.readinto(buffer)
             except ssl.SSLWantReadError:
-                wait_for_read(self._kept.sock)
+                sock.settimeout(None)
+                socket.socket.recv(sock, 1, socket.MSG_PEEK)
 
     def close(self) -> None:
         if not self.closed:

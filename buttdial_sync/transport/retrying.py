@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
+
+# Here, and not at the first failure: that is when descriptors may have run out.
+from tenacity import RetryCallState, Retrying
 
 from buttdial_sync.errors import (
     AuthError,
@@ -21,9 +24,6 @@ from buttdial_sync.errors import (
     TransportError,
 )
 from buttdial_sync.transport.deadline import Deadline
-
-if TYPE_CHECKING:
-    from tenacity import RetryCallState
 
 T = TypeVar("T")
 
@@ -97,9 +97,6 @@ class RetryPolicy:
         may_repeat_unknown: Callable[[], bool],
         on_retry: Callable[[int, ButtDialError, float], None],
     ) -> T:
-        # Most calls never come here, and importing tenacity costs more than many of them.
-        from tenacity import Retrying
-
         failed = [first]
 
         def next_attempt() -> T:
