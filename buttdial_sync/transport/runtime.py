@@ -10,6 +10,10 @@ from collections.abc import Callable
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+# For the answers' models, which load it on first use: that must not be after something was sent,
+# when descriptors may have run out.
+import cattrs  # noqa: F401
+
 from buttdial_sync.errors import (
     ArgumentTypeError,
     ButtDialError,
