@@ -43,6 +43,7 @@ class DeadlineAdapter(HTTPAdapter):
         """Make the pool, with TCP keep-alive and our connections."""
         options = [*HTTPConnection.default_socket_options, *_KEEP_ALIVE]
         self._lock = threading.Lock()
+        self._most_pools = connections
         self._pools: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
         super().init_poolmanager(connections, *args, socket_options=options, **kwargs)
         self._use_our_connections(self.poolmanager)
@@ -69,7 +70,7 @@ class DeadlineAdapter(HTTPAdapter):
                 super().close()  # the managers forget it: only what is kept here is kept
                 self._pools[key] = pool
             self._pools.move_to_end(key)
-            if len(self._pools) > self._pool_connections:
+            if len(self._pools) > self._most_pools:
                 self._pools.popitem(last=False)
             return self._pools[key]
 
