@@ -7,16 +7,15 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NewType, TypeVar
+from typing import Any, NewType, TypeVar
 
 import attrs
+from cattrs import Converter, transform_error
+from cattrs.gen import make_dict_structure_fn, override
 
 from buttdial_sync.errors import ProtocolError
 from buttdial_sync.models.names import snake_case
 from buttdial_sync.models.tool_result import ToolResult
-
-if TYPE_CHECKING:
-    from cattrs import Converter
 
 T = TypeVar("T")
 
@@ -51,8 +50,6 @@ def structure(data: Any, kind: type[T], *, source: str) -> T:
     try:
         return _converter().structure(data, kind)
     except Exception as exc:  # noqa: BLE001 - cattrs raises groups of whatever a hook raised
-        from cattrs import transform_error
-
         faults = "; ".join(transform_error(exc, path="$"))
         raise ProtocolError(
             f"{source} answered in an unexpected shape: {faults}",
@@ -104,8 +101,6 @@ def _from_unix_seconds(seconds: float) -> datetime:
 
 @lru_cache(maxsize=1)
 def _converter() -> Converter:
-    from cattrs import Converter  # sending a message needs no converter
-
     converter = Converter(forbid_extra_keys=False)
     for primitive in (str, bool):
         converter.register_structure_hook(primitive, _exactly(primitive))
@@ -120,8 +115,6 @@ def _converter() -> Converter:
 
 
 def _object_hook(converter: Converter, kind: type[Any]) -> Callable[[Any, Any], Any]:
-    from cattrs.gen import make_dict_structure_fn, override
-
     attrs.resolve_types(kind)
     renamed = {
         field.name: override(rename=field.metadata["wire"])

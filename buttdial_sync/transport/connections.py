@@ -12,31 +12,24 @@ import http.client
 import io
 import math
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
-from requests import PreparedRequest
-from requests.adapters import HTTPAdapter
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 from urllib3.util.connection import allowed_gai_family
 
 from buttdial_sync.transport.deadline import Deadline
+from buttdial_sync.transport.descriptors import Identity, KeptSocket, identity_of
 
 # Both servers close an idle connection after 5 s. A request written into one that closes at that
 # moment has an unknown outcome, so an idle connection is left alone a little earlier.
 IDLE_CONNECTION_SECONDS = 4.0
 _WRITE_SIZE = 65536
-# A peer that vanished without a word shows after about two minutes.
-_KEEP_ALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
-    (socket.IPPROTO_TCP, getattr(socket, name), value)
-    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
-    if hasattr(socket, name)
-]
 
 
 class Exchange:
@@ -47,15 +40,16 @@ class Exchange:
         deadline: Until when; None once a stream is open, which may be silent for long.
         is_watched: One of our connections carries it, so that what is said here is complete.
         bytes_may_have_left: From here on the server may have the request.
+        kept: The socket that it runs on.
     """
 
     __slots__ = (
         "_aborted",
-        "_sock",
         "bytes_may_have_left",
         "connect_timeout",
         "deadline",
         "is_watched",
+        "kept",
     )
 
     def __init__(self, deadline: Deadline, connect_timeout: float) -> None:
@@ -63,7 +57,7 @@ class Exchange:
         self.connect_timeout = connect_timeout
         self.is_watched = False
         self.bytes_may_have_left = False
-        self._sock: socket.socket | None = None
+        self.kept: KeptSocket | None = None
         self._aborted = False
 
     def time_left(self) -> float | None:
@@ -77,9 +71,9 @@ class Exchange:
             raise TimeoutError("timed out")
         return left
 
-    def runs_on(self, sock: socket.socket) -> None:
+    def runs_on(self, kept: KeptSocket) -> None:
         """Note the socket, so that :meth:`abort` can reach it."""
-        self._sock = sock
+        self.kept = kept
         self.is_watched = True
 
     def abort(self) -> bool:
@@ -92,11 +86,9 @@ class Exchange:
             Whether there was a socket to shut down.
         """
         self._aborted = True
-        if self._sock is None:
+        if self.kept is None:
             return False
-        with suppress(OSError):
-            # Not the method of an SSLSocket: it would forget the keys of what has arrived already.
-            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
+        self.kept.shut_down()
         return True
 
 
@@ -120,20 +112,40 @@ def _current_exchange() -> Exchange | None:
 class _DeadlineReader(io.RawIOBase):
     """Reads a socket; each read gets what is left of the exchange."""
 
-    def __init__(self, raw: io.RawIOBase, sock: socket.socket, exchange: Exchange) -> None:
+    def __init__(self, raw: io.RawIOBase, kept: KeptSocket, exchange: Exchange) -> None:
         self._raw = raw
-        self._sock = sock
+        self._kept = kept
         self._exchange = exchange
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        self._sock.settimeout(self._exchange.time_left())
+        left = self._exchange.time_left()
+        # Not gevent's or eventlet's, whose reads do not block.
+        if left is None and type(self._kept.sock).__module__ == "ssl":
+            return self._read_tls_stream(buffer)
+        self._kept.check()
+        self._kept.sock.settimeout(left)
         return self._raw.readinto(buffer)
+
+    def _read_tls_stream(self, buffer: Any) -> int | None:
+        # OpenSSL takes several reads for a record. It must not sleep in one of them: when it wakes
+        # up, the number may be another's. So this sleeps for it. Not in poll(), which looks the
+        # number up again; a recv() stays with the connection that it began with.
+        sock = self._kept.sock
+        while True:
+            self._kept.check()
+            sock.settimeout(0.0)
+            try:
+                return self._raw.readinto(buffer)
+            except ssl.SSLWantReadError:
+                sock.settimeout(None)
+                socket.socket.recv(sock, 1, socket.MSG_PEEK)
 
     def close(self) -> None:
         if not self.closed:
+            self._kept.forget_if_lost()
             self._raw.close()
             super().close()
 
@@ -142,20 +154,23 @@ class _DeadlineResponse(http.client.HTTPResponse):
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         exchange = _current_exchange()
-        if exchange is not None:
-            exchange.runs_on(sock)
+        if exchange is not None and exchange.kept is not None:
             raw = self.fp.detach()
-            self.fp = io.BufferedReader(_DeadlineReader(raw, sock, exchange))
+            self.fp = io.BufferedReader(_DeadlineReader(raw, exchange.kept, exchange))
 
 
-class _DeadlineConnection(HTTPConnection):
+class DeadlineConnection(HTTPConnection):
+    """A connection that keeps the running :class:`Exchange`'s deadline."""
+
     response_class = _DeadlineResponse
     _connecting = False
     _holding = False
     _head = b""
     _idle_since = 0.0
+    _identity: Identity | None = None
 
     def connect(self) -> None:
+        """Connect, to a proxy first if there is one."""
         exchange = _current_exchange()
         if exchange is not None:
             exchange.is_watched = True
@@ -166,6 +181,11 @@ class _DeadlineConnection(HTTPConnection):
             self._connecting = False
 
     def _new_conn(self) -> socket.socket:
+        sock = self._connected_socket()
+        self._identity = identity_of(sock.fileno())
+        return sock
+
+    def _connected_socket(self) -> socket.socket:
         exchange = _current_exchange()
         if exchange is None or exchange.deadline is None:
             return super()._new_conn()
@@ -188,7 +208,7 @@ class _DeadlineConnection(HTTPConnection):
                 raise TimeoutError
             sock = socket.socket(family, kind, protocol)
             try:
-                exchange.runs_on(sock)
+                exchange.runs_on(KeptSocket(sock, identity_of(sock.fileno())))
                 for option in self.socket_options or ():
                     sock.setsockopt(*option)
                 sock.settimeout(min(limit.remaining(), exchange.time_left() or math.inf))
@@ -202,6 +222,7 @@ class _DeadlineConnection(HTTPConnection):
         raise failure
 
     def endheaders(self, *args: Any, **kwargs: Any) -> None:
+        """Send the head, and the body with it."""
         self._holding = True  # head and body leave in one write, and wake the server once
         try:
             super().endheaders(*args, **kwargs)
@@ -209,6 +230,7 @@ class _DeadlineConnection(HTTPConnection):
             self._holding = False
 
     def send(self, data: Any) -> None:
+        """Send bytes within the deadline."""
         if self._holding:
             self._head = data
             return
@@ -220,13 +242,16 @@ class _DeadlineConnection(HTTPConnection):
         if self.sock is None:
             self.connect()
         sock = self.sock
-        exchange.runs_on(sock)
+        kept = KeptSocket(sock, self._identity)
+        exchange.runs_on(kept)
         for start in range(0, len(data), _WRITE_SIZE):
+            kept.check()
             sock.settimeout(exchange.time_left())
             exchange.bytes_may_have_left |= not self._connecting
             sock.sendall(data[start : start + _WRITE_SIZE])
 
     def getresponse(self) -> Any:
+        """Read the answer's head."""
         if self._head:
             self.send(b"")  # there was no body to wait for
         response = super().getresponse()
@@ -235,49 +260,17 @@ class _DeadlineConnection(HTTPConnection):
 
     @property
     def is_connected(self) -> bool:
+        """Whether a request may be sent on it."""
         idle = time.monotonic() - self._idle_since if self._idle_since else 0.0
-        return idle < IDLE_CONNECTION_SECONDS and super().is_connected
+        is_ours = self.sock is not None and KeptSocket(self.sock, self._identity).is_ours()
+        return is_ours and idle < IDLE_CONNECTION_SECONDS and super().is_connected
+
+    def close(self) -> None:
+        """Close the socket, if its descriptor is still ours."""
+        if self.sock is not None:
+            KeptSocket(self.sock, self._identity).forget_if_lost()
+        super().close()
 
 
-class _DeadlineHTTPSConnection(_DeadlineConnection, HTTPSConnection):
-    pass
-
-
-class _HTTPPool(HTTPConnectionPool):
-    ConnectionCls = _DeadlineConnection
-
-
-class _HTTPSPool(HTTPSConnectionPool):
-    ConnectionCls = _DeadlineHTTPSConnection
-
-
-class DeadlineAdapter(HTTPAdapter):
-    """A ``requests`` adapter whose connections keep the running :class:`Exchange`'s deadline."""
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        """Make the pool, with TCP keep-alive and our connections."""
-        options = [*HTTPConnection.default_socket_options, *_KEEP_ALIVE]
-        self._pools: dict[str, Any] = {}
-        super().init_poolmanager(*args, socket_options=options, **kwargs)
-        self._use_our_connections(self.poolmanager)
-
-    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        """Return the manager for a proxy, with our connections."""
-        manager = super().proxy_manager_for(proxy, **kwargs)
-        self._use_our_connections(manager)
-        return manager
-
-    def get_connection_with_tls_context(
-        self, request: PreparedRequest, *args: Any, **kwargs: Any
-    ) -> Any:
-        """Return the origin's pool; verification and proxies are the same for all of an origin."""
-        origin = "/".join(str(request.url).split("/", 3)[:3])
-        pool = self._pools.get(origin)
-        if pool is None or pool.pool is None:  # the manager closes the one not used for longest
-            pool = super().get_connection_with_tls_context(request, *args, **kwargs)
-            self._pools[origin] = pool
-        return pool
-
-    @staticmethod
-    def _use_our_connections(manager: Any) -> None:
-        manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+class DeadlineHTTPSConnection(DeadlineConnection, HTTPSConnection):
+    """The same over TLS."""

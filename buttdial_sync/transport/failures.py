@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import requests
 from urllib3.exceptions import (
+    ClosedPoolError,
     ConnectTimeoutError,
     NameResolutionError,
     NewConnectionError,
@@ -76,7 +77,12 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         )
 
 
-_BEFORE_SENDING = (ConnectTimeoutError, NewConnectionError, NameResolutionError)
+_BEFORE_SENDING = (
+    ClosedPoolError,
+    ConnectTimeoutError,
+    NameResolutionError,
+    NewConnectionError,
+)
 
 
 def _is_before_sending(error: Exception) -> bool:

@@ -27,7 +27,8 @@ from buttdial_sync.errors import (
 )
 from buttdial_sync.errors.answers import Exchange as RequestKind
 from buttdial_sync.errors.scrubbing import scrub
-from buttdial_sync.transport.connections import DeadlineAdapter, Exchange, running
+from buttdial_sync.transport.adapter import DeadlineAdapter
+from buttdial_sync.transport.connections import Exchange, running
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.failures import failure_of
 from buttdial_sync.transport.fork import keep_unclosed, on_fork_start_anew

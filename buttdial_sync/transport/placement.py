@@ -8,15 +8,20 @@ it finds is known to all of them.
 
 from __future__ import annotations
 
-import socket
+import os
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Literal
+from typing import Literal, TypeVar
+
+from urllib3.util.wait import wait_for_read
 
 from buttdial_sync.transport.deadline import Deadline
+from buttdial_sync.transport.descriptors import Identity, identity_of, is_still
 
 Place = Literal["header", "query"]
+T = TypeVar("T")
 
 _MARKS: dict[bytes, Place | None] = {b"?": None, b"h": "header", b"q": "query"}
 _MARK_OF = {place: mark for mark, place in _MARKS.items()}
@@ -31,15 +36,15 @@ class TokenPlacement:
     """
     What is known about one origin. Safe to share between threads and forked processes.
 
-    One byte travels in a pair of sockets that forked children inherit: whoever holds it has the
-    turn to find out, and puts back what it found.
+    Threads take turns by a lock. Forked processes take turns by a :class:`_SharedMark`, which is
+    made before the first fork: a process that never forks opens no descriptor here.
     """
 
     def __init__(self, origin: str) -> None:
         self._origin = origin
-        self._taking, self._giving = socket.socketpair()
-        self._giving.sendall(_MARK_OF[None])
-        weakref.finalize(self, _close_both, self._taking, self._giving)
+        # One for each process: an inherited one may be held by a thread that is not there.
+        self._locks: dict[int, threading.Lock] = {}
+        self._mark: _SharedMark | None = None
 
     @classmethod
     def of(cls, origin: str) -> TokenPlacement:
@@ -55,6 +60,12 @@ class TokenPlacement:
         """Keep what was found."""
         _found[self._origin] = place
 
+    def share(self) -> None:
+        """Have the children that are forked from now on take turns with this process."""
+        if self.known is None and not (self._mark and self._mark.is_ours()):
+            with suppress(OSError):  # no descriptor is left: each process tries for itself
+                self._mark = _SharedMark()
+
     @contextmanager
     def turn(
         self, deadline: Deadline, *, is_cancelled: Callable[[], bool] = lambda: False
@@ -62,38 +73,96 @@ class TokenPlacement:
         """
         Be the only one to find out, or learn from the one that did.
 
-        A holder that died never puts the byte back; after a while the turn is taken without it.
+        A holder that died never gives its turn back; after a while the turn is taken without it.
         """
         limit = deadline.within(_LONGEST_TURN)
-        while not (taken := self._take(limit.within(_LOOK_UP_SECONDS).remaining())):
-            if is_cancelled() or not limit.remaining():
-                break
+        lock = self._locks.setdefault(os.getpid(), threading.Lock())
+        has_lock = self._await(lambda seconds: lock.acquire(timeout=seconds), limit, is_cancelled)
+        taken, mark = b"", self._mark
         try:
+            if mark is not None:
+                with suppress(OSError):  # it was closed by somebody else: go on without it
+                    taken = self._await(mark.take, limit, is_cancelled)
+            place = _MARKS.get(taken)
+            if place is not None:
+                self.remember(place)
             yield
         finally:
-            # Without the byte only knowledge is added: two unknown marks would be two turns.
-            if taken or self.known is not None:
+            # Without the mark only knowledge is added: two unknown marks would be two turns.
+            if mark is not None and (taken or self.known is not None):
                 with suppress(OSError):
-                    self._giving.sendall(_MARK_OF[self.known])
+                    mark.put(_MARK_OF[self.known])
+            if has_lock:
+                lock.release()
 
-    def _take(self, seconds: float) -> bool:
+    def _await(
+        self, take: Callable[[float], T], limit: Deadline, is_cancelled: Callable[[], bool]
+    ) -> T:
+        while not (taken := take(limit.within(_LOOK_UP_SECONDS).remaining())):
+            if self.known is not None or is_cancelled() or not limit.remaining():
+                break
+        return taken
+
+
+class _SharedMark:
+    """One byte in a pipe that forked processes share: who takes it has the turn."""
+
+    def __init__(self) -> None:
+        self._reading, self._writing = os.pipe()
+        self._identity = identity_of(self._reading)  # both ends have the same
+        weakref.finalize(self, _close_if_ours, self._identity, self._reading, self._writing)
+        os.set_blocking(self._reading, False)
+        self.put(_MARK_OF[None])
+
+    def is_ours(self) -> bool:
+        """Whether nobody closed the pipe."""
+        return all(is_still(end, self._identity) for end in (self._reading, self._writing))
+
+    def take(self, seconds: float) -> bytes:
+        """
+        Wait for the mark and take it; return b"" if it did not come.
+
+        Raises:
+            OSError: The pipe was closed.
+        """
+        wait_for_read(self._reading, seconds)  # type: ignore[arg-type] # a descriptor will do
+        self._check()
         try:
-            self._taking.settimeout(max(0.001, seconds))
-            place = _MARKS.get(self._taking.recv(1))
-        except TimeoutError:
-            return False
-        if place is not None:
-            self.remember(place)
-        return True
+            return os.read(self._reading, 1)
+        except BlockingIOError:
+            return b""
+
+    def put(self, mark: bytes) -> None:
+        """
+        Give the mark back.
+
+        Raises:
+            OSError: The pipe was closed.
+        """
+        self._check()
+        os.write(self._writing, mark)
+
+    def _check(self) -> None:
+        if not self.is_ours():
+            raise OSError("the pipe was closed by somebody else")
 
 
-def _close_both(*sockets: socket.socket) -> None:
-    for sock in sockets:
-        sock.close()
+def _close_if_ours(identity: Identity | None, *descriptors: int) -> None:
+    for descriptor in descriptors:
+        if is_still(descriptor, identity):
+            os.close(descriptor)
+
+
+def _share_all() -> None:
+    for placement in list(_placements.values()):
+        placement.share()
 
 
 def forget_placements() -> None:
     """Forget what was found, for tests that put another kind of server at a known address."""
     _found.clear()
     _placements.clear()
-    _placements.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_share_all)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+# Here, and not at the first failure: that is when descriptors may have run out.
 from tenacity import RetryCallState, Retrying, stop_after_attempt, wait_exponential
 
 from buttdial_sync.errors import (

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
-import select
+import socket
 import threading
 from collections.abc import Iterator
 
@@ -122,11 +123,25 @@ def test_turns_do_not_multiply(placement: TokenPlacement) -> None:
             pass
     lost.__exit__(None, None, None)
     with placement.turn(patient()):
-        readable, _, _ = select.select([placement._taking], [], [], 0)
-        assert not readable
+        assert has_to_wait(placement)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def has_to_wait(placement: TokenPlacement) -> bool:
+    """Whether a turn is not to be had at once."""
+    waited: list[bool] = []
+
+    def give_up() -> bool:
+        waited.append(True)
+        return True
+
+    with placement.turn(patient(), is_cancelled=give_up):
+        return bool(waited)
+
+
+forking = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+
+
+@forking
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_forked_child_shares_the_find(placement: TokenPlacement) -> None:
     """What a forked child finds is known to its parent, at the parent's next turn."""
@@ -144,3 +159,80 @@ def test_forked_child_shares_the_find(placement: TokenPlacement) -> None:
     assert placement.known is None
     with placement.turn(patient()):
         assert placement.known == "query"
+
+
+def descriptors() -> set[str]:
+    return set(os.listdir("/dev/fd"))
+
+
+@forking
+def test_nothing_is_opened_before_a_fork() -> None:
+    """Neither making a placement nor a turn opens a descriptor; dropping a shared one closes it."""
+    before = descriptors()
+    made = TokenPlacement("https://opens-nothing.test:443")
+    with made.turn(patient()):
+        assert descriptors() == before
+    made.share()
+    assert len(descriptors()) == len(before) + 2
+    del made
+    assert descriptors() == before
+
+
+@forking
+def test_turns_of_a_shared_placement_do_not_multiply(placement: TokenPlacement) -> None:
+    """Before a fork as after it, one has the turn."""
+    placement.share()
+    lost = placement.turn(patient())
+    lost.__enter__()
+    for _ in range(3):
+        with placement.turn(Deadline(0.0, lambda: 0.0)):
+            pass
+    lost.__exit__(None, None, None)
+    placement._locks.clear()  # as in a child: what is left is the mark
+    with placement.turn(patient()):
+        placement._locks.clear()
+        assert has_to_wait(placement)
+
+
+@forking
+def test_what_is_known_is_not_shared(placement: TokenPlacement) -> None:
+    """A fork opens nothing for an origin that needs no turn any more: children inherit the find."""
+    placement.remember("header")
+    before = descriptors()
+    placement.share()
+    assert descriptors() == before
+
+
+@forking
+@pytest.mark.parametrize("reused", [False, True], ids=["closed", "reused"])
+def test_a_pipe_that_somebody_closed_is_left_alone(placement: TokenPlacement, reused: bool) -> None:
+    """Nothing is read from, written to or closed under a number that is another's now."""
+    placement.share()
+    mark = placement._mark
+    assert mark is not None
+    numbers = (mark._reading, mark._writing)
+    theirs = socket.socketpair()
+    theirs[1].sendall(b"theirs")
+    for number, sock in zip(numbers, theirs, strict=True):
+        os.close(number)
+        if reused:
+            os.dup2(sock.fileno(), number)
+    try:
+        with placement.turn(patient()):
+            placement.remember("query")
+        placement._mark = None
+        del mark
+        gc.collect()
+        if reused:
+            assert [os.fstat(number) for number in numbers] == [
+                os.fstat(sock.fileno()) for sock in theirs
+            ]
+        theirs[1].close()
+        with theirs[0] as left:
+            if reused:
+                os.close(numbers[1])
+            assert left.recv(100) == b"theirs"
+            assert left.recv(100) == b""
+    finally:
+        for number in numbers[: 1 if reused else 0]:
+            os.close(number)

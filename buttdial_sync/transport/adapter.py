@@ -1,0 +1,88 @@
+"""The pools of connections, one for each origin and what it is reached with."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+from requests import PreparedRequest
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection
+
+from buttdial_sync.transport.connections import DeadlineConnection, DeadlineHTTPSConnection
+
+# A peer that vanished without a word shows after about two minutes.
+_KEEP_ALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
+    (socket.IPPROTO_TCP, getattr(socket, name), value)
+    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
+    if hasattr(socket, name)
+]
+
+
+class _HTTPPool(HTTPConnectionPool):
+    ConnectionCls = DeadlineConnection
+
+
+class _HTTPSPool(HTTPSConnectionPool):
+    ConnectionCls = DeadlineHTTPSConnection
+
+
+class DeadlineAdapter(HTTPAdapter):
+    """
+    A ``requests`` adapter whose connections keep the running exchange's deadline.
+
+    It keeps one pool for each origin, proxy and certificate setting, the last used ones. A pool
+    that is dropped closes its connections as soon as no request uses it.
+    """
+
+    def init_poolmanager(self, connections: int, *args: Any, **kwargs: Any) -> None:
+        """Make the pool, with TCP keep-alive and our connections."""
+        options = [*HTTPConnection.default_socket_options, *_KEEP_ALIVE]
+        self._lock = threading.Lock()
+        self._most_pools = connections
+        self._pools: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
+        super().init_poolmanager(connections, *args, socket_options=options, **kwargs)
+        self._use_our_connections(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        """Return the manager for a proxy, with our connections."""
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        self._use_our_connections(manager)
+        return manager
+
+    def get_connection_with_tls_context(
+        self,
+        request: PreparedRequest,
+        verify: Any,
+        proxies: Mapping[str, str] | None = None,
+        cert: Any = None,
+    ) -> Any:
+        """Return the pool of the request's origin, for these proxies and this verification."""
+        origin = "/".join(str(request.url).split("/", 3)[:3])
+        key = (origin, verify, cert, *sorted((proxies or {}).items()))
+        with self._lock:
+            if key not in self._pools:
+                pool = super().get_connection_with_tls_context(request, verify, proxies, cert)
+                super().close()  # the managers forget it: only what is kept here is kept
+                self._pools[key] = pool
+            self._pools.move_to_end(key)
+            if len(self._pools) > self._most_pools:
+                self._pools.popitem(last=False)
+            return self._pools[key]
+
+    def close(self) -> None:
+        """Close the connections; those in use are closed when their request ends."""
+        with self._lock:
+            pools = list(self._pools.values())
+            self._pools.clear()
+            self.proxy_manager.clear()
+        for pool in pools:
+            pool.close()
+
+    @staticmethod
+    def _use_our_connections(manager: Any) -> None:
+        manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}

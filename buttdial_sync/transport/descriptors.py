@@ -1,0 +1,83 @@
+"""
+Telling a descriptor of ours from somebody else's under the same number.
+
+Code that makes a process a daemon closes every descriptor (``os.closerange(3, 256)``). The numbers
+are soon used again, for the host's own sockets. So a number that was kept is compared before it is
+used, and one that is no longer ours is neither written to nor read from nor closed.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from contextlib import suppress
+from typing import Any
+
+Identity = tuple[int, int, int]
+
+
+def identity_of(descriptor: int) -> Identity | None:
+    """
+    Return what tells an open descriptor from another one, or None where nothing does.
+
+    Windows has no such numbers for sockets; nothing there closes the descriptors of others.
+    """
+    if os.name == "nt":
+        return None
+    status = os.fstat(descriptor)
+    return stat.S_IFMT(status.st_mode), status.st_dev, status.st_ino
+
+
+def is_still(descriptor: int, identity: Identity | None) -> bool:
+    """Whether the descriptor is open, and the one that had this identity."""
+    try:
+        return identity_of(descriptor) == identity
+    except OSError:
+        return False
+
+
+class KeptSocket:
+    """
+    A connected socket that is used, shut down and let go of only while its descriptor is ours.
+
+    Args:
+        sock: A socket, or urllib3's TLS inside TLS.
+        identity: What its descriptor had when the connection was made.
+    """
+
+    __slots__ = ("_descriptor_holder", "_identity", "sock")
+
+    def __init__(self, sock: Any, identity: Identity | None) -> None:
+        self.sock = sock
+        self._descriptor_holder: socket.socket = getattr(sock, "socket", sock)
+        self._identity = identity
+
+    def is_ours(self) -> bool:
+        """Whether the descriptor is the one that the connection was made with."""
+        return is_still(self._descriptor_holder.fileno(), self._identity)
+
+    def check(self) -> None:
+        """
+        Call this before each read and each write.
+
+        Raises:
+            ConnectionAbortedError: Somebody else closed the descriptor.
+        """
+        if not self.is_ours():
+            raise ConnectionAbortedError("somebody else closed the descriptor")
+
+    def shut_down(self) -> None:
+        """End the connection; a read that is blocked returns."""
+        with suppress(OSError):
+            self.check()
+            if hasattr(socket.socket, "shutdown"):
+                # Not the method of an SSLSocket: it would forget the keys of what has arrived.
+                socket.socket.shutdown(self._descriptor_holder, socket.SHUT_RDWR)
+            else:  # eventlet's class
+                self._descriptor_holder.shutdown(socket.SHUT_RDWR)
+
+    def forget_if_lost(self) -> None:
+        """Call this before it is closed: a number that is another's now is not closed."""
+        if not self.is_ours():
+            self._descriptor_holder.detach()

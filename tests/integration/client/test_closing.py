@@ -1,0 +1,107 @@
+"""What is left of a client when it is closed, and what the next one inherits: nothing."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from buttdial_sync import Client
+from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
+from tests.integration.client.test_resilience import client_of, wait_until
+
+CERTIFICATE = Path(__file__).parents[1] / "doctor/self_signed.pem"
+THREADS = 16
+SERVERS = 80  # more than there are origins whose connections are kept
+
+
+@pytest.fixture
+def server() -> Iterator[LoopbackServer]:
+    with FakeButtDialServer().listen(keep_alive=600.0) as loopback:
+        yield loopback
+
+
+@pytest.fixture
+def tls_server(server: LoopbackServer) -> str:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE)
+    assert server._listener is not None
+    server._listener.socket = context.wrap_socket(server._listener.socket, server_side=True)
+    return server.base_url.replace("http:", "https:")
+
+
+def outcome_of(client: Client) -> tuple[str, str | None]:
+    result = client.send_message("+14155550123", "hello")
+    return result.outcome, result.error_code
+
+
+def test_close_closes_every_connection(server: LoopbackServer) -> None:
+    """The stream's, and those of all the threads that have posted."""
+    with client_of(server) as client, ThreadPoolExecutor(THREADS) as threads:
+        server.fake.on_tool("comms_send_message", lambda _: {"messageId": "m"})
+        for _ in range(3):
+            for each in [threads.submit(outcome_of, client) for _ in range(THREADS)]:
+                assert each.result() == ("sent", None)
+        assert server.open_connections > 1
+    wait_until(lambda: server.open_connections == 0)
+
+
+@pytest.mark.skipif(not os.path.isdir("/dev/fd"), reason="needs /dev/fd")
+def test_many_servers_leave_no_descriptor() -> None:
+    """One client after the other, each closed."""
+    before = len(os.listdir("/dev/fd"))
+    for _ in range(SERVERS):
+        with FakeButtDialServer().listen() as each, client_of(each) as client:
+            assert outcome_of(client) == ("sent", None)
+    wait_until(lambda: len(os.listdir("/dev/fd")) <= before)
+
+
+@pytest.mark.skipif(not os.path.isdir("/dev/fd"), reason="needs /dev/fd")
+def test_connections_are_kept_for_so_many_origins_only() -> None:
+    """While a client lives, those of the origin not used for longest are closed."""
+    with Client("http://127.0.0.1:9", agent_token="t"):
+        before = len(os.listdir("/dev/fd"))
+        for _ in range(SERVERS):
+            with FakeButtDialServer().listen() as each, client_of(each) as client:
+                assert outcome_of(client) == ("sent", None)
+        wait_until(lambda: len(os.listdir("/dev/fd")) <= before + 2 * 32)
+
+
+@pytest.mark.parametrize("closed", [True, False], ids=["closed", "open"])
+def test_trust_is_not_inherited(
+    tls_server: str, closed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A private authority that is trusted no longer is refused by the next client."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(CERTIFICATE))
+    first = Client(tls_server, agent_token="t", sleep=lambda _: None)
+    with first:
+        assert outcome_of(first) == ("sent", None)
+        if closed:
+            first.close()
+        monkeypatch.delenv("REQUESTS_CA_BUNDLE")
+        with Client(tls_server, agent_token="t", sleep=lambda _: None) as second:
+            assert outcome_of(second) == ("not_sent", "TLS")
+
+
+@pytest.mark.parametrize("closed", [True, False], ids=["closed", "open"])
+def test_proxies_are_not_inherited(
+    server: LoopbackServer, closed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each client goes the way that the environment says when it is used first."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # a proxy that is down
+        proxy = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        ways = [(None, ("sent", None)), (proxy, ("not_sent", "PROXY")), (None, ("sent", None))]
+        clients = [client_of(server, agent_token=f"tok-{number}") for number in range(3)]
+        for client, (way, outcome) in zip(clients, ways, strict=True):
+            monkeypatch.setenv("HTTP_PROXY", way or "")
+            assert outcome_of(client) == outcome
+            if closed:
+                client.close()
+        for client in clients:
+            client.close()

@@ -1,0 +1,77 @@
+"""Sockets that are used only while their descriptor is ours."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from buttdial_sync.transport.descriptors import KeptSocket, identity_of
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX numbers descriptors so")
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    one, other = socket.socketpair()
+    with one, other:
+        yield one, other
+
+
+def kept(sock: socket.socket) -> KeptSocket:
+    return KeptSocket(sock, identity_of(sock.fileno()))
+
+
+def test_ours(pair: tuple[socket.socket, socket.socket]) -> None:
+    """A socket that nobody touched may be used, and shutting it down ends the connection."""
+    held = kept(pair[0])
+    held.check()
+    held.forget_if_lost()
+    assert pair[0].fileno() != -1
+    held.shut_down()
+    assert pair[1].recv(1) == b""
+
+
+def test_another_under_the_same_number(pair: tuple[socket.socket, socket.socket]) -> None:
+    """It is not used, not shut down, and not closed."""
+    ours = socket.socket()
+    number, held = ours.fileno(), kept(ours)
+    os.dup2(pair[0].fileno(), number)
+    with pytest.raises(ConnectionAbortedError):
+        held.check()
+    held.shut_down()
+    held.forget_if_lost()
+    ours.close()
+    pair[1].sendall(b"x")
+    assert pair[0].recv(1) == b"x"
+    os.close(number)
+
+
+def test_closed_and_not_reused() -> None:
+    """A number that nobody has is not used either."""
+    ours = socket.socket()
+    os.close(ours.fileno())
+    held = KeptSocket(ours, (0, 0, 0))
+    assert not held.is_ours()
+    held.forget_if_lost()
+    assert ours.fileno() == -1
+
+
+def test_a_socket_class_without_shutdown(
+    pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The class that eventlet puts in the place of ``socket.socket`` has no ``shutdown``."""
+
+    class GreenSocket:
+        def __init__(self, real: socket.socket) -> None:
+            self._real = real
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._real, name)
+
+    monkeypatch.setattr(socket, "socket", GreenSocket)
+    KeptSocket(GreenSocket(pair[0]), identity_of(pair[0].fileno())).shut_down()
+    assert pair[1].recv(1) == b""
