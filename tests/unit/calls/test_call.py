@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -38,6 +38,16 @@ from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.transport.deadline import Deadline
 
 
+_made: list[Connection] = []
+
+
+@pytest.fixture(autouse=True)
+def _close_connections() -> Iterator[None]:
+    yield
+    while _made:
+        _made.pop().close()
+
+
 class Script(Call):
     """A call whose attempts fail as they are told, and a clock that moves only by pauses."""
 
@@ -66,6 +76,7 @@ class Script(Call):
             sleep=self.sleep,
             random_fraction=lambda: fraction,
         )
+        _made.append(connection)
         deadline = Deadline(seconds, lambda: self.now)
         super().__init__(connection, "comms_x", deadline, reads_only=False)
 
