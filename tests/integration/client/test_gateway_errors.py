@@ -99,9 +99,9 @@ class _Exchange(socketserver.StreamRequestHandler):
             )
 
     def _stream(self) -> None:
+        self.server.stream = self.wfile  # before the client knows where to post
         self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
         self.wfile.write(b"event: endpoint\ndata: /messages?sessionId=1\n\n")
-        self.server.stream = self.wfile
         self.rfile.read(1)  # until the client leaves
 
     def _take(self, post: _Post) -> None:
