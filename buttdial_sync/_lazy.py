@@ -1,26 +1,50 @@
-"""Names of a package that are loaded on their first use (PEP 562)."""
+"""
+Names of a package that are loaded on their first use (PEP 562).
+
+They stand in the package's stub, ``__init__.pyi``, and nowhere else: type checkers read it, and so
+does this. A ``__getattr__`` that they could see would turn every misspelt name into ``Any``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+import sys
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
+_IMPORT = re.compile(r"^from (\S+) import \(?\s*(\w+|\*)", re.MULTILINE)
 
-def lazy_names(
-    package: str, homes: Mapping[str, str]
-) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+
+def names_of_stub(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """
     Return the ``__getattr__`` and ``__dir__`` of a package.
 
     Args:
         package: The package's name.
-        homes: The public names, and the modules below the package that have them.
+        file: Its ``__file__``; the stub is beside it.
     """
+    module = sys.modules[package]
+    # The loader reads it from wherever the package is, an archive too.
+    stub: bytes = module.__loader__.get_data(f"{file.rpartition('.')[0]}.pyi")  # type: ignore[union-attr]
+    imports = _IMPORT.findall(stub.decode())
+    homes = {name: home for home, name in imports if name != "*"}
+    stars = [home for home, name in imports if name == "*"]
+
+    def public_names() -> list[str]:
+        more = (name for star in stars for name in import_module(star).__all__)
+        return sorted({*homes, *more})
 
     def get(name: str) -> Any:
-        if name not in homes:
+        if name == "__all__":
+            return public_names()
+        home = homes.get(name)
+        if home is None and not name.startswith("_"):
+            home = next((star for star in stars if name in import_module(star).__all__), None)
+        if home is None:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(import_module(f"{package}.{homes[name]}"), name)
+        value = getattr(import_module(home), name)
+        setattr(module, name, value)
+        return value
 
-    return get, lambda: sorted(homes)
+    return get, public_names

@@ -7,35 +7,6 @@ Sending again what could not be sent: the loop, the outbox, and the tables they 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from buttdial_sync._lazy import names_of_stub
 
-from buttdial_sync._lazy import lazy_names
-
-if TYPE_CHECKING:
-    from buttdial_sync.retry.loop import RetryLoop
-    from buttdial_sync.retry.memory import MemoryRepository
-    from buttdial_sync.retry.outbox import Outbox
-    from buttdial_sync.retry.report import RetryReport
-    from buttdial_sync.retry.sqlalchemy import SQLAlchemyRepository
-    from buttdial_sync.retry.sqlite import SQLiteRepository
-
-__all__ = [
-    "MemoryRepository",
-    "Outbox",
-    "RetryLoop",
-    "RetryReport",
-    "SQLAlchemyRepository",
-    "SQLiteRepository",
-]
-
-_HOMES = {
-    "MemoryRepository": "memory",
-    "Outbox": "outbox",
-    "RetryLoop": "loop",
-    "RetryReport": "report",
-    "SQLAlchemyRepository": "sqlalchemy",
-    "SQLiteRepository": "sqlite",
-}
-
-if not TYPE_CHECKING:  # a type checker would take every misspelt name for Any
-    __getattr__, __dir__ = lazy_names(__name__, _HOMES)
+__getattr__, __dir__ = names_of_stub(__name__, __file__)

@@ -17,48 +17,32 @@ SOURCE = Path(str(buttdial_sync.__file__))
 HEAVY = ("requests", "cattrs", "tenacity", "urllib3")
 
 
-def names_for_type_checkers() -> dict[str, str]:
-    """The names that the ``TYPE_CHECKING`` block imports, with their modules."""
-    tree = ast.parse(SOURCE.read_text("utf-8"))
-    block = next(
-        node
-        for node in tree.body
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-    )
+def names_of_stub() -> dict[str, str]:
+    """The names that the stub imports, with their modules."""
     found: dict[str, str] = {}
-    for node in ast.walk(block):
-        if isinstance(node, ast.ImportFrom):
-            for alias in node.names:
-                found[alias.asname or alias.name] = str(node.module)
+    for node in ast.parse(SOURCE.with_suffix(".pyi").read_text("utf-8")).body:
+        assert isinstance(node, ast.ImportFrom), "a stub has imports only"
+        for alias in node.names:
+            assert alias.name == "*" or alias.asname == alias.name, "a plain import is private"
+            found[alias.name] = str(node.module)
     return found
 
 
 def test_every_name_is_importable() -> None:
     """Each public name can be had from the package, and is the one of its home."""
-    for name in dir(buttdial_sync):
-        assert getattr(buttdial_sync, name) is not None
-    for name, home in buttdial_sync._HOMES.items():
-        assert getattr(buttdial_sync, name) is getattr(import_module(f"buttdial_sync.{home}"), name)
-
-
-def test_names_are_the_same_everywhere() -> None:
-    """``__all__``, ``dir()``, the homes and the errors name the same things."""
-    wanted = sorted({*buttdial_sync._HOMES, *errors.__all__, "__version__"})
-    # Type checkers read the imports below TYPE_CHECKING, and know no __all__.
-    assert sorted(import_module("buttdial_sync").__all__) == wanted
-    assert dir(buttdial_sync) == wanted
-
-
-def test_type_checkers_see_every_name() -> None:
-    """The ``TYPE_CHECKING`` block imports each lazy name from its home, and all errors."""
-    seen = names_for_type_checkers()
-    assert seen.pop("*") == "buttdial_sync.errors"
-    assert seen == {name: f"buttdial_sync.{home}" for name, home in buttdial_sync._HOMES.items()}
+    homes = names_of_stub()
+    assert homes.pop("*") == "buttdial_sync.errors"
+    assert dir(buttdial_sync) == sorted({*homes, *errors.__all__})
+    assert sorted(import_module("buttdial_sync").__all__) == dir(buttdial_sync)
+    for name, home in homes.items():
+        assert getattr(buttdial_sync, name) is getattr(import_module(home), name)
+    for name in errors.__all__:
+        assert getattr(buttdial_sync, name) is getattr(errors, name)
 
 
 def test_no_public_name_is_an_error_too() -> None:
     """A name has one home."""
-    assert not buttdial_sync._HOMES.keys() & set(errors.__all__)
+    assert not names_of_stub().keys() & set(errors.__all__)
 
 
 def test_errors_are_listed_completely() -> None:

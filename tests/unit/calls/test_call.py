@@ -37,7 +37,6 @@ from buttdial_sync.errors import (
 from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.transport.deadline import Deadline
 
-
 _made: list[Connection] = []
 
 
