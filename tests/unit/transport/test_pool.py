@@ -33,12 +33,14 @@ class StubSession:
         self.usable = True
         self.silent_for = 0.0
         self.pings = 0
+        self.ping_seconds = 0.0
         self.closed = 0
         self.on_ping: Callable[[], None] = lambda: None
 
     def ping(self, deadline: Deadline) -> float:
         assert deadline.seconds <= PATIENCE
         self.pings += 1
+        self.ping_seconds = deadline.seconds
         self.on_ping()
         return 0.0
 
@@ -89,16 +91,19 @@ def fail_with(error: BaseException) -> Callable[[], None]:
 class Caller(threading.Thread):
     """A thread that uses the pool, and keeps what came of it."""
 
-    def __init__(self, pool: SessionPool, seconds: float = 60.0) -> None:
+    def __init__(
+        self, pool: SessionPool, token: str = TOKEN, deadline: Deadline | None = None
+    ) -> None:
         super().__init__()
-        self.pool, self.seconds = pool, seconds
+        self.pool, self.token, self.deadline = pool, token, deadline or Deadline(60.0)
         self.session: McpSession | None = None
         self.error: ButtDialError | None = None
         self.start()
 
     def run(self) -> None:
         try:
-            self.session = use(self.pool, seconds=self.seconds)
+            with self.pool.session(self.token, self.deadline) as self.session:
+                pass
         except ButtDialError as error:
             self.error = error
 
@@ -342,3 +347,139 @@ def test_start_anew(opener: Opener) -> None:
     use(pool)
     pool.close(1.0)
     assert [session.closed > 0 for session in opener.opened] == [False, True]
+
+
+def seen_waiting() -> tuple[Deadline, threading.Event]:
+    """A deadline that never passes, and an event that tells when its caller has begun to wait."""
+    waits = threading.Event()
+
+    def clock() -> float:
+        waits.set()
+        return 0.0
+
+    deadline = Deadline(60.0, clock)
+    waits.clear()
+    return deadline, waits
+
+
+class Held:
+    """What an opener does first: the first time it waits, and then fails if it shall."""
+
+    def __init__(self, error: ButtDialError | None = None) -> None:
+        self.error = error
+        self.opening, self.gate = threading.Event(), threading.Event()
+
+    def __call__(self) -> None:
+        if not self.opening.is_set():
+            self.opening.set()
+            self.gate.wait(PATIENCE)
+            if self.error is not None:
+                raise self.error
+
+
+def test_ping_has_little_time(opener: Opener) -> None:
+    """However patient the caller is, a stream that is silent for five seconds more is dead."""
+    pool = pool_of(opener)
+    use(pool)
+    session = opener.opened[0]
+    session.silent_for = 61.0
+    for seconds, given in ((60.0, 5.0), (2.0, 2.0)):
+        with pool.session(TOKEN, Deadline(seconds, lambda: 0.0)):
+            assert session.ping_seconds == given
+
+
+def test_anothers_deadline_is_not_mine(opener: Opener) -> None:
+    """When the opener runs out of time, who waited for it opens for himself."""
+    opener.before = held = Held(DeadlineExceededError("too slow"))
+    pool = pool_of(opener)
+    hasty = Caller(pool)
+    assert held.opening.wait(PATIENCE)
+    deadline, waits = seen_waiting()
+    patient = Caller(pool, deadline=deadline)
+    assert waits.wait(PATIENCE)
+    held.gate.set()
+    assert isinstance(hasty.ended().error, DeadlineExceededError)
+    assert patient.ended().error is None
+    assert opener.attempts == 2
+
+
+def test_room_after_a_failed_opening(opener: Opener) -> None:
+    """Who waits for one of ``max_sessions`` is woken when an opening fails, not at his deadline."""
+    opener.before = held = Held(TransportError("refused"))
+    pool = pool_of(opener, max_sessions=1)
+    first = Caller(pool)
+    assert held.opening.wait(PATIENCE)
+    deadline, waits = seen_waiting()
+    second = Caller(pool, token="agent-secret-2", deadline=deadline)
+    assert waits.wait(PATIENCE)
+    held.gate.set()
+    try:
+        assert isinstance(first.ended().error, TransportError)
+        assert second.ended().session is not None
+    finally:
+        pool.close(0)
+
+
+def test_drop(opener: Opener) -> None:
+    """An idle session is closed when it is dropped; a token without one does no harm."""
+    pool = pool_of(opener)
+    use(pool)
+    use(pool, "agent-secret-2")
+    pool.drop(TOKEN)
+    pool.drop(TOKEN)
+    assert [session.closed for session in opener.opened] == [1, 0]
+    assert pool.count == 1
+
+
+def test_drop_of_a_session_in_use(opener: Opener) -> None:
+    """What somebody uses now is not closed under him; it stays in the pool."""
+    pool = pool_of(opener)
+    with pool.session(TOKEN, Deadline(PATIENCE)) as session:
+        pool.drop(TOKEN)
+        assert opener.opened[0].closed == 0
+    assert use(pool) is session
+
+
+def test_drop_of_a_session_that_is_opened(opener: Opener) -> None:
+    """What is being opened now stays, and is lent again."""
+    opener.before = held = Held()
+    pool = pool_of(opener)
+    first = Caller(pool)
+    assert held.opening.wait(PATIENCE)
+    pool.drop(TOKEN)
+    held.gate.set()
+    assert first.ended().session is use(pool)
+    assert (pool.count, opener.attempts) == (1, 1)
+
+
+def test_session_that_is_opened_keeps_its_room(opener: Opener) -> None:
+    """A session that is being opened is not idle: another token waits for room."""
+    opener.before = held = Held()
+    pool = pool_of(opener, max_sessions=1)
+    first = Caller(pool)
+    assert held.opening.wait(PATIENCE)
+    with pytest.raises(DeadlineExceededError, match="max_sessions"):
+        use(pool, "agent-secret-2", seconds=0.001)
+    held.gate.set()
+    assert first.ended().session is use(pool)
+
+
+def test_short_deadline_leaves_the_session(opener: Opener) -> None:
+    """The caller's time passed, not the stream's: the next caller gets the same session."""
+    pool = pool_of(opener)
+    use(pool)
+    session = opener.opened[0]
+    session.silent_for = 61.0
+    now = [0.0]
+
+    def take_long() -> None:
+        now[0] = 100.0
+        raise DeadlineExceededError("no answer", outcome="unknown")
+
+    session.on_ping = take_long
+    hasty = Deadline(1.0, lambda: now[0])
+    with pytest.raises(DeadlineExceededError), pool.session(TOKEN, hasty):
+        pass
+    session.on_ping = lambda: None
+    assert use(pool) is cast("McpSession", session)
+    assert (session.closed, opener.attempts) == (0, 1)
