@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ast
-import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import attrs
 
@@ -93,15 +93,14 @@ def _changes(statement: ast.stmt) -> Iterator[tuple[str, str, int]]:
     """Change a statement in place, one way after the other; it is whole again after each."""
     before = _headline(statement)
     for node in _own_nodes(statement):
-        original = copy.copy(node.__dict__)
-        for kind, fields in _replacements(node):
-            own_kind = node.__class__
+        own_kind, own_fields = node.__class__, dict(node.__dict__)
+        for kind, fields in list(_replacements(node)):
             node.__class__ = kind  # type: ignore[assignment]
             node.__dict__.update(fields)
             yield before, _headline(statement), getattr(node, "lineno", statement.lineno)
             node.__class__ = own_kind
             node.__dict__.clear()
-            node.__dict__.update(original)
+            node.__dict__.update(own_fields)
 
 
 def _own_nodes(statement: ast.stmt) -> Iterator[ast.AST]:
@@ -138,30 +137,11 @@ Replacement = tuple[type[ast.AST], dict[str, object]]
 
 
 def _replacements(node: ast.AST) -> Iterator[Replacement]:
+    """Yield what a node may become: a kind of node, and the fields that differ."""
     if isinstance(node, ast.stmt):
-        yield from _of_statement(node)
-    elif isinstance(node, ast.Compare) and len(node.ops) == 1:
-        for operator in _OPPOSITES[type(node.ops[0])]:
-            yield ast.Compare, {"ops": [operator()]}
-    elif isinstance(node, ast.Compare):
-        for number, operation in enumerate(node.ops):
-            for operator in _OPPOSITES[type(operation)]:
-                yield ast.Compare, {"ops": _with(node.ops, number, operator())}
-    elif isinstance(node, ast.BoolOp):
-        yield ast.BoolOp, {"op": ast.And() if isinstance(node.op, ast.Or) else ast.Or()}
-        for number in range(len(node.values)):
-            left = [*node.values[:number], *node.values[number + 1 :]]
-            yield ast.BoolOp, {"values": left}
-    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-        yield type(node.operand), dict(node.operand.__dict__)
-    elif isinstance(node, ast.BinOp) and type(node.op) in _ARITHMETIC:
-        yield ast.BinOp, {"op": _ARITHMETIC[type(node.op)]()}
-    elif isinstance(node, ast.Constant):
-        yield from ((ast.Constant, {"value": value}) for value in _other_values(node.value))
-    elif isinstance(node, ast.IfExp) and not isinstance(node.test, ast.Compare | ast.UnaryOp):
-        yield ast.IfExp, {"test": ast.UnaryOp(ast.Not(), node.test)}
-    elif isinstance(node, ast.Call):
-        yield from _of_call(node)
+        return _of_statement(node)
+    change = _CHANGES.get(type(node))
+    return iter(()) if change is None else change(node)
 
 
 def _of_statement(node: ast.stmt) -> Iterator[Replacement]:
@@ -191,6 +171,44 @@ def _may_go(node: ast.stmt) -> bool:
     return isinstance(node, ast.AugAssign | ast.Raise | ast.Delete | ast.Break | ast.Continue)
 
 
+def _of_compare(node: ast.Compare) -> Iterator[Replacement]:
+    for number, operation in enumerate(node.ops):
+        for operator in _OPPOSITES[type(operation)]:
+            ops = [*node.ops[:number], operator(), *node.ops[number + 1 :]]
+            yield ast.Compare, {"ops": ops}
+
+
+def _of_bool_op(node: ast.BoolOp) -> Iterator[Replacement]:
+    yield ast.BoolOp, {"op": ast.And() if isinstance(node.op, ast.Or) else ast.Or()}
+    for number in range(len(node.values)):
+        yield ast.BoolOp, {"values": [*node.values[:number], *node.values[number + 1 :]]}
+
+
+def _of_unary_op(node: ast.UnaryOp) -> Iterator[Replacement]:
+    if isinstance(node.op, ast.Not):
+        yield type(node.operand), dict(node.operand.__dict__)
+
+
+def _of_bin_op(node: ast.BinOp) -> Iterator[Replacement]:
+    if type(node.op) in _ARITHMETIC:
+        yield ast.BinOp, {"op": _ARITHMETIC[type(node.op)]()}
+
+
+def _of_constant(node: ast.Constant) -> Iterator[Replacement]:
+    value = node.value
+    others: list[object] = []
+    if isinstance(value, bool):
+        others = [not value]
+    elif isinstance(value, int | float):
+        others = [each for each in dict.fromkeys([value + 1, value - 1, 0]) if each != value]
+    yield from ((ast.Constant, {"value": other}) for other in others)
+
+
+def _of_if_exp(node: ast.IfExp) -> Iterator[Replacement]:
+    if not isinstance(node.test, ast.Compare | ast.UnaryOp):
+        yield ast.IfExp, {"test": ast.UnaryOp(ast.Not(), node.test)}
+
+
 def _of_call(node: ast.Call) -> Iterator[Replacement]:
     name = node.func.id if isinstance(node.func, ast.Name) else ""
     if name in _SWAPPED_NAMES:
@@ -201,17 +219,16 @@ def _of_call(node: ast.Call) -> Iterator[Replacement]:
             yield ast.Call, {"args": [second, first]}
 
 
-def _other_values(value: object) -> list[object]:
-    if isinstance(value, bool):
-        return [not value]
-    if isinstance(value, int | float):
-        return [each for each in dict.fromkeys([value + 1, value - 1, 0]) if each != value]
-    return []
-
-
 def _is_none(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and node.value is None
 
 
-def _with(values: list[ast.cmpop], number: int, value: ast.cmpop) -> list[ast.cmpop]:
-    return [*values[:number], value, *values[number + 1 :]]
+_CHANGES: dict[type[ast.AST], Callable[[Any], Iterator[Replacement]]] = {
+    ast.BinOp: _of_bin_op,
+    ast.BoolOp: _of_bool_op,
+    ast.Call: _of_call,
+    ast.Compare: _of_compare,
+    ast.Constant: _of_constant,
+    ast.IfExp: _of_if_exp,
+    ast.UnaryOp: _of_unary_op,
+}

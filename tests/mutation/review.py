@@ -21,12 +21,14 @@ class Patch:
         path: The module.
         old: Text that occurs once in it.
         new: What it becomes.
+        accepted: Why no test has to notice it; it is not run then.
     """
 
     name: str
     path: str
     old: str
     new: str
+    accepted: str | None = None
 
     def __str__(self) -> str:
         return f"{self.name} {self.path}: {self.old.strip()!r}  =>  {self.new.strip()!r}"

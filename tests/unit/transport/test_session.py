@@ -151,7 +151,7 @@ def test_stream_that_ends_before_its_endpoint(live: Live) -> None:
 
 def test_stream_that_is_cut_in_its_endpoint(live: Live) -> None:
     """Half an address is no address: nothing is posted there."""
-    live.body.write(b"event: endpoint\ndata: /messages?session")
+    live.body.write(answer(1), b"event: endpoint\ndata: /messages?session")
     live.body.end()
     with pytest.raises(StreamLostError):
         live.session.start(live.deadline())
