@@ -151,7 +151,7 @@ def _of_statement(node: ast.stmt) -> Iterator[Replacement]:
     elif isinstance(node, ast.Return):
         if node.value is None:
             yield ast.Pass, {}
-        elif not _is_none(node.value):
+        elif not _is_falsy(node.value):
             yield ast.Return, {"value": None}
     elif _may_go(node):
         yield ast.Pass, {}
@@ -219,8 +219,8 @@ def _of_call(node: ast.Call) -> Iterator[Replacement]:
             yield ast.Call, {"args": [second, first]}
 
 
-def _is_none(node: ast.expr) -> bool:
-    return isinstance(node, ast.Constant) and node.value is None
+def _is_falsy(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and not node.value
 
 
 _CHANGES: dict[type[ast.AST], Callable[[Any], Iterator[Replacement]]] = {

@@ -35,7 +35,9 @@ class StubSession:
         self.pings = 0
         self.ping_seconds = 0.0
         self.closed = 0
+        self.closings: list[tuple[Any, ...]] = []
         self.on_ping: Callable[[], None] = lambda: None
+        self.on_close: Callable[[tuple[StubSession, float]], None] = lambda _: None
 
     def ping(self, deadline: Deadline) -> float:
         assert deadline.seconds <= PATIENCE
@@ -44,8 +46,10 @@ class StubSession:
         self.on_ping()
         return 0.0
 
-    def close(self, *_: Any) -> None:
+    def close(self, *arguments: Any) -> None:
         self.closed += 1
+        self.closings.append(arguments)
+        self.on_close((self, arguments[0]))
         self.usable = False
 
 
@@ -119,6 +123,7 @@ def test_one_session_for_all(opener: Opener) -> None:
     assert use(pool) is use(pool)
     assert use(pool, "agent-secret-2") is not use(pool)
     assert (opener.attempts, pool.count) == (2, 2)
+    assert [session.pings for session in opener.opened] == [0, 0]
 
 
 def test_one_opens_the_others_wait(opener: Opener) -> None:
@@ -137,27 +142,6 @@ def test_one_opens_the_others_wait(opener: Opener) -> None:
     gate.set()
     assert len({id(caller.ended().session) for caller in callers}) == 1
     assert opener.attempts == 1
-
-
-def test_failure_is_shared_by_copy(opener: Opener) -> None:
-    """Who waited for a refused opening is refused too, without a second login."""
-    gate, opening = threading.Event(), threading.Event()
-
-    def refuse() -> None:
-        opening.set()
-        gate.wait(PATIENCE)
-        raise AuthInvalidTokenError("wrong", remaining_attempts=3)
-
-    opener.before = refuse
-    pool = pool_of(opener)
-    first = Caller(pool)
-    assert opening.wait(PATIENCE)
-    second = Caller(pool)
-    gate.set()
-    errors = [first.ended().error, second.ended().error]
-    assert all(isinstance(error, AuthInvalidTokenError) for error in errors)
-    assert errors[0] is not errors[1]
-    assert pool.count == 0
 
 
 def test_waiting_ends_with_ones_own_deadline(opener: Opener) -> None:
@@ -388,6 +372,24 @@ def test_ping_has_little_time(opener: Opener) -> None:
             assert session.ping_seconds == given
 
 
+def test_failure_is_shared_by_copy(opener: Opener) -> None:
+    """Who waited for a refused opening is refused too, without a second login."""
+    opener.before = held = Held(AuthInvalidTokenError("wrong", remaining_attempts=3))
+    pool = pool_of(opener)
+    first = Caller(pool)
+    assert held.opening.wait(PATIENCE)
+    deadline, waits = seen_waiting()
+    second = Caller(pool, deadline=deadline)
+    assert waits.wait(PATIENCE)
+    held.gate.set()
+    errors = [first.ended().error, second.ended().error]
+    for error in errors:
+        assert isinstance(error, AuthInvalidTokenError)
+        assert error.remaining_attempts == 3
+    assert errors[0] is not errors[1]
+    assert (opener.attempts, pool.count) == (1, 0)
+
+
 def test_anothers_deadline_is_not_mine(opener: Opener) -> None:
     """When the opener runs out of time, who waited for it opens for himself."""
     opener.before = held = Held(DeadlineExceededError("too slow"))
@@ -434,10 +436,12 @@ def test_drop(opener: Opener) -> None:
 def test_drop_of_a_session_in_use(opener: Opener) -> None:
     """What somebody uses now is not closed under him; it stays in the pool."""
     pool = pool_of(opener)
-    with pool.session(TOKEN, Deadline(PATIENCE)) as session:
-        pool.drop(TOKEN)
-        assert opener.opened[0].closed == 0
-    assert use(pool) is session
+    for _ in ("just opened", "lent again"):
+        with pool.session(TOKEN, Deadline(PATIENCE)) as session:
+            use(pool)  # one user of two goes
+            pool.drop(TOKEN)
+            assert opener.opened[0].closed == 0
+        assert use(pool) is session
 
 
 def test_drop_of_a_session_that_is_opened(opener: Opener) -> None:
@@ -483,3 +487,62 @@ def test_short_deadline_leaves_the_session(opener: Opener) -> None:
     session.on_ping = lambda: None
     assert use(pool) is cast("McpSession", session)
     assert (session.closed, opener.attempts) == (0, 1)
+    pool.drop(TOKEN)  # nobody counts as its user any more
+    assert session.closed == 1
+
+
+def test_freshness(opener: Opener) -> None:
+    """Silent for less than ``idle_ping`` a session is trusted; from then on it is asked."""
+    pool = pool_of(opener, idle_ping=30.0)
+    use(pool)
+    session = opener.opened[0]
+    for silence, pings in ((29.9, 0), (30.0, 1)):
+        session.silent_for = silence
+        use(pool)
+        assert session.pings == pings
+
+
+def test_room_again_and_again(opener: Opener) -> None:
+    """Who waits for room is woken, however many gave up waiting before."""
+    pool = pool_of(opener, max_sessions=1)
+    deadline, waits = seen_waiting()
+    with pool.session(TOKEN, Deadline(PATIENCE)):
+        with pytest.raises(DeadlineExceededError):
+            use(pool, "agent-secret-2", seconds=0.001)
+        second = Caller(pool, token="agent-secret-2", deadline=deadline)
+        assert waits.wait(PATIENCE)
+    try:
+        assert second.ended().session is not None
+    finally:
+        pool.close(0)
+    assert opener.opened[0].closings == [(0,)]  # under the lock nobody is waited for
+
+
+def test_close_tells_all_before_it_waits(opener: Opener) -> None:
+    """Every session is ended first, then each is waited for with what is left of the time."""
+    order: list[tuple[StubSession, float]] = []
+    pool = pool_of(opener)
+    use(pool)
+    use(pool, "agent-secret-2")
+    first, second = opener.opened
+    for session in opener.opened:
+        session.on_close = order.append
+    pool.close(3.0)
+    assert order[:2] == [(first, 0), (second, 0)]
+    assert [session for session, _ in order[2:]] == [first, second]
+    assert all(0 < seconds <= 3.0 for _, seconds in order[2:])
+    assert {reason for session in opener.opened for _, reason in session.closings} == {
+        ClientClosedError
+    }
+
+
+def test_close_while_an_opening_fails(opener: Opener) -> None:
+    """The opener hears why it failed; that the pool was closed meanwhile changes nothing."""
+    opener.before = held = Held(TransportError("refused"))
+    pool = pool_of(opener)
+    first = Caller(pool)
+    assert held.opening.wait(PATIENCE)
+    pool.close(0)
+    held.gate.set()
+    assert isinstance(first.ended().error, TransportError)
+    assert pool.count == 0

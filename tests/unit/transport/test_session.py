@@ -363,6 +363,14 @@ def test_accepted_post(status: int, live: Live) -> None:
     assert live.ask() == {}
 
 
+def test_odd_status_of_a_post(live: Live) -> None:
+    """300 is the first status that is a no."""
+    live.start()
+    live.server.on_post["tools/call"] = lambda _: (300, "Multiple choices")
+    with pytest.raises(ButtDialError, match="Multiple choices"):
+        live.ask()
+
+
 def test_token_refused_by_a_post(live: Live) -> None:
     """A refused token is a refused token on a post too."""
     live.start()
@@ -594,7 +602,7 @@ def test_close_waits_for_the_reader(live: Live) -> None:
 
     live.options["on_end"] = end_slowly
     live.start()
-    live.session.close(PATIENCE)
+    live.session.close()
     order.append("the close")
     closed.set()
     assert order == ["the hook", "the close"]
