@@ -173,3 +173,14 @@ def test_early_answers_are_bounded(table: PendingAnswers) -> None:
     assert not table.usable
     with pytest.raises(StreamLostError):
         table.register()
+
+
+@pytest.mark.parametrize(("answers", "first_is_kept"), [(256, True), (257, False)])
+def test_how_many_early_answers_are_kept(
+    answers: int, first_is_kept: bool, table: PendingAnswers
+) -> None:
+    """256 of them; with one more the oldest goes."""
+    for number in range(1, answers + 1):
+        table.resolve(number, answer(number))
+    table.end(lost)
+    assert table.usable is first_is_kept

@@ -608,6 +608,26 @@ def test_close_waits_for_the_reader(live: Live) -> None:
     assert order == ["the hook", "the close"]
 
 
+def test_close_waits_for_the_courier(live: Live) -> None:
+    """A reply that is on its way when the session is closed is finished first."""
+    order: list[str] = []
+    replying, closed = threading.Event(), threading.Event()
+
+    def take_slowly(_: Message) -> None:
+        replying.set()
+        closed.wait(0.02)
+        order.append("the reply")
+
+    live.server.on_post[""] = take_slowly
+    live.start()
+    live.body.write(event({"jsonrpc": "2.0", "id": "p1", "method": "ping"}))
+    assert replying.wait(PATIENCE)
+    live.session.close()
+    order.append("the close")
+    closed.set()
+    assert order == ["the reply", "the close"]
+
+
 def test_close_that_may_not_wait(live: Live) -> None:
     """With no seconds to wait, a reader that is busy is left to itself."""
     gate = threading.Event()
