@@ -95,7 +95,7 @@ def _changes(statement: ast.stmt) -> Iterator[tuple[str, str, int]]:
     for node in _own_nodes(statement):
         own_kind, own_fields = node.__class__, dict(node.__dict__)
         for kind, fields in list(_replacements(node)):
-            node.__class__ = kind  # type: ignore[assignment]
+            node.__class__ = kind
             node.__dict__.update(fields)
             yield before, _headline(statement), getattr(node, "lineno", statement.lineno)
             node.__class__ = own_kind

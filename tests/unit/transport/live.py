@@ -94,15 +94,15 @@ class LiveServer:
         self.headers.append(dict(request.headers))
         self.urls.append(request.url)
         method = message.get("method", "")
-        do = self.on_post.get(method)
-        status, text = (do(message) if do else self._usual(message)) or (202, "")
+        status, text = self.on_post.get(method, self._usual)(message) or (202, "")
         if not method:
             self._replies.put(message)
         return status, {}, text
 
-    def _usual(self, message: Message) -> None:
+    def _usual(self, message: Message) -> tuple[int, str]:
         if "id" in message and "method" in message:
             self.body.write(answer(message["id"]))
+        return 202, "Accepted"
 
     def reply(self) -> Message:
         """Wait for the next reply to a request of the server's own."""
