@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -549,3 +550,25 @@ def test_any_text_survives(text: str) -> None:
     """Texts and JSON texts of any kind are readable."""
     assert isinstance(error_from_response(400, text), ButtDialError)
     assert isinstance(error_from_tool_answer(json.dumps(text)), ToolError)
+
+
+@pytest.mark.parametrize("status", [400, 403, 429])
+def test_unknown_tool_in_an_http_answer(status: int) -> None:
+    """Only a tool's own answer says that a tool is missing; a status keeps its meaning."""
+    kinds = {400: InvalidRequestError, 403: PermissionDeniedError, 429: RateLimitError}
+    error = error_from_response(status, {"error": "Tool comms_x not found"})
+    assert type(error) is kinds[status]
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="this system has one time zone")
+def test_locked_until_without_a_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A time without a zone is UTC, wherever the client runs."""
+    monkeypatch.setenv("TZ", "Pacific/Auckland")
+    time.tzset()
+    try:
+        body = {"code": "AUTH_LOCKED_OUT", "lockedUntil": "2026-01-02T03:04:05"}
+        found = error_from_response(429, body).locked_until
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert found == datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)

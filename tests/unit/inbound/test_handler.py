@@ -509,3 +509,41 @@ def test_no_secret_leaves(caplog: pytest.LogCaptureFixture) -> None:
     text = caplog.text + repr(inbound) + repr(inbound._admission)
     for secret in ("secret-1", "webhook-secret", "secret-3", "secret-4"):
         assert secret not in text
+
+
+@pytest.mark.parametrize(
+    ("challenge", "status"),
+    [("x" * 1000, 200), ("x" * 1001, 403), (" ~", 200), ("\x7f", 403), ("", 200)],
+)
+def test_limits_of_the_challenge(challenge: str, status: int) -> None:
+    """A thousand printable characters are sent back; a stranger's page is not."""
+    query = {"hub.mode": "subscribe", "hub.verify_token": "v", "hub.challenge": challenge}
+    answer = InboundHandler(whatsapp_verify_token="v").verify_subscription(query)
+    assert answer.status == status
+    assert (answer.body == challenge) is (status == 200)
+
+
+def test_keys_of_events() -> None:
+    """What an event is remembered by stays as it is: hosts keep these keys in their databases."""
+    keys: list[str] = []
+
+    class Keep(MemoryDeliveryLog):
+        def claim(self, delivery_id: str, lease: float) -> str | None:
+            keys.append(delivery_id.partition("#")[0])
+            return super().claim(delivery_id, lease)
+
+    inbound, got = make(delivery_log=Keep())
+    own(inbound)
+    body = json.dumps({**HOSTED, "messageId": None}).encode()
+    inbound.handle("butt-dial", body, {"X-BD-Delivery-Id": "d1"})
+    inbound.dispatch({"messageId": "m1", "status": "read", "channel": "sms"})
+    inbound.dispatch_event(StatusUpdate(kind="quality", id="s1", channel="sms"))
+    inbound.dispatch_event(AccountVerified(org_id="1", team_token="t", delivery_id="d1"))
+    assert keys == [
+        f"message:{got[0].channel}:{got[0].id}",
+        "delivery:d1:0",
+        "receipt:sms:m1:read",
+        "status:sms:s1:quality",
+        "delivery:d1",
+    ]
+    assert len(got) == 5

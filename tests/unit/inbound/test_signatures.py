@@ -122,3 +122,32 @@ def test_same_secret() -> None:
     assert not same_secret("", "")
     assert not same_secret(None, None)
     assert not same_secret("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "good"),
+    [("0", True), ("9" * 15, True), ("9" * 16, False), ("1", True), ("01", False), ("-1", False)],
+)
+def test_limits_of_the_timestamp(timestamp: str, good: bool) -> None:
+    """Up to fifteen digits, without zeros in front, however far away the tolerance reaches."""
+    assert good is verify_webhook_signature(
+        b"{}",
+        timestamp_header=timestamp,
+        signature_header=sign("s", timestamp, b"{}"),
+        secret="s",
+        tolerance_seconds=1e17,
+        now=NOW,
+    )
+
+
+@pytest.mark.parametrize(("age", "good"), [(-300, True), (300.5, False), (-300.5, False)])
+def test_tolerance_to_the_second(age: float, good: bool) -> None:
+    """The future is as good as the past, and half a second more is too much."""
+    timestamp = str(int(NOW))
+    assert good is verify_webhook_signature(
+        b"{}",
+        timestamp_header=timestamp,
+        signature_header=sign("s", timestamp, b"{}"),
+        secret="s",
+        now=int(NOW) + age,
+    )

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+from itertools import count
 from typing import Any
 
 import pytest
@@ -12,6 +15,7 @@ import pytest
 from buttdial_sync import FailedMessage, RetryLoop, RetryReport
 from buttdial_sync.retry import SQLiteRepository
 from buttdial_sync.retry.rows import as_row
+from buttdial_sync.retry.settling import doubling_minutes
 from tests.unit.retry.world import Failing, World, world
 
 
@@ -173,3 +177,89 @@ def test_a_commit_that_fails(here: World) -> None:
         connection.set_authorizer(lambda *_: sqlite3.SQLITE_OK)  # None needs Python 3.11
         repository.add(message)
         assert repository.count_pending() == 1
+
+
+@pytest.mark.parametrize(
+    ("pause", "minutes"),
+    [(90, 1.5), (90.0, 1.5), (timedelta(minutes=7), 7), (0, 0), (-3600, 0), (timedelta(-1), 0)],
+)
+def test_own_backoff(pause: Any, minutes: float, here: World) -> None:
+    """Seconds or a timedelta; a pause that is over already means now, not earlier."""
+    here.add("a")
+    here.fake.on_send(error="closed for today")
+    here.loop(backoff=lambda _: pause).run_once()
+    assert here.minutes_until_due() == minutes
+
+
+@pytest.mark.parametrize("pause", [1e20, float("nan"), float("inf"), "soon", None])
+def test_backoff_that_is_no_pause(
+    pause: Any, here: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A pause that no calendar can hold is told, and the usual one is taken; the row is settled."""
+    here.add("a")
+    here.fake.on_send(error="closed for today")
+    assert here.loop(backoff=lambda _: pause).run_once().retried == 1
+    assert "backoff failed" in caplog.text
+    assert here.minutes_until_due() == 2
+
+
+@pytest.mark.parametrize(
+    ("attempt", "minutes"), [(1, 2), (2, 4), (5, 32), (10, 1024), (11, 1440), (10_000, 1440)]
+)
+def test_usual_backoff(attempt: int, minutes: int) -> None:
+    """It doubles from two minutes on, up to a day."""
+    assert doubling_minutes(attempt) == timedelta(minutes=minutes)
+
+
+def test_given_up_by_another_process(here: World) -> None:
+    """Whoever gave the message up tells its host; who only found it taken does not."""
+    told: list[str] = []
+
+    class Taken(Failing):
+        def mark_dead(self, *_: Any) -> bool:
+            return False
+
+    here.add("a", channel="pigeon")
+    loop = here.loop(Taken(here.repository), on_dead_letter=lambda each, _: told.append(each.id))
+    report = loop.run_once()
+    assert (report.taken, report.dead, told) == (1, 0, [])
+    here.go_on(here.repository.lease)
+    assert here.loop(on_dead_letter=lambda each, _: told.append(each.id)).run_once().dead == 1
+    assert told == ["a"]
+
+
+def test_fetching_that_fails_for_several_workers(here: World) -> None:
+    """The first failure ends the pass for all of them."""
+    broken = Failing(here.repository, "fetch_due")
+    report = here.loop(broken, workers=3).run_once()
+    assert (report.errors, broken.calls) == (1, 1)
+
+
+def test_a_context_that_raises_in_one_of_two_threads(here: World) -> None:
+    """The pass is over: the other thread fetches nothing more."""
+    told = threading.Event()
+    numbers = count()
+
+    @contextmanager
+    def around() -> Iterator[None]:
+        if next(numbers) == 0:
+            raise RuntimeError("the host's mistake")
+        assert told.wait(5)
+        yield
+
+    here.add("a")
+    report = here.loop(around_pass=around, workers=2).drain(lambda _: told.set())
+    assert (report.errors, report.fetched) == (1, 0)
+    assert here.row().status == "pending"
+
+
+def test_put_back_as_it_was(here: World) -> None:
+    """A message that a stop put back is due when it was due."""
+    here.add("a")
+    due = here.row().next_retry_at
+    here.go_on(30)
+    loops: list[RetryLoop] = []
+    loop = here.loop(pace=lambda: loops[0].stop(0))
+    loops.append(loop)
+    assert loop.run_once().postponed == 1
+    assert here.row().next_retry_at == due

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from buttdial_sync import Client, FailedMessage, RetryReport
 from buttdial_sync.retry import MemoryRepository
-from tests.unit.retry.world import TOKEN, URL, World, world
+from tests.unit.retry.world import TOKEN, URL, Failing, World, world
 
 
 @pytest.fixture
@@ -328,3 +330,118 @@ def test_a_client_without_a_token_spends_nothing() -> None:
         result = here.outbox().send_message("+14155550123", "b")
         assert (result.queued, result.outcome) == (True, "not_sent")
         assert here.fake.requests == []
+
+
+def test_a_lost_answer_stays_lost(hosted: World) -> None:
+    """A plain "no" afterwards does not take the mark from the row, only the end of its attempts."""
+    hosted.add("a")
+    hosted.fake.fault("cut", count=3, delivered=False)
+    loop = hosted.loop()
+    assert loop.run_once().retried == 1
+    hosted.go_on(120)
+    hosted.fake.on_send(error="closed for today")
+    assert loop.run_once().retried == 1
+    assert hosted.row().attempt_started_at is not None
+    assert hosted.row().retry_count == 2
+    assert hosted.minutes_until_due() == 4
+
+
+def test_a_lost_answer_of_a_server_that_cannot_be_asked(open_source: World) -> None:
+    """Nobody can say whether it honours keys: the message is kept, marked, until one can."""
+    open_source.add("a")
+    open_source.fake.fault("cut")
+
+    def send_and_vanish(_: object) -> dict[str, str]:
+        open_source.fake.fault("refuse", on="stream", count=99)
+        return {"messageId": "SM-1"}
+
+    open_source.fake.on_tool("comms_send_message", send_and_vanish)
+    loop = open_source.loop()
+    assert loop.run_once().retried == 1
+    assert open_source.row().attempt_started_at is not None
+    assert "may have been sent" in (open_source.row().last_error or "")
+    open_source.fake.clear_faults()
+    open_source.go_on(120)
+    assert loop.run_once().dead == 1
+    assert len(open_source.fake.sent_messages) == 1
+
+
+def test_a_hopeless_message_that_may_have_been_sent(hosted: World) -> None:
+    """It is given up, and the reason still says that an earlier attempt may have got through."""
+    hosted.add("a", channel="pigeon")
+    hosted.repository.fetch_due(1)
+    hosted.repository.begin_attempt("a", 1, hosted.clock())
+    hosted.go_on(hosted.repository.lease)
+    assert hosted.loop().run_once().dead == 1
+    assert (hosted.row().last_error or "").startswith("outcome unknown, it may have been sent: ")
+    hosted.add("b", channel="pigeon")
+    hosted.loop().run_once()
+    assert "may have been sent" not in (hosted.row("b").last_error or "")
+
+
+def test_a_refused_token_pauses_its_messages() -> None:
+    """Two minutes for the one that was refused and for those that waited behind it."""
+    with world(tokens=["good"]) as here:
+        for msg_id in ("a", "b"):
+            here.add(msg_id, agent_id="one", agent_token="bad")
+        assert here.loop().run_once().postponed == 2
+        assert [here.minutes_until_due(each) for each in "ab"] == [2, 2]
+
+
+def test_a_missing_token_pauses_its_message(hosted: World) -> None:
+    """Two minutes: somebody has to give the loop a token."""
+    hosted.add("a", agent_id="another")
+    hosted.loop().run_once()
+    assert hosted.minutes_until_due() == 2
+
+
+def test_a_limit_of_no_time(hosted: World) -> None:
+    """A limit that names no seconds is waited for a second, or the loop would turn in a circle."""
+    hosted.add("a")
+    no_time = {"Retry-After": "0"}
+    hosted.fake.fault("status", count=9, status=429, body="Too many requests", headers=no_time)
+    assert hosted.loop().run_once().postponed == 1
+    assert hosted.minutes_until_due() == pytest.approx(1 / 60)
+
+
+def test_a_rejected_message_proves_its_token() -> None:
+    """A "no" to a message is a "yes" to its token: it goes on when others are refused."""
+    with world(tokens=["good"]) as here:
+        here.add("no", agent_id="two", agent_token="good")
+        for number in range(15):
+            here.add(f"bad{number}", agent_id=f"a{number}", agent_token=f"bad{number}")
+        here.add("yes", agent_id="two", agent_token="good")
+        here.fake.on_send(error="closed for today")
+        report = here.loop().run_once()
+        assert (report.retried, report.delivered, report.postponed) == (1, 1, 15)
+        assert here.fake.failed_logins == 4
+
+
+def test_stopped_while_another_has_the_turn() -> None:
+    """What waited for its token's turn when the loop was stopped is put back, not sent."""
+    with world() as here:
+        both_asked = threading.Semaphore(0)
+        before = {}
+
+        def token_for(_: str) -> str:
+            both_asked.release()
+            return TOKEN
+
+        class Stopping(Failing):
+            def begin_attempt(self, *args: Any) -> Any:
+                for _ in "ab":
+                    assert both_asked.acquire(timeout=5)
+                loop.stop(0)
+                return here.repository.begin_attempt(*args)
+
+        for msg_id in ("a", "b"):
+            here.add(msg_id, agent_id="one")
+            before[msg_id] = here.row(msg_id).next_retry_at
+        here.go_on(30)
+        loop = here.loop(Stopping(here.repository), workers=2, token_for=token_for)
+        report = loop.run_once()
+        assert (report.delivered, report.postponed) == (1, 1)
+        assert len(here.fake.sent_messages) == 1
+        (left,) = [each for each in "ab" if here.row(each).status == "pending"]
+        assert here.row(left).next_retry_at == before[left]
+        assert here.row(left).retry_count == 0

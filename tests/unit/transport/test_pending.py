@@ -187,3 +187,14 @@ def test_little_time_is_waited_for_and_no_more(seconds: float) -> None:
     thread.start()
     thread.join(30)
     assert not thread.is_alive()
+
+
+@pytest.mark.parametrize(("answers", "first_is_kept"), [(256, True), (257, False)])
+def test_how_many_early_answers_are_kept(
+    answers: int, first_is_kept: bool, table: PendingAnswers
+) -> None:
+    """256 of them; with one more the oldest goes."""
+    for number in range(1, answers + 1):
+        table.resolve(number, answer(number))
+    table.end(lost)
+    assert table.usable is first_is_kept

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -33,17 +35,23 @@ class StubSession:
         self.usable = True
         self.silent_for = 0.0
         self.pings = 0
+        self.ping_seconds = 0.0
         self.closed = 0
+        self.closings: list[tuple[Any, ...]] = []
         self.on_ping: Callable[[], None] = lambda: None
+        self.on_close: Callable[[tuple[StubSession, float]], None] = lambda _: None
 
     def ping(self, deadline: Deadline) -> float:
         assert deadline.seconds <= PATIENCE
         self.pings += 1
+        self.ping_seconds = deadline.seconds
         self.on_ping()
         return 0.0
 
-    def close(self, *_: Any) -> None:
+    def close(self, *arguments: Any) -> None:
         self.closed += 1
+        self.closings.append(arguments)
+        self.on_close((self, arguments[0]))
         self.usable = False
 
 
@@ -89,16 +97,19 @@ def fail_with(error: BaseException) -> Callable[[], None]:
 class Caller(threading.Thread):
     """A thread that uses the pool, and keeps what came of it."""
 
-    def __init__(self, pool: SessionPool, seconds: float = 60.0) -> None:
+    def __init__(
+        self, pool: SessionPool, token: str = TOKEN, deadline: Deadline | None = None
+    ) -> None:
         super().__init__()
-        self.pool, self.seconds = pool, seconds
+        self.pool, self.token, self.deadline = pool, token, deadline or Deadline(60.0)
         self.session: McpSession | None = None
         self.error: ButtDialError | None = None
         self.start()
 
     def run(self) -> None:
         try:
-            self.session = use(self.pool, seconds=self.seconds)
+            with self.pool.session(self.token, self.deadline) as self.session:
+                pass
         except ButtDialError as error:
             self.error = error
 
@@ -114,6 +125,7 @@ def test_one_session_for_all(opener: Opener) -> None:
     assert use(pool) is use(pool)
     assert use(pool, "agent-secret-2") is not use(pool)
     assert (opener.attempts, pool.count) == (2, 2)
+    assert [session.pings for session in opener.opened] == [0, 0]
 
 
 def test_one_opens_the_others_wait(opener: Opener) -> None:
@@ -132,27 +144,6 @@ def test_one_opens_the_others_wait(opener: Opener) -> None:
     gate.set()
     assert len({id(caller.ended().session) for caller in callers}) == 1
     assert opener.attempts == 1
-
-
-def test_failure_is_shared_by_copy(opener: Opener) -> None:
-    """Who waited for a refused opening is refused too, without a second login."""
-    gate, opening = threading.Event(), threading.Event()
-
-    def refuse() -> None:
-        opening.set()
-        gate.wait(PATIENCE)
-        raise AuthInvalidTokenError("wrong", remaining_attempts=3)
-
-    opener.before = refuse
-    pool = pool_of(opener)
-    first = Caller(pool)
-    assert opening.wait(PATIENCE)
-    second = Caller(pool)
-    gate.set()
-    errors = [first.ended().error, second.ended().error]
-    assert all(isinstance(error, AuthInvalidTokenError) for error in errors)
-    assert errors[0] is not errors[1]
-    assert pool.count == 0
 
 
 def test_waiting_ends_with_ones_own_deadline(opener: Opener) -> None:
@@ -227,7 +218,7 @@ def test_session_without_a_sign_of_life(error: ButtDialError, opener: Opener) ->
     opener.opened[0].silent_for = 61.0
     opener.opened[0].on_ping = fail_with(error)
     assert use(pool) is cast("McpSession", opener.opened[1])
-    assert opener.opened[0].closed
+    assert opener.opened[0].closings == [(0,)]  # nobody waits for what is dead
 
 
 def test_revoked_meanwhile(opener: Opener) -> None:
@@ -342,3 +333,229 @@ def test_start_anew(opener: Opener) -> None:
     use(pool)
     pool.close(1.0)
     assert [session.closed > 0 for session in opener.opened] == [False, True]
+
+
+def seen_waiting() -> tuple[Deadline, threading.Event]:
+    """A deadline that never passes, and an event that tells when its caller has begun to wait."""
+    waits = threading.Event()
+
+    def clock() -> float:
+        waits.set()
+        return 0.0
+
+    deadline = Deadline(60.0, clock)
+    waits.clear()
+    return deadline, waits
+
+
+class Held:
+    """What an opener does first: the first time it waits, and then fails if it shall."""
+
+    def __init__(self, error: ButtDialError | None = None) -> None:
+        self.error = error
+        self.opening, self.gate = threading.Event(), threading.Event()
+
+    def __call__(self) -> None:
+        if not self.opening.is_set():
+            self.opening.set()
+            self.gate.wait(PATIENCE)
+            if self.error is not None:
+                raise self.error
+
+
+def test_ping_has_little_time(opener: Opener) -> None:
+    """However patient the caller is, a stream that is silent for five seconds more is dead."""
+    pool = pool_of(opener)
+    use(pool)
+    session = opener.opened[0]
+    session.silent_for = 61.0
+    for seconds, given in ((60.0, 5.0), (2.0, 2.0)):
+        with pool.session(TOKEN, Deadline(seconds, lambda: 0.0)):
+            assert session.ping_seconds == given
+
+
+def test_failure_is_shared_by_copy(opener: Opener) -> None:
+    """Who waited for a refused opening is refused too, without a second login."""
+    opener.before = held = Held(AuthInvalidTokenError("wrong", remaining_attempts=3))
+    pool = pool_of(opener)
+    first = Caller(pool)
+    assert held.opening.wait(PATIENCE)
+    deadline, waits = seen_waiting()
+    second = Caller(pool, deadline=deadline)
+    assert waits.wait(PATIENCE)
+    held.gate.set()
+    errors = [first.ended().error, second.ended().error]
+    for error in errors:
+        assert isinstance(error, AuthInvalidTokenError)
+        assert error.remaining_attempts == 3
+    assert errors[0] is not errors[1]
+    assert (opener.attempts, pool.count) == (1, 0)
+
+
+def test_anothers_deadline_is_not_mine(opener: Opener) -> None:
+    """When the opener runs out of time, who waited for it opens for himself."""
+    opener.before = held = Held(DeadlineExceededError("too slow"))
+    pool = pool_of(opener)
+    hasty = Caller(pool)
+    assert held.opening.wait(PATIENCE)
+    deadline, waits = seen_waiting()
+    patient = Caller(pool, deadline=deadline)
+    assert waits.wait(PATIENCE)
+    held.gate.set()
+    assert isinstance(hasty.ended().error, DeadlineExceededError)
+    assert patient.ended().error is None
+    assert opener.attempts == 2
+
+
+def test_room_after_a_failed_opening(opener: Opener) -> None:
+    """Who waits for one of ``max_sessions`` is woken when an opening fails, not at his deadline."""
+    opener.before = held = Held(TransportError("refused"))
+    pool = pool_of(opener, max_sessions=1)
+    first = Caller(pool)
+    assert held.opening.wait(PATIENCE)
+    deadline, waits = seen_waiting()
+    second = Caller(pool, token="agent-secret-2", deadline=deadline)
+    assert waits.wait(PATIENCE)
+    held.gate.set()
+    try:
+        assert isinstance(first.ended().error, TransportError)
+        assert second.ended().session is not None
+    finally:
+        pool.close(0)
+
+
+def test_drop(opener: Opener) -> None:
+    """An idle session is closed when it is dropped; a token without one does no harm."""
+    pool = pool_of(opener)
+    use(pool)
+    use(pool, "agent-secret-2")
+    pool.drop(TOKEN)
+    pool.drop(TOKEN)
+    assert [session.closed for session in opener.opened] == [1, 0]
+    assert pool.count == 1
+
+
+def test_drop_of_a_session_in_use(opener: Opener) -> None:
+    """What somebody uses now is not closed under him; it stays in the pool."""
+    pool = pool_of(opener)
+    for _ in ("just opened", "lent again"):
+        with pool.session(TOKEN, Deadline(PATIENCE)) as session:
+            use(pool)  # one user of two goes
+            pool.drop(TOKEN)
+            assert opener.opened[0].closed == 0
+        assert use(pool) is session
+
+
+def test_drop_of_a_session_that_is_opened(opener: Opener) -> None:
+    """What is being opened now stays, and is lent again."""
+    opener.before = held = Held()
+    pool = pool_of(opener)
+    first = Caller(pool)
+    assert held.opening.wait(PATIENCE)
+    pool.drop(TOKEN)
+    held.gate.set()
+    assert first.ended().session is use(pool)
+    assert (pool.count, opener.attempts) == (1, 1)
+
+
+def test_session_that_is_opened_keeps_its_room(opener: Opener) -> None:
+    """A session that is being opened is not idle: another token waits for room."""
+    opener.before = held = Held()
+    pool = pool_of(opener, max_sessions=1)
+    first = Caller(pool)
+    assert held.opening.wait(PATIENCE)
+    with pytest.raises(DeadlineExceededError, match="max_sessions"):
+        use(pool, "agent-secret-2", seconds=0.001)
+    held.gate.set()
+    assert first.ended().session is use(pool)
+
+
+def test_short_deadline_leaves_the_session(opener: Opener) -> None:
+    """The caller's time passed, not the stream's: the next caller gets the same session."""
+    pool = pool_of(opener)
+    use(pool)
+    session = opener.opened[0]
+    session.silent_for = 61.0
+    now = [0.0]
+
+    def take_long() -> None:
+        now[0] = 100.0
+        raise DeadlineExceededError("no answer", outcome="unknown")
+
+    session.on_ping = take_long
+    hasty = Deadline(1.0, lambda: now[0])
+    with pytest.raises(DeadlineExceededError), pool.session(TOKEN, hasty):
+        pass
+    session.on_ping = lambda: None
+    assert use(pool) is cast("McpSession", session)
+    assert (session.closed, opener.attempts) == (0, 1)
+    pool.drop(TOKEN)  # nobody counts as its user any more
+    assert session.closed == 1
+
+
+def test_freshness(opener: Opener) -> None:
+    """Silent for less than ``idle_ping`` a session is trusted; from then on it is asked."""
+    pool = pool_of(opener, idle_ping=30.0)
+    use(pool)
+    session = opener.opened[0]
+    for silence, pings in ((29.9, 0), (30.0, 1)):
+        session.silent_for = silence
+        use(pool)
+        assert session.pings == pings
+
+
+def test_room_again_and_again(opener: Opener) -> None:
+    """Who waits for room is woken each time, not only the first."""
+    pool = pool_of(opener, max_sessions=1)
+    for _ in range(2):
+        deadline, waits = seen_waiting()
+        with pool.session(TOKEN, Deadline(PATIENCE)):
+            waiting = Caller(pool, token="agent-secret-2", deadline=deadline)
+            assert waits.wait(PATIENCE)
+        try:
+            assert waiting.ended().session is not None
+        except BaseException:
+            pool.close(0)
+            raise
+    # Under the lock nobody is waited for.
+    assert [session.closings for session in opener.opened[:3]] == [[(0,)]] * 3
+
+
+def test_inherited_sessions_are_kept(opener: Opener) -> None:
+    """In a forked child nothing inherited is collected: that would close the parent's stream."""
+    pool = pool_of(opener)
+    use(pool)
+    inherited = weakref.ref(opener.opened.pop())
+    pool.start_anew()
+    gc.collect()
+    assert inherited() is not None
+
+
+def test_close_tells_all_before_it_waits(opener: Opener) -> None:
+    """Every session is ended first, then each is waited for with what is left of the time."""
+    order: list[tuple[StubSession, float]] = []
+    pool = pool_of(opener)
+    use(pool)
+    use(pool, "agent-secret-2")
+    first, second = opener.opened
+    for session in opener.opened:
+        session.on_close = order.append
+    pool.close(3.0)
+    assert order[:2] == [(first, 0), (second, 0)]
+    assert [session for session, _ in order[2:]] == [first, second]
+    assert all(0 < seconds <= 3.0 for _, seconds in order[2:])
+    assert {reason for session in opener.opened for _, reason in session.closings} == {
+        ClientClosedError
+    }
+
+
+def test_close_while_an_opening_fails(opener: Opener) -> None:
+    """The opener hears why it failed; that the pool was closed meanwhile changes nothing."""
+    opener.before = held = Held(TransportError("refused"))
+    pool = pool_of(opener)
+    first = Caller(pool)
+    assert held.opening.wait(PATIENCE)
+    pool.close(0)
+    held.gate.set()
+    assert isinstance(first.ended().error, TransportError)
+    assert pool.count == 0

@@ -1,0 +1,60 @@
+"""Which tests belong to which module, and which modules are looked at when none is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+# The longest beginning of a module's path wins. Slow tests of the outside are left out: a mutant
+# that only they notice is one that the tests beside the module do not.
+_TESTS: dict[str, tuple[str, ...]] = {
+    "buttdial_sync/accounts/": ("tests/unit/accounts",),
+    "buttdial_sync/calls/": ("tests/unit/calls", "tests/unit/sending", "tests/unit/tools"),
+    "buttdial_sync/doctor/": ("tests/unit/doctor",),
+    "buttdial_sync/errors/": ("tests/unit/errors",),
+    "buttdial_sync/inbound/": ("tests/unit/inbound",),
+    "buttdial_sync/listening/": ("tests/unit/listening", "tests/unit/inbound"),
+    "buttdial_sync/models/": ("tests/unit/models", "tests/unit/tools"),
+    "buttdial_sync/operator/": ("tests/unit/operator",),
+    "buttdial_sync/retry/": ("tests/unit/retry",),
+    "buttdial_sync/settings.py": ("tests/unit/test_settings.py",),
+    "buttdial_sync/stores/": ("tests/unit/stores", "tests/unit/retry"),
+    "buttdial_sync/tools/": ("tests/unit/tools", "tests/unit/sending"),
+    "buttdial_sync/transport/": ("tests/unit/transport",),
+}
+_LEFT_OUT = (
+    "tests/unit/inbound/test_strangers.py",
+    "tests/unit/errors/test_error_answers.py::test_garbage_is_an_error_of_ours",
+)
+CORE = (
+    "buttdial_sync/errors/answers.py",
+    "buttdial_sync/inbound/dispatch.py",
+    "buttdial_sync/inbound/handler.py",
+    "buttdial_sync/inbound/signatures.py",
+    "buttdial_sync/retry/credentials.py",
+    "buttdial_sync/retry/rounds.py",
+    "buttdial_sync/retry/settling.py",
+    "buttdial_sync/transport/deadline.py",
+    "buttdial_sync/transport/pending.py",
+    "buttdial_sync/transport/pool.py",
+    "buttdial_sync/transport/session.py",
+    "buttdial_sync/transport/sse.py",
+)
+
+
+def tests_of(module: str, root: Path) -> list[str]:
+    """
+    Return pytest's arguments for a module: the file that bears its name first, then its room.
+
+    Raises:
+        LookupError: No tests belong to it.
+    """
+    rooms = [room for room in _TESTS if module.startswith(room)]
+    if not rooms:
+        raise LookupError(f"no tests belong to {module}: add its room to {__file__}")
+    paths = [path for path in _TESTS[max(rooms, key=len)] if (root / path).exists()]
+    if not paths:
+        raise LookupError(f"the tests of {module} are gone: correct its room in {__file__}")
+    name = f"test_{Path(module).stem}.py"
+    own = [f"{path}/{name}" for path in paths if (root / path / name).exists()]
+    left_out = [f"--deselect={path}" for path in _LEFT_OUT]
+    return [*own, *paths, *left_out]
