@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -177,11 +176,10 @@ class SessionPool:
                 "before_open called the client whose stream it precedes",
                 remediation="Hand the messages on, and use the client after it returned.",
             )
-        if not opening.done.wait(deadline.check("waiting for a session")):
-            deadline.check("waiting for the session that another thread opens")
-        # Another caller's deadline is not ours.
+        opening.done.wait(deadline.check("waiting for the session that another thread opens"))
+        # The opener ran out of its own time; we may still have some, so try again.
         if opening.failure is not None and not isinstance(opening.failure, DeadlineExceededError):
-            raise copy.copy(opening.failure)
+            raise opening.failure.as_kind(type(opening.failure))
 
     def _prepare(
         self, token: str, slot: _Slot, opening: _Opening, deadline: Deadline

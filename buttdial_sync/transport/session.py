@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import queue
 import threading
 import time
 from collections.abc import Callable
 from itertools import count
-from queue import Empty, Queue
 from typing import Any
 from urllib.parse import urljoin
 
@@ -27,17 +27,16 @@ from buttdial_sync.errors import (
 )
 from buttdial_sync.errors.scrubbing import scrub
 from buttdial_sync.models.tools import Tool
-from buttdial_sync.transport.courier import Courier
 from buttdial_sync.transport.deadline import Clock, Deadline
 from buttdial_sync.transport.http import Http, json_bytes, origin_of, refusal
 from buttdial_sync.transport.pending import PendingAnswers, Waiter
+from buttdial_sync.transport.replies import ServerRequestReplier
 from buttdial_sync.transport.sse import EventStream
 from buttdial_sync.transport.tool_list import ToolList
 
 logger = logging.getLogger("buttdial_sync.session")
 
 PROTOCOL_VERSION = "2025-11-25"
-METHOD_NOT_FOUND = -32601
 # A POST that broke, or that a proxy answered with an error, may have arrived all the same; its
 # answer then comes on the stream, and soon.
 _GRACE_AFTER_BROKEN_POST = 2.0
@@ -68,7 +67,7 @@ class SessionOptions:
 
 class McpSession:
     """
-    A live session. Safe to share between threads; a broken one is replaced, never mended.
+    A live session. Safe to share between threads; a broken one is replaced, never repaired.
 
     Requests run side by side. A caller registers, posts, and sleeps until the reader thread finds
     its answer on the stream and wakes it.
@@ -93,13 +92,13 @@ class McpSession:
         self._options = options
         self._pending = PendingAnswers()
         # Not a SimpleQueue: up to Python 3.12 its get() can hang where little time is left.
-        self._endpoints: Queue[str | ButtDialError] = Queue()
+        self._endpoints: queue.Queue[str | ButtDialError] = queue.Queue()
         self._closing = False
         self._ended = False
         self._tools = ToolList(self.request)
         self._can_post = threading.Event()
         name = f"buttdial-sync-{next(_numbers)}"
-        self._courier = Courier(f"{name}-courier")
+        self._replier = ServerRequestReplier(f"{name}-replies", self._post_reply)
         self._reader = threading.Thread(target=self._read, name=f"{name}-reader", daemon=True)
 
     def start(self, deadline: Deadline) -> None:
@@ -107,7 +106,8 @@ class McpSession:
         Read the stream from now on, and shake hands.
 
         Raises:
-            ButtDialError: The stream is no MCP server's, or the deadline passed. The caller closes.
+            ButtDialError: The stream does not come from an MCP server, or the deadline passed. The
+                caller closes.
         """
         self._reader.start()
         self._post_template = self._http.prepare(
@@ -191,19 +191,19 @@ class McpSession:
         self._closing = True
         self._endpoints.put(reason("the session was closed"))
         self._pending.end(lambda outcome: reason("the session was closed", outcome=outcome))
-        self._courier.stop()
+        self._replier.stop()
         self._stream.close()
         if self._reader.ident is None:
             self._stream.release()  # there is no reader to do it
         elif self._reader is not threading.current_thread():
             self._reader.join(seconds)
-        self._courier.join(seconds)
+        self._replier.join(seconds)
 
     def _ask(self, message: dict[str, Any], waiter: Waiter, deadline: Deadline) -> dict[str, Any]:
         try:
             self._post(message, deadline)
         except ButtDialError as error:
-            if error.outcome != "unknown" or self._closing:
+            if error.outcome != "unknown":
                 raise
             answer = waiter.wait(deadline.within(_GRACE_AFTER_BROKEN_POST).remaining())
             if answer is None:
@@ -233,7 +233,7 @@ class McpSession:
     def _await_endpoint(self, deadline: Deadline) -> str:
         try:
             endpoint = self._endpoints.get(timeout=deadline.check("opening the session"))
-        except Empty:
+        except queue.Empty:
             raise DeadlineExceededError(
                 f"the stream named no endpoint within {deadline.seconds:g} s",
                 code="TIMEOUT",
@@ -276,10 +276,9 @@ class McpSession:
         self._ended = True
         if not self._closing:
             logger.info("session ended: %s", reason)
-        kind = type(reason)
-        self._pending.end(lambda outcome: kind(str(reason), outcome=outcome))
+        self._pending.end(lambda outcome: reason.as_kind(type(reason), outcome=outcome))
         self._endpoints.put(reason)
-        self._courier.finish()
+        self._replier.finish()
         if self._options.on_end is not None:
             self._options.on_end(self._token)
 
@@ -289,9 +288,9 @@ class McpSession:
         except ValueError:
             if self._stream.at_end:
                 return  # cut short in the middle of an event
-            raise ProtocolError("the stream carried something that is no JSON") from None
+            raise ProtocolError("the stream carried something that is not JSON") from None
         if not isinstance(message, dict):
-            logger.warning("a message that is no object was ignored")
+            logger.warning("ignored a JSON-RPC message that is not an object")
         elif "method" in message:
             self._take_from_server(message)
         elif not self._pending.resolve(message.get("id"), message):
@@ -300,21 +299,14 @@ class McpSession:
     def _take_from_server(self, message: dict[str, Any]) -> None:
         method = message["method"]
         if "id" in message:
-            self._courier.submit(lambda: self._reply(message["id"], method))
+            self._replier.reply_to(message)
         elif method == "notifications/tools/list_changed":
             self._tools.changed()
         elif self._options.on_notification is not None:
             self._options.on_notification(self._token, message)
 
-    def _reply(self, request_id: object, method: str) -> None:
-        reply: dict[str, Any] = {"jsonrpc": "2.0", "id": request_id}
-        if method == "ping":
-            reply["result"] = {}
-        else:
-            reply["error"] = {"code": METHOD_NOT_FOUND, "message": f"{method} is not supported"}
+    def _post_reply(self, reply: dict[str, Any]) -> None:
         deadline = Deadline(_REPLY_SECONDS, self._options.clock)
-        try:
-            if self._can_post.wait(_REPLY_SECONDS):
-                self._post(reply, deadline)
-        except ButtDialError as error:
-            logger.warning("the server's %s stays unanswered: %s", method, error)
+        # The server may ask before it has named the endpoint.
+        if self._can_post.wait(deadline.remaining()):
+            self._post(reply, deadline)

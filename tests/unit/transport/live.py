@@ -172,7 +172,7 @@ class Live:
         return self.session.request(method, params, self.deadline())
 
     def threads(self, kind: str) -> list[threading.Thread]:
-        """The living threads of one kind: "reader" or "courier"."""
+        """The living threads of one kind: "reader" or "replies"."""
         return [each for each in threading.enumerate() if each.name.endswith(f"-{kind}")]
 
     def wait_for_end(self) -> None:

@@ -542,11 +542,11 @@ def test_ping_before_the_endpoint(live: Live, caplog: pytest.LogCaptureFixture) 
     """A ping that comes before there is an address is answered when there is one."""
     replying = threading.Event()
 
-    def note_the_courier() -> None:
-        if threading.current_thread() in live.threads("courier"):
+    def note_the_thread() -> None:
+        if threading.current_thread() in live.threads("replies"):
             replying.set()
 
-    live.on_tick = note_the_courier
+    live.on_tick = note_the_thread
     live.body.write(event({"jsonrpc": "2.0", "id": "p1", "method": "ping"}))
     starting = InFlight(live, lambda: live.session.start(live.deadline()))
     assert replying.wait(PATIENCE)
@@ -557,7 +557,7 @@ def test_ping_before_the_endpoint(live: Live, caplog: pytest.LogCaptureFixture) 
 
 
 def test_ping_that_cannot_be_answered(live: Live, caplog: pytest.LogCaptureFixture) -> None:
-    """A reply that is refused is logged; the session goes on, and so does the courier."""
+    """A reply that is refused is logged; the session goes on, and so does the thread."""
     live.start()
     live.server.on_post[""] = lambda each: (500, "Internal error") if each["id"] == "p1" else None
     for name in ("p1", "p2"):
@@ -568,23 +568,23 @@ def test_ping_that_cannot_be_answered(live: Live, caplog: pytest.LogCaptureFixtu
     assert live.session.usable
 
 
-def test_courier_ends_with_the_stream(live: Live) -> None:
+def test_the_replying_thread_ends_with_the_stream(live: Live) -> None:
     """The second thread does not outlive the stream, also when nobody closes the session."""
     live.start()
     live.body.write(event({"jsonrpc": "2.0", "id": "p1", "method": "ping"}))
     live.server.reply()
-    (courier,) = live.threads("courier")
+    (thread,) = live.threads("replies")
     live.body.end()
-    courier.join(PATIENCE)
-    assert not courier.is_alive()
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
 
 
-def test_courier_ends_with_the_session(live: Live) -> None:
+def test_the_replying_thread_ends_with_the_session(live: Live) -> None:
     """Closing ends both threads before it returns."""
     live.start()
     live.body.write(event({"jsonrpc": "2.0", "id": "p1", "method": "ping"}))
     live.server.reply()
-    threads = live.threads("courier") + live.threads("reader")
+    threads = live.threads("replies") + live.threads("reader")
     assert len(threads) == 2
     assert all(thread.daemon for thread in threads)
     live.session.close(PATIENCE)
@@ -608,7 +608,7 @@ def test_close_waits_for_the_reader(live: Live) -> None:
     assert order == ["the hook", "the close"]
 
 
-def test_close_waits_for_the_courier(live: Live) -> None:
+def test_close_waits_for_the_reply(live: Live) -> None:
     """A reply that is on its way when the session is closed is finished first."""
     order: list[str] = []
     replying, closed = threading.Event(), threading.Event()
@@ -767,3 +767,21 @@ def test_tools_are_asked_for_once(live: Live) -> None:
     assert live.pushed == []
     pages[None] = {"tools": []}
     assert live.session.list_tools(live.deadline()) == []
+
+
+def test_why_a_session_ended_reaches_all_who_wait(live: Live) -> None:
+    """Each gets an error of its own, with what it says to do about it, and its own outcome."""
+    live.options["max_event_bytes"] = 1000
+    live.start()
+    waiting = [InFlight(live) for _ in range(2)]
+    live.body.write(event({"x": "y" * 2000}))
+    told = [each.ended().error for each in waiting]
+    assert told[0] is not told[1]
+    for error in told:
+        assert isinstance(error, ProtocolError)
+        assert "max_event_bytes" in str(error.remediation)
+        assert error.outcome == "unknown"
+    with pytest.raises(ProtocolError) as later:
+        live.ask()
+    assert later.value.outcome == "not_sent"
+    assert "max_event_bytes" in str(later.value.remediation)
