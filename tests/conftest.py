@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from buttdial_sync.testing import plugin
-from buttdial_sync.transport.placement import forget_placements
+from buttdial_sync.transport.token_location import forget_token_locations
 
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 _OUR_THREADS = ("buttdial-sync", "fake-butt-dial")
@@ -43,7 +43,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _nothing_remembered() -> None:
-    forget_placements()
+    forget_token_locations()
 
 
 @pytest.fixture(autouse=True)

@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -32,7 +33,7 @@ IDLE_CONNECTION_SECONDS = 4.0
 _WRITE_SIZE = 65536
 
 
-class Exchange:
+class RequestProgress:
     """
     One request and its answer: its deadline, and how far it got.
 
@@ -78,7 +79,7 @@ class Exchange:
 
     def abort(self) -> bool:
         """
-        End the exchange from another thread.
+        End the request from another thread.
 
         Closing a response waits for a blocked read; shutting the socket down ends the read.
 
@@ -92,36 +93,44 @@ class Exchange:
         return True
 
 
-_running = threading.local()
+@cache
+def _thread_state() -> threading.local:
+    """Made on first use: gevent may replace the class after this module was imported."""
+    return threading.local()
 
 
 @contextmanager
-def running(exchange: Exchange) -> Iterator[None]:
-    """Make ``exchange`` the one that this thread's connections keep to."""
-    _running.exchange = exchange
+def bound_to_thread(progress: RequestProgress) -> Iterator[None]:
+    """
+    Make ``progress`` the one that this thread's connections keep to.
+
+    requests and urllib3 have no way to hand something down to a connection, so it goes around them.
+    """
+    state = _thread_state()
+    state.progress = progress
     try:
         yield
     finally:
-        _running.exchange = None
+        state.progress = None
 
 
-def _current_exchange() -> Exchange | None:
-    return getattr(_running, "exchange", None)
+def _progress_of_thread() -> RequestProgress | None:
+    return getattr(_thread_state(), "progress", None)
 
 
 class _DeadlineReader(io.RawIOBase):
-    """Reads a socket; each read gets what is left of the exchange."""
+    """Reads a socket; each read gets what is left of the deadline."""
 
-    def __init__(self, raw: io.RawIOBase, kept: KeptSocket, exchange: Exchange) -> None:
+    def __init__(self, raw: io.RawIOBase, kept: KeptSocket, progress: RequestProgress) -> None:
         self._raw = raw
         self._kept = kept
-        self._exchange = exchange
+        self._progress = progress
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        left = self._exchange.time_left()
+        left = self._progress.time_left()
         # Not gevent's or eventlet's, whose reads do not block.
         if left is None and type(self._kept.sock).__module__ == "ssl":
             return self._read_tls_stream(buffer)
@@ -153,14 +162,14 @@ class _DeadlineReader(io.RawIOBase):
 class _DeadlineResponse(http.client.HTTPResponse):
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
-        exchange = _current_exchange()
-        if exchange is not None and exchange.kept is not None:
+        progress = _progress_of_thread()
+        if progress is not None and progress.kept is not None:
             raw = self.fp.detach()
-            self.fp = io.BufferedReader(_DeadlineReader(raw, exchange.kept, exchange))
+            self.fp = io.BufferedReader(_DeadlineReader(raw, progress.kept, progress))
 
 
 class DeadlineConnection(HTTPConnection):
-    """A connection that keeps the running :class:`Exchange`'s deadline."""
+    """A connection that keeps the running :class:`RequestProgress`'s deadline."""
 
     response_class = _DeadlineResponse
     _connecting = False
@@ -171,9 +180,9 @@ class DeadlineConnection(HTTPConnection):
 
     def connect(self) -> None:
         """Connect, to a proxy first if there is one."""
-        exchange = _current_exchange()
-        if exchange is not None:
-            exchange.is_watched = True
+        progress = _progress_of_thread()
+        if progress is not None:
+            progress.is_watched = True
         self._connecting = True  # what is written now is for a proxy, not for the server
         try:
             super().connect()
@@ -186,12 +195,12 @@ class DeadlineConnection(HTTPConnection):
         return sock
 
     def _connected_socket(self) -> socket.socket:
-        exchange = _current_exchange()
-        if exchange is None or exchange.deadline is None:
+        progress = _progress_of_thread()
+        if progress is None or progress.deadline is None:
             return super()._new_conn()
-        limit = exchange.deadline.within(exchange.connect_timeout)
+        limit = progress.deadline.within(progress.connect_timeout)
         try:
-            return self._connect_to_any(exchange, limit)
+            return self._connect_to_any(progress, limit)
         except TimeoutError:
             raise ConnectTimeoutError(self, f"no connection within {limit.seconds:.3g} s") from None
         except socket.gaierror as error:
@@ -199,7 +208,7 @@ class DeadlineConnection(HTTPConnection):
         except OSError as error:
             raise NewConnectionError(self, f"cannot connect: {error}") from error
 
-    def _connect_to_any(self, exchange: Exchange, limit: Deadline) -> socket.socket:
+    def _connect_to_any(self, progress: RequestProgress, limit: Deadline) -> socket.socket:
         failure: OSError = OSError("the name has no address")
         for family, kind, protocol, _, address in socket.getaddrinfo(
             self._dns_host, self.port, allowed_gai_family(), socket.SOCK_STREAM
@@ -208,10 +217,10 @@ class DeadlineConnection(HTTPConnection):
                 raise TimeoutError
             sock = socket.socket(family, kind, protocol)
             try:
-                exchange.runs_on(KeptSocket(sock, identity_of(sock.fileno())))
+                progress.runs_on(KeptSocket(sock, identity_of(sock.fileno())))
                 for option in self.socket_options or ():
                     sock.setsockopt(*option)
-                sock.settimeout(min(limit.remaining(), exchange.time_left() or math.inf))
+                sock.settimeout(min(limit.remaining(), progress.time_left() or math.inf))
                 sock.connect(address)
             except OSError as error:
                 sock.close()
@@ -235,19 +244,19 @@ class DeadlineConnection(HTTPConnection):
             self._head = data
             return
         data, self._head = self._head + data, b""
-        exchange = _current_exchange()
-        if exchange is None:
+        progress = _progress_of_thread()
+        if progress is None:
             super().send(data)
             return
         if self.sock is None:
             self.connect()
         sock = self.sock
         kept = KeptSocket(sock, self._identity)
-        exchange.runs_on(kept)
+        progress.runs_on(kept)
         for start in range(0, len(data), _WRITE_SIZE):
             kept.check()
-            sock.settimeout(exchange.time_left())
-            exchange.bytes_may_have_left |= not self._connecting
+            sock.settimeout(progress.time_left())
+            progress.bytes_may_have_left |= not self._connecting
             sock.sendall(data[start : start + _WRITE_SIZE])
 
     def getresponse(self) -> Any:

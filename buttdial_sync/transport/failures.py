@@ -24,7 +24,7 @@ from buttdial_sync.errors import (
     TransportError,
 )
 from buttdial_sync.errors.scrubbing import scrub
-from buttdial_sync.transport.connections import Exchange
+from buttdial_sync.transport.connections import RequestProgress
 
 REMEDIES = {
     "DNS": "Check the host in base_url and this machine's name resolution.",
@@ -35,22 +35,24 @@ REMEDIES = {
 }
 
 
-def failure_of(error: Exception, exchange: Exchange, url: str, *, closed: bool) -> ButtDialError:
+def failure_of(
+    error: Exception, progress: RequestProgress, url: str, *, closed: bool
+) -> ButtDialError:
     """
     Return the exception to raise for one that a request ended with.
 
     Args:
         error: What ``requests`` or the socket raised. It is not chained: its text holds the URL.
-        exchange: How far the request got.
+        progress: How far the request got.
         url: Where it went.
         closed: Whether the client was closed meanwhile.
     """
     # Without one of our connections, as with mocks, only the kind of error says how far it got.
-    sent = exchange.bytes_may_have_left or not (exchange.is_watched or _is_before_sending(error))
+    sent = progress.bytes_may_have_left or not (progress.is_watched or _is_before_sending(error))
     outcome: Outcome = "unknown" if sent else "not_sent"
     if closed:
         return ClientClosedError("the client was closed meanwhile", outcome=outcome)
-    code, reason = _code_and_reason(error, exchange)
+    code, reason = _code_and_reason(error, progress)
     kind = DeadlineExceededError if code == "TIMEOUT" else TransportError
     host = urlsplit(url).netloc.rpartition("@")[2]
     return kind(
@@ -90,14 +92,14 @@ def _is_before_sending(error: Exception) -> bool:
     return any(isinstance(link, kinds) for link in _chain(error))
 
 
-def _code_and_reason(error: Exception, exchange: Exchange) -> tuple[str | None, str]:
+def _code_and_reason(error: Exception, progress: RequestProgress) -> tuple[str | None, str]:
     links = list(_chain(error))
 
     def has(*kinds: type[BaseException]) -> bool:
         return any(isinstance(link, kinds) for link in links)
 
-    if exchange.deadline is not None and exchange.deadline.remaining() <= 0:
-        return "TIMEOUT", f"not done within {exchange.deadline.seconds:g} s"
+    if progress.deadline is not None and progress.deadline.remaining() <= 0:
+        return "TIMEOUT", f"not done within {progress.deadline.seconds:g} s"
     if has(ProxyError, requests.exceptions.ProxyError):
         return "PROXY", f"the proxy does not let it through ({_words(links[-1])})"
     if has(NameResolutionError):
@@ -109,7 +111,7 @@ def _code_and_reason(error: Exception, exchange: Exchange) -> tuple[str | None, 
     if has(ConnectTimeoutError, requests.exceptions.Timeout):
         return (
             "TIMEOUT",
-            "no answer in time" if exchange.bytes_may_have_left else "no connection in time",
+            "no answer in time" if progress.bytes_may_have_left else "no connection in time",
         )
     return None, f"the connection broke ({_words(links[-1])})"
 

@@ -28,7 +28,7 @@ from buttdial_sync.errors import (
 from buttdial_sync.errors.answers import Exchange as RequestKind
 from buttdial_sync.errors.scrubbing import scrub
 from buttdial_sync.transport.adapter import DeadlineAdapter
-from buttdial_sync.transport.connections import Exchange, running
+from buttdial_sync.transport.connections import RequestProgress, bound_to_thread
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.failures import failure_of
 from buttdial_sync.transport.fork import keep_unclosed, on_fork_start_anew
@@ -48,7 +48,7 @@ _USER_AGENT = (
 )
 
 
-class Connections:
+class SharedAdapter:
     """
     The open connections of this process, which all clients share. Safe between threads.
 
@@ -85,9 +85,9 @@ class Connections:
 
 
 @cache
-def shared_connections() -> Connections:
+def shared_adapter() -> SharedAdapter:
     """Return the connections of this process."""
-    return Connections()
+    return SharedAdapter()
 
 
 class Http:
@@ -100,18 +100,18 @@ class Http:
 
     def __init__(self, *, connect_timeout: float) -> None:
         self._connect_timeout = connect_timeout
-        self._environment = requests.Session()
-        self._surroundings: dict[str, Mapping[str, Any]] = {}
-        self._running: set[Exchange] = set()
+        self._env_session = requests.Session()
+        self._proxy_and_tls: dict[str, Mapping[str, Any]] = {}
+        self._under_way: set[RequestProgress] = set()
         self._closed = False
-        self._connections = shared_connections()
+        self._connections = shared_adapter()
         self._connections.join(self)
         on_fork_start_anew(self)
 
     def start_anew(self) -> None:
         """In a forked child: what the parent has under way stays the parent's."""
-        keep_unclosed(self._running)
-        self._running = set()
+        keep_unclosed(self._under_way)
+        self._under_way = set()
 
     def prepare(
         self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None = None
@@ -135,7 +135,7 @@ class Http:
 
     def send(
         self, request: requests.PreparedRequest, deadline: Deadline, *, stream: bool = False
-    ) -> tuple[requests.Response, Exchange]:
+    ) -> tuple[requests.Response, RequestProgress]:
         """
         Send a request and wait for its answer: whole, or for a good ``stream`` only its headers.
 
@@ -145,44 +145,44 @@ class Http:
             TransportError: Anything else; ``outcome`` says whether the server may have it.
         """
         deadline.check("sending")
-        exchange = Exchange(deadline, self._connect_timeout)
-        self._running.add(exchange)
+        progress = RequestProgress(deadline, self._connect_timeout)
+        self._under_way.add(progress)
         try:
             if self._closed:
                 raise ClientClosedError("the client is closed")
-            with running(exchange):
+            with bound_to_thread(progress):
                 response = self._connections.adapter.send(
-                    request, stream=stream, timeout=None, **self._surroundings_of(request.url)
+                    request, stream=stream, timeout=None, **self._proxy_and_tls_of(request.url)
                 )
                 if not (stream and response.status_code == OK):
                     response.content  # noqa: B018 - reads the body within the deadline
         except (requests.exceptions.RequestException, OSError, ValueError) as error:
-            failure = failure_of(error, exchange, str(request.url), closed=self._closed)
+            failure = failure_of(error, progress, str(request.url), closed=self._closed)
         else:
             if response.is_redirect:
                 response.close()
                 failure = _redirected(response, is_opening=stream)
             else:
-                return response, exchange
+                return response, progress
         finally:
-            self._running.discard(exchange)
+            self._under_way.discard(progress)
         # Raised out here so that no exception with a token in its URL is chained to it.
         raise failure
 
     def close(self) -> None:
         """End every request that is under way, and let go of the connections."""
         self._closed = True
-        for exchange in self._running.copy():
-            exchange.abort()
+        for progress in self._under_way.copy():
+            progress.abort()
         self._connections.leave(self)
 
-    def _surroundings_of(self, url: str | None) -> Mapping[str, Any]:
+    def _proxy_and_tls_of(self, url: str | None) -> Mapping[str, Any]:
         origin = origin_of(url or "")
-        known = self._surroundings.get(origin)
+        known = self._proxy_and_tls.get(origin)
         if known is None:
-            found = self._environment.merge_environment_settings(url, {}, None, None, None)
+            found = self._env_session.merge_environment_settings(url, {}, None, None, None)
             known = {name: found.get(name) for name in ("proxies", "verify", "cert")}
-            self._surroundings[origin] = known
+            self._proxy_and_tls[origin] = known
         return known
 
 

@@ -18,14 +18,14 @@ from buttdial_sync.errors import (
 )
 from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.settings import TokenIn
-from buttdial_sync.transport.connections import Exchange
+from buttdial_sync.transport.connections import RequestProgress
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.fork import keep_unclosed, on_fork_start_anew
 from buttdial_sync.transport.http import OK, Http, is_private_way, origin_of, refusal
-from buttdial_sync.transport.placement import Place, TokenPlacement
 from buttdial_sync.transport.secrets import scrub_urls_in_logs
 from buttdial_sync.transport.session import McpSession, SessionOptions
 from buttdial_sync.transport.sse import EventStream
+from buttdial_sync.transport.token_location import Location, TokenLocation
 
 logger = logging.getLogger("buttdial_sync.session")
 
@@ -62,7 +62,7 @@ class SessionOpener:
         self._options = options
         self._before_open = before_open
         self._on_event = on_event
-        self._placement = TokenPlacement.of(origin_of(base_url)) if token_in == "auto" else None
+        self._location = TokenLocation.of(origin_of(base_url)) if token_in == "auto" else None
         self._closed = False
         self._starting: set[McpSession] = set()
         on_fork_start_anew(self)
@@ -100,10 +100,10 @@ class SessionOpener:
     def _opened(self, token: str, deadline: Deadline) -> McpSession:
         if self._before_open is not None:
             self._before_open(token, deadline)
-        response, exchange = self._open_stream(token, deadline)
+        response, progress = self._open_stream(token, deadline)
         stream = EventStream(
             response,
-            exchange,
+            progress,
             url=self._url,
             max_event_bytes=self._options.max_event_bytes,
             clock=self._options.clock,
@@ -121,30 +121,32 @@ class SessionOpener:
             self._starting.discard(session)
         return session
 
-    def _open_stream(self, token: str, deadline: Deadline) -> tuple[requests.Response, Exchange]:
-        if self._placement is None:
+    def _open_stream(
+        self, token: str, deadline: Deadline
+    ) -> tuple[requests.Response, RequestProgress]:
+        if self._location is None:
             return self._get(token, "query" if self._token_in == "query" else "header", deadline)
-        if self._placement.known is not None:
-            return self._try_both(token, self._placement, deadline)
-        with self._placement.turn(deadline, is_cancelled=lambda: self._closed):
-            return self._try_both(token, self._placement, deadline)
+        if self._location.known is not None:
+            return self._try_both(token, self._location, deadline)
+        with self._location.probe(deadline, is_cancelled=lambda: self._closed):
+            return self._try_both(token, self._location, deadline)
 
     def _try_both(
-        self, token: str, placement: TokenPlacement, deadline: Deadline
-    ) -> tuple[requests.Response, Exchange]:
-        place: Place = placement.known or "header"
+        self, token: str, location: TokenLocation, deadline: Deadline
+    ) -> tuple[requests.Response, RequestProgress]:
+        place: Location = location.known or "header"
         try:
             opened = self._get(token, place, deadline)
         except AuthMissingHeaderError:
             place = "query" if place == "header" else "header"
             logger.info("the server looks for the token in the %s", place)
             opened = self._get(token, place, deadline)
-        placement.remember(place)
+        location.remember(place)
         return opened
 
     def _get(
-        self, token: str, place: Place, deadline: Deadline
-    ) -> tuple[requests.Response, Exchange]:
+        self, token: str, place: Location, deadline: Deadline
+    ) -> tuple[requests.Response, RequestProgress]:
         url = self._url
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
         if place == "header":
@@ -152,7 +154,7 @@ class SessionOpener:
         else:
             url = self._with_token(token)
         request = self._http.prepare("GET", url, headers=headers)
-        response, exchange = self._http.send(request, deadline, stream=True)
+        response, progress = self._http.send(request, deadline, stream=True)
         if response.status_code >= 300:
             raise refusal(response, "stream", token)
         kind = response.headers.get("content-type", "")
@@ -164,7 +166,7 @@ class SessionOpener:
                 stage="session",
                 status_code=response.status_code,
             )
-        return response, exchange
+        return response, progress
 
     def _with_token(self, token: str) -> str:
         if not is_private_way(self._url):

@@ -10,7 +10,7 @@ import requests
 from sseclient import Event, SSEClient
 
 from buttdial_sync.errors import ProtocolError
-from buttdial_sync.transport.connections import Exchange
+from buttdial_sync.transport.connections import RequestProgress
 from buttdial_sync.transport.deadline import Clock
 
 _READ_SIZE = 65536
@@ -25,7 +25,7 @@ class EventStream:
 
     Args:
         response: The streamed answer.
-        exchange: Its exchange, whose deadline is lifted: a good stream may be silent for long.
+        progress: Its progress, whose deadline is lifted: a good stream may be silent for long.
         url: Where it was opened, without the token; what it names is relative to this.
         max_event_bytes: Events larger than this end the stream.
         clock: A monotonic clock, in seconds.
@@ -39,7 +39,7 @@ class EventStream:
     def __init__(
         self,
         response: requests.Response,
-        exchange: Exchange,
+        progress: RequestProgress,
         *,
         url: str,
         max_event_bytes: int,
@@ -47,12 +47,12 @@ class EventStream:
     ) -> None:
         self.url = url
         self._response = response
-        self._exchange = exchange
+        self._progress = progress
         self._max_event_bytes = max_event_bytes
         self._clock = clock
         self.last_byte_at = clock()
         self.at_end = False
-        exchange.deadline = None
+        progress.deadline = None
 
     def events(self) -> Iterator[Event]:
         """
@@ -72,7 +72,7 @@ class EventStream:
 
     def close(self) -> None:
         """End the stream. A reader that is blocked in it wakes up. Never waits."""
-        if not self._exchange.abort():
+        if not self._progress.abort():
             # No socket: a mocked answer, whose body knows how to end itself.
             with suppress(Exception):
                 self._response.raw.close()

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="POSIX numbers d
 PROGRAM = """
 import gc, os, socket, sys, threading
 from buttdial_sync import Client
-from buttdial_sync.transport.http import shared_connections
+from buttdial_sync.transport.http import shared_adapter
 
 url, *case = sys.argv[1:]
 
@@ -73,7 +73,7 @@ check()
 client.close()
 check()
 del client
-shared_connections.cache_clear()
+shared_adapter.cache_clear()
 gc.collect()
 check()
 if "reused" in case:

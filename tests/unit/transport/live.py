@@ -13,7 +13,7 @@ from typing import Any
 import requests
 import responses
 
-from buttdial_sync.transport.connections import Exchange
+from buttdial_sync.transport.connections import RequestProgress
 from buttdial_sync.transport.deadline import Clock, Deadline
 from buttdial_sync.transport.http import Http
 from buttdial_sync.transport.session import McpSession, SessionOptions
@@ -139,7 +139,7 @@ class Live:
             response.raw = self.body
             stream = EventStream(
                 response,
-                Exchange(Deadline(PATIENCE), PATIENCE),
+                RequestProgress(Deadline(PATIENCE), PATIENCE),
                 url=f"{URL}/sse",
                 max_event_bytes=self.options["max_event_bytes"],
                 clock=lambda: self.now,

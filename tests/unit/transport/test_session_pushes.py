@@ -9,7 +9,7 @@ from typing import Any
 import requests
 import responses
 
-from buttdial_sync.transport.connections import Exchange
+from buttdial_sync.transport.connections import RequestProgress
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.http import Http
 from buttdial_sync.transport.session import McpSession, SessionOptions
@@ -42,7 +42,7 @@ def test_pushes_come_before_the_end() -> None:
     http = Http(connect_timeout=PATIENCE)
     stream = EventStream(
         response,
-        Exchange(Deadline(PATIENCE), PATIENCE),
+        RequestProgress(Deadline(PATIENCE), PATIENCE),
         url=f"{URL}/sse",
         max_event_bytes=1000,
         clock=lambda: 0.0,

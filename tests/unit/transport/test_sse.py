@@ -12,7 +12,7 @@ from sseclient import Event
 from urllib3 import HTTPResponse
 
 from buttdial_sync.errors import ProtocolError
-from buttdial_sync.transport.connections import Exchange
+from buttdial_sync.transport.connections import RequestProgress
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.sse import EventStream
 
@@ -67,7 +67,7 @@ def stream_of(raw: object, max_event_bytes: int = 16 * MIB) -> EventStream:
     response.raw = raw
     return EventStream(
         response,
-        Exchange(Deadline(5), 5),
+        RequestProgress(Deadline(5), 5),
         url="https://h.test/sse",
         max_event_bytes=max_event_bytes,
         clock=lambda: 17.0,
@@ -191,7 +191,11 @@ def test_last_byte_is_timed() -> None:
     response = requests.Response()
     response.raw = Pieces([b"data: a\n\n", b": ping\n\n"])
     stream = EventStream(
-        response, Exchange(Deadline(5), 5), url="u", max_event_bytes=100, clock=lambda: next(times)
+        response,
+        RequestProgress(Deadline(5), 5),
+        url="u",
+        max_event_bytes=100,
+        clock=lambda: next(times),
     )
     assert stream.last_byte_at == 1.0
     assert len(list(stream.events())) == 1
@@ -200,12 +204,12 @@ def test_last_byte_is_timed() -> None:
 
 def test_open_stream_has_no_deadline() -> None:
     """A good stream may be silent for longer than any call takes."""
-    exchange = Exchange(Deadline(5), 5)
+    progress = RequestProgress(Deadline(5), 5)
     response = requests.Response()
     response.raw = io.BytesIO()
-    EventStream(response, exchange, url="u", max_event_bytes=1, clock=lambda: 0.0)
-    assert exchange.deadline is None
-    assert exchange.time_left() is None
+    EventStream(response, progress, url="u", max_event_bytes=1, clock=lambda: 0.0)
+    assert progress.deadline is None
+    assert progress.time_left() is None
 
 
 class BlockingBody(Pieces):

@@ -12,39 +12,39 @@ from collections.abc import Iterator
 import pytest
 
 from buttdial_sync.transport.deadline import Deadline
-from buttdial_sync.transport.placement import TokenPlacement, forget_placements
+from buttdial_sync.transport.token_location import TokenLocation, forget_token_locations
 
 PATIENCE = 5.0
 _numbers = itertools.count(1)
 
 
 @pytest.fixture
-def placement() -> Iterator[TokenPlacement]:
+def placement() -> Iterator[TokenLocation]:
     # A fresh origin: whoever holds on to the last test's object must not lend it to this one.
-    yield TokenPlacement.of(f"https://placement-{next(_numbers)}.test:443")
-    forget_placements()
+    yield TokenLocation.of(f"https://placement-{next(_numbers)}.test:443")
+    forget_token_locations()
 
 
 def patient() -> Deadline:
     return Deadline(PATIENCE)
 
 
-def test_one_per_origin(placement: TokenPlacement) -> None:
+def test_one_per_origin(location: TokenLocation) -> None:
     """Clients of one origin share what they find; other origins do not."""
-    assert TokenPlacement.of(placement._origin) is placement
-    other = TokenPlacement.of("https://other.test:443")
-    placement.remember("query")
-    assert (placement.known, other.known) == ("query", None)
+    assert TokenLocation.of(location._origin) is placement
+    other = TokenLocation.of("https://other.test:443")
+    location.remember("query")
+    assert (location.known, other.known) == ("query", None)
 
 
-def test_forgotten(placement: TokenPlacement) -> None:
+def test_forgotten(location: TokenLocation) -> None:
     """Tests may put another kind of server at a known address."""
-    placement.remember("query")
-    forget_placements()
-    assert placement.known is None
+    location.remember("query")
+    forget_token_locations()
+    assert location.known is None
 
 
-def test_one_thread_at_a_time(placement: TokenPlacement) -> None:
+def test_one_thread_at_a_time(location: TokenLocation) -> None:
     """While one tries, the others wait; each then has a turn of its own."""
     inside: list[int] = []
     together: list[int] = []
@@ -52,7 +52,7 @@ def test_one_thread_at_a_time(placement: TokenPlacement) -> None:
 
     def take_a_turn() -> None:
         begun.wait(PATIENCE)
-        with placement.turn(patient()):
+        with location.probe(patient()):
             inside.append(1)
             together.append(len(inside))
             inside.pop()
@@ -65,68 +65,68 @@ def test_one_thread_at_a_time(placement: TokenPlacement) -> None:
     assert together == [1] * 8
 
 
-def test_others_learn_from_the_first(placement: TokenPlacement) -> None:
+def test_others_learn_from_the_first(location: TokenLocation) -> None:
     """Who waited for a turn knows afterwards what the one before found."""
     holding, waiting, seen = threading.Event(), threading.Event(), []
 
     def second() -> None:
         holding.wait(PATIENCE)
         waiting.set()
-        with placement.turn(patient()):
-            seen.append(placement.known)
+        with location.probe(patient()):
+            seen.append(location.known)
 
     thread = threading.Thread(target=second)
     thread.start()
-    with placement.turn(patient()):
+    with location.probe(patient()):
         holding.set()
         assert waiting.wait(PATIENCE)
-        placement.remember("query")
+        location.remember("query")
     thread.join(PATIENCE)
     assert seen == ["query"]
 
 
-def test_turn_is_given_back_after_a_failure(placement: TokenPlacement) -> None:
+def test_turn_is_given_back_after_a_failure(location: TokenLocation) -> None:
     """A try that raises does not keep the turn, and finds nothing."""
     for _ in range(3):
-        with pytest.raises(ValueError, match="mine"), placement.turn(patient()):
+        with pytest.raises(ValueError, match="mine"), location.probe(patient()):
             raise ValueError("mine")
-    with placement.turn(patient()):
-        assert placement.known is None
+    with location.probe(patient()):
+        assert location.known is None
 
 
-def test_dead_holder_is_survived(placement: TokenPlacement) -> None:
+def test_dead_holder_is_survived(location: TokenLocation) -> None:
     """A turn that is never given back is taken all the same, once the deadline says so."""
-    lost = placement.turn(patient())
+    lost = location.probe(patient())
     lost.__enter__()
     clock = iter([0.0, 0.0, 0.0])
-    with placement.turn(Deadline(0.0, lambda: next(clock, 0.0))):
-        placement.remember("header")
-    with placement.turn(patient()):
-        assert placement.known == "header"
+    with location.probe(Deadline(0.0, lambda: next(clock, 0.0))):
+        location.remember("header")
+    with location.probe(patient()):
+        assert location.known == "header"
 
 
-def test_known_place_needs_no_turn(placement: TokenPlacement) -> None:
+def test_known_place_needs_no_turn(location: TokenLocation) -> None:
     """Once it is known nobody waits, even if the turn is not given back."""
-    placement.remember("header")
-    first = placement.turn(patient())
+    location.remember("header")
+    first = location.probe(patient())
     first.__enter__()
-    with placement.turn(Deadline(0.0, lambda: 0.0)):
-        assert placement.known == "header"
+    with location.probe(Deadline(0.0, lambda: 0.0)):
+        assert location.known == "header"
 
 
-def test_turns_do_not_multiply(placement: TokenPlacement) -> None:
+def test_turns_do_not_multiply(location: TokenLocation) -> None:
     """A turn that was taken without waiting its time does not let two try at once later."""
-    lost = placement.turn(patient())
+    lost = location.probe(patient())
     lost.__enter__()
     for _ in range(3):
-        with placement.turn(Deadline(0.0, lambda: 0.0)):
+        with location.probe(Deadline(0.0, lambda: 0.0)):
             pass
     lost.__exit__(None, None, None)
-    with placement.turn(patient()):
-        assert has_to_wait(placement)
+    with location.probe(patient()):
+        assert has_to_wait(location)
 
 
-def has_to_wait(placement: TokenPlacement) -> bool:
+def has_to_wait(location: TokenLocation) -> bool:
     """Whether a turn is not to be had at once."""
     waited: list[bool] = []
 
@@ -134,7 +134,7 @@ def has_to_wait(placement: TokenPlacement) -> bool:
         waited.append(True)
         return True
 
-    with placement.turn(patient(), is_cancelled=give_up):
+    with location.probe(patient(), is_cancelled=give_up):
         return bool(waited)
 
 
@@ -143,22 +143,22 @@ forking = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 @forking
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_forked_child_shares_the_find(placement: TokenPlacement) -> None:
+def test_forked_child_shares_the_find(location: TokenLocation) -> None:
     """What a forked child finds is known to its parent, at the parent's next turn."""
     child = os.fork()
     if child == 0:
         status = 1
         try:
-            with placement.turn(patient()):
-                placement.remember("query")
+            with location.probe(patient()):
+                location.remember("query")
             status = 0
         finally:
             os._exit(status)
     _, status = os.waitpid(child, 0)
     assert status == 0
-    assert placement.known is None
-    with placement.turn(patient()):
-        assert placement.known == "query"
+    assert location.known is None
+    with location.probe(patient()):
+        assert location.known == "query"
 
 
 def descriptors() -> set[str]:
@@ -169,8 +169,8 @@ def descriptors() -> set[str]:
 def test_nothing_is_opened_before_a_fork() -> None:
     """Neither making a placement nor a turn opens a descriptor; dropping a shared one closes it."""
     before = descriptors()
-    made = TokenPlacement("https://opens-nothing.test:443")
-    with made.turn(patient()):
+    made = TokenLocation("https://opens-nothing.test:443")
+    with made.probe(patient()):
         assert descriptors() == before
     made.share()
     assert len(descriptors()) == len(before) + 2
@@ -179,36 +179,36 @@ def test_nothing_is_opened_before_a_fork() -> None:
 
 
 @forking
-def test_turns_of_a_shared_placement_do_not_multiply(placement: TokenPlacement) -> None:
+def test_turns_of_a_shared_location_do_not_multiply(location: TokenLocation) -> None:
     """Before a fork as after it, one has the turn."""
-    placement.share()
-    lost = placement.turn(patient())
+    location.share()
+    lost = location.probe(patient())
     lost.__enter__()
     for _ in range(3):
-        with placement.turn(Deadline(0.0, lambda: 0.0)):
+        with location.probe(Deadline(0.0, lambda: 0.0)):
             pass
     lost.__exit__(None, None, None)
-    placement._locks.clear()  # as in a child: what is left is the mark
-    with placement.turn(patient()):
-        placement._locks.clear()
-        assert has_to_wait(placement)
+    location._locks.clear()  # as in a child: what is left is the mark
+    with location.probe(patient()):
+        location._locks.clear()
+        assert has_to_wait(location)
 
 
 @forking
-def test_what_is_known_is_not_shared(placement: TokenPlacement) -> None:
+def test_what_is_known_is_not_shared(location: TokenLocation) -> None:
     """A fork opens nothing for an origin that needs no turn any more: children inherit the find."""
-    placement.remember("header")
+    location.remember("header")
     before = descriptors()
-    placement.share()
+    location.share()
     assert descriptors() == before
 
 
 @forking
 @pytest.mark.parametrize("reused", [False, True], ids=["closed", "reused"])
-def test_a_pipe_that_somebody_closed_is_left_alone(placement: TokenPlacement, reused: bool) -> None:
+def test_a_pipe_that_somebody_closed_is_left_alone(location: TokenLocation, reused: bool) -> None:
     """Nothing is read from, written to or closed under a number that is another's now."""
-    placement.share()
-    mark = placement._mark
+    location.share()
+    mark = location._mark
     assert mark is not None
     numbers = (mark._reading, mark._writing)
     theirs = socket.socketpair()
@@ -218,9 +218,9 @@ def test_a_pipe_that_somebody_closed_is_left_alone(placement: TokenPlacement, re
         if reused:
             os.dup2(sock.fileno(), number)
     try:
-        with placement.turn(patient()):
-            placement.remember("query")
-        placement._mark = None
+        with location.probe(patient()):
+            location.remember("query")
+        location._mark = None
         del mark
         gc.collect()
         if reused:

@@ -20,19 +20,19 @@ from urllib3.util.wait import wait_for_read
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.descriptors import Identity, identity_of, is_still
 
-Place = Literal["header", "query"]
+Location = Literal["header", "query"]
 T = TypeVar("T")
 
-_MARKS: dict[bytes, Place | None] = {b"?": None, b"h": "header", b"q": "query"}
-_MARK_OF = {place: mark for mark, place in _MARKS.items()}
+_MARKS: dict[bytes, Location | None] = {b"?": None, b"h": "header", b"q": "query"}
+_MARK_OF = {location: mark for mark, location in _MARKS.items()}
 _LONGEST_TURN = 10.0
 _LOOK_UP_SECONDS = 0.25
 
-_found: dict[str, Place] = {}
-_placements: weakref.WeakValueDictionary[str, TokenPlacement] = weakref.WeakValueDictionary()
+_found: dict[str, Location] = {}
+_locations: weakref.WeakValueDictionary[str, TokenLocation] = weakref.WeakValueDictionary()
 
 
-class TokenPlacement:
+class TokenLocation:
     """
     What is known about one origin. Safe to share between threads and forked processes.
 
@@ -47,18 +47,18 @@ class TokenPlacement:
         self._mark: _SharedMark | None = None
 
     @classmethod
-    def of(cls, origin: str) -> TokenPlacement:
+    def of(cls, origin: str) -> TokenLocation:
         """Return the one of this origin."""
-        return _placements.get(origin) or _placements.setdefault(origin, cls(origin))
+        return _locations.get(origin) or _locations.setdefault(origin, cls(origin))
 
     @property
-    def known(self) -> Place | None:
+    def known(self) -> Location | None:
         """Where this origin wants the token, or None."""
         return _found.get(self._origin)
 
-    def remember(self, place: Place) -> None:
+    def remember(self, location: Location) -> None:
         """Keep what was found."""
-        _found[self._origin] = place
+        _found[self._origin] = location
 
     def share(self) -> None:
         """Have the children that are forked from now on take turns with this process."""
@@ -67,7 +67,7 @@ class TokenPlacement:
                 self._mark = _SharedMark()
 
     @contextmanager
-    def turn(
+    def probe(
         self, deadline: Deadline, *, is_cancelled: Callable[[], bool] = lambda: False
     ) -> Iterator[None]:
         """
@@ -83,12 +83,13 @@ class TokenPlacement:
             if mark is not None:
                 with suppress(OSError):  # it was closed by somebody else: go on without it
                     taken = self._await(mark.take, limit, is_cancelled)
-            place = _MARKS.get(taken)
-            if place is not None:
-                self.remember(place)
+            location = _MARKS.get(taken)
+            if location is not None:
+                self.remember(location)
             yield
         finally:
-            # Without the mark only knowledge is added: two unknown marks would be two turns.
+            # If we timed out waiting for the mark, put one back only when the location is known:
+            # two marks that say "unknown" would let two processes probe at once.
             if mark is not None and (taken or self.known is not None):
                 with suppress(OSError):
                     mark.put(_MARK_OF[self.known])
@@ -154,14 +155,14 @@ def _close_if_ours(identity: Identity | None, *descriptors: int) -> None:
 
 
 def _share_all() -> None:
-    for placement in list(_placements.values()):
-        placement.share()
+    for placement in list(_locations.values()):
+        location.share()
 
 
-def forget_placements() -> None:
+def forget_token_locations() -> None:
     """Forget what was found, for tests that put another kind of server at a known address."""
     _found.clear()
-    _placements.clear()
+    _locations.clear()
 
 
 if hasattr(os, "register_at_fork"):
