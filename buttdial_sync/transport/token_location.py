@@ -155,7 +155,7 @@ def _close_if_ours(identity: Identity | None, *descriptors: int) -> None:
 
 
 def _share_all() -> None:
-    for placement in list(_locations.values()):
+    for location in list(_locations.values()):
         location.share()
 
 

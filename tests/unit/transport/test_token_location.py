@@ -19,9 +19,9 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture
-def placement() -> Iterator[TokenLocation]:
+def location() -> Iterator[TokenLocation]:
     # A fresh origin: whoever holds on to the last test's object must not lend it to this one.
-    yield TokenLocation.of(f"https://placement-{next(_numbers)}.test:443")
+    yield TokenLocation.of(f"https://location-{next(_numbers)}.test:443")
     forget_token_locations()
 
 
@@ -31,7 +31,7 @@ def patient() -> Deadline:
 
 def test_one_per_origin(location: TokenLocation) -> None:
     """Clients of one origin share what they find; other origins do not."""
-    assert TokenLocation.of(location._origin) is placement
+    assert TokenLocation.of(location._origin) is location
     other = TokenLocation.of("https://other.test:443")
     location.remember("query")
     assert (location.known, other.known) == ("query", None)
@@ -167,7 +167,7 @@ def descriptors() -> set[str]:
 
 @forking
 def test_nothing_is_opened_before_a_fork() -> None:
-    """Neither making a placement nor a turn opens a descriptor; dropping a shared one closes it."""
+    """Neither making a location nor a turn opens a descriptor; dropping a shared one closes it."""
     before = descriptors()
     made = TokenLocation("https://opens-nothing.test:443")
     with made.probe(patient()):
