@@ -15,7 +15,7 @@ from buttdial_sync.models.failed import FailedMessage, FailedStatus
 from buttdial_sync.retry.rows import COLUMNS, NUMBER_FIELDS, TABLE_NAME, TIME_FIELDS, Row, utc_now
 from buttdial_sync.retry.table import DEFAULT_LEASE, Condition, TableRepository, id_taken
 from buttdial_sync.transport.deadline import check_seconds
-from buttdial_sync.transport.fork import keep_unclosed, on_fork_start_anew, start_anew_if_forked
+from buttdial_sync.transport.fork import leak_until_exit, on_fork_start_anew, start_anew_if_forked
 
 _TIME_FORMAT = "%Y-%m-%d %H:%M:%S.%f"
 _COLUMNS = ", ".join(COLUMNS)
@@ -76,7 +76,7 @@ class SQLiteRepository(TableRepository):
 
     def start_anew(self) -> None:
         """In a forked child: a new lock, and a connection of its own."""
-        keep_unclosed(self._connection)
+        leak_until_exit(self._connection)
         self._connection = None
         self._lock = threading.RLock()
 

@@ -1,17 +1,20 @@
 """
-Forked children start anew.
+Resetting in a forked child what must not be shared with its parent.
 
 Locks may be held, threads are gone, and a connection used by two processes swaps their answers. So
-what must not be shared registers here and is reset in the child. ``os.register_at_fork`` does not
+what must not be shared registers here, and is reset in the child. ``os.register_at_fork`` does not
 run under every server (uWSGI without ``--py-call-uwsgi-fork-hooks``): hence the process id.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import weakref
 from typing import Protocol
+
+logger = logging.getLogger("buttdial_sync")
 
 
 class Forkable(Protocol):
@@ -21,25 +24,34 @@ class Forkable(Protocol):
         """Make new locks and connections; touch nothing that was inherited, close nothing."""
 
 
-_everything: weakref.WeakSet[Forkable] = weakref.WeakSet()
+# In the order of registration, so that what an object is made of is reset before the object.
+_registered: dict[int, weakref.ref[Forkable]] = {}
 _lock = threading.Lock()
-_kept_unclosed: list[object] = []
+_leaked: list[object] = []
 _process = os.getpid()
 
 
 def on_fork_start_anew(thing: Forkable) -> None:
     """Have ``thing`` reset in every child that is forked from now on."""
+    key = id(thing)
+
+    def forget(gone: weakref.ref[Forkable]) -> None:
+        # No lock: the garbage collector may run this while this very thread holds it. The id may
+        # be another object's by now.
+        if _registered.get(key) is gone:
+            _registered.pop(key, None)
+
     with _lock:
-        _everything.add(thing)
+        _registered[key] = weakref.ref(thing, forget)
 
 
-def keep_unclosed(*inherited: object) -> None:
+def leak_until_exit(*inherited: object) -> None:
     """
     Keep inherited objects for as long as the process lives.
 
     Closing a stream whose reader was blocked at the fork hangs, and collecting one closes it.
     """
-    _kept_unclosed.extend(inherited)
+    _leaked.extend(inherited)
 
 
 def start_anew_if_forked() -> None:
@@ -52,8 +64,14 @@ def _in_child() -> None:
     global _lock, _process  # noqa: PLW0603 - the inherited lock is held
     _lock = threading.Lock()
     _process = os.getpid()
-    for thing in list(_everything):
-        thing.start_anew()
+    for reference in list(_registered.values()):
+        thing = reference()
+        if thing is None:
+            continue
+        try:
+            thing.start_anew()
+        except Exception:  # the others' locks may be held: they have to be reset too
+            logger.exception("%s could not be reset after a fork", type(thing).__name__)
 
 
 def _before() -> None:

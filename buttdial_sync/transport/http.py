@@ -31,7 +31,7 @@ from buttdial_sync.transport.adapter import DeadlineAdapter
 from buttdial_sync.transport.connections import RequestProgress, bound_to_thread
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.failures import failure_of
-from buttdial_sync.transport.fork import keep_unclosed, on_fork_start_anew
+from buttdial_sync.transport.fork import leak_until_exit, on_fork_start_anew
 
 logger = logging.getLogger("buttdial_sync.http")
 
@@ -68,7 +68,7 @@ class SharedAdapter:
 
     def start_anew(self) -> None:
         """In a forked child: new connections, the inherited ones untouched."""
-        keep_unclosed(self._lock, self.adapter)
+        leak_until_exit(self._lock, self.adapter)
         self._make_empty()
 
     def join(self, user: Http) -> None:
@@ -110,7 +110,7 @@ class Http:
 
     def start_anew(self) -> None:
         """In a forked child: what the parent has under way stays the parent's."""
-        keep_unclosed(self._under_way)
+        leak_until_exit(self._under_way)
         self._under_way = set()
 
     def prepare(

@@ -20,7 +20,7 @@ from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.settings import TokenIn
 from buttdial_sync.transport.connections import RequestProgress
 from buttdial_sync.transport.deadline import Deadline
-from buttdial_sync.transport.fork import keep_unclosed, on_fork_start_anew
+from buttdial_sync.transport.fork import leak_until_exit, on_fork_start_anew
 from buttdial_sync.transport.http import OK, Http, is_private_way, origin_of, refusal
 from buttdial_sync.transport.secrets import scrub_urls_in_logs
 from buttdial_sync.transport.session import McpSession, SessionOptions
@@ -69,7 +69,7 @@ class SessionOpener:
 
     def start_anew(self) -> None:
         """In a forked child: what the parent is opening stays the parent's."""
-        keep_unclosed(self._starting)
+        leak_until_exit(self._starting)
         self._starting = set()
 
     def open(self, token: str, deadline: Deadline) -> McpSession:

@@ -16,7 +16,7 @@ from buttdial_sync.errors import (
     ToolError,
 )
 from buttdial_sync.transport.deadline import Deadline
-from buttdial_sync.transport.fork import keep_unclosed, on_fork_start_anew
+from buttdial_sync.transport.fork import leak_until_exit, on_fork_start_anew
 from buttdial_sync.transport.session import McpSession
 
 OpenSession = Callable[[str, Deadline], McpSession]
@@ -77,7 +77,7 @@ class SessionPool:
 
     def start_anew(self) -> None:
         """In a forked child: no sessions, a new lock, nothing closed."""
-        keep_unclosed(self._slots, self._room)
+        leak_until_exit(self._slots, self._room)
         self._make_empty()
 
     @contextmanager

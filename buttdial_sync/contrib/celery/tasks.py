@@ -19,7 +19,7 @@ from buttdial_sync.models.inbound import InboundEvent
 from buttdial_sync.retry.report import RetryReport
 from buttdial_sync.retry.repository import FailedMessageRepository
 from buttdial_sync.retry.rows import utc_now
-from buttdial_sync.transport.fork import keep_unclosed, on_fork_start_anew
+from buttdial_sync.transport.fork import leak_until_exit, on_fork_start_anew
 
 PREFIX = "buttdial_sync"
 _CLOCKS_DIFFER = timedelta(seconds=5)
@@ -92,7 +92,7 @@ class ButtDialTasks:
 
     def start_anew(self) -> None:
         """In a forked child: a repository of its own, for database connections are not shared."""
-        keep_unclosed(vars(self).get("_repository"))
+        leak_until_exit(vars(self).get("_repository"))
         self._repository = OnePerProcess(self._make_repository, _close)
         self._deliverer = OnePerProcess(
             lambda: Deliverer(self._repository.get(), self._client.get(), **self._retry)

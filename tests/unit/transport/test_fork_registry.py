@@ -1,0 +1,97 @@
+"""What is reset in a forked child, in which order, and whatever fails."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from buttdial_sync.transport import fork
+
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork"),
+    pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning"),
+]
+
+
+class Kept:
+    """Notes when it is reset."""
+
+    def __init__(self, name: str, order: list[str], *, fails: bool = False) -> None:
+        self.name = name
+        self.order = order
+        self.fails = fails
+        fork.on_fork_start_anew(self)
+
+    def start_anew(self) -> None:
+        self.order.append(self.name)
+        if self.fails:
+            raise RuntimeError("a fault of this one")
+
+
+@pytest.fixture
+def order() -> Iterator[list[str]]:
+    yield []
+
+
+def in_child(check: Callable[[], bool]) -> bool:
+    """Fork, and return what ``check`` says in the child."""
+    child = os.fork()
+    if child == 0:
+        code = 2
+        try:
+            code = 0 if check() else 1
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_in_the_order_of_registration(order: list[str]) -> None:
+    """What something is made of registers first, and is reset first."""
+    names = [str(number) for number in range(20)]
+    kept = [Kept(name, order) for name in names]
+    assert in_child(lambda: order == names)
+    assert order == []
+    assert len(kept) == 20
+
+
+def test_one_that_fails_does_not_keep_the_others(order: list[str]) -> None:
+    """The others' locks may be held, so they are reset all the same."""
+    kept = [Kept("a", order), Kept("b", order, fails=True), Kept("c", order)]
+    assert in_child(lambda: order == ["a", "b", "c"])
+    assert kept
+
+
+def test_what_is_gone_is_forgotten(order: list[str]) -> None:
+    """The registry keeps nothing alive."""
+    before = len(fork._registered)
+    kept = [Kept("a", order), Kept("b", order)]
+    assert len(fork._registered) == before + 2
+    kept.clear()
+    gc.collect()
+    assert len(fork._registered) == before
+    assert in_child(lambda: order == [])
+
+
+def test_without_the_hook(order: list[str]) -> None:
+    """Where the hook does not run, the first call in the child does its work, once."""
+    kept = Kept("a", order)
+
+    def called_twice() -> bool:
+        order.clear()
+        fork._process = os.getppid()  # as if the hook had not run
+        fork.start_anew_if_forked()
+        fork.start_anew_if_forked()
+        return order == ["a"]
+
+    assert in_child(called_twice)
+    assert kept.order == []
+
+
+def test_a_registration_is_not_torn_by_a_fork(order: list[str]) -> None:
+    """A child can register although its parent held the lock at the fork."""
+    assert in_child(lambda: isinstance(Kept("a", order), Kept))
