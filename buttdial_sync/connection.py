@@ -24,6 +24,30 @@ from buttdial_sync.transport.session import SessionOptions
 logger = logging.getLogger("buttdial_sync")
 
 
+class EventSink:
+    """
+    Tells the host what happens. Safe to share between threads.
+
+    It is an object of its own, because what only tells must not keep the connection alive.
+
+    Args:
+        on_event: The host's callback. What it raises is logged.
+    """
+
+    def __init__(self, on_event: Callable[[ClientEvent], None] | None) -> None:
+        self._on_event = on_event
+        self.has_listener = on_event is not None
+
+    def emit(self, event: ClientEvent) -> None:
+        """Call the host's callback, if there is one."""
+        if self._on_event is None:
+            return
+        try:
+            self._on_event(event)
+        except Exception:
+            logger.exception("on_event failed")
+
+
 class Connection:
     """
     The one connection of a client, which all its views share.
@@ -66,8 +90,8 @@ class Connection:
         self.retries = RetryPolicy(check_count(max_attempts, "max_attempts"), random_fraction)
         self.http = Http(connect_timeout=check_seconds(connect_timeout, "connect_timeout"))
         self.rest = Rest(self.http, self.base_url)
-        self.on_event = on_event
-        self.sleep = sleep or self._sleep_until_closed
+        self.events = EventSink(on_event)
+        self._own_sleep = sleep
         self.closed = False
         self.variants: dict[str, int] = {}
         self._opener: SessionOpener | None = None
@@ -110,7 +134,7 @@ class Connection:
             token_in=check_token_in(token_in, "token_in") or "auto",
             options=options,
             before_open=before_open,
-            on_event=self.emit,
+            on_event=self.events.emit,
         )
         self._pool = SessionPool(
             self._opener.open,
@@ -146,14 +170,12 @@ class Connection:
         seconds = self.timeout if timeout is None else check_seconds(timeout, "timeout")
         return Deadline(seconds, self.clock)
 
-    def emit(self, event: ClientEvent) -> None:
-        """Tell the host; what its callback raises is logged."""
-        if self.on_event is None:
-            return
-        try:
-            self.on_event(event)
-        except Exception:
-            logger.exception("on_event failed")
+    def sleep(self, seconds: float) -> None:
+        """Sleep; by default until the client is closed at most."""
+        if self._own_sleep is not None:
+            self._own_sleep(seconds)
+        else:
+            self._closed_signal.wait(seconds)
 
     def close(self, timeout: float = 0.0) -> None:
         """
@@ -171,9 +193,6 @@ class Connection:
         if self._opener is not None and self._pool is not None:
             self._opener.close()
             self._pool.close(timeout)
-
-    def _sleep_until_closed(self, seconds: float) -> None:
-        self._closed_signal.wait(seconds)
 
 
 def check_base_url(base_url: str | None) -> str:

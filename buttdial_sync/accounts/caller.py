@@ -86,8 +86,7 @@ class AccountsCaller:
             # Refusals of these endpoints have codes of their own.
             if type(error) is not InvalidRequestError or not error.code:
                 raise
-            refusal = error.as_kind(AccountsError)
-        raise refusal
+            raise error.as_kind(AccountsError) from None
 
     def _credential(self, endpoint: Endpoint[Any], given: str | None) -> str | None:
         if endpoint.auth == "none":

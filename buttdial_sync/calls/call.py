@@ -64,10 +64,11 @@ class Call(ABC):
                 a later "no" does not prove that the earlier attempt did nothing.
         """
         self.connection.check_open()
+        attempt = self._told_attempt if self.connection.events.has_listener else self._attempt
         while True:
             self.attempts += 1
             try:
-                return self._attempt() if self.connection.on_event is None else self._told_attempt()
+                return attempt()
             except ButtDialError as error:
                 scrub_error(error, self._secrets)
                 pause = self._pause_after(error)
@@ -150,7 +151,7 @@ class Call(ABC):
     def _told_attempt(self) -> Any:
         """Make one attempt, and tell the host of its beginning and its end."""
         connection = self.connection
-        connection.emit(
+        connection.events.emit(
             ClientEvent(kind="attempt", operation=self.operation, attempt=self.attempts)
         )
         started = connection.clock()
@@ -173,7 +174,7 @@ class Call(ABC):
         self._tell("retry", pause, error)
 
     def _tell(self, kind: Any, seconds: float, error: ButtDialError | None = None) -> None:
-        self.connection.emit(
+        self.connection.events.emit(
             ClientEvent(
                 kind=kind,
                 operation=self.operation,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import traceback
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
@@ -61,6 +62,20 @@ def failure_of(
         outcome=outcome,
         remediation=REMEDIES.get(code or ""),
     )
+
+
+def clear_frames(error: BaseException | None) -> None:
+    """
+    Empty the frames of what requests and urllib3 raised, once it was understood.
+
+    They keep exceptions in locals. Such a frame and its exception hold each other, and with them
+    the frames of the callers, and so the whole client until the garbage collector comes.
+    """
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        traceback.clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -30,7 +30,7 @@ from buttdial_sync.errors.scrubbing import scrub
 from buttdial_sync.transport.adapter import DeadlineAdapter
 from buttdial_sync.transport.connections import RequestProgress, bound_to_thread
 from buttdial_sync.transport.deadline import Deadline
-from buttdial_sync.transport.failures import failure_of
+from buttdial_sync.transport.failures import clear_frames, failure_of
 from buttdial_sync.transport.fork import leak_until_exit, on_fork_start_anew
 
 logger = logging.getLogger("buttdial_sync.http")
@@ -158,6 +158,7 @@ class Http:
                     response.content  # noqa: B018 - reads the body within the deadline
         except (requests.exceptions.RequestException, OSError, ValueError) as error:
             failure = failure_of(error, progress, str(request.url), closed=self._closed)
+            clear_frames(error)
         else:
             if response.is_redirect:
                 response.close()
@@ -167,7 +168,10 @@ class Http:
         finally:
             self._under_way.discard(progress)
         # Raised out here so that no exception with a token in its URL is chained to it.
-        raise failure
+        try:
+            raise failure
+        finally:
+            del failure  # its traceback holds this frame, and so the whole client
 
     def close(self) -> None:
         """End every request that is under way, and let go of the connections."""

@@ -188,7 +188,10 @@ class SessionPool:
         try:
             session = self._revived(kept, deadline) or self._open_session(token, deadline)
         except BaseException as error:
-            opening.failure = error if isinstance(error, ButtDialError) else None
+            # A copy: the error's traceback holds this frame, and this frame holds the opening.
+            opening.failure = (
+                error.as_kind(type(error)) if isinstance(error, ButtDialError) else None
+            )
             out_of_time = isinstance(error, DeadlineExceededError)
             self._settle(token, slot, opening, kept if out_of_time else _ended(kept))
             raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -33,8 +33,8 @@ class Kept:
 
 
 @pytest.fixture
-def order() -> Iterator[list[str]]:
-    yield []
+def order() -> list[str]:
+    return []
 
 
 def in_child(check: Callable[[], bool]) -> bool:

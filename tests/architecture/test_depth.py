@@ -1,0 +1,32 @@
+"""How deep a call goes and how many files it touches: no more than today."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from tests.architecture.depth import Walk, measure
+
+# Frames of our own package on the stack, and files. A send touches the files of the message, the
+# call, the connection, the pool, the session, the waiters, the request, the socket and its identity,
+# the deadline and the process id: each of these is a subject of its own.
+LIMITS = {
+    "send": (12, 15),
+    "tool": (16, 20),
+    "account call": (16, 17),
+    "run_once": (21, 27),
+}
+
+
+@pytest.fixture(scope="module")
+def walks() -> Mapping[str, Walk]:
+    return measure()
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_depth(name: str, walks: Mapping[str, Walk]) -> None:
+    """A way that grows deeper or wider wants a reason, and a line here."""
+    deep, wide = LIMITS[name]
+    assert walks[name].depth <= deep
+    assert len(walks[name].files) <= wide, sorted(walks[name].files)

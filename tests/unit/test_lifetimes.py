@@ -1,0 +1,117 @@
+"""What an error leaves alive: nothing."""
+
+from __future__ import annotations
+
+import gc
+import pickle
+import weakref
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+import responses
+
+from buttdial_sync import (
+    AccountsClient,
+    ButtDialError,
+    Client,
+    ComplianceError,
+    TransportError,
+)
+from buttdial_sync.testing import FakeButtDialServer
+
+URL = "https://butt-dial.test"
+TOKEN = "agent-token-1"
+
+
+@pytest.fixture(autouse=True)
+def _no_collector() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeButtDialServer]:
+    fake = FakeButtDialServer(tokens=[TOKEN])
+    with fake.mocked():
+        yield fake
+
+
+def raises_of(client: Client) -> None:
+    for call in (
+        lambda: client.call_tool("comms_nothing"),
+        lambda: client.whatsapp.react("m", "x"),
+        client.profile.get,
+        lambda: client.list_tools(agent_token="wrong"),
+        lambda: client.as_agent("wrong").ping(),
+    ):
+        with suppress(ButtDialError):
+            call()
+
+
+@pytest.mark.usefixtures("fake")
+@pytest.mark.parametrize("url", [URL, "http://127.0.0.1:9"])
+def test_client_after_errors(url: str) -> None:
+    """A client whose calls failed is freed when the last reference goes."""
+    responses.mock.add_passthru("http://127.0.0.1:9")  # it keeps what it was asked, frames too
+    client = Client(url, agent_token=TOKEN, sleep=lambda _: None, max_attempts=2)
+    raises_of(client)
+    result = client.send_message("+14155550123", "text", "sms")
+    client.close()
+    gone = [weakref.ref(client), weakref.ref(client._agent.connection)]
+    del client
+    assert [each() for each in gone] == [None, None]
+    assert result.attempts >= 1
+
+
+def test_accounts_client_after_errors(fake: FakeButtDialServer) -> None:
+    """The same of a workspace's client."""
+    client = AccountsClient(URL, team_token="wrong", sleep=lambda _: None)
+    with suppress(ButtDialError):
+        client.get_account()
+    with suppress(ButtDialError):
+        client.with_token("other").list_my_memberships()
+    with suppress(ButtDialError):
+        client.register_agent("a", "A")
+    client.close()
+    gone = [weakref.ref(client), weakref.ref(client._caller.connection)]
+    del client
+    assert [each() for each in gone] == [None, None]
+    assert fake.requests
+
+
+def test_result_keeps_the_exception_and_nothing_else(fake: FakeButtDialServer) -> None:
+    """It holds no frame: no traceback, no cause, no context. It is not in the ``repr``."""
+    fake.on_send(error="Compliance: no consent")
+    with Client(URL, agent_token=TOKEN) as client:
+        result = client.send_message("+14155550123", "text", "sms")
+    error = result.exception
+    assert isinstance(error, ComplianceError)
+    assert (str(error), error.outcome, error.remediation) == (
+        result.error,
+        result.outcome,
+        result.remediation,
+    )
+    assert (error.__traceback__, error.__cause__, error.__context__) == (None, None, None)
+    assert "exception" not in repr(result)
+    assert "ComplianceError(" not in repr(result)
+
+
+def test_result_with_an_exception_pickles(fake: FakeButtDialServer) -> None:
+    """A result crosses process boundaries with its exception, and is equal to what it was."""
+    fake.fault("refuse", count=9)
+    with Client(URL, agent_token=TOKEN, sleep=lambda _: None) as client:
+        result = client.send_message("+14155550123", "text", "sms")
+    copy = pickle.loads(pickle.dumps(result))  # noqa: S301
+    assert copy == result
+    assert isinstance(copy.exception, TransportError)
+    assert copy.exception.code == result.error_code
+
+
+def test_sent_has_no_exception(fake: FakeButtDialServer) -> None:
+    """Where nothing went wrong there is none."""
+    with Client(URL, agent_token=TOKEN) as client:
+        assert client.send_message("+14155550123", "text", "sms").exception is None
+    assert len(fake.sent_messages) == 1
