@@ -64,7 +64,7 @@ class KeptSocket:
         Raises:
             ConnectionAbortedError: Somebody else closed the descriptor.
         """
-        if not self.is_ours():
+        if not is_still(self._descriptor_holder.fileno(), self._identity):
             raise ConnectionAbortedError("somebody else closed the descriptor")
 
     def shut_down(self) -> None:

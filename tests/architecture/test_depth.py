@@ -12,10 +12,10 @@ from tests.architecture.depth import Walk, measure
 # call, the connection, the pool, the session, the waiters, the request, the socket and its identity,
 # the deadline and the process id: each of these is a subject of its own.
 LIMITS = {
-    "send": (12, 15),
-    "tool": (16, 20),
-    "account call": (16, 17),
-    "run_once": (21, 27),
+    "send": (13, 16),
+    "tool": (17, 21),
+    "account call": (17, 18),
+    "run_once": (22, 28),
 }
 
 

@@ -7,6 +7,7 @@ import pickle
 import weakref
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Any
 
 import pytest
 import responses
@@ -60,7 +61,7 @@ def test_client_after_errors(url: str) -> None:
     raises_of(client)
     result = client.send_message("+14155550123", "text", "sms")
     client.close()
-    gone = [weakref.ref(client), weakref.ref(client._agent.connection)]
+    gone: list[weakref.ref[Any]] = [weakref.ref(client), weakref.ref(client._agent.connection)]
     del client
     assert [each() for each in gone] == [None, None]
     assert result.attempts >= 1
@@ -76,7 +77,7 @@ def test_accounts_client_after_errors(fake: FakeButtDialServer) -> None:
     with suppress(ButtDialError):
         client.register_agent("a", "A")
     client.close()
-    gone = [weakref.ref(client), weakref.ref(client._caller.connection)]
+    gone: list[weakref.ref[Any]] = [weakref.ref(client), weakref.ref(client._caller.connection)]
     del client
     assert [each() for each in gone] == [None, None]
     assert fake.requests
