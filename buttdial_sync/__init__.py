@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from buttdial_sync.inbound.handler import InboundHandler as InboundHandler
     from buttdial_sync.inbound.handler import InboundReport as InboundReport
     from buttdial_sync.inbound.handler import InboundResponse as InboundResponse
-    from buttdial_sync.inbound.listener import Listener as Listener
     from buttdial_sync.inbound.signatures import (
         verify_webhook_signature as verify_webhook_signature,
     )
+    from buttdial_sync.listening.listener import Listener as Listener
     from buttdial_sync.models.accounts import Account as Account
     from buttdial_sync.models.accounts import ConfirmedPhone as ConfirmedPhone
     from buttdial_sync.models.accounts import ErasureRequest as ErasureRequest
@@ -134,7 +134,7 @@ _HOMES = {
     "InboundHandler": "inbound.handler",
     "InboundResponse": "inbound.handler",
     "InboundReport": "inbound.handler",
-    "Listener": "inbound.listener",
+    "Listener": "listening.listener",
     "DeliveryLog": "inbound.deliveries",
     "MemoryDeliveryLog": "inbound.deliveries",
     "DeliveryInProgressError": "inbound.deliveries",

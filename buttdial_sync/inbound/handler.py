@@ -10,7 +10,7 @@ from typing import Any, TypeVar, overload
 import attrs
 
 from buttdial_sync.errors import ArgumentTypeError
-from buttdial_sync.inbound.admission import (
+from buttdial_sync.inbound.authentication import (
     AccountSecret,
     Admission,
     Headers,
