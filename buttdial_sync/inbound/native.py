@@ -99,7 +99,8 @@ def parse_waiting(waiting: WaitingMessage) -> list[InboundEvent]:
         "createdAt": waiting.created_at,
         **raw,
         "type": "message",
-        # Where a push has no id but the provider's, the item has one of the queue beside it.
+        # Pushes carry the provider's id only; items of the queue carry the queue's id too. The
+        # provider's comes first, so that a message that was pushed and waited is known again.
         "messageId": waiting.external_id or waiting.id,
     }
     return [attrs.evolve(event, raw=waiting.raw) for event in parse_native(fields)]
@@ -225,7 +226,7 @@ def _transcription(payload: Fields) -> str | None:
 def _attachments(payload: Fields) -> tuple[Attachment, ...]:
     items = first(payload, "attachments") or []
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        raise MalformedError("attachments is no list of attachments")
+        raise MalformedError("attachments is not a list of attachments")
     return tuple(
         Attachment(
             filename=text(item, "filename", "fileName"),
