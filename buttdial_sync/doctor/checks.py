@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import attrs
+
 from buttdial_sync.agent import AgentView, context_of
 from buttdial_sync.calls.schema import find_tool
 from buttdial_sync.calls.sending import SEND
@@ -28,11 +30,12 @@ _NOBODY_LISTENS = "nothing receives webhooks here (inbound_handler, --webhook-po
 _PLEASE_REPLY = "Please reply to it."
 
 
+@attrs.define(kw_only=True)
 class Diagnosis:
     """
     One diagnosis of a client. For one thread.
 
-    Args:
+    Attributes:
         client: The client.
         to: Whom to send a message, or None.
         channel: Which way.
@@ -41,30 +44,18 @@ class Diagnosis:
         receipt_timeout: How long to wait for the receipt, in seconds.
         ack_timeout: How long to wait for the answer, in seconds.
         now: The time.
+        sent: What became of the message; None before it was sent.
     """
 
-    def __init__(
-        self,
-        client: AgentView,
-        *,
-        to: str | None,
-        channel: Channel | None,
-        expect_ack: bool,
-        received: ReceivedEvents | None,
-        receipt_timeout: float,
-        ack_timeout: float,
-        now: Now,
-    ) -> None:
-        self._client = client
-        self._context = context_of(client)
-        self._to = to
-        self._channel: Channel = channel or ("email" if "@" in (to or "") else "whatsapp")
-        self._expect_ack = expect_ack
-        self._received = received
-        self._receipt_timeout = receipt_timeout
-        self._ack_timeout = ack_timeout
-        self._now = now
-        self._sent: SendResult | None = None
+    client: AgentView
+    to: str | None
+    channel: Channel
+    expect_ack: bool
+    received: ReceivedEvents | None
+    receipt_timeout: float
+    ack_timeout: float
+    now: Now
+    sent: SendResult | None = None
 
     @property
     def checks(self) -> tuple[Check, ...]:
@@ -81,16 +72,16 @@ class Diagnosis:
 
     def _config(self) -> CheckResult:
         """There is a token. That there is an address the client's constructor has checked."""
-        self._context.token_or(None)
-        agent = self._client.agent_id
-        return CheckResult(detail=self._client.base_url + (f", agent {agent}" if agent else ""))
+        context_of(self.client).token_or(None)
+        agent = self.client.agent_id
+        return CheckResult(detail=self.client.base_url + (f", agent {agent}" if agent else ""))
 
     def _reachability(self) -> CheckResult:
         """Some HTTP answer comes from the address, whatever it is, and the clocks agree."""
-        http = self._context.connection.http
-        request = http.prepare("GET", f"{self._client.base_url}/", headers={})
+        connection = context_of(self.client).connection
+        request = connection.http.prepare("GET", f"{self.client.base_url}/", headers={})
         try:
-            response, _ = http.send(request, self._context.connection.deadline())
+            response, _ = connection.http.send(request, connection.deadline())
         except ProtocolError as redirected:
             if redirected.status_code is None:
                 raise
@@ -103,12 +94,12 @@ class Diagnosis:
 
     def _handshake(self) -> CheckResult:
         """A session opens and answers."""
-        self._client.ping()
+        self.client.ping()
         return CheckResult()
 
     def _tools(self) -> CheckResult:
         """The server can send messages."""
-        tools = self._client.list_tools()
+        tools = self.client.list_tools()
         try:
             tool = find_tool(tools, SEND.name)
         except ButtDialError as error:
@@ -118,32 +109,32 @@ class Diagnosis:
 
     def _sending(self) -> CheckResult:
         """The server takes a message."""
-        if self._to is None:
+        if self.to is None:
             return skip("there is no recipient (to)")
-        body = f"{_BODY} {_PLEASE_REPLY}" if self._expect_ack else _BODY
-        result = self._client.send_message(self._to, body, self._channel)
+        body = f"{_BODY} {_PLEASE_REPLY}" if self.expect_ack else _BODY
+        result = self.client.send_message(self.to, body, self.channel)
         if result.exception is not None:
             # Where the message may have been sent, only the result says what that means.
             result.exception.remediation = result.remediation
             raise result.exception
-        self._sent = result
+        self.sent = result
         named = f", id {result.message_sid}" if result.message_sid else ""
-        return CheckResult(detail=f"over {self._channel}{named}")
+        return CheckResult(detail=f"over {self.channel}{named}")
 
     def _receipt(self) -> CheckResult:
         """The server reports what became of the message."""
-        if self._sent is None:
+        if self.sent is None:
             return skip("no message was sent")
-        if _is_of_open_source_server(self._sent):
+        if _is_of_open_source_server(self.sent):
             return skip("this server (the open-source one) sends no delivery receipts")
-        if self._received is None:
+        if self.received is None:
             return skip(_NOBODY_LISTENS)
-        if self._sent.message_sid is None:
+        if self.sent.message_sid is None:
             return skip("the server named no message id that a receipt could have")
-        found = self._received.receipt(self._sent.message_sid, self._receipt_timeout)
+        found = self.received.receipt(self.sent.message_sid, self.receipt_timeout)
         if found is None:
             raise ButtDialError(
-                f"no receipt for {self._sent.message_sid} within {self._receipt_timeout:g} s",
+                f"no receipt for {self.sent.message_sid} within {self.receipt_timeout:g} s",
                 code="NO_RECEIPT",
                 outcome="unknown",
                 remediation="Check that the agent's callback URL leads to this program from the "
@@ -161,16 +152,16 @@ class Diagnosis:
 
     def _answer(self) -> CheckResult:
         """A person's answer comes back."""
-        if self._sent is None or self._to is None:
+        if self.sent is None or self.to is None:
             return skip("no message was sent")
-        if not self._expect_ack:
+        if not self.expect_ack:
             return skip("no answer is expected (expect_ack)")
-        if self._received is None:
+        if self.received is None:
             return skip(_NOBODY_LISTENS)
-        found = self._received.answer(self._to, self._ack_timeout)
+        found = self.received.answer(self.to, self.ack_timeout)
         if found is None:
             raise ButtDialError(
-                f"no answer from {self._to} within {self._ack_timeout:g} s",
+                f"no answer from {self.to} within {self.ack_timeout:g} s",
                 code="NO_ACK",
                 outcome="unknown",
                 remediation="Reply to the test message from that address in time; if you did, "
@@ -179,7 +170,7 @@ class Diagnosis:
         return CheckResult(detail=f"received {found.text[:_LONGEST_QUOTE]!r}")
 
     def _with_clock(self, detail: str, headers: Mapping[str, str]) -> CheckResult:
-        skew = skew_of(headers, self._now())
+        skew = skew_of(headers, self.now())
         if skew is None or abs(skew) <= TOLERANCE_SECONDS:
             return CheckResult(detail=detail)
         # Not a failure, because messages go out all the same; but signed requests and webhooks

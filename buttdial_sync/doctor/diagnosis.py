@@ -93,9 +93,9 @@ def diagnose(
     check_seconds(ack_timeout, "ack_timeout")
     received = ReceivedEvents() if inbound_handler is not None else None
     diagnosis = Diagnosis(
-        client,
+        client=client,
         to=to,
-        channel=channel,
+        channel=channel or ("email" if "@" in (to or "") else "whatsapp"),
         expect_ack=expect_ack,
         received=received,
         receipt_timeout=receipt_timeout,
