@@ -83,6 +83,7 @@ class Diagnosis:
         try:
             response, _ = connection.http.send(request, connection.deadline())
         except ProtocolError as redirected:
+            # The client follows no redirects; here one is an answer like any other.
             if redirected.status_code is None:
                 raise
             return CheckResult(detail=f"HTTP {redirected.status_code}")
@@ -103,7 +104,7 @@ class Diagnosis:
         try:
             tool = find_tool(tools, SEND.name)
         except ButtDialError as error:
-            error.outcome = "rejected"
+            error.outcome = "rejected"  # the list itself was answered
             raise
         return CheckResult(detail=f"{len(tools)} tools, {tool.name} among them")
 

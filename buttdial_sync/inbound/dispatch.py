@@ -89,6 +89,7 @@ class Dispatcher:
         if self._names[name] > 1:
             name = f"{name}-{self._names[name]}"
         added = HandlerRegistration(handler=handler, name=name, kind=kind, channel=channel)
+        # A new tuple, so that a dispatch that is going on in another thread keeps its own.
         self._registrations = (*self._registrations, added)
         return handler
 
@@ -126,6 +127,8 @@ class Dispatcher:
     ) -> HandlingOutcome:
         if key is None:
             return self._run(to, event, None)
+        # A claim for each handler: when one fails and the event comes again, the others are not
+        # called again. The name is part of the key, so it must be the same in all processes.
         unit = _bounded(f"{key}#{to.name}")
         try:
             token = self._log.claim(unit, self._lease)
@@ -133,6 +136,7 @@ class Dispatcher:
             logger.info("%s is still busy with %s", to.name, unit)
             return "failed"
         except Exception:
+            # Without a claim nobody is called: the sender tries again, and nothing happens twice.
             logger.exception("the delivery log failed; %s was not called", to.name)
             return "failed"
         token = check_token(token)
@@ -171,6 +175,7 @@ def key_of(event: InboundEvent) -> str | None:
     if isinstance(event, InboundMessage):
         return event.id and f"message:{event.channel}:{event.id}"
     if isinstance(event, DeliveryReceipt):
+        # With the status: a message that was sent is delivered and read later.
         return f"receipt:{event.channel}:{event.message_sid}:{event.status}"
     if isinstance(event, StatusUpdate):
         return event.id and f"status:{event.channel}:{event.id}:{event.kind}"

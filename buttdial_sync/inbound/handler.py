@@ -234,9 +234,8 @@ class InboundHandler:
         """
         Answer a webhook, whatever a stranger sends.
 
-        It raises no :class:`Exception`: what a handler, the delivery log or the function for the
-        secret raises is logged and answered with 500. What ends the process (``SystemExit``,
-        ``KeyboardInterrupt``) passes through, and its claim is given back first.
+        What a handler, the delivery log or the function for the secret raises is logged and
+        answered with 500. Only what ends the process, such as ``SystemExit``, passes through.
 
         Args:
             channel: What the address was made for: ``"whatsapp"``, ``"butt-dial"`` (Butt-Dial's own
@@ -255,6 +254,7 @@ class InboundHandler:
             return _answer(500, "it could not be handled; try again")
 
     def _handle(self, channel: str, body: bytes, headers: Headers) -> InboundResponse:
+        # JSON is decoded after the signature was checked, except to find a workspace's secret.
         if len(body) > self.max_body_bytes:
             return _answer(413, "the body is too large")
         try:

@@ -124,10 +124,12 @@ def _failed_outbound(waiting: WaitingMessage) -> StatusUpdate:
 def _event(payload: Fields) -> InboundEvent | None:
     kind, status = text(payload, "type"), text(payload, "status")
     message_sid = identifier(payload, "messageId", "messageSid", "id")
+    # Receipts come under several types, and messages may have a status too: both must fit.
     if kind != "message" and status in STATUSES and message_sid:
         return _receipt(payload, message_sid, status)
     if kind in _NO_MESSAGE:
         return _status_update(payload, status)
+    # Account events have credentials in them: they are read from signed webhooks only.
     if text(payload, "direction") == "outbound" or text(payload, "event") is not None:
         return None
     has_sender = first(payload, "from", "sender") is not None

@@ -147,7 +147,8 @@ class OperatorApi:
             raise _HttpError(422, _wrong("even_if_sent", "must be true or false"))
         if not even_if_sent and self._may_have_been_sent(message_id):
             raise _HttpError(409, _MAY_HAVE_BEEN_SENT)
-        # A repository of the published interface takes the id only.
+        # A repository of the published interface takes the id only, so the option goes along only
+        # where it is needed.
         options = {"even_if_sent": True} if even_if_sent else {}
         if not self._failed_messages.force_retry(message_id, **options):
             raise _HttpError(404, "Message not found or not pending")
