@@ -11,7 +11,7 @@ from buttdial_sync.calls.arguments import check_argument
 from buttdial_sync.doctor.checks import Diagnosis
 from buttdial_sync.doctor.clocks import Now, utc_now
 from buttdial_sync.doctor.received import ReceivedEvents
-from buttdial_sync.doctor.stages import STAGES, Check, because_of, examine, skipped
+from buttdial_sync.doctor.stages import STAGES, Check, examine, skipped_after
 from buttdial_sync.inbound.handler import InboundHandler
 from buttdial_sync.models.doctor import DoctorReport, DoctorStage
 from buttdial_sync.models.message import Channel
@@ -114,4 +114,4 @@ def _examined(
         stage = examine(name, check, clock)
         yield stage
         if stage.failed:
-            yield from skipped((rest for rest, _ in checks), because_of(stage))
+            yield from skipped_after(stage, (rest for rest, _ in checks))

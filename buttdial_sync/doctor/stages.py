@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import attrs
 
@@ -54,15 +54,10 @@ def examine(name: str, check: Check, clock: Callable[[], float]) -> DoctorStage:
     )
 
 
-def skipped(names: Iterator[str] | tuple[str, ...], reason: str) -> Iterator[DoctorStage]:
-    """Give the stages that are skipped for one and the same reason."""
+def skipped_after(failed: DoctorStage, names: Iterable[str]) -> Iterator[DoctorStage]:
+    """Give the stages that are skipped because an earlier one failed."""
     for name in names:
-        yield DoctorStage(name=name, status="skipped", detail=reason)
-
-
-def because_of(stage: DoctorStage) -> str:
-    """Return the reason for skipping what comes after a stage that failed."""
-    return f'the stage "{stage.name}" failed'
+        yield DoctorStage(name=name, status="skipped", detail=f'the stage "{failed.name}" failed')
 
 
 def failed_configuration(error: ConfigError) -> DoctorReport:
@@ -73,7 +68,7 @@ def failed_configuration(error: ConfigError) -> DoctorReport:
         error: What its constructor raised.
     """
     first = _failed(STAGES[0], error, None)
-    return DoctorReport(stages=(first, *skipped(STAGES[1:], because_of(first))))
+    return DoctorReport(stages=(first, *skipped_after(first, STAGES[1:])))
 
 
 def _failed(name: str, error: ButtDialError, seconds: float | None) -> DoctorStage:

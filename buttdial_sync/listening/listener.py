@@ -157,7 +157,7 @@ class Listener:
         with self._lock:
             runner, thread = self._runner, self._thread
         stopped = runner is None or runner.ended or runner.stop(timeout)
-        if stopped and thread is not None and thread is not threading.current_thread():
+        if stopped and thread is not None:
             thread.join(timeout)
         return stopped
 

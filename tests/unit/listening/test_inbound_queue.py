@@ -5,14 +5,18 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+from buttdial_sync import InboundMessage
 from buttdial_sync.listening.inbound_queue import InboundQueue
+from buttdial_sync.models.converter import Identifier
 from buttdial_sync.models.inbox import WaitingMessage
 
 PATIENCE = 20.0
 
 
 def waiting(name: str) -> WaitingMessage:
-    return WaitingMessage(id=name, channel="sms", from_="+1", body="hi", direction="inbound")
+    return WaitingMessage(
+        id=Identifier(name), channel="sms", from_="+1", body="hi", direction="inbound"
+    )
 
 
 def push(name: str) -> dict[str, Any]:
@@ -21,7 +25,11 @@ def push(name: str) -> dict[str, Any]:
 
 
 def taken(queue: InboundQueue) -> list[str]:
-    return [event.id for event in iter(queue.take, None)]  # type: ignore[misc, union-attr]
+    ids = []
+    while (event := queue.take()) is not None:
+        assert isinstance(event, InboundMessage)
+        ids.append(str(event.id))
+    return ids
 
 
 def test_pushes_are_held_back_until_older_messages_are_here() -> None:

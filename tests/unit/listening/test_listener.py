@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -75,19 +76,23 @@ def test_a_good_stream_begins_the_pauses_anew(
     fake: FakeButtDialServer, make: Make, clock: Clock
 ) -> None:
     """After ten seconds of life the next pause is the first one again; before, it is longer."""
-    inbox, lives = Inbox(), iter([9.0, 10.0, 0.0])
+    inbox, lives, reconnected = Inbox(), iter([9.0, 10.0, 0.0]), threading.Semaphore(0)
 
     @inbox.handler.on_message
     def live_and_die(_: InboundMessage) -> None:
         clock.now += next(lives)
         fake.cut_streams()
 
-    listener = make(inbox.handler)
+    def sleep(seconds: float) -> None:
+        clock.sleep(seconds)
+        reconnected.release()
+
+    listener = make(inbox.handler, sleep=sleep)
     with listener:
         for number in (1, 2, 3):
             wait_until(lambda: listener.connected)
             fake.push(message_payload(number))
-            wait_until(lambda number=number: listener.reconnects == number)
+            assert reconnected.acquire(timeout=PATIENCE)
         wait_until(lambda: listener.connected)
     assert clock.pauses == [0.5, 0.5, 1.0]
 
