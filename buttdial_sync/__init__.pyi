@@ -11,8 +11,8 @@ from buttdial_sync.inbound.deliveries import MemoryDeliveryLog as MemoryDelivery
 from buttdial_sync.inbound.handler import InboundHandler as InboundHandler
 from buttdial_sync.inbound.handler import InboundReport as InboundReport
 from buttdial_sync.inbound.handler import InboundResponse as InboundResponse
-from buttdial_sync.inbound.listener import Listener as Listener
 from buttdial_sync.inbound.signatures import verify_webhook_signature as verify_webhook_signature
+from buttdial_sync.listening.listener import Listener as Listener
 from buttdial_sync.models.accounts import Account as Account
 from buttdial_sync.models.accounts import ConfirmedPhone as ConfirmedPhone
 from buttdial_sync.models.accounts import ErasureRequest as ErasureRequest

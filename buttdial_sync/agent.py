@@ -19,7 +19,6 @@ from buttdial_sync.errors import (
 from buttdial_sync.models.message import Channel, Message, TargetGender
 from buttdial_sync.models.sending import SendResult
 from buttdial_sync.models.tools import Tool
-from buttdial_sync.tools.subscriptions import Subscriber, Subscription, Subscriptions
 from buttdial_sync.transport.session import McpSession
 
 if TYPE_CHECKING:
@@ -74,7 +73,6 @@ class AgentView:
 
     Args:
         agent: Who speaks.
-        subscriptions: Who gets what comes in.
         client: Kept alive for as long as the view lives; None for the client itself.
 
     Attributes:
@@ -91,14 +89,8 @@ class AgentView:
         organization: What administrators may do.
     """
 
-    def __init__(
-        self,
-        agent: AgentContext,
-        subscriptions: Subscriptions,
-        client: AgentView | None = None,
-    ) -> None:
+    def __init__(self, agent: AgentContext, client: AgentView | None = None) -> None:
         self._agent = agent
-        self._subscriptions = subscriptions
         self._client = client
 
     def send_message(
@@ -326,7 +318,7 @@ class AgentView:
             token=agent_token,
             check_schema=self._agent.check_schema,
         )
-        return AgentView(agent, self._subscriptions, self._client or self)
+        return AgentView(agent, self._client or self)
 
     @property
     def base_url(self) -> str:
@@ -354,10 +346,6 @@ class AgentView:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.base_url!r}, agent_id={self.agent_id!r})"
-
-    def _subscribe(self, subscriber: Subscriber) -> Subscription:
-        """Let a listener take in what comes for this agent."""
-        return Subscription(self._agent, self._subscriptions, subscriber)
 
     @_MadeOnFirstUse
     def whatsapp(self) -> WhatsApp:
@@ -413,7 +401,7 @@ class AgentView:
         """What comes in."""
         from buttdial_sync.tools.inbox import Inbox
 
-        return Inbox(self._agent, self._subscriptions)
+        return Inbox(self._agent)
 
     @_MadeOnFirstUse
     def billing(self) -> Billing:
@@ -435,3 +423,13 @@ class AgentView:
         from buttdial_sync.tools.organization import Organization
 
         return Organization(self._agent)
+
+
+def context_of(view: AgentView) -> AgentContext:
+    """
+    Return who a view speaks as, and over which connection.
+
+    This is the one entrance for what is built on a client and needs more of it than its public
+    methods: the listener (sessions, pushes) and the doctor (the token, plain HTTP).
+    """
+    return view._agent

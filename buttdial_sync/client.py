@@ -13,9 +13,7 @@ from buttdial_sync.calls.tool_call import AgentContext
 from buttdial_sync.connection import Connection
 from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.models.inbox import WaitingMessage
-from buttdial_sync.settings import TokenIn, check_count, load_settings
-from buttdial_sync.tools.subscriptions import Subscriptions
-from buttdial_sync.transport.session import SessionOptions
+from buttdial_sync.settings import TokenIn, load_settings
 
 _MIB = 1024 * 1024
 
@@ -85,24 +83,18 @@ class Client(AgentView):
             sleep=sleep,
             random_fraction=random_fraction,
         )
-        subscriptions = Subscriptions(connection.rest, before_open)
-        options = SessionOptions(
-            max_event_bytes=check_count(max_event_bytes, "max_event_bytes"),
-            on_notification=subscriptions.pushed,
-            on_end=subscriptions.ended,
-            clock=clock,
-        )
         connection.hold_sessions(
-            options,
             token_in=token_in,
-            before_open=subscriptions.before_open,
+            before_open=before_open,
+            max_event_bytes=max_event_bytes,
             max_sessions=max_sessions,
             idle_ping=idle_ping,
         )
-        agent = AgentContext(
-            connection, agent_id=agent_id, token=agent_token, check_schema=check_schema
+        super().__init__(
+            AgentContext(
+                connection, agent_id=agent_id, token=agent_token, check_schema=check_schema
+            )
         )
-        super().__init__(agent, subscriptions)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Client:

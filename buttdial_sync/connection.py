@@ -6,17 +6,19 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
 from buttdial_sync.errors import ArgumentTypeError, ClientClosedError, ConfigError
 from buttdial_sync.models.events import ClientEvent
+from buttdial_sync.models.inbox import WaitingMessage
 from buttdial_sync.settings import TokenIn, check_count, check_token_in
 from buttdial_sync.transport.deadline import Clock, Deadline, check_seconds
 from buttdial_sync.transport.fork import on_fork_start_anew, start_anew_if_forked
 from buttdial_sync.transport.http import Http
-from buttdial_sync.transport.opening import BeforeOpen, SessionOpener
+from buttdial_sync.transport.opening import SessionOpener
 from buttdial_sync.transport.pool import SessionPool
+from buttdial_sync.transport.push_router import PushRouter
 from buttdial_sync.transport.rest import Rest
 from buttdial_sync.transport.retrying import RetryPolicy
 from buttdial_sync.transport.session import SessionOptions
@@ -96,6 +98,7 @@ class Connection:
         self.variants: dict[str, int] = {}
         self._opener: SessionOpener | None = None
         self._pool: SessionPool | None = None
+        self._router: PushRouter | None = None
         self.start_anew()
         on_fork_start_anew(self)
 
@@ -108,10 +111,10 @@ class Connection:
 
     def hold_sessions(
         self,
-        options: SessionOptions,
         *,
         token_in: TokenIn,
-        before_open: BeforeOpen,
+        before_open: Callable[[Sequence[WaitingMessage]], None] | None,
+        max_event_bytes: int,
         max_sessions: int,
         idle_ping: float,
     ) -> None:
@@ -119,21 +122,28 @@ class Connection:
         Hold MCP sessions too, one for each token.
 
         Args:
-            options: What the sessions have in common.
             token_in: Where the token goes when a stream is opened.
-            before_open: Called before each stream is opened.
+            before_open: Gets what waits before each stream is opened.
+            max_event_bytes: Larger answers end a session.
             max_sessions: Sessions held at once; the one idle for longest goes.
             idle_ping: Seconds of silence after which a stream is pinged before it is used.
 
         Raises:
             ConfigError: An argument is wrong.
         """
+        self._router = PushRouter(self.rest, before_open)
+        options = SessionOptions(
+            max_event_bytes=check_count(max_event_bytes, "max_event_bytes"),
+            on_notification=self._router.pushed,
+            on_end=self._router.ended,
+            clock=self.clock,
+        )
         self._opener = SessionOpener(
             self.http,
             self.base_url,
             token_in=check_token_in(token_in, "token_in") or "auto",
             options=options,
-            before_open=before_open,
+            before_open=self._router.opening,
             on_event=self.events.emit,
         )
         self._pool = SessionPool(
@@ -147,6 +157,12 @@ class Connection:
         """The live sessions."""
         assert self._pool is not None, "this client holds no sessions"  # noqa: S101
         return self._pool
+
+    @property
+    def router(self) -> PushRouter:
+        """Who gets what comes in."""
+        assert self._router is not None, "this client holds no sessions"  # noqa: S101
+        return self._router
 
     @property
     def is_open(self) -> bool:

@@ -179,7 +179,7 @@ def _prepare_to_receive(
 
 def _answer(inbound: InboundHandler, body: bytes, expected: str | None) -> InboundResponse:
     """Handle a webhook; refuse other people's messages, so that the server keeps them."""
-    from buttdial_sync.doctor.arrivals import is_from
+    from buttdial_sync.doctor.received import is_from
     from buttdial_sync.inbound.decoding import UnreadableError, decode_json
     from buttdial_sync.inbound.handler import InboundResponse
     from buttdial_sync.models.inbound import InboundMessage

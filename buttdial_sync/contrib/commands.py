@@ -15,7 +15,7 @@ from buttdial_sync.contrib.shared import HandlerWithin
 from buttdial_sync.doctor import run_diagnostic
 from buttdial_sync.errors import ButtDialError
 from buttdial_sync.inbound.handler import InboundHandler
-from buttdial_sync.inbound.listener import Listener
+from buttdial_sync.listening.listener import Listener
 from buttdial_sync.models.inbound import InboundEvent
 from buttdial_sync.models.sending import SendResult
 

@@ -6,7 +6,7 @@ The doctor: seven stages from the configuration to a person's answer, and what t
 
 from buttdial_sync.doctor.diagnosis import diagnose as diagnose
 from buttdial_sync.doctor.diagnosis import run_diagnostic as run_diagnostic
-from buttdial_sync.doctor.findings import STAGES as STAGES
-from buttdial_sync.doctor.findings import failed_configuration as failed_configuration
 from buttdial_sync.doctor.remediation import FAULTS as FAULTS
 from buttdial_sync.doctor.remediation import Fault as Fault
+from buttdial_sync.doctor.stages import STAGES as STAGES
+from buttdial_sync.doctor.stages import failed_configuration as failed_configuration

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from buttdial_sync.agent import AgentView
+import attrs
+
+from buttdial_sync.agent import AgentView, context_of
 from buttdial_sync.calls.schema import find_tool
 from buttdial_sync.calls.sending import SEND
-from buttdial_sync.doctor.arrivals import Arrivals
 from buttdial_sync.doctor.clocks import TOLERANCE_SECONDS, Now, in_words, skew_of
-from buttdial_sync.doctor.findings import Finding, error_of, skip
+from buttdial_sync.doctor.received import ReceivedEvents
+from buttdial_sync.doctor.stages import Check, CheckResult, skip
 from buttdial_sync.errors import (
     AuthTimestampExpired,
     ButtDialError,
@@ -28,97 +30,112 @@ _NOBODY_LISTENS = "nothing receives webhooks here (inbound_handler, --webhook-po
 _PLEASE_REPLY = "Please reply to it."
 
 
-class Patient:
+@attrs.define(kw_only=True)
+class Diagnosis:
     """
-    What is looked at.
+    One diagnosis of a client. For one thread.
 
-    Args:
+    Attributes:
         client: The client.
         to: Whom to send a message, or None.
         channel: Which way.
         expect_ack: Whether the recipient is to answer.
+        received: What comes in meanwhile; None when nothing receives.
+        receipt_timeout: How long to wait for the receipt, in seconds.
+        ack_timeout: How long to wait for the answer, in seconds.
         now: The time.
+        sent: What became of the message; None before it was sent.
     """
 
-    def __init__(
-        self,
-        client: AgentView,
-        *,
-        to: str | None,
-        channel: Channel | None,
-        expect_ack: bool,
-        now: Now,
-    ) -> None:
-        self._client = client
-        self._to = to
-        self._channel: Channel = channel or ("email" if "@" in (to or "") else "whatsapp")
-        self._expect_ack = expect_ack
-        self._now = now
-        self._sent: SendResult | None = None
+    client: AgentView
+    to: str | None
+    channel: Channel
+    expect_ack: bool
+    received: ReceivedEvents | None
+    receipt_timeout: float
+    ack_timeout: float
+    now: Now
+    sent: SendResult | None = None
 
-    def config(self) -> Finding:
-        """There is a token; that there is an address the client has seen to itself."""
-        self._client._agent.token_or(None)
-        agent = self._client.agent_id
-        return Finding(detail=self._client.base_url + (f", agent {agent}" if agent else ""))
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """A check for each stage, in the stages' order."""
+        return (
+            self._config,
+            self._reachability,
+            self._handshake,
+            self._tools,
+            self._sending,
+            self._receipt,
+            self._answer,
+        )
 
-    def reachability(self) -> Finding:
+    def _config(self) -> CheckResult:
+        """There is a token. That there is an address the client's constructor has checked."""
+        context_of(self.client).token_or(None)
+        agent = self.client.agent_id
+        return CheckResult(detail=self.client.base_url + (f", agent {agent}" if agent else ""))
+
+    def _reachability(self) -> CheckResult:
         """Some HTTP answer comes from the address, whatever it is, and the clocks agree."""
-        http = self._client._agent.connection.http
-        request = http.prepare("GET", f"{self._client.base_url}/", headers={})
+        connection = context_of(self.client).connection
+        request = connection.http.prepare("GET", f"{self.client.base_url}/", headers={})
         try:
-            response, _ = http.send(request, self._client._agent.connection.deadline())
+            response, _ = connection.http.send(request, connection.deadline())
         except ProtocolError as redirected:
+            # The client follows no redirects; here one is an answer like any other.
             if redirected.status_code is None:
                 raise
-            return Finding(detail=f"HTTP {redirected.status_code}")
+            return CheckResult(detail=f"HTTP {redirected.status_code}")
         if response.status_code == _PROXY_WANTS_LOGIN:
             raise TransportError(
                 "the proxy wants a login (HTTP 407)", code="PROXY", remediation=REMEDIES["PROXY"]
             )
         return self._with_clock(f"HTTP {response.status_code}", response.headers)
 
-    def handshake(self) -> Finding:
+    def _handshake(self) -> CheckResult:
         """A session opens and answers."""
-        self._client.ping()
-        return Finding()
+        self.client.ping()
+        return CheckResult()
 
-    def tools(self) -> Finding:
+    def _tools(self) -> CheckResult:
         """The server can send messages."""
-        tools = self._client.list_tools()
+        tools = self.client.list_tools()
         try:
             tool = find_tool(tools, SEND.name)
         except ButtDialError as error:
-            error.outcome = "rejected"
+            error.outcome = "rejected"  # the list itself was answered
             raise
-        return Finding(detail=f"{len(tools)} tools, {tool.name} among them")
+        return CheckResult(detail=f"{len(tools)} tools, {tool.name} among them")
 
-    def sending(self) -> Finding:
+    def _sending(self) -> CheckResult:
         """The server takes a message."""
-        if self._to is None:
+        if self.to is None:
             return skip("there is no recipient (to)")
-        body = f"{_BODY} {_PLEASE_REPLY}" if self._expect_ack else _BODY
-        result = self._client.send_message(self._to, body, self._channel)
-        if not result.ok:
-            raise error_of(result)
-        self._sent = result
+        body = f"{_BODY} {_PLEASE_REPLY}" if self.expect_ack else _BODY
+        result = self.client.send_message(self.to, body, self.channel)
+        if result.exception is not None:
+            # Where the message may have been sent, only the result says what that means.
+            result.exception.remediation = result.remediation
+            raise result.exception
+        self.sent = result
         named = f", id {result.message_sid}" if result.message_sid else ""
-        return Finding(detail=f"over {self._channel}{named}")
+        return CheckResult(detail=f"over {self.channel}{named}")
 
-    def receipt(self, arrivals: Arrivals | None, seconds: float) -> Finding:
+    def _receipt(self) -> CheckResult:
         """The server reports what became of the message."""
-        if self._sent is None:
+        if self.sent is None:
             return skip("no message was sent")
-        if _is_of_open_source_server(self._sent):
+        if _is_of_open_source_server(self.sent):
             return skip("this server (the open-source one) sends no delivery receipts")
-        if arrivals is None:
+        if self.received is None:
             return skip(_NOBODY_LISTENS)
-        if self._sent.message_sid is None:
+        if self.sent.message_sid is None:
             return skip("the server named no message id that a receipt could have")
-        found = arrivals.receipt(self._sent.message_sid, seconds)
+        found = self.received.receipt(self.sent.message_sid, self.receipt_timeout)
         if found is None:
             raise ButtDialError(
-                f"no receipt for {self._sent.message_sid} within {seconds:g} s",
+                f"no receipt for {self.sent.message_sid} within {self.receipt_timeout:g} s",
                 code="NO_RECEIPT",
                 outcome="unknown",
                 remediation="Check that the agent's callback URL leads to this program from the "
@@ -132,34 +149,34 @@ class Patient:
                 remediation="The provider could not deliver it: check the number; outside of "
                 "WhatsApp's 24 hours only templates go through (template_id).",
             )
-        return Finding(detail=f"status {found.status}")
+        return CheckResult(detail=f"status {found.status}")
 
-    def answer(self, arrivals: Arrivals | None, seconds: float) -> Finding:
+    def _answer(self) -> CheckResult:
         """A person's answer comes back."""
-        if self._sent is None or self._to is None:
+        if self.sent is None or self.to is None:
             return skip("no message was sent")
-        if not self._expect_ack:
+        if not self.expect_ack:
             return skip("no answer is expected (expect_ack)")
-        if arrivals is None:
+        if self.received is None:
             return skip(_NOBODY_LISTENS)
-        found = arrivals.answer(self._to, seconds)
+        found = self.received.answer(self.to, self.ack_timeout)
         if found is None:
             raise ButtDialError(
-                f"no answer from {self._to} within {seconds:g} s",
+                f"no answer from {self.to} within {self.ack_timeout:g} s",
                 code="NO_ACK",
                 outcome="unknown",
                 remediation="Reply to the test message from that address in time; if you did, "
                 "check that the agent's callback URL leads to this program.",
             )
-        return Finding(detail=f"received {found.text[:_LONGEST_QUOTE]!r}")
+        return CheckResult(detail=f"received {found.text[:_LONGEST_QUOTE]!r}")
 
-    def _with_clock(self, detail: str, headers: Mapping[str, str]) -> Finding:
-        skew = skew_of(headers, self._now())
+    def _with_clock(self, detail: str, headers: Mapping[str, str]) -> CheckResult:
+        skew = skew_of(headers, self.now())
         if skew is None or abs(skew) <= TOLERANCE_SECONDS:
-            return Finding(detail=detail)
-        # Messages go out all the same, so it is no failure; signed requests and webhooks are
-        # refused.
-        return Finding(
+            return CheckResult(detail=detail)
+        # Not a failure, because messages go out all the same; but signed requests and webhooks
+        # are refused.
+        return CheckResult(
             detail=f"{detail}; {in_words(skew)}",
             remediation=AuthTimestampExpired.remedy,
             fault="clock_skew",

@@ -8,10 +8,10 @@ from contextlib import nullcontext
 
 from buttdial_sync.agent import AgentView
 from buttdial_sync.calls.arguments import check_argument
-from buttdial_sync.doctor.arrivals import Arrivals
-from buttdial_sync.doctor.checks import Patient
+from buttdial_sync.doctor.checks import Diagnosis
 from buttdial_sync.doctor.clocks import Now, utc_now
-from buttdial_sync.doctor.findings import STAGES, Check, because_of, examine, skipped
+from buttdial_sync.doctor.received import ReceivedEvents
+from buttdial_sync.doctor.stages import STAGES, Check, examine, skipped_after
 from buttdial_sync.inbound.handler import InboundHandler
 from buttdial_sync.models.doctor import DoctorReport, DoctorStage
 from buttdial_sync.models.message import Channel
@@ -53,7 +53,7 @@ def run_diagnostic(
         The report. Whatever is wrong with server, network or settings is in it, not raised.
 
     Raises:
-        ArgumentTypeError: ``to`` is no text, or a time-out no number.
+        ArgumentTypeError: ``to`` is not text, or a time-out is not a number.
         ArgumentValueError: A time-out is not positive, or there is no such channel.
     """
     stages = diagnose(
@@ -91,20 +91,20 @@ def diagnose(
     check_argument("channel", channel, Channel | None, required=False)
     check_seconds(receipt_timeout, "receipt_timeout")
     check_seconds(ack_timeout, "ack_timeout")
-    arrivals = Arrivals() if inbound_handler is not None else None
-    patient = Patient(client, to=to, channel=channel, expect_ack=expect_ack, now=now)
-    checks: tuple[Check, ...] = (
-        patient.config,
-        patient.reachability,
-        patient.handshake,
-        patient.tools,
-        patient.sending,
-        lambda: patient.receipt(arrivals, receipt_timeout),
-        lambda: patient.answer(arrivals, ack_timeout),
+    received = ReceivedEvents() if inbound_handler is not None else None
+    diagnosis = Diagnosis(
+        client=client,
+        to=to,
+        channel=channel or ("email" if "@" in (to or "") else "whatsapp"),
+        expect_ack=expect_ack,
+        received=received,
+        receipt_timeout=receipt_timeout,
+        ack_timeout=ack_timeout,
+        now=now,
     )
     # From the beginning: a receipt may be here before the answer to the send is.
-    with arrivals.watching(inbound_handler) if arrivals and inbound_handler else nullcontext():
-        yield from _examined(zip(STAGES, checks, strict=True), clock)
+    with received.watching(inbound_handler) if received and inbound_handler else nullcontext():
+        yield from _examined(zip(STAGES, diagnosis.checks, strict=True), clock)
 
 
 def _examined(
@@ -114,4 +114,4 @@ def _examined(
         stage = examine(name, check, clock)
         yield stage
         if stage.failed:
-            yield from skipped((rest for rest, _ in checks), because_of(stage))
+            yield from skipped_after(stage, (rest for rest, _ in checks))

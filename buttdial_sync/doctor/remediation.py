@@ -32,7 +32,7 @@ from buttdial_sync.errors import (
 )
 from buttdial_sync.transport.failures import REMEDIES as CONNECTION_REMEDIES
 
-Test = Callable[[ButtDialError], bool]
+ErrorTest = Callable[[ButtDialError], bool]
 
 WITHOUT_ADVICE = "The detail is all that the server says: run it with -v, or look at its log."
 
@@ -52,7 +52,7 @@ class Fault:
     name: str
     title: str
     remedy: str
-    explains: Test = attrs.field(repr=False, eq=False)
+    explains: ErrorTest = attrs.field(repr=False, eq=False)
 
 
 def fault_of(error: ButtDialError) -> Fault | None:
@@ -87,11 +87,11 @@ def _limits_of(error: ButtDialError) -> list[str]:
     return limits
 
 
-def _is(*kinds: type[ButtDialError]) -> Test:
+def _is(*kinds: type[ButtDialError]) -> ErrorTest:
     return lambda error: isinstance(error, kinds)
 
 
-def _says(words: str, *kinds: type[ButtDialError]) -> Test:
+def _says(words: str, *kinds: type[ButtDialError]) -> ErrorTest:
     pattern = re.compile(words, re.IGNORECASE)
     chosen = kinds or (ButtDialError,)
     return lambda error: (
@@ -99,7 +99,7 @@ def _says(words: str, *kinds: type[ButtDialError]) -> Test:
     )
 
 
-def _any(*tests: Test) -> Test:
+def _any(*tests: ErrorTest) -> ErrorTest:
     return lambda error: any(test(error) for test in tests)
 
 
@@ -113,7 +113,9 @@ def _connection(name: str, title: str, *kinds: type[ButtDialError]) -> Fault:
     )
 
 
-def _of_class(name: str, title: str, kind: type[ButtDialError], test: Test | None = None) -> Fault:
+def _of_class(
+    name: str, title: str, kind: type[ButtDialError], test: ErrorTest | None = None
+) -> Fault:
     return Fault(name, title, kind.remedy or WITHOUT_ADVICE, test or _is(kind))
 
 

@@ -11,7 +11,7 @@ _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
 class UnreadableError(ValueError):
-    """It is no JSON, or none that a server sends."""
+    """It is not JSON, or not JSON that a server sends."""
 
 
 def decode_json(body: bytes) -> Any:
@@ -25,8 +25,8 @@ def decode_json(body: bytes) -> Any:
         The value.
 
     Raises:
-        UnreadableError: It is no JSON in UTF-8, or nested deeper, or holds longer numbers, than
-            anything that a server sends.
+        UnreadableError: It is not JSON in UTF-8, or it is nested deeper, or holds longer numbers,
+            than anything that a server sends.
     """
     if _depth(body) > _DEEPEST:
         raise UnreadableError("nested too deep")
@@ -40,7 +40,8 @@ def _depth(body: bytes) -> int:
     """Return how deep it is nested, or a bit more than allowed when it is deeper than that."""
     if body.count(b"[") + body.count(b"{") <= _DEEPEST:
         return 0
-    # Each step is one pass: a pattern for strings could be made to go back for ever.
+    # Each step is one pass over the bytes. A regular expression for strings could be made to
+    # backtrack without end by whoever writes the body.
     unescaped = body.replace(b"\\\\", b"").replace(b'\\"', b"")
     outside_of_strings = b"".join(unescaped.split(b'"')[::2])
     depth = deepest = 0
@@ -59,4 +60,4 @@ def _whole_number(digits: str) -> int:
 
 
 def _refuse(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")

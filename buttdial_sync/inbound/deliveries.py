@@ -151,6 +151,7 @@ class MemoryDeliveryLog:
     def start_anew(self) -> None:
         """In a forked child: a new lock, and none of the claims that the parent has not ended."""
         self._lock = threading.Lock()
+        # The parent's threads are not here: what they have claimed nobody would ever end.
         self._claims = OrderedDict((key, each) for key, each in self._claims.items() if each.done)
 
     def claim(self, delivery_id: str, lease: float) -> str | None:
@@ -172,11 +173,13 @@ class MemoryDeliveryLog:
     def done(self, delivery_id: str, token: str) -> None:
         """Note that it was handed over; see :meth:`DeliveryLog.done`."""
         with self._lock:
+            # Whoever has the claim now: that a handler succeeded is a fact.
             self._claims[delivery_id] = _Claim(token, 0.0, done=True)
 
     def release(self, delivery_id: str, token: str) -> None:
         """Give a claim back; see :meth:`DeliveryLog.release`."""
         with self._lock:
             known = self._claims.get(delivery_id)
+            # The fence: a handler that outlived its lease must not free its successor's claim.
             if known is not None and known.token == token and not known.done:
                 del self._claims[delivery_id]

@@ -7,7 +7,8 @@ import inspect
 import logging
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, Literal, TypeAlias, TypeVar
+from functools import partial
+from typing import Any, Literal, TypeAlias
 
 import attrs
 
@@ -19,7 +20,6 @@ from buttdial_sync.inbound.deliveries import (
     check_token,
 )
 from buttdial_sync.models.inbound import (
-    AccountVerified,
     DeliveryReceipt,
     InboundEvent,
     InboundMessage,
@@ -28,8 +28,7 @@ from buttdial_sync.models.inbound import (
 
 logger = logging.getLogger("buttdial_sync.inbound")
 
-Outcome: TypeAlias = Literal["handled", "repeated", "failed"]
-Handler = TypeVar("Handler", bound=Callable[..., Any])
+HandlingOutcome: TypeAlias = Literal["handled", "repeated", "failed"]
 
 _LONGEST_KEY = 200
 
@@ -38,7 +37,7 @@ _Claim: TypeAlias = tuple[str, str]
 
 
 @attrs.frozen(kw_only=True)
-class Registration:
+class HandlerRegistration:
     """A handler of the host, and what it wants."""
 
     handler: Callable[[Any], object]
@@ -72,22 +71,25 @@ class Dispatcher:
     def __init__(self, log: DeliveryLog, lease: float) -> None:
         self._log = check_log(log)
         self._lease = lease
-        self._registrations: tuple[Registration, ...] = ()
+        self._registrations: tuple[HandlerRegistration, ...] = ()
         self._names: Counter[str] = Counter()
 
-    def register(self, handler: Handler, kind: type[object], channel: str | None = None) -> Handler:
+    def register(self, handler: Any, kind: type[object], channel: str | None = None) -> Any:
         """
-        Add a handler and return it.
+        Add a handler and return it; without one, return what decorates it.
 
         Raises:
-            ArgumentTypeError: It is no plain function.
+            ArgumentTypeError: It is not a plain function.
         """
+        if handler is None:
+            return partial(self.register, kind=kind, channel=channel)
         _check_plain(handler)
         name = _name_of(handler)
         self._names[name] += 1
         if self._names[name] > 1:
             name = f"{name}-{self._names[name]}"
-        added = Registration(handler=handler, name=name, kind=kind, channel=channel)
+        added = HandlerRegistration(handler=handler, name=name, kind=kind, channel=channel)
+        # A new tuple, so that a dispatch that is going on in another thread keeps its own.
         self._registrations = (*self._registrations, added)
         return handler
 
@@ -95,24 +97,24 @@ class Dispatcher:
         """Take a handler out again, wherever it was added. One that was not does no harm."""
         self._registrations = tuple(each for each in self._registrations if each.handler != handler)
 
-    def hand_over(self, event: InboundEvent, fallback_key: str | None = None) -> Outcome:
+    def dispatch(self, event: InboundEvent, fallback_key: str | None = None) -> HandlingOutcome:
         """
         Call the handlers that have not had the event yet.
 
         Args:
             event: The event.
-            fallback_key: What it is remembered by when it has no id of its own.
+            fallback_key: What the delivery log knows it by when it has no id of its own.
 
         Returns:
-            ``"failed"`` when a handler did, or when another is still at it; ``"repeated"`` when all
-            had it before.
+            ``"failed"`` when a handler did, or when another process is still busy with it;
+            ``"repeated"`` when all had it before.
 
         Raises:
             ConfigError: The log's ``claim`` returned neither a token nor None.
         """
         key = key_of(event) or fallback_key
         outcomes = {
-            self._hand_to(each, event, key) for each in self._registrations if each.wants(event)
+            self._dispatch_to(each, event, key) for each in self._registrations if each.wants(event)
         }
         if not outcomes:
             logger.info("no handler wants a %s on %s", type(event).__name__, _channel_of(event))
@@ -120,9 +122,13 @@ class Dispatcher:
             return "failed"
         return "repeated" if outcomes == {"repeated"} else "handled"
 
-    def _hand_to(self, to: Registration, event: InboundEvent, key: str | None) -> Outcome:
+    def _dispatch_to(
+        self, to: HandlerRegistration, event: InboundEvent, key: str | None
+    ) -> HandlingOutcome:
         if key is None:
             return self._run(to, event, None)
+        # A claim for each handler: when one fails and the event comes again, the others are not
+        # called again. The name is part of the key, so it must be the same in all processes.
         unit = _bounded(f"{key}#{to.name}")
         try:
             token = self._log.claim(unit, self._lease)
@@ -130,6 +136,7 @@ class Dispatcher:
             logger.info("%s is still busy with %s", to.name, unit)
             return "failed"
         except Exception:
+            # Without a claim nobody is called: the sender tries again, and nothing happens twice.
             logger.exception("the delivery log failed; %s was not called", to.name)
             return "failed"
         token = check_token(token)
@@ -137,14 +144,16 @@ class Dispatcher:
             return "repeated"
         return self._run(to, event, (unit, token))
 
-    def _run(self, to: Registration, event: InboundEvent, claim: _Claim | None) -> Outcome:
+    def _run(
+        self, to: HandlerRegistration, event: InboundEvent, claim: _Claim | None
+    ) -> HandlingOutcome:
         try:
             to.handler(event)
         except Exception:
             logger.exception("handler %s failed", to.name)
             self._note(self._log.release, claim)
             return "failed"
-        except BaseException:
+        except BaseException:  # the process ends; whoever gets the event next need not wait
             self._note(self._log.release, claim)
             raise
         self._note(self._log.done, claim)
@@ -156,21 +165,20 @@ class Dispatcher:
         try:
             note(*claim)
         except Exception:
-            logger.exception("the delivery log failed; %s ends with its lease", claim[0])
+            logger.exception(
+                "the delivery log failed; %s stays claimed until its lease ends", claim[0]
+            )
 
 
 def key_of(event: InboundEvent) -> str | None:
-    """Return what an event is remembered by; None when it has no id."""
+    """Return what the delivery log knows an event by; None when it has no id."""
     if isinstance(event, InboundMessage):
         return event.id and f"message:{event.channel}:{event.id}"
     if isinstance(event, DeliveryReceipt):
+        # With the status: a message that was sent is delivered and read later.
         return f"receipt:{event.channel}:{event.message_sid}:{event.status}"
     if isinstance(event, StatusUpdate):
         return event.id and f"status:{event.channel}:{event.id}:{event.kind}"
-    return _account_key(event)
-
-
-def _account_key(event: AccountVerified) -> str | None:
     return event.delivery_id and f"delivery:{event.delivery_id}"
 
 
@@ -179,7 +187,7 @@ def _channel_of(event: InboundEvent) -> str | None:
 
 
 def _bounded(key: str) -> str:
-    """Return a key that every database can hold, whatever a stranger made of an id."""
+    """Return a key that every database can hold, whatever id a stranger sent."""
     if len(key) <= _LONGEST_KEY and key.isascii() and key.isprintable():
         return key
     return f"sha256:{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()}"

@@ -1,20 +1,23 @@
-"""The one object that all that comes in goes through."""
+"""The one object that everything that comes in goes through."""
 
 from __future__ import annotations
 
 import json
 import logging
+import re
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar, overload
 
 import attrs
 
 from buttdial_sync.errors import ArgumentTypeError
-from buttdial_sync.inbound.admission import (
+from buttdial_sync.inbound.authentication import (
     AccountSecret,
-    Admission,
     Headers,
-    check_channels,
+    WebhookAuthenticator,
+    check_secret,
+    check_unsigned,
     header,
 )
 from buttdial_sync.inbound.decoding import UnreadableError, decode_json
@@ -42,7 +45,8 @@ A = TypeVar("A", bound=Callable[[AccountVerified], object])
 
 _MIB = 1024 * 1024
 _JSON = "application/json"
-_LONGEST_CHALLENGE = 1000
+# It is sent back: a stranger may not put line breaks or control characters into our answer.
+_CHALLENGE = re.compile(r"[ -~]{0,1000}")
 
 
 @attrs.frozen
@@ -69,7 +73,7 @@ class InboundReport:
     Attributes:
         handled: Handed to all handlers that want them, or wanted by none.
         repeated: Handed over before.
-        failed: A handler failed, or another process is still at it.
+        failed: A handler failed, or another process is still busy with it.
     """
 
     handled: int = 0
@@ -114,13 +118,13 @@ class InboundHandler:
         lease: float = 300.0,
         now: Callable[[], float] | None = None,
     ) -> None:
-        self._verify_token = _secret(whatsapp_verify_token, "whatsapp_verify_token")
-        self._admission = Admission(
-            whatsapp_secret=_secret(whatsapp_webhook_secret, "whatsapp_webhook_secret"),
+        self._verify_token = check_secret(whatsapp_verify_token, "whatsapp_verify_token")
+        self._authenticator = WebhookAuthenticator(
+            whatsapp_secret=check_secret(whatsapp_webhook_secret, "whatsapp_webhook_secret"),
             account_secret=account_webhook_secret
             if callable(account_webhook_secret)
-            else _secret(account_webhook_secret, "account_webhook_secret"),
-            allow_unsigned=check_channels(allow_unsigned),
+            else check_secret(account_webhook_secret, "account_webhook_secret"),
+            allow_unsigned=check_unsigned(allow_unsigned),
             now=now,
         )
         self.max_body_bytes = check_count(max_body_bytes, "max_body_bytes")
@@ -142,7 +146,7 @@ class InboundHandler:
             return self._dispatcher.register(channel, InboundMessage)
         if channel is not None and not isinstance(channel, str):
             raise ArgumentTypeError("channel must be text")
-        return lambda handler: self._dispatcher.register(handler, InboundMessage, channel)
+        return self._dispatcher.register(None, InboundMessage, channel)
 
     @overload
     def on_delivery_receipt(self, handler: R, /) -> R: ...
@@ -150,7 +154,7 @@ class InboundHandler:
     def on_delivery_receipt(self) -> Callable[[R], R]: ...
     def on_delivery_receipt(self, handler: Any = None) -> Any:
         """Add a handler of receipts for messages of ours."""
-        return self._register(handler, DeliveryReceipt)
+        return self._dispatcher.register(handler, DeliveryReceipt)
 
     @overload
     def on_status_update(self, handler: S, /) -> S: ...
@@ -158,7 +162,7 @@ class InboundHandler:
     def on_status_update(self) -> Callable[[S], S]: ...
     def on_status_update(self, handler: Any = None) -> Any:
         """Add a handler of news about channels, and of messages of ours that failed."""
-        return self._register(handler, StatusUpdate)
+        return self._dispatcher.register(handler, StatusUpdate)
 
     @overload
     def on_account_verified(self, handler: A, /) -> A: ...
@@ -166,7 +170,7 @@ class InboundHandler:
     def on_account_verified(self) -> Callable[[A], A]: ...
     def on_account_verified(self, handler: Any = None) -> Any:
         """Add a handler of verified accounts. It gets a credential: keep it, do not log it."""
-        return self._register(handler, AccountVerified)
+        return self._dispatcher.register(handler, AccountVerified)
 
     def remove(self, handler: Callable[..., object]) -> None:
         """Take a handler out again, whatever it was added for. Safe to call twice."""
@@ -174,7 +178,7 @@ class InboundHandler:
 
     def parse(self, payload: Any) -> list[InboundEvent]:
         """
-        Read a decoded payload of any kind, without a check of who wrote it.
+        Read a decoded payload of any kind. Who wrote it is not checked.
 
         Args:
             payload: WhatsApp's, Butt-Dial's own, or an account event.
@@ -190,7 +194,7 @@ class InboundHandler:
 
     def dispatch(self, payload: Any) -> InboundReport:
         """
-        Read a decoded payload and hand its events over, without a check of who wrote it.
+        Read a decoded payload and hand its events over. Who wrote it is not checked.
 
         What a handler raises is logged. Calling it twice hands nothing over twice.
 
@@ -200,11 +204,11 @@ class InboundHandler:
         Returns:
             What became of the events.
         """
-        return self._hand_over(self.parse(payload))
+        return self._dispatch(self.parse(payload))
 
     def dispatch_event(self, event: InboundEvent) -> InboundReport:
         """Hand an event over, as :meth:`dispatch` does with those of a payload."""
-        return self._hand_over([event])
+        return self._dispatch([event])
 
     def verify_subscription(self, query: Mapping[str, str]) -> InboundResponse:
         """
@@ -221,14 +225,17 @@ class InboundHandler:
             query.get("hub.mode") != "subscribe"
             or not same_secret(query.get("hub.verify_token"), self._verify_token)
             or not isinstance(challenge, str)
-            or not _is_plain(challenge)
+            or not _CHALLENGE.fullmatch(challenge)
         ):
             return _answer(403, "the subscription is refused")
         return InboundResponse(200, challenge, "text/plain")
 
     def handle(self, channel: str, body: bytes, headers: Headers) -> InboundResponse:
         """
-        Answer a webhook. It raises nothing, whatever comes.
+        Answer a webhook, whatever a stranger sends.
+
+        What a handler, the delivery log or the function for the secret raises is logged and
+        answered with 500. Only what ends the process, such as ``SystemExit``, passes through.
 
         Args:
             channel: What the address was made for: ``"whatsapp"``, ``"butt-dial"`` (Butt-Dial's own
@@ -237,7 +244,7 @@ class InboundHandler:
             headers: The headers, in any letters' case.
 
         Returns:
-            200 handled, repeated, or not for us; 400 no JSON; 401 a bad or missing signature, or a
+            200 handled, repeated, or not for us; 400 not JSON; 401 a bad or missing signature, or a
             channel that is not open; 413 too large; 500 a handler failed: send it again.
         """
         try:
@@ -247,37 +254,34 @@ class InboundHandler:
             return _answer(500, "it could not be handled; try again")
 
     def _handle(self, channel: str, body: bytes, headers: Headers) -> InboundResponse:
+        # JSON is decoded after the signature was checked, except to find a workspace's secret.
         if len(body) > self.max_body_bytes:
             return _answer(413, "the body is too large")
         try:
-            if not self._admission.admits(channel, body, headers):
+            if not self._authenticator.authenticates(channel, body, headers):
                 logger.warning("a webhook for %.40r was refused: no valid signature", channel)
                 return _answer(401, "the signature is missing or wrong")
             payload = decode_json(body)
         except UnreadableError:
-            return _answer(400, "the body is no JSON")
+            return _answer(400, "the body is not JSON")
         delivery_id = header(headers, "x-bd-delivery-id")
-        report = self._hand_over(_events(channel, payload, delivery_id), delivery_id)
+        report = self._dispatch(_events(channel, payload, delivery_id), delivery_id)
         if report.failed:
             return _answer(500, "a handler failed; try again")
-        return InboundResponse(200, json.dumps({"status": _word(report), **attrs.asdict(report)}))
+        status = "handled" if report.handled else "repeated" if report.repeated else "ignored"
+        return InboundResponse(200, json.dumps({"status": status, **attrs.asdict(report)}))
 
-    def _hand_over(
+    def _dispatch(
         self, events: Sequence[InboundEvent], delivery_id: str | None = None
     ) -> InboundReport:
-        counts = {"handled": 0, "repeated": 0, "failed": 0}
+        counts: Counter[str] = Counter()
         for number, event in enumerate(events):
             fallback = f"delivery:{delivery_id}:{number}" if delivery_id else None
-            counts[self._dispatcher.hand_over(event, fallback)] += 1
+            counts[self._dispatcher.dispatch(event, fallback)] += 1
         return InboundReport(**counts)
 
-    def _register(self, handler: Any, kind: type[object]) -> Any:
-        if handler is None:
-            return lambda given: self._dispatcher.register(given, kind)
-        return self._dispatcher.register(handler, kind)
-
     def __repr__(self) -> str:
-        return f"InboundHandler(allow_unsigned={sorted(self._admission.allow_unsigned)!r})"
+        return f"InboundHandler(allow_unsigned={sorted(self._authenticator.allow_unsigned)!r})"
 
 
 def _events(channel: str, payload: Any, delivery_id: str | None) -> list[InboundEvent]:
@@ -291,22 +295,5 @@ def _events(channel: str, payload: Any, delivery_id: str | None) -> list[Inbound
     return parse_native(payload)
 
 
-def _word(report: InboundReport) -> str:
-    if report.handled:
-        return "handled"
-    return "repeated" if report.repeated else "ignored"
-
-
 def _answer(status: int, error: str) -> InboundResponse:
     return InboundResponse(status, json.dumps({"error": error}))
-
-
-def _secret(value: str | None, name: str) -> str | None:
-    """Return a secret; an empty one is none, or leaving a variable empty would open the door."""
-    if value is not None and not isinstance(value, str):
-        raise ArgumentTypeError(f"{name} must be text")
-    return value or None
-
-
-def _is_plain(challenge: str) -> bool:
-    return len(challenge) <= _LONGEST_CHALLENGE and challenge.isascii() and challenge.isprintable()

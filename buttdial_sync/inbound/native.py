@@ -99,7 +99,8 @@ def parse_waiting(waiting: WaitingMessage) -> list[InboundEvent]:
         "createdAt": waiting.created_at,
         **raw,
         "type": "message",
-        # Where a push has no id but the provider's, the item has one of the queue beside it.
+        # Pushes carry the provider's id only; items of the queue carry the queue's id too. The
+        # provider's comes first, so that a message that was pushed and waited is known again.
         "messageId": waiting.external_id or waiting.id,
     }
     return [attrs.evolve(event, raw=waiting.raw) for event in parse_native(fields)]
@@ -123,10 +124,12 @@ def _failed_outbound(waiting: WaitingMessage) -> StatusUpdate:
 def _event(payload: Fields) -> InboundEvent | None:
     kind, status = text(payload, "type"), text(payload, "status")
     message_sid = identifier(payload, "messageId", "messageSid", "id")
+    # Receipts come under several types, and messages may have a status too: both must fit.
     if kind != "message" and status in STATUSES and message_sid:
         return _receipt(payload, message_sid, status)
     if kind in _NO_MESSAGE:
         return _status_update(payload, status)
+    # Account events have credentials in them: they are read from signed webhooks only.
     if text(payload, "direction") == "outbound" or text(payload, "event") is not None:
         return None
     has_sender = first(payload, "from", "sender") is not None
@@ -225,7 +228,7 @@ def _transcription(payload: Fields) -> str | None:
 def _attachments(payload: Fields) -> tuple[Attachment, ...]:
     items = first(payload, "attachments") or []
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        raise MalformedError("attachments is no list of attachments")
+        raise MalformedError("attachments is not a list of attachments")
     return tuple(
         Attachment(
             filename=text(item, "filename", "fileName"),

@@ -51,7 +51,7 @@ def content(data: Fields, *names: str) -> str | None:
     """
     value = first(data, *names)
     if value is not None and not isinstance(value, str):
-        raise MalformedError(f"{names[0]} is no text")
+        raise MalformedError(f"{names[0]} is not text")
     return None if value is None else _valid(value)
 
 

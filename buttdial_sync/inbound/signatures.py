@@ -42,7 +42,7 @@ def verify_webhook_signature(
     if not isinstance(timestamp_header, str) or not _UNIX_SECONDS.fullmatch(timestamp_header):
         return False
     current = time.time() if now is None else now
-    # Not the other way round: nothing is within a tolerance of "not a number".
+    # `not (x <= tolerance)` also refuses NaN; `x > tolerance` would accept it.
     if not abs(current - int(timestamp_header)) <= tolerance_seconds:
         return False
     return _is_signed(

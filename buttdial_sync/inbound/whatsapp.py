@@ -76,6 +76,7 @@ def _message(data: Fields, names: Names, our_number: str | None) -> InboundMessa
     message_id, sender, kind = identifier(data, "id"), identifier(data, "from"), text(data, "type")
     if not message_id or not sender or not kind:
         raise MalformedError("it lacks its id, its sender or its type")
+    # The contact's id may be written in another way than the sender's number.
     only_name = next(iter(names.values())) if len(names) == 1 else None
     return InboundMessage(
         id=message_id,

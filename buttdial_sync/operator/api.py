@@ -35,7 +35,7 @@ class OperatorResponse:
     Attributes:
         status: The HTTP status.
         data: The body, to be sent as JSON.
-        headers: To be sent beside it.
+        headers: To be sent with it.
     """
 
     status: int
@@ -43,12 +43,12 @@ class OperatorResponse:
     headers: Mapping[str, str] = attrs.field(factory=dict)
 
 
-class _Refusal(Exception):  # noqa: N818 - a refusal is an answer, not a mistake of ours
-    """An endpoint's "no", with its status and detail."""
+class _HttpError(Exception):
+    """What an endpoint answers instead of a result."""
 
     def __init__(self, status: int, detail: Any) -> None:
         super().__init__(status, detail)
-        self.response = refusal(status, detail)
+        self.response = error_response(status, detail)
 
 
 class OperatorApi:
@@ -56,8 +56,8 @@ class OperatorApi:
     Answers the operator endpoints. Safe to share between threads and across forks.
 
     It asks nobody's permission: whoever passes requests on must have checked it, and that a
-    state-changing request was meant (CSRF). What the host's directory and repository raise beside
-    :class:`AgentNotFound` and :class:`AgentNotProvisioned` goes to the caller.
+    state-changing request was meant (CSRF). What the host's directory and repository raise goes to
+    the caller, except :class:`AgentNotFound` and :class:`AgentNotProvisioned`.
 
     Args:
         client: Whose connection the overview shows.
@@ -104,11 +104,11 @@ class OperatorApi:
             if (match := pattern.fullmatch(path.strip("/")))
         ]
         if not found:
-            return refusal(404, "Not Found")
+            return error_response(404, "Not Found")
         for row_method, endpoint, match in found:
             if row_method == wanted:
                 return self._carry_out(endpoint, match.groupdict(), query or {})
-        response = refusal(405, "Method Not Allowed")
+        response = error_response(405, "Method Not Allowed")
         return attrs.evolve(response, headers={"Allow": ", ".join(row[0] for row in found)})
 
     def _carry_out(
@@ -116,7 +116,7 @@ class OperatorApi:
     ) -> OperatorResponse:
         try:
             return OperatorResponse(200, endpoint(self, names.get("id", ""), query))
-        except _Refusal as error:
+        except _HttpError as error:
             return error.response
 
     def _overview(self, _: str, __: Mapping[str, str]) -> Any:
@@ -134,23 +134,24 @@ class OperatorApi:
     def _list_failed(self, _: str, query: Mapping[str, str]) -> Any:
         status = _STATUSES.get(query.get("status", "pending"))
         if status is None:
-            raise _Refusal(422, _wrong("status", f"must be one of {', '.join(_STATUSES)}"))
+            raise _HttpError(422, _wrong("status", f"must be one of {', '.join(_STATUSES)}"))
         limit = query.get("limit", "50")
         if not re.fullmatch(r"[0-9]{1,4}", limit) or not 1 <= int(limit) <= _MOST_ROWS:
-            raise _Refusal(422, _wrong("limit", f"must be a whole number from 1 to {_MOST_ROWS}"))
+            raise _HttpError(422, _wrong("limit", f"must be a whole number from 1 to {_MOST_ROWS}"))
         messages = self._failed_messages.list(status=status, limit=int(limit))
         return [failed_message_row(message) for message in messages]
 
     def _retry(self, message_id: str, query: Mapping[str, str]) -> Any:
         even_if_sent = _FLAGS.get(query.get("even_if_sent", "false").lower())
         if even_if_sent is None:
-            raise _Refusal(422, _wrong("even_if_sent", "must be true or false"))
+            raise _HttpError(422, _wrong("even_if_sent", "must be true or false"))
         if not even_if_sent and self._may_have_been_sent(message_id):
-            raise _Refusal(409, _MAY_HAVE_BEEN_SENT)
-        # A repository of the published interface takes the id only.
+            raise _HttpError(409, _MAY_HAVE_BEEN_SENT)
+        # A repository of the published interface takes the id only, so the option goes along only
+        # where it is needed.
         options = {"even_if_sent": True} if even_if_sent else {}
         if not self._failed_messages.force_retry(message_id, **options):
-            raise _Refusal(404, "Message not found or not pending")
+            raise _HttpError(404, "Message not found or not pending")
         return {"queued": True, "id": message_id}
 
     def _may_have_been_sent(self, message_id: str) -> bool:
@@ -161,7 +162,7 @@ class OperatorApi:
 
     def _dismiss(self, message_id: str, _: Mapping[str, str]) -> Any:
         if not self._failed_messages.dismiss(message_id):
-            raise _Refusal(404, "Message not found")
+            raise _HttpError(404, "Message not found")
         return {"dismissed": True, "id": message_id}
 
 
@@ -181,8 +182,8 @@ _ROUTES: tuple[tuple[str, re.Pattern[str], _Endpoint], ...] = tuple(
 )
 
 
-def refusal(status: int, detail: Any) -> OperatorResponse:
-    """Return a "no" in the shape that operators' pages know."""
+def error_response(status: int, detail: Any) -> OperatorResponse:
+    """Return an error in the form that operators' pages know."""
     return OperatorResponse(status, {"detail": detail})
 
 
@@ -190,9 +191,9 @@ def _changed(change: Callable[[str], AgentInfo], agent_id: str) -> Any:
     try:
         agent = change(agent_id)
     except AgentNotFound:
-        raise _Refusal(404, "Agent not found") from None
+        raise _HttpError(404, "Agent not found") from None
     except AgentNotProvisioned:
-        raise _Refusal(400, "Agent has no Butt-Dial token — provision first") from None
+        raise _HttpError(400, "Agent has no Butt-Dial token — provision first") from None
     return {"status": agent.status, "agent": agent.name, "id": agent.id}
 
 

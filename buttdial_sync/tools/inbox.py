@@ -7,12 +7,10 @@ from typing import Literal
 
 from buttdial_sync.calls.arguments import checked
 from buttdial_sync.calls.operation import Endpoint, ToolOperation
-from buttdial_sync.calls.tool_call import AgentContext
 from buttdial_sync.models.inbox import WaitingMessages
 from buttdial_sync.models.tool_result import ToolResult
 from buttdial_sync.tools.family import Family
-from buttdial_sync.tools.subscriptions import Subscriptions
-from buttdial_sync.tools.waiting import WAITING_PATH
+from buttdial_sync.transport.push_router import WAITING_PATH
 
 InboundChannel = Literal["sms", "email", "whatsapp", "voice", "line"]
 
@@ -39,23 +37,19 @@ class Inbox(Family):
 
     Args:
         agent: Who speaks.
-        subscriptions: Warns of messages that could get lost.
     """
-
-    def __init__(self, agent: AgentContext, subscriptions: Subscriptions) -> None:
-        super().__init__(agent)
-        self._subscriptions = subscriptions
 
     @checked
     def waiting(self, *, limit: int = 50, channel: InboundChannel | None = None) -> WaitingMessages:
         """
-        Take the messages that wait for the agent: those that could not be delivered.
+        Take the messages that wait for the agent off the server, and return them.
+
+        They are those that could not be delivered to it. What is returned is deleted there.
 
         On the open-source server, opening a stream empties the queue without delivering: see
         ``before_open`` of :class:`~buttdial_sync.Client`.
 
-        Scope: agent. Calling it twice is not safe: what is returned has left the queue. So it is
-        not repeated when its answer was lost.
+        Scope: agent. Calling it twice is not safe. So it is not repeated when its answer was lost.
 
         Args:
             limit: At most this many.
@@ -69,7 +63,7 @@ class Inbox(Family):
             OutcomeUnknownError: The answer was lost, and the messages perhaps with it.
         """
         waiting = self._call(_WAITING_MESSAGES, limit=limit, channel=channel)
-        return self._subscriptions.seen(waiting)
+        return self._agent.connection.router.with_warning(waiting)
 
     @checked
     def message_status(self, external_id: str) -> ToolResult:

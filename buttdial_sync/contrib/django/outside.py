@@ -13,7 +13,7 @@ from django.db import close_old_connections, connections
 from buttdial_sync.contrib.commands import CommandFailure, failures, make_listener
 from buttdial_sync.contrib.django.conf import app_settings, imported
 from buttdial_sync.contrib.django.process import get_client, get_handler
-from buttdial_sync.inbound.listener import Listener
+from buttdial_sync.listening.listener import Listener
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_http_methods
 
 from buttdial_sync.contrib.django.conf import app_settings, imported
 from buttdial_sync.contrib.django.process import get_handler, get_operator_api
-from buttdial_sync.operator.api import OperatorResponse, refusal
+from buttdial_sync.operator.api import OperatorResponse, error_response
 
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -48,10 +48,10 @@ def operator(request: HttpRequest, path: str) -> HttpResponse:
         path: As in :meth:`OperatorApi.respond`.
     """
     if not _permission()(request):
-        return _as_json(refusal(403, "Forbidden"))
+        return _as_json(error_response(403, "Forbidden"))
     api = get_operator_api()
     if api is None:
-        return _as_json(refusal(404, "Not Found"))
+        return _as_json(error_response(404, "Not Found"))
     return _as_json(api.respond(request.method, path, request.GET))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from flask import Blueprint, Response, jsonify, request
 
 from buttdial_sync.inbound.handler import InboundHandler
-from buttdial_sync.operator.api import OperatorApi, OperatorResponse, refusal
+from buttdial_sync.operator.api import OperatorApi, OperatorResponse, error_response
 from buttdial_sync.operator.csrf import INTENT_HEADER, is_meant
 
 
@@ -52,9 +52,11 @@ def operator_blueprint(
     @blueprint.route("/<path:path>", methods=["GET", "POST"])
     def operator(path: str) -> Response:
         if not permission():
-            return _as_json(refusal(403, "Forbidden"))
+            return _as_json(error_response(403, "Forbidden"))
         if not is_meant(request.method, dict(request.headers)):
-            return _as_json(refusal(403, f"{INTENT_HEADER} is missing, or another site asks"))
+            return _as_json(
+                error_response(403, f"{INTENT_HEADER} is missing, or another site asks")
+            )
         return _as_json(make_api().respond(request.method, path, request.args))
 
     return blueprint

@@ -13,7 +13,7 @@ from flask.cli import AppGroup
 from buttdial_sync.client import Client
 from buttdial_sync.contrib import commands
 from buttdial_sync.inbound.handler import InboundHandler
-from buttdial_sync.inbound.listener import Listener
+from buttdial_sync.listening.listener import Listener
 from buttdial_sync.models.message import CHANNELS
 
 

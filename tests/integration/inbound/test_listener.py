@@ -362,7 +362,7 @@ def test_stop_hands_over_what_was_taken_in(hosted: LoopbackServer) -> None:
         assert entered.wait(PATIENCE)
         stopper = threading.Thread(target=lambda: listener.stop(PATIENCE))
         stopper.start()
-        wait_until(listener._is_stopping)
+        wait_until(lambda: listener._runner and listener._runner._stopping.is_set())
         go_on.set()
         stopper.join(PATIENCE)
         assert not listener.running

@@ -88,3 +88,18 @@ def test_a_child_may_start_it(hosted: LoopbackServer) -> None:
         listener = listener_of(client, inbox)
         assert exit_code(forked(in_child)) == 0
     assert hosted.fake.waiting == []
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_child_of_a_process_that_listens_may_listen(hosted: LoopbackServer) -> None:
+    """The parent's run is not in the way of the child's."""
+    inbox = Inbox()
+
+    def in_child() -> None:
+        with listener:
+            wait_until(lambda: listener.connected)
+
+    with client_of(hosted) as client, listener_of(client, inbox) as listener:
+        wait_until(lambda: listener.connected)
+        assert exit_code(forked(in_child)) == 0
+        assert listener.running

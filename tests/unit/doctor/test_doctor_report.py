@@ -14,13 +14,11 @@ from buttdial_sync import (
     ConfigError,
     DoctorReport,
     DoctorStage,
-    SendResult,
     errors,
 )
 from buttdial_sync.doctor import FAULTS, STAGES, failed_configuration
-from buttdial_sync.doctor.arrivals import is_from
 from buttdial_sync.doctor.clocks import in_words, skew_of
-from buttdial_sync.doctor.findings import error_of
+from buttdial_sync.doctor.received import is_from
 from buttdial_sync.doctor.remediation import WITHOUT_ADVICE, detail_of, fault_of, remediation_of
 from buttdial_sync.models.inbound import InboundMessage
 
@@ -105,32 +103,21 @@ def test_the_servers_own_advice_wins() -> None:
 
 def test_an_unknown_outcome_is_told_with_the_fault() -> None:
     """A send without an answer says both what is slow and that it may have been sent."""
-    result = SendResult(
+    error = errors.DeadlineExceededError(
+        "no answer in time",
+        code="TIMEOUT",
         outcome="unknown",
-        error="no answer in time",
-        error_type="DeadlineExceededError",
-        error_code="TIMEOUT",
         remediation=errors.OutcomeUnknownError.remedy,
     )
-    advice = remediation_of(error_of(result))
+    advice = remediation_of(error)
     assert "Raise timeout" in advice
     assert "before you repeat it" in advice
 
 
-def test_a_result_becomes_its_exception_again() -> None:
-    """The class, the code and the time survive; an unknown class becomes the base."""
-    result = SendResult(
-        outcome="rejected",
-        error="slow down",
-        error_type="RateLimitError",
-        error_code="RATE_LIMITED",
-        stage_failed="server",
-        retry_after=7.0,
-    )
-    error = error_of(result)
-    assert type(error) is errors.RateLimitError
+def test_a_detail_has_the_code_and_the_time() -> None:
+    """What went wrong, the server's code for it, and when to try again."""
+    error = errors.RateLimitError("slow down", code="RATE_LIMITED", retry_after=7.0)
     assert detail_of(error) == "slow down (RATE_LIMITED); try again in 7 s"
-    assert type(error_of(SendResult(outcome="not_sent", error_type=None))) is ButtDialError
 
 
 def test_a_lockout_names_its_end() -> None:

@@ -506,7 +506,7 @@ def test_no_secret_leaves(caplog: pytest.LogCaptureFixture) -> None:
 
     assert account(inbound, teamToken="secret-4").status == 500
     account(inbound, teamToken="secret-4", orgId=None)
-    text = caplog.text + repr(inbound) + repr(inbound._admission)
+    text = caplog.text + repr(inbound) + repr(inbound._authenticator)
     for secret in ("secret-1", "webhook-secret", "secret-3", "secret-4"):
         assert secret not in text
 

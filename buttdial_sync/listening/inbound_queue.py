@@ -19,56 +19,55 @@ _AT_MOST = 100_000
 _WAITED, _PUSHED = 0, 1
 
 
-class Intake:
+class InboundQueue:
     """
-    Takes in what waits and what is pushed, and gives it out in order. For any threads.
+    The :class:`~buttdial_sync.transport.push_router.PushSink` of a listener. For any threads.
 
-    What waited is older than what is pushed on the stream that was opened next, but it may be read
-    later than that: the queue is read again once the stream is open. So each opening begins an
-    epoch, and what was pushed in one is given out only when :meth:`confirm` was called.
+    What waited on the server is older than what is pushed on the stream that was opened next. But
+    it may be read later than the first push arrives, because the server's queue is read again once
+    the stream is open. So each opening begins a generation, and the pushes of a generation are held
+    back until :meth:`release_pushed` says that all older messages are here.
+
+    Attributes:
+        generation: The number of streams that were about to be opened so far.
     """
 
     def __init__(self) -> None:
+        self.generation = 0
         self._changed = threading.Condition()
         self._entries: list[tuple[int, int, int, InboundEvent]] = []
         self._numbers = count()
-        self._epoch = 0
-        self._confirmed = -1
+        self._released = -1
         self._awake = False
         self._dropped = 0
 
     def opening(self) -> None:
-        """Begin an epoch: a stream is about to be opened."""
+        """Begin a generation: a stream is about to be opened."""
         with self._changed:
-            self._epoch += 1
+            self.generation += 1
 
     def waiting(self, messages: Sequence[WaitingMessage]) -> None:
         """Take in messages that waited."""
         self._put(_WAITED, [event for each in messages for event in parse_waiting(each)])
 
     def pushed(self, notification: Mapping[str, Any]) -> None:
-        """Take in what was pushed, if it is for us."""
+        """Take in what was pushed, if it is a message for the agent."""
         params = notification.get("params")
         data = params.get("data") if isinstance(params, dict) else None
         if notification.get("method") == "notifications/message" and isinstance(data, dict):
             self._put(_PUSHED, parse_native(data))
 
     def ended(self) -> None:
-        """Wake who waits: the stream is over."""
+        """Wake the runner: the stream is over."""
         self.wake()
 
-    @property
-    def epoch(self) -> int:
-        """The number of the epoch."""
-        return self._epoch
-
-    def confirm(self, epoch: int) -> None:
-        """All that waited before an epoch's first push was taken in."""
+    def release_pushed(self, generation: int) -> None:
+        """Give out pushes up to this generation: what waited before them was taken in."""
         with self._changed:
-            self._confirmed = epoch
+            self._released = generation
 
     def wake(self) -> None:
-        """End a :meth:`wait` that goes on, or else the next one."""
+        """End the :meth:`wait` that is going on, or else the next one."""
         with self._changed:
             self._awake = True
             self._changed.notify_all()
@@ -80,15 +79,15 @@ class Intake:
             self._awake = False
 
     def take(self) -> InboundEvent | None:
-        """Give out the next event; None when there is none whose turn has come."""
+        """Give out the next event; None when there is none, or older ones may still come."""
         with self._changed:
             return heapq.heappop(self._entries)[-1] if self._is_ready() else None
 
     def _is_ready(self) -> bool:
         if not self._entries:
             return False
-        epoch, source = self._entries[0][:2]
-        return source == _WAITED or epoch <= self._confirmed
+        generation, source = self._entries[0][:2]
+        return source == _WAITED or generation <= self._released
 
     def _put(self, source: int, events: Sequence[InboundEvent]) -> None:
         with self._changed:
@@ -97,6 +96,7 @@ class Intake:
                     self._dropped += 1
                     logger.error("%d messages dropped: the handlers are too slow", self._dropped)
                     continue
-                entry = (self._epoch, source, next(self._numbers), event)
+                # The running number keeps the order, and keeps events from being compared.
+                entry = (self.generation, source, next(self._numbers), event)
                 heapq.heappush(self._entries, entry)
             self._changed.notify_all()

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import attrs
 
-from buttdial_sync import errors
 from buttdial_sync.doctor.remediation import detail_of, fault_of, remediation_of
 from buttdial_sync.errors import ButtDialError, ConfigError
 from buttdial_sync.models.doctor import DoctorReport, DoctorStage, StageStatus
-from buttdial_sync.models.sending import SendResult
 
 STAGES = (
     "Config loaded",
@@ -25,7 +23,7 @@ STAGES = (
 
 
 @attrs.frozen(kw_only=True)
-class Finding:
+class CheckResult:
     """What a check found that did not fail."""
 
     status: StageStatus = "ok"
@@ -34,12 +32,12 @@ class Finding:
     fault: str | None = None
 
 
-def skip(reason: str) -> Finding:
-    """Return the finding of a check that there is no reason to make."""
-    return Finding(status="skipped", detail=reason)
+def skip(reason: str) -> CheckResult:
+    """Return the result of a check that is not made."""
+    return CheckResult(status="skipped", detail=reason)
 
 
-Check = Callable[[], Finding]
+Check = Callable[[], CheckResult]
 
 
 def examine(name: str, check: Check, clock: Callable[[], float]) -> DoctorStage:
@@ -56,15 +54,10 @@ def examine(name: str, check: Check, clock: Callable[[], float]) -> DoctorStage:
     )
 
 
-def skipped(names: Iterator[str] | tuple[str, ...], reason: str) -> Iterator[DoctorStage]:
-    """Give the stages that are skipped for one reason."""
+def skipped_after(failed: DoctorStage, names: Iterable[str]) -> Iterator[DoctorStage]:
+    """Give the stages that are skipped because an earlier one failed."""
     for name in names:
-        yield DoctorStage(name=name, status="skipped", detail=reason)
-
-
-def because_of(stage: DoctorStage) -> str:
-    """Return the reason for skipping what comes after a stage that failed."""
-    return f'the stage "{stage.name}" failed'
+        yield DoctorStage(name=name, status="skipped", detail=f'the stage "{failed.name}" failed')
 
 
 def failed_configuration(error: ConfigError) -> DoctorReport:
@@ -75,22 +68,7 @@ def failed_configuration(error: ConfigError) -> DoctorReport:
         error: What its constructor raised.
     """
     first = _failed(STAGES[0], error, None)
-    return DoctorReport(stages=(first, *skipped(STAGES[1:], because_of(first))))
-
-
-def error_of(result: SendResult) -> ButtDialError:
-    """Return the exception that a result which is not ok stands for."""
-    kind = getattr(errors, result.error_type or "", ButtDialError)
-    error: ButtDialError = kind(
-        result.error or "the message was not sent",
-        code=result.error_code,
-        stage=result.stage_failed,
-        outcome=result.outcome,
-        remediation=result.remediation,
-        body=result.raw,
-        retry_after=result.retry_after,
-    )
-    return error
+    return DoctorReport(stages=(first, *skipped_after(first, STAGES[1:])))
 
 
 def _failed(name: str, error: ButtDialError, seconds: float | None) -> DoctorStage:

@@ -17,7 +17,7 @@ T = TypeVar("T")
 _INTERIM = frozenset({"queued", "sent"})
 
 
-class Arrivals:
+class ReceivedEvents:
     """Keeps what an inbound handler hands over. Safe to share between threads."""
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class Arrivals:
 
     @contextmanager
     def watching(self, inbound: InboundHandler) -> Iterator[None]:
-        """Listen to a handler, beside whatever else does, until the block ends."""
+        """Keep what a handler hands over until the block ends; its other handlers go on."""
         inbound.on_delivery_receipt(self._keep_receipt)
         inbound.on_message(self._keep_message)
         try:
@@ -41,7 +41,7 @@ class Arrivals:
         Wait for the receipt that says how a message ended.
 
         Returns:
-            It; else the last interim one; None when there was none.
+            That receipt; else the last interim one; None when there was none.
         """
 
         def final() -> DeliveryReceipt | None:
@@ -54,7 +54,7 @@ class Arrivals:
         return found or next(reversed(ours()), None)
 
     def answer(self, sender: str, seconds: float) -> InboundMessage | None:
-        """Wait for a message of somebody; None when there was none."""
+        """Wait for a message from somebody; None when none came."""
         return self._wait(
             lambda: next((each for each in self._messages if is_from(each, sender)), None), seconds
         )
@@ -69,9 +69,9 @@ class Arrivals:
     def _keep_message(self, message: InboundMessage) -> None:
         self._keep(self._messages, message)
 
-    def _keep(self, kept: list[T], arrived: T) -> None:
+    def _keep(self, kept: list[T], received: T) -> None:
         with self._changed:
-            kept.append(arrived)
+            kept.append(received)
             self._changed.notify_all()
 
 

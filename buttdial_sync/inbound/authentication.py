@@ -1,10 +1,10 @@
-"""Who may come in."""
+"""Whether a webhook comes from whom it says: by its signature."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Mapping
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import attrs
 
@@ -14,11 +14,10 @@ from buttdial_sync.inbound.signatures import verify_webhook_signature, verify_wh
 
 logger = logging.getLogger("buttdial_sync.inbound")
 
-InboundChannel: TypeAlias = Literal["whatsapp", "butt-dial", "account"]
 Headers: TypeAlias = Mapping[str, str]
 AccountSecret: TypeAlias = str | Callable[[str], str | None]
 
-CHANNELS: frozenset[str] = frozenset({"whatsapp", "butt-dial", "account"})
+WEBHOOK_CHANNELS = frozenset({"whatsapp", "butt-dial", "account"})
 _SIGNATURE = "x-bd-signature"
 _TIMESTAMP = "x-bd-timestamp"
 
@@ -32,9 +31,9 @@ def header(headers: Headers, name: str) -> str | None:
 
 
 @attrs.frozen(kw_only=True)
-class Admission:
+class WebhookAuthenticator:
     """
-    Checks signatures. Safe to share between threads.
+    Checks the signatures of webhooks. Safe to share between threads.
 
     Attributes:
         whatsapp_secret: WhatsApp's app secret.
@@ -48,19 +47,21 @@ class Admission:
     allow_unsigned: frozenset[str] = frozenset()
     now: Callable[[], float] | None = attrs.field(default=None, repr=False)
 
-    def admits(self, channel: str, body: bytes, headers: Headers) -> bool:
+    def authenticates(self, channel: str, body: bytes, headers: Headers) -> bool:
         """
-        Tell whether a webhook may come in.
+        Tell whether a webhook may be read: its signature is right, or none is needed.
 
         Raises:
-            UnreadableError: The secret depends on what is in the body, and that is no JSON.
+            UnreadableError: The secret depends on what is in the body, and that is not JSON.
             Exception: What the host's function raised that was asked for the secret.
         """
         if channel == "whatsapp":
-            return self._admits_whatsapp(body, headers)
-        if channel not in CHANNELS:
+            return self._authenticates_whatsapp(body, headers)
+        if channel not in WEBHOOK_CHANNELS:
             return False
         signature = header(headers, _SIGNATURE)
+        # The open-source server signs none of its messages. A message that is signed all the same
+        # must be signed rightly, or a stranger's forgery would count as unsigned.
         if self.account_secret is None or (signature is None and channel == "butt-dial"):
             return channel in self.allow_unsigned
         timestamp = header(headers, _TIMESTAMP)
@@ -70,11 +71,11 @@ class Admission:
             body,
             timestamp_header=timestamp,
             signature_header=signature,
-            secret=self._account_secret_for(body) or "",
+            secret=self._account_secret_for(body) or "",  # no secret: no signature is right
             now=None if self.now is None else self.now(),
         )
 
-    def _admits_whatsapp(self, body: bytes, headers: Headers) -> bool:
+    def _authenticates_whatsapp(self, body: bytes, headers: Headers) -> bool:
         if self.whatsapp_secret is None:
             return "whatsapp" in self.allow_unsigned
         signature = header(headers, "x-hub-signature-256")
@@ -83,24 +84,38 @@ class Admission:
     def _account_secret_for(self, body: bytes) -> str | None:
         if not callable(self.account_secret):
             return self.account_secret
+        # Read before its signature was checked: only to look the secret up, never to act on it.
         payload = decode_json(body)
         org_id = payload.get("orgId", payload.get("org_id")) if isinstance(payload, dict) else None
         return self.account_secret(org_id) if isinstance(org_id, str) and org_id else None
 
 
-def check_channels(allow_unsigned: Collection[str]) -> frozenset[str]:
+def check_secret(value: str | None, name: str) -> str | None:
+    """
+    Return a secret; None for an empty one, which would verify anything.
+
+    Raises:
+        ArgumentTypeError: It is not text.
+    """
+    if value is not None and not isinstance(value, str):
+        raise ArgumentTypeError(f"{name} must be text")
+    return value or None
+
+
+def check_unsigned(allow_unsigned: Collection[str]) -> frozenset[str]:
     """
     Return the channels as a set.
 
     Raises:
-        ArgumentTypeError: It is one text, whose letters would pass for channels.
+        ArgumentTypeError: It is one text, whose letters would be taken for channels.
         ArgumentValueError: There is no such channel.
     """
     if isinstance(allow_unsigned, str):
         raise ArgumentTypeError("allow_unsigned must be a collection of channels, not one text")
-    unknown = set(allow_unsigned) - CHANNELS
+    unknown = set(allow_unsigned) - WEBHOOK_CHANNELS
     if unknown:
         raise ArgumentValueError(
-            f"allow_unsigned names {sorted(map(str, unknown))}: only {sorted(CHANNELS)} exist"
+            f"allow_unsigned names {sorted(map(str, unknown))}: "
+            f"only {sorted(WEBHOOK_CHANNELS)} exist"
         )
     return frozenset(allow_unsigned)

@@ -1,0 +1,1 @@
+"""What brings events: live push and the waiting queue."""

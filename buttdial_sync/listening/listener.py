@@ -1,0 +1,206 @@
+"""Live push: messages come in over the client's own session."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+
+from buttdial_sync.agent import AgentView, context_of
+from buttdial_sync.errors import ButtDialError, ConfigError
+from buttdial_sync.inbound.handler import InboundHandler
+from buttdial_sync.listening.runner import ListenerOptions, StreamRunner
+from buttdial_sync.models.inbound import InboundEvent
+from buttdial_sync.settings import check_count
+from buttdial_sync.transport.deadline import check_seconds
+from buttdial_sync.transport.fork import on_fork_start_anew, start_anew_if_forked
+
+logger = logging.getLogger("buttdial_sync.inbound")
+
+
+class Listener:
+    """
+    Hands over what is pushed to an agent and what waits for it. Safe to share between threads.
+
+    It uses the client's own session, so that the server knows one session for the agent, and keeps
+    that alive: it connects again when the stream ends, after pauses that grow, and pings it when it
+    is silent. Messages are handed over one after the other, in the order in which they were sent,
+    in the thread that runs the listener; handlers may call the client. What a handler fails on is
+    tried again, for it is no longer on the server.
+
+    Run one listener for an agent, in one process. It is not started again in a forked child.
+
+    Args:
+        client: The agent's client.
+        inbound: Has the handlers.
+        on_undelivered: Gets each event that could not be handed over, to keep it. What it raises is
+            logged.
+        max_attempts: How often an event is handed over before that.
+        longest_pause: The longest pause between attempts to connect, in seconds.
+        idle_ping: Seconds of silence after which the stream is pinged.
+        clock: A monotonic clock in seconds, for tests.
+        sleep: Sleeps for some seconds between attempts, for tests.
+        random_fraction: Gives numbers from 0 to 1 for the jitter, for tests.
+
+    Raises:
+        ConfigError: An argument is wrong.
+    """
+
+    def __init__(
+        self,
+        client: AgentView,
+        inbound: InboundHandler,
+        *,
+        on_undelivered: Callable[[InboundEvent], object] | None = None,
+        max_attempts: int = 5,
+        longest_pause: float = 60.0,
+        idle_ping: float = 60.0,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] | None = None,
+        random_fraction: Callable[[], float] = random.random,
+    ) -> None:
+        self._client = client
+        self._options = ListenerOptions(
+            inbound=inbound,
+            on_undelivered=on_undelivered,
+            max_attempts=check_count(max_attempts, "max_attempts"),
+            longest_pause=check_seconds(longest_pause, "longest_pause"),
+            idle_ping=check_seconds(idle_ping, "idle_ping"),
+            clock=clock,
+            sleep=sleep,
+            random_fraction=random_fraction,
+        )
+        self._earlier_reconnects = 0
+        # A run has its own state, locks and events; it is replaced by the next run, never reset.
+        self._runner: StreamRunner | None = None
+        self.start_anew()
+        on_fork_start_anew(self)
+
+    def start_anew(self) -> None:
+        """In a forked child: a listener that does not run, and says so if it did."""
+        self._lock = threading.RLock()
+        self._thread: threading.Thread | None = None
+        inherited = self._runner
+        if inherited is not None and not inherited.ended:
+            self._runner = None
+            inherited.cancel()
+            logger.warning(
+                "the listener does not run in this forked process: start it in one process only, "
+                "after the fork"
+            )
+
+    @property
+    def running(self) -> bool:
+        """Whether it listens, or tries to."""
+        return self._runner is not None and not self._runner.ended
+
+    @property
+    def connected(self) -> bool:
+        """Whether the stream is open and what waited was read."""
+        return self._runner is not None and self._runner.connected
+
+    @property
+    def reconnects(self) -> int:
+        """How often the stream had to be opened again, or could not be opened."""
+        return self._earlier_reconnects + (self._runner.reconnects if self._runner else 0)
+
+    @property
+    def error(self) -> ButtDialError | None:
+        """What ended the listener, or None."""
+        return self._runner.error if self._runner else None
+
+    def run(self) -> None:
+        """
+        Listen in this thread until :meth:`stop` is called or the client is closed.
+
+        Raises:
+            AuthError: The token was refused. It is kept in :attr:`error` too.
+            ConfigError: It runs already, or a setting is wrong, which no waiting corrects.
+        """
+        self._new_runner().run()
+
+    def start(self) -> None:
+        """
+        Listen in a daemon thread. Does nothing while it runs.
+
+        Raises:
+            ConfigError: There is no token, or another listener listens for the agent.
+        """
+        start_anew_if_forked()
+        with self._lock:
+            if self.running:
+                return
+            self._thread = threading.Thread(
+                target=_run_in_thread,
+                args=(self._new_runner(),),
+                name="buttdial-sync-listener",
+                daemon=True,
+            )
+            self._thread.start()
+
+    def stop(self, timeout: float = 10.0) -> bool:
+        """
+        Stop listening. Idempotent, from any thread, from a handler too.
+
+        The event that is being handled is finished. Those that were taken in already are handed
+        over while there is time; the rest goes to ``on_undelivered``.
+
+        Args:
+            timeout: How long to wait, in seconds.
+
+        Returns:
+            Whether it has stopped; False from a handler, after which it does.
+        """
+        start_anew_if_forked()
+        with self._lock:
+            runner, thread = self._runner, self._thread
+        stopped = runner is None or runner.ended or runner.stop(timeout)
+        if stopped and thread is not None:
+            thread.join(timeout)
+        return stopped
+
+    def poll(self) -> int:
+        """
+        Hand over what waits, once, without opening a stream: for cron.
+
+        Reading a page of the queue takes it off the server. So each page is handed over before the
+        next one is read, and :meth:`stop` leaves the pages that were not read on the server.
+
+        Returns:
+            How many events were handed over.
+
+        Raises:
+            ConfigError: It runs already.
+            ButtDialError: The queue could not be read. What was read before that is handed over.
+        """
+        runner = self._new_runner()
+        runner.poll()
+        return runner.handed_over
+
+    def __enter__(self) -> Listener:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _new_runner(self) -> StreamRunner:
+        start_anew_if_forked()
+        with self._lock:
+            if self.running:
+                raise ConfigError("the listener runs already")
+            runner = StreamRunner(context_of(self._client), self._options)
+            self._earlier_reconnects = self.reconnects
+            self._runner = runner
+        return runner
+
+
+def _run_in_thread(runner: StreamRunner) -> None:
+    try:
+        runner.run()
+    except ButtDialError as error:
+        logger.error("the listener ended: %s", error)  # noqa: TRY400 - the error says it all
+    except Exception:
+        logger.exception("the listener ended")

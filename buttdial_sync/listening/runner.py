@@ -1,0 +1,297 @@
+"""One run of a listener: open the stream, hand over what comes, open it again."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+import attrs
+
+from buttdial_sync.calls.tool_call import AgentContext
+from buttdial_sync.errors import (
+    AuthError,
+    ButtDialError,
+    ClientClosedError,
+    ConfigError,
+    ToolError,
+)
+from buttdial_sync.inbound.handler import InboundHandler
+from buttdial_sync.listening.inbound_queue import InboundQueue
+from buttdial_sync.models.inbound import InboundEvent
+from buttdial_sync.transport.push_router import PAGES_AT_MOST
+from buttdial_sync.transport.session import McpSession
+
+logger = logging.getLogger("buttdial_sync.inbound")
+
+_FIRST_PAUSE = 0.5
+_MOST_DOUBLINGS = 30
+# A stream that lived for so many seconds was a good one: the pauses begin anew.
+_GOOD_AFTER = 10.0
+
+
+@attrs.frozen(kw_only=True)
+class ListenerOptions:
+    """What all runs of a listener have in common; see :class:`~buttdial_sync.Listener`."""
+
+    inbound: InboundHandler
+    on_undelivered: Callable[[InboundEvent], object] | None
+    max_attempts: int
+    longest_pause: float
+    idle_ping: float
+    clock: Callable[[], float]
+    sleep: Callable[[float], object] | None
+    random_fraction: Callable[[], float]
+
+
+class StreamRunner:
+    """
+    One run of a listener. One thread calls :meth:`run` or :meth:`poll`, once.
+
+    Any thread may read the attributes and call the other methods.
+
+    Args:
+        agent: Who listens.
+        options: How.
+
+    Attributes:
+        connected: Whether the stream is open and what waited was read.
+        reconnects: How often the stream had to be opened again, or could not be opened.
+        handed_over: How many events the handlers got; repetitions do not count.
+        error: What ended :meth:`run`, or None.
+
+    Raises:
+        ConfigError: There is no token, or another listener listens for the agent.
+    """
+
+    def __init__(self, agent: AgentContext, options: ListenerOptions) -> None:
+        self.connected = False
+        self.reconnects = 0
+        self.handed_over = 0
+        self.error: ButtDialError | None = None
+        self._options = options
+        self._connection = agent.connection
+        self._token = agent.token_or(None)
+        self._queue = InboundQueue()
+        self._short_streams = 0
+        self._thread_id: int | None = None
+        self._stopping = threading.Event()
+        self._stop_at: float | None = None
+        self._ended = threading.Event()
+        self._sleep = options.sleep or self._stopping.wait
+        self._connection.router.add(self._token, self._queue)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run is over."""
+        return self._ended.is_set()
+
+    def run(self) -> None:
+        """
+        Listen until :meth:`stop` is called or the client is closed.
+
+        Raises:
+            AuthError: The token was refused.
+            ConfigError: A setting is wrong, which no waiting corrects.
+        """
+        self._thread_id = threading.get_ident()
+        try:
+            self._keep_listening()
+        except ClientClosedError:
+            logger.info("the client was closed; the listener ends")
+        except ButtDialError as error:
+            self.error = error
+            raise
+        except BaseException:
+            self._stop_at = self._options.clock()  # the process ends: no more handlers
+            raise
+        finally:
+            self._stopping.set()  # one attempt for each event that is left
+            try:
+                # First of all, so that the server keeps what comes from now on.
+                self._connection.pool.drop(self._token)
+            finally:
+                self._finish()
+
+    def poll(self) -> None:
+        """
+        Hand over what waits, once, without opening a stream.
+
+        Raises:
+            ButtDialError: The queue could not be read. What was read before is handed over.
+        """
+        self._thread_id = threading.get_ident()
+        try:
+            self._dispatch_pages()
+        except ButtDialError:
+            raise
+        except BaseException:
+            self._stop_at = self._options.clock()  # the process ends: no more handlers
+            raise
+        finally:
+            # A handler that sends opens a stream, and more may have come before that.
+            self._finish()
+
+    def stop(self, timeout: float) -> bool:
+        """
+        Tell the run to end, and wait for that.
+
+        Args:
+            timeout: How long to wait, in seconds. What is not handed over by then is given up.
+
+        Returns:
+            Whether it has ended.
+        """
+        self._stop_at = self._options.clock() + timeout
+        self._stopping.set()
+        self._queue.wake()
+        # A handler that stops its listener cannot wait for itself.
+        return self._ended.wait(0.0 if self._thread_id == threading.get_ident() else timeout)
+
+    def cancel(self) -> None:
+        """Take in nothing more. Idempotent."""
+        self._connection.router.remove(self._token, self._queue)
+
+    def _keep_listening(self) -> None:
+        while not self._stopping.is_set():
+            failure: ButtDialError | None = None
+            try:
+                deadline = self._connection.deadline()
+                with self._connection.pool.session(self._token, deadline) as session:
+                    self._attend(session)
+            except (AuthError, ClientClosedError, ConfigError):
+                raise
+            except ButtDialError as error:
+                failure = error
+            finally:
+                self.connected = False
+            while not self._stopping.is_set() and (event := self._queue.take()) is not None:
+                self._dispatch(event)
+            if self._connection.closed:
+                raise ClientClosedError("the client is closed")
+            if not self._stopping.is_set():
+                self._back_off(failure)
+
+    def _attend(self, session: McpSession) -> None:
+        """Hand over what comes for as long as the session lives."""
+        opened_at, generation = self._options.clock(), self._queue.generation
+        self._drain()
+        self._queue.release_pushed(generation)
+        self.connected = True
+        try:
+            while session.usable and not self._stopping.is_set():
+                event = self._queue.take()
+                if event is not None:
+                    self._dispatch(event)
+                else:
+                    self._wait(session)
+        finally:
+            if self._options.clock() - opened_at >= _GOOD_AFTER:
+                self._short_streams = 0
+
+    def _drain(self) -> None:
+        """Read once more what waits: it may have come between the last reading and the opening."""
+        try:
+            self._connection.router.drain(self._token, self._connection.deadline())
+        except (AuthError, ClientClosedError):
+            raise
+        except ButtDialError as error:
+            logger.warning("the waiting queue could not be read: %s", error)
+
+    def _wait(self, session: McpSession) -> None:
+        idle_ping = self._options.idle_ping
+        if session.silent_for >= idle_ping:
+            try:
+                session.ping(self._connection.deadline())
+            except (AuthError, ClientClosedError):
+                raise
+            except ToolError:
+                logger.debug("the server has no ping, but it answered, so it is alive")
+            except ButtDialError:
+                session.close(0)
+                raise
+        self._queue.wait(max(idle_ping - session.silent_for, idle_ping / 10))
+
+    def _back_off(self, failure: ButtDialError | None) -> None:
+        pause = exponential(self._options.longest_pause, self._short_streams)
+        pause *= 0.5 + self._options.random_fraction() / 2
+        asked_for = failure.retry_after if failure is not None else None
+        seconds = max(pause, asked_for or 0.0)
+        self._short_streams += 1
+        self.reconnects += 1
+        logger.warning(
+            "no stream (%s); connecting again in %.2f s, no. %d",
+            failure or "it ended",
+            seconds,
+            self.reconnects,
+        )
+        self._sleep(seconds)
+
+    def _dispatch_pages(self) -> None:
+        for _ in range(PAGES_AT_MOST):
+            is_last = self._stopping.is_set() or not self._connection.router.take_page(
+                self._token, self._connection.deadline()
+            )
+            self._dispatch_rest()
+            if is_last:
+                return
+
+    def _dispatch(self, event: InboundEvent) -> None:
+        """Hand an event over, trying again, for it is no longer on the server; or give it up."""
+        try:
+            for attempt in range(self._options.max_attempts):
+                if attempt:
+                    self._sleep(exponential(self._options.longest_pause, attempt - 1))
+                report = self._options.inbound.dispatch_event(event)
+                if not report.failed:
+                    self.handed_over += report.handled
+                    return
+                if self._stopping.is_set():
+                    break
+        except BaseException:  # the process ends; the host may still want to keep the event
+            self._give_up(event)
+            raise
+        self._give_up(event)
+
+    def _finish(self) -> None:
+        self.cancel()
+        try:
+            self._dispatch_rest()
+        finally:
+            self._ended.set()
+
+    def _dispatch_rest(self) -> None:
+        """Hand over all that was taken in while there is time, and give up what is left."""
+        self._queue.release_pushed(self._queue.generation)
+        try:
+            while (event := self._queue.take()) is not None:
+                if self._has_time():
+                    self._dispatch(event)
+                else:
+                    self._give_up(event)
+        except BaseException:  # told (once more) to end: the host may still want to keep the others
+            self._stop_at = self._options.clock()
+            self._dispatch_rest()
+            raise
+
+    def _has_time(self) -> bool:
+        return self._stop_at is None or self._options.clock() < self._stop_at
+
+    def _give_up(self, event: InboundEvent) -> None:
+        """Let the host keep an event that could not be handed over."""
+        what = f"{type(event).__name__} {getattr(event, 'id', None)}"
+        if self._options.on_undelivered is None:
+            logger.error("%s could not be handed over and is lost: give on_undelivered", what)
+            return
+        logger.error("%s could not be handed over", what)
+        try:
+            self._options.on_undelivered(event)
+        except BaseException as error:
+            logger.exception("on_undelivered failed; %s is lost", what)
+            if not isinstance(error, Exception):
+                raise
+
+
+def exponential(longest: float, number: int) -> float:
+    """Return the ``number``-th pause in seconds, from 0: each is twice the one before."""
+    return min(longest, _FIRST_PAUSE * 2.0 ** min(number, _MOST_DOUBLINGS))

@@ -1,0 +1,168 @@
+"""Who gets what comes in for an agent: what waits for it, what is pushed, the end of its stream."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from buttdial_sync.errors import ButtDialError, ConfigError, EndpointNotAvailable
+from buttdial_sync.models.converter import structure
+from buttdial_sync.models.inbox import WaitingMessage, WaitingMessages
+from buttdial_sync.transport.deadline import Deadline
+from buttdial_sync.transport.rest import Rest
+
+logger = logging.getLogger("buttdial_sync")
+
+WAITING_PATH = "/api/v1/waiting-messages"
+PAGES_AT_MOST = 200
+_PAGE = 50
+_MESSAGE = "notifications/message"
+_NOT_DRAINED = (
+    "%d messages waited. Opening a stream on the open-source server marks those that wait as "
+    "delivered without delivering them: give the client before_open, which gets them first"
+)
+
+
+class PushSink(Protocol):
+    """
+    Takes in what comes for one agent.
+
+    It is called in the thread that opens a stream and in the one that reads it: it may only queue.
+    """
+
+    def opening(self) -> None:
+        """A stream is about to be opened; what waits is handed over first."""
+
+    def waiting(self, messages: Sequence[WaitingMessage]) -> None:
+        """Messages that waited. They are no longer on the server."""
+
+    def pushed(self, notification: Mapping[str, Any]) -> None:
+        """Something was pushed."""
+
+    def ended(self) -> None:
+        """The stream ended. All that was pushed on it was handed over before."""
+
+
+class PushRouter:
+    """
+    One sink for each token, and the host's ``before_open``. Safe to share between threads.
+
+    Args:
+        rest: Reads the waiting queue.
+        before_open: The host's; it gets the messages of all agents.
+    """
+
+    def __init__(
+        self, rest: Rest, before_open: Callable[[Sequence[WaitingMessage]], None] | None
+    ) -> None:
+        self._rest = rest
+        self._before_open = before_open
+        # Changed by single atomic operations only, so that a fork finds no lock held.
+        self._sinks: dict[str, PushSink] = {}
+        self._unheard: set[str] = set()
+        # Taking the next of an iterator is atomic: of two threads, one gets the warning.
+        self._warnings = iter((_NOT_DRAINED,) if before_open is None else ())
+
+    def add(self, token: str, sink: PushSink) -> None:
+        """
+        Let a sink have what comes for a token.
+
+        Raises:
+            ConfigError: Another one has it.
+        """
+        if self._sinks.setdefault(token, sink) is not sink:
+            raise ConfigError(
+                "another listener of this client listens for this agent",
+                remediation="Run one listener for each agent.",
+            )
+
+    def remove(self, token: str, sink: PushSink) -> None:
+        """Let a sink have nothing more. Does nothing where it has nothing, or another one does."""
+        # Not atomic, but nobody else can be added while this sink is there.
+        if self._sinks.get(token) is sink:
+            del self._sinks[token]
+
+    def opening(self, token: str, deadline: Deadline) -> None:
+        """
+        Drain the waiting queue before a stream is opened, if anybody wants that.
+
+        Raises:
+            ButtDialError: The queue could not be read. The stream must not be opened then: on the
+                open-source server that would empty the queue.
+        """
+        sink = self._sinks.get(token)
+        if sink is not None:
+            sink.opening()
+        if sink is not None or self._before_open is not None:
+            self.drain(token, deadline)
+
+    def drain(self, token: str, deadline: Deadline) -> None:
+        """
+        Read the waiting queue until it is empty.
+
+        Raises:
+            ButtDialError: The queue could not be read.
+        """
+        for _ in range(PAGES_AT_MOST):
+            if not self.take_page(token, deadline):
+                return
+
+    def take_page(self, token: str, deadline: Deadline) -> bool:
+        """
+        Read one page of the waiting queue, and pass it on. It is no longer on the server then.
+
+        Returns:
+            Whether more may wait.
+
+        Raises:
+            ButtDialError: The queue could not be read.
+        """
+        messages = self._read_page(token, deadline)
+        sink = self._sinks.get(token)
+        if messages and sink is not None:
+            sink.waiting(messages)
+        if messages and self._before_open is not None:
+            try:
+                self._before_open(messages)
+            except Exception:
+                logger.exception("before_open failed with %d messages", len(messages))
+        return len(messages) >= _PAGE
+
+    def with_warning(self, waiting: WaitingMessages) -> WaitingMessages:
+        """Return what was read; warn once that it could get lost, unless the client drains it."""
+        warning = next(self._warnings, None) if waiting.messages else None
+        if warning is not None:
+            logger.warning(warning, len(waiting.messages))
+        return waiting
+
+    def pushed(self, token: str, notification: Mapping[str, Any]) -> None:
+        """Pass on what was pushed on a stream; say once for each agent that nobody wants it."""
+        sink = self._sinks.get(token)
+        if sink is not None:
+            sink.pushed(notification)
+        elif notification.get("method") == _MESSAGE and token not in self._unheard:
+            self._unheard.add(token)
+            logger.warning(
+                "the server pushed a message, and nobody listens for this agent: it is dropped, "
+                "and so are later ones. Run a Listener, or give the agent a callback URL"
+            )
+
+    def ended(self, token: str) -> None:
+        """Pass on that a stream ended."""
+        sink = self._sinks.get(token)
+        if sink is not None:
+            sink.ended()
+
+    def _read_page(self, token: str, deadline: Deadline) -> Sequence[WaitingMessage]:
+        try:
+            answer = self._rest.call(
+                "GET", WAITING_PATH, deadline, credential=token, query={"limit": str(_PAGE)}
+            )
+        except EndpointNotAvailable:
+            return ()
+        except ButtDialError as error:
+            if error.outcome == "unknown":
+                logger.error("the answer with the waiting messages was lost, and they with it")  # noqa: TRY400
+            raise
+        return structure(answer, WaitingMessages, source=WAITING_PATH).messages

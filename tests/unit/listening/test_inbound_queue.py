@@ -1,0 +1,95 @@
+"""The order in which what came in is given out."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from buttdial_sync import InboundMessage
+from buttdial_sync.listening.inbound_queue import InboundQueue
+from buttdial_sync.models.converter import Identifier
+from buttdial_sync.models.inbox import WaitingMessage
+
+PATIENCE = 20.0
+
+
+def waiting(name: str) -> WaitingMessage:
+    return WaitingMessage(
+        id=Identifier(name), channel="sms", from_="+1", body="hi", direction="inbound"
+    )
+
+
+def push(name: str) -> dict[str, Any]:
+    data = {"messageId": name, "channel": "sms", "from": "+1", "body": "hi"}
+    return {"method": "notifications/message", "params": {"data": data}}
+
+
+def taken(queue: InboundQueue) -> list[str]:
+    ids = []
+    while (event := queue.take()) is not None:
+        assert isinstance(event, InboundMessage)
+        ids.append(str(event.id))
+    return ids
+
+
+def test_pushes_are_held_back_until_older_messages_are_here() -> None:
+    """What waited goes first, though it was read after the first push came."""
+    queue = InboundQueue()
+    queue.opening()
+    queue.pushed(push("p1"))
+    assert taken(queue) == []
+    queue.waiting([waiting("w1"), waiting("w2")])
+    assert taken(queue) == ["w1", "w2"]
+    queue.release_pushed(queue.generation)
+    assert taken(queue) == ["p1"]
+
+
+def test_a_later_stream_s_pushes_wait_for_their_own_release() -> None:
+    """Releasing one generation gives out nothing of the next one, and the order stays."""
+    queue = InboundQueue()
+    queue.opening()
+    queue.pushed(push("p1"))
+    first = queue.generation
+    queue.opening()
+    queue.pushed(push("p2"))
+    queue.waiting([waiting("w2")])
+    queue.release_pushed(first)
+    assert taken(queue) == ["p1", "w2"]
+    queue.release_pushed(queue.generation)
+    assert taken(queue) == ["p2"]
+
+
+def test_what_is_not_a_message_for_the_agent_is_left_out() -> None:
+    """Progress, log lines and half messages are not queued."""
+    queue = InboundQueue()
+    for notification in (
+        {"method": "notifications/progress", "params": {"data": {"from": "+1"}}},
+        {"method": "notifications/message", "params": {"data": "a log line"}},
+        {"method": "notifications/message", "params": None},
+        {"method": "notifications/message", "params": {"data": {"from": "+1"}}},
+    ):
+        queue.pushed(notification)
+    queue.release_pushed(0)
+    assert taken(queue) == []
+
+
+def test_a_wake_is_not_lost() -> None:
+    """A wake before the wait ends that wait, and only that one; the next waits for a message."""
+    queue, woken = InboundQueue(), threading.Event()
+
+    def wait_twice() -> None:
+        queue.wait(PATIENCE)
+        woken.set()
+        queue.wait(PATIENCE)
+        got.extend(taken(queue))
+
+    got: list[str] = []
+    queue.ended()
+    waiter = threading.Thread(target=wait_twice)
+    waiter.start()
+    assert woken.wait(PATIENCE)
+    waiter.join(0.05)
+    assert waiter.is_alive()
+    queue.waiting([waiting("w1")])
+    waiter.join(PATIENCE)
+    assert got == ["w1"]
