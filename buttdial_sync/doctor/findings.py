@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 
 import attrs
 
-from buttdial_sync import errors
 from buttdial_sync.doctor.remediation import detail_of, fault_of, remediation_of
 from buttdial_sync.errors import ButtDialError, ConfigError
 from buttdial_sync.models.doctor import DoctorReport, DoctorStage, StageStatus
@@ -79,18 +78,16 @@ def failed_configuration(error: ConfigError) -> DoctorReport:
 
 
 def error_of(result: SendResult) -> ButtDialError:
-    """Return the exception that a result which is not ok stands for."""
-    kind = getattr(errors, result.error_type or "", ButtDialError)
-    error: ButtDialError = kind(
+    """Return the exception that a result which is not ok stands for, with the result's remedy."""
+    error = result.exception or ButtDialError(
         result.error or "the message was not sent",
         code=result.error_code,
         stage=result.stage_failed,
         outcome=result.outcome,
-        remediation=result.remediation,
         body=result.raw,
         retry_after=result.retry_after,
     )
-    return error
+    return error.as_kind(type(error), remediation=result.remediation)
 
 
 def _failed(name: str, error: ButtDialError, seconds: float | None) -> DoctorStage:

@@ -105,32 +105,19 @@ def test_the_servers_own_advice_wins() -> None:
 
 def test_an_unknown_outcome_is_told_with_the_fault() -> None:
     """A send without an answer says both what is slow and that it may have been sent."""
-    result = SendResult(
-        outcome="unknown",
-        error="no answer in time",
-        error_type="DeadlineExceededError",
-        error_code="TIMEOUT",
-        remediation=errors.OutcomeUnknownError.remedy,
-    )
-    advice = remediation_of(error_of(result))
+    late = errors.DeadlineExceededError("no answer in time", code="TIMEOUT", outcome="unknown")
+    advice = remediation_of(error_of(SendResult.of(late)))
     assert "Raise timeout" in advice
     assert "before you repeat it" in advice
 
 
 def test_a_result_becomes_its_exception_again() -> None:
-    """The class, the code and the time survive; an unknown class becomes the base."""
-    result = SendResult(
-        outcome="rejected",
-        error="slow down",
-        error_type="RateLimitError",
-        error_code="RATE_LIMITED",
-        stage_failed="server",
-        retry_after=7.0,
-    )
-    error = error_of(result)
+    """The class, the code and the time survive; a result without one becomes the base."""
+    limit = errors.RateLimitError("slow down", code="RATE_LIMITED", retry_after=7.0)
+    error = error_of(SendResult.of(limit))
     assert type(error) is errors.RateLimitError
     assert detail_of(error) == "slow down (RATE_LIMITED); try again in 7 s"
-    assert type(error_of(SendResult(outcome="not_sent", error_type=None))) is ButtDialError
+    assert type(error_of(SendResult(outcome="not_sent"))) is ButtDialError
 
 
 def test_a_lockout_names_its_end() -> None:

@@ -201,6 +201,17 @@ def test_the_clock_went_back(here: World, caplog: pytest.LogCaptureFixture) -> N
     assert caplog.text.count("the clock went back by 3600 s") == 1
 
 
+def test_one_given_message(here: World) -> None:
+    """run_message tries the message that it is given, once, and fetches none."""
+    for msg_id in ("a", "b", "c"):
+        here.add(msg_id)
+    fetched = {message.id: message for message in here.repository.fetch_due(2)}
+    loop = here.loop(Failing(here.repository, "fetch_due"), workers=4)
+    assert loop.run_message(fetched["b"]) == RetryReport(fetched=1, delivered=1)
+    assert loop.run_message(fetched["b"]) == RetryReport(fetched=1, taken=1)
+    assert here.bodies == ["b"]
+
+
 def test_workers_share_one_stream(here: World) -> None:
     """Eight threads send, each message once, over one session."""
     for number in range(40):
