@@ -20,7 +20,7 @@ _FAILURES_AT_MOST = 4
 _PROVEN_FOR = 60.0
 _LONGEST_PAUSE_FOR_TOKEN = 120.0
 _KEPT_AT_MOST = 1000
-_LOOK_AGAIN = 0.5
+_LOOK_AGAIN = 0.25
 
 
 @attrs.frozen
@@ -114,7 +114,7 @@ class TokenBreaker:
             while state.is_probed and not (
                 stopping.is_set() or self._is_proven(state) or self._blocked(state)
             ):
-                # Bounded, because not everybody who sets the signal also calls wake().
+                # Bounded, because a stop signal does not notify.
                 self._changed.wait(_LOOK_AGAIN)
             blocked = self._blocked(state)
             probes = not (state.is_probed or blocked or self._is_proven(state))
@@ -126,11 +126,6 @@ class TokenBreaker:
                 with self._changed:
                     state.is_probed = False
                     self._changed.notify_all()
-
-    def wake(self) -> None:
-        """Have those who wait look at their stop signal."""
-        with self._changed:
-            self._changed.notify_all()
 
     def worked(self, token: str | None) -> None:
         """Note that the server let this token in."""

@@ -265,7 +265,6 @@ class RetryLoop:
             self._stops_thread.set()
             thread = self._thread
         working = self._signals.give()
-        self._breaker.wake()
         if self._signals.is_own_thread:
             return False
         ended = self._signals.wait_until_unheard(working, deadline.remaining())

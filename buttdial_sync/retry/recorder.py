@@ -165,18 +165,13 @@ class OutcomeRecorder:
         verdict = verdict_of(result)
         error = result.error or "the message was not sent"
         if verdict == "delivered":
-            return self._write(
-                "delivered",
-                None,
-                self.repository.mark_delivered,
-                message.id,
-                result.message_sid,
-                attempt,
-            )
+            mark = self.repository.mark_delivered
+            return self._write("delivered", None, mark, message.id, result.message_sid, attempt)
         if verdict == "hopeless":
             return self.give_up(message, attempt, _with_doubt(message, error))
         if verdict in {"failed", "unknown"}:
-            return self._keep_or_give_up(message, attempt, error, token, lost=verdict == "unknown")
+            lost = verdict == "unknown"
+            return self._keep_or_give_up(message, attempt, error, token, lost=lost)
         if verdict == "refused":
             recorded = self.postpone(message, attempt, error, _REFUSED_PAUSE)
             return attrs.evolve(recorded, remediation=result.remediation or AuthError.remedy)
@@ -197,9 +192,8 @@ class OutcomeRecorder:
         """
         # A repository with the published methods does not know the argument: only where it matters.
         marked = {"unknown": True} if _may_have_been_sent(message, lost=lost) else {}
-        recorded = self._write(
-            "dead", error, self.repository.mark_dead, message.id, attempt, error, **marked
-        )
+        mark = self.repository.mark_dead
+        recorded = self._write("dead", error, mark, message.id, attempt, error, **marked)
         if recorded.step != "dead":
             return recorded
         logger.error("message %s is given up: %s", message.id, error)
@@ -227,9 +221,8 @@ class OutcomeRecorder:
     ) -> Recorded:
         """Put a message back for some seconds; the attempt does not count."""
         due = self._after(max(seconds, SHORTEST_PAUSE))
-        return self._write(
-            "postponed", error, self.repository.postpone, message, attempt, error, due
-        )
+        change = self.repository.postpone
+        return self._write("postponed", error, change, message, attempt, error, due)
 
     def put_back(self, message: FailedMessage) -> Recorded:
         """Put a message back as it was fetched, without an attempt."""
@@ -257,17 +250,8 @@ class OutcomeRecorder:
             return self.give_up(message, attempt, told, lost=lost)
         due, hook_error = self._next_attempt_after(attempt)
         logger.info("message %s: attempt %d failed: %s", message.id, attempt, told)
-        unknown = _may_have_been_sent(message, lost=lost)
-        recorded = self._write(
-            "retried",
-            told,
-            self.repository.increment_retry,
-            message.id,
-            attempt,
-            told,
-            due,
-            unknown,
-        )
+        row = (message.id, attempt, told, due, _may_have_been_sent(message, lost=lost))
+        recorded = self._write("retried", told, self.repository.increment_retry, *row)
         return attrs.evolve(recorded, hook_error=hook_error)
 
     def _next_attempt_after(self, attempt: int) -> tuple[datetime, str | None]:

@@ -31,7 +31,7 @@ AroundPass = Callable[[], AbstractContextManager[object]]
 
 _NO_TOKEN_PAUSE = 120.0
 _UNSETTLED_BATCHES = 2
-_LOOK_AGAIN = 0.5
+_LOOK_AGAIN = 0.25
 
 
 class DueMessages:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -266,6 +267,28 @@ def test_the_warning_comes_once(here: World) -> None:
     assert said.count("the retry loop runs in the parent") == 1
     assert "Call start()" in said
     assert loop.stop(SECONDS)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_hook_that_forks(here: World) -> None:
+    """The child comes out of the pass that its parent began."""
+    children: list[int] = []
+
+    @contextmanager
+    def around() -> Iterator[None]:
+        children.append(os.fork())
+        yield
+
+    ended = 1
+    try:
+        here.loop(around_pass=around).run_once()
+        ended = 0
+    finally:
+        if children == [0]:
+            os._exit(ended)
+    _, status = os.waitpid(children[0], 0)
+    assert status == 0
 
 
 def test_started_again_while_the_stopped_thread_still_works(here: World) -> None:
