@@ -133,7 +133,7 @@ def _check_header(names: Sequence[str]) -> None:
 
 
 def _message(row: dict[str, str], agent_id: str | None) -> FailedMessage:
-    from buttdial_sync.retry.messages import check_message
+    from buttdial_sync.retry.rows import check_message
 
     given: dict[str, Any] = {name: value for name, value in row.items() if value != ""}
     key = given.pop("id", None) or _key_of(given)

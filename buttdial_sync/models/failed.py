@@ -30,8 +30,11 @@ class FailedMessage:
         media_url, subject, html, template_id, template_vars: As in ``send_message``.
         sender_sid, sender_name, language, fallback_channels, scheduled_at, target_gender: As in
             ``send_message``.
-        retry_count: How often it was tried again. It rises when an attempt begins.
-        max_retries: After how many it is given up.
+        retry_count: How many attempts were begun, the first one included; it rises when an attempt
+            begins, and falls back when one does not count (a limit, a refused token). A host that
+            adds a message which it has tried itself decides whether that attempt counts: then 1.
+        max_retries: How many attempts there may be in all: the message is given up when the attempt
+            fails with which ``retry_count`` reaches it.
         last_error: Why the last attempt failed.
         status: ``"pending"``, ``"delivered"``, ``"dead"`` or ``"dismissed"``.
         message_sid: The server's id of the message, once it is delivered.
@@ -71,3 +74,8 @@ class FailedMessage:
     next_retry_at: datetime | None = None
     resolved_at: datetime | None = None
     attempt_started_at: datetime | None = None
+
+    @property
+    def attempts(self) -> int:
+        """How many attempts were begun: ``retry_count``, by a name that says what it counts."""
+        return self.retry_count

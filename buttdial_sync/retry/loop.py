@@ -10,27 +10,26 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import datetime, timedelta
+from functools import partial
 
 from buttdial_sync.agent import AgentView
-from buttdial_sync.errors import ArgumentValueError
-from buttdial_sync.retry.credentials import Credentials, TokenFor
-from buttdial_sync.retry.report import RetryReport, Tally
-from buttdial_sync.retry.repository import FailedMessageRepository
-from buttdial_sync.retry.rounds import AroundPass, Feed, Round
-from buttdial_sync.retry.rows import utc_now
-from buttdial_sync.retry.settling import (
+from buttdial_sync.models.failed import FailedMessage
+from buttdial_sync.retry.breaker import TokenBreaker, TokenFor
+from buttdial_sync.retry.recorder import (
     SHORTEST_PAUSE,
     Backoff,
     DeadLetterHook,
     OnUnknown,
-    Settler,
-    check_lease,
+    OutcomeRecorder,
     doubling_minutes,
 )
-from buttdial_sync.retry.stopping import StopSignals
-from buttdial_sync.retry.workers import work_side_by_side
+from buttdial_sync.retry.report import RetryReport, Tally
+from buttdial_sync.retry.repository import FailedMessageRepository
+from buttdial_sync.retry.rows import utc_now
+from buttdial_sync.retry.threads import StopSignals, work_side_by_side
+from buttdial_sync.retry.worker import AroundPass, DueMessages, Worker
 from buttdial_sync.settings import check_count
-from buttdial_sync.transport.deadline import check_seconds
+from buttdial_sync.transport.deadline import Deadline, check_seconds
 from buttdial_sync.transport.fork import on_fork_start_anew, start_anew_if_forked
 
 logger = logging.getLogger("buttdial_sync.retry")
@@ -48,14 +47,18 @@ class RetryLoop:
     Sends due messages from a host's repository, and records what became of each.
 
     ``run_once`` and ``drain`` work in the calling thread (with ``workers``, in threads that end
-    with them); ``start`` repeats that in a daemon thread. Safe to share between threads. Several
-    processes may run loops on one repository; a forked child does not inherit a running one.
-    Nothing of a row, of the repository or of a hook stops the loop: it is logged and counted.
+    with them); ``start`` repeats that in a daemon thread. A ``with`` block starts the loop with its
+    defaults, unless it runs already, and stops it at the end. Safe to share between threads.
+    Several processes may run loops on one repository; a forked child does not inherit a running
+    one.
+    What a row, the repository or a hook does wrong does not stop the loop: it is logged and counted
+    in the report's ``errors``.
 
     Args:
         repository: Where the messages are. Its lease must be longer than the client's timeout.
         client: Sends them. It is not closed here.
-        backoff: After how long the n-th retry follows: a ``timedelta`` or seconds.
+        backoff: Called with n after the n-th attempt failed: after how long the next one follows, a
+            ``timedelta`` or seconds.
         batch_size: How many messages are fetched at once.
         workers: How many threads send at once; they share one session for each token.
         on_dead_letter: Called with the message and the reason after one was given up, in the thread
@@ -95,9 +98,6 @@ class RetryLoop:
         sleep: Callable[[float], object] | None = None,
         random_fraction: Callable[[], float] = random.random,
     ) -> None:
-        check_lease(repository, client)
-        if on_unknown not in {"dead", "retry"}:
-            raise ArgumentValueError('on_unknown must be "dead" or "retry"')
         self._repository = repository
         self._batch_size = check_count(batch_size, "batch_size")
         self._workers = check_count(workers, "workers")
@@ -105,23 +105,25 @@ class RetryLoop:
         self._monotonic = monotonic
         self._signals = StopSignals(sleep)
         self._random_fraction = random_fraction
-        self._credentials = Credentials(
-            token_for, own_agent_id=client.agent_id, monotonic=monotonic
+        self._breaker = TokenBreaker(token_for, own_agent_id=client.agent_id, monotonic=monotonic)
+        recorder = OutcomeRecorder(
+            repository=repository,
+            client=client,
+            backoff=backoff,
+            on_unknown=on_unknown,
+            on_dead_letter=on_dead_letter,
+            clock=clock,
+            sleep=self._signals.sleep,
+            random_fraction=random_fraction,
         )
-        self._round = Round(
-            settler=Settler(
-                repository=repository,
-                client=client,
-                backoff=backoff,
-                on_unknown=on_unknown,
-                on_dead_letter=on_dead_letter,
-                clock=clock,
-                sleep=self._signals.sleep,
-                random_fraction=random_fraction,
-            ),
-            credentials=self._credentials,
+        self._worker = Worker(
+            repository=repository,
+            client=client,
+            recorder=recorder,
+            breaker=self._breaker,
             around_pass=around_pass,
             pace=pace,
+            clock=clock,
         )
         self._seen: tuple[datetime, float] | None = None
         self._make_idle()
@@ -132,7 +134,8 @@ class RetryLoop:
         self._thread: threading.Thread | None = None
         self._stops_thread = threading.Event()
         self._repeats = False
-        self._signals.start_anew()
+        self._signals.reset_after_fork()
+        self._breaker.reset_after_fork()
 
     def start_anew(self) -> None:
         """In a forked child: not running, with new locks; says so when it ran in the parent."""
@@ -146,11 +149,16 @@ class RetryLoop:
             )
 
     @property
-    def is_running(self) -> bool:
+    def running(self) -> bool:
         """Whether the thread of :meth:`start` lives in this process."""
         start_anew_if_forked()
         thread = self._thread
         return thread is not None and thread.is_alive()
+
+    @property
+    def is_running(self) -> bool:
+        """The former name of :attr:`running`."""
+        return self.running
 
     def run_once(self) -> RetryReport:
         """
@@ -161,8 +169,26 @@ class RetryLoop:
         Returns:
             What was done.
         """
-        with self._signals.heard() as stopping:
-            return self._pass(stopping, once=True)
+        with self._signals.listening() as stopping:
+            return self._pass(stopping, Tally(), once=True)
+
+    def run_message(self, message: FailedMessage) -> RetryReport:
+        """
+        Try one message once, in this thread, and record what became of it.
+
+        For hosts with a queue of their own: fetch with the repository's ``fetch_due``, hand the
+        messages out, and call this in whatever thread or process each of them gets to. Whoever
+        comes second with the same message sends nothing (``taken``). Raises as little as
+        :meth:`run_once`.
+
+        Args:
+            message: As it was fetched.
+
+        Returns:
+            What was done.
+        """
+        with self._signals.listening() as stopping:
+            return self._pass(stopping, Tally(), once=True, only=message)
 
     def drain(
         self, progress: Progress | None = None, *, timeout: float | None = None
@@ -171,8 +197,8 @@ class RetryLoop:
         Try messages until nothing is due; wait where the server's limits ask for it.
 
         Args:
-            progress: Gets the report after each message, one call at a time, in the thread that
-                sent it.
+            progress: Gets the report after each message, in order and one call at a time, in one of
+                the threads that send.
             timeout: Begin no further pass after so many seconds, and wait for no limit that ends
                 later. None waits for every limit and lockout.
 
@@ -182,11 +208,11 @@ class RetryLoop:
         """
         end = None if timeout is None else self._monotonic() + check_seconds(timeout, "timeout")
         tally = Tally(progress)
-        with self._signals.heard() as stopping:
+        with self._signals.listening() as stopping:
             while True:
                 before = tally.report.postponed
-                report = self._pass(stopping, once=False, tally=tally)
-                pause = self._credentials.pause
+                report = self._pass(stopping, tally, once=False)
+                pause = self._breaker.pause
                 too_long = end is not None and self._monotonic() + pause >= end
                 is_through = pause <= 0 or report.postponed == before
                 if stopping.is_set() or is_through or too_long:
@@ -223,43 +249,47 @@ class RetryLoop:
         """
         Begin no further attempt; wait for those under way. Idempotent, from any thread.
 
-        A message that is being sent is settled first; the others are put back. Called from a hook
-        of the loop itself it does not wait.
+        That goes for the thread of :meth:`start`, and for :meth:`run_once`, :meth:`run_message` and
+        :meth:`drain` in whatever threads. A message that is being sent is recorded first; the
+        others are put back. Called from a hook of the loop itself it does not wait.
 
         Args:
             timeout: How long to wait, in seconds.
 
         Returns:
-            Whether the thread has ended.
+            Whether all of them have ended; False from a hook, after which they do.
         """
         start_anew_if_forked()
+        deadline = Deadline(timeout)
         with self._lock:
             self._stops_thread.set()
-            self._signals.stop_all()
             thread = self._thread
-        if thread is None:
-            return True
-        if not self._signals.is_own_thread:
-            thread.join(timeout)
-        return not thread.is_alive()
+        working = self._signals.give()
+        if self._signals.is_own_thread:
+            return False
+        ended = self._signals.wait_until_unheard(working, deadline.remaining())
+        if thread is not None:
+            thread.join(deadline.remaining())
+        return ended and (thread is None or not thread.is_alive())
 
     def __enter__(self) -> RetryLoop:
+        self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
 
     def __repr__(self) -> str:
-        return f"RetryLoop({self._repository!r}, running={self.is_running})"
+        return f"RetryLoop({self._repository!r}, running={self.running})"
 
     def _repeat(self, stopping: threading.Event, interval: float, warmup: float) -> None:
         failures = 0
-        with self._signals.heard(stopping):
+        with self._signals.listening(stopping):
             if warmup:
                 self._signals.sleep(warmup)
             while not stopping.is_set():
                 try:
-                    report = self._pass(stopping, once=False)
+                    report = self._pass(stopping, Tally(), once=False)
                 except Exception:
                     logger.exception("a pass of the retry loop failed")
                     report = RetryReport(errors=1)
@@ -275,35 +305,31 @@ class RetryLoop:
         return pause * (0.9 + self._random_fraction() / 5)
 
     def _pass(
-        self, stopping: threading.Event, *, once: bool, tally: Tally | None = None
+        self,
+        stopping: threading.Event,
+        tally: Tally,
+        *,
+        once: bool,
+        only: FailedMessage | None = None,
     ) -> RetryReport:
-        start_anew_if_forked()
         self._watch_clock()
-        tally = tally or Tally()
-        feed = Feed(self._repository.fetch_due, tally, once=once, batch_size=self._batch_size)
+        fetch = self._repository.fetch_due if only is None else lambda _: (only,)
+        due = DueMessages(fetch, tally, stopping, once=once, batch_size=self._batch_size)
         try:
-            self._work(feed, tally, stopping)
+            if self._workers == 1 or only is not None:
+                self._worker.work(due, tally, stopping)
+            else:
+                work_side_by_side(partial(self._help, due, tally), self._workers, stopping, _NAME)
         except BaseException:
             stopping.set()
             raise
-        pause = self._credentials.pause
+        pause = self._breaker.pause
         tally.paused(self._clock() + timedelta(seconds=pause) if pause > 0 else None)
         return tally.report
 
-    def _work(self, feed: Feed, tally: Tally, stopping: threading.Event) -> None:
-        if self._workers == 1:
-            self._round.work(feed, tally, stopping)
-            return
-
-        def help_out() -> None:
-            with self._signals.heard(stopping):
-                self._round.work(feed, tally, stopping)
-
-        def give_up() -> None:
-            stopping.set()
-            feed.end()
-
-        work_side_by_side(help_out, self._workers, name=_NAME, on_interrupt=give_up)
+    def _help(self, due: DueMessages, tally: Tally, stopping: threading.Event) -> None:
+        with self._signals.listening(stopping):
+            self._worker.work(due, tally, stopping)
 
     def _watch_clock(self) -> None:
         """Say when the clock went back: what was written before is due later than it should be."""

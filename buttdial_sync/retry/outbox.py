@@ -17,17 +17,15 @@ from buttdial_sync.errors import ArgumentTypeError, ArgumentValueError, ConfigEr
 from buttdial_sync.models.failed import FailedMessage
 from buttdial_sync.models.message import CONTENT, Channel, TargetGender
 from buttdial_sync.models.sending import SendResult
-from buttdial_sync.retry.delivery import deliver
-from buttdial_sync.retry.messages import check_message
-from buttdial_sync.retry.repository import OutboxRepository
-from buttdial_sync.retry.rows import utc_now
-from buttdial_sync.retry.settling import (
+from buttdial_sync.retry.recorder import (
     Backoff,
     OnUnknown,
-    Settler,
-    check_lease,
+    OutcomeRecorder,
+    deliver,
     doubling_minutes,
 )
+from buttdial_sync.retry.repository import OutboxRepository
+from buttdial_sync.retry.rows import check_message, utc_now
 
 logger = logging.getLogger("buttdial_sync.retry")
 
@@ -44,8 +42,9 @@ class Outbox:
     Args:
         client: Sends the messages. It is not closed here.
         repository: Keeps them. Its lease must be longer than the client's timeout.
-        backoff: After how long the first retry follows: called with 0.
-        max_retries: After how many retries a message is given up.
+        backoff: As in :class:`RetryLoop`; here after the first attempt, so called with 1.
+        max_retries: How many attempts a message has in all, whether :meth:`send_message` makes the
+            first one or a loop does.
         on_unknown: As in :class:`RetryLoop`.
         clock: Tells the time, aware.
         sleep: Sleeps for some seconds between attempts to record the end.
@@ -68,14 +67,11 @@ class Outbox:
         sleep: Callable[[float], object] = time.sleep,
         random_fraction: Callable[[], float] = random.random,
     ) -> None:
-        check_lease(repository, client)
-        if on_unknown not in {"dead", "retry"}:
-            raise ArgumentValueError('on_unknown must be "dead" or "retry"')
         self._client = client
         self._repository = repository
         self._max_retries = max_retries
         self._clock = clock
-        self._settler = Settler(
+        self._recorder = OutcomeRecorder(
             repository=repository,
             client=client,
             backoff=backoff,
@@ -150,10 +146,17 @@ class Outbox:
         """
         given = {key: value for key, value in locals().items() if key != "self"}
         message = self._message(given)
-        started = attrs.evolve(message, attempt_started_at=self._clock())
-        self._repository.add(started)
+        attempt = 1
+        now = self._clock()
+        self._repository.add(attrs.evolve(message, retry_count=attempt, attempt_started_at=now))
         result = deliver(self._client, message, agent_token)
-        return attrs.evolve(result, queued=self._settle(message, result, agent_token))
+        try:
+            recorded = self._recorder.record(message, attempt, result, agent_token)
+        except Exception:
+            # The row is as it was at the start: an attempt without an end, for the loop to resolve.
+            logger.exception("message %s: its end could not be recorded", message.id)
+            return attrs.evolve(result, queued=True)
+        return attrs.evolve(result, queued=recorded.step in _KEPT)
 
     def enqueue(
         self,
@@ -248,13 +251,3 @@ class Outbox:
                 "is open in this thread by themselves.",
             )
         return bind(within)
-
-    def _settle(self, message: FailedMessage, result: SendResult, token: str | None) -> bool:
-        """Record the end; return whether the message stays in the repository to be tried again."""
-        try:
-            settled = self._settler.settle(message, message.retry_count, result, token)
-        except Exception:
-            # The row is as it was at the start: an attempt without an end, for the loop to resolve.
-            logger.exception("message %s: its end could not be recorded", message.id)
-            return True
-        return settled.step in _KEPT

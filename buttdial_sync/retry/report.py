@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable
 from datetime import datetime
 from typing import Literal
@@ -28,7 +29,8 @@ class RetryReport:
         postponed: They were put back without an attempt that counts: a rate limit, a lockout, a
             token that is missing or wrong, a stop.
         taken: Another process had begun an attempt meanwhile.
-        errors: The repository or a hook failed; see the log.
+        errors: How often the repository or a hook failed; ``last_error`` and the log say which. A
+            hook that fails is counted beside what became of the message.
         paused_until: Until when the server wants to be left alone (aware), or None.
         last_error: The last thing that went wrong, or None; of a refused token rather than of
             anything else.
@@ -52,6 +54,24 @@ class RetryReport:
         return self.delivered + self.retried + self.dead + self.postponed
 
 
+@attrs.frozen(kw_only=True)
+class Recorded:
+    """
+    What became of a message in one pass, as its row says it.
+
+    Attributes:
+        step: What became of it; ``"errors"`` if the repository failed.
+        error: Why.
+        remediation: What a person has to do, where a token was refused.
+        hook_error: Which hook failed meanwhile, and how.
+    """
+
+    step: Step
+    error: str | None = None
+    remediation: str | None = None
+    hook_error: str | None = None
+
+
 class Tally:
     """
     A report in the making. Safe to share between threads.
@@ -64,7 +84,9 @@ class Tally:
         self._lock = threading.Lock()
         self._progress = progress
         self._report = RetryReport()
-        self._barren = 0
+        self._untold: deque[RetryReport] = deque()
+        self._is_telling = False
+        self._unsettled_in_a_row = 0
 
     @property
     def report(self) -> RetryReport:
@@ -72,32 +94,57 @@ class Tally:
         return self._report
 
     @property
-    def barren(self) -> int:
-        """How many in a row were not settled."""
-        return self._barren
+    def unsettled_in_a_row(self) -> int:
+        """How many messages in a row have no recorded end."""
+        return self._unsettled_in_a_row
 
     def fetched(self, count: int) -> None:
         """Count messages that were fetched."""
         with self._lock:
             self._report = attrs.evolve(self._report, fetched=self._report.fetched + count)
 
-    def count(self, step: Step, error: str | None = None, remediation: str | None = None) -> None:
-        """Count what became of a message."""
+    def count(self, recorded: Recorded) -> None:
+        """Count what became of a message, and tell the host."""
         with self._lock:
-            now = self._report
-            counted = attrs.evolve(now, **{step: getattr(now, step) + 1})
-            if error and (remediation or now.remediation is None):
-                counted = attrs.evolve(counted, last_error=error, remediation=remediation)
-            self._report = counted
-            self._barren = self._barren + 1 if step in {"taken", "errors"} else 0
-            if self._progress is None:
-                return
-            try:
-                self._progress(self._report)
-            except Exception:
-                logger.exception("progress failed")
+            wrong = "; ".join(filter(None, (recorded.error, recorded.hook_error)))
+            self._add(recorded.step, wrong, recorded.remediation)
+            if recorded.hook_error:
+                self._add("errors", wrong)
+            is_settled = recorded.step not in {"taken", "errors"}
+            self._unsettled_in_a_row = 0 if is_settled else self._unsettled_in_a_row + 1
+            self._untold.append(self._report)
+        if self._progress is not None:
+            self._tell(self._progress)
 
     def paused(self, until: datetime | None) -> None:
         """Note until when the server wants to be left alone."""
         with self._lock:
             self._report = attrs.evolve(self._report, paused_until=until)
+
+    def _add(self, step: Step, error: str | None, remediation: str | None = None) -> None:
+        now = self._report
+        counted = attrs.evolve(now, **{step: getattr(now, step) + 1})
+        if error and (remediation or now.remediation is None):
+            counted = attrs.evolve(counted, last_error=error, remediation=remediation)
+        self._report = counted
+
+    def _tell(self, progress: Callable[[RetryReport], None]) -> None:
+        # No lock is held while the host's function runs. Who comes meanwhile leaves its report to
+        # the thread that is telling, so that the calls come one at a time and in order.
+        while True:
+            with self._lock:
+                if self._is_telling or not self._untold:
+                    return
+                self._is_telling = True
+                report = self._untold.popleft()
+            try:
+                progress(report)
+            except Exception as error:
+                logger.exception("progress failed")
+                with self._lock:
+                    # What went wrong with a message says more than this.
+                    failure = f"progress failed: {type(error).__name__}"
+                    self._add("errors", self._report.last_error or failure)
+            finally:
+                with self._lock:
+                    self._is_telling = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any, Protocol
 
 from sqlalchemy import (
@@ -41,7 +42,13 @@ from buttdial_sync.retry.rows import (
     Row,
     utc_now,
 )
-from buttdial_sync.retry.table import DEFAULT_LEASE, Condition, TableRepository, id_taken
+from buttdial_sync.retry.table import (
+    DEFAULT_LEASE,
+    Condition,
+    Enqueuer,
+    TableRepository,
+    id_taken,
+)
 
 _KEY_LENGTH = 255
 _REQUIRED = ("recipient", "body", "channel", "status", "created_at", "next_retry_at")
@@ -129,14 +136,14 @@ class SQLAlchemyRepository(TableRepository):
         """Make the table where it is missing. Safe to repeat; hosts with migrations use those."""
         self.table.create(self._engine, checkfirst=True)
 
-    def within(self, transaction: Executes) -> SQLAlchemyEnqueuer:
+    def within(self, transaction: Executes) -> Enqueuer:
         """
-        Return an outbox that writes inside a transaction of the host's.
+        Return what writes inside a transaction of the host's.
 
         Args:
             transaction: The host's ``Connection`` or ORM ``Session``; it is not committed here.
         """
-        return SQLAlchemyEnqueuer(self, transaction)
+        return Enqueuer(partial(self.write, transaction))
 
     def write(self, transaction: Executes, message: FailedMessage) -> None:
         """Write a message inside this transaction, without a commit."""
@@ -144,32 +151,27 @@ class SQLAlchemyRepository(TableRepository):
         with _telling_only(row["id"]):
             transaction.execute(insert(self.table), row)
 
-    def due_query(self, now: datetime, limit: int) -> Select[Any]:
-        """Return the query for due messages, for those who want to see its plan."""
+    def _insert(self, row: Row) -> None:
+        with _telling_only(row["id"]), self._engine.begin() as connection:
+            connection.execute(insert(self.table), row)
+
+    def _claim(self, now: datetime, leased_until: datetime, limit: int) -> list[Row]:
         table = self.table.c
-        return (
+        due = (
             select(self.table)
             .where(table.status == "pending", table.next_retry_at <= now, _is_free(self.table, now))
             .order_by(table.next_retry_at, table.created_at)
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
-
-    def _insert(self, row: Row) -> None:
-        with _telling_only(row["id"]), self._engine.begin() as connection:
-            connection.execute(insert(self.table), row)
-
-    def _claim(self, now: datetime, leased_until: datetime, limit: int) -> list[Row]:
         with self._engine.begin() as connection:
             if self._engine.dialect.name == "sqlite":
                 _begin_as_writer(connection, self.table)
-            found = connection.execute(self.due_query(now, limit)).mappings().all()
+            found = connection.execute(due).mappings().all()
             if found:
                 ids = [row["id"] for row in found]
                 connection.execute(
-                    update(self.table)
-                    .where(self.table.c.id.in_(ids))
-                    .values(leased_until=leased_until)
+                    update(self.table).where(table.id.in_(ids)).values(leased_until=leased_until)
                 )
         return [dict(row) for row in found]
 
@@ -208,23 +210,6 @@ class SQLAlchemyRepository(TableRepository):
     def _read(self, query: Select[Any]) -> list[Row]:
         with self._engine.connect() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
-
-
-class SQLAlchemyEnqueuer:
-    """Writes inside a transaction of the host's; see :meth:`SQLAlchemyRepository.within`."""
-
-    def __init__(self, repository: SQLAlchemyRepository, transaction: Executes) -> None:
-        self._repository = repository
-        self._transaction = transaction
-
-    def add(self, message: FailedMessage) -> None:
-        """
-        Write a message; it is there when the host commits.
-
-        Raises:
-            ArgumentValueError: There is a message with this id.
-        """
-        self._repository.write(self._transaction, message)
 
 
 @contextmanager

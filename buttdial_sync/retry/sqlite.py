@@ -8,12 +8,19 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any
 
 from buttdial_sync.errors import ArgumentValueError, ClientClosedError, ConfigError
 from buttdial_sync.models.failed import FailedMessage, FailedStatus
 from buttdial_sync.retry.rows import COLUMNS, NUMBER_FIELDS, TABLE_NAME, TIME_FIELDS, Row, utc_now
-from buttdial_sync.retry.table import DEFAULT_LEASE, Condition, TableRepository, id_taken
+from buttdial_sync.retry.table import (
+    DEFAULT_LEASE,
+    Condition,
+    Enqueuer,
+    TableRepository,
+    id_taken,
+)
 from buttdial_sync.transport.deadline import check_seconds
 from buttdial_sync.transport.fork import leak_until_exit, on_fork_start_anew, start_anew_if_forked
 
@@ -80,22 +87,33 @@ class SQLiteRepository(TableRepository):
         self._connection = None
         self._lock = threading.RLock()
 
-    def within(self, connection: sqlite3.Connection) -> SQLiteEnqueuer:
+    def within(self, connection: sqlite3.Connection) -> Enqueuer:
         """
-        Return an outbox that writes inside a transaction of the host's, on the same file.
+        Return what writes inside a transaction of the host's, on the same file.
 
         Args:
             connection: The host's; it is neither committed nor closed here.
         """
-        return SQLiteEnqueuer(self, connection)
+        return Enqueuer(partial(self.write, connection))
 
-    def close(self) -> None:
-        """Close the file. Safe to call twice; later calls of other methods raise."""
-        with self._lock:
-            self._closed = True
-            connection, self._connection = self._connection, None
-            if connection is not None:
-                connection.close()
+    def close(self, timeout: float = 10.0) -> None:
+        """
+        Close the file. Idempotent, from any thread; later calls of other methods raise.
+
+        Args:
+            timeout: How long to wait for a call of another thread to end, in seconds. After it the
+                file is closed when that call has ended.
+        """
+        self._closed = True
+        is_free = self._lock.acquire(timeout=timeout)
+        # A call that still has the connection keeps it alive, and closes it by letting it go.
+        connection, self._connection = self._connection, None
+        if is_free:
+            try:
+                if connection is not None:
+                    connection.close()
+            finally:
+                self._lock.release()
 
     def __enter__(self) -> SQLiteRepository:
         return self
@@ -128,15 +146,6 @@ class SQLiteRepository(TableRepository):
         except sqlite3.IntegrityError:
             raise ArgumentValueError(id_taken(row["id"])) from None
 
-    def plan(self, limit: int = 20) -> list[str]:
-        """Return how SQLite looks for due messages, for those who want to see the index used."""
-        now = self._clock()
-        with self._lock:
-            steps = self._connected().execute(
-                f"EXPLAIN QUERY PLAN {self._due_statement()}", _due_arguments(now, limit)
-            )
-            return [str(step["detail"]) for step in steps]
-
     def _insert(self, row: Row) -> None:
         statement = self._insert_statement("INSERT")
         try:
@@ -147,7 +156,13 @@ class SQLiteRepository(TableRepository):
 
     def _claim(self, now: datetime, leased_until: datetime, limit: int) -> list[Row]:
         with self._writing() as connection:
-            found = connection.execute(self._due_statement(), _due_arguments(now, limit)).fetchall()
+            found = connection.execute(
+                f"SELECT {_COLUMNS} FROM {self._table} "  # noqa: S608 - names of ours
+                "WHERE status = 'pending' AND next_retry_at <= :now "
+                "AND (leased_until IS NULL OR leased_until <= :now) "
+                "ORDER BY next_retry_at, created_at LIMIT :limit",
+                {"now": _stored(now), "limit": limit},
+            ).fetchall()
             connection.executemany(
                 f"UPDATE {self._table} SET leased_until = ? WHERE id = ?",  # noqa: S608 - a checked name
                 [(_stored(leased_until), row["id"]) for row in found],
@@ -206,7 +221,10 @@ class SQLiteRepository(TableRepository):
     def _connected(self) -> sqlite3.Connection:
         start_anew_if_forked()
         if self._closed:
-            raise ClientClosedError("the repository is closed")
+            raise ClientClosedError(
+                f"the repository {self._path} is closed",
+                remediation="Open another SQLiteRepository, or close this one later.",
+            )
         if self._connection is None:
             connection = sqlite3.connect(
                 self._path,
@@ -234,41 +252,12 @@ class SQLiteRepository(TableRepository):
     def _insert_statement(self, verb: str) -> str:
         return f"{verb} INTO {self._table} ({_COLUMNS}) VALUES ({_PLACES})"
 
-    def _due_statement(self) -> str:
-        return (
-            f"SELECT {_COLUMNS} FROM {self._table} "  # noqa: S608 - names of ours
-            "WHERE status = 'pending' AND next_retry_at <= :now "
-            "AND (leased_until IS NULL OR leased_until <= :now) "
-            "ORDER BY next_retry_at, created_at LIMIT :limit"
-        )
-
-
-class SQLiteEnqueuer:
-    """Writes messages inside a transaction of the host's; see :meth:`SQLiteRepository.within`."""
-
-    def __init__(self, repository: SQLiteRepository, connection: sqlite3.Connection) -> None:
-        self._repository = repository
-        self._connection = connection
-
-    def add(self, message: FailedMessage) -> None:
-        """
-        Write a message; it is there when the host commits.
-
-        Raises:
-            ArgumentValueError: There is a message with this id.
-        """
-        self._repository.write(self._connection, message)
-
 
 def _definition(name: str) -> str:
     if name == "id":
         return "id TEXT PRIMARY KEY"
     kind = "INTEGER" if name in NUMBER_FIELDS else "TEXT"
     return f"{name} {kind}{' NOT NULL' if name in _REQUIRED or kind == 'INTEGER' else ''}"
-
-
-def _due_arguments(now: datetime, limit: int) -> dict[str, Any]:
-    return {"now": _stored(now), "limit": limit}
 
 
 def _where(msg_id: str, condition: Condition) -> tuple[str, list[Any]]:

@@ -38,6 +38,19 @@ class Condition:
     no_lease_at: datetime | None = None
 
 
+@attrs.frozen
+class Enqueuer:
+    """
+    Writes messages inside a transaction of the host's: what ``within`` of a repository returns.
+
+    Attributes:
+        add: Writes a message; it is there when the host commits. Raises ``ArgumentValueError`` when
+            there is a message with this id.
+    """
+
+    add: Callable[[FailedMessage], None]
+
+
 class TableRepository(ABC):
     """
     The rules of the interfaces, over seven operations on a table.

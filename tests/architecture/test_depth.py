@@ -9,8 +9,8 @@ import pytest
 from tests.architecture.depth import Walk, measure
 
 # Frames of our own package on the stack, and files. A send touches the files of the message, the
-# call, the connection, the pool, the session, the waiters, the request, the socket and its identity,
-# the deadline and the process id: each of these is a subject of its own.
+# call, the connection, the pool, the session, the waiters, the request, the socket and its
+# identity, the deadline and the process id: each of these is a subject of its own.
 LIMITS = {
     "send": (13, 16),
     "tool": (17, 21),

@@ -9,13 +9,13 @@ from typing import Any, Protocol
 from celery import Celery
 
 from buttdial_sync.client import Client
-from buttdial_sync.contrib.celery.delivery import Deliverer
 from buttdial_sync.contrib.celery.events import as_arguments, as_event
 from buttdial_sync.contrib.shared import OnePerProcess
 from buttdial_sync.errors import ConfigError
 from buttdial_sync.inbound.handler import InboundHandler
 from buttdial_sync.models.failed import FailedMessage
 from buttdial_sync.models.inbound import InboundEvent
+from buttdial_sync.retry.loop import RetryLoop
 from buttdial_sync.retry.report import RetryReport
 from buttdial_sync.retry.repository import FailedMessageRepository
 from buttdial_sync.retry.rows import utc_now
@@ -94,8 +94,9 @@ class ButtDialTasks:
         """In a forked child: a repository of its own, for database connections are not shared."""
         leak_until_exit(vars(self).get("_repository"))
         self._repository = OnePerProcess(self._make_repository, _close)
-        self._deliverer = OnePerProcess(
-            lambda: Deliverer(self._repository.get(), self._client.get(), **self._retry)
+        # Not run: it tries one message at a time, and learns about tokens and limits meanwhile.
+        self._loop = OnePerProcess(
+            lambda: RetryLoop(self._repository.get(), self._client.get(), **self._retry)
         )
 
     def deliver_soon(self, message: FailedMessage) -> None:
@@ -177,7 +178,7 @@ class ButtDialTasks:
         message = self._repository.get().get(msg_id)
         if message is None or not _is_waiting(message, retry_count):
             return "taken"
-        return _word(self._deliverer.get().deliver(message))
+        return _word(self._loop.get().run_message(message))
 
     def _sweep(self) -> int:
         repository = self._repository.get()

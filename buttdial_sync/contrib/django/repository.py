@@ -54,19 +54,6 @@ class DatabaseRepository(TableRepository):
         """The alias of the database."""
         return self._using or str(router.db_for_write(_model()))
 
-    def due_rows(self, now: datetime, limit: int) -> Any:
-        """Return the query for due messages, for those who want to see its plan."""
-        moment = _stored(now)
-        can_skip = connections[self.alias].features.has_select_for_update_skip_locked
-        return (
-            self._rows()
-            .filter(status="pending", next_retry_at__lte=moment)
-            .filter(_is_free(moment))
-            .order_by("next_retry_at", "created_at")
-            .select_for_update(skip_locked=can_skip)
-            .values(*COLUMNS)[:limit]
-        )
-
     def _insert(self, row: Row) -> None:
         begins_attempt = row["attempt_started_at"] is not None
         try:
@@ -76,11 +63,19 @@ class DatabaseRepository(TableRepository):
             raise ArgumentValueError(id_taken(row["id"])) from None
 
     def _claim(self, now: datetime, leased_until: datetime, limit: int) -> list[Row]:
+        moment = _stored(now)
+        database = connections[self.alias]
         with self._transaction():
-            if connections[self.alias].vendor == "sqlite":
+            if database.vendor == "sqlite":
                 # Who has read already cannot wait for another writer: take the write lock first.
                 self._rows().filter(pk="").update(leased_until=None)
-            found = list(self.due_rows(now, limit))
+            due = (
+                self._rows()
+                .filter(_is_free(moment), status="pending", next_retry_at__lte=moment)
+                .order_by("next_retry_at", "created_at")
+                .select_for_update(skip_locked=database.features.has_select_for_update_skip_locked)
+            )
+            found = list(due.values(*COLUMNS)[:limit])
             ids = [row["id"] for row in found]
             if ids:
                 self._rows().filter(pk__in=ids).update(leased_until=_stored(leased_until))

@@ -15,7 +15,6 @@ from celery import Celery
 
 from buttdial_sync import Client, FailedMessage, InboundHandler
 from buttdial_sync.contrib.celery import ButtDialTasks
-from buttdial_sync.contrib.celery.delivery import Deliverer
 from buttdial_sync.contrib.celery.events import as_arguments, as_event
 from buttdial_sync.contrib.celery.tasks import HandlerFailedError
 from buttdial_sync.errors import ArgumentTypeError, ConfigError
@@ -170,6 +169,8 @@ def test_the_webhooks_need_a_handler_of_their_own(world: World) -> None:
 def test_threads_of_a_loop_are_no_option_of_the_tasks(world: World) -> None:
     """A host's workers=… does not keep messages from being sent: Celery has workers of its own."""
     world.add()
-    message = world.repository.get("a")
-    assert message is not None
-    assert Deliverer(world.repository, world.client, workers=3).deliver(message).delivered == 1
+    with Celery("other", broker="memory://", set_as_current=False) as app:
+        tasks = ButtDialTasks(
+            app, client=lambda: world.client, repository=lambda: world.repository, workers=3
+        )
+        assert tasks.deliver("a", 0) == "delivered"

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,16 +92,19 @@ def many(count: int) -> list[FailedMessage]:
 
 def test_postgresql_looks_up_due_messages_in_the_index(engine: Engine) -> None:
     """Fetching due messages among many reads an index, in order, without a sort of them all."""
-    repository = SQLAlchemyRepository(engine)
+    repository = SQLAlchemyRepository(engine, clock=SettableClock())
     repository.create_table()
     with engine.begin() as connection:
         connection.execute(insert(repository.table), [as_row(each) for each in many(ROWS)])
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("ANALYZE buttdial_outbox"))
-        query = repository.due_query(START, 20).compile(
-            engine, compile_kwargs={"literal_binds": True}
-        )
-        plan = "\n".join(connection.scalars(text(f"EXPLAIN {query}")))
+    sent: list[Any] = []
+    event.listen(engine, "before_cursor_execute", lambda *args: sent.append(args[2:4]))
+    assert len(repository.fetch_due(20)) == 20
+    query, values = sent[0]
+    with engine.connect() as connection:
+        rows = connection.exec_driver_sql(f"EXPLAIN {query}", values)
+        plan = "\n".join(rows.scalars())
     assert "Index Scan using buttdial_outbox_due" in plan, plan
     assert "Sort" not in plan, plan
 
@@ -184,9 +188,15 @@ def test_sqlite_looks_up_due_messages_in_the_index(tmp_path: Path) -> None:
     """So does the plain SQLite repository, in order, without a sort."""
     with SQLiteRepository(tmp_path / "outbox.db", clock=SettableClock()) as repository:
         repository.add_new(many(ROWS))
-        (plan,) = repository.plan()
-        assert "USING INDEX buttdial_outbox_due (status=? AND next_retry_at<?)" in plan
+        connection = repository._connected()
+        statements: list[str] = []
+        connection.set_trace_callback(statements.append)
         assert len(repository.fetch_due(20)) == 20
+        connection.set_trace_callback(None)
+        (query,) = (each for each in statements if each.startswith("SELECT"))
+        plan = "\n".join(row["detail"] for row in connection.execute(f"EXPLAIN QUERY PLAN {query}"))
+        assert "USING INDEX buttdial_outbox_due (status=? AND next_retry_at<?)" in plan
+        assert "TEMP B-TREE" not in plan
 
 
 def test_sqlite_within_the_hosts_transaction(tmp_path: Path) -> None:

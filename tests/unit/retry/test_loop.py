@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -104,17 +105,17 @@ def test_the_backoff_doubles_until_the_message_is_given_up(here: World) -> None:
 
 
 def test_a_backoff_of_the_host(here: World) -> None:
-    """It may say a timedelta or seconds; when it raises, the default holds."""
-    answers: list[Any] = [timedelta(seconds=30), 60, "nonsense"]
+    """It may say a timedelta or seconds, not before now; when it raises, the default holds."""
+    answers: list[Any] = [timedelta(seconds=30), 60, "nonsense", -60]
     loop = here.loop(backoff=lambda count: answers[count - 1])
     here.add("a")
-    here.fake.on_send(error="busy", count=3)
+    here.fake.on_send(error="busy", count=4)
     seen = []
     for _ in answers:
         loop.run_once()
         seen.append(here.minutes_until_due())
         here.go_on(seen[-1] * 60)
-    assert seen == [0.5, 1, 8]
+    assert seen == [0.5, 1, 8, 0]
 
 
 @pytest.mark.parametrize(
@@ -199,6 +200,23 @@ def test_the_clock_went_back(here: World, caplog: pytest.LogCaptureFixture) -> N
     assert loop.run_once().delivered == 1
     assert loop.run_once().errors == 0
     assert caplog.text.count("the clock went back by 3600 s") == 1
+
+
+def test_one_given_message(here: World) -> None:
+    """run_message tries the message that it is given, once, in this thread, and fetches none."""
+    for msg_id in ("a", "b", "c"):
+        here.add(msg_id)
+    fetched = {message.id: message for message in here.repository.fetch_due(2)}
+    threads: list[int] = []
+    loop = here.loop(
+        Failing(here.repository, "fetch_due"),
+        workers=4,
+        pace=lambda: threads.append(threading.get_ident()),
+    )
+    assert loop.run_message(fetched["b"]) == RetryReport(fetched=1, delivered=1)
+    assert loop.run_message(fetched["b"]) == RetryReport(fetched=1, taken=1)
+    assert here.bodies == ["b"]
+    assert set(threads) == {threading.get_ident()}
 
 
 def test_workers_share_one_stream(here: World) -> None:

@@ -14,8 +14,8 @@ import pytest
 
 from buttdial_sync import FailedMessage, RetryLoop, RetryReport
 from buttdial_sync.retry import SQLiteRepository
+from buttdial_sync.retry.recorder import doubling_minutes
 from buttdial_sync.retry.rows import as_row
-from buttdial_sync.retry.settling import doubling_minutes
 from tests.unit.retry.world import Failing, World, world
 
 
@@ -87,6 +87,64 @@ def test_hooks_that_raise(here: World, caplog: pytest.LogCaptureFixture) -> None
     assert "on_dead_letter failed" in caplog.text
     assert "progress failed" in caplog.text
     assert caplog.text.count("the host's mistake") >= 3
+
+
+@pytest.mark.parametrize(
+    ("hook", "fields", "step"),
+    [
+        ("on_dead_letter", {"channel": "pigeon"}, "dead"),
+        ("backoff", {}, "retried"),
+        ("pace", {}, "postponed"),
+    ],
+)
+def test_a_hook_that_raises_is_counted(
+    here: World, caplog: pytest.LogCaptureFixture, hook: str, fields: dict[str, Any], step: str
+) -> None:
+    """Beside what became of the message, the report and the log say which hook failed."""
+    here.add("a", **fields)
+    here.fake.on_send(error="busy")
+    report = here.loop(**{hook: fail}).run_once()
+    assert (report.errors, getattr(report, step), report.processed) == (1, 1, 1)
+    assert f"{hook} failed: RuntimeError" in str(report.last_error)
+    assert f"{hook} failed" in caplog.text
+    assert "the repository failed" not in caplog.text
+
+
+def test_a_pace_that_raises_puts_the_message_back(here: World) -> None:
+    """It is free again and due in a minute; no attempt was made."""
+    here.add("a")
+    here.loop(pace=fail).run_once()
+    assert here.repository.leased() == {}
+    assert here.minutes_until_due() == 1
+    assert (here.row().attempts, here.row().last_error, here.fake.sent_messages) == (0, None, [])
+
+
+def test_a_progress_that_raises_is_counted(here: World) -> None:
+    """Each call that raised counts, and what went wrong with a message is told first."""
+    for msg_id in ("a", "b"):
+        here.add(msg_id)
+    report = here.loop().drain(fail)
+    assert (report.delivered, report.errors) == (2, 2)
+    assert report.last_error == "progress failed: RuntimeError"
+    here.fake.on_send(error="busy")
+    here.add("c")
+    assert here.loop().drain(fail).last_error == "busy"
+
+
+def test_a_slow_progress_holds_up_nobody(here: World) -> None:
+    """While the host looks at one report, another thread goes on; no report is left out."""
+    for number in range(4):
+        here.add(f"m{number}")
+    told: list[int] = []
+
+    def look(report: RetryReport) -> None:
+        if not told:
+            assert here.fake.wait_for(lambda: len(here.fake.delivered) == 4, 10.0)
+        told.append(report.processed)
+
+    report = here.loop(workers=2).drain(look)
+    assert (report.delivered, report.errors) == (4, 0)
+    assert told == [1, 2, 3, 4]
 
 
 def test_a_client_that_fails_otherwise(here: World) -> None:

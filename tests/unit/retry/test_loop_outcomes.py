@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from buttdial_sync import Client, FailedMessage, RetryReport
+from buttdial_sync import Client, FailedMessage, RetryLoop, RetryReport, SendResult
 from buttdial_sync.retry import MemoryRepository
 from tests.unit.retry.world import TOKEN, URL, Failing, World, world
 
@@ -174,6 +174,52 @@ def test_a_wrong_token_does_not_stop_the_others(workers: int) -> None:
         here.go_on(120)
         assert loop.run_once().postponed == 9
         assert here.fake.failed_logins == 1
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["TOKEN_REVOKED", "AUTH_TOKEN_REVOKED", "AUTH_FORBIDDEN", "AUTH_NONCE_REPLAY", "NOBODY_KNOWS"],
+)
+def test_every_refused_login_rests(hosted: World, code: str) -> None:
+    """Whatever a 401 says, five messages of a token cost one login and no attempt."""
+    for number in range(5):
+        hosted.add(f"m{number}")
+    hosted.fake.fault(
+        "status", on="stream", status=401, body={"code": code, "error": "no"}, count=9
+    )
+    report = hosted.loop().run_once()
+    assert report.postponed == 5
+    assert report.remediation
+    assert len(hosted.fake.requests) == 1
+    assert {hosted.row(f"m{number}").attempts for number in range(5)} == {0}
+
+
+@pytest.mark.parametrize(
+    ("result", "step"),
+    [
+        (SendResult(outcome="sent", message_sid="SM-1"), "delivered"),
+        (SendResult(outcome="rejected", error_type="AuthError"), "retried"),
+        (SendResult(outcome="not_sent", stage_failed="config"), "dead"),
+        (SendResult(outcome="rejected", retry_after=5.0), "postponed"),
+        (SendResult(outcome="unknown"), "retried"),
+    ],
+)
+def test_results_of_a_hosts_own_client(hosted: World, result: SendResult, step: str) -> None:
+    """Without an exception the outcome, the stage and the time decide; a name does not."""
+
+    class Own:
+        agent_id = None
+        timeout = 5.0
+
+        def send_message(self, **_: Any) -> SendResult:
+            return result
+
+        def honours_idempotency_key(self, **_: Any) -> bool:
+            return True
+
+    hosted.add("a")
+    client: Any = Own()
+    assert getattr(RetryLoop(hosted.repository, client).run_once(), step) == 1
 
 
 def test_many_wrong_tokens_do_not_lead_to_a_lockout() -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from buttdial_sync import RetryLoop
-from tests.unit.retry.world import Failing, World, world
+from tests.unit.retry.world import TOKEN, Failing, World, world
 
 SECONDS = 10.0
 
@@ -53,14 +54,14 @@ def test_it_warms_up_and_repeats(here: World) -> None:
     loop.start(interval=60, warmup=30)
     loop.start()
     sleeper.wait()
-    assert loop.is_running
+    assert loop.running
     assert here.fake.sent_messages == []
     sleeper.go_on.release()
     sleeper.wait()
     assert len(here.bodies) == 45
     assert sleeper.asked == [30, pytest.approx(60)]
     assert ended(loop, sleeper)
-    assert not loop.is_running
+    assert not loop.running
 
 
 def test_failures_slow_it_down(here: World) -> None:
@@ -81,13 +82,27 @@ def test_stop_wakes_a_sleeping_loop(here: World) -> None:
     """stop() ends the pause; calling it again, or before start(), is safe."""
     loop = here.loop(sleep=None)
     assert loop.stop()
+    loop.start(interval=3600, warmup=3600)
+    assert loop.stop(SECONDS)
+    assert loop.stop()
+    loop.start(interval=3600, warmup=3600)
     with loop:
-        loop.start(interval=3600, warmup=3600)
-        assert loop.stop(SECONDS)
-        assert loop.stop()
-        loop.start(interval=3600, warmup=3600)
-        assert loop.is_running
-    assert not loop.is_running
+        assert (loop.running, loop.is_running) == (True, True)
+    assert (loop.running, loop.is_running) == (False, False)
+
+
+def test_with_starts_it(here: World) -> None:
+    """Like a listener, the loop runs inside the block, and has ended after it."""
+    sleeper = Sleeper()
+    loop = here.loop(sleep=sleeper)
+    with loop as entered:
+        sleeper.wait()
+        assert entered is loop
+        assert loop.running
+        assert sleeper.asked == [30]
+        loop.stop(0)
+        sleeper.go_on.release()
+    assert not loop.running
 
 
 def test_stop_from_a_hook(here: World) -> None:
@@ -126,6 +141,78 @@ def test_stop_ends_a_drain_of_another_thread(here: World) -> None:
     assert report.delivered + here.repository.count_pending() == 50
 
 
+class Gate:
+    """An answer of the server that waits until the test lets it through."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+        self.go_on = threading.Event()
+
+    def __call__(self, _args: dict[str, Any]) -> dict[str, Any]:
+        self.reached.set()
+        assert self.go_on.wait(SECONDS)
+        return {"messageId": "SM-1"}
+
+
+@pytest.mark.parametrize("way", ["run_once", "drain", "run_message"])
+def test_stop_waits_for_a_pass_of_another_thread(here: World, way: str) -> None:
+    """True means that nothing is being sent any more, whoever was sending."""
+    gate = Gate()
+    here.fake.on_tool("comms_send_message", gate)
+    here.add("a")
+    loop = here.loop(sleep=None)
+    arguments = here.repository.fetch_due(1) if way == "run_message" else ()
+    thread = threading.Thread(target=getattr(loop, way), args=tuple(arguments))
+    thread.start()
+    assert gate.reached.wait(SECONDS)
+    assert not loop.stop(0)
+    gate.go_on.set()
+    assert loop.stop(SECONDS)
+    assert here.row().status == "delivered"
+    thread.join(SECONDS)
+
+
+def test_stop_from_a_hook_does_not_claim_the_end(here: World) -> None:
+    """The pass that called the hook is not over yet."""
+    answers: list[bool] = []
+    loops: list[RetryLoop] = []
+    here.add("a")
+    loops.append(here.loop(sleep=None, pace=lambda: answers.append(loops[0].stop())))
+    loops[0].run_once()
+    assert answers == [False]
+    assert loops[0].stop()
+
+
+def test_stop_wakes_who_waits_for_a_token(here: World) -> None:
+    """A thread that waits until another has tried their token puts its message back at once."""
+    gate = Gate()
+    here.fake.on_tool("comms_send_message", gate)
+    both = threading.Barrier(2)
+    put_back = threading.Event()
+
+    class Told(Failing):
+        def postpone(self, *args: Any) -> Any:
+            done = here.repository.postpone(*args)
+            put_back.set()
+            return done
+
+    def token_for(_agent_id: str) -> str:
+        both.wait(SECONDS)
+        return TOKEN
+
+    for msg_id in ("a", "b"):
+        here.add(msg_id, agent_id="agent-1")
+    loop = here.loop(Told(here.repository), sleep=None, workers=2, token_for=token_for)
+    loop.start(interval=3600, warmup=0)
+    assert gate.reached.wait(SECONDS)
+    assert not loop.stop(0)
+    assert put_back.wait(SECONDS), "it waited for the answer"
+    assert here.bodies == []
+    gate.go_on.set()
+    assert loop.stop(SECONDS)
+    assert here.repository.stats()["pending"] == 1
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_forked_child_says_that_it_does_not_run(here: World) -> None:
@@ -141,7 +228,7 @@ def test_a_forked_child_says_that_it_does_not_run(here: World) -> None:
             handler = logging.StreamHandler(os.fdopen(writing, "w"))
             logging.getLogger("buttdial_sync").addHandler(handler)
             loop.start_anew()
-            running = loop.is_running
+            running = loop.running
             handler.emit(logging.makeLogRecord({"msg": f"running={running}"}))
             handler.flush()
         finally:
@@ -151,7 +238,7 @@ def test_a_forked_child_says_that_it_does_not_run(here: World) -> None:
         said = pipe.read()
     os.waitpid(child, 0)
     assert said == "running=False\n"
-    assert loop.is_running
+    assert loop.running
     assert loop.stop(SECONDS)
 
 
@@ -182,6 +269,28 @@ def test_the_warning_comes_once(here: World) -> None:
     assert loop.stop(SECONDS)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_hook_that_forks(here: World) -> None:
+    """The child comes out of the pass that its parent began."""
+    children: list[int] = []
+
+    @contextmanager
+    def around() -> Iterator[None]:
+        children.append(os.fork())
+        yield
+
+    ended = 1
+    try:
+        here.loop(around_pass=around).run_once()
+        ended = 0
+    finally:
+        if children == [0]:
+            os._exit(ended)
+    _, status = os.waitpid(children[0], 0)
+    assert status == 0
+
+
 def test_started_again_while_the_stopped_thread_still_works(here: World) -> None:
     """start() after a stop() that did not wait begins a new thread, which goes on."""
     sending, go_on = threading.Event(), threading.Event()
@@ -201,5 +310,5 @@ def test_started_again_while_the_stopped_thread_still_works(here: World) -> None
     go_on.set()
     before.join(SECONDS)
     assert not before.is_alive()
-    assert loop.is_running
+    assert loop.running
     assert loop.stop(SECONDS)

@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 
-from buttdial_sync import ArgumentTypeError, ArgumentValueError, ConfigError, FailedMessage
+from buttdial_sync import (
+    ArgumentTypeError,
+    ArgumentValueError,
+    ConfigError,
+    FailedMessage,
+    Outbox,
+)
 from buttdial_sync.retry import MemoryRepository
 from tests.unit.retry.world import TOKEN, Failing, World, world
 
@@ -48,16 +54,56 @@ def test_the_row_is_there_before_the_message_leaves(here: World) -> None:
 
 
 def test_a_failure_is_queued(here: World) -> None:
-    """What failed is due in a minute, and the loop sends it under the same key."""
+    """What failed is due in two minutes, and the loop sends it under the same key."""
     here.fake.on_send(error="busy")
     result = here.outbox().send_message("+14155550123", "Hello")
     assert (result.failed, result.queued, result.error) == (True, True, "busy")
     row = only_row(here)
-    assert (row.retry_count, row.attempt_started_at) == (0, None)
-    assert row.next_retry_at == here.clock() + timedelta(minutes=1)
-    here.go_on(60)
+    assert (row.attempts, row.attempt_started_at) == (1, None)
+    assert row.next_retry_at == here.clock() + timedelta(minutes=2)
+    here.go_on(120)
     assert here.loop().run_once().delivered == 1
     assert len({call.idempotency_key for call in here.fake.sent_messages}) == 1
+
+
+def send_at_once(here: World, outbox: Outbox) -> None:
+    outbox.send_message("+14155550123", "Hello")
+
+
+def only_enqueue(here: World, outbox: Outbox) -> None:
+    outbox.enqueue("+14155550123", "Hello")
+
+
+def add_as_a_host(here: World, outbox: Outbox) -> None:
+    here.add("a", max_retries=3)
+
+
+@pytest.mark.parametrize("write", [send_at_once, only_enqueue, add_as_a_host])
+def test_max_retries_counts_all_attempts(here: World, write: Any) -> None:
+    """Whoever makes the first attempt, three are made in all; backoff gets 1, then 2."""
+    here.fake.on_send(error="busy", count=9)
+    pauses: list[int] = []
+
+    def backoff(attempt: int) -> float:
+        pauses.append(attempt)
+        return 60.0
+
+    write(here, here.outbox(max_retries=3, backoff=backoff))
+    loop = here.loop(backoff=backoff)
+    for _ in range(5):
+        loop.run_once()
+        here.go_on(60)
+    row = only_row(here)
+    assert (row.status, row.attempts, row.retry_count) == ("dead", 3, 3)
+    assert len(here.fake.sent_messages) == 3
+    assert pauses == [1, 2]
+
+
+def test_an_attempt_that_does_not_count(here: World) -> None:
+    """After a limit the row has as many attempts left as before, in both ways."""
+    here.fake.on_send(error="Rate limit exceeded. Resets in up to 90 seconds.")
+    here.outbox().send_message("+14155550123", "Hello")
+    assert (only_row(here).attempts, only_row(here).attempt_started_at) == (0, None)
 
 
 def test_a_limit_is_queued_until_its_end(here: World) -> None:
@@ -82,7 +128,7 @@ def test_a_lost_answer_where_keys_are_honoured(here: World) -> None:
     result = here.outbox().send_message("+14155550123", "Hello")
     assert (result.unknown, result.queued) == (True, True)
     assert only_row(here).attempt_started_at is not None
-    here.go_on(60)
+    here.go_on(120)
     assert here.loop().run_once().delivered == 1
     assert here.bodies == ["Hello"]
 

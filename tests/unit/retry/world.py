@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from buttdial_sync import Client, FailedMessage, Outbox, RetryLoop
@@ -102,14 +103,15 @@ class Failing:
         self.calls = 0
 
     def __getattr__(self, name: str) -> Any:
-        if name not in self._methods:
-            return getattr(self._inner, name)
-        return self._raise if self._left > 0 else getattr(self._inner, name)
+        method = getattr(self._inner, name)
+        return partial(self._raise_or, method) if name in self._methods else method
 
-    def _raise(self, *_args: Any, **_options: Any) -> Any:
+    def _raise_or(self, method: Callable[..., Any], *args: Any, **options: Any) -> Any:
         self.calls += 1
         self._left -= 1
-        raise OSError("the disk is full")
+        if self._left >= 0:
+            raise OSError("the disk is full")
+        return method(*args, **options)
 
 
 Clock = Callable[[], datetime]

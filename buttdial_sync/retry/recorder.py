@@ -1,0 +1,317 @@
+"""One attempt at a message: sending it, and recording what became of it."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+import attrs
+
+from buttdial_sync.agent import AgentView
+from buttdial_sync.errors import (
+    ArgumentTypeError,
+    ArgumentValueError,
+    AuthError,
+    AuthLockedOutError,
+    ButtDialError,
+    ClientClosedError,
+    ConfigError,
+    RateLimitError,
+)
+from buttdial_sync.models.failed import FailedMessage
+from buttdial_sync.models.sending import SendResult
+from buttdial_sync.retry.report import Recorded, Step
+from buttdial_sync.retry.repository import FailedMessageRepository
+from buttdial_sync.retry.rows import arguments_of, utc_now
+
+logger = logging.getLogger("buttdial_sync.retry")
+
+OnUnknown = Literal["dead", "retry"]
+Backoff = Callable[[int], "timedelta | float"]
+DeadLetterHook = Callable[[FailedMessage, str], None]
+Verdict = Literal[
+    "delivered", "unknown", "failed", "hopeless", "limited", "locked_out", "refused", "not_tried"
+]
+"""
+What an attempt means.
+
+``"hopeless"``: this message can never be sent. ``"limited"``, ``"locked_out"``, ``"refused"``: the
+server wants to be left alone, or does not know the token; the message is not to blame.
+``"not_tried"``: the client was closed, or lacks a setting.
+"""
+
+DEFAULT_PAUSE = 60.0
+SHORTEST_PAUSE = 1.0
+_REFUSED_PAUSE = 120.0
+_LONGEST_BACKOFF = timedelta(days=1)
+_DOUBLINGS_AT_MOST = 10
+_ATTEMPTS_TO_WRITE = 3
+_FIRST_PAUSE_TO_WRITE = 0.1
+_UNKNOWN = "outcome unknown, it may have been sent"
+_WITHOUT_KEYS = "; this server honours no keys"
+
+# The first that fits: a class comes before its base class.
+_VERDICTS: tuple[tuple[type[ButtDialError], Verdict], ...] = (
+    (AuthLockedOutError, "locked_out"),
+    (AuthError, "refused"),
+    (RateLimitError, "limited"),
+    (ArgumentTypeError, "hopeless"),
+    (ArgumentValueError, "hopeless"),
+    (ConfigError, "not_tried"),
+    (ClientClosedError, "not_tried"),
+)
+
+
+def doubling_minutes(retry_count: int) -> timedelta:
+    """Return 2**retry_count minutes, a day at most: the default backoff."""
+    return min(_LONGEST_BACKOFF, timedelta(minutes=2 ** min(retry_count, _DOUBLINGS_AT_MOST + 1)))
+
+
+def deliver(client: AgentView, message: FailedMessage, token: str | None) -> SendResult:
+    """Make one attempt. Whatever happens is in the result, a failure of the client too."""
+    arguments = arguments_of(message)
+    try:
+        return client.send_message(**arguments, agent_token=token)
+    except ButtDialError as error:
+        return SendResult.of(error, idempotency_key=arguments["idempotency_key"])
+    except Exception as error:
+        logger.exception("message %s: the client failed", message.id)
+        return SendResult(
+            outcome="unknown",
+            error=f"the client failed: {type(error).__name__}",
+            error_type=type(error).__name__,
+            idempotency_key=arguments["idempotency_key"],
+        )
+
+
+def verdict_of(result: SendResult) -> Verdict:
+    """Say what a result means for the row; one without an exception is known by its stage only."""
+    if result.ok:
+        return "delivered"
+    if result.unknown:
+        return "unknown"
+    for kind, verdict in _VERDICTS:
+        if isinstance(result.exception, kind):
+            return verdict
+    if result.stage_failed == "config":
+        return "hopeless"
+    # A tool that names a time for this message alone is no reason to stop the others.
+    names_time = result.retry_after is not None and concerns_everybody(result)
+    return "limited" if names_time else "failed"
+
+
+def concerns_everybody(result: SendResult) -> bool:
+    """Whether a limit is the server's, for all from here; else it is one agent's."""
+    return result.stage_failed != "server"
+
+
+@attrs.frozen(kw_only=True)
+class OutcomeRecorder:
+    """
+    Records in the rows how attempts ended. Safe to share between threads.
+
+    The ``attempt`` of its methods is the number that the row has now, which fences the change: that
+    of the message before the attempt began, one more after.
+
+    Attributes:
+        repository: Where the rows are.
+        client: Asked whether the server honours keys.
+        backoff: After how long the n-th attempt is followed by another.
+        on_unknown: What becomes of a message that may have been sent, where the server does not
+            honour keys.
+        on_dead_letter: Told when a message is given up.
+        clock: Tells the time, aware.
+        sleep: Sleeps for some seconds.
+        random_fraction: Gives numbers from 0 to 1.
+
+    Raises:
+        ConfigError: The repository has no ``lease``.
+        ArgumentValueError: It is not longer than the client's ``timeout``, or ``on_unknown`` is
+            wrong.
+    """
+
+    repository: FailedMessageRepository
+    client: AgentView
+    backoff: Backoff = doubling_minutes
+    on_unknown: OnUnknown = "dead"
+    on_dead_letter: DeadLetterHook | None = None
+    clock: Callable[[], datetime] = utc_now
+    sleep: Callable[[float], object]
+    random_fraction: Callable[[], float] = random.random
+
+    def __attrs_post_init__(self) -> None:
+        _check_lease(self.repository, self.client)
+        if self.on_unknown not in {"dead", "retry"}:
+            raise ArgumentValueError('on_unknown must be "dead" or "retry"')
+
+    def record(
+        self, message: FailedMessage, attempt: int, result: SendResult, token: str | None
+    ) -> Recorded:
+        """
+        Record the end of an attempt.
+
+        Args:
+            message: As it was before the attempt.
+            attempt: The attempt's number.
+            result: What became of it.
+            token: What it was sent with.
+
+        Raises:
+            Exception: The repository's, after some tries.
+        """
+        verdict = verdict_of(result)
+        error = result.error or "the message was not sent"
+        if verdict == "delivered":
+            mark = self.repository.mark_delivered
+            return self._write("delivered", None, mark, message.id, result.message_sid, attempt)
+        if verdict == "hopeless":
+            return self.give_up(message, attempt, _with_doubt(message, error))
+        if verdict in {"failed", "unknown"}:
+            lost = verdict == "unknown"
+            return self._keep_or_give_up(message, attempt, error, token, lost=lost)
+        if verdict == "refused":
+            recorded = self.postpone(message, attempt, error, _REFUSED_PAUSE)
+            return attrs.evolve(recorded, remediation=result.remediation or AuthError.remedy)
+        seconds = DEFAULT_PAUSE if result.retry_after is None else result.retry_after
+        return self.postpone(message, attempt, error, seconds)
+
+    def give_up(
+        self, message: FailedMessage, attempt: int, error: str, *, lost: bool = False
+    ) -> Recorded:
+        """
+        Give a message up, and tell the host.
+
+        Args:
+            message: As it was before the attempt.
+            attempt: What its row has now.
+            error: Why.
+            lost: The answer to this attempt was lost.
+        """
+        # A repository with the published methods does not know the argument: only where it matters.
+        marked = {"unknown": True} if _may_have_been_sent(message, lost=lost) else {}
+        mark = self.repository.mark_dead
+        recorded = self._write("dead", error, mark, message.id, attempt, error, **marked)
+        if recorded.step != "dead":
+            return recorded
+        logger.error("message %s is given up: %s", message.id, error)
+        if self.on_dead_letter is not None:
+            try:
+                self.on_dead_letter(message, error)
+            except Exception as failure:
+                logger.exception("message %s: on_dead_letter failed", message.id)
+                hook_error = f"on_dead_letter failed: {type(failure).__name__}"
+                return attrs.evolve(recorded, hook_error=hook_error)
+        return recorded
+
+    def give_up_interrupted(self, message: FailedMessage) -> Recorded:
+        """Give a message up whose last attempt has no known end; once, however often it returns."""
+        before = message.last_error or ""
+        if before.startswith(_UNKNOWN):
+            reason = before.removesuffix(_WITHOUT_KEYS)
+        else:
+            lost = f"{_UNKNOWN}: the attempt of {message.attempt_started_at} has no recorded end"
+            reason = "; ".join(filter(None, (lost, before)))
+        return self.give_up(message, message.retry_count, reason + _WITHOUT_KEYS)
+
+    def postpone(
+        self, message: FailedMessage, attempt: int, error: str | None, seconds: float
+    ) -> Recorded:
+        """Put a message back for some seconds; the attempt does not count."""
+        due = self._after(max(seconds, SHORTEST_PAUSE))
+        change = self.repository.postpone
+        return self._write("postponed", error, change, message, attempt, error, due)
+
+    def put_back(self, message: FailedMessage) -> Recorded:
+        """Put a message back as it was fetched, without an attempt."""
+        due = message.next_retry_at or self.clock()
+        count = message.retry_count
+        return self._write("postponed", None, self.repository.postpone, message, count, None, due)
+
+    def may_repeat(self, token: str | None) -> bool | None:
+        """Whether a message that may have been sent may be sent again; None: cannot be asked."""
+        if self.on_unknown == "retry":
+            return True
+        try:
+            return self.client.honours_idempotency_key(agent_token=token)
+        except ButtDialError as error:
+            logger.info("cannot find out whether the server honours keys: %s", error)
+            return None
+
+    def _keep_or_give_up(
+        self, message: FailedMessage, attempt: int, error: str, token: str | None, *, lost: bool
+    ) -> Recorded:
+        told = _with_doubt(message, error, lost=lost)
+        if lost and self.may_repeat(token) is False:
+            return self.give_up(message, attempt, told + _WITHOUT_KEYS, lost=True)
+        if attempt >= message.max_retries:
+            return self.give_up(message, attempt, told, lost=lost)
+        due, hook_error = self._next_attempt_after(attempt)
+        logger.info("message %s: attempt %d failed: %s", message.id, attempt, told)
+        row = (message.id, attempt, told, due, _may_have_been_sent(message, lost=lost))
+        recorded = self._write("retried", told, self.repository.increment_retry, *row)
+        return attrs.evolve(recorded, hook_error=hook_error)
+
+    def _next_attempt_after(self, attempt: int) -> tuple[datetime, str | None]:
+        """Return when the next attempt is due, and how the host's backoff failed."""
+        try:
+            pause = self.backoff(attempt)
+            seconds = pause.total_seconds() if isinstance(pause, timedelta) else float(pause)
+            return max(self._after(seconds), self.clock()), None
+        except Exception as error:
+            logger.exception("backoff failed")
+            due = self.clock() + doubling_minutes(attempt)
+            return due, f"backoff failed: {type(error).__name__}"
+
+    def _after(self, seconds: float) -> datetime:
+        return self.clock() + timedelta(seconds=seconds)
+
+    def _write(
+        self,
+        step: Step,
+        error: str | None,
+        change: Callable[..., bool | None],
+        *arguments: Any,
+        **marked: bool,
+    ) -> Recorded:
+        """Change the row; tried again, because a row left open counts as "may have been sent"."""
+        for number in range(1, _ATTEMPTS_TO_WRITE + 1):
+            try:
+                done = change(*arguments, **marked)
+            except Exception as failure:  # noqa: PERF203 - at most three rounds
+                if number == _ATTEMPTS_TO_WRITE:
+                    raise
+                logger.warning("the repository failed, once more: %s", type(failure).__name__)
+                self.sleep(_FIRST_PAUSE_TO_WRITE * 4**number * (0.5 + self.random_fraction() / 2))
+            else:
+                break
+        if done is not False:
+            return Recorded(step=step, error=error)
+        logger.warning("a message that is %s here was taken over by another process", step)
+        return Recorded(step="taken", error=error)
+
+
+def _may_have_been_sent(message: FailedMessage, *, lost: bool) -> bool:
+    """Once the outcome of one attempt is unknown, a later failure does not change that."""
+    return lost or message.attempt_started_at is not None
+
+
+def _with_doubt(message: FailedMessage, error: str, *, lost: bool = False) -> str:
+    return f"{_UNKNOWN}: {error}" if _may_have_been_sent(message, lost=lost) else error
+
+
+def _check_lease(repository: object, client: AgentView) -> None:
+    """Refuse a lease that ends while a message may still be on its way."""
+    lease = getattr(repository, "lease", None)
+    if not isinstance(lease, int | float):
+        raise ConfigError(
+            "the repository has no lease",
+            remediation="Give it an attribute lease, in seconds; see FailedMessageRepository.",
+        )
+    if lease <= client.timeout:
+        raise ArgumentValueError(
+            f"the repository's lease ({lease:g} s) must be longer than the client's timeout "
+            f"({client.timeout:g} s): else another process takes over what is still being sent"
+        )
