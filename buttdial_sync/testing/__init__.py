@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 from buttdial_sync._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from buttdial_sync.testing.answers import ToolFailure
-    from buttdial_sync.testing.exchange import Request
     from buttdial_sync.testing.faults import FaultKind, Place
-    from buttdial_sync.testing.journal import ToolCall
+    from buttdial_sync.testing.http_messages import Request
     from buttdial_sync.testing.loopback import LoopbackServer
     from buttdial_sync.testing.mocked import MockedServer
+    from buttdial_sync.testing.request_log import ToolCall
     from buttdial_sync.testing.server import FakeButtDialServer
     from buttdial_sync.testing.simulate import HostSimulator
+    from buttdial_sync.testing.tool_answers import ToolFailure
 
 __all__ = [
     "FakeButtDialServer",
@@ -41,9 +41,9 @@ _HOMES = {
     "LoopbackServer": "loopback",
     "MockedServer": "mocked",
     "Place": "faults",
-    "Request": "exchange",
-    "ToolCall": "journal",
-    "ToolFailure": "answers",
+    "Request": "http_messages",
+    "ToolCall": "request_log",
+    "ToolFailure": "tool_answers",
 }
 
 __getattr__, __dir__ = lazy_names(__name__, _HOMES)

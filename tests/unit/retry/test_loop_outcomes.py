@@ -9,6 +9,7 @@ import pytest
 
 from buttdial_sync import Client, FailedMessage, RetryReport
 from buttdial_sync.retry import MemoryRepository
+from tests.fakes import clear_faults, failed_logins
 from tests.unit.retry.world import TOKEN, URL, World, world
 
 
@@ -62,7 +63,7 @@ def test_a_server_that_cannot_be_asked(hosted: World) -> None:
     assert hosted.loop().run_once().postponed == 1
     assert hosted.row().retry_count == 1
     assert hosted.row().attempt_started_at is not None
-    hosted.fake.clear_faults()
+    clear_faults(hosted.fake)
     hosted.go_on(60)
     assert hosted.loop().run_once().delivered == 1
 
@@ -167,11 +168,11 @@ def test_a_wrong_token_does_not_stop_the_others(workers: int) -> None:
         loop = here.loop(workers=workers)
         report = loop.run_once()
         assert (report.delivered, report.postponed) == (9, 9)
-        assert here.fake.failed_logins == 1
+        assert failed_logins(here.fake) == 1
         assert here.row("bad0").retry_count == 0
         here.go_on(120)
         assert loop.run_once().postponed == 9
-        assert here.fake.failed_logins == 1
+        assert failed_logins(here.fake) == 1
 
 
 def test_many_wrong_tokens_do_not_lead_to_a_lockout() -> None:
@@ -183,7 +184,7 @@ def test_many_wrong_tokens_do_not_lead_to_a_lockout() -> None:
         loop = here.loop()
         report = loop.run_once()
         assert (report.delivered, report.postponed) == (1, 15)
-        assert here.fake.failed_logins == 4
+        assert failed_logins(here.fake) == 4
         here.add("again", agent_id="two", agent_token="good")
         assert loop.run_once().delivered == 1
 
@@ -263,7 +264,7 @@ def test_a_retry_by_hand_with_keys(hosted: World) -> None:
     hosted.add("a", max_retries=1)
     hosted.fake.fault("cut", count=9)
     assert hosted.loop().run_once().dead == 1
-    hosted.fake.clear_faults()
+    clear_faults(hosted.fake)
     assert hosted.row().attempt_started_at is not None
     assert hosted.repository.force_retry("a")
     assert hosted.loop().run_once().delivered == 1
