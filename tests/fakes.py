@@ -241,9 +241,9 @@ def add_fault(
     """
     replies = {**_REPLIES, **_REST_REPLIES} if on == "rest" else _REPLIES
     if kind in replies:
-        reply = replies[kind](**options)
-        made = RequestFault(on=on, reply=reply, delivered=bool(delivered))
-        fake.core.faults.add(made, count)
+        for _ in range(count):  # each with a stream of its own
+            reply = replies[kind](**options)
+            fake.core.faults.add(RequestFault(on=on, reply=reply, delivered=bool(delivered)))
     elif kind in _EMITS:
         fake.core.faults.add(AnswerFault(on=on, emit=_EMITS[kind](**options)), count)
     else:

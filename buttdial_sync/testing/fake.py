@@ -18,6 +18,7 @@ from buttdial_sync.testing.dialects import DialectName
 from buttdial_sync.testing.faults import FaultKind, Place, make_fault
 from buttdial_sync.testing.http_messages import Reply, Request
 from buttdial_sync.testing.request_log import ToolCall
+from buttdial_sync.testing.simulate import HostSimulator, hand_over, message_payload
 from buttdial_sync.testing.token_check import utc_now
 from buttdial_sync.testing.tool_answers import ToolAnswer, ToolFailure
 from buttdial_sync.testing.tools import SEND_MESSAGE, SendAnswer
@@ -381,8 +382,6 @@ class FakeServer:
             The HTTP status of the answer; 200 or 500 for a handler. 0 where the open-source server
             got none.
         """
-        from buttdial_sync.testing.simulate import HostSimulator, hand_over, message_payload
-
         simulator = HostSimulator(whatsapp_secret=whatsapp_secret)
         if whatsapp_secret is not None:
             message = {"from": sender, "text": {"body": text}, **fields}
@@ -422,8 +421,6 @@ class FakeServer:
         Returns:
             The HTTP status of the answer; 200 or 500 for a handler.
         """
-        from buttdial_sync.testing.simulate import HostSimulator, hand_over, message_payload
-
         wanted = {"type": "status", "messageId": message_sid, "status": status, "channel": channel}
         payload = message_payload(next(_NUMBERS), self.dialect, **wanted, **fields)
         return hand_over(HostSimulator().packed(payload), host)
@@ -448,7 +445,5 @@ class FakeServer:
         Returns:
             The HTTP status of the answer; 200 or 500 for a handler.
         """
-        from buttdial_sync.testing.simulate import HostSimulator, hand_over
-
         simulator = HostSimulator(account_secret=secret)
         return hand_over(simulator.account_verified(delivery_id=delivery_id, **fields), host)

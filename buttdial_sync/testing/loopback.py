@@ -44,10 +44,6 @@ class _SocketServer(ThreadingHTTPServer):
             (_HOST, port), functools.partial(HttpConnection, fake=fake, keep_alive=keep_alive)
         )
 
-    @property
-    def open_connections(self) -> int:
-        return len(self._sockets)
-
     def server_bind(self) -> None:
         # HTTPServer's own looks the host's name up, which may take long.
         TCPServer.server_bind(self)
@@ -151,11 +147,6 @@ class LoopbackServer:
     def connections(self) -> int:
         """How many connections were accepted."""
         return self.fake.connections
-
-    @property
-    def open_connections(self) -> int:
-        """How many connections are open now."""
-        return self._listener.open_connections if self._listener is not None else 0
 
     def start(self) -> None:
         """Listen, on the same port as before. Does nothing if it listens already."""
