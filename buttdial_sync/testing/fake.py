@@ -205,7 +205,7 @@ class FakeServer:
             channel: The channel that the error is about.
             remediation: What the user can do about it.
             retryable: Whether the message may be sent again.
-            raw_text: The text of the answer, as it stands.
+            raw_text: The text of the answer, sent unchanged.
             count: How many messages get this answer.
         """
         extra = {"channel": channel, "remediation": remediation, "retryable": retryable}
@@ -221,7 +221,7 @@ class FakeServer:
 
         Args:
             name: The tool's wire name.
-            answer: A dict (sent as JSON), a text (sent as it stands), a `ToolFailure`, or a
+            answer: A dict (sent as JSON), a text (sent unchanged), a `ToolFailure`, or a
                 callable that gets the arguments and returns or raises one of these.
         """
         self.core.tools.answers[name] = answer

@@ -55,7 +55,7 @@ class HttpConnection(BaseHTTPRequestHandler):
         sock: The accepted socket.
         address: The client's address.
         server: The server that accepted it.
-        fake: The core.
+        fake: The server.
         keep_alive: How long to wait for the next request, in seconds.
     """
 

@@ -109,11 +109,11 @@ class LoopbackServer:
     A fake server that listens from the moment it is made.
 
     Args:
-        fake: The core.
+        fake: The server.
         keep_alive: How long an idle connection is kept, in seconds.
 
     Attributes:
-        fake: The core.
+        fake: The server.
         keep_alive: How long an idle connection is kept, in seconds. A change counts from the next
             `start`.
         port: The port. It stays the same over `stop` and `start`.
@@ -134,14 +134,9 @@ class LoopbackServer:
         self.close()
 
     @property
-    def origin(self) -> str:
-        """Scheme, host and port."""
-        return f"http://{_HOST}:{self.port}"
-
-    @property
     def base_url(self) -> str:
         """The URL that a client has to be given."""
-        return self.origin
+        return f"http://{_HOST}:{self.port}"
 
     @property
     def connections(self) -> int:

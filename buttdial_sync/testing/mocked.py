@@ -32,7 +32,7 @@ from buttdial_sync.testing.http_messages import (
 from buttdial_sync.testing.stream import ServerStream
 
 MAX_SILENCE = 60.0
-"""A read that waits longer than this, in seconds, ends the stream: no thread waits for ever."""
+"""A read that waits longer than this, in seconds, ends the stream: a thread never waits longer."""
 
 _Called = tuple[int, dict[str, str], bytes | io.BufferedReader]
 
@@ -100,19 +100,18 @@ class MockedServer:
     A fake server behind ``responses``: a context manager.
 
     Args:
-        fake: The core.
+        fake: The server.
         base_url: The origin that the fake server has.
 
     Attributes:
-        fake: The core.
+        fake: The server.
         base_url: The URL that a client has to be given.
     """
 
     def __init__(self, fake: FakeServer, base_url: str = "https://butt-dial.test") -> None:
         self.fake = fake
-        self._origin = _origin_of(base_url)
-        self.base_url = self._origin
-        self._registration = _Registration(self._origin, self._called)
+        self.base_url = _origin_of(base_url)
+        self._registration = _Registration(self.base_url, self._called)
         self._streams: list[ServerStream] = []
         self._patch: object = None
 
@@ -135,8 +134,8 @@ class MockedServer:
         if any(each is self._registration for each in registered):
             return
         others = [each for each in registered if isinstance(each, _Registration)]
-        if any(each.origin == self._origin for each in others):
-            msg = f"another fake server is installed at {self._origin}"
+        if any(each.origin == self.base_url for each in others):
+            msg = f"another fake server is installed at {self.base_url}"
             raise RuntimeError(msg)
         responses.mock.add(self._registration)
         before = HTTPAdapter.send

@@ -89,7 +89,7 @@ class HostSimulator:
         return self.packed(message_payload(next(self._numbers), dialect, **fields))
 
     def packed(self, payload: Mapping[str, Any]) -> Delivery:
-        """Make an unsigned webhook of a payload as it stands."""
+        """Make an unsigned webhook of a payload, which is not changed."""
         return Delivery(body=_json(payload), headers={"Content-Type": "application/json"})
 
     def account_verified(

@@ -131,8 +131,8 @@ def test_a_token_does_not_travel_in_a_url_that_others_can_read() -> None:
 def test_the_token_goes_to_the_configured_origin_only(server: LoopbackServer) -> None:
     """Neither a foreign endpoint nor a redirect gets a request at all."""
     with FakeButtDialServer().listen() as elsewhere:
-        add_fault(server.fake, "foreign_endpoint", on="stream", origin=elsewhere.origin)
-        add_fault(server.fake, "redirect", on="stream", location=f"{elsewhere.origin}/sse")
+        add_fault(server.fake, "foreign_endpoint", on="stream", origin=elsewhere.base_url)
+        add_fault(server.fake, "redirect", on="stream", location=f"{elsewhere.base_url}/sse")
         with Client(server.base_url, agent_token=TOKEN, max_attempts=1) as client:
             for _ in range(2):
                 assert client.send_message("+1", "x").outcome == "not_sent"
