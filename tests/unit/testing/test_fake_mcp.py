@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import queue
 import threading
 from typing import Any
 
@@ -285,6 +286,30 @@ def test_clear_forgets_what_was_programmed() -> None:
         fake.clear()
         assert (fake.requests, fake.calls, fake.delivered, fake.waiting) == ([], [], [], [])
         assert wire.send(idempotencyKey="k")["messageId"]
+
+
+@pytest.mark.parametrize("change", ["an answer is held", "a stream ends"])
+def test_who_waits_is_woken(change: str) -> None:
+    """``wait_for`` asks again when an answer is held and when a stream ends."""
+    fake = FakeButtDialServer()
+    asked, woken = threading.Event(), queue.SimpleQueue[bool]()
+
+    def has_changed() -> bool:
+        asked.set()
+        return bool(fake.held) if change == "an answer is held" else not open_streams(fake)
+
+    with fake.listen() as loopback, Wire(loopback.base_url) as wire:
+        wire.greet()
+        fake.fault("late")
+        thread = threading.Thread(target=lambda: woken.put(fake.wait_for(has_changed, 300)))
+        thread.daemon = True
+        thread.start()
+        assert asked.wait(5)
+        if change == "an answer is held":
+            wire.post_call(to="+1")
+        else:
+            wire.close()
+        assert woken.get(timeout=5)
 
 
 def test_thirty_two_threads_share_a_stream() -> None:
