@@ -1,9 +1,9 @@
-from buttdial_sync.testing.answers import ToolFailure as ToolFailure
-from buttdial_sync.testing.exchange import Request as Request
 from buttdial_sync.testing.faults import FaultKind as FaultKind
 from buttdial_sync.testing.faults import Place as Place
-from buttdial_sync.testing.journal import ToolCall as ToolCall
+from buttdial_sync.testing.http_messages import Request as Request
 from buttdial_sync.testing.loopback import LoopbackServer as LoopbackServer
 from buttdial_sync.testing.mocked import MockedServer as MockedServer
+from buttdial_sync.testing.request_log import ToolCall as ToolCall
 from buttdial_sync.testing.server import FakeButtDialServer as FakeButtDialServer
 from buttdial_sync.testing.simulate import HostSimulator as HostSimulator
+from buttdial_sync.testing.tool_answers import ToolFailure as ToolFailure

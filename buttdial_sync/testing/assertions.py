@@ -1,4 +1,8 @@
-"""Assertions about what was sent; a failure lists what the server got instead."""
+"""
+Assertions about what was sent; a failure lists what the server got instead.
+
+A wanted value is compared with ``==``; a compiled pattern is searched for.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from buttdial_sync.testing.evidence import Evidence
-from buttdial_sync.testing.journal import ToolCall
-from buttdial_sync.testing.toolbox import SEND_MESSAGE
+from buttdial_sync.testing.request_log import RequestLog, TextArgument, ToolCall
+from buttdial_sync.testing.tools import SEND_MESSAGE
 
-_FIELDS = frozenset(name for name, value in vars(ToolCall).items() if isinstance(value, property))
+_FIELDS = frozenset(
+    name for name, value in vars(ToolCall).items() if isinstance(value, (property, TextArgument))
+)
 _LONGEST_TEXT = 120
 _SUMMARY = ("to", "channel", "body")
 _WHATSAPP = "comms_whatsapp_action"
@@ -18,100 +23,56 @@ _WHATSAPP = "comms_whatsapp_action"
 _Read = Callable[[ToolCall, str], object]
 
 
-class Assertions(Evidence):
+def find_sent(log: RequestLog, fields: Mapping[str, object]) -> list[ToolCall]:
     """
-    Assertions for tests. They are safe to call at any time, and change nothing.
+    Find the messages that were sent and have these fields.
 
-    A wanted value is compared with ``==``; a compiled pattern is searched for.
+    Raises:
+        AssertionError: There is none. What the server refused was not sent.
+        TypeError: A message does not have such a field.
     """
+    __tracebackhide__ = True
+    unknown = fields.keys() - _FIELDS
+    if unknown:
+        names, known = ", ".join(sorted(unknown)), ", ".join(sorted(_FIELDS))
+        raise TypeError(f"a message has no {names}; it has {known}")
+    found = [each for each in log.delivered if not _differing(each, fields, _field)]
+    if not found:
+        raise AssertionError(f"{_described('message', fields)} was not sent\n{_got(log, fields)}")
+    return found
 
-    def assert_sent(self, **fields: object) -> ToolCall:
-        """
-        Check that a message was sent that has these fields, whatever else it has.
 
-        Args:
-            **fields: What it has to have, by the names of `ToolCall`: ``to``, ``body``,
-                ``channel``, ``media_url``, ``thread_id``, …
+def find_sent_once(log: RequestLog, fields: Mapping[str, object]) -> ToolCall:
+    """Find the one message that was sent and has these fields; see `find_sent`."""
+    __tracebackhide__ = True
+    found = find_sent(log, fields)
+    if len(found) > 1:
+        what = _described("message", fields)
+        raise AssertionError(f"{what} was sent {len(found)} times\n{_got(log, fields)}")
+    return found[0]
 
-        Returns:
-            The message; of several the first.
 
-        Raises:
-            AssertionError: There is none. What the server refused was not sent.
-            TypeError: A message has no such field.
-        """
-        __tracebackhide__ = True
-        return self._sent(fields)[0]
+def check_nothing_sent(log: RequestLog) -> None:
+    """Raise an AssertionError if a message was tried."""
+    __tracebackhide__ = True
+    if any(map(_is_message, log.calls)):
+        raise AssertionError(f"no message was to be sent\n{_got(log, {})}")
 
-    def assert_sent_once(self, **fields: object) -> ToolCall:
-        """
-        Check that exactly one message was sent that has these fields; see `assert_sent`.
 
-        A repetition with the same idempotency key is no second message.
-        """
-        __tracebackhide__ = True
-        found = self._sent(fields)
-        if len(found) > 1:
-            raise AssertionError(
-                f"{_described('message', fields)} was sent {len(found)} times\n{self._got(fields)}"
-            )
-        return found[0]
+def find_call(log: RequestLog, tool: str, args: Mapping[str, object]) -> ToolCall:
+    """Find the first call of a tool with these arguments, or raise an AssertionError."""
+    __tracebackhide__ = True
+    for call in log.calls:
+        if call.tool == tool and not _differing(call, args, _argument):
+            return call
+    got = [f"{call.tool} {_shown(call, [*args], _argument)}".rstrip() for call in log.calls]
+    raise AssertionError(f"{_described(tool, args)} was not called\n{_listed(got)}")
 
-    def assert_nothing_sent(self) -> None:
-        """
-        Check that no message was even tried: not one by any client, of WhatsApp's kinds included.
 
-        Raises:
-            AssertionError: There was one, maybe refused.
-        """
-        __tracebackhide__ = True
-        if any(map(_is_message, self.calls)):
-            raise AssertionError(f"no message was to be sent\n{self._got({})}")
-
-    def assert_called(self, tool: str, **args: object) -> ToolCall:
-        """
-        Check that a tool was called with these arguments, whatever else it got.
-
-        Args:
-            tool: The tool's wire name.
-            **args: Arguments with their wire names.
-
-        Returns:
-            The call; of several the first.
-
-        Raises:
-            AssertionError: There is none.
-        """
-        __tracebackhide__ = True
-        calls = self.calls
-        for call in calls:
-            if call.tool == tool and not _differing(call, args, _argument):
-                return call
-        got = [f"{call.tool} {_shown(call, [*args], _argument)}".rstrip() for call in calls]
-        raise AssertionError(f"{_described(tool, args)} was not called\n{_listed(got)}")
-
-    def _sent(self, fields: Mapping[str, object]) -> list[ToolCall]:
-        __tracebackhide__ = True
-        unknown = fields.keys() - _FIELDS
-        if unknown:
-            names, known = ", ".join(sorted(unknown)), ", ".join(sorted(_FIELDS))
-            raise TypeError(f"a message has no {names}; it has {known}")
-        found = [each for each in self.delivered if not _differing(each, fields, _field)]
-        if not found:
-            raise AssertionError(
-                f"{_described('message', fields)} was not sent\n{self._got(fields)}"
-            )
-        return found
-
-    def _got(self, fields: Mapping[str, object]) -> str:
-        delivered = {id(each) for each in self.delivered}
-        return _listed(
-            [
-                _line(call, fields, is_delivered=id(call) in delivered)
-                for call in self.calls
-                if _is_message(call)
-            ]
-        )
+def _got(log: RequestLog, fields: Mapping[str, object]) -> str:
+    delivered = set(map(id, log.delivered))
+    messages = filter(_is_message, log.calls)
+    return _listed([_line(each, fields, is_delivered=id(each) in delivered) for each in messages])
 
 
 def _is_message(call: ToolCall) -> bool:

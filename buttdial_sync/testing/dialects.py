@@ -8,7 +8,7 @@ from typing import Literal
 
 import attrs
 
-from buttdial_sync.testing.exchange import Answer, json_answer, text_answer
+from buttdial_sync.testing.http_messages import HttpResponse, json_response, text_response
 
 DialectName = Literal["hosted", "open-source"]
 TokenIn = Literal["header", "query"]
@@ -47,11 +47,11 @@ class Dialect:
         fresh = uuid.uuid4()
         return fresh.hex if self.hosted else str(fresh)
 
-    def unknown_session(self) -> Answer:
+    def unknown_session(self) -> HttpResponse:
         """Answer a POST to a session that is gone."""
         if self.hosted:
-            return text_answer(404, "Could not find session")
-        return json_answer(400, {"error": "Unknown session"})
+            return text_response(404, "Could not find session")
+        return json_response(400, {"error": "Unknown session"})
 
     def text(self, value: object) -> str:
         """Write a tool's answer as this server does."""

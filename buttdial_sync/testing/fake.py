@@ -2,18 +2,315 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import itertools
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
-from buttdial_sync.testing.incoming import Incoming
+from buttdial_sync.testing.assertions import (
+    check_nothing_sent,
+    find_call,
+    find_sent,
+    find_sent_once,
+)
+from buttdial_sync.testing.core import ServerCore
+from buttdial_sync.testing.dialects import DialectName
+from buttdial_sync.testing.faults import FaultKind, Place, make_fault
+from buttdial_sync.testing.http_messages import Reply, Request
+from buttdial_sync.testing.request_log import ToolCall
+from buttdial_sync.testing.simulate import HostSimulator, hand_over, message_payload
+from buttdial_sync.testing.token_check import utc_now
+from buttdial_sync.testing.tool_answers import ToolAnswer, ToolFailure
+from buttdial_sync.testing.tools import SEND_MESSAGE, SendAnswer
+from buttdial_sync.testing.workspace import RestCall, RestEndpoint, Workspace
+
+if TYPE_CHECKING:
+    from buttdial_sync.inbound.handler import InboundHandler
+
+_NUMBERS = itertools.count(1)
 
 
-class FakeServer(Incoming):
+class FakeServer:
     """
-    A Butt-Dial server for tests, without a way to be reached: that is what the faces add.
+    What a test does with a fake server: look at what came, program answers, let something come in.
+
+    The faces (`LoopbackServer`, `MockedServer`) know this class, and `FakeButtDialServer` knows the
+    faces. All the work is done by the parts of ``core``.
 
     Args: As those of `FakeButtDialServer`.
     """
+
+    def __init__(
+        self,
+        *,
+        dialect: DialectName = "hosted",
+        tokens: Iterable[str] | None = None,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        # Internal. It is not private because the package's own tests make rare trouble with it.
+        self.core = ServerCore(dialect, tokens, clock)
+
+    def handle(self, request: Request) -> Reply:
+        """Answer one request. Faces call this, each request in a thread of its own."""
+        return self.core.handle(request)
+
+    @property
+    def dialect(self) -> DialectName:
+        """Which server this is."""
+        return self.core.dialect.name
+
+    @property
+    def requests(self) -> list[Request]:
+        """All requests, in the order in which they came."""
+        return list(self.core.log.requests)
+
+    @property
+    def calls(self) -> list[ToolCall]:
+        """Every ``tools/call``, of whatever tool and whatever its outcome."""
+        return list(self.core.log.calls)
+
+    @property
+    def sent_messages(self) -> list[ToolCall]:
+        """Every call of ``comms_send_message``, failed and repeated ones included."""
+        return [call for call in self.calls if call.tool == SEND_MESSAGE]
+
+    @property
+    def delivered(self) -> list[ToolCall]:
+        """The messages that were sent: a repetition with the same idempotency key is not."""
+        return list(self.core.log.delivered)
+
+    @property
+    def connections(self) -> int:
+        """How many connections were accepted (socket face only)."""
+        return self.core.log.counts["connections"]
+
+    @property
+    def streams_opened(self) -> int:
+        """How many event streams were opened."""
+        return self.core.log.counts["streams"]
+
+    @property
+    def posts(self) -> int:
+        """How many JSON-RPC messages were posted."""
+        path = self.core.dialect.messages_path
+        return sum(each.method == "POST" and each.path == path for each in self.requests)
+
+    @property
+    def waiting(self) -> list[dict[str, Any]]:
+        """The messages in the waiting queue."""
+        return list(self.core.waiting.messages)
+
+    @property
+    def lost_waiting(self) -> int:
+        """How many waiting messages were lost because a stream was opened (open-source)."""
+        return self.core.waiting.lost
+
+    @property
+    def workspace(self) -> Workspace:
+        """What the accounts endpoints know: organisations, agents, challenges."""
+        return self.core.rest.workspace
+
+    @property
+    def held(self) -> int:
+        """How many ``late`` answers wait for `release`."""
+        return self.core.mcp.held
+
+    def wait_for(self, predicate: Callable[[], object], timeout: float = 5.0) -> bool:
+        """
+        Wait until something is true about the server.
+
+        Args:
+            predicate: Asked now and after each thing that happens to the server.
+            timeout: The longest wait, in seconds.
+
+        Returns:
+            Whether it became true.
+        """
+        return self.core.log.wait_for(predicate, timeout)
+
+    def assert_sent(self, **fields: object) -> ToolCall:
+        """
+        Check that a message was sent that has these fields, whatever else it has.
+
+        Args:
+            **fields: What it has to have, by the names of `ToolCall`: ``to``, ``body``,
+                ``channel``, ``media_url``, ``thread_id``, … A value is compared with ``==``; a
+                compiled pattern is searched for.
+
+        Returns:
+            The message; of several the first.
+
+        Raises:
+            AssertionError: There is none. What the server refused was not sent.
+            TypeError: A message does not have such a field.
+        """
+        __tracebackhide__ = True
+        return find_sent(self.core.log, fields)[0]
+
+    def assert_sent_once(self, **fields: object) -> ToolCall:
+        """
+        Check that exactly one message was sent that has these fields; see `assert_sent`.
+
+        A repetition with the same idempotency key is not a second message.
+        """
+        __tracebackhide__ = True
+        return find_sent_once(self.core.log, fields)
+
+    def assert_nothing_sent(self) -> None:
+        """
+        Check that no message was even tried: not one by any client, of WhatsApp's kinds included.
+
+        Raises:
+            AssertionError: There was one, maybe refused.
+        """
+        __tracebackhide__ = True
+        check_nothing_sent(self.core.log)
+
+    def assert_called(self, tool: str, **args: object) -> ToolCall:
+        """
+        Check that a tool was called with these arguments, whatever else it got.
+
+        Args:
+            tool: The tool's wire name.
+            **args: Arguments with their wire names.
+
+        Returns:
+            The call; of several the first.
+
+        Raises:
+            AssertionError: There is none.
+        """
+        __tracebackhide__ = True
+        return find_call(self.core.log, tool, args)
+
+    def on_send(
+        self,
+        *,
+        sid: str | None = None,
+        error: object = None,
+        code: str | None = None,
+        channel: str | None = None,
+        remediation: str | None = None,
+        retryable: bool | None = None,
+        raw_text: str | None = None,
+        count: int = 1,
+    ) -> None:
+        """
+        Program the answer to the next message.
+
+        Args:
+            sid: The message's id, if it is sent.
+            error: What went wrong: a text or an object. With it, or with ``code``, the send fails.
+            code: The error's code.
+            channel: The channel that the error is about.
+            remediation: What the user can do about it.
+            retryable: Whether the message may be sent again.
+            raw_text: The text of the answer, sent unchanged.
+            count: How many messages get this answer.
+        """
+        extra = {"channel": channel, "remediation": remediation, "retryable": retryable}
+        failure = None
+        if error is not None or code is not None:
+            given = {key: value for key, value in extra.items() if value is not None}
+            failure = ToolFailure(code if error is None else error, code, **given)
+        self.core.tools.on_send(SendAnswer(sid, failure, raw_text), count)
+
+    def on_tool(self, name: str, answer: ToolAnswer) -> None:
+        """
+        Program what a tool answers from now on.
+
+        Args:
+            name: The tool's wire name.
+            answer: A dict (sent as JSON), a text (sent unchanged), a `ToolFailure`, or a
+                callable that gets the arguments and returns or raises one of these.
+        """
+        self.core.tools.answers[name] = answer
+
+    def on_rest(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+        public: bool = False,
+    ) -> None:
+        """
+        Program what a REST endpoint answers from now on.
+
+        Args:
+            method: The HTTP method.
+            path: The path, with ``{name}`` for a part that may be anything.
+            body: The JSON value, or a callable that gets the request and returns it. Defaults to
+                ``{}``.
+            status: The status code.
+            headers: Further headers.
+            public: Whether no token is asked for.
+        """
+
+        def act(_workspace: Workspace, call: RestCall) -> object:
+            value = body(call.request) if callable(body) else body
+            return {} if value is None else value
+
+        endpoint = RestEndpoint(
+            method.upper(),
+            path,
+            act,
+            public=public,
+            only=None,
+            status=status,
+            headers=headers or {},
+        )
+        self.core.rest.programmed.insert(0, endpoint)
+
+    def add_waiting(self, **fields: Any) -> dict[str, Any]:
+        """
+        Put a message into the waiting queue.
+
+        Args:
+            **fields: Its fields with their wire names, over plausible defaults.
+
+        Returns:
+            The message.
+        """
+        return self.core.waiting.add(fields)
+
+    def revoke(self, token: str) -> None:
+        """Make a token a revoked one."""
+        self.core.token_check.revoke(token)
+
+    def fault(
+        self,
+        kind: FaultKind,
+        *,
+        on: Place = "call",
+        tool: str | None = None,
+        count: int = 1,
+        **options: Any,
+    ) -> None:
+        """
+        Let something go wrong.
+
+        Args:
+            kind: What goes wrong: see `FaultKind`.
+            on: At what kind of request: see `Place`.
+            tool: Only at calls of this tool.
+            count: How many times.
+            **options: What the kind allows.
+
+        Raises:
+            ValueError: The kind, an option or the combination with ``on`` is unknown.
+        """
+        self.core.faults.add(make_fault(kind, on, tool, options), count)
+
+    def release(self) -> int:
+        """Send the answers that ``late`` faults hold back; return how many."""
+        return self.core.mcp.release()
+
+    def clear(self) -> None:
+        """Forget what has happened and what was programmed; sessions and tokens stay."""
+        self.core.clear()
 
     def push(self, notification: Mapping[str, Any], token: str | None = None) -> int:
         """
@@ -32,12 +329,12 @@ class FakeServer(Incoming):
         if "method" not in notification:
             params = {"level": "info", "data": dict(notification)}
             notification = {"method": "notifications/message", "params": params}
-        if notification["method"] == "notifications/message" and not self._dialect.hosted:
+        if notification["method"] == "notifications/message" and not self.core.dialect.hosted:
             pushed: Any = notification.get("params")
             if isinstance(pushed, Mapping) and isinstance(pushed.get("data"), Mapping):
-                self._queue(pushed["data"])
+                self.core.waiting.keep(pushed["data"])
             return 0
-        return self._sessions.send({"jsonrpc": "2.0", **notification}, token)
+        return self.core.sessions.send({"jsonrpc": "2.0", **notification}, token)
 
     def ask(
         self,
@@ -46,45 +343,107 @@ class FakeServer(Incoming):
         id: int | str = 0,  # noqa: A002 - JSON-RPC's own word
     ) -> int:
         """
-        Send a request of the server's own to the open streams; see `client_answers`.
+        Send a request of the server's own to the open streams; `requests` has the answers.
 
         Returns:
             To how many streams it went.
         """
         message: dict[str, Any] = {"jsonrpc": "2.0", "id": id, "method": method}
-        return self._sessions.send(message if params is None else {**message, "params": params})
+        return self.core.sessions.send(message if params is None else {**message, "params": params})
 
-    def send_raw(self, data: bytes) -> int:
-        """Put bytes on the open streams as they stand; return on how many."""
-        return self._sessions.send_bytes(data)
-
-    def comment(self, text: str = "ping") -> int:
-        """Put a comment on the open streams, as servers do to keep them alive."""
-        return self._sessions.send_bytes(self._events.comment(text))
-
-    def release(self) -> int:
-        """Send the answers that ``late`` faults hold back; return how many."""
-        return self._desk.release()
-
-    def cut_streams(self, *, clean: bool = False) -> int:
+    def simulate_inbound(
+        self,
+        host: str | InboundHandler,
+        *,
+        sender: str = "+14155550123",
+        text: str = "hello",
+        channel: str = "whatsapp",
+        whatsapp_secret: str | None = None,
+        **fields: Any,
+    ) -> int:
         """
-        End all open streams, and with them their sessions.
+        Let a message come in.
+
+        What the host does not take with an answer of 2xx, the open-source server keeps in its
+        waiting queue.
 
         Args:
-            clean: Finish the HTTP answers properly; else the connections are just cut.
+            host: Where to: a URL, which gets a webhook over HTTP, signed where servers sign; or an
+                `InboundHandler`, which gets it without a network and without a check of its
+                signature.
+            sender: Who wrote it.
+            text: What.
+            channel: On which channel.
+            whatsapp_secret: Send it as WhatsApp Cloud does, signed with this app secret; else it
+                comes in the format of this server's dialect.
+            **fields: More fields, with their wire names.
 
         Returns:
-            How many there were.
+            The HTTP status of the answer; 200 or 500 for a handler. 0 where the open-source server
+            got none.
         """
-        return self._sessions.cut(clean=clean)
+        simulator = HostSimulator(whatsapp_secret=whatsapp_secret)
+        if whatsapp_secret is not None:
+            message = {"from": sender, "text": {"body": text}, **fields}
+            return hand_over(simulator.whatsapp(message), host)
+        wanted = {"channel": channel, "body": text, "from": sender, **fields}
+        payload = message_payload(next(_NUMBERS), self.dialect, **wanted)
+        try:
+            status = hand_over(simulator.packed(payload), host)
+        except OSError:  # as all that requests raises
+            if self.core.dialect.hosted:
+                raise
+            status = 0
+        if not (self.core.dialect.hosted or 200 <= status < 300):
+            self.core.waiting.keep(payload)
+        return status
 
-    def forget_sessions(self, *, cut: bool = False) -> None:
+    def simulate_receipt(
+        self,
+        host: str | InboundHandler,
+        *,
+        message_sid: str,
+        status: str = "delivered",
+        channel: str = "whatsapp",
+        **fields: Any,
+    ) -> int:
         """
-        Forget all sessions: POSTs to them are refused.
+        Let a delivery receipt come in.
 
         Args:
-            cut: End their streams too.
+            host: Where to: see `simulate_inbound`.
+            message_sid: The message's id.
+            status: ``"queued"``, ``"sent"``, ``"delivered"``, ``"read"``, ``"failed"`` or
+                ``"undelivered"``.
+            channel: On which channel.
+            **fields: More fields, with their wire names.
+
+        Returns:
+            The HTTP status of the answer; 200 or 500 for a handler.
         """
-        self._sessions.forget()
-        if cut:
-            self._sessions.cut()
+        wanted = {"type": "status", "messageId": message_sid, "status": status, "channel": channel}
+        payload = message_payload(next(_NUMBERS), self.dialect, **wanted, **fields)
+        return hand_over(HostSimulator().packed(payload), host)
+
+    def simulate_account_verified(
+        self,
+        host: str | InboundHandler,
+        *,
+        secret: str = "webhook-secret",
+        delivery_id: str | None = None,
+        **fields: Any,
+    ) -> int:
+        """
+        Let the event come in that a workspace was verified.
+
+        Args:
+            host: Where to: see `simulate_inbound`.
+            secret: The webhook secret that it is signed with.
+            delivery_id: The same for a repeated delivery; made when absent.
+            **fields: More fields, with their wire names: ``orgId``, ``teamToken``, …
+
+        Returns:
+            The HTTP status of the answer; 200 or 500 for a handler.
+        """
+        simulator = HostSimulator(account_secret=secret)
+        return hand_over(simulator.account_verified(delivery_id=delivery_id, **fields), host)

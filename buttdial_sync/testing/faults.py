@@ -2,72 +2,47 @@
 Faults: what can go wrong between a client and a server, on demand.
 
 A fault waits until a request comes that fits it, replaces what the server would have done, and is
-used up. Faults of one kind are used in the order in which they were set.
+used up. Faults that fit the same request are used in the order in which they were set.
 """
 
 from __future__ import annotations
 
+import functools
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, TypeVar, get_args
 
 import attrs
 
-from buttdial_sync.testing.exchange import (
-    JSON_TYPE,
-    Answer,
-    Broken,
+from buttdial_sync.testing.http_messages import (
+    BrokenConnection,
+    HttpResponse,
     Reply,
-    html_answer,
-    json_answer,
-    text_answer,
+    html_response,
+    json_response,
+    text_response,
 )
+from buttdial_sync.testing.stream import ServerStream, encode_message
 
-FaultKind = Literal[
-    "refuse",
-    "reset",
-    "hang",
-    "drip",
-    "status",
-    "html",
-    "redirect",
-    "no_endpoint",
-    "foreign_endpoint",
-    "cut",
-    "silence",
-    "late",
-    "garbage",
-    "huge",
-    "no_content",
-    "jsonrpc_error",
-]
+FaultKind = Literal["refuse", "reset", "hang", "status", "html", "cut", "silence", "late"]
 """
 The kinds of faults, and their options.
 
-====================  =====================================================================
-``refuse``            the connection is reset (under ``responses``: refused) before the request
-                      is looked at; it is not recorded
-``reset``             the connection is reset after the request was read; ``delivered=False``
-``hang``              the request is read and nothing is answered; ``delivered=False``
-``drip``              a header comes byte by byte and never ends (socket face only);
-                      ``interval=0.05`` seconds, ``delivered=False``
-``status``            an HTTP answer of its own: ``status``, ``body`` (JSON or str), ``headers``,
-                      ``delivered=False``. Without a ``body`` 429 is the limiter of the address, and
-                      any other status as good as a proxy's: nothing that the server itself says
-``html``              an HTML page with ``status=200``
-``redirect``          ``status=307`` to ``location``
-``no_endpoint``       the stream opens and stays silent
-``foreign_endpoint``  the endpoint is at ``origin="https://elsewhere.example"``
-``cut``               202, then the stream is cut; ``delivered=True``; ``partial=True`` lets half
-                      of the answer's event out first; ``clean=True`` ends the stream properly
-``silence``           202, and never an answer; ``delivered=True``
-``late``              202; the answer is held until ``release()``
-``garbage``           the answer is not JSON: ``data="{not json"``
-``huge``              the answer is a text of ``size=1_000_000`` characters
-``no_content``        the answer's result is ``{}``
-``jsonrpc_error``     the answer is a JSON-RPC error: ``code=-32603``, ``message``, ``data``
-====================  =====================================================================
+===========  ======================================================================================
+``refuse``   the connection is reset (under ``responses``: refused) before the request is looked at;
+             it is not recorded
+``reset``    the connection is reset after the request was read; ``delivered=False``
+``hang``     the request is read and nothing is answered; ``delivered=False``
+``status``   an HTTP answer of its own: ``status``, ``body`` (JSON or str), ``headers``,
+             ``delivered=False``. Without a ``body`` 429 is the limiter of the address, and any
+             other status could be a proxy's: the answer has nothing that the server itself says
+``html``     an HTML page with ``status=200``
+``cut``      202, then the stream is cut; ``delivered=True``; ``partial=True`` lets half of the
+             answer's event out first; ``clean=True`` ends the stream properly
+``silence``  202, and never an answer; ``delivered=True``
+``late``     202; the answer is held until ``release()``
+===========  ======================================================================================
 """
 
 Place = Literal["call", "stream", "post", "rest"]
@@ -78,69 +53,115 @@ Where a fault strikes.
 ``"stream"``: at ``GET /sse``. ``"rest"``: at anything else.
 """
 
-Stage = Literal["http", "open", "answer"]
+Emit = Callable[[ServerStream, Mapping[str, Any]], object]
 
 _LIMITER: Final = "Too many requests"
-_EVERYWHERE: Final = ("call", "post", "stream", "rest")
-_POSTED: Final = ("call", "post")
-_DELIVERED: Final[Mapping[str, Any]] = {"delivered": False}
+_POSTED: Final[tuple[Place, ...]] = ("call", "post")
+
+
+@attrs.frozen(kw_only=True)
+class RequestFault:
+    """
+    A fault that replaces the answer to an HTTP request.
+
+    Attributes:
+        on: Where it strikes.
+        tool: Only at calls of this tool.
+        reply: The reply instead of the server's own.
+        delivered: Whether the request is carried out all the same.
+    """
+
+    on: Place
+    tool: str | None = None
+    reply: Reply
+    delivered: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class AnswerFault:
+    """
+    A fault that strikes after the POST was accepted with 202, at the answer on the stream.
+
+    Attributes:
+        on: Where it strikes.
+        tool: Only at calls of this tool.
+        emit: Gets the stream and the JSON-RPC answer, and does what is wrong with it. None holds
+            the answer until ``release()``.
+        delivered: Whether the call is carried out.
+    """
+
+    on: Place
+    tool: str | None = None
+    emit: Emit | None = None
+    delivered: bool = True
+
+
+Fault = TypeVar("Fault", RequestFault, AnswerFault)
+
+
+def _status(*, status: int, body: object, headers: Mapping[str, str] | None) -> HttpResponse:
+    if body is None:
+        text = _LIMITER if status == HTTPStatus.TOO_MANY_REQUESTS else f"Status {status}"
+        body = {"error": text}
+    if isinstance(body, bytes):
+        return HttpResponse(status, body, headers=headers or {})
+    if isinstance(body, str):
+        return text_response(status, body, headers or {})
+    return json_response(status, body, headers or {})
+
+
+def _html(*, status: int) -> HttpResponse:
+    return html_response(status, "Welcome")
+
+
+def _cut(stream: ServerStream, answer: Mapping[str, Any], *, partial: bool, clean: bool) -> None:
+    if partial:
+        event = encode_message(answer)
+        stream.send(event[: len(event) // 2])
+    stream.end(clean=clean)
+
+
+def _silence(_stream: ServerStream, _answer: Mapping[str, Any]) -> None:
+    """Send nothing."""
 
 
 @attrs.frozen
 class _Kind:
-    stage: Stage
-    places: tuple[Place, ...]
-    options: Mapping[str, Any]
+    """Makes the faults of one kind: out of ``reply`` or ``emit``, which get the options."""
+
+    options: Mapping[str, Any] = attrs.field(factory=dict)
+    reply: Callable[..., Reply] | None = None
+    emit: Callable[..., object] | None = None
+
+    def make(
+        self, on: Place, tool: str | None, options: Mapping[str, Any]
+    ) -> RequestFault | AnswerFault:
+        chosen = {**self.options, **options}
+        if self.reply is not None:
+            delivered = chosen.pop("delivered", False)
+            return RequestFault(on=on, tool=tool, reply=self.reply(**chosen), delivered=delivered)
+        delivered = chosen.pop("delivered", True)
+        emit = self.emit and functools.partial(self.emit, **chosen)
+        return AnswerFault(on=on, tool=tool, emit=emit, delivered=delivered)
 
 
-_KINDS: Final[Mapping[str, _Kind]] = {
-    "refuse": _Kind("http", _EVERYWHERE, {}),
-    "reset": _Kind("http", _EVERYWHERE, _DELIVERED),
-    "hang": _Kind("http", _EVERYWHERE, _DELIVERED),
-    "drip": _Kind("http", _EVERYWHERE, {**_DELIVERED, "interval": 0.05}),
+_KINDS: Final[Mapping[FaultKind, _Kind]] = {
+    "refuse": _Kind(reply=functools.partial(BrokenConnection, "refuse")),
+    "reset": _Kind({"delivered": False}, reply=functools.partial(BrokenConnection, "reset")),
+    "hang": _Kind({"delivered": False}, reply=functools.partial(BrokenConnection, "hang")),
     "status": _Kind(
-        "http", _EVERYWHERE, {**_DELIVERED, "status": 500, "body": None, "headers": None}
+        {"delivered": False, "status": 500, "body": None, "headers": None}, reply=_status
     ),
-    "html": _Kind("http", _EVERYWHERE, {"status": 200}),
-    "redirect": _Kind(
-        "http", _EVERYWHERE, {"status": 307, "location": "https://elsewhere.example/"}
-    ),
-    "no_endpoint": _Kind("open", ("stream",), {}),
-    "foreign_endpoint": _Kind("open", ("stream",), {"origin": "https://elsewhere.example"}),
-    "cut": _Kind("answer", _POSTED, {"delivered": True, "partial": False, "clean": False}),
-    "silence": _Kind("answer", _POSTED, {"delivered": True}),
-    "late": _Kind("answer", _POSTED, {}),
-    "garbage": _Kind("answer", (*_POSTED, "rest"), {"data": "{not json"}),
-    "huge": _Kind("answer", (*_POSTED, "rest"), {"size": 1_000_000}),
-    "no_content": _Kind("answer", _POSTED, {}),
-    "jsonrpc_error": _Kind(
-        "answer", _POSTED, {"code": -32603, "message": "Internal error", "data": None}
-    ),
+    "html": _Kind({"status": 200}, reply=_html),
+    "cut": _Kind({"delivered": True, "partial": False, "clean": False}, emit=_cut),
+    "silence": _Kind({"delivered": True}, emit=_silence),
+    "late": _Kind(),
 }
 
 
-@attrs.frozen
-class Fault:
-    """One fault that waits for its request."""
-
-    kind: FaultKind
-    on: Place
-    tool: str | None
-    options: Mapping[str, Any]
-
-    @property
-    def delivered(self) -> bool:
-        """Whether a call is carried out all the same."""
-        return bool(self.options.get("delivered", True))
-
-    def fits(self, stage: Stage, places: tuple[Place, ...], tool: str | None) -> bool:
-        """Whether it strikes at this point of this request."""
-        if _KINDS[self.kind].stage != stage or self.on not in places:
-            return False
-        return self.tool is None or self.tool == tool
-
-
-def make_fault(kind: str, on: str, tool: str | None, options: Mapping[str, Any]) -> Fault:
+def make_fault(
+    kind: FaultKind, on: Place, tool: str | None, options: Mapping[str, Any]
+) -> RequestFault | AnswerFault:
     """
     Make a fault, with the defaults of its kind.
 
@@ -149,34 +170,27 @@ def make_fault(kind: str, on: str, tool: str | None, options: Mapping[str, Any])
     """
     known = _KINDS.get(kind)
     if known is None:
-        msg = f"unknown fault {kind!r}: one of {sorted(_KINDS)}"
-        raise ValueError(msg)
-    if on not in known.places:
-        msg = f"fault {kind!r} cannot strike on {on!r}: only on {known.places}"
-        raise ValueError(msg)
+        raise ValueError(f"unknown fault {kind!r}: one of {sorted(_KINDS)}")
+    places = _POSTED if known.reply is None else get_args(Place)
+    if on not in places:
+        raise ValueError(f"fault {kind!r} cannot strike on {on!r}: only on {places}")
     unknown = options.keys() - known.options.keys()
     if unknown:
-        msg = f"fault {kind!r} has no option {sorted(unknown)}: only {sorted(known.options)}"
-        raise ValueError(msg)
+        only = sorted(known.options)
+        raise ValueError(f"fault {kind!r} has no option {sorted(unknown)}: only {only}")
     if tool is not None and on not in _POSTED:
-        msg = f"a fault on {on!r} knows no tool"
-        raise ValueError(msg)
-    name: FaultKind = next(each for each in get_args(FaultKind) if each == kind)
-    place: Place = next(each for each in get_args(Place) if each == on)
-    return Fault(name, place, tool, {**known.options, **options})
+        raise ValueError(f"a fault on {on!r} knows no tool")
+    return known.make(on, tool, options)
 
 
-class FaultBook:
-    """The faults that wait."""
+class Faults:
+    """The faults that wait for their requests."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._faults: list[Fault] = []
+        self._waiting: list[RequestFault | AnswerFault] = []
 
-    def __len__(self) -> int:
-        return len(self._faults)
-
-    def add(self, fault: Fault, count: int) -> None:
+    def add(self, fault: RequestFault | AnswerFault, count: int = 1) -> None:
         """
         Let a fault strike at the next ``count`` requests that fit.
 
@@ -184,56 +198,23 @@ class FaultBook:
             ValueError: ``count`` is less than one.
         """
         if count < 1:
-            msg = f"count must be at least 1, not {count}"
-            raise ValueError(msg)
+            raise ValueError(f"count must be at least 1, not {count}")
         with self._lock:
-            self._faults.extend([fault] * count)
+            self._waiting.extend([fault] * count)
 
-    def take(self, stage: Stage, *places: Place, tool: str | None = None) -> Fault | None:
-        """Use up the first fault that fits."""
-        if not self._faults:
-            return None
+    def take(
+        self, kind: type[Fault], places: tuple[Place, ...], tool: str | None = None
+    ) -> Fault | None:
+        """Use up the first fault of this kind that fits."""
         with self._lock:
-            for number, fault in enumerate(self._faults):
-                if fault.fits(stage, places, tool):
-                    return self._faults.pop(number)
+            for number, fault in enumerate(self._waiting):
+                fits = fault.on in places and fault.tool in {None, tool}
+                if fits and isinstance(fault, kind):
+                    del self._waiting[number]
+                    return fault
         return None
 
     def clear(self) -> None:
         """Forget all faults."""
         with self._lock:
-            self._faults.clear()
-
-
-def http_reply(fault: Fault) -> Reply:
-    """Do to a request what a fault of the ``http`` stage says."""
-    options = fault.options
-    if fault.kind == "status":
-        return _status_answer(options["status"], options["body"], options["headers"] or {})
-    if fault.kind == "html":
-        return html_answer(options["status"], "Welcome")
-    if fault.kind == "redirect":
-        return Answer(options["status"], headers={"Location": options["location"]})
-    if fault.kind == "drip":
-        return Broken("drip", float(options["interval"]))
-    if fault.kind == "hang":
-        return Broken("hang")
-    return Broken("refuse" if fault.kind == "refuse" else "reset")
-
-
-def rest_reply(fault: Fault) -> Answer:
-    """Answer a REST request with what a fault of the ``answer`` stage says."""
-    if fault.kind == "huge":
-        return json_answer(200, {"text": "x" * int(fault.options["size"])})
-    return Answer(200, str(fault.options["data"]).encode(), JSON_TYPE)
-
-
-def _status_answer(status: int, body: object, headers: Mapping[str, str]) -> Answer:
-    if body is None:
-        text = _LIMITER if status == HTTPStatus.TOO_MANY_REQUESTS else f"Status {status}"
-        return json_answer(status, {"error": text}, headers)
-    if isinstance(body, bytes):
-        return Answer(status, body, headers=headers)
-    if isinstance(body, str):
-        return text_answer(status, body, headers)
-    return json_answer(status, body, headers)
+            self._waiting.clear()

@@ -13,18 +13,18 @@ from http.server import ThreadingHTTPServer
 from socketserver import TCPServer
 from typing import Any, final
 
-from buttdial_sync.testing.connection import Connection, shut
 from buttdial_sync.testing.fake import FakeServer
+from buttdial_sync.testing.http_connection import HttpConnection, shut
 
 _HOST = "127.0.0.1"
 _JOIN_TIMEOUT = 5.0
 # Where shutting a listening socket down does not wake its thread, stop() waits as long as this.
 _POLL_INTERVAL = 0.05
 
-_running: weakref.WeakSet[_Listener] = weakref.WeakSet()
+_running: weakref.WeakSet[_SocketServer] = weakref.WeakSet()
 
 
-class _Listener(ThreadingHTTPServer):
+class _SocketServer(ThreadingHTTPServer):
     """Listens from `start` to `stop`, and knows its connections."""
 
     daemon_threads = True
@@ -41,12 +41,8 @@ class _Listener(ThreadingHTTPServer):
             target=self.serve_forever, args=(_POLL_INTERVAL,), name="fake-butt-dial", daemon=True
         )
         super().__init__(
-            (_HOST, port), functools.partial(Connection, fake=fake, keep_alive=keep_alive)
+            (_HOST, port), functools.partial(HttpConnection, fake=fake, keep_alive=keep_alive)
         )
-
-    @property
-    def open_connections(self) -> int:
-        return len(self._sockets)
 
     def server_bind(self) -> None:
         # HTTPServer's own looks the host's name up, which may take long.
@@ -74,7 +70,7 @@ class _Listener(ThreadingHTTPServer):
             name="fake-butt-dial-connection",
             daemon=True,
         )
-        self._fake.connected()
+        self._fake.core.log.count("connections")
         with self._lock:
             self._sockets.add(request)
             worker.start()
@@ -113,11 +109,11 @@ class LoopbackServer:
     A fake server that listens from the moment it is made.
 
     Args:
-        fake: The core.
+        fake: The server.
         keep_alive: How long an idle connection is kept, in seconds.
 
     Attributes:
-        fake: The core.
+        fake: The server.
         keep_alive: How long an idle connection is kept, in seconds. A change counts from the next
             `start`.
         port: The port. It stays the same over `stop` and `start`.
@@ -128,7 +124,7 @@ class LoopbackServer:
         self.keep_alive = keep_alive
         self.port = 0
         self._pid = os.getpid()
-        self._listener: _Listener | None = None
+        self._listener: _SocketServer | None = None
         self.start()
 
     def __enter__(self) -> LoopbackServer:
@@ -138,52 +134,36 @@ class LoopbackServer:
         self.close()
 
     @property
-    def origin(self) -> str:
-        """Scheme, host and port."""
-        return f"http://{_HOST}:{self.port}"
-
-    @property
     def base_url(self) -> str:
         """The URL that a client has to be given."""
-        return self.origin + self.fake.base_path
+        return f"http://{_HOST}:{self.port}"
 
     @property
     def connections(self) -> int:
         """How many connections were accepted."""
         return self.fake.connections
 
-    @property
-    def open_connections(self) -> int:
-        """How many connections are open now."""
-        return self._listener.open_connections if self._listener is not None else 0
-
     def start(self) -> None:
         """Listen, on the same port as before. Does nothing if it listens already."""
         if self._listener is not None:
             return
-        self._listener = _Listener(self.port, self.fake, self.keep_alive)
+        self._listener = _SocketServer(self.port, self.fake, self.keep_alive)
         self.port = self._listener.server_port
         self._listener.start()
 
     def stop(self) -> None:
-        """Stop as a server that is shut down does: connections are cut, sessions forgotten."""
+        """Stop as a server that is shut down does: connections are cut, and so the sessions end."""
         if self._pid != os.getpid():
             return
         listener, self._listener = self._listener, None
         if listener is None:
             return
         listener.stop()
-        self.fake.forget_sessions(cut=True)
         listener.drop_connections()
 
     def close(self) -> None:
         """Stop for good. Calling it again, or in a forked child, does nothing."""
         self.stop()
-
-    def drop_connections(self) -> None:
-        """Cut all connections, streams included, and wait until their threads have ended."""
-        if self._listener is not None:
-            self._listener.drop_connections()
 
 
 def _after_fork_in_child() -> None:

@@ -22,12 +22,17 @@ from urllib3.connection import HTTPSConnection
 from urllib3.connectionpool import HTTPSConnectionPool
 from urllib3.exceptions import MaxRetryError, NewConnectionError, ProtocolError
 
-from buttdial_sync.testing.exchange import Broken, OpenStream, Request
 from buttdial_sync.testing.fake import FakeServer
-from buttdial_sync.testing.stream import EventStream
+from buttdial_sync.testing.http_messages import (
+    BrokenConnection,
+    HttpResponse,
+    Request,
+    StreamResponse,
+)
+from buttdial_sync.testing.stream import ServerStream
 
 MAX_SILENCE = 60.0
-"""A read that waits longer than this, in seconds, ends the stream: no thread waits for ever."""
+"""A read that waits longer than this, in seconds, ends the stream: a thread never waits longer."""
 
 _Called = tuple[int, dict[str, str], bytes | io.BufferedReader]
 
@@ -39,7 +44,7 @@ class LiveBody(io.BufferedReader):
     Derived from `io.BufferedReader` because ``responses`` takes no other file-like body.
     """
 
-    def __init__(self, stream: EventStream) -> None:
+    def __init__(self, stream: ServerStream) -> None:
         super().__init__(io.BytesIO())
         self._stream = stream
         self._rest = b""
@@ -95,20 +100,19 @@ class MockedServer:
     A fake server behind ``responses``: a context manager.
 
     Args:
-        fake: The core.
+        fake: The server.
         base_url: The origin that the fake server has.
 
     Attributes:
-        fake: The core.
+        fake: The server.
         base_url: The URL that a client has to be given.
     """
 
     def __init__(self, fake: FakeServer, base_url: str = "https://butt-dial.test") -> None:
         self.fake = fake
-        self._origin = _origin_of(base_url)
-        self.base_url = self._origin + fake.base_path
-        self._registration = _Registration(self._origin, self._called)
-        self._streams: list[EventStream] = []
+        self.base_url = _origin_of(base_url)
+        self._registration = _Registration(self.base_url, self._called)
+        self._streams: list[ServerStream] = []
         self._patch: object = None
 
     def __enter__(self) -> MockedServer:
@@ -130,8 +134,8 @@ class MockedServer:
         if any(each is self._registration for each in registered):
             return
         others = [each for each in registered if isinstance(each, _Registration)]
-        if any(each.origin == self._origin for each in others):
-            msg = f"another fake server is installed at {self._origin}"
+        if any(each.origin == self.base_url for each in others):
+            msg = f"another fake server is installed at {self.base_url}"
             raise RuntimeError(msg)
         responses.mock.add(self._registration)
         before = HTTPAdapter.send
@@ -150,15 +154,17 @@ class MockedServer:
 
     def _called(self, prepared: requests.PreparedRequest) -> _Called:
         reply = self.fake.handle(_read(prepared))
-        if isinstance(reply, Broken):
-            _fail(reply, prepared)
-        if isinstance(reply, OpenStream):
+        if isinstance(reply, StreamResponse):
             self._streams = [each for each in self._streams if not each.ended]
             self._streams.append(reply.stream)
             return 200, {"Content-Type": "text/event-stream"}, LiveBody(reply.stream)
-        if reply.then is not None:
-            reply.then()
-        return reply.status, {"Content-Type": reply.content_type, **reply.headers}, reply.body
+        if isinstance(reply, HttpResponse):
+            if reply.then is not None:
+                reply.then()
+            return reply.status, {"Content-Type": reply.content_type, **reply.headers}, reply.body
+        if isinstance(reply, BrokenConnection):
+            _fail(reply, prepared)
+        raise RuntimeError("this reply needs a socket: use listen()")
 
 
 def _origin_of(url: str) -> str:
@@ -167,8 +173,7 @@ def _origin_of(url: str) -> str:
 
 
 def _read(prepared: requests.PreparedRequest) -> Request:
-    url = str(prepared.url)
-    parts = urlsplit(url)
+    parts = urlsplit(str(prepared.url))
     body = prepared.body or b""
     return Request(
         str(prepared.method),
@@ -176,7 +181,6 @@ def _read(prepared: requests.PreparedRequest) -> Request:
         dict(parse_qsl(parts.query, keep_blank_values=True)),
         {name.lower(): _text(value) for name, value in prepared.headers.items()},
         body.encode() if isinstance(body, str) else bytes(body),
-        _origin_of(url),
     )
 
 
@@ -184,10 +188,7 @@ def _text(value: str | bytes) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else value
 
 
-def _fail(broken: Broken, prepared: requests.PreparedRequest) -> NoReturn:
-    if broken.how == "drip":
-        msg = "the 'drip' fault needs a socket: use listen()"
-        raise RuntimeError(msg)
+def _fail(broken: BrokenConnection, prepared: requests.PreparedRequest) -> NoReturn:
     if broken.how == "hang":
         msg = "Read timed out. (the fake server's 'hang' fault)"
         raise requests.exceptions.ReadTimeout(msg, request=prepared)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class FakeButtDialServer(FakeServer):
-    r"""
+    """
     A Butt-Dial server for tests: it answers as the real ones do, and fails on demand.
 
     The object itself has no socket. ``with server.listen() as loopback:`` puts it on a port of
@@ -20,19 +20,11 @@ class FakeButtDialServer(FakeServer):
 
     Args:
         dialect: Which server to be: ``"hosted"`` or ``"open-source"``.
-        token_in: Where ``GET /sse`` expects the token: ``"header"`` or ``"query"``. Defaults to the
-            dialect's way.
         tokens: The good tokens. None lets any token in.
-        line_ending: How the lines of events end: ``"\n"`` or ``"\r\n"``.
-        absolute_endpoint: Send the endpoint as a whole URL.
-        base_path: A path under which everything lives, such as ``"/bd"``.
-        answer_first: Put an answer on the stream before the POST is answered with 202.
-        page_size: How many tools one page of ``tools/list`` holds. None puts all on one.
-        split_data: Send each message as several ``data:`` lines.
         clock: Tells the time, for the lockout.
 
     Raises:
-        ValueError: An argument is none of its allowed values.
+        ValueError: The dialect is unknown.
     """
 
     _mocked: MockedServer | None = None

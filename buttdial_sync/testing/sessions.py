@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import threading
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
 
-from buttdial_sync.testing.stream import EventFormat, EventStream
+from buttdial_sync.testing.stream import ServerStream, encode_message
 
 
 @attrs.define(eq=False)
-class Session:
+class ServerSession:
     """
     One MCP session.
 
@@ -25,65 +25,37 @@ class Session:
     """
 
     id: str
-    stream: EventStream
+    stream: ServerStream
     token: str | None = attrs.field(default=None, repr=False)
     greeted: bool = False
     ready: bool = False
 
 
-class Sessions:
-    """All sessions that are known."""
+class ServerSessions:
+    """
+    The sessions whose stream is open.
 
-    def __init__(self, events: EventFormat, on_change: Callable[[], object]) -> None:
-        self._events = events
-        self._on_change = on_change
-        self._lock = threading.Lock()
-        self._sessions: dict[str, Session] = {}
-        self._forgotten: list[EventStream] = []
+    Attributes:
+        by_id: The sessions by their ids. Changed and copied by single operations only, which are
+            atomic, so it needs no lock.
+    """
 
-    def open(self, session_id: str, token: str | None) -> Session:
+    def __init__(self, on_end: Callable[[], object]) -> None:
+        self._on_end = on_end
+        self.by_id: dict[str, ServerSession] = {}
+
+    def open(self, session_id: str, token: str | None) -> ServerSession:
         """Open a session; it is known until its stream ends."""
-        session = Session(session_id, EventStream(lambda: self._close(session_id)), token)
-        with self._lock:
-            self._sessions[session_id] = session
+        stream = ServerStream(functools.partial(self._forget, session_id))
+        session = self.by_id[session_id] = ServerSession(session_id, stream, token)
         return session
-
-    def find(self, session_id: str | None) -> Session | None:
-        """Find a session that is known."""
-        return self._sessions.get(session_id or "")
-
-    def open_streams(self) -> list[EventStream]:
-        """All streams that are open, those of forgotten sessions included."""
-        with self._lock:
-            streams = [session.stream for session in self._sessions.values()]
-            return [each for each in streams + self._forgotten if not each.ended]
 
     def send(self, message: Mapping[str, Any], token: str | None = None) -> int:
         """Send a message to the open sessions, or to those of one token; return how many."""
-        return self.send_bytes(self._events.message(message), token)
+        event = encode_message(message)
+        sessions = [each for each in list(self.by_id.values()) if token in {None, each.token}]
+        return sum(session.stream.send(event) for session in sessions)
 
-    def send_bytes(self, data: bytes, token: str | None = None) -> int:
-        """Put bytes on the streams of the open sessions; return on how many."""
-        with self._lock:
-            sessions = [s for s in self._sessions.values() if token in {None, s.token}]
-        # Without the lock: a client that reads nothing may hold up a write for long.
-        return sum(session.stream.send(data) for session in sessions)
-
-    def forget(self) -> None:
-        """Forget all sessions; their streams stay open."""
-        with self._lock:
-            self._forgotten = [each for each in self._forgotten if not each.ended]
-            self._forgotten += [session.stream for session in self._sessions.values()]
-            self._sessions.clear()
-
-    def cut(self, *, clean: bool = False) -> int:
-        """End all open streams; return how many."""
-        streams = self.open_streams()
-        for stream in streams:
-            stream.end(clean=clean)
-        return len(streams)
-
-    def _close(self, session_id: str) -> None:
-        with self._lock:
-            self._sessions.pop(session_id, None)
-        self._on_change()
+    def _forget(self, session_id: str) -> None:
+        self.by_id.pop(session_id, None)
+        self._on_end()

@@ -13,7 +13,7 @@ Sink = Callable[[bytes], object]
 MAX_WAITING_CHUNKS = 10_000
 
 
-class EventStream:
+class ServerStream:
     """
     The server's end of one event stream.
 
@@ -122,29 +122,12 @@ class EventStream:
             self._on_end()
 
 
-class EventFormat:
-    """How a server writes its events."""
+def encode_event(name: str, data: str) -> bytes:
+    """Write one event with one ``data`` line for each line of ``data``."""
+    lines = [f"event: {name}", *(f"data: {line}" for line in data.split("\n"))]
+    return "\n".join(lines).encode() + b"\n\n"
 
-    def __init__(self, line_ending: str, *, split_data: bool = False) -> None:
-        if line_ending not in {"\n", "\r\n"}:
-            msg = f"line_ending must be '\\n' or '\\r\\n', not {line_ending!r}"
-            raise ValueError(msg)
-        self._end = line_ending.encode()
-        self._indent = 1 if split_data else None
-        self._message_start = b"event: message" + self._end + b"data: "
 
-    def event(self, name: str, data: str) -> bytes:
-        """Write one event with one ``data`` line for each line of ``data``."""
-        lines = [f"event: {name}", *(f"data: {line}" for line in data.split("\n"))]
-        return self._end.join(line.encode() for line in lines) + self._end * 2
-
-    def message(self, message: Mapping[str, Any]) -> bytes:
-        """Write one JSON-RPC message."""
-        if self._indent is not None:
-            return self.event("message", json.dumps(message, indent=self._indent))
-        data = json.dumps(message, separators=(",", ":")).encode()
-        return self._message_start + data + self._end * 2
-
-    def comment(self, text: str) -> bytes:
-        """Write a comment, which clients have to ignore."""
-        return b": " + text.encode() + self._end * 2
+def encode_message(message: Mapping[str, Any]) -> bytes:
+    """Write one JSON-RPC message as an event."""
+    return encode_event("message", json.dumps(message, separators=(",", ":")))

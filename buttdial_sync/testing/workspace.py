@@ -1,17 +1,19 @@
-"""What the accounts endpoints know: organisations, agents, channels, challenges."""
+"""What the accounts endpoints know: organisations, agents, challenges; and what an endpoint is."""
 
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Literal
+from urllib.parse import unquote
 
 import attrs
 
 from buttdial_sync.testing.dialects import Dialect, DialectName
-from buttdial_sync.testing.exchange import Answer, Request, json_answer
-from buttdial_sync.testing.gate import Gate
+from buttdial_sync.testing.http_messages import HttpResponse, Request, json_response
+from buttdial_sync.testing.token_check import TokenCheck
 
 OTP = "123456"
 """The passcode that every challenge expects."""
@@ -43,11 +45,10 @@ class Org:
     webhook_secret: str | None = attrs.field(default=None, repr=False)
     team_token: str | None = attrs.field(default=None, repr=False)
     phone: str | None = None
-    members: dict[str, dict[str, Any]] = attrs.field(factory=dict)
 
 
 @attrs.define(eq=False)
-class Agent:
+class WorkspaceAgent:
     """An agent as the server keeps it."""
 
     id: str
@@ -80,9 +81,11 @@ class Workspace:
         terms_required: Whether ``verify`` wants the terms accepted first.
     """
 
-    def __init__(self, dialect: Dialect, gate: Gate, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, dialect: Dialect, token_check: TokenCheck, clock: Callable[[], datetime]
+    ) -> None:
         self.dialect = dialect
-        self.gate = gate
+        self.token_check = token_check
         self._clock = clock
         self.clear()
 
@@ -91,10 +94,8 @@ class Workspace:
         self._numbers = itertools.count(1)
         self.terms_required = False
         self.orgs: dict[str, Org] = {}
-        self.agents: dict[str, Agent] = {}
-        self.records: dict[str, dict[str, Any]] = {}
+        self.agents: dict[str, WorkspaceAgent] = {}
         self.challenges: dict[str, Challenge] = {}
-        self.erasures: dict[str, Org] = {}
         self.onboarding: dict[str, Org] = {}
         self.nonces: set[str] = set()
         self.kept: dict[tuple[str, str], Any] = {}
@@ -116,16 +117,12 @@ class Workspace:
     def new_token(self, prefix: str) -> str:
         """Make a token that is good from now on."""
         token = self.fresh(f"{prefix}-token")
-        self.gate.allow(token)
+        self.token_check.allow(token)
         return token
 
     def verification_token(self, org_id: str) -> str:
         """Return the token of the link in a workspace's mail."""
         return f"verify-{self.orgs[org_id].id}"
-
-    def confirmation_token(self) -> str:
-        """Return the token in the latest mail about an erasure."""
-        return list(self.erasures)[-1]
 
     def org(self, org_id: str) -> Org:
         """Find a workspace."""
@@ -142,32 +139,40 @@ class Workspace:
         org.verified_at, org.team_token = org.created_at, token
         return self.orgs.setdefault(org.id, org)
 
-    def agent(self, agent_id: str) -> Agent:
+    def agent(self, agent_id: str) -> WorkspaceAgent:
         """Find an agent."""
         if agent_id not in self.agents:
             raise Refusal(404, f'Agent "{agent_id}" not found')
         return self.agents[agent_id]
 
-    def new_agent_token(self, agent: Agent) -> str:
+    def new_agent_token(self, agent: WorkspaceAgent) -> str:
         """Give an agent a token; its older ones are revoked."""
         for token, _ in agent.tokens:
-            self.gate.revoke(token)
+            self.token_check.revoke(token)
         agent.tokens[:] = [(self.new_token("agent"), self.now)]
         return agent.tokens[0][0]
 
 
 @attrs.frozen
-class Ask:
-    """A request at an accounts endpoint, taken apart."""
+class RestCall:
+    """A request at an endpoint, taken apart: ``params`` are the parts of its path."""
 
-    params: Mapping[str, str]
-    body: Mapping[str, Any]
     request: Request
+    params: Mapping[str, str]
 
     @property
     def token(self) -> str | None:
         """The credential."""
         return self.request.bearer
+
+    @property
+    def body(self) -> Mapping[str, Any]:
+        """The body, decoded; empty if there is none."""
+        try:
+            body: Mapping[str, Any] = self.request.json if self.request.body else {}
+        except ValueError:
+            raise Refusal(400, "Invalid JSON") from None
+        return body
 
     def text(self, *names: str) -> str:
         """Return the first of these of the body; the servers refuse requests without it."""
@@ -177,37 +182,44 @@ class Ask:
         return found
 
 
-Act = Callable[[Workspace, Ask], Any]
-
-
 @attrs.frozen
-class AccountsEndpoint:
+class RestEndpoint:
     """
-    A row of the table of accounts endpoints.
+    A row of the table of endpoints.
 
     Attributes:
         method: The HTTP method.
         template: The path; ``{name}`` stands for one part of it.
-        act: Does it, and returns the JSON value of the answer.
-        public: Whether no team token is asked for.
+        act: Does it, and returns the JSON value of the answer; or raises `Refusal`.
+        public: Whether no token is asked for.
         only: Which server has it; None for both.
         status: Of the answer.
+        headers: Further headers of the answer.
     """
 
     method: str
     template: str
-    act: Act
+    act: Callable[[Workspace, RestCall], Any]
     public: bool = attrs.field(default=False, kw_only=True)
     only: DialectName | None = attrs.field(default="hosted", kw_only=True)
     status: int = attrs.field(default=200, kw_only=True)
+    headers: Mapping[str, str] = attrs.field(factory=dict, kw_only=True)
+    pattern: re.Pattern[str] = attrs.field(init=False, repr=False)
 
-    def answer(self, workspace: Workspace, params: Mapping[str, str], request: Request) -> Answer:
-        """Answer a request."""
+    @pattern.default
+    def _compile(self) -> re.Pattern[str]:
+        return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(self.template)))
+
+    def match(self, request: Request) -> RestCall | None:
+        """The call if the request is for this endpoint, else None."""
+        found = self.pattern.fullmatch(request.path) if request.method == self.method else None
+        if found is None:
+            return None
+        return RestCall(request, {key: unquote(part) for key, part in found.groupdict().items()})
+
+    def answer(self, workspace: Workspace, call: RestCall) -> HttpResponse:
+        """Answer a call that may enter."""
         try:
-            body = request.json if request.body else {}
-        except ValueError:
-            return json_answer(400, {"error": "Invalid JSON"})
-        try:
-            return json_answer(self.status, self.act(workspace, Ask(params, body, request)))
+            return json_response(self.status, self.act(workspace, call), self.headers)
         except Refusal as refusal:
-            return json_answer(refusal.status, refusal.body)
+            return json_response(refusal.status, refusal.body)

@@ -8,11 +8,11 @@ from typing import Any
 from buttdial_sync.testing.workspace import (
     OTP,
     TERMS_VERSION,
-    AccountsEndpoint,
-    Ask,
     Challenge,
     Org,
     Refusal,
+    RestCall,
+    RestEndpoint,
     Workspace,
 )
 
@@ -20,15 +20,15 @@ _LARGEST_TEMPLATE = 200 * 1024
 _ATTEMPTS = 3
 
 
-def _register(ws: Workspace, ask: Ask) -> Any:
-    name, email = ask.text("orgName"), ask.text("ownerEmail")
-    _check_template(ask.body.get("verificationEmail") or {})
+def _register(ws: Workspace, call: RestCall) -> Any:
+    name, email = call.text("orgName"), call.text("ownerEmail")
+    _check_template(call.body.get("verificationEmail") or {})
     pending = (org for org in ws.orgs.values() if (org.name, org.owner_email) == (name, email))
     org = next(pending, None) or Org(ws.fresh("org"), name, email, ws.now)
     ws.orgs[org.id] = org
     org.poll_token = org.poll_token or ws.fresh("poll-token")
     answer = {"orgId": org.id, "verificationSent": True, "pollToken": org.poll_token}
-    if ask.body.get("webhookUrl"):
+    if call.body.get("webhookUrl"):
         org.webhook_secret = org.webhook_secret or ws.fresh("webhook-secret")
         answer["webhookSecret"] = org.webhook_secret
     return answer
@@ -42,15 +42,15 @@ def _check_template(mail: dict[str, Any]) -> None:
         raise Refusal(400, "The template lacks {{verifyUrl}}", "TEMPLATE_MISSING_VERIFY_URL")
 
 
-def _resend(ws: Workspace, ask: Ask) -> Any:
-    if ws.org(ask.params["org_id"]).status == "verified":
+def _resend(ws: Workspace, call: RestCall) -> Any:
+    if ws.org(call.params["org_id"]).status == "verified":
         raise Refusal(409, "Organization is already verified", "ORG_ALREADY_VERIFIED")
     return {"verificationSent": True}
 
 
-def _status(ws: Workspace, ask: Ask) -> Any:
-    org = ws.org(ask.params["org_id"])
-    if ask.request.query.get("poll_token") != org.poll_token:
+def _status(ws: Workspace, call: RestCall) -> Any:
+    org = ws.org(call.params["org_id"])
+    if call.request.query.get("poll_token") != org.poll_token:
         raise Refusal(403, "The poll token is another one", "AUTH_FORBIDDEN")
     return {
         "status": org.status,
@@ -59,8 +59,8 @@ def _status(ws: Workspace, ask: Ask) -> Any:
     }
 
 
-def _verify(ws: Workspace, ask: Ask) -> Any:
-    token = ask.text("token")
+def _verify(ws: Workspace, call: RestCall) -> Any:
+    token = call.text("token")
     org = next((org for org in ws.orgs.values() if token == f"verify-{org.id}"), None)
     if org is None:
         raise Refusal(410, "The link is too old", "VERIFICATION_TOKEN_EXPIRED")
@@ -79,8 +79,8 @@ def _verify(ws: Workspace, ask: Ask) -> Any:
     }
 
 
-def _accept(ws: Workspace, ask: Ask) -> Any:
-    session, version = ask.text("sessionId"), ask.text("version")
+def _accept(ws: Workspace, call: RestCall) -> Any:
+    session, version = call.text("sessionId"), call.text("version")
     if session not in ws.onboarding:
         raise Refusal(404, "No such session", "ONBOARDING_SESSION_NOT_FOUND")
     if version != TERMS_VERSION:
@@ -94,16 +94,16 @@ def _verified(ws: Workspace, org: Org) -> Any:
     return {"teamToken": org.team_token, "orgId": org.id, "scopes": ["workspace"]}
 
 
-def _reveal(ws: Workspace, ask: Ask) -> Any:
-    org = ws.org(ask.params["org_id"])
+def _reveal(ws: Workspace, call: RestCall) -> Any:
+    org = ws.org(call.params["org_id"])
     if org.webhook_secret is None:
         raise Refusal(409, "There is no webhook", "WEBHOOK_SECRET_UNREGISTERED")
-    if ask.token != org.webhook_secret:
+    if call.token != org.webhook_secret:
         raise Refusal(403, "The secret is another one", "AUTH_FORBIDDEN")
-    stamp = ask.request.headers.get("x-request-timestamp", "")
+    stamp = call.request.headers.get("x-request-timestamp", "")
     if not stamp.isdigit() or abs(int(stamp) - ws.seconds) > 60:
         raise Refusal(401, "The timestamp is off", "AUTH_TIMESTAMP_EXPIRED")
-    nonce = ask.request.headers.get("x-request-nonce", "")
+    nonce = call.request.headers.get("x-request-nonce", "")
     if nonce in ws.nonces:
         raise Refusal(401, "The nonce was used", "AUTH_NONCE_REPLAY")
     ws.nonces.add(nonce)
@@ -112,18 +112,18 @@ def _reveal(ws: Workspace, ask: Ask) -> Any:
     return {"token": org.team_token, "rotated": rotated, "orgId": org.id, "orgName": org.name}
 
 
-def _abandon(ws: Workspace, ask: Ask) -> Any:
-    org = ws.org(ask.text("orgId"))
+def _abandon(ws: Workspace, call: RestCall) -> Any:
+    org = ws.org(call.text("orgId"))
     if org.status == "verified":
         raise Refusal(409, "Organization is already verified", "ORG_ALREADY_VERIFIED")
-    if not ask.token:
+    if not call.token:
         raise Refusal(401, "Missing Authorization header", "AUTH_MISSING_HEADER")
     del ws.orgs[org.id]
     return {"deleted": True, "orgId": org.id}
 
 
-def _account(ws: Workspace, ask: Ask) -> Any:
-    org = ws.org_of(ask.token)
+def _account(ws: Workspace, call: RestCall) -> Any:
+    org = ws.org_of(call.token)
     return {
         "orgId": org.id,
         "name": org.name,
@@ -135,59 +135,33 @@ def _account(ws: Workspace, ask: Ask) -> Any:
     }
 
 
-def _memberships(ws: Workspace, ask: Ask) -> Any:
-    org = ws.org_of(ask.token)
-    one = {"orgId": org.id, "orgName": org.name, "role": "owner", "addedAt": org.created_at}
-    return {"email": org.owner_email, "memberships": [one]}
+def _set_phone(ws: Workspace, call: RestCall) -> Any:
+    return _challenge(ws, ws.org_of(call.token), "phone", call.text("phone"))
 
 
-def _members(ws: Workspace, ask: Ask) -> Any:
-    return {"members": list(ws.org(ask.params["org_id"]).members.values())}
-
-
-def _add_member(ws: Workspace, ask: Ask) -> Any:
-    org, email = ws.org(ask.params["org_id"]), ask.text("email")
-    if email in org.members:
-        raise Refusal(409, "The person is a member")
-    role = ask.body.get("role", "member")
-    org.members[email] = {"email": email, "role": role, "addedAt": ws.now}
-    return org.members[email]
-
-
-def _remove_member(ws: Workspace, ask: Ask) -> Any:
-    org, email = ws.org(ask.params["org_id"]), ask.params["email"]
-    if org.members.pop(email, None) is None:
-        raise Refusal(404, "The person is no member")
-    return {"removed": True, "email": email}
-
-
-def _set_phone(ws: Workspace, ask: Ask) -> Any:
-    return _challenge(ws, ws.org_of(ask.token), "phone", ask.text("phone"))
-
-
-def _confirm_phone(ws: Workspace, ask: Ask) -> Any:
-    challenge = _answered(ws, ask, "phone")
+def _confirm_phone(ws: Workspace, call: RestCall) -> Any:
+    challenge = _answered(ws, call, "phone")
     challenge.org.phone = challenge.phone
     return {"ok": True, "phone_hint": _hint(challenge.phone)}
 
 
-def _request_rotation(ws: Workspace, ask: Ask) -> Any:
-    org = ws.org_of(ask.token)
+def _request_rotation(ws: Workspace, call: RestCall) -> Any:
+    org = ws.org_of(call.token)
     if org.phone is None:
         raise Refusal(409, "There is no confirmed phone", "PHONE_NOT_CONFIGURED")
     return _challenge(ws, org, "rotation", org.phone)
 
 
-def _confirm_rotation(ws: Workspace, ask: Ask) -> Any:
-    org = _answered(ws, ask, "rotation").org
-    ws.gate.revoke(org.team_token or "")
+def _confirm_rotation(ws: Workspace, call: RestCall) -> Any:
+    org = _answered(ws, call, "rotation").org
+    ws.token_check.revoke(org.team_token or "")
     org.team_token = ws.new_token("team")
     return {"token": org.team_token}
 
 
-def _revoke(ws: Workspace, ask: Ask) -> Any:
-    org = ws.org_of(ask.token)
-    ws.gate.revoke(org.team_token or "")
+def _revoke(ws: Workspace, call: RestCall) -> Any:
+    org = ws.org_of(call.token)
+    ws.token_check.revoke(org.team_token or "")
     org.team_token = None
     return {"revoked": True}
 
@@ -198,8 +172,8 @@ def _challenge(ws: Workspace, org: Org, purpose: str, phone: str) -> Any:
     return {"challenge_id": challenge_id, "phone_hint": _hint(phone)}
 
 
-def _answered(ws: Workspace, ask: Ask, purpose: str) -> Challenge:
-    challenge_id, otp = ask.text("challengeId"), ask.text("otp")
+def _answered(ws: Workspace, call: RestCall, purpose: str) -> Challenge:
+    challenge_id, otp = call.text("challengeId"), call.text("otp")
     challenge = ws.challenges.get(challenge_id)
     if challenge is None or challenge.purpose != purpose:
         raise Refusal(404, "There is no such challenge", "CHALLENGE_NOT_FOUND")
@@ -211,29 +185,6 @@ def _answered(ws: Workspace, ask: Ask, purpose: str) -> Challenge:
     return ws.challenges.pop(challenge_id)
 
 
-def _start_erasure(ws: Workspace, ask: Ask) -> Any:
-    org = ws.org_of(ask.token)
-    ws.erasures[ws.fresh("erase-token")] = org
-    return {
-        "erasureRequestId": ws.fresh("erasure"),
-        "expiresAt": _later(ws, timedelta(days=1)),
-        "message": f"A mail went to {org.owner_email}",
-    }
-
-
-def _confirm_erasure(ws: Workspace, ask: Ask) -> Any:
-    token = ask.text("confirmationToken")
-    if token not in ws.erasures:
-        raise Refusal(404, "There is no such request")
-    if ws.agents and not ask.body.get("force"):
-        raise Refusal(409, "There are still agents")
-    org = ws.erasures.pop(token)
-    ws.gate.revoke(org.team_token or "")
-    ws.orgs.pop(org.id, None)
-    ws.agents.clear()
-    return {"erased": True, "orgId": org.id}
-
-
 def _later(ws: Workspace, time: timedelta) -> str:
     moment = datetime.fromisoformat(ws.now.replace("Z", "+00:00")) + time
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -243,24 +194,18 @@ def _hint(phone: str | None) -> str | None:
     return phone and f"…{phone[-4:]}"
 
 
-ENDPOINTS: tuple[AccountsEndpoint, ...] = (
-    AccountsEndpoint("POST", "/api/orgs/register", _register, public=True, status=201),
-    AccountsEndpoint("POST", "/api/orgs/verify", _verify, public=True),
-    AccountsEndpoint("POST", "/api/orgs/abandon", _abandon, public=True),
-    AccountsEndpoint("POST", "/api/orgs/onboarding/accept", _accept, public=True),
-    AccountsEndpoint("POST", "/api/orgs/{org_id}/resend-verification", _resend, public=True),
-    AccountsEndpoint("POST", "/api/orgs/{org_id}/reveal-team-token", _reveal, public=True),
-    AccountsEndpoint("GET", "/api/orgs/{org_id}/verification-status", _status, public=True),
-    AccountsEndpoint("GET", "/api/orgs/me", _account),
-    AccountsEndpoint("GET", "/api/users/me/memberships", _memberships),
-    AccountsEndpoint("GET", "/api/orgs/{org_id}/members", _members),
-    AccountsEndpoint("POST", "/api/orgs/{org_id}/members", _add_member, status=201),
-    AccountsEndpoint("DELETE", "/api/orgs/{org_id}/members/{email}", _remove_member),
-    AccountsEndpoint("POST", "/api/orgs/me/phone/set", _set_phone),
-    AccountsEndpoint("POST", "/api/orgs/me/phone/confirm", _confirm_phone),
-    AccountsEndpoint("POST", "/api/orgs/me/rotate-token/request", _request_rotation),
-    AccountsEndpoint("POST", "/api/orgs/me/rotate-token/confirm", _confirm_rotation),
-    AccountsEndpoint("POST", "/api/orgs/me/tokens/revoke", _revoke),
-    AccountsEndpoint("POST", "/api/orgs/me/erasure/start", _start_erasure),
-    AccountsEndpoint("POST", "/api/orgs/me/erasure/confirm", _confirm_erasure, public=True),
+ENDPOINTS: tuple[RestEndpoint, ...] = (
+    RestEndpoint("POST", "/api/orgs/register", _register, public=True, status=201),
+    RestEndpoint("POST", "/api/orgs/verify", _verify, public=True),
+    RestEndpoint("POST", "/api/orgs/abandon", _abandon, public=True),
+    RestEndpoint("POST", "/api/orgs/onboarding/accept", _accept, public=True),
+    RestEndpoint("POST", "/api/orgs/{org_id}/resend-verification", _resend, public=True),
+    RestEndpoint("POST", "/api/orgs/{org_id}/reveal-team-token", _reveal, public=True),
+    RestEndpoint("GET", "/api/orgs/{org_id}/verification-status", _status, public=True),
+    RestEndpoint("GET", "/api/orgs/me", _account),
+    RestEndpoint("POST", "/api/orgs/me/phone/set", _set_phone),
+    RestEndpoint("POST", "/api/orgs/me/phone/confirm", _confirm_phone),
+    RestEndpoint("POST", "/api/orgs/me/rotate-token/request", _request_rotation),
+    RestEndpoint("POST", "/api/orgs/me/rotate-token/confirm", _confirm_rotation),
+    RestEndpoint("POST", "/api/orgs/me/tokens/revoke", _revoke),
 )

@@ -15,6 +15,7 @@ from itertools import count
 from typing import Any, Protocol
 
 from tests.benchmarks.contender import TOOL
+from tests.fakes import client_answers
 
 Message = MutableMapping[str, Any]
 App = Callable[
@@ -57,8 +58,8 @@ class Fake:
     def ping_clients(self) -> dict[str, Any]:
         """Ask the clients for a sign of life, and return how many gave it."""
         asked = self._fake.ask("ping")
-        self._fake.wait_for(lambda: len(self._fake.client_answers) >= asked, _ANSWER_SECONDS)
-        return {"answered": len(self._fake.client_answers)}
+        self._fake.wait_for(lambda: len(client_answers(self._fake)) >= asked, _ANSWER_SECONDS)
+        return {"answered": len(client_answers(self._fake))}
 
     def forget(self) -> dict[str, Any]:
         """Drop what was recorded."""

@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from buttdial_sync.testing import LoopbackServer
+from tests.fakes import set_tools
 
 TESTS = Path(__file__).parents[1]
 EXAMPLES = TESTS.parent / "examples"
@@ -127,7 +128,7 @@ def test_cron_sends_once(example: Example) -> None:
 def test_cron_repeats_no_unknown(example: Example) -> None:
     """A message of which nobody knows whether it was sent is told once, and not sent again."""
     unkeyed = {"name": "comms_send_message", "inputSchema": {"type": "object", "properties": {}}}
-    example.server.fake.set_tools([unkeyed])
+    set_tools(example.server.fake, [unkeyed])
     example.server.fake.fault("cut")
     assert example.run()[0] == 3
     assert example.run()[0] == 0

@@ -18,6 +18,7 @@ import pytest
 from buttdial_sync import FailedMessage
 from buttdial_sync.retry import SQLiteRepository
 from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
+from tests.fakes import failed_logins
 from tests.integration.cli.process import PROGRAM, SECONDS, environment, run
 
 TOKEN = "agent-token-of-the-tests"
@@ -136,7 +137,7 @@ def test_a_wrong_token(command: tuple[str, ...], tmp_path: Path) -> None:
             repository.add(FailedMessage(id="a", recipient="+14155550123", body="x"))
         wrong = settings(server, "wrong")
         done = run(*command, cwd=tmp_path, **wrong)
-        assert server.fake.failed_logins == 1
+        assert failed_logins(server.fake) == 1
         pinged = run("ping", cwd=tmp_path, **wrong)
     assert done.returncode == pinged.returncode == 1
     remedy = pinged.stderr.splitlines()[1]

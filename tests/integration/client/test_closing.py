@@ -13,6 +13,7 @@ import pytest
 
 from buttdial_sync import Client
 from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
+from tests.fakes import open_connections
 from tests.integration.client.test_resilience import client_of, wait_until
 
 CERTIFICATE = Path(__file__).parents[1] / "doctor/self_signed.pem"
@@ -47,8 +48,8 @@ def test_close_closes_every_connection(server: LoopbackServer) -> None:
         for _ in range(3):
             for each in [threads.submit(outcome_of, client) for _ in range(THREADS)]:
                 assert each.result() == ("sent", None)
-        assert server.open_connections > 1
-    wait_until(lambda: server.open_connections == 0)
+        assert open_connections(server) > 1
+    wait_until(lambda: open_connections(server) == 0)
 
 
 @pytest.mark.skipif(not os.path.isdir("/dev/fd"), reason="needs /dev/fd")

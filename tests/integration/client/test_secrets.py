@@ -10,6 +10,7 @@ import pytest
 
 from buttdial_sync import ButtDialError, Client, ClientEvent, ConfigError
 from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
+from tests.fakes import add_fault, clear_faults
 
 TOKEN = "s3cr3t/T+ken"
 ENCODED = "s3cr3t%2FT%2Bken"
@@ -73,13 +74,13 @@ def test_failures_show_no_token(
         on_event=events.append,
         sleep=lambda _: None,
     ) as client:
-        server.fake.fault(kind, on=place, count=4, **options)
+        add_fault(server.fake, kind, on=place, count=4, **options)
         try:
             assert_clean(repr(client.send_message("+1", "x")))
         except ButtDialError as error:
             assert_clean_chain(error)
-        server.fake.clear_faults()
-        server.fake.fault(kind, on=place, count=4, **options)
+        clear_faults(server.fake)
+        add_fault(server.fake, kind, on=place, count=4, **options)
         with pytest.raises(ButtDialError) as caught:
             client.call_tool("comms_ping")
         assert_clean_chain(caught.value)
@@ -130,8 +131,8 @@ def test_a_token_does_not_travel_in_a_url_that_others_can_read() -> None:
 def test_the_token_goes_to_the_configured_origin_only(server: LoopbackServer) -> None:
     """Neither a foreign endpoint nor a redirect gets a request at all."""
     with FakeButtDialServer().listen() as elsewhere:
-        server.fake.fault("foreign_endpoint", on="stream", origin=elsewhere.origin)
-        server.fake.fault("redirect", on="stream", location=f"{elsewhere.origin}/sse")
+        add_fault(server.fake, "foreign_endpoint", on="stream", origin=elsewhere.base_url)
+        add_fault(server.fake, "redirect", on="stream", location=f"{elsewhere.base_url}/sse")
         with Client(server.base_url, agent_token=TOKEN, max_attempts=1) as client:
             for _ in range(2):
                 assert client.send_message("+1", "x").outcome == "not_sent"

@@ -15,6 +15,7 @@ import pytest
 import requests
 
 from buttdial_sync.testing import LoopbackServer
+from tests.fakes import set_tools
 from tests.integration.cli.process import PROGRAM, SECONDS, environment
 from tests.integration.cli.process import run as run_process
 from tests.integration.cli.test_cli_process import read_until
@@ -114,7 +115,7 @@ def test_json(server: LoopbackServer) -> None:
     answer = json.loads(doctor("--json", "--to", TO, server=server).stdout)
     assert answer["ok"] is True
     assert len(answer["stages"]) == 7
-    server.fake.set_tools(["comms_ping"])
+    set_tools(server.fake, ["comms_ping"])
     answer = json.loads(doctor("--json", "--to", TO, server=server).stdout)
     assert answer["ok"] is False
     failed = next(stage for stage in answer["stages"] if stage["status"] == "failed")
@@ -256,7 +257,7 @@ def test_no_callback_url_to_put_back(server: LoopbackServer) -> None:
 def test_nothing_is_changed_at_an_ill_server(server: LoopbackServer) -> None:
     """The callback URL is touched only when a message could be sent."""
     desk = Desk(server)
-    server.fake.set_tools(["comms_ping"])
+    set_tools(server.fake, ["comms_ping"])
     assert doctor(*redirecting(free_port()), server=server).exit_code == 1
     assert desk.history == []
 

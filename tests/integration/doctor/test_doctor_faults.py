@@ -16,6 +16,7 @@ import pytest
 
 from buttdial_sync import AuthError, Client, DoctorStage, run_diagnostic
 from buttdial_sync.testing import FakeButtDialServer, LoopbackServer, ToolFailure
+from tests.fakes import add_fault, failed_logins, set_tools
 from tests.integration.doctor.conftest import TOKEN
 
 TO = "+14155550123"
@@ -86,13 +87,13 @@ def test_untrusted_certificate() -> None:
 @pytest.mark.parametrize("kind", ["hang", "drip"])
 def test_timeout(server: LoopbackServer, kind: Any) -> None:
     """A server that says nothing, or a byte now and then."""
-    server.fake.fault(kind, on="rest")
+    add_fault(server.fake, kind, on="rest")
     check(failure(server.base_url, timeout=0.3), REACH, "timeout", "Raise timeout")
 
 
 def test_timeout_of_the_handshake(server: LoopbackServer) -> None:
     """A stream that opens and stays silent."""
-    server.fake.fault("no_endpoint", on="stream")
+    add_fault(server.fake, "no_endpoint", on="stream")
     check(failure(server.base_url, timeout=0.3), HANDSHAKE, "timeout", "base_url")
 
 
@@ -129,7 +130,7 @@ def test_unauthorized(server: LoopbackServer) -> None:
     check(stage, HANDSHAKE, "unauthorized", "Check the token")
     assert stage.code == "AUTH_INVALID_TOKEN"
     assert "9 more failed logins" in str(stage.detail)
-    assert server.fake.failed_logins == 1
+    assert failed_logins(server.fake) == 1
 
 
 def test_forbidden(server: LoopbackServer) -> None:
@@ -166,14 +167,14 @@ def test_a_page_instead_of_a_stream(server: LoopbackServer, status: int) -> None
 
 
 def test_wrong_path() -> None:
-    """A base URL without the path under which the server lives."""
-    with FakeButtDialServer(base_path="/bd").listen() as server:
-        check(failure(server.origin), HANDSHAKE, "wrong_path", "base_url")
+    """A base URL with another path than that of the server."""
+    with FakeButtDialServer().listen() as server:
+        check(failure(f"{server.base_url}/bd"), HANDSHAKE, "wrong_path", "base_url")
 
 
 def test_tool_missing(server: LoopbackServer) -> None:
     """A server that cannot send messages."""
-    server.fake.set_tools(["comms_ping"])
+    set_tools(server.fake, ["comms_ping"])
     stage = failure(server.base_url)
     check(stage, TOOLS, "tool_missing", "list_tools()")
     assert stage.outcome == "rejected"

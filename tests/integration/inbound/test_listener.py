@@ -20,6 +20,7 @@ from buttdial_sync import (
 )
 from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
 from buttdial_sync.testing.simulate import message_payload
+from tests.fakes import cut_streams, failed_logins, forget_sessions, open_streams
 from tests.integration.inbound.listening import (
     PATIENCE,
     Inbox,
@@ -76,7 +77,7 @@ def test_500_messages_while_the_client_sends(hosted: LoopbackServer) -> None:
         sender.start()
         for number in range(1, 501):
             if number % 100 == 50:
-                hosted.fake.cut_streams()
+                cut_streams(hosted.fake)
             deliver(hosted, number)
         inbox.wait_for(500)
         over.set()
@@ -137,7 +138,7 @@ def test_stop_leaves_no_session_that_nobody_hears(server: LoopbackServer) -> Non
     with client_of(server) as client:
         with listener_of(client, Inbox()) as listener:
             wait_until(lambda: listener.connected)
-        assert server.fake.wait_for(lambda: server.fake.open_streams == 0)
+        assert server.fake.wait_for(lambda: open_streams(server.fake) == 0)
         assert client.send_message("+1", "z").ok
 
 
@@ -272,7 +273,7 @@ def test_a_refused_token_ends_it(server: LoopbackServer, when: str) -> None:
             @inbox.handler.on_message
             def revoke(_: InboundMessage) -> None:
                 server.fake.revoke("tok-1")
-                server.fake.cut_streams()
+                cut_streams(server.fake)
 
             server.fake.add_waiting()
         with pytest.raises(AuthError) as raised:
@@ -281,7 +282,7 @@ def test_a_refused_token_ends_it(server: LoopbackServer, when: str) -> None:
     assert not listener.running
     # The first stream is asked for with the header only, which the open-source server counts, too.
     looked = when == "while" and server.fake.dialect == "open-source"
-    assert server.fake.failed_logins == (2 if looked else 1)
+    assert failed_logins(server.fake) == (2 if looked else 1)
 
 
 def test_a_refused_token_ends_the_thread(hosted: LoopbackServer) -> None:
@@ -419,7 +420,7 @@ def test_a_silent_stream_is_pinged(server: LoopbackServer) -> None:
         before = server.fake.posts
         wait_until(lambda: server.fake.posts >= before + 2)
         assert server.fake.streams_opened == 1
-        server.fake.forget_sessions()
+        forget_sessions(server.fake)
         wait_until(lambda: server.fake.streams_opened == 2)
 
 

@@ -264,7 +264,8 @@ def test_threads_share_a_client() -> None:
 
 def test_base_url_may_have_a_path() -> None:
     """A server under a path is asked under that path."""
-    fake = FakeButtDialServer(base_path="/bd")
+    fake = FakeButtDialServer()
+    fake.on_rest("GET", "/bd/api/orgs/me", {"orgId": "org-1"})
     with fake.mocked(BASE_URL), AccountsClient(f"{BASE_URL}/bd/sse", team_token="t") as client:
         client.get_account()
     assert [request.path for request in fake.requests] == ["/bd/api/orgs/me"]

@@ -11,6 +11,7 @@ import pytest
 
 from buttdial_sync import AccountsClient, ArgumentValueError, ButtDialError, ConfigError, ToolResult
 from buttdial_sync.testing import FakeButtDialServer
+from tests.fakes import add_fault
 
 from .workspaces import BASE_URL, TEAM_TOKEN, workspace
 
@@ -88,7 +89,7 @@ def test_broken_connections_hold_no_secret(
     """What requests and urllib3 raise has the whole URL in it; what is raised here has not."""
     caplog.set_level(logging.DEBUG)
     with workspace() as (fake, client):
-        fake.fault(fault, on="rest", count=3)
+        add_fault(fake, fault, on="rest", count=3)
         with pytest.raises(ButtDialError) as caught:
             CALLS[name](client)
     assert "s3cret" not in everything_about(caught.value)
@@ -185,7 +186,7 @@ def test_token_goes_nowhere_else() -> None:
     """A redirect is not followed, so no other server gets the token."""
     other = FakeButtDialServer()
     with other.listen() as elsewhere, workspace() as (fake, client):
-        fake.fault("redirect", on="rest", location=f"{elsewhere.base_url}/api/orgs/me")
+        add_fault(fake, "redirect", on="rest", location=f"{elsewhere.base_url}/api/orgs/me")
         with pytest.raises(ButtDialError, match="redirects"):
             client.get_account()
     assert other.requests == []

@@ -31,6 +31,7 @@ from buttdial_sync import (
 from buttdial_sync.testing import FakeButtDialServer
 from buttdial_sync.testing.workspace import OTP, TERMS_VERSION
 
+from .workspace_endpoints import WorkspaceEndpoints
 from .workspaces import workspace
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
@@ -166,7 +167,8 @@ def test_wrong_passcodes() -> None:
 
 def test_members() -> None:
     """Somebody is let in once, is listed, and is taken out."""
-    with workspace() as (_, client):
+    with workspace() as (fake, client):
+        WorkspaceEndpoints(fake)
         org_id = client.get_account().org_id
         client.add_org_member(org_id, "m+1@example.com", role="admin")
         with pytest.raises(ConflictError):
@@ -179,7 +181,8 @@ def test_members() -> None:
 
 def test_channels() -> None:
     """A channel record is added, changed, listed and deleted."""
-    with workspace() as (_, client):
+    with workspace() as (fake, client):
+        WorkspaceEndpoints(fake)
         client.register_agent("a", "Bot")
         record = client.add_agent_comm_channel("a", "email", email_local_part="bot")
         client.update_comm_channel(record["id"], paused=True, label="Desk")
@@ -219,10 +222,11 @@ def test_billing_and_limits() -> None:
 def test_erasure() -> None:
     """A workspace with agents is erased only by force; its token is dead afterwards."""
     fake = FakeButtDialServer(tokens={"team-s3cret"})
-    with workspace(fake) as (_, client):
+    with workspace(fake) as (fake, client):
+        more = WorkspaceEndpoints(fake)
         client.register_agent("a", "Bot")
         assert client.start_erasure().expires_at is not None
-        token = fake.workspace.confirmation_token()
+        token = next(iter(more.erasures))
         with pytest.raises(ConflictError):
             client.confirm_erasure(token)
         client.confirm_erasure(token, force=True)

@@ -13,6 +13,7 @@ from buttdial_sync import __version__
 from buttdial_sync.cli import main
 from buttdial_sync.cli.report import printable
 from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
+from tests.fakes import set_tools
 from tests.unit.cli.cli_runner import TOKEN, run
 
 
@@ -83,11 +84,12 @@ def test_ping_as_json(server: LoopbackServer) -> None:
 
 def test_tools_lists_names(server: LoopbackServer) -> None:
     """Every tool is on a line with the first line of its description."""
-    server.fake.set_tools(
+    set_tools(
+        server.fake,
         [
             {"name": "one", "description": "First.\nMore.", "inputSchema": {"type": "object"}},
             {"name": "fourth", "inputSchema": {"type": "object"}},
-        ]
+        ],
     )
     assert run("tools", server=server).stdout == "one     First.\nfourth\n"
 

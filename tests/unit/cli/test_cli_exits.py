@@ -12,6 +12,7 @@ import pytest
 from buttdial_sync.cli.exits import exit_code
 from buttdial_sync.errors import Outcome, Stage
 from buttdial_sync.testing import FakeButtDialServer, LoopbackServer, ToolFailure
+from tests.fakes import failed_logins
 from tests.unit.cli.cli_runner import TOKEN, run
 
 SEND = ("send", "--to", "+14155550123", "--body", "Hello")
@@ -59,7 +60,7 @@ def test_wrong_token(server: LoopbackServer) -> None:
     assert result.exit_code == 1
     assert "AUTH_INVALID_TOKEN" in result.stderr
     assert "a-wrong-token" not in result.output + result.stderr
-    assert server.fake.failed_logins == 1
+    assert failed_logins(server.fake) == 1
 
 
 def test_limit_names_its_seconds(server: LoopbackServer) -> None:

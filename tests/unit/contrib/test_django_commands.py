@@ -14,6 +14,7 @@ from buttdial_sync.contrib.django import signals
 from buttdial_sync.contrib.django.models import Delivery
 from buttdial_sync.models.inbound import InboundEvent
 from buttdial_sync.testing import FakeButtDialServer
+from tests.fakes import failed_logins
 from tests.unit.contrib.django_settings import BUTT_DIAL
 
 pytestmark = pytest.mark.usefixtures("project")
@@ -75,7 +76,7 @@ def test_a_refused_token_ends_the_poll(fake_server: FakeButtDialServer) -> None:
     with pytest.raises(CommandError) as failure:
         run("buttdial_poll")
     assert failure.value.returncode == 1
-    assert fake_server.failed_logins == 1
+    assert failed_logins(fake_server) == 1
 
 
 def test_send(fake_server: FakeButtDialServer) -> None:

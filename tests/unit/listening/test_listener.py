@@ -11,6 +11,7 @@ import pytest
 from buttdial_sync import AuthError, Client, ConfigError, InboundHandler, InboundMessage, Listener
 from buttdial_sync.testing import FakeButtDialServer
 from buttdial_sync.testing.simulate import message_payload
+from tests.fakes import cut_streams
 from tests.integration.inbound.listening import PATIENCE, Inbox, numbered, wait_until
 
 URL = "https://butt-dial.test"
@@ -81,7 +82,7 @@ def test_a_good_stream_begins_the_pauses_anew(
     @inbox.handler.on_message
     def live_and_die(_: InboundMessage) -> None:
         clock.now += next(lives)
-        fake.cut_streams()
+        cut_streams(fake)
 
     def sleep(seconds: float) -> None:
         clock.sleep(seconds)

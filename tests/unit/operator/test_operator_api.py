@@ -10,6 +10,7 @@ import pytest
 from buttdial_sync import AgentInfo, Client, OperatorApi
 from buttdial_sync.operator.csrf import is_meant
 from buttdial_sync.testing import FakeButtDialServer
+from tests.fakes import failed_logins
 from tests.unit.operator.host import MOMENT, Directory, FailedMessages
 
 
@@ -170,7 +171,7 @@ def test_overview_does_not_repeat_a_refused_token(
     assert answer.status == 200
     assert answer.data["connection_status"] == "disconnected"
     assert answer.data["cost_summary"] is None
-    assert fake_server.failed_logins == 1
+    assert failed_logins(fake_server) == 1
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 
 from buttdial_sync import Client, FailedMessage, RetryLoop, RetryReport, SendResult
 from buttdial_sync.retry import MemoryRepository
+from tests.fakes import clear_faults, failed_logins
 from tests.unit.retry.world import TOKEN, URL, Failing, World, world
 
 
@@ -64,7 +65,7 @@ def test_a_server_that_cannot_be_asked(hosted: World) -> None:
     assert hosted.loop().run_once().postponed == 1
     assert hosted.row().retry_count == 1
     assert hosted.row().attempt_started_at is not None
-    hosted.fake.clear_faults()
+    clear_faults(hosted.fake)
     hosted.go_on(60)
     assert hosted.loop().run_once().delivered == 1
 
@@ -169,11 +170,11 @@ def test_a_wrong_token_does_not_stop_the_others(workers: int) -> None:
         loop = here.loop(workers=workers)
         report = loop.run_once()
         assert (report.delivered, report.postponed) == (9, 9)
-        assert here.fake.failed_logins == 1
+        assert failed_logins(here.fake) == 1
         assert here.row("bad0").retry_count == 0
         here.go_on(120)
         assert loop.run_once().postponed == 9
-        assert here.fake.failed_logins == 1
+        assert failed_logins(here.fake) == 1
 
 
 @pytest.mark.parametrize(
@@ -231,7 +232,7 @@ def test_many_wrong_tokens_do_not_lead_to_a_lockout() -> None:
         loop = here.loop()
         report = loop.run_once()
         assert (report.delivered, report.postponed) == (1, 15)
-        assert here.fake.failed_logins == 4
+        assert failed_logins(here.fake) == 4
         here.add("again", agent_id="two", agent_token="good")
         assert loop.run_once().delivered == 1
 
@@ -311,7 +312,7 @@ def test_a_retry_by_hand_with_keys(hosted: World) -> None:
     hosted.add("a", max_retries=1)
     hosted.fake.fault("cut", count=9)
     assert hosted.loop().run_once().dead == 1
-    hosted.fake.clear_faults()
+    clear_faults(hosted.fake)
     assert hosted.row().attempt_started_at is not None
     assert hosted.repository.force_retry("a")
     assert hosted.loop().run_once().delivered == 1
@@ -406,7 +407,7 @@ def test_a_lost_answer_of_a_server_that_cannot_be_asked(open_source: World) -> N
     assert loop.run_once().retried == 1
     assert open_source.row().attempt_started_at is not None
     assert "may have been sent" in (open_source.row().last_error or "")
-    open_source.fake.clear_faults()
+    clear_faults(open_source.fake)
     open_source.go_on(120)
     assert loop.run_once().dead == 1
     assert len(open_source.fake.sent_messages) == 1
@@ -460,7 +461,7 @@ def test_a_rejected_message_proves_its_token() -> None:
         here.fake.on_send(error="closed for today")
         report = here.loop().run_once()
         assert (report.retried, report.delivered, report.postponed) == (1, 1, 15)
-        assert here.fake.failed_logins == 4
+        assert failed_logins(here.fake) == 4
 
 
 def test_stopped_while_another_has_the_turn() -> None:

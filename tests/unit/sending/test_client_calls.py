@@ -26,6 +26,15 @@ from buttdial_sync import (
     ToolNotAvailable,
 )
 from buttdial_sync.testing import FakeButtDialServer, ToolFailure
+from tests.fakes import (
+    add_fault,
+    client_answers,
+    cut_streams,
+    failed_logins,
+    open_streams,
+    page_tools,
+    set_tools,
+)
 
 TOKEN = "agent-secret-1"
 BASE_URL = "https://butt-dial.test"
@@ -102,7 +111,7 @@ def test_unknown_tool(fake: FakeButtDialServer, client: Client) -> None:
 
 def test_jsonrpc_error(fake: FakeButtDialServer, client: Client) -> None:
     """The third shape of an error, JSON-RPC's own, is a ``ToolError`` too."""
-    fake.fault("jsonrpc_error", on="call", code=-32602, message="Invalid params")
+    add_fault(fake, "jsonrpc_error", on="call", code=-32602, message="Invalid params")
     with pytest.raises(ToolError, match="Invalid params") as caught:
         client.call_tool("comms_ping")
     assert caught.value.code == "-32602"
@@ -110,7 +119,7 @@ def test_jsonrpc_error(fake: FakeButtDialServer, client: Client) -> None:
 
 def test_internal_error(fake: FakeButtDialServer, client: Client) -> None:
     """A server that failed inside may have acted before: that is told, and not repeated."""
-    fake.fault("jsonrpc_error", on="call", code=-32603, message="Internal error")
+    add_fault(fake, "jsonrpc_error", on="call", code=-32603, message="Internal error")
     with pytest.raises(OutcomeUnknownError, match="Internal error") as caught:
         client.call_tool("comms_ping")
     assert caught.value.code == "-32603"
@@ -122,7 +131,7 @@ def test_echoed_token(fake: FakeButtDialServer, client: Client) -> None:
     fake.on_tool("comms_ping", ToolFailure(f"bad token {TOKEN}", details=[TOKEN]))
     with pytest.raises(ToolError) as caught:
         client.call_tool("comms_ping")
-    fake.fault("jsonrpc_error", on="call", code=-32602, message=f"bad token {TOKEN}")
+    add_fault(fake, "jsonrpc_error", on="call", code=-32602, message=f"bad token {TOKEN}")
     with pytest.raises(ToolError) as second:
         client.call_tool("comms_ping")
     for error in (caught.value, second.value):
@@ -131,7 +140,7 @@ def test_echoed_token(fake: FakeButtDialServer, client: Client) -> None:
 
 def test_no_content(fake: FakeButtDialServer, client: Client) -> None:
     """A result without content leaves it unknown whether the tool did its work."""
-    fake.fault("no_content", on="call")
+    add_fault(fake, "no_content", on="call")
     with pytest.raises(OutcomeUnknownError) as caught:
         client.call_tool("comms_ping")
     assert isinstance(caught.value.__cause__, ProtocolError)
@@ -182,7 +191,8 @@ def test_list_tools(fake: FakeButtDialServer, client: Client) -> None:
 @pytest.mark.parametrize("page_size", [1, 7, 1000])
 def test_pages(page_size: int) -> None:
     """A list in pages is put together; the last page may be the first."""
-    fake = FakeButtDialServer(dialect="open-source", page_size=page_size)
+    fake = FakeButtDialServer(dialect="open-source")
+    page_tools(fake, page_size)
     with fake.mocked(), Client(BASE_URL, agent_token=TOKEN) as client:
         names = [tool.name for tool in client.list_tools()]
     assert names == sorted(set(names))
@@ -192,7 +202,7 @@ def test_pages(page_size: int) -> None:
 def test_list_changed(fake: FakeButtDialServer, client: Client) -> None:
     """After the server's announcement the list is asked for again."""
     client.list_tools()
-    fake.set_tools(["comms_ping"], announce=True)
+    set_tools(fake, ["comms_ping"], announce=True)
     client.ping()
     assert [tool.name for tool in client.list_tools()] == ["comms_ping"]
 
@@ -205,7 +215,7 @@ def test_list_changed_meanwhile(fake: FakeButtDialServer, client: Client) -> Non
     thread = threading.Thread(target=lambda: listed.append(len(client.list_tools())))
     thread.start()
     assert fake.wait_for(lambda: fake.held == 1)
-    fake.set_tools(["comms_ping"], announce=True)
+    set_tools(fake, ["comms_ping"], announce=True)
     fake.release()
     thread.join(PATIENCE)
     assert len(listed) == 1
@@ -226,8 +236,8 @@ def test_server_pings_are_answered(fake: FakeButtDialServer, client: Client) -> 
     fake.ask("ping", id=0)
     fake.ask("roots/list", id="r1")
     fake.ask("sampling/createMessage", id=1)
-    assert fake.wait_for(lambda: len(fake.client_answers) == 3)
-    answers = {answer["id"]: answer for answer in fake.client_answers}
+    assert fake.wait_for(lambda: len(client_answers(fake)) == 3)
+    answers = {answer["id"]: answer for answer in client_answers(fake)}
     assert answers[0]["result"] == {}
     assert answers["r1"]["error"]["code"] == answers[1]["error"]["code"] == -32601
 
@@ -239,7 +249,7 @@ def test_token_in_is_found_once(fake: FakeButtDialServer) -> None:
             client.ping()
     streams = [request for request in fake.requests if request.method == "GET"]
     assert len(streams) == (2 if fake.dialect == "hosted" else 3)
-    assert fake.failed_logins == len(streams) - 2  # without ``?token=`` it is one, too
+    assert failed_logins(fake) == len(streams) - 2  # without ``?token=`` it is one, too
 
 
 def test_token_in_is_obeyed(fake: FakeButtDialServer) -> None:
@@ -387,7 +397,7 @@ def test_close_twice_and_use_afterwards(fake: FakeButtDialServer) -> None:
     client.ping()
     client.close()
     client.close()
-    assert fake.open_streams == 0
+    assert open_streams(fake) == 0
     for call in (
         lambda: client.send_message("+1", "hi"),
         lambda: client.call_tool("comms_ping"),
@@ -440,7 +450,7 @@ def test_unclosed_client_warns(fake: FakeButtDialServer) -> None:
     with pytest.warns(ResourceWarning, match="was not closed") as caught:
         drop()
     assert TOKEN not in str(caught[0].message)
-    fake.cut_streams()
+    cut_streams(fake)
 
 
 def test_unused_client_does_not_warn() -> None:
@@ -455,7 +465,7 @@ def test_one_session_per_token_at_most(fake: FakeButtDialServer) -> None:
     with Client(BASE_URL, agent_token=TOKEN, max_sessions=2) as client:
         for token in ("agent-secret-a", "agent-secret-b", "agent-secret-a", "agent-secret-c"):
             assert client.ping(agent_token=token) >= 0
-        assert fake.wait_for(lambda: fake.open_streams == 2)
+        assert fake.wait_for(lambda: open_streams(fake) == 2)
         assert fake.streams_opened == 3
         client.ping(agent_token="agent-secret-a")
         assert fake.streams_opened == 3

@@ -19,6 +19,7 @@ from buttdial_sync import (
     SendResult,
 )
 from buttdial_sync.testing import FakeButtDialServer
+from tests.fakes import add_fault, failed_logins, set_tools
 
 TOKEN = "agent-secret-1"
 BASE_URL = "https://butt-dial.test"
@@ -309,7 +310,7 @@ def test_answers_that_say_nothing(answer: str, fake: FakeButtDialServer, client:
 
 def test_no_content(fake: FakeButtDialServer, client: Client) -> None:
     """A result without content is no answer."""
-    fake.fault("no_content", on="call")
+    add_fault(fake, "no_content", on="call")
     result = client.send_message("+1", "hi")
     assert (result.outcome, result.stage_failed) == ("unknown", "parse")
 
@@ -355,7 +356,7 @@ def test_rolled_back_is_tried_again(hosted: FakeButtDialServer, client: Client) 
 @pytest.mark.parametrize("kind", ["cut", "garbage"])
 def test_lost_answers(kind: Any, fake: FakeButtDialServer, client: Client) -> None:
     """A lost answer is asked for again only where the server honours the key; never sent twice."""
-    fake.fault(kind, on="call")
+    add_fault(fake, kind, on="call")
     result = client.send_message("+1", "hi")
     assert len(fake.delivered) <= 1
     if kind == "garbage" or fake.dialect == "open-source":
@@ -396,7 +397,7 @@ def test_failed_opening_is_not_sent(
     kind: Any, on: Any, fake: FakeButtDialServer, client: Client
 ) -> None:
     """Whatever goes wrong before the message leaves, it was not sent."""
-    fake.fault(kind, on=on, count=10)
+    add_fault(fake, kind, on=on, count=10)
     result = client.send_message("+1", "hi", timeout=0.2)
     assert result.outcome == "not_sent"
     assert fake.sent_messages == []
@@ -407,7 +408,7 @@ def test_redirects_are_not_followed(
     location: str, fake: FakeButtDialServer, client: Client
 ) -> None:
     """A redirect is never followed, however odd its target is, and told as a failure."""
-    fake.fault("redirect", on="stream", location=location, count=10)
+    add_fault(fake, "redirect", on="stream", location=location, count=10)
     assert client.send_message("+1", "hi").outcome == "not_sent"
     assert len(fake.requests) == 1
 
@@ -417,7 +418,7 @@ def test_redirects_are_not_followed(
 )
 def test_odd_endpoints(origin: str, fake: FakeButtDialServer, client: Client) -> None:
     """An endpoint at another origin, or at none, gets no token."""
-    fake.fault("foreign_endpoint", on="stream", origin=origin, count=10)
+    add_fault(fake, "foreign_endpoint", on="stream", origin=origin, count=10)
     assert client.send_message("+1", "hi").outcome == "not_sent"
     assert fake.posts == 0
 
@@ -436,7 +437,7 @@ def test_odd_tool_lists(
     tools: list[dict[str, Any]], fake: FakeButtDialServer, client: Client
 ) -> None:
     """A schema that cannot be read stops the message that needs it: not sent, for certain."""
-    fake.set_tools(tools)
+    set_tools(fake, tools)
     result = client.send_message("+1", "hi", media_url="https://x.test/a.png")
     assert result.outcome == "not_sent"
     assert fake.sent_messages == []
@@ -450,7 +451,7 @@ def test_wrong_token_raises(fake: FakeButtDialServer) -> None:
         with pytest.raises(kind) as caught:
             client.send_message("+1", "hi")
     # The open-source server counts the attempt without ``?token=``, too.
-    assert fake.failed_logins == (1 if fake.dialect == "hosted" else 2)
+    assert failed_logins(fake) == (1 if fake.dialect == "hosted" else 2)
     assert "old-secret" not in str(caught.value) + repr(caught.value.body)
 
 
@@ -458,12 +459,12 @@ def test_lockout_raises(fake: FakeButtDialServer) -> None:
     """A lockout is raised with its time, after exactly the failed logins that the caller made."""
     fake.revoke("old-secret-9")
     with Client(BASE_URL, agent_token="old-secret-9", sleep=lambda _: None) as client:
-        while fake.failed_logins < 10:  # fewer calls where a missing token counts, too
+        while failed_logins(fake) < 10:  # fewer calls where a missing token counts, too
             with pytest.raises((AuthTokenRevokedError, AuthInvalidTokenError)):
                 client.send_message("+1", "hi")
         with pytest.raises(AuthLockedOutError) as caught:
             client.send_message("+1", "hi", agent_token="good-secret")
-    assert fake.failed_logins == 10
+    assert failed_logins(fake) == 10
     assert caught.value.retry_after is not None
     assert caught.value.retry_after > 800
 

@@ -8,9 +8,9 @@ import pytest
 
 from buttdial_sync import Client, OtpVerification, ToolResult
 from buttdial_sync.testing import FakeButtDialServer
-from buttdial_sync.testing.answers import DEFAULT_ANSWERS
 from buttdial_sync.testing.dialects import DialectName
-from buttdial_sync.testing.toolbox import SEND_MESSAGE
+from buttdial_sync.testing.tool_answers import DEFAULT_ANSWERS
+from buttdial_sync.testing.tools import SEND_MESSAGE
 from tests.contract.catalogue import Operation, operations
 
 OPERATIONS = {

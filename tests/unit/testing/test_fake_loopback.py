@@ -16,6 +16,7 @@ import requests
 import urllib3
 
 from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
+from tests.fakes import add_fault
 from tests.unit.testing.fake_wire import HEADERS, Wire
 
 PING = b"GET /api/v1/waiting-messages HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer t\r\n\r\n"
@@ -35,7 +36,8 @@ def test_close_ends_all_threads_whatever_they_do() -> None:
     fake.fault("hang", on="rest")
     clients[0].sendall(PING)
     assert fake.wait_for(lambda: len(fake.requests) == 2)
-    fake.fault("drip", on="rest", interval=86_400.0)  # a close() that waited for it would not end
+    # A close() that waited for it would not end.
+    add_fault(fake, "drip", on="rest", interval=86_400.0)
     clients[1].sendall(PING)
     clients[2].sendall(b"POST /messages/ HTTP/1.1\r\nContent-Length: 9\r\n\r\nabc")
     assert fake.wait_for(lambda: len(fake.requests) == 3)
@@ -98,7 +100,6 @@ def test_connections_are_kept_and_counted() -> None:
         answers = [session.get(url, headers=HEADERS, timeout=5) for _ in range(5)]
         assert {answer.headers["Keep-Alive"] for answer in answers} == {"timeout=7"}
         assert loopback.connections == 1
-        assert loopback.open_connections == 1
 
 
 def test_idle_connection_is_closed() -> None:
@@ -183,7 +184,7 @@ def test_many_clients_at_once() -> None:
         for client in clients:
             client.sendall(PING)
         assert all(client.recv(4096).startswith(b"HTTP/1.1 200") for client in clients)
-        assert loopback.connections == loopback.open_connections == 64
+        assert loopback.connections == 64
 
 
 def test_what_is_asked_for_is_what_was_sent() -> None:
@@ -195,7 +196,6 @@ def test_what_is_asked_for_is_what_was_sent() -> None:
         (request,) = fake.requests
         assert (request.path, dict(request.query)) == ("//sse", {"a": "d", "e": ""})
         assert request.headers == {"host": "x", "authorization": "Bearer t"}
-        assert request.origin == "http://x"
 
 
 def test_an_answer_comes_in_one_piece() -> None:

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import json
+import queue
 import threading
 from typing import Any
 
 import pytest
 import requests
 
+from buttdial_sync import Client
 from buttdial_sync.testing import FakeButtDialServer, ToolFailure
 from buttdial_sync.testing.dialects import HOSTED, OPEN_SOURCE, DialectName
-from buttdial_sync.testing.schemas import tools_of
+from buttdial_sync.testing.tool_schemas import tools_of
+from tests.fakes import (
+    PrefixedServer,
+    client_answers,
+    forget_sessions,
+    open_streams,
+    page_tools,
+    set_tools,
+)
 from tests.unit.testing.fake_wire import HEADERS, Wire, content
 
 
@@ -46,12 +56,10 @@ def test_post_to_a_session_that_is_gone(dialect: DialectName, status: int, body:
     """A session that was forgotten is unknown, though its stream is still open."""
     fake = FakeButtDialServer(dialect=dialect)
     with fake.listen() as loopback, Wire(loopback.base_url, query=dialect != "hosted") as wire:
-        fake.forget_sessions()
+        forget_sessions(fake)
         answer = wire.post_call(to="+1")
         assert (answer.status_code, answer.text) == (status, body)
-        assert fake.open_streams == 1
-        assert fake.cut_streams(clean=True) == 1
-        assert wire.rest() == []
+        assert (open_streams(fake), fake.streams_opened) == (0, 1)
 
 
 def test_session_ends_with_its_stream() -> None:
@@ -61,42 +69,28 @@ def test_session_ends_with_its_stream() -> None:
         wire = Wire(loopback.base_url)
         endpoint = wire.endpoint
         wire.close()
-        assert fake.wait_for(lambda: fake.open_streams == 0)
+        assert fake.wait_for(lambda: open_streams(fake) == 0)
         answer = requests.post(endpoint, json={}, headers=HEADERS, timeout=5)
         assert answer.status_code == 404
 
 
-@pytest.mark.parametrize("line_ending", ["\n", "\r\n"])
-def test_endpoint_event(line_ending: str) -> None:
-    """The first event is the endpoint, relative unless it is asked for otherwise."""
-    fake = FakeButtDialServer(line_ending=line_ending, base_path="/bd")
+def test_endpoint_event() -> None:
+    """The first event is the endpoint, without the origin."""
+    fake = FakeButtDialServer()
     with fake.listen() as loopback, Wire(loopback.base_url) as wire:
-        head = f"event: endpoint{line_ending}data: /bd/messages/?session_id=".encode()
-        assert wire.endpoint_bytes.startswith(head)
-        assert wire.endpoint_bytes.endswith(line_ending.encode() * 2)
+        assert wire.endpoint_bytes.startswith(b"event: endpoint\ndata: /messages/?session_id=")
+        assert wire.endpoint_bytes.endswith(b"\n\n")
         assert wire.greet().send() == {"messageId": f"SM{1:032x}"}
 
 
-def test_absolute_endpoint() -> None:
-    """The endpoint may be a whole URL of the same origin."""
-    fake = FakeButtDialServer(absolute_endpoint=True)
-    with fake.listen() as loopback, Wire(loopback.base_url) as wire:
-        assert f"data: {loopback.origin}/messages/".encode() in wire.endpoint_bytes
-
-
-def test_several_data_lines() -> None:
-    """A message may be spread over several ``data`` lines."""
-    fake = FakeButtDialServer(split_data=True)
-    with fake.listen() as loopback, Wire(loopback.base_url) as wire:
-        wire.greet().post_call(to="+1")
-        assert next(wire.events).count(b"data: ") > 3
-
-
-def test_answer_may_come_first() -> None:
-    """With ``answer_first`` the answer is on the stream when the POST is answered."""
-    fake = FakeButtDialServer(answer_first=True)
-    with fake.listen() as loopback, Wire(loopback.base_url) as wire:
-        assert wire.greet().send()["messageId"]
+def test_a_server_under_a_path() -> None:
+    """A client follows the path of the base URL, and the endpoint that the server names."""
+    with (
+        PrefixedServer("/bd").listen() as loopback,
+        Client(f"{loopback.base_url}/bd", agent_token="any") as client,
+    ):
+        assert client.send_message("+1415", "hi").ok
+        assert {each.path for each in loopback.fake.requests} == {"/sse", "/bd/messages/"}
 
 
 def test_bad_posts_are_plain_text() -> None:
@@ -212,7 +206,8 @@ def test_programmed_tools() -> None:
 
 def test_tools_in_pages() -> None:
     """``tools/list`` comes in pages that lead to one another."""
-    fake = FakeButtDialServer(page_size=20)
+    fake = FakeButtDialServer()
+    page_tools(fake, 20)
     with fake.listen() as loopback, Wire(loopback.base_url) as wire:
         wire.greet()
         names: list[str] = []
@@ -231,7 +226,7 @@ def test_tools_can_change() -> None:
     fake = FakeButtDialServer()
     with fake.listen() as loopback, Wire(loopback.base_url) as wire:
         wire.greet()
-        fake.set_tools(["comms_ping", {"name": "mine", "inputSchema": {}}], announce=True)
+        set_tools(fake, ["comms_ping", {"name": "mine", "inputSchema": {}}], announce=True)
         assert wire.next()["method"] == "notifications/tools/list_changed"
         tools = wire.request("tools/list")["result"]["tools"]
         assert [tool["name"] for tool in tools] == ["comms_ping", "mine"]
@@ -277,7 +272,7 @@ def test_server_asks_with_an_id_of_its_own() -> None:
         assert fake.ask("ping") == 1
         assert wire.next() == {"jsonrpc": "2.0", "id": 0, "method": "ping"}
         wire.post({"jsonrpc": "2.0", "id": 0, "result": {}})
-        assert fake.client_answers == [{"jsonrpc": "2.0", "id": 0, "result": {}}]
+        assert client_answers(fake) == [{"jsonrpc": "2.0", "id": 0, "result": {}}]
 
 
 def test_clear_forgets_what_was_programmed() -> None:
@@ -291,6 +286,30 @@ def test_clear_forgets_what_was_programmed() -> None:
         fake.clear()
         assert (fake.requests, fake.calls, fake.delivered, fake.waiting) == ([], [], [], [])
         assert wire.send(idempotencyKey="k")["messageId"]
+
+
+@pytest.mark.parametrize("change", ["an answer is held", "a stream ends"])
+def test_who_waits_is_woken(change: str) -> None:
+    """``wait_for`` asks again when an answer is held and when a stream ends."""
+    fake = FakeButtDialServer()
+    asked, woken = threading.Event(), queue.SimpleQueue[bool]()
+
+    def has_changed() -> bool:
+        asked.set()
+        return bool(fake.held) if change == "an answer is held" else not open_streams(fake)
+
+    with fake.listen() as loopback, Wire(loopback.base_url) as wire:
+        wire.greet()
+        fake.fault("late")
+        thread = threading.Thread(target=lambda: woken.put(fake.wait_for(has_changed, 300)))
+        thread.daemon = True
+        thread.start()
+        assert asked.wait(5)
+        if change == "an answer is held":
+            wire.post_call(to="+1")
+        else:
+            wire.close()
+        assert woken.get(timeout=5)
 
 
 def test_thirty_two_threads_share_a_stream() -> None:

@@ -18,6 +18,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 from buttdial_sync.testing import FakeButtDialServer
+from tests.fakes import add_fault, open_streams
 from tests.unit.testing.fake_wire import HEADERS, Wire
 
 HOST_URL = "https://host.example/x"
@@ -39,7 +40,7 @@ def test_uninstall_wakes_a_blocked_reader() -> None:
         thread.start()
     assert ended.get(timeout=5) == []
     thread.join(5)
-    assert fake.open_streams == 0
+    assert open_streams(fake) == 0
     wire.close()
 
 
@@ -55,7 +56,7 @@ def test_closing_the_response_wakes_its_reader() -> None:
         wire.close()
         assert ended.get(timeout=5) == b""
         thread.join(5)
-        assert fake.open_streams == 0
+        assert open_streams(fake) == 0
 
 
 def test_a_message_travels() -> None:
@@ -72,7 +73,7 @@ def test_a_message_travels() -> None:
 
 def test_sseclient_reads_the_stream() -> None:
     """The event-stream parser that the library uses reads it live, by way of ``read1``."""
-    fake = FakeButtDialServer(line_ending="\r\n")
+    fake = FakeButtDialServer()
     with fake.mocked() as mocked, Wire(mocked.base_url) as wire:
         fake.push({"body": "hi"})
         chunks = iter(lambda: wire.raw.read1(65536), b"")
@@ -103,7 +104,7 @@ def test_reset_and_hang() -> None:
         fake.fault("hang", on="rest")
         with pytest.raises(requests.ReadTimeout):
             requests.get(f"{mocked.base_url}/x", timeout=5)
-        fake.fault("drip", on="rest")
+        add_fault(fake, "drip", on="rest")
         with pytest.raises(RuntimeError, match="listen"):
             requests.get(f"{mocked.base_url}/x", timeout=5)
 

@@ -8,14 +8,15 @@ from typing import Any
 import requests
 
 from buttdial_sync.testing import FakeButtDialServer, Request
-from buttdial_sync.testing.exchange import Answer, OpenStream
+from buttdial_sync.testing.http_messages import HttpResponse, StreamResponse
+from tests.fakes import cut_streams
 
 BEARER = {"authorization": "Bearer t"}
 
 
 def ask(server: FakeButtDialServer, method: str, path: str, **query: str) -> Any:
     reply = server.handle(Request(method, path, query, BEARER))
-    assert isinstance(reply, Answer)
+    assert isinstance(reply, HttpResponse)
     return reply
 
 
@@ -52,14 +53,14 @@ def test_open_source_stream_loses_waiting_messages() -> None:
     server.add_waiting()
     server.handle(Request("GET", "/sse", {"token": "t"}))
     assert (server.waiting, server.lost_waiting) == ([], 1)
-    server.cut_streams()
+    cut_streams(server)
 
 
 def test_open_source_pushes_nothing() -> None:
     """What would be pushed waits in the queue, with the columns that it has there."""
     server = FakeButtDialServer(dialect="open-source")
     opened = server.handle(Request("GET", "/sse", {"token": "t"}))
-    assert isinstance(opened, OpenStream)
+    assert isinstance(opened, StreamResponse)
     message = {"type": "message", "messageId": "m-1", "from": "+1", "body": "hi", "mediaType": "x"}
     assert server.push(message) == 0
     assert server.push({"method": "notifications/message", "params": {"data": message}}) == 0
@@ -69,12 +70,12 @@ def test_open_source_pushes_nothing() -> None:
         assert item["id"] != "m-1"
         assert not {"type", "messageId", "mediaType"} & item.keys()
     assert server.push({"method": "notifications/progress", "params": {}}) == 1
-    server.cut_streams()
+    cut_streams(server)
 
 
 def post(server: FakeButtDialServer, path: str, **body: Any) -> Any:
     reply = server.handle(Request("POST", path, {}, BEARER, json.dumps(body).encode()))
-    assert isinstance(reply, Answer)
+    assert isinstance(reply, HttpResponse)
     assert reply.status == 200
     return json.loads(reply.body)
 
@@ -112,8 +113,8 @@ def test_open_source_onboarding_answers_under_provisioning() -> None:
 
 def test_unknown_endpoint_is_an_html_page() -> None:
     """The servers' web framework answers for an endpoint that they lack, before any login."""
-    server = FakeButtDialServer(base_path="/bd", tokens=())
-    for path in ("/bd/api/v1/nothing", "/sse", "/bdx/sse"):
+    server = FakeButtDialServer(tokens=())
+    for path in ("/api/v1/nothing", "/bd/sse", "/sses"):
         answer = ask(server, "GET", path)
         assert answer.status == 404
         assert answer.content_type.startswith("text/html")
@@ -124,7 +125,7 @@ def test_big_body_is_an_html_page() -> None:
     server = FakeButtDialServer()
     server.on_rest("POST", "/api/v1/agents")
     reply = server.handle(Request("POST", "/api/v1/agents", {}, BEARER, b"x" * (1 << 20 | 1)))
-    assert isinstance(reply, Answer)
+    assert isinstance(reply, HttpResponse)
     assert (reply.status, reply.content_type[:9]) == (413, "text/html")
 
 

@@ -6,9 +6,10 @@ import unittest
 
 import pytest
 
-from buttdial_sync import Client, DoctorReport
+from buttdial_sync import AuthError, Client, DoctorReport
 from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
 from buttdial_sync.testing.dialects import DialectName
+from tests.fakes import failed_logins
 
 BASE_URL = "https://butt-dial.test"
 
@@ -26,22 +27,23 @@ def test_hosted_by_default(fake_server: FakeButtDialServer, butt_dial_client: Cl
     assert butt_dial_client.send_message("+1415", "hi").ok
 
 
-@pytest.mark.butt_dial(dialect="open-source", base_path="/bd")
+@pytest.mark.butt_dial(dialect="open-source", tokens=["agent-token"])
 def test_marked(fake_server: FakeButtDialServer, butt_dial_client: Client) -> None:
     """The mark's options go to the server, and the client follows."""
     assert fake_server.dialect == "open-source"
-    assert butt_dial_client.base_url == f"{BASE_URL}/bd"
+    assert butt_dial_client.base_url == BASE_URL
     assert butt_dial_client.send_message("+1415", "hi").ok
 
 
-@pytest.mark.butt_dial(page_size=10)
+@pytest.mark.butt_dial(tokens=["good"])
 @pytest.mark.parametrize("loopback_server", ["hosted", "open-source"], indirect=True)
 def test_parametrized(loopback_server: LoopbackServer) -> None:
     """A parameter is the dialect; other options come from the mark."""
-    with Client(loopback_server.base_url, agent_token="any") as client:
+    url = loopback_server.base_url
+    with Client(url, agent_token="bad") as client, pytest.raises(AuthError):
+        client.list_tools()
+    with Client(url, agent_token="good") as client:
         assert len(client.list_tools()) > 10
-    pages = [each for each in loopback_server.fake.requests if b"tools/list" in each.body]
-    assert len(pages) > 1
     assert loopback_server.fake.connections
 
 
@@ -55,7 +57,7 @@ def test_a_client_outlives_its_server() -> None:
                 assert client.send_message("+1415", dialect).ok
             fake.assert_sent_once(body=dialect)
             # The first stream there came with the token in the header, which this one counts.
-            assert fake.failed_logins == (1 if dialect == "open-source" else 0)
+            assert failed_logins(fake) == (1 if dialect == "open-source" else 0)
 
 
 @pytest.mark.usefixtures("_environment")

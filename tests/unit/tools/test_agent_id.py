@@ -10,6 +10,7 @@ import pytest
 
 from buttdial_sync import Client, InvalidRequestError
 from buttdial_sync.testing import FakeButtDialServer, ToolFailure
+from tests.fakes import set_tools
 
 Make = Callable[..., Client]
 
@@ -34,11 +35,12 @@ class TestAgentId:
 
     @pytest.fixture(autouse=True)
     def _server(self, hosted: FakeButtDialServer) -> None:
-        hosted.set_tools(
+        set_tools(
+            hosted,
             [
                 agent_tool("comms_make_call", "to"),
                 agent_tool("comms_send_message", "to", "body", "channel"),
-            ]
+            ],
         )
 
     def test_per_agent_token(self, hosted: FakeButtDialServer, make_client: Make) -> None:

@@ -19,6 +19,7 @@ from buttdial_sync import (
     ToolNotAvailable,
 )
 from buttdial_sync.testing import FakeButtDialServer
+from tests.fakes import add_fault, page_tools, set_tools
 
 Make = Callable[..., Client]
 HANDSHAKE = 2
@@ -64,16 +65,17 @@ class TestRequests:
     def test_schema_that_changed(self, hosted: FakeButtDialServer, make_client: Make) -> None:
         """A server that announces new tools is asked again."""
         client = make_client(token_in="auto")
-        hosted.set_tools(["comms_ping"])
+        set_tools(hosted, ["comms_ping"])
         with pytest.raises(ToolNotAvailable):
             client.otp.verify("123456", to="+1")
-        hosted.set_tools(["comms_verify_otp"], announce=True)
+        set_tools(hosted, ["comms_verify_otp"], announce=True)
         assert client.ping() >= 0  # its answer comes after the announcement
         assert client.otp.verify("123456", to="+1").valid
 
     def test_pages(self, make_client: Make) -> None:
         """The schema may come in pages."""
-        fake = FakeButtDialServer(page_size=3)
+        fake = FakeButtDialServer()
+        page_tools(fake, 3)
         with fake.mocked():
             client = make_client(token_in="auto")
             client.whatsapp.typing("+14155550123")
@@ -200,7 +202,7 @@ class TestRepeating:
     def test_waiting_messages(self, hosted: FakeButtDialServer, client: Client, kind: Any) -> None:
         """Reading the queue empties it, so a lost answer is not asked for again."""
         hosted.add_waiting()
-        hosted.fault(kind, on="rest")
+        add_fault(hosted, kind, on="rest")
         with pytest.raises(OutcomeUnknownError):
             client.inbox.waiting()
         assert len(hosted.requests) == 1

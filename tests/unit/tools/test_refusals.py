@@ -22,6 +22,7 @@ from buttdial_sync import (
     ToolError,
 )
 from buttdial_sync.testing import FakeButtDialServer, ToolFailure
+from tests.fakes import set_tools
 
 
 class TestErrors:
@@ -99,8 +100,8 @@ class TestErrors:
 
     def test_refusal_of_an_argument(self, open_source: FakeButtDialServer, client: Client) -> None:
         """Both servers' schemas are asked, not a list of ours."""
-        open_source.set_tools(
-            [{"name": "comms_make_call", "inputSchema": {"properties": {"to": {}}}}]
+        set_tools(
+            open_source, [{"name": "comms_make_call", "inputSchema": {"properties": {"to": {}}}}]
         )
         with pytest.raises(ArgumentNotSupported, match="orchestrator"):
             client.voice.make_call("+1", orchestrator="o")

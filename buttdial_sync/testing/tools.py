@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
 
-from buttdial_sync.testing.answers import (
+from buttdial_sync.testing.dialects import Dialect
+from buttdial_sync.testing.request_log import RequestLog, ToolCall
+from buttdial_sync.testing.tool_answers import (
     ToolAnswer,
     ToolFailure,
     as_result,
@@ -18,9 +20,7 @@ from buttdial_sync.testing.answers import (
     evaluate,
     text_result,
 )
-from buttdial_sync.testing.dialects import Dialect
-from buttdial_sync.testing.journal import Journal, ToolCall
-from buttdial_sync.testing.schemas import Tool, chosen_tools, complaint, tools_of, understood
+from buttdial_sync.testing.tool_schemas import complaint, tools_of, understood
 
 SEND_MESSAGE = "comms_send_message"
 
@@ -37,45 +37,37 @@ class SendAnswer:
     raw_text: str | None = None
 
 
-class ToolBox:
-    """The tools of one server."""
+class FakeTools:
+    """
+    The tools of one server.
 
-    def __init__(self, dialect: Dialect, journal: Journal) -> None:
+    Attributes:
+        schemas: The tools: name to what ``tools/list`` says about it.
+        answers: The programmed answers, by the tools' names.
+    """
+
+    def __init__(self, dialect: Dialect, log: RequestLog) -> None:
+        self.schemas = tools_of(dialect)
+        self.answers: dict[str, ToolAnswer] = {}
         self._dialect = dialect
-        self._journal = journal
+        self._log = log
         self._lock = threading.Lock()
         self._keyed = threading.Lock()
-        self._tools = tools_of(dialect)
-        self._answers: dict[str, ToolAnswer] = {}
         self._sends: deque[SendAnswer] = deque()
         self._kept: dict[tuple[str | None, str], dict[str, Any]] = {}
         self._last_sid = 0
 
-    @property
-    def tools(self) -> list[Tool]:
-        """What ``tools/list`` says."""
-        return list(self._tools.values())
-
-    def set_tools(self, wanted: Iterable[str | Tool]) -> None:
-        """Have these tools and no others."""
-        self._tools = chosen_tools(self._dialect, wanted)
-
-    def on_tool(self, name: str, answer: ToolAnswer) -> None:
-        """Program a tool's answer."""
-        self._answers[name] = answer
-
     def on_send(self, answer: SendAnswer, count: int) -> None:
         """Program the answers to the next ``count`` messages."""
         if count < 1:
-            msg = f"count must be at least 1, not {count}"
-            raise ValueError(msg)
+            raise ValueError(f"count must be at least 1, not {count}")
         with self._lock:
             self._sends.extend([answer] * count)
 
     def clear(self) -> None:
         """Forget the programmed answers and the keys of messages."""
         with self._lock:
-            self._answers.clear()
+            self.answers.clear()
             self._sends.clear()
         with self._keyed:
             self._kept.clear()
@@ -85,8 +77,8 @@ class ToolBox:
         name = str(params.get("name", ""))
         given = params.get("arguments")
         call = ToolCall(name, given if isinstance(given, dict) else {}, token)
-        self._journal.note(lambda journal: _note_call(journal, call))
-        tool = self._tools.get(name)
+        self._log.add(self._log.calls, call)
+        tool = self.schemas.get(name)
         if tool is None:
             return error_result(f"MCP error -32602: Tool {name} not found")
         problem = complaint(tool, given)
@@ -106,7 +98,7 @@ class ToolBox:
                 return self._result(failure)
         if call.tool == SEND_MESSAGE:
             return self._send_once(call, args)
-        answer = self._answers.get(call.tool, default_answer(call.tool))
+        answer = self.answers.get(call.tool, default_answer(call.tool))
         return self._result(evaluate(answer, args))
 
     def _result(self, content: dict[str, Any] | str | ToolFailure) -> dict[str, Any]:
@@ -129,12 +121,12 @@ class ToolBox:
     def _deliver(self, call: ToolCall, args: dict[str, Any]) -> dict[str, Any]:
         result = self._send(call, args)
         if not result.get("isError"):
-            self._journal.note(lambda journal: journal.delivered.append(call))
+            self._log.add(self._log.delivered, call)
         return result
 
     def _send(self, call: ToolCall, args: dict[str, Any]) -> dict[str, Any]:
-        if SEND_MESSAGE in self._answers:
-            return self._result(evaluate(self._answers[SEND_MESSAGE], args))
+        if SEND_MESSAGE in self.answers:
+            return self._result(evaluate(self.answers[SEND_MESSAGE], args))
         with self._lock:
             answer = self._sends.popleft() if self._sends else SendAnswer()
             self._last_sid += 1
@@ -156,12 +148,6 @@ class ToolBox:
             "from": _SENDERS.get(channel, _PHONE),
             "to": call.to,
         }
-
-
-def _note_call(journal: Journal, call: ToolCall) -> None:
-    journal.calls.append(call)
-    if call.tool == SEND_MESSAGE:
-        journal.sent_messages.append(call)
 
 
 def _has_carriage_return(value: object) -> bool:

@@ -15,14 +15,19 @@ from types import MappingProxyType
 from typing import Any, final
 from urllib.parse import parse_qsl
 
-from buttdial_sync.testing.exchange import Answer, Broken, OpenStream, Reply, Request
 from buttdial_sync.testing.fake import FakeServer
-from buttdial_sync.testing.stream import EventStream
+from buttdial_sync.testing.http_messages import (
+    BrokenConnection,
+    HttpResponse,
+    Reply,
+    Request,
+    StreamResponse,
+)
+from buttdial_sync.testing.stream import ServerStream
 
 _CHUNK = 65536
-_SHORTEST_WAIT = 0.001
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-_UNREADABLE = Answer(HTTPStatus.BAD_REQUEST, b"Bad request")
+_UNREADABLE = HttpResponse(HTTPStatus.BAD_REQUEST, b"Bad request")
 _STREAM_HEADERS: Mapping[str, str] = MappingProxyType(
     {
         "Content-Type": "text/event-stream",
@@ -42,7 +47,7 @@ def shut(sock: socket.socket) -> None:
 
 
 @final
-class Connection(BaseHTTPRequestHandler):
+class HttpConnection(BaseHTTPRequestHandler):
     """
     Serves one connection, in the thread that makes it, until the connection is over.
 
@@ -50,7 +55,7 @@ class Connection(BaseHTTPRequestHandler):
         sock: The accepted socket.
         address: The client's address.
         server: The server that accepted it.
-        fake: The core.
+        fake: The server.
         keep_alive: How long to wait for the next request, in seconds.
     """
 
@@ -126,23 +131,24 @@ class Connection(BaseHTTPRequestHandler):
         # Not self.path: there the base class has made one slash of several at the start.
         path, _, query = self.requestline.split()[1].partition("?")
         fields = dict(parse_qsl(query, keep_blank_values=True))
-        host = headers.get("host") or "{}:{}".format(*self.connection.getsockname())
-        return Request(self.command, path, fields, headers, body, f"http://{host}")
+        return Request(self.command, path, fields, headers, body)
 
     def _reply(self, reply: Reply) -> None:
-        if isinstance(reply, Answer):
+        if isinstance(reply, HttpResponse):
             self._answer(reply, with_body=self.command != "HEAD")
             if reply.then is not None:
                 reply.then()
             return
         self.connection.settimeout(None)
-        if isinstance(reply, OpenStream):
+        if isinstance(reply, StreamResponse):
             self._stream(reply.stream)
-        else:
+        elif isinstance(reply, BrokenConnection):
             self._break(reply)
+        else:
+            reply.write(self.connection)
         self.close_connection = True
 
-    def _answer(self, answer: Answer, *, with_body: bool = True) -> None:
+    def _answer(self, answer: HttpResponse, *, with_body: bool = True) -> None:
         headers = {"Content-Type": answer.content_type, "Content-Length": str(len(answer.body))}
         self._hold_head(answer.status, {**headers, **self._persistence(), **answer.headers})
         if with_body:
@@ -166,7 +172,7 @@ class Connection(BaseHTTPRequestHandler):
         self._held.truncate()
         self.connection.sendall(data)
 
-    def _stream(self, stream: EventStream) -> None:
+    def _stream(self, stream: ServerStream) -> None:
         try:
             self._hold_head(HTTPStatus.OK, _STREAM_HEADERS)
             self._send()
@@ -183,21 +189,11 @@ class Connection(BaseHTTPRequestHandler):
         while self.connection.recv(_CHUNK):
             pass
 
-    def _break(self, broken: Broken) -> None:
+    def _break(self, broken: BrokenConnection) -> None:
         if broken.how == "hang":
             self._wait_for_the_end()
-        elif broken.how == "drip":
-            self._drip(max(broken.interval, _SHORTEST_WAIT))
         else:
             self._reset()
-
-    def _drip(self, interval: float) -> None:
-        self.connection.sendall(b"HTTP/1.1 200 OK\r\nX-Drip: ")
-        self.connection.settimeout(interval)
-        while True:
-            with contextlib.suppress(TimeoutError):
-                return self._wait_for_the_end()
-            self.connection.sendall(b".")
 
     def _reset(self) -> None:
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)

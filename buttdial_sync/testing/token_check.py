@@ -1,4 +1,4 @@
-"""Who may enter: tokens, failed logins and the lockout."""
+"""The token check: good and revoked tokens, failed logins and the lockout."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta, timezone
 
 from buttdial_sync.testing.dialects import Dialect
-from buttdial_sync.testing.exchange import Answer, json_answer
+from buttdial_sync.testing.http_messages import HttpResponse, json_response
 
 ALLOWED_FAILURES = 10
 LOCKOUT = timedelta(minutes=15)
@@ -19,7 +19,7 @@ def utc_now() -> datetime:
     return datetime.now(timezone.utc)
 
 
-class Gate:
+class TokenCheck:
     """
     Checks tokens and counts failed logins, as both servers do for each IP address.
 
@@ -55,13 +55,7 @@ class Gate:
         with self._lock:
             self._revoked.add(token)
 
-    def unlock(self) -> None:
-        """Forget the failed logins that led to the lockout."""
-        with self._lock:
-            self._failures = 0
-            self._locked_until = None
-
-    def refuse(self, token: str | None, *, missing: str) -> Answer | None:
+    def refuse(self, token: str | None, *, missing: str) -> HttpResponse | None:
         """
         Check a token.
 
@@ -92,28 +86,28 @@ class Gate:
         if self._failures >= ALLOWED_FAILURES:
             self._locked_until = self._clock() + LOCKOUT
 
-    def _missing(self, text: str) -> Answer:
+    def _missing(self, text: str) -> HttpResponse:
         if not self._dialect.hosted:
             self._count()
-            return json_answer(401, {"error": text})
+            return json_response(401, {"error": text})
         return self._unauthorized("AUTH_MISSING_HEADER", "Missing Authorization header")
 
-    def _wrong(self, *, revoked: bool) -> Answer:
+    def _wrong(self, *, revoked: bool) -> HttpResponse:
         self._count()
         if not self._dialect.hosted:
-            return json_answer(401, {"error": "Invalid or revoked token"})
+            return json_response(401, {"error": "Invalid or revoked token"})
         if revoked:
             return self._unauthorized("AUTH_TOKEN_REVOKED", "Token has been revoked")
         return self._unauthorized("AUTH_INVALID_TOKEN", "Invalid token")
 
-    def _unauthorized(self, code: str, error: str) -> Answer:
+    def _unauthorized(self, code: str, error: str) -> HttpResponse:
         remaining = max(0, ALLOWED_FAILURES - self._failures)
         body = {"error": error, "code": code, "retryable": False, "remainingAttempts": remaining}
-        return json_answer(401, body)
+        return json_response(401, body)
 
-    def _locked_out(self, until: datetime) -> Answer:
+    def _locked_out(self, until: datetime) -> HttpResponse:
         if not self._dialect.hosted:
-            return json_answer(429, {"error": "Too many failed attempts. Try again later."})
+            return json_response(429, {"error": "Too many failed attempts. Try again later."})
         seconds = math.ceil((until - self._clock()).total_seconds())
         body = {
             "error": "Too many failed attempts",
@@ -122,4 +116,4 @@ class Gate:
             "retryAfterSeconds": seconds,
             "lockedUntil": until.strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
-        return json_answer(429, body, {"Retry-After": str(seconds)})
+        return json_response(429, body, {"Retry-After": str(seconds)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import attrs
 
 if TYPE_CHECKING:
-    from buttdial_sync.testing.stream import EventStream
+    from buttdial_sync.testing.stream import ServerStream
 
 JSON_TYPE = "application/json"
 HTML_TYPE = "text/html; charset=utf-8"
@@ -18,7 +19,7 @@ TEXT_TYPE = "text/plain; charset=utf-8"
 
 _HIDDEN = "[hidden]"
 _SECRET_QUERY = frozenset({"token", "poll_token"})
-_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 def _hide_authorization(headers: Mapping[str, str]) -> str:
@@ -40,16 +41,14 @@ class Request:
         query: The query parameters; of a repeated one the last.
         headers: The headers, with lower-case names.
         body: The body's bytes.
-        origin: Scheme and host that the client used, for absolute endpoints.
     """
 
     method: str
     path: str
-    query: Mapping[str, str] = attrs.field(default=_NO_HEADERS, repr=_hide_tokens)
-    headers: Mapping[str, str] = attrs.field(default=_NO_HEADERS, repr=_hide_authorization)
+    query: Mapping[str, str] = attrs.field(default=_NOTHING, repr=_hide_tokens)
+    headers: Mapping[str, str] = attrs.field(default=_NOTHING, repr=_hide_authorization)
     # A body may carry a secret (an OTP, a poll token), so its content stays out of the repr too.
     body: bytes = attrs.field(default=b"", repr=lambda body: f"<{len(body)} bytes>")
-    origin: str = ""
 
     @property
     def json(self) -> Any:
@@ -64,62 +63,73 @@ class Request:
 
 
 @attrs.frozen
-class Answer:
+class HttpResponse:
     """
-    A whole HTTP answer.
+    A whole HTTP response.
 
     Attributes:
         status: The status code.
         body: The body's bytes.
         content_type: The ``Content-Type``.
         headers: Further headers.
-        then: Called by the face once the answer has left.
+        then: Called by the face when the response has left.
     """
 
     status: int
     body: bytes = b""
     content_type: str = TEXT_TYPE
-    headers: Mapping[str, str] = _NO_HEADERS
+    headers: Mapping[str, str] = _NOTHING
     then: Callable[[], object] | None = attrs.field(default=None, eq=False)
 
 
 @attrs.frozen
-class OpenStream:
-    """An answer that stays open: an event stream."""
+class StreamResponse:
+    """A response that stays open: an event stream."""
 
-    stream: EventStream
+    stream: ServerStream
 
 
 @attrs.frozen
-class Broken:
+class BrokenConnection:
     """
-    No answer, but trouble with the connection.
+    No response, but trouble with the connection.
 
     Attributes:
-        how: ``"refuse"`` and ``"reset"`` reset the connection, ``"hang"`` says nothing and
-            ``"drip"`` sends a header that never ends.
-        interval: Between two bytes of a drip, in seconds.
+        how: ``"refuse"`` and ``"reset"`` reset the connection, ``"hang"`` says nothing.
     """
 
-    how: Literal["refuse", "reset", "hang", "drip"]
-    interval: float = 0.05
+    how: Literal["refuse", "reset", "hang"]
 
 
-Reply: TypeAlias = Answer | OpenStream | Broken
+@attrs.frozen
+class RawResponse:
+    """
+    Bytes that are not an HTTP response. Only the socket face can send them.
+
+    Attributes:
+        write: Gets the socket, and uses it until the connection is over.
+    """
+
+    write: Callable[[socket.socket], object]
 
 
-def json_answer(status: int, value: object, headers: Mapping[str, str] = _NO_HEADERS) -> Answer:
-    """Make an answer out of something that JSON can hold."""
-    return Answer(status, json.dumps(value).encode(), JSON_TYPE, headers)
+Reply: TypeAlias = HttpResponse | StreamResponse | BrokenConnection | RawResponse
 
 
-def text_answer(status: int, text: str, headers: Mapping[str, str] = _NO_HEADERS) -> Answer:
-    """Make an answer of plain text."""
-    return Answer(status, text.encode(), TEXT_TYPE, headers)
+def json_response(
+    status: int, value: object, headers: Mapping[str, str] = _NOTHING
+) -> HttpResponse:
+    """Make a response of something that JSON can hold."""
+    return HttpResponse(status, json.dumps(value).encode(), JSON_TYPE, headers)
 
 
-def html_answer(status: int, title: str) -> Answer:
-    """Make an answer that is an HTML page, as web frameworks send them for their own errors."""
+def text_response(status: int, text: str, headers: Mapping[str, str] = _NOTHING) -> HttpResponse:
+    """Make a response of plain text."""
+    return HttpResponse(status, text.encode(), TEXT_TYPE, headers)
+
+
+def html_response(status: int, title: str) -> HttpResponse:
+    """Make a response that is an HTML page, as web frameworks send them for their own errors."""
     head = f"<!DOCTYPE html>\n<html><head><title>{title}</title></head>"
     page = f"{head}<body><pre>{title}</pre></body></html>\n"
-    return Answer(status, page.encode(), HTML_TYPE)
+    return HttpResponse(status, page.encode(), HTML_TYPE)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
 from buttdial_sync.testing.dialects import Dialect
 
-Tool = Mapping[str, Any]
+ToolSchema = Mapping[str, Any]
 
 _PYTHON_TYPES: Mapping[str, tuple[type, ...]] = {
     "string": (str,),
@@ -29,29 +29,12 @@ def _catalogue() -> Mapping[str, list[dict[str, Any]]]:
     return loaded
 
 
-def tools_of(dialect: Dialect) -> dict[str, Tool]:
+def tools_of(dialect: Dialect) -> dict[str, ToolSchema]:
     """All tools of a dialect: name to what ``tools/list`` says about it."""
     return {tool["name"]: tool for tool in _catalogue()[dialect.name]}
 
 
-def chosen_tools(dialect: Dialect, wanted: Iterable[str | Tool]) -> dict[str, Tool]:
-    """
-    Some tools, by name or by what ``tools/list`` has to say about them.
-
-    A name that the dialect lacks gets a schema that allows everything.
-    """
-    known = tools_of(dialect)
-    tools: dict[str, Tool] = {}
-    for each in wanted:
-        if isinstance(each, str):
-            bare = {"name": each, "inputSchema": {"type": "object", "properties": {}}}
-            tools[each] = known.get(each, bare)
-        else:
-            tools[str(each["name"])] = each
-    return tools
-
-
-def complaint(tool: Tool, args: object) -> str | None:
+def complaint(tool: ToolSchema, args: object) -> str | None:
     """Say what is wrong with a call's arguments, or None. Unknown arguments are fine."""
     if not isinstance(args, dict):
         return "arguments: expected object"

@@ -1,0 +1,89 @@
+"""The REST side of the fake server: finds the endpoint of a request, and answers."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from buttdial_sync.testing.dialects import Dialect
+from buttdial_sync.testing.http_messages import HttpResponse, Request, html_response
+from buttdial_sync.testing.rest_answers import ENDPOINTS as FIXED_ANSWERS
+from buttdial_sync.testing.token_check import TokenCheck
+from buttdial_sync.testing.waiting_queue import WaitingQueue
+from buttdial_sync.testing.workspace import Refusal, RestCall, RestEndpoint, Workspace
+from buttdial_sync.testing.workspace_agents import ENDPOINTS as AGENT_ENDPOINTS
+from buttdial_sync.testing.workspace_orgs import ENDPOINTS as ORG_ENDPOINTS
+
+MAX_BODY = 1024 * 1024
+
+_MISSING_HEADER = "Missing Authorization header. Use: Bearer <token>"
+
+
+class RestEndpoints:
+    """
+    The endpoints of one server.
+
+    Attributes:
+        workspace: What the accounts endpoints know.
+        programmed: The endpoints that a test has programmed; they come before all others.
+    """
+
+    def __init__(
+        self,
+        dialect: Dialect,
+        token_check: TokenCheck,
+        waiting: WaitingQueue,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self.workspace = Workspace(dialect, token_check, clock)
+        self.programmed: list[RestEndpoint] = []
+        self._token_check = token_check
+        self._waiting = waiting
+        self._lock = threading.Lock()
+        self._own = (
+            RestEndpoint("GET", "/api/v1/waiting-messages", self._read_waiting, only=None),
+            *(*FIXED_ANSWERS, *ORG_ENDPOINTS, *AGENT_ENDPOINTS),
+        )
+
+    def clear(self) -> None:
+        """Forget the programmed endpoints, and what the accounts endpoints know."""
+        self.programmed.clear()
+        with self._lock:
+            self.workspace.clear()
+
+    def answer(self, request: Request) -> HttpResponse:
+        """Answer a request."""
+        found = self._find(request)
+        if found is None:
+            # As the servers' web framework does.
+            return html_response(404, f"Cannot {request.method} {request.path}")
+        endpoint, call = found
+        if not endpoint.public:
+            refusal = self._token_check.refuse(request.bearer, missing=_MISSING_HEADER)
+            if refusal is not None:
+                return refusal
+        if len(request.body) > MAX_BODY:
+            return html_response(413, "PayloadTooLargeError: request entity too large")
+        # A test's own function is called without the lock: it may wait for another request.
+        own = endpoint in self._own
+        with self._lock if own else contextlib.nullcontext():
+            return endpoint.answer(self.workspace, call)
+
+    def _find(self, request: Request) -> tuple[RestEndpoint, RestCall] | None:
+        for endpoint in (*self.programmed, *self._own):
+            if endpoint.only in {None, self.workspace.dialect.name}:
+                call = endpoint.match(request)
+                if call is not None:
+                    return endpoint, call
+        return None
+
+    def _read_waiting(self, _workspace: Workspace, call: RestCall) -> Any:
+        """Hand out waiting messages, which removes them from the queue."""
+        limit = call.request.query.get("limit", "50")
+        if not limit.isdigit():
+            raise Refusal(400, "limit must be a number")
+        taken = self._waiting.take(int(limit), call.request.query.get("channel"))
+        return {"messages": taken, "count": len(taken)}
