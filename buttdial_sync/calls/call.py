@@ -168,7 +168,7 @@ class Call(ABC):
             "%s: attempt %d failed (%s); next in %.2f s",
             self.operation,
             self.attempts,
-            error,
+            str(error),  # a handler may keep the record, and with the error all its frames
             pause,
         )
         self._tell("retry", pause, error)
