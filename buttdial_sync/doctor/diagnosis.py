@@ -10,8 +10,9 @@ from buttdial_sync.agent import AgentView
 from buttdial_sync.calls.arguments import check_argument
 from buttdial_sync.doctor.arrivals import Arrivals
 from buttdial_sync.doctor.checks import Patient
-from buttdial_sync.doctor.clocks import Now, utc_now
+from buttdial_sync.doctor.clocks import Now
 from buttdial_sync.doctor.findings import STAGES, Check, because_of, examine, skipped
+from buttdial_sync.errors.moments import utc_now
 from buttdial_sync.inbound.handler import InboundHandler
 from buttdial_sync.models.doctor import DoctorReport, DoctorStage
 from buttdial_sync.models.message import Channel

@@ -6,11 +6,12 @@ import itertools
 from collections.abc import Callable, Iterable
 from datetime import datetime
 
+from buttdial_sync.errors.moments import utc_now
 from buttdial_sync.testing.desk import Desk, called_tool, parse_message, places_of
 from buttdial_sync.testing.dialects import DialectName, TokenIn, find_dialect
 from buttdial_sync.testing.exchange import OpenStream, Reply, Request
 from buttdial_sync.testing.faults import Fault, FaultBook, Place, http_reply, rest_reply
-from buttdial_sync.testing.gate import Gate, utc_now
+from buttdial_sync.testing.gate import Gate
 from buttdial_sync.testing.journal import Journal
 from buttdial_sync.testing.rest import Rest, unknown_endpoint
 from buttdial_sync.testing.sessions import Sessions

@@ -13,12 +13,12 @@ from buttdial_sync.contrib.celery.delivery import Deliverer
 from buttdial_sync.contrib.celery.events import as_arguments, as_event
 from buttdial_sync.contrib.shared import OnePerProcess
 from buttdial_sync.errors import ConfigError
+from buttdial_sync.errors.moments import utc_now
 from buttdial_sync.inbound.handler import InboundHandler
 from buttdial_sync.models.failed import FailedMessage
 from buttdial_sync.models.inbound import InboundEvent
 from buttdial_sync.retry.report import RetryReport
 from buttdial_sync.retry.repository import FailedMessageRepository
-from buttdial_sync.retry.rows import utc_now
 from buttdial_sync.transport.fork import keep_unclosed, on_fork_start_anew
 
 PREFIX = "buttdial_sync"
