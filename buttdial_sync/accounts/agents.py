@@ -42,18 +42,13 @@ class Agents(Subject):
 
     @checked
     def register_agent(
-        self,
-        agent_id: str,
-        display_name: str,
-        *,
-        idempotency_key: str | None = None,
-        **extra: Any,
+        self, agent_id: str, display_name: str, *, idempotency_key: str | None = None, **extra: Any
     ) -> AgentCredentials:
         """
         Register an agent. It has no channel yet: see :meth:`manage_agent_channel`.
 
-        Scope: workspace. Calling it twice with the same ``idempotency_key`` returns the same token;
-        without one the second call fails.
+        Calling it twice with the same ``idempotency_key`` returns the same token; without one the
+        second call fails.
 
         Args:
             agent_id: Your own id for it.
@@ -66,7 +61,6 @@ class Agents(Subject):
 
         Raises:
             ConflictError: The agent exists.
-            PermissionDeniedError: The token is not a workspace's.
             EndpointNotAvailable: The open-source server has :meth:`provision_channels` instead.
             OutcomeUnknownError: It may have been carried out; ask again with the same key.
         """
@@ -83,17 +77,8 @@ class Agents(Subject):
         """
         Look at an agent.
 
-        Scope: workspace. Safe to repeat.
-
         Args:
             agent_id: The agent.
-
-        Returns:
-            The server's answer.
-
-        Raises:
-            NotFoundError: There is no such agent.
-            ButtDialError: Anything else.
         """
         return self._call(_GET, agent_id=agent_id)
 
@@ -112,9 +97,9 @@ class Agents(Subject):
         """
         Make an agent with channels at once. Deprecated: the server ends it on 2026-07-27.
 
-        Use :meth:`register_agent`, then :meth:`manage_agent_channel`. The open-source server
-        misses ``displayName`` in a request with ``agentName``, before it does anything; then the
-        request is sent again with that name. Scope: workspace. Calling it twice makes two agents.
+        Use :meth:`register_agent`, then :meth:`manage_agent_channel`. The open-source server misses
+        ``displayName`` in a request with ``agentName``, before it does anything; then the request
+        is sent again with that name. Calling it twice makes two agents.
 
         Args:
             agent_name: Its name.
@@ -130,8 +115,6 @@ class Agents(Subject):
 
         Raises:
             ConflictError: The agent exists.
-            PermissionDeniedError: The token is not a workspace's.
-            OutcomeUnknownError: It may have been carried out.
         """
         warn_caller(_SUNSET.format("onboard()"))
         return self._call(
@@ -167,10 +150,9 @@ class Agents(Subject):
         """
         Give an agent its channels. Deprecated: the server ends it on 2026-07-27.
 
-        Use :meth:`register_agent`, then :meth:`manage_agent_channel`. The open-source server
-        misses ``displayName`` in a request with ``agentName``, before it does anything; then the
-        request is sent again with that name. Scope: workspace. Calling it twice fails or buys a
-        second number.
+        Use :meth:`register_agent`, then :meth:`manage_agent_channel`. The open-source server misses
+        ``displayName`` in a request with ``agentName``, before it does anything; then the request
+        is sent again with that name. Calling it twice fails or buys a second number.
 
         Args:
             agent_id: The agent.
@@ -195,8 +177,6 @@ class Agents(Subject):
         Raises:
             ConflictError: The agent has its channels.
             ProviderWebhookWireFailed: It was rolled back; try again.
-            PermissionDeniedError: The token is not a workspace's.
-            OutcomeUnknownError: It may have been carried out.
         """
         warn_caller(_SUNSET.format("provision_channels()"))
         return self._call(
@@ -222,7 +202,7 @@ class Agents(Subject):
         """
         Take an agent down; its token is dead from now on.
 
-        Scope: workspace. Calling it twice fails the second time.
+        Calling it twice fails the second time.
 
         Args:
             agent_id: The agent.
@@ -230,10 +210,6 @@ class Agents(Subject):
 
         Returns:
             Its status, and whether its number went back.
-
-        Raises:
-            NotFoundError: There is no such agent.
-            OutcomeUnknownError: It may have been carried out.
         """
         return self._call(_DEPROVISION, agent_id=agent_id, release_number=release_number)
 
@@ -242,19 +218,15 @@ class Agents(Subject):
         """
         Give a number back to its provider, which cannot be undone.
 
-        Scope: workspace. Calling it twice fails the second time: the number is gone.
+        Calling it twice fails the second time: the number is gone.
 
         Args:
             phone_number: In E.164 form.
             source: Where it came from, as the server calls it.
 
-        Returns:
-            The server's answer.
-
         Raises:
             NotFoundError: The workspace has no such number.
             EndpointNotAvailable: The open-source server has no such endpoint.
-            OutcomeUnknownError: It may have been carried out.
         """
         return self._call(_RELEASE, phone_number=phone_number, source=source)
 
@@ -266,7 +238,7 @@ class Agents(Subject):
         Set how much an agent may do.
 
         The open-source server has another path for it, which is tried when the first one answers
-        with a page. Scope: workspace. Calling it twice does no harm.
+        with a page. Calling it twice does no harm.
 
         Args:
             limits: By their names on the wire, such as ``maxActionsPerMinute`` or
@@ -275,10 +247,5 @@ class Agents(Subject):
 
         Returns:
             The limits that hold now.
-
-        Raises:
-            NotFoundError: There is no such agent.
-            PermissionDeniedError: The token is not a workspace's.
-            OutcomeUnknownError: It may have been carried out.
         """
         return self._call(_LIMITS, limits=limits, agent_id=agent_id)

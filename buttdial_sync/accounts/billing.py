@@ -27,7 +27,7 @@ class Billing(Subject):
         """
         Set how an agent is billed; what is not given stays as it is.
 
-        Scope: workspace. Calling it twice does no harm.
+        Calling it twice does no harm.
 
         Args:
             agent_id: The agent; without it the workspace, where the server allows that.
@@ -37,11 +37,6 @@ class Billing(Subject):
 
         Returns:
             The settings that hold now, and the tier's limits.
-
-        Raises:
-            NotFoundError: There is no such agent.
-            PermissionDeniedError: The token is not a workspace's.
-            OutcomeUnknownError: It may have been carried out.
         """
         return self._call(
             _CONFIG,

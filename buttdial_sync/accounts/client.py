@@ -30,10 +30,22 @@ def _fresh_nonce() -> str:
 
 class AccountsView(Onboarding, Agents, Channels, Tokens, Members, Erasure, Billing):
     """
-    Speaks with one token of a workspace, over the connection of a client.
+    The calls of one workspace, with one token of it, over the connection of a client.
 
     Safe to share between threads. :class:`AccountsClient` is one, and
     :meth:`AccountsClient.with_token` makes more.
+
+    Scope: workspace, unless a method says otherwise.
+
+    Returns:
+        The server's answer, unless a method says more.
+
+    Raises:
+        AuthError: The token is wrong or was revoked.
+        PermissionDeniedError: The token may not do this.
+        NotFoundError: The server does not know the agent, workspace or record.
+        OutcomeUnknownError: The call may have been carried out; its answer was lost.
+        ButtDialError: The server refused the call, or could not be reached.
 
     Args:
         caller: Makes the calls.

@@ -20,14 +20,13 @@ class Erasure(Subject):
         """
         Ask for the workspace's erasure; its owner gets a mail to confirm it.
 
-        Scope: workspace. Calling it twice sends two mails.
+        Calling it twice sends two mails.
 
         Returns:
             The request's id, and until when it can be confirmed.
 
         Raises:
             RateLimitError: Too many requests.
-            OutcomeUnknownError: It may have been carried out.
         """
         return self._call(_START)
 
@@ -43,12 +42,8 @@ class Erasure(Subject):
             confirmation_token: From the mail.
             force: Erase it though there are still agents and numbers.
 
-        Returns:
-            The server's answer.
-
         Raises:
             ConflictError: There are still agents; ``force`` erases them too.
             NotFoundError: There is no such request.
-            OutcomeUnknownError: It may have been carried out.
         """
         return self._call(_CONFIRM, confirmation_token=confirmation_token, force=force)

@@ -23,14 +23,8 @@ class Members(Subject):
         """
         Look at the workspace's account.
 
-        Scope: workspace. Safe to repeat.
-
         Returns:
             Its name, owner, mode and status.
-
-        Raises:
-            AuthError: The token is wrong or revoked.
-            ButtDialError: Anything else.
         """
         return self._call(_ACCOUNT)
 
@@ -39,14 +33,8 @@ class Members(Subject):
         """
         List the workspaces that the token's user belongs to.
 
-        Scope: workspace. Safe to repeat.
-
         Returns:
             The user's address and workspaces.
-
-        Raises:
-            AuthError: The token is wrong or revoked.
-            ButtDialError: Anything else.
         """
         return self._call(_MEMBERSHIPS)
 
@@ -55,17 +43,8 @@ class Members(Subject):
         """
         List the members of a workspace.
 
-        Scope: workspace. Safe to repeat.
-
         Args:
             org_id: The workspace.
-
-        Returns:
-            The server's answer.
-
-        Raises:
-            PermissionDeniedError: It is another workspace.
-            ButtDialError: Anything else.
         """
         return self._call(_LIST, org_id=org_id)
 
@@ -76,7 +55,7 @@ class Members(Subject):
         """
         Let somebody into a workspace.
 
-        Scope: workspace. Calling it twice fails the second time.
+        Calling it twice fails the second time.
 
         Args:
             org_id: The workspace.
@@ -84,13 +63,8 @@ class Members(Subject):
             role: What for, as the server calls it.
             reason: For the server's log.
 
-        Returns:
-            The server's answer.
-
         Raises:
             ConflictError: The person is a member.
-            PermissionDeniedError: The token may not do this.
-            OutcomeUnknownError: It may have been carried out.
         """
         return self._call(_ADD, org_id=org_id, email=email, role=role, reason=reason)
 
@@ -101,19 +75,14 @@ class Members(Subject):
         """
         Take somebody out of a workspace.
 
-        Scope: workspace. Calling it twice fails the second time.
+        Calling it twice fails the second time.
 
         Args:
             org_id: The workspace.
             email: Who.
             reason: For the server's log.
 
-        Returns:
-            The server's answer.
-
         Raises:
             NotFoundError: The person is no member.
-            PermissionDeniedError: The token may not do this.
-            OutcomeUnknownError: It may have been carried out.
         """
         return self._call(_REMOVE, org_id=org_id, email=email, reason=reason)

@@ -37,11 +37,7 @@ _VERIFY = Endpoint(
     "POST", "/api/orgs/verify", TeamCredentials, auth="none", check=_refuse_without_token
 )
 _ACCEPT = Endpoint(
-    "POST",
-    "/api/orgs/onboarding/accept",
-    TeamCredentials,
-    auth="none",
-    check=_refuse_without_token,
+    "POST", "/api/orgs/onboarding/accept", TeamCredentials, auth="none", check=_refuse_without_token
 )
 _REVEAL = Endpoint(
     "POST", "/api/orgs/{org_id}/reveal-team-token", TeamCredentials, auth="given", is_signed=True
@@ -98,7 +94,6 @@ class Onboarding(Subject):
             TemplateTooLarge: The mail is over 200 KB.
             OrgAlreadyVerified: The workspace has its token already.
             RateLimitError: Too many registrations.
-            OutcomeUnknownError: It may have been carried out.
         """
         if all(each is None for each in (branding, return_url, webhook_url, verification_email)):
             warn_caller(
@@ -132,7 +127,6 @@ class Onboarding(Subject):
         Raises:
             OrgAlreadyVerified: There is nothing to verify.
             RateLimitError: Too many mails. ``retry_after`` is in seconds.
-            OutcomeUnknownError: It may have been carried out.
         """
         return self._call(_RESEND, org_id=org_id)
 
@@ -142,7 +136,7 @@ class Onboarding(Subject):
         Ask whether the owner followed the link.
 
         The server wants the poll token in the URL, so this works over https or on this machine
-        only. Scope: none, the poll token is enough. Safe to repeat.
+        only. Scope: none, the poll token is enough.
 
         Args:
             org_id: The workspace.
@@ -153,8 +147,6 @@ class Onboarding(Subject):
 
         Raises:
             ConfigError: The poll token would be readable on its way.
-            NotFoundError: There is no such workspace.
-            ButtDialError: Anything else.
         """
         return self._call(_STATUS, org_id=org_id, poll_token=poll_token)
 
@@ -176,7 +168,6 @@ class Onboarding(Subject):
                 ``onboarding_url``.
             VerificationTokenExpired: The link is too old.
             OrgAlreadyVerified: The link was used.
-            OutcomeUnknownError: It may have been carried out.
         """
         return self._team_token(_VERIFY, token=token)
 
@@ -197,7 +188,6 @@ class Onboarding(Subject):
         Raises:
             TosVersionMismatch: The terms have a newer version.
             OnboardingSessionError: The session is unknown, used or expired.
-            OutcomeUnknownError: It may have been carried out.
         """
         return self._team_token(_ACCEPT, session_id=session_id, version=version)
 
@@ -206,8 +196,8 @@ class Onboarding(Subject):
         """
         Fetch the workspace's token with the webhook secret, as after a lost webhook.
 
-        Scope: workspace, proved by the webhook secret; the team token is not sent. Calling it
-        twice may end the token that the first call returned: see ``rotated``.
+        Scope: workspace, proved by the webhook secret; the team token is not sent. Calling it twice
+        may end the token that the first call returned: see ``rotated``.
 
         Args:
             org_id: The workspace.
@@ -221,7 +211,6 @@ class Onboarding(Subject):
             AuthForbidden: The secret is another one.
             AuthTimestampExpired: This machine's clock is more than 60 seconds off.
             AuthNonceReplay: The nonce was used before.
-            OutcomeUnknownError: It may have been carried out.
         """
         return self._call(_REVEAL, credential=webhook_secret, org_id=org_id)
 
@@ -245,9 +234,7 @@ class Onboarding(Subject):
 
         Raises:
             OrgAlreadyVerified: It is verified, and can only be erased.
-            NotFoundError: There is no such workspace.
             ConfigError: There is neither a poll token nor a team token.
-            OutcomeUnknownError: It may have been carried out.
         """
         return self._call(_ABANDON, credential=poll_token, org_id=org_id, reason=reason)
 

@@ -29,7 +29,7 @@ class Tokens(Subject):
         """
         Name the workspace's phone; a passcode goes there.
 
-        Scope: workspace. Calling it twice sends two passcodes, of which the second is good.
+        Calling it twice sends two passcodes, of which the second is good.
 
         Args:
             phone: In E.164 form.
@@ -40,7 +40,6 @@ class Tokens(Subject):
         Raises:
             InvalidRequestError: It is no number that can be reached.
             RateLimitError: Too many passcodes. ``retry_after`` is in seconds.
-            OutcomeUnknownError: It may have been carried out.
         """
         return self._call(_SET_PHONE, phone=phone)
 
@@ -49,7 +48,7 @@ class Tokens(Subject):
         """
         Prove that the phone is the workspace's own.
 
-        Scope: workspace. Calling it twice fails: a challenge is good once.
+        Calling it twice fails: a challenge is good once.
 
         Args:
             challenge_id: From :meth:`set_phone`.
@@ -63,7 +62,6 @@ class Tokens(Subject):
             OTPExpired: It is too old.
             OTPMaxAttempts: It was tried too often.
             ChallengeNotFound: There is no such challenge.
-            OutcomeUnknownError: It may have been carried out.
         """
         return self._call(_CONFIRM_PHONE, challenge_id=challenge_id, otp=otp)
 
@@ -73,8 +71,7 @@ class Tokens(Subject):
         Exchange the workspace's token for a new one: request, ask for the passcode, confirm.
 
         This client goes on with the old token, which is dead then: use :meth:`with_token`. The time
-        that the prompt takes counts towards no deadline. Scope: workspace. Calling it twice rotates
-        twice.
+        that the prompt takes counts towards no deadline. Calling it twice rotates twice.
 
         Args:
             otp_prompt: Called with the phone's last digits (``""`` if the server does not say
@@ -100,7 +97,7 @@ class Tokens(Subject):
         """
         Begin a rotation; a passcode goes to the workspace's phone.
 
-        Scope: workspace. Calling it twice sends two passcodes, of which the second is good.
+        Calling it twice sends two passcodes, of which the second is good.
 
         Returns:
             The challenge, and the phone's last digits.
@@ -108,7 +105,6 @@ class Tokens(Subject):
         Raises:
             PhoneNotConfigured: There is no confirmed phone.
             RateLimitError: Too many passcodes. ``retry_after`` is in seconds.
-            OutcomeUnknownError: It may have been carried out.
         """
         return self._call(_REQUEST_ROTATION)
 
@@ -117,7 +113,7 @@ class Tokens(Subject):
         """
         End a rotation. The old token is dead from now on.
 
-        Scope: workspace. Calling it twice fails: a challenge is good once.
+        Calling it twice fails: a challenge is good once.
 
         Args:
             challenge_id: From :meth:`rotate_token_request`.
@@ -140,14 +136,10 @@ class Tokens(Subject):
         """
         End the workspace's token, as after a leak. A new one comes with :meth:`reveal_team_token`.
 
-        Scope: workspace. Calling it twice fails the second time: the token is dead.
-
-        Returns:
-            The server's answer.
+        Calling it twice fails the second time: the token is dead.
 
         Raises:
             AuthTokenRevokedError: It was dead already.
-            OutcomeUnknownError: It may have been carried out.
         """
         return self._call(_REVOKE)
 
@@ -156,7 +148,7 @@ class Tokens(Subject):
         """
         Give an agent a new token. Its older ones are dead from now on.
 
-        Scope: workspace. Calling it twice ends the token that the first call returned.
+        Calling it twice ends the token that the first call returned.
 
         Args:
             agent_id: The agent.
@@ -165,7 +157,6 @@ class Tokens(Subject):
             The new token, and how many older ones ended.
 
         Raises:
-            NotFoundError: There is no such agent.
             OutcomeUnknownError: It may have been carried out: the old token may be dead.
         """
         return self._call(_REGENERATE, agent_id=agent_id)
@@ -175,16 +166,10 @@ class Tokens(Subject):
         """
         List what is known about an agent's tokens.
 
-        Scope: workspace. Safe to repeat.
-
         Args:
             agent_id: The agent.
 
         Returns:
             Label, last characters and last use of each; never a token.
-
-        Raises:
-            NotFoundError: There is no such agent.
-            ButtDialError: Anything else.
         """
         return self._call(_LIST, agent_id=agent_id)

@@ -295,7 +295,7 @@ class AuthTokenRevokedError(AuthError):
     """
     The token was valid once and has been revoked, mostly by a rotation.
 
-    :data:`RevokedToken` is another published name of this class. A team token's own code
+    ``RevokedToken`` is another published name of this class. A team token's own code
     (``TOKEN_REVOKED``) raises its subclass :class:`TokenRevoked`.
     """
 

@@ -25,9 +25,17 @@ _VOICES = Endpoint("GET", "/api/v1/voices", Voices, reads_only=True)
 
 class Voice(Family):
     """
-    Calls and speech of one agent, as ``client.voice``.
+    Calls and speech of one agent, as ``client.voice``. Safe to share between threads.
 
-    Safe to share between threads.
+    Scope: agent.
+
+    Returns:
+        The server's answer, unless a method says more.
+
+    Raises:
+        NotSupportedError: This server does not support the call or an argument. Nothing was done.
+        OutcomeUnknownError: The call may have been carried out; its answer was lost.
+        ButtDialError: The server refused the call, or could not be reached.
     """
 
     @checked
@@ -46,7 +54,7 @@ class Voice(Family):
         """
         Call someone, and let the agent talk.
 
-        Scope: agent. Calling it twice makes two calls.
+        Calling it twice makes two calls.
 
         Args:
             to: The recipient's E.164 number.
@@ -64,8 +72,6 @@ class Voice(Family):
         Raises:
             ComplianceError: A rule forbids the call, such as quiet hours.
             NoChannelAssigned: The agent has no phone number.
-            ArgumentNotSupported: This server would silently drop an argument.
-            OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(
             _MAKE_CALL,
@@ -94,7 +100,7 @@ class Voice(Family):
         """
         Call someone for another person, and connect the two.
 
-        Scope: agent. Calling it twice makes two calls.
+        Calling it twice makes two calls.
 
         Args:
             target: Whom to call, as an E.164 number.
@@ -111,8 +117,6 @@ class Voice(Family):
         Raises:
             ComplianceError: A rule forbids the call, such as quiet hours.
             NoChannelAssigned: The agent has no phone number.
-            ArgumentNotSupported: This server would silently drop an argument.
-            OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(
             _CALL_ON_BEHALF,
@@ -132,7 +136,7 @@ class Voice(Family):
         """
         Call someone and speak a text.
 
-        Scope: agent. Calling it twice makes two calls.
+        Calling it twice makes two calls.
 
         Args:
             to: The recipient's E.164 number.
@@ -146,15 +150,9 @@ class Voice(Family):
         Raises:
             ComplianceError: A rule forbids the call, such as quiet hours.
             NoChannelAssigned: The agent has no phone number.
-            ArgumentNotSupported: This server would silently drop an argument.
-            OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(
-            _SEND_VOICE_MESSAGE,
-            to=to,
-            text=text,
-            voice=voice,
-            target_gender=target_gender,
+            _SEND_VOICE_MESSAGE, to=to, text=text, voice=voice, target_gender=target_gender
         )
 
     @checked
@@ -164,26 +162,18 @@ class Voice(Family):
         """
         Hand a call that is under way to someone else.
 
-        Scope: agent. Calling it twice: the second fails, or transfers again.
+        Calling it twice: the second fails, or transfers again.
 
         Args:
             call_sid: The provider's id of the call.
             to: Who gets it, as an E.164 number.
             announcement_text: Said before the call is handed over.
 
-        Returns:
-            The transfer.
-
         Raises:
             NotFoundError: There is no such call.
-            ArgumentNotSupported: This server would silently drop an argument.
-            OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(
-            _TRANSFER_CALL,
-            call_sid=call_sid,
-            to=to,
-            announcement_text=announcement_text,
+            _TRANSFER_CALL, call_sid=call_sid, to=to, announcement_text=announcement_text
         )
 
     @checked
@@ -191,17 +181,10 @@ class Voice(Family):
         """
         Set the address that is told how calls go.
 
-        Scope: agent. Calling it twice is safe.
+        Calling it twice is safe.
 
         Args:
             voice_callback_url: The address.
-
-        Returns:
-            The server's answer.
-
-        Raises:
-            ToolNotAvailable: This server has no such tool.
-            OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(_SET_VOICE_CALLBACK, voice_callback_url=voice_callback_url)
 
@@ -216,7 +199,7 @@ class Voice(Family):
         """
         Speak a text into a file.
 
-        Scope: agent. Calling it twice makes two files.
+        Calling it twice makes two files.
 
         Args:
             text: What to say.
@@ -225,25 +208,10 @@ class Voice(Family):
 
         Returns:
             The file's address.
-
-        Raises:
-            ToolNotAvailable: This server has no such tool.
-            OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(_GENERATE_TTS, text=text, voice=voice, format=format)
 
     @checked
     def list_voices(self) -> Voices:
-        """
-        Return the voices that an agent can have.
-
-        Scope: agent. Calling it twice is safe.
-
-        Returns:
-            The voices.
-
-        Raises:
-            EndpointNotAvailable: This server has no such endpoint.
-            ButtDialError: The server said no, or could not be reached.
-        """
+        """Return the voices that an agent can have."""
         return self._call(_VOICES)
