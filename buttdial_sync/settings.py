@@ -16,7 +16,7 @@ TokenIn = Literal["auto", "header", "query"]
 @attrs.frozen(kw_only=True)
 class Settings:
     """
-    What the environment says; None where it says nothing.
+    The settings of the environment; None where it has none.
 
     Attributes:
         base_url: ``BUTT_DIAL_BASE_URL``, else ``BUTT_DIAL_URL``.
@@ -53,7 +53,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         The settings found.
 
     Raises:
-        ConfigError: ``BUTT_DIAL_TOKEN_IN`` has a value that it cannot have.
+        ConfigError: ``BUTT_DIAL_TOKEN_IN`` has an invalid value.
     """
     source = os.environ if environ is None else environ
     found: dict[str, Any] = {field: _first(source, names) for field, names in _VARIABLES.items()}
@@ -73,7 +73,7 @@ def check_count(value: int, name: str) -> int:
     Return ``value`` if it is a whole number from 1.
 
     Raises:
-        ArgumentTypeError: It is no whole number.
+        ArgumentTypeError: It is not a whole number.
         ArgumentValueError: It is less than 1.
     """
     if isinstance(value, bool) or not isinstance(value, int):

@@ -1,4 +1,4 @@
-"""The agents of a workspace: made, looked at, limited, taken down."""
+"""The agents of a workspace: registered, limited, deprovisioned."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ _LIMITS = Endpoint(
 )
 
 _SUNSET = (
-    "{} is deprecated, the server ends it on 2026-07-27: use register_agent(), then "
+    "{} is deprecated and the hosted server ends it: use register_agent(), then "
     "manage_agent_channel() for each channel"
 )
 
 
 class Agents(Subject):
-    """Makes agents and takes them down."""
+    """Registers and deprovisions agents."""
 
     @checked
     def register_agent(
@@ -57,7 +57,7 @@ class Agents(Subject):
             **extra: More keys of the request, sent as given.
 
         Returns:
-            The agent's token. Keep it, the server shows it once.
+            The agent's token. Store it: the server shows it only once.
 
         Raises:
             ConflictError: The agent exists.
@@ -75,7 +75,7 @@ class Agents(Subject):
     @checked
     def get_agent(self, agent_id: str) -> ToolResult:
         """
-        Look at an agent.
+        Return an agent.
 
         Args:
             agent_id: The agent.
@@ -95,11 +95,11 @@ class Agents(Subject):
         country: str = "US",
     ) -> AgentCredentials:
         """
-        Make an agent with channels at once. Deprecated: the server ends it on 2026-07-27.
+        Make an agent with channels at once. Deprecated: the hosted server ends it.
 
-        Use :meth:`register_agent`, then :meth:`manage_agent_channel`. The open-source server misses
-        ``displayName`` in a request with ``agentName``, before it does anything; then the request
-        is sent again with that name. Calling it twice makes two agents.
+        Use :meth:`register_agent`, then :meth:`manage_agent_channel`. The open-source server
+        rejects ``agentName`` before it does anything; the request is then sent again with
+        ``displayName``. Calling it twice makes two agents.
 
         Args:
             agent_name: Its name.
@@ -107,11 +107,11 @@ class Agents(Subject):
             capabilities: Which channels: ``phone``, ``whatsapp``, ``email``, ``voiceAi``.
             email_domain: Of its address.
             greeting: What it says first.
-            system_prompt: How it shall behave.
+            system_prompt: How it behaves.
             country: Of its number.
 
         Returns:
-            The agent's token. Keep it, the server shows it once.
+            The agent's token. Store it: the server shows it only once.
 
         Raises:
             ConflictError: The agent exists.
@@ -148,11 +148,11 @@ class Agents(Subject):
         email_domain: str | None = None,
     ) -> AgentCredentials:
         """
-        Give an agent its channels. Deprecated: the server ends it on 2026-07-27.
+        Give an agent its channels. Deprecated: the hosted server ends it.
 
-        Use :meth:`register_agent`, then :meth:`manage_agent_channel`. The open-source server misses
-        ``displayName`` in a request with ``agentName``, before it does anything; then the request
-        is sent again with that name. Calling it twice fails or buys a second number.
+        Use :meth:`register_agent`, then :meth:`manage_agent_channel`. The open-source server
+        rejects ``agentName`` before it does anything; the request is then sent again with
+        ``displayName``. Calling it twice fails or buys a second number.
 
         Args:
             agent_id: The agent.
@@ -160,14 +160,14 @@ class Agents(Subject):
             callback_url: Where its messages go.
             capabilities: Which channels: ``phone``, ``whatsapp``, ``email``, ``voiceAi``.
             country: Of its number.
-            preferred_whatsapp_number: Which number it shall get.
-            preferred_phone_number: Which number it shall get.
-            identity_mode: ``"dedicated"``, or what else the server knows.
-            language: That it speaks.
+            preferred_whatsapp_number: Which number it gets.
+            preferred_phone_number: Which number it gets.
+            identity_mode: ``"dedicated"``, or another mode of the server.
+            language: The language that it speaks.
             gender: Of its voice.
             voice_id: Its voice.
             greeting: What it says first.
-            system_prompt: How it shall behave.
+            system_prompt: How it behaves.
             email_domain: Of its address.
 
         Returns:
@@ -175,7 +175,7 @@ class Agents(Subject):
             provisioned.
 
         Raises:
-            ConflictError: The agent has its channels.
+            ConflictError: The agent has its channels already.
             ProviderWebhookWireFailed: It was rolled back; try again.
         """
         warn_caller(_SUNSET.format("provision_channels()"))
@@ -200,16 +200,16 @@ class Agents(Subject):
     @checked
     def deprovision(self, agent_id: str, *, release_number: bool = True) -> Deprovisioned:
         """
-        Take an agent down; its token is dead from now on.
+        Deprovision an agent. Its token stops working.
 
         Calling it twice fails the second time.
 
         Args:
             agent_id: The agent.
-            release_number: Give its number back, which cannot be undone.
+            release_number: Whether to give its number back, which cannot be undone.
 
         Returns:
-            Its status, and whether its number went back.
+            Its status, and whether its number was given back.
         """
         return self._call(_DEPROVISION, agent_id=agent_id, release_number=release_number)
 
@@ -235,10 +235,10 @@ class Agents(Subject):
         self, limits: Mapping[str, Any], *, agent_id: str | None = None
     ) -> ClientLimits:
         """
-        Set how much an agent may do.
+        Set the limits of an agent.
 
         The open-source server has another path for it, which is tried when the first one answers
-        with a page. Calling it twice does no harm.
+        with a page. Calling it twice is safe.
 
         Args:
             limits: By their names on the wire, such as ``maxActionsPerMinute`` or
@@ -246,6 +246,6 @@ class Agents(Subject):
             agent_id: The agent; without it the workspace, where the server allows that.
 
         Returns:
-            The limits that hold now.
+            The limits that are in force now.
         """
         return self._call(_LIMITS, limits=limits, agent_id=agent_id)

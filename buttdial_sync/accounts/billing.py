@@ -25,9 +25,9 @@ class Billing(Subject):
         billing_email: str | None = None,
     ) -> BillingSettings:
         """
-        Set how an agent is billed; what is not given stays as it is.
+        Set how an agent is billed. What is None stays as it is.
 
-        Calling it twice does no harm.
+        Calling it twice is safe.
 
         Args:
             agent_id: The agent; without it the workspace, where the server allows that.
@@ -36,7 +36,7 @@ class Billing(Subject):
             billing_email: Where the bills go.
 
         Returns:
-            The settings that hold now, and the tier's limits.
+            The settings that are in force now, and the tier's limits.
         """
         return self._call(
             _CONFIG,

@@ -80,7 +80,7 @@ class Channels(Subject):
             agent_id: The agent.
             channel_type: ``"phone"``, ``"whatsapp"``, ``"telegram"``, ``"line"`` or ``"email"``.
             identifier: The number or address.
-            email_local_part: Of an email address, what stands before the ``@``.
+            email_local_part: The part of an email address before the ``@``.
             label: Its name.
             capabilities: What it can do, such as ``"sms"`` and ``"voice"``.
 
@@ -107,14 +107,14 @@ class Channels(Subject):
         primary: bool | None = None,
     ) -> ToolResult:
         """
-        Rename a channel, let it rest, or make it the first one.
+        Rename a channel, pause it, or make it the primary one.
 
-        Calling it twice does no harm.
+        Calling it twice is safe.
 
         Args:
             record_id: From :meth:`list_agent_comm_channels`.
             label: Its new name.
-            paused: Whether it rests.
+            paused: Whether it is paused.
             primary: Whether it is used first.
         """
         return self._call(_UPDATE, record_id=record_id, label=label, paused=paused, primary=primary)

@@ -18,7 +18,7 @@ class Erasure(Subject):
     @checked
     def start_erasure(self) -> ErasureRequest:
         """
-        Ask for the workspace's erasure; its owner gets a mail to confirm it.
+        Request the workspace's erasure. Its owner gets a mail to confirm it.
 
         Calling it twice sends two mails.
 
@@ -40,10 +40,10 @@ class Erasure(Subject):
 
         Args:
             confirmation_token: From the mail.
-            force: Erase it though there are still agents and numbers.
+            force: Erase it even if it still has agents and numbers.
 
         Raises:
-            ConflictError: There are still agents; ``force`` erases them too.
-            NotFoundError: There is no such request.
+            ConflictError: It still has agents; ``force`` erases them too.
+            NotFoundError: The request does not exist.
         """
         return self._call(_CONFIRM, confirmation_token=confirmation_token, force=force)

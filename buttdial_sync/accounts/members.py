@@ -16,12 +16,12 @@ _REMOVE = Endpoint("DELETE", "/api/orgs/{org_id}/members/{email}", ToolResult)
 
 
 class Members(Subject):
-    """Looks at the workspace, and lets people in and out."""
+    """The workspace's account and its members."""
 
     @checked
     def get_account(self) -> Account:
         """
-        Look at the workspace's account.
+        Return the workspace's account.
 
         Returns:
             Its name, owner, mode and status.
@@ -53,18 +53,18 @@ class Members(Subject):
         self, org_id: str, email: str, *, role: str | None = None, reason: str | None = None
     ) -> ToolResult:
         """
-        Let somebody into a workspace.
+        Add a member to a workspace.
 
         Calling it twice fails the second time.
 
         Args:
             org_id: The workspace.
-            email: Who.
-            role: What for, as the server calls it.
+            email: The person's address.
+            role: The role, as the server calls it.
             reason: For the server's log.
 
         Raises:
-            ConflictError: The person is a member.
+            ConflictError: The person is a member already.
         """
         return self._call(_ADD, org_id=org_id, email=email, role=role, reason=reason)
 
@@ -73,16 +73,16 @@ class Members(Subject):
         self, org_id: str, email: str, *, reason: str | None = None
     ) -> ToolResult:
         """
-        Take somebody out of a workspace.
+        Remove a member from a workspace.
 
         Calling it twice fails the second time.
 
         Args:
             org_id: The workspace.
-            email: Who.
+            email: The person's address.
             reason: For the server's log.
 
         Raises:
-            NotFoundError: The person is no member.
+            NotFoundError: The person is not a member.
         """
         return self._call(_REMOVE, org_id=org_id, email=email, reason=reason)

@@ -69,7 +69,7 @@ class Onboarding(Subject):
         idempotency_key: str | None = None,
     ) -> Registration:
         """
-        Register a workspace; its owner gets a mail with a link.
+        Register a workspace. Its owner gets a mail with a link.
 
         Scope: none, it needs no token. Calling it twice for an address that is not verified yet
         returns the same workspace and the same webhook secret. Give at least one of ``branding``,
@@ -114,7 +114,7 @@ class Onboarding(Subject):
     @checked
     def resend_verification(self, org_id: str) -> VerificationSent:
         """
-        Have the mail with the link sent again.
+        Send the mail with the link again.
 
         Scope: none, it needs no token. Calling it twice sends two mails.
 
@@ -125,7 +125,7 @@ class Onboarding(Subject):
             Whether a mail went out.
 
         Raises:
-            OrgAlreadyVerified: There is nothing to verify.
+            OrgAlreadyVerified: It is verified already.
             RateLimitError: Too many mails. ``retry_after`` is in seconds.
         """
         return self._call(_RESEND, org_id=org_id)
@@ -133,9 +133,9 @@ class Onboarding(Subject):
     @checked
     def verification_status(self, org_id: str, poll_token: str) -> VerificationStatus:
         """
-        Ask whether the owner followed the link.
+        Return whether the owner followed the link.
 
-        The server wants the poll token in the URL, so this works over https or on this machine
+        The server expects the poll token in the URL, so this works over https or on this machine
         only. Scope: none, the poll token is enough.
 
         Args:
@@ -143,10 +143,10 @@ class Onboarding(Subject):
             poll_token: From :meth:`register`.
 
         Returns:
-            How far it is.
+            The status.
 
         Raises:
-            ConfigError: The poll token would be readable on its way.
+            ConfigError: The poll token would be sent unencrypted.
         """
         return self._call(_STATUS, org_id=org_id, poll_token=poll_token)
 
@@ -161,7 +161,7 @@ class Onboarding(Subject):
             token: From the link.
 
         Returns:
-            The workspace's token. Keep it, the server shows it once.
+            The workspace's token. Store it: the server shows it only once.
 
         Raises:
             OnboardingRequired: The terms have to be accepted first. Send the user to its
@@ -183,7 +183,7 @@ class Onboarding(Subject):
             version: Which version of the terms the user saw.
 
         Returns:
-            The workspace's token. Keep it, the server shows it once.
+            The workspace's token. Store it: the server shows it only once.
 
         Raises:
             TosVersionMismatch: The terms have a newer version.
@@ -208,7 +208,7 @@ class Onboarding(Subject):
 
         Raises:
             WebhookSecretUnregistered: The workspace has no webhook.
-            AuthForbidden: The secret is another one.
+            AuthForbidden: The secret is wrong.
             AuthTimestampExpired: This machine's clock is more than 60 seconds off.
             AuthNonceReplay: The nonce was used before.
         """
@@ -247,7 +247,7 @@ class Onboarding(Subject):
 
 
 def _complete(error: OnboardingRequired, base_url: str) -> None:
-    """Give the error what its body says."""
+    """Set the error's attributes from its body."""
     body = error.body if isinstance(error.body, Mapping) else {}
     inner = body.get("error")
     said = {**body, **(inner if isinstance(inner, Mapping) else {})}

@@ -41,7 +41,7 @@ class Directory(Family):
         self, *, query: str | None = None, include_self: bool = True, include_draft: bool = True
     ) -> ToolResult:
         """
-        Find agents of the same organization.
+        Find agents of the same workspace.
 
         Args:
             query: Part of a name; all when None.

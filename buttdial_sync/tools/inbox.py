@@ -119,7 +119,7 @@ class Inbox(Family):
         self, *, channels: Sequence[str] | None = None, contacts: Sequence[str] | None = None
     ) -> ToolResult:
         """
-        Have incoming messages pushed no longer.
+        Stop incoming messages from being pushed.
 
         Calling it twice is safe.
 

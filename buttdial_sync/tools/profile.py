@@ -78,7 +78,7 @@ class Profile(Family):
         Args:
             agent_name: Its name.
             greeting: What it says first in a call.
-            system_prompt: What it is to do.
+            system_prompt: Its task.
             voice_id: Its voice.
             language: As in ``"en-US"``.
             gender: ``"male"``, ``"female"`` or ``"neutral"``.
@@ -113,7 +113,7 @@ class Profile(Family):
     @checked
     def rotate_token(self, *, confirm: bool) -> RotatedToken:
         """
-        Replace the agent's token. The old one dies 30 seconds later.
+        Replace the agent's token. The old one ends 30 seconds later.
 
         This client goes on with the old token: make a new one, or use :meth:`Client.as_agent`.
 
@@ -123,6 +123,6 @@ class Profile(Family):
             confirm: True carries it out. False asks what would happen: ``previewed`` is true.
 
         Returns:
-            The new token: a secret, shown this once.
+            The new token: a secret, shown only once.
         """
         return self._call(_ROTATE_TOKEN, confirm=confirm)

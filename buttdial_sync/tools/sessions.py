@@ -57,7 +57,7 @@ class Sessions(Family):
         Args:
             participants: Who takes part, as in ``{"contact": "+14155550123"}``.
             channel: On which channel.
-            context: What the agent is to know about it.
+            context: What the agent has to know about it.
 
         Returns:
             The conversation, with its id.

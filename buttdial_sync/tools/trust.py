@@ -47,7 +47,7 @@ class Trust(Family):
         """
         Trust a contact.
 
-        Calling it twice is safe: the time begins anew.
+        Calling it twice is safe: the time starts again.
 
         Args:
             contact: The contact's E.164 number or address.
@@ -64,7 +64,7 @@ class Trust(Family):
     @checked
     def revoke(self, contact: str, *, confirm: bool) -> ToolResult:
         """
-        Trust a contact no longer.
+        Stop trusting a contact.
 
         Calling it twice is safe: it stays untrusted.
 

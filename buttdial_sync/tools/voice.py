@@ -58,16 +58,16 @@ class Voice(Family):
 
         Args:
             to: The recipient's E.164 number.
-            system_prompt: What the agent is to do in this call.
+            system_prompt: The agent's task in this call.
             greeting: What it says first.
             voice: The voice's name or id.
             language: As in ``"en-US"``.
-            recipient_timezone: The recipient's, as in ``"Europe/Paris"``; calls keep to their day.
+            recipient_timezone: As in ``"Europe/Paris"``; calls respect the recipient's hours.
             target_gender: How to address the recipient; a server may ignore it.
             orchestrator: Which orchestrator leads the conversation.
 
         Returns:
-            The call that was started. How it goes is told to the callback.
+            The call that was started. Its progress is reported to the callback.
 
         Raises:
             ComplianceError: A rule forbids the call, such as quiet hours.
@@ -103,12 +103,12 @@ class Voice(Family):
         Calling it twice makes two calls.
 
         Args:
-            target: Whom to call, as an E.164 number.
-            requester_phone: For whom, as an E.164 number.
+            target: The E.164 number to call.
+            requester_phone: The other person's E.164 number.
             target_name: Name of the one who is called.
             requester_name: Name of the one who asked for it.
             message: What to tell the one who is called.
-            recipient_timezone: The recipient's, as in ``"Europe/Paris"``; calls keep to their day.
+            recipient_timezone: As in ``"Europe/Paris"``; calls respect the recipient's hours.
             target_gender: How to address the recipient; a server may ignore it.
 
         Returns:
@@ -170,7 +170,7 @@ class Voice(Family):
             announcement_text: Said before the call is handed over.
 
         Raises:
-            NotFoundError: There is no such call.
+            NotFoundError: The call does not exist.
         """
         return self._call(
             _TRANSFER_CALL, call_sid=call_sid, to=to, announcement_text=announcement_text
@@ -179,7 +179,7 @@ class Voice(Family):
     @checked
     def set_callback(self, voice_callback_url: str) -> ToolResult:
         """
-        Set the address that is told how calls go.
+        Set the address to which the progress of calls is reported.
 
         Calling it twice is safe.
 
@@ -197,7 +197,7 @@ class Voice(Family):
         format: AudioFormat = "ogg",  # noqa: A002 - as on the wire
     ) -> Speech:
         """
-        Speak a text into a file.
+        Turn a text into an audio file.
 
         Calling it twice makes two files.
 

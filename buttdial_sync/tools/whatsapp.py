@@ -66,7 +66,7 @@ class WhatsApp(Family):
     @checked
     def edit(self, message_id: str, body: str, *, sender_sid: str | None = None) -> ToolResult:
         """
-        Change the text of a message of our own.
+        Change the text of a message that this agent sent.
 
         Calling it twice is safe: the text stays the same.
 
@@ -88,7 +88,7 @@ class WhatsApp(Family):
 
         Args:
             message_id: The message's id.
-            to: Whom to forward it to, as an E.164 number.
+            to: The recipient's E.164 number.
             sender_sid: Which of the agent's senders to use.
         """
         return self._call(
@@ -98,7 +98,7 @@ class WhatsApp(Family):
     @checked
     def delete(self, message_id: str, *, sender_sid: str | None = None) -> ToolResult:
         """
-        Delete a message of our own for everyone.
+        Delete a message that this agent sent, for everyone.
 
         Calling it twice deletes nothing more, but the server may object.
 

@@ -116,7 +116,7 @@ class ButtDialTasks:
         Have the handler of the webhooks pass its events on to ``handle_inbound``.
 
         A webhook is answered once the broker has the event. Verified accounts are not passed on:
-        they hold a credential, which no broker gets; handle them where they arrive.
+        they hold a token, which must not reach a broker; handle them where they arrive.
 
         Args:
             inbound: Checks the signatures; another one than that of the tasks.
