@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, TypeVar, cast, get_args
 
 import attrs
 
 from buttdial_sync.errors import ArgumentTypeError, ArgumentValueError, ConfigError
 
+S = TypeVar("S", bound="Settings")
 TokenIn = Literal["auto", "header", "query"]
 
 
@@ -31,6 +32,29 @@ class Settings:
     agent_token: str | None = attrs.field(default=None, repr=False)
     team_token: str | None = attrs.field(default=None, repr=False)
     token_in: TokenIn | None = None
+
+    def filled_from(self: S, other: Settings) -> S:  # noqa: PYI019 - Self comes with Python 3.11
+        """Return these settings, with those of ``other`` where these have none."""
+        missing = {
+            field.name: getattr(other, field.name)
+            for field in attrs.fields(Settings)
+            if getattr(self, field.name) is None
+        }
+        return attrs.evolve(self, **missing)
+
+    def for_client(self, **overrides: Any) -> dict[str, Any]:
+        """Return the arguments of a :class:`Client`; ``overrides`` win."""
+        return {
+            "base_url": self.base_url,
+            "agent_id": self.agent_id,
+            "agent_token": self.agent_token,
+            "token_in": self.token_in or "auto",
+            **overrides,
+        }
+
+    def for_accounts(self, **overrides: Any) -> dict[str, Any]:
+        """Return the arguments of an :class:`AccountsClient`; ``overrides`` win."""
+        return {"base_url": self.base_url, "team_token": self.team_token, **overrides}
 
 
 _VARIABLES = {

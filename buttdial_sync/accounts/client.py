@@ -174,9 +174,7 @@ class AccountsClient(AccountsView):
         Raises:
             ConfigError: There is no base URL, or a value is wrong.
         """
-        settings = load_settings(environ)
-        found = {"base_url": settings.base_url, "team_token": settings.team_token}
-        return cls(**{**found, **overrides})
+        return cls(**load_settings(environ).for_accounts(**overrides))
 
     def close(self, timeout: float = 2.0) -> None:
         """

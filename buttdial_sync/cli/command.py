@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from buttdial_sync.cli.exits import EXIT_CODES
 from buttdial_sync.cli.report import Report, say
 from buttdial_sync.errors import ButtDialError
+from buttdial_sync.errors.exits import EXIT_CODES
 
 _AS_JSON = "buttdial_sync.cli.as_json"
 _VERBOSE = "buttdial_sync.cli.verbose"

@@ -14,8 +14,8 @@ import click
 
 from buttdial_sync.cli.command import ReportingCommand, wants_json
 from buttdial_sync.cli.connection import log_event
-from buttdial_sync.cli.exits import DONE, REFUSED
 from buttdial_sync.cli.report import Failure, Report, say
+from buttdial_sync.errors.exits import DONE, REFUSED
 
 if TYPE_CHECKING:
     from buttdial_sync.cli.scenario import Step

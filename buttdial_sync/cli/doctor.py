@@ -14,9 +14,9 @@ import click
 
 from buttdial_sync.cli.command import ReportingCommand, wants_json
 from buttdial_sync.cli.connection import ask_for_token, connection_options, open_client
-from buttdial_sync.cli.exits import DONE, UNREACHABLE, USAGE, exit_code
 from buttdial_sync.cli.report import Failure, Report, printable, say
 from buttdial_sync.errors import ConfigError
+from buttdial_sync.errors.exits import DONE, UNREACHABLE, USAGE, exit_code
 from buttdial_sync.models.message import CHANNELS, Channel
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ import click
 
 import buttdial_sync
 from buttdial_sync.cli.command import ReportingCommand, json_option, verbose_option
-from buttdial_sync.cli.exits import EXIT_CODES, REFUSED
 from buttdial_sync.cli.report import Failure, Report
 from buttdial_sync.errors import ConfigError
+from buttdial_sync.errors.exits import EXIT_CODES, REFUSED
 
 _README = "README.rst"
 _SKIPPED = "__pycache__"

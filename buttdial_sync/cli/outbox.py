@@ -15,8 +15,8 @@ from buttdial_sync.cli.connection import with_client
 from buttdial_sync.cli.database import check_is_there, db_option, open_database, with_database
 from buttdial_sync.cli.draining import drain as drain_outbox
 from buttdial_sync.cli.draining import rate_option, report_of, workers_option
-from buttdial_sync.cli.exits import EXIT_CODES, USAGE
 from buttdial_sync.cli.report import Failure, Report
+from buttdial_sync.errors.exits import EXIT_CODES, USAGE
 from buttdial_sync.models.failed import FAILED_STATUSES, FailedMessage, FailedStatus
 
 if TYPE_CHECKING:

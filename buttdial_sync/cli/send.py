@@ -10,8 +10,8 @@ import click
 
 from buttdial_sync.cli.command import ReportingCommand
 from buttdial_sync.cli.connection import with_client
-from buttdial_sync.cli.exits import exit_code
 from buttdial_sync.cli.report import Failure, Report, described, say
+from buttdial_sync.errors.exits import exit_code
 from buttdial_sync.models.message import CHANNELS, Channel
 from buttdial_sync.models.sending import SendResult
 

@@ -24,9 +24,9 @@ from buttdial_sync.cli.draining import (
     report_of,
     workers_option,
 )
-from buttdial_sync.cli.exits import DONE, REFUSED, TRY_LATER, USAGE
 from buttdial_sync.cli.report import Failure, Report
 from buttdial_sync.errors import ConfigError
+from buttdial_sync.errors.exits import DONE, REFUSED, TRY_LATER, USAGE
 from buttdial_sync.models.failed import FailedMessage
 from buttdial_sync.models.message import CONTENT
 

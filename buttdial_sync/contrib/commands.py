@@ -1,4 +1,4 @@
-"""What the frameworks' commands have in common: sending, listening, polling, diagnosing."""
+"""What the frameworks' commands share: sending, listening, polling, diagnosing, signals."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ from buttdial_sync.agent import AgentView
 from buttdial_sync.contrib.shared import HandlerWithin
 from buttdial_sync.doctor import run_diagnostic
 from buttdial_sync.errors import ButtDialError
+from buttdial_sync.errors.exits import USAGE, exit_code
 from buttdial_sync.inbound.handler import InboundHandler
 from buttdial_sync.inbound.listener import Listener
 from buttdial_sync.models.inbound import InboundEvent
-from buttdial_sync.models.sending import SendResult
 
-_EXIT_CODES = {"sent": 0, "rejected": 1, "not_sent": 3, "unknown": 3}
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _EXIT_CODE_OF_SIGNALS = 128
-# Docker and supervisord kill a process ten seconds after they told it to end.
+# Docker and supervisord kill a process ten seconds after SIGTERM.
 _SECONDS_TO_END = 8.0
 
 Context = Callable[[], AbstractContextManager[object]]
@@ -34,7 +33,7 @@ class CommandFailure(Exception):  # noqa: N818 - the frameworks' own errors are 
     What a command could not do, with its remedy.
 
     Attributes:
-        exit_code: 1 refused, 2 nothing was sent for a setting is wrong, 3 not reached or unknown.
+        exit_code: As the command line ends.
     """
 
     def __init__(self, message: str, remediation: str | None, exit_code: int) -> None:
@@ -61,7 +60,12 @@ def send(client: AgentView, to: str, channel: Any, **content: Any) -> str:
     with failures():
         result = client.send_message(to, channel=channel, **content)
     if not result.ok:
-        raise _failure(result)
+        what = "the message may have been sent" if result.unknown else "the message was not sent"
+        raise CommandFailure(
+            f"{what}: {result.error}",
+            result.remediation,
+            exit_code(result.outcome, result.stage_failed),
+        )
     return f"sent over {channel} as {result.message_sid}"
 
 
@@ -101,7 +105,7 @@ def listen(listener: Listener) -> None:
         CommandFailure: The token was refused, or a setting is wrong.
         SystemExit: The process was told to end twice.
     """
-    with failures(), _stopped_by_signals(listener):
+    with failures(), _stopped_when_told(listener):
         listener.run()
 
 
@@ -116,7 +120,7 @@ def poll(listener: Listener) -> str:
         CommandFailure: The queue could not be read.
         SystemExit: The process was told to end twice.
     """
-    with failures(), _stopped_by_signals(listener):
+    with failures(), _stopped_when_told(listener):
         return f"{listener.poll()} handed over"
 
 
@@ -137,8 +141,9 @@ def doctor(client: AgentView, to: str | None, say: Callable[[str], object]) -> N
     say(report.summary(ascii_only=True))
     failed = report.failure
     if failed is not None:
-        exit_code = 2 if failed is report.stages[0] else _EXIT_CODES[failed.outcome or "unknown"]
-        raise CommandFailure(f'the stage "{failed.name}" failed', None, exit_code)
+        is_usage = failed is report.stages[0]
+        code = USAGE if is_usage else exit_code(failed.outcome or "unknown", None)
+        raise CommandFailure(f'the stage "{failed.name}" failed', None, code)
 
 
 @contextmanager
@@ -147,41 +152,47 @@ def failures() -> Iterator[None]:
     try:
         yield
     except ButtDialError as error:
-        is_usage = error.outcome == "not_sent" and error.stage == "config"
-        exit_code = 2 if is_usage else _EXIT_CODES[error.outcome]
-        raise CommandFailure(str(error), error.remediation, exit_code) from error
+        code = exit_code(error.outcome, error.stage)
+        raise CommandFailure(str(error), error.remediation, code) from error
 
 
-def _failure(result: SendResult) -> CommandFailure:
-    what = "the message may have been sent" if result.unknown else "the message was not sent"
-    is_usage = result.outcome == "not_sent" and result.stage_failed == "config"
-    return CommandFailure(
-        f"{what}: {result.error}",
-        result.remediation,
-        2 if is_usage else _EXIT_CODES[result.outcome],
-    )
-
-
-@contextmanager
-def _stopped_by_signals(listener: Listener) -> Iterator[None]:
+def _stopped_when_told(listener: Listener) -> AbstractContextManager[None]:
     """
     Stop a listener when the process is told to end.
 
     What the listener has read is no longer on the server: it is handed over while there is time,
-    and then given up. Told again, the process ends at once, in the middle of a handler too, and
-    the listener gives up what it has.
+    and then given up. Told again, it gives up what it has at once, in the middle of a handler.
+    """
+    return stopped_by_signals(
+        lambda: listener.stop(_SECONDS_TO_END), is_running=lambda: listener.running
+    )
+
+
+@contextmanager
+def stopped_by_signals(
+    stop: Callable[[], object], is_running: Callable[[], bool] = lambda: True
+) -> Iterator[None]:
+    """
+    Stop something when the process is told to end: SIGTERM, Ctrl-C.
+
+    Told a second time, or while there is nothing to stop, the process ends at once.
+
+    Args:
+        stop: Stops it. It runs in a thread of its own.
+        is_running: Whether there is something to stop.
+
+    Raises:
+        SystemExit: The process was told to end twice.
     """
     is_told = False
 
     def on_signal(number: int, _: FrameType | None) -> None:
         nonlocal is_told
-        if is_told or not listener.running:
+        if is_told or not is_running():
             sys.exit(_EXIT_CODE_OF_SIGNALS + number)
         is_told = True
-        # A signal may come while this thread holds the lock that stop() needs.
-        threading.Thread(
-            target=listener.stop, args=(_SECONDS_TO_END,), name="buttdial-sync-stop"
-        ).start()
+        # A signal may arrive while this thread holds a lock that stop() needs.
+        threading.Thread(target=stop, name="buttdial-sync-stop").start()
 
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -101,19 +101,12 @@ def forget_everything() -> None:
 
 def _make_client() -> Client:
     configured = app_settings()
-    found = {
-        "base_url": configured.base_url,
-        "agent_id": configured.agent_id,
-        "agent_token": configured.agent_token,
-        "token_in": configured.token_in or "auto",
-    }
-    return Client(**{**found, **configured.client})
+    return Client(**configured.for_client(**configured.client))
 
 
 def _make_accounts() -> AccountsClient:
     configured = app_settings()
-    found = {"base_url": configured.base_url, "team_token": configured.team_token}
-    return AccountsClient(**{**found, **configured.accounts})
+    return AccountsClient(**configured.for_accounts(**configured.accounts))
 
 
 def _make_handler() -> InboundHandler:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from typing import Any
 
 import attrs
 from flask import Flask, current_app
@@ -137,28 +135,12 @@ def _settings(app: Flask) -> Settings:
         for name, value in app.config.items()
         if name.startswith("BUTT_DIAL_") and isinstance(value, str)
     }
-    # The two names of the address are one setting: the application's wins whichever it uses.
-    ours, theirs = load_settings(configured), load_settings(os.environ)
-    absent = {
-        field.name: getattr(theirs, field.name)
-        for field in attrs.fields(Settings)
-        if getattr(ours, field.name) is None
-    }
-    return attrs.evolve(ours, **absent)
+    return load_settings(configured).filled_from(load_settings())
 
 
 def _make_client(app: Flask) -> Client:
-    settings = _settings(app)
-    found: dict[str, Any] = {
-        "base_url": settings.base_url,
-        "agent_id": settings.agent_id,
-        "agent_token": settings.agent_token,
-        "token_in": settings.token_in or "auto",
-    }
-    return Client(**{**found, **app.config.get("BUTT_DIAL_CLIENT", {})})
+    return Client(**_settings(app).for_client(**app.config.get("BUTT_DIAL_CLIENT", {})))
 
 
 def _make_accounts(app: Flask) -> AccountsClient:
-    settings = _settings(app)
-    found: dict[str, Any] = {"base_url": settings.base_url, "team_token": settings.team_token}
-    return AccountsClient(**{**found, **app.config.get("BUTT_DIAL_ACCOUNTS", {})})
+    return AccountsClient(**_settings(app).for_accounts(**app.config.get("BUTT_DIAL_ACCOUNTS", {})))
