@@ -14,7 +14,7 @@ from buttdial_sync.client import Client
 from buttdial_sync.contrib import commands
 from buttdial_sync.inbound.handler import InboundHandler
 from buttdial_sync.inbound.listener import Listener
-from buttdial_sync.models.message import CHANNELS
+from buttdial_sync.models.message import CHANNELS, HELP
 
 
 def buttdial_commands(
@@ -38,9 +38,7 @@ def buttdial_commands(
     @click.argument("to")
     @click.argument("body")
     @click.option("--channel", type=click.Choice(CHANNELS), default="whatsapp", show_default=True)
-    @click.option("--media-url", help="A picture, sound or document.")
-    @click.option("--subject", help="Of an email.")
-    @click.option("--idempotency-key", help="Sends once, where the server honours it.")
+    @_message_options
     def send(to: str, channel: str, **content: Any) -> None:
         """Send BODY to TO, and say what became of it."""
         with _click_errors():
@@ -73,6 +71,13 @@ def buttdial_commands(
             click.echo(commands.poll(make_listener()))
 
     return group
+
+
+def _message_options(command: Callable[..., None]) -> Callable[..., None]:
+    for name in reversed(HELP):
+        if name not in {"to", "body", "channel"}:
+            command = click.option(f"--{name.replace('_', '-')}", help=HELP[name])(command)
+    return command
 
 
 @contextmanager
