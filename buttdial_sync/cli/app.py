@@ -49,9 +49,9 @@ class _Program(click.Group):
 @verbose_option
 def main() -> None:
     """
-    Send and look after messages through Butt-Dial.
+    Send and manage messages through Butt-Dial.
 
-    Without an account begin with "buttdial-sync demo". The other commands read
+    Without an account, begin with "buttdial-sync demo". The other commands read
     BUTT_DIAL_BASE_URL, BUTT_DIAL_AGENT_ID and BUTT_DIAL_AGENT_TOKEN from the environment, and
     from a .env file here if buttdial-sync[dotenv] is installed.
     """

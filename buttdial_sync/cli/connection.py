@@ -1,4 +1,4 @@
-"""From settings to a client: the environment, ``.env``, options, and a question for the token."""
+"""From settings to a client: the environment, ``.env``, options, and a prompt for the token."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _settings_of_file() -> Settings:
     try:
         from dotenv import dotenv_values
     except ImportError:
-        click.echo("Note: .env is not read; that needs buttdial-sync[dotenv].", err=True)
+        click.echo("Note: .env is not read: this needs buttdial-sync[dotenv].", err=True)
         return Settings()
     logger.debug("reading .env")
     values = dotenv_values(stream=StringIO(text))
@@ -127,7 +127,7 @@ def ask_for_token() -> str:
     Ask a person for the token.
 
     Raises:
-        ConfigError: There is no terminal.
+        ConfigError: There is no terminal to ask on.
     """
     if sys.stdin is None or not sys.stdin.isatty():
         raise ConfigError(

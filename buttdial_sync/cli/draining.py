@@ -1,4 +1,4 @@
-"""Working an outbox off, with a progress bar."""
+"""Drain an outbox, with a progress bar."""
 
 from __future__ import annotations
 

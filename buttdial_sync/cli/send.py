@@ -46,7 +46,7 @@ def send(
     **content: str | None,
 ) -> Report:
     """Send a message, and say what became of it."""
-    # Made here, so that it can be named after Ctrl-C too.
+    # Made here, so that it can be printed after Ctrl-C too.
     key = idempotency_key or str(uuid.uuid4())
     options: dict[str, Any] = {"idempotency_key": key, **content}
     try:
@@ -92,7 +92,7 @@ def _failure(result: SendResult, key: str) -> Failure:
 def _how_to_repeat(key: str) -> str:
     return (
         "Find out whether it arrived before you send it again. "
-        f"Where the server honours keys, this is safe: --idempotency-key {key}"
+        f"If the server honours keys, this is safe: --idempotency-key {key}"
     )
 
 

@@ -30,7 +30,7 @@ OnUndelivered = Callable[[InboundEvent], object]
 
 class CommandFailure(Exception):  # noqa: N818 - the frameworks' own errors are made of it
     """
-    What a command could not do, with its remedy.
+    A command failed; the message has the remedy.
 
     Attributes:
         exit_code: As the command line ends.
@@ -52,7 +52,7 @@ def send(client: AgentView, to: str, channel: Any, **content: Any) -> str:
         **content: Further arguments of :meth:`Client.send_message`.
 
     Returns:
-        What to say.
+        What to print.
 
     Raises:
         CommandFailure: It was not sent, or may have been.
@@ -114,7 +114,7 @@ def poll(listener: Listener) -> str:
     Hand over what waits, once, or until the process is told to end: see :func:`listen`.
 
     Returns:
-        What to say.
+        What to print.
 
     Raises:
         CommandFailure: The queue could not be read.
@@ -126,12 +126,12 @@ def poll(listener: Listener) -> str:
 
 def doctor(client: AgentView, to: str | None, say: Callable[[str], object]) -> None:
     """
-    Say what each stage of the diagnosis found, in ASCII.
+    Report what each stage of the diagnosis found, in ASCII.
 
     Args:
         client: Is looked at.
         to: Gets a test message; without it nothing is sent.
-        say: Takes the report.
+        say: Prints the report.
 
     Raises:
         CommandFailure: A stage failed.

@@ -1,4 +1,4 @@
-"""What faces for frameworks have in common."""
+"""What the framework integrations share."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ T = TypeVar("T")
 
 class OnePerProcess(Generic[T]):
     """
-    Makes something on first use, and ends it when the process does. Safe to share between threads.
+    Makes an object on first use, and ends it with the process. Safe to share between threads.
 
-    A forked child goes on with what its parent made: that must be able to live in both.
+    A forked child goes on with its parent's object, which has to work in both.
 
     Args:
         make: Makes it.
@@ -57,7 +57,7 @@ class OnePerProcess(Generic[T]):
 
 class HandlerWithin(InboundHandler):
     """
-    An inbound handler whose handlers run inside a context, for what comes outside of requests.
+    An inbound handler whose handlers run inside a context, for events outside of requests.
 
     Args:
         inbound: The handler; both have the same handlers and delivery log.

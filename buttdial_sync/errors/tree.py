@@ -310,7 +310,7 @@ class AuthLockedOutError(AuthError):
     """Too many failed logins from this address: valid tokens are refused too (HTTP 429)."""
 
     server_codes = ("AUTH_LOCKED_OUT",)
-    remedy = "Stop, correct the wrong token, and wait until the lockout has ended (15 minutes)."
+    remedy = "Stop, correct the wrong token, and wait until the lockout has passed (15 minutes)."
 
 
 class PermissionDeniedError(ToolError):

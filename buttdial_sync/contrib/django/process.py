@@ -1,4 +1,4 @@
-"""What there is once in each process, made of the settings on first use."""
+"""The objects of each process, made from the settings on first use."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def make_handler(**options: Any) -> InboundHandler:
 
 
 def forget_everything() -> None:
-    """Close what was made; the next use makes it anew. For tests that change the settings."""
+    """Close everything; the next use makes it again. For tests that change the settings."""
     for each in (_client, _accounts, _handler, _operator_api):
         each.forget()
 

@@ -27,7 +27,7 @@ def buttdial_commands(
     Return the group of commands.
 
     Args:
-        app: Its context is there for the handlers, for each event a new one.
+        app: The handlers run in its context, a new one for each event.
         client: Returns the application's client.
         inbound: Has the handlers; without it there is nothing to listen for.
         on_undelivered: As in :class:`~buttdial_sync.Listener`.
@@ -45,7 +45,7 @@ def buttdial_commands(
             click.echo(commands.send(client(), to, channel, **content))
 
     @group.command()
-    @click.option("--to", help="Send a test message there; else nothing is sent.")
+    @click.option("--to", help="Send a test message there; otherwise nothing is sent.")
     def doctor(to: str | None) -> None:
         """Find the fault, and say what to do about it."""
         with _click_errors():

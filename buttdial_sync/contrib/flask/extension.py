@@ -33,7 +33,7 @@ class ButtDial:
     """
     The Flask extension. Safe to share between threads, and across forks.
 
-    The client is made of ``app.config`` and, for what is absent there, of the environment:
+    The client is made from ``app.config`` and, for what is missing there, from the environment:
     ``BUTT_DIAL_BASE_URL``, ``BUTT_DIAL_AGENT_ID``, ``BUTT_DIAL_AGENT_TOKEN``,
     ``BUTT_DIAL_TEAM_TOKEN``, ``BUTT_DIAL_TOKEN_IN``; ``BUTT_DIAL_CLIENT``,
     ``BUTT_DIAL_ACCOUNTS`` and ``BUTT_DIAL_LISTENER`` may hold dicts of further arguments.
@@ -54,7 +54,7 @@ class ButtDial:
         operator: The operator API's blueprint, or None.
 
     Raises:
-        ConfigError: Of the three that the operator API needs, one is missing.
+        ConfigError: One of the three that the operator API needs is missing.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class ButtDial:
         elif any(each is not None for each in (directory, failed_messages, permission)):
             raise ConfigError(
                 "the operator API needs directory, failed_messages and permission",
-                remediation="Give all three, or none. Without a permission it is not opened.",
+                remediation="Give all three, or none: without a permission nobody may use it.",
             )
         if app is not None:
             self.init_app(app)

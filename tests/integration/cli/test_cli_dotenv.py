@@ -58,7 +58,7 @@ def test_without_the_extra(tmp_path: Path, server: LoopbackServer) -> None:
     write(tmp_path, server.base_url)
     done = run("ping", cwd=tmp_path, program=_WITHOUT_THE_EXTRA)
     assert done.returncode == 2
-    assert done.stderr.startswith("Note: .env is not read; that needs buttdial-sync[dotenv].\n")
+    assert done.stderr.startswith("Note: .env is not read: this needs buttdial-sync[dotenv].\n")
 
 
 def test_a_dotenv_of_others(tmp_path: Path) -> None:

@@ -298,7 +298,7 @@ def test_the_page_does_not_send_twice(http: Client) -> None:
         repository.mark_dead(msg_id, 1, "no answer", unknown)
     told = act(http, "retry", "certain", "lost")
     assert "1 queued" in told
-    assert "1 not: the outcome of the last attempt is not known" in told
+    assert "1 not queued: the outcome of the last attempt is unknown" in told
     assert {row.id: row.status for row in repository.list()} == {
         "certain": "pending",
         "lost": "dead",
