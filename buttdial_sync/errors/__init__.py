@@ -5,9 +5,71 @@ Catch :class:`ButtDialError` to handle all of them; the tree is drawn in
 :mod:`buttdial_sync.errors.tree`.
 """
 
-from buttdial_sync.errors import accounts, answers, tree
-from buttdial_sync.errors.accounts import *  # noqa: F403
-from buttdial_sync.errors.answers import *  # noqa: F403
-from buttdial_sync.errors.tree import *  # noqa: F403
+# ruff: noqa: F403, F405 - each name stands here once: type checkers have to see a literal list.
+from buttdial_sync.errors.accounts import *
+from buttdial_sync.errors.answers import *
+from buttdial_sync.errors.tree import *
 
-__all__ = accounts.__all__ + answers.__all__ + tree.__all__
+__all__ = [
+    "AccountsError",
+    "AgentNotFound",
+    "AgentNotProvisioned",
+    "ArgumentNotSupported",
+    "ArgumentTypeError",
+    "ArgumentValueError",
+    "AuthError",
+    "AuthForbidden",
+    "AuthInvalidTokenError",
+    "AuthLockedOutError",
+    "AuthMissingHeaderError",
+    "AuthNonceReplay",
+    "AuthTimestampExpired",
+    "AuthTokenRevokedError",
+    "ButtDialError",
+    "ChallengeNotFound",
+    "ChannelError",
+    "ClientClosedError",
+    "ComplianceError",
+    "ConfigError",
+    "ConflictError",
+    "DeadlineExceededError",
+    "EmailAlreadyRegistered",
+    "EndpointNotAvailable",
+    "InvalidRequestError",
+    "NoChannelAssigned",
+    "NotFoundError",
+    "NotProvisioned",
+    "NotSupportedError",
+    "OTPExpired",
+    "OTPInvalid",
+    "OTPMaxAttempts",
+    "OnboardingRequired",
+    "OnboardingSessionError",
+    "OrgAlreadyVerified",
+    "Outcome",
+    "OutcomeUnknownError",
+    "PayloadTooLargeError",
+    "PermissionDeniedError",
+    "PhoneNotConfigured",
+    "PreviewNotSupported",
+    "ProtocolError",
+    "ProviderCapabilityError",
+    "ProviderWebhookWireFailed",
+    "RateLimitError",
+    "RevokedToken",
+    "ServerError",
+    "SessionUnknownError",
+    "Stage",
+    "StreamLostError",
+    "TemplateMissingVerifyUrl",
+    "TemplateTooLarge",
+    "TokenRevoked",
+    "ToolError",
+    "ToolNotAvailable",
+    "TosVersionMismatch",
+    "TransportError",
+    "VerificationTokenExpired",
+    "WebhookSecretUnregistered",
+    "error_from_response",
+    "error_from_tool_answer",
+]

@@ -6,28 +6,6 @@ from typing import Any
 
 from buttdial_sync.errors.tree import AuthError, AuthTokenRevokedError, ButtDialError
 
-__all__ = [
-    "AccountsError",
-    "AuthForbidden",
-    "AuthNonceReplay",
-    "AuthTimestampExpired",
-    "ChallengeNotFound",
-    "EmailAlreadyRegistered",
-    "OTPExpired",
-    "OTPInvalid",
-    "OTPMaxAttempts",
-    "OnboardingRequired",
-    "OnboardingSessionError",
-    "OrgAlreadyVerified",
-    "PhoneNotConfigured",
-    "TemplateMissingVerifyUrl",
-    "TemplateTooLarge",
-    "TokenRevoked",
-    "TosVersionMismatch",
-    "VerificationTokenExpired",
-    "WebhookSecretUnregistered",
-]
-
 
 class AccountsError(ButtDialError):
     """The accounts endpoints refused a request. Raised itself for codes without a class."""

@@ -36,11 +36,6 @@ from buttdial_sync.errors.tree import (
     ToolNotAvailable,
 )
 
-__all__ = [
-    "error_from_response",
-    "error_from_tool_answer",
-]
-
 Exchange = Literal["stream", "message", "rest"]
 
 LOCKOUT_SECONDS = 900.0  # the open-source server names no time; this is its measured window

@@ -47,49 +47,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 if TYPE_CHECKING:
     from datetime import datetime
 
-__all__ = [
-    "AgentNotFound",
-    "AgentNotProvisioned",
-    "ArgumentNotSupported",
-    "ArgumentTypeError",
-    "ArgumentValueError",
-    "AuthError",
-    "AuthInvalidTokenError",
-    "AuthLockedOutError",
-    "AuthMissingHeaderError",
-    "AuthTokenRevokedError",
-    "ButtDialError",
-    "ChannelError",
-    "ClientClosedError",
-    "ComplianceError",
-    "ConfigError",
-    "ConflictError",
-    "DeadlineExceededError",
-    "EndpointNotAvailable",
-    "InvalidRequestError",
-    "NoChannelAssigned",
-    "NotFoundError",
-    "NotProvisioned",
-    "NotSupportedError",
-    "Outcome",
-    "OutcomeUnknownError",
-    "PayloadTooLargeError",
-    "PermissionDeniedError",
-    "PreviewNotSupported",
-    "ProtocolError",
-    "ProviderCapabilityError",
-    "ProviderWebhookWireFailed",
-    "RateLimitError",
-    "RevokedToken",
-    "ServerError",
-    "SessionUnknownError",
-    "Stage",
-    "StreamLostError",
-    "ToolError",
-    "ToolNotAvailable",
-    "TransportError",
-]
-
 E = TypeVar("E", bound="ButtDialError")
 
 Stage = Literal["config", "transport", "session", "tool_call", "parse", "server"]
