@@ -87,6 +87,7 @@ class AccountsCaller:
             if type(error) is not InvalidRequestError or not error.code:
                 raise
             refusal = error.as_kind(AccountsError)
+        # Raised outside of the except block: otherwise the first error would be chained to it.
         raise refusal
 
     def _credential(self, endpoint: Endpoint[Any], given: str | None) -> str | None:

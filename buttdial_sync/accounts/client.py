@@ -73,6 +73,7 @@ class AccountsView(Onboarding, Agents, Channels, Tokens, Members, Erasure, Billi
             ConfigError: The token is empty, or no token.
         """
         view = AccountsView(self._caller.with_token(token), self._client or self)
+        # A view of a closed view is closed, although it has a caller of its own.
         view._caller.closed = self._caller.closed
         return view
 

@@ -16,7 +16,7 @@ from buttdial_sync.cli.command import ReportingCommand, wants_json
 from buttdial_sync.cli.connection import ask_for_token, connection_options, open_client
 from buttdial_sync.cli.report import Failure, Report, printable, say
 from buttdial_sync.errors import ConfigError
-from buttdial_sync.errors.exits import DONE, UNREACHABLE, USAGE, exit_code
+from buttdial_sync.errors.exits import DONE, USAGE, exit_code
 from buttdial_sync.models.message import CHANNELS, Channel
 
 if TYPE_CHECKING:
@@ -234,9 +234,7 @@ def _report(stages: list[DoctorStage]) -> Report:
 def _exit_code(stages: list[DoctorStage], failed: DoctorStage | None) -> int:
     if failed is None:
         return DONE
-    if failed is stages[0]:
-        return USAGE
-    return exit_code(failed.outcome, None) if failed.outcome else UNREACHABLE
+    return USAGE if failed is stages[0] else exit_code(failed.outcome or "unknown", None)
 
 
 def _can_show_signs() -> bool:

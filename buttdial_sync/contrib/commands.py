@@ -86,15 +86,15 @@ def make_listener(
         on_undelivered: As in :class:`~buttdial_sync.Listener`; runs inside the context too.
         options: Further arguments of the listener.
     """
+    given = dict(options)
+    if on_undelivered is not None:
 
-    def give_up(event: InboundEvent) -> None:
-        assert on_undelivered is not None  # noqa: S101 - it is passed on only then
-        with context():
-            on_undelivered(event)
+        def keep(event: InboundEvent) -> None:
+            with context():
+                on_undelivered(event)
 
-    within = HandlerWithin(inbound, context)
-    keep = give_up if on_undelivered else None
-    return Listener(client, within, **{"on_undelivered": keep, **options})
+        given.setdefault("on_undelivered", keep)
+    return Listener(client, HandlerWithin(inbound, context), **given)
 
 
 def listen(listener: Listener) -> None:

@@ -29,6 +29,7 @@ class OnePerProcess(Generic[T]):
     def __init__(self, make: Callable[[], T], end: Callable[[T], None] = lambda _: None) -> None:
         self._make = make
         self._end = end
+        # A list, because None is an object that may have been made.
         self._made: list[T] = []
         self.start_anew()
         on_fork_start_anew(self)
@@ -41,6 +42,7 @@ class OnePerProcess(Generic[T]):
         """Return it."""
         if not self._made:
             with self._lock:
+                # Another thread may have made it while this one waited for the lock.
                 if not self._made:
                     self._made.append(self._make())
                     atexit.register(self.forget)
