@@ -6,7 +6,7 @@ import atexit
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from buttdial_sync.inbound.handler import InboundHandler, InboundReport
 from buttdial_sync.models.inbound import InboundEvent
@@ -59,23 +59,19 @@ class OnePerProcess(Generic[T]):
 
 class HandlerWithin(InboundHandler):
     """
-    An inbound handler whose handlers run inside a context, for events outside of requests.
+    An inbound handler for a listener: its handlers run inside a context.
 
     Args:
         inbound: The handler; both have the same handlers and delivery log.
-        context: Makes the context, for each payload a new one.
+        context: Makes the context, a new one for each event.
     """
 
     def __init__(
         self, inbound: InboundHandler, context: Callable[[], AbstractContextManager[object]]
     ) -> None:
+        # The same handlers, log and locks; a listener has no way to run its handlers in a context.
         vars(self).update(vars(inbound))
         self._context = context
-
-    def dispatch(self, payload: Any) -> InboundReport:
-        """Hand a payload over; see :meth:`InboundHandler.dispatch`."""
-        with self._context():
-            return super().dispatch(payload)
 
     def dispatch_event(self, event: InboundEvent) -> InboundReport:
         """Hand an event over; see :meth:`InboundHandler.dispatch_event`."""
