@@ -111,14 +111,7 @@ class Client(AgentView):
         Raises:
             ConfigError: There is no base URL, or a value is wrong.
         """
-        settings = load_settings(environ)
-        found = {
-            "base_url": settings.base_url,
-            "agent_id": settings.agent_id,
-            "agent_token": settings.agent_token,
-            "token_in": settings.token_in or "auto",
-        }
-        return cls(**{**found, **overrides})
+        return cls(**load_settings(environ).for_client(**overrides))
 
     def close(self, timeout: float = 2.0) -> None:
         """

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, TypeVar, cast, get_args
 
 import attrs
 
 from buttdial_sync.errors import ArgumentTypeError, ArgumentValueError, ConfigError
 
+S = TypeVar("S", bound="Settings")
 TokenIn = Literal["auto", "header", "query"]
 
 
 @attrs.frozen(kw_only=True)
 class Settings:
     """
-    What the environment says; None where it says nothing.
+    The settings of the environment; None where it has none.
 
     Attributes:
         base_url: ``BUTT_DIAL_BASE_URL``, else ``BUTT_DIAL_URL``.
@@ -31,6 +32,29 @@ class Settings:
     agent_token: str | None = attrs.field(default=None, repr=False)
     team_token: str | None = attrs.field(default=None, repr=False)
     token_in: TokenIn | None = None
+
+    def filled_from(self: S, other: Settings) -> S:  # noqa: PYI019 - Self comes with Python 3.11
+        """Return these settings, with those of ``other`` where these have none."""
+        missing = {
+            field.name: getattr(other, field.name)
+            for field in attrs.fields(Settings)
+            if getattr(self, field.name) is None
+        }
+        return attrs.evolve(self, **missing)
+
+    def for_client(self, **overrides: Any) -> dict[str, Any]:
+        """Return the arguments of a :class:`Client`; ``overrides`` win."""
+        return {
+            "base_url": self.base_url,
+            "agent_id": self.agent_id,
+            "agent_token": self.agent_token,
+            "token_in": self.token_in or "auto",
+            **overrides,
+        }
+
+    def for_accounts(self, **overrides: Any) -> dict[str, Any]:
+        """Return the arguments of an :class:`AccountsClient`; ``overrides`` win."""
+        return {"base_url": self.base_url, "team_token": self.team_token, **overrides}
 
 
 _VARIABLES = {
@@ -53,7 +77,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         The settings found.
 
     Raises:
-        ConfigError: ``BUTT_DIAL_TOKEN_IN`` has a value that it cannot have.
+        ConfigError: ``BUTT_DIAL_TOKEN_IN`` has an invalid value.
     """
     source = os.environ if environ is None else environ
     found: dict[str, Any] = {field: _first(source, names) for field, names in _VARIABLES.items()}
@@ -73,7 +97,7 @@ def check_count(value: int, name: str) -> int:
     Return ``value`` if it is a whole number from 1.
 
     Raises:
-        ArgumentTypeError: It is no whole number.
+        ArgumentTypeError: It is not a whole number.
         ArgumentValueError: It is less than 1.
     """
     if isinstance(value, bool) or not isinstance(value, int):

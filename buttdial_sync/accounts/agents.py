@@ -1,4 +1,4 @@
-"""The agents of a workspace: made, looked at, limited, taken down."""
+"""The agents of a workspace: registered, limited, deprovisioned."""
 
 from __future__ import annotations
 
@@ -32,28 +32,23 @@ _LIMITS = Endpoint(
 )
 
 _SUNSET = (
-    "{} is deprecated, the server ends it on 2026-07-27: use register_agent(), then "
+    "{} is deprecated and the hosted server ends it: use register_agent(), then "
     "manage_agent_channel() for each channel"
 )
 
 
 class Agents(Subject):
-    """Makes agents and takes them down."""
+    """Registers and deprovisions agents."""
 
     @checked
     def register_agent(
-        self,
-        agent_id: str,
-        display_name: str,
-        *,
-        idempotency_key: str | None = None,
-        **extra: Any,
+        self, agent_id: str, display_name: str, *, idempotency_key: str | None = None, **extra: Any
     ) -> AgentCredentials:
         """
         Register an agent. It has no channel yet: see :meth:`manage_agent_channel`.
 
-        Scope: workspace. Calling it twice with the same ``idempotency_key`` returns the same token;
-        without one the second call fails.
+        Calling it twice with the same ``idempotency_key`` returns the same token; without one the
+        second call fails.
 
         Args:
             agent_id: Your own id for it.
@@ -62,11 +57,10 @@ class Agents(Subject):
             **extra: More keys of the request, sent as given.
 
         Returns:
-            The agent's token. Keep it, the server shows it once.
+            The agent's token. Store it: the server shows it only once.
 
         Raises:
             ConflictError: The agent exists.
-            PermissionDeniedError: The token is not a workspace's.
             EndpointNotAvailable: The open-source server has :meth:`provision_channels` instead.
             OutcomeUnknownError: It may have been carried out; ask again with the same key.
         """
@@ -81,19 +75,10 @@ class Agents(Subject):
     @checked
     def get_agent(self, agent_id: str) -> ToolResult:
         """
-        Look at an agent.
-
-        Scope: workspace. Safe to repeat.
+        Return an agent.
 
         Args:
             agent_id: The agent.
-
-        Returns:
-            The server's answer.
-
-        Raises:
-            NotFoundError: There is no such agent.
-            ButtDialError: Anything else.
         """
         return self._call(_GET, agent_id=agent_id)
 
@@ -110,11 +95,11 @@ class Agents(Subject):
         country: str = "US",
     ) -> AgentCredentials:
         """
-        Make an agent with channels at once. Deprecated: the server ends it on 2026-07-27.
+        Make an agent with channels at once. Deprecated: the hosted server ends it.
 
         Use :meth:`register_agent`, then :meth:`manage_agent_channel`. The open-source server
-        misses ``displayName`` in a request with ``agentName``, before it does anything; then the
-        request is sent again with that name. Scope: workspace. Calling it twice makes two agents.
+        rejects ``agentName`` before it does anything; the request is then sent again with
+        ``displayName``. Calling it twice makes two agents.
 
         Args:
             agent_name: Its name.
@@ -122,16 +107,14 @@ class Agents(Subject):
             capabilities: Which channels: ``phone``, ``whatsapp``, ``email``, ``voiceAi``.
             email_domain: Of its address.
             greeting: What it says first.
-            system_prompt: How it shall behave.
+            system_prompt: How it behaves.
             country: Of its number.
 
         Returns:
-            The agent's token. Keep it, the server shows it once.
+            The agent's token. Store it: the server shows it only once.
 
         Raises:
             ConflictError: The agent exists.
-            PermissionDeniedError: The token is not a workspace's.
-            OutcomeUnknownError: It may have been carried out.
         """
         warn_caller(_SUNSET.format("onboard()"))
         return self._call(
@@ -165,12 +148,11 @@ class Agents(Subject):
         email_domain: str | None = None,
     ) -> AgentCredentials:
         """
-        Give an agent its channels. Deprecated: the server ends it on 2026-07-27.
+        Give an agent its channels. Deprecated: the hosted server ends it.
 
         Use :meth:`register_agent`, then :meth:`manage_agent_channel`. The open-source server
-        misses ``displayName`` in a request with ``agentName``, before it does anything; then the
-        request is sent again with that name. Scope: workspace. Calling it twice fails or buys a
-        second number.
+        rejects ``agentName`` before it does anything; the request is then sent again with
+        ``displayName``. Calling it twice fails or buys a second number.
 
         Args:
             agent_id: The agent.
@@ -178,14 +160,14 @@ class Agents(Subject):
             callback_url: Where its messages go.
             capabilities: Which channels: ``phone``, ``whatsapp``, ``email``, ``voiceAi``.
             country: Of its number.
-            preferred_whatsapp_number: Which number it shall get.
-            preferred_phone_number: Which number it shall get.
-            identity_mode: ``"dedicated"``, or what else the server knows.
-            language: That it speaks.
+            preferred_whatsapp_number: Which number it gets.
+            preferred_phone_number: Which number it gets.
+            identity_mode: ``"dedicated"``, or another mode of the server.
+            language: The language that it speaks.
             gender: Of its voice.
             voice_id: Its voice.
             greeting: What it says first.
-            system_prompt: How it shall behave.
+            system_prompt: How it behaves.
             email_domain: Of its address.
 
         Returns:
@@ -193,10 +175,8 @@ class Agents(Subject):
             provisioned.
 
         Raises:
-            ConflictError: The agent has its channels.
+            ConflictError: The agent has its channels already.
             ProviderWebhookWireFailed: It was rolled back; try again.
-            PermissionDeniedError: The token is not a workspace's.
-            OutcomeUnknownError: It may have been carried out.
         """
         warn_caller(_SUNSET.format("provision_channels()"))
         return self._call(
@@ -220,20 +200,16 @@ class Agents(Subject):
     @checked
     def deprovision(self, agent_id: str, *, release_number: bool = True) -> Deprovisioned:
         """
-        Take an agent down; its token is dead from now on.
+        Deprovision an agent. Its token stops working.
 
-        Scope: workspace. Calling it twice fails the second time.
+        Calling it twice fails the second time.
 
         Args:
             agent_id: The agent.
-            release_number: Give its number back, which cannot be undone.
+            release_number: Whether to give its number back, which cannot be undone.
 
         Returns:
-            Its status, and whether its number went back.
-
-        Raises:
-            NotFoundError: There is no such agent.
-            OutcomeUnknownError: It may have been carried out.
+            Its status, and whether its number was given back.
         """
         return self._call(_DEPROVISION, agent_id=agent_id, release_number=release_number)
 
@@ -242,19 +218,15 @@ class Agents(Subject):
         """
         Give a number back to its provider, which cannot be undone.
 
-        Scope: workspace. Calling it twice fails the second time: the number is gone.
+        Calling it twice fails the second time: the number is gone.
 
         Args:
             phone_number: In E.164 form.
             source: Where it came from, as the server calls it.
 
-        Returns:
-            The server's answer.
-
         Raises:
             NotFoundError: The workspace has no such number.
             EndpointNotAvailable: The open-source server has no such endpoint.
-            OutcomeUnknownError: It may have been carried out.
         """
         return self._call(_RELEASE, phone_number=phone_number, source=source)
 
@@ -263,10 +235,10 @@ class Agents(Subject):
         self, limits: Mapping[str, Any], *, agent_id: str | None = None
     ) -> ClientLimits:
         """
-        Set how much an agent may do.
+        Set the limits of an agent.
 
         The open-source server has another path for it, which is tried when the first one answers
-        with a page. Scope: workspace. Calling it twice does no harm.
+        with a page. Calling it twice is safe.
 
         Args:
             limits: By their names on the wire, such as ``maxActionsPerMinute`` or
@@ -274,11 +246,6 @@ class Agents(Subject):
             agent_id: The agent; without it the workspace, where the server allows that.
 
         Returns:
-            The limits that hold now.
-
-        Raises:
-            NotFoundError: There is no such agent.
-            PermissionDeniedError: The token is not a workspace's.
-            OutcomeUnknownError: It may have been carried out.
+            The limits that are in force now.
         """
         return self._call(_LIMITS, limits=limits, agent_id=agent_id)

@@ -25,9 +25,9 @@ class Billing(Subject):
         billing_email: str | None = None,
     ) -> BillingSettings:
         """
-        Set how an agent is billed; what is not given stays as it is.
+        Set how an agent is billed. What is None stays as it is.
 
-        Scope: workspace. Calling it twice does no harm.
+        Calling it twice is safe.
 
         Args:
             agent_id: The agent; without it the workspace, where the server allows that.
@@ -36,12 +36,7 @@ class Billing(Subject):
             billing_email: Where the bills go.
 
         Returns:
-            The settings that hold now, and the tier's limits.
-
-        Raises:
-            NotFoundError: There is no such agent.
-            PermissionDeniedError: The token is not a workspace's.
-            OutcomeUnknownError: It may have been carried out.
+            The settings that are in force now, and the tier's limits.
         """
         return self._call(
             _CONFIG,

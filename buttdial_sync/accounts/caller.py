@@ -1,4 +1,4 @@
-"""Making the calls of a workspace."""
+"""The calls of a workspace."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class AccountsCaller:
         self.connection = connection
         self.signer = signer
         self.closed = False
-        self._team_token = check_credential(team_token, "team_token")
+        self._team_token = check_header_value(team_token, "team_token")
 
     def with_token(self, team_token: str) -> AccountsCaller:
         """Return a caller with another token, on the same connection."""
@@ -58,14 +58,14 @@ class AccountsCaller:
 
         Args:
             endpoint: Which.
-            credential: Sent instead of the team token.
+            credential: A webhook secret or poll token, sent instead of the team token.
             idempotency_key: One for all attempts; made when absent, where the endpoint takes one.
             extra: Goes into the body as given.
             **arguments: By their names in Python; those that are None are left out.
 
         Raises:
             ClientClosedError: The client is closed.
-            ConfigError: The credential is missing, or would be readable on its way.
+            ConfigError: The token or secret is missing, or would be sent unencrypted.
             OutcomeUnknownError: It may have been carried out.
             ButtDialError: Anything else.
         """
@@ -92,7 +92,7 @@ class AccountsCaller:
         if endpoint.auth == "none":
             return None
         name = "webhook_secret" if endpoint.auth == "given" else "poll_token"
-        credential = check_credential(given, name) or self._team_token
+        credential = check_header_value(given, name) or self._team_token
         if not credential:
             raise ConfigError(
                 f"{endpoint.name} needs a team_token",
@@ -106,12 +106,12 @@ def _key(given: str | None) -> str:
     key = str(uuid.uuid4()) if given is None else given
     if not key.strip():
         raise ArgumentValueError("idempotency_key must not be empty")
-    return check_credential(key, "idempotency_key") or key
+    return check_header_value(key, "idempotency_key") or key
 
 
-def check_credential(value: str | None, name: str) -> str | None:
+def check_header_value(value: str | None, name: str) -> str | None:
     """
-    Return what goes into a header, if a header can hold it.
+    Return ``value`` if a header can hold it.
 
     Raises:
         ArgumentTypeError: It is not text.

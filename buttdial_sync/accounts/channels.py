@@ -35,7 +35,7 @@ class Channels(Subject):
         """
         Add a channel to an agent, or remove one.
 
-        Scope: workspace. Calling it twice fails the second time, or adds a second number.
+        Calling it twice fails the second time, or adds a second number.
 
         Args:
             agent_id: The agent.
@@ -43,13 +43,8 @@ class Channels(Subject):
             channel: ``"phone"``, ``"email"``, ``"whatsapp"`` or ``"line"``.
             options: What the channel needs, by its names on the wire.
 
-        Returns:
-            The server's answer.
-
         Raises:
-            NotFoundError: There is no such agent.
             ProviderWebhookWireFailed: It was rolled back; try again.
-            OutcomeUnknownError: It may have been carried out.
         """
         return self._call(
             _MANAGE, agent_id=agent_id, action=action, channel=channel, options=options
@@ -60,17 +55,8 @@ class Channels(Subject):
         """
         List the channels of an agent.
 
-        Scope: workspace. Safe to repeat.
-
         Args:
             agent_id: The agent.
-
-        Returns:
-            The channels.
-
-        Raises:
-            NotFoundError: There is no such agent.
-            ButtDialError: Anything else.
         """
         return self._call(_LIST, agent_id=agent_id)
 
@@ -88,23 +74,18 @@ class Channels(Subject):
         """
         Add a channel record to an agent.
 
-        Scope: workspace. Calling it twice adds two records, or fails the second time.
+        Calling it twice adds two records, or fails the second time.
 
         Args:
             agent_id: The agent.
             channel_type: ``"phone"``, ``"whatsapp"``, ``"telegram"``, ``"line"`` or ``"email"``.
             identifier: The number or address.
-            email_local_part: Of an email address, what stands before the ``@``.
+            email_local_part: The part of an email address before the ``@``.
             label: Its name.
             capabilities: What it can do, such as ``"sms"`` and ``"voice"``.
 
-        Returns:
-            The server's answer.
-
         Raises:
             ConflictError: The channel is taken.
-            NotFoundError: There is no such agent.
-            OutcomeUnknownError: It may have been carried out.
         """
         return self._call(
             _ADD,
@@ -126,22 +107,15 @@ class Channels(Subject):
         primary: bool | None = None,
     ) -> ToolResult:
         """
-        Rename a channel, let it rest, or make it the first one.
+        Rename a channel, pause it, or make it the primary one.
 
-        Scope: workspace. Calling it twice does no harm.
+        Calling it twice is safe.
 
         Args:
             record_id: From :meth:`list_agent_comm_channels`.
             label: Its new name.
-            paused: Whether it rests.
+            paused: Whether it is paused.
             primary: Whether it is used first.
-
-        Returns:
-            The server's answer.
-
-        Raises:
-            NotFoundError: There is no such record.
-            OutcomeUnknownError: It may have been carried out.
         """
         return self._call(_UPDATE, record_id=record_id, label=label, paused=paused, primary=primary)
 
@@ -150,16 +124,9 @@ class Channels(Subject):
         """
         Remove a channel.
 
-        Scope: workspace. Calling it twice fails the second time: the record is gone.
+        Calling it twice fails the second time: the record is gone.
 
         Args:
             record_id: From :meth:`list_agent_comm_channels`.
-
-        Returns:
-            The server's answer.
-
-        Raises:
-            NotFoundError: There is no such record.
-            OutcomeUnknownError: It may have been carried out.
         """
         return self._call(_DELETE, record_id=record_id)

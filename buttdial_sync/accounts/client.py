@@ -30,10 +30,22 @@ def _fresh_nonce() -> str:
 
 class AccountsView(Onboarding, Agents, Channels, Tokens, Members, Erasure, Billing):
     """
-    Speaks with one token of a workspace, over the connection of a client.
+    The calls of one workspace, with one token of it, over the connection of a client.
 
     Safe to share between threads. :class:`AccountsClient` is one, and
     :meth:`AccountsClient.with_token` makes more.
+
+    Scope: workspace, unless a method says otherwise.
+
+    Returns:
+        The server's answer, unless a method says more.
+
+    Raises:
+        AuthError: The token is wrong or was revoked.
+        PermissionDeniedError: The token may not do this.
+        NotFoundError: The server does not know the agent, workspace or record.
+        OutcomeUnknownError: The call may have been carried out; its answer was lost.
+        ButtDialError: The server refused the call, or could not be reached.
 
     Args:
         caller: Makes the calls.
@@ -61,6 +73,7 @@ class AccountsView(Onboarding, Agents, Channels, Tokens, Members, Erasure, Billi
             ConfigError: The token is empty, or no token.
         """
         view = AccountsView(self._caller.with_token(token), self._client or self)
+        # A view of a closed view is closed, although it has a caller of its own.
         view._caller.closed = self._caller.closed
         return view
 
@@ -162,9 +175,7 @@ class AccountsClient(AccountsView):
         Raises:
             ConfigError: There is no base URL, or a value is wrong.
         """
-        settings = load_settings(environ)
-        found = {"base_url": settings.base_url, "team_token": settings.team_token}
-        return cls(**{**found, **overrides})
+        return cls(**load_settings(environ).for_accounts(**overrides))
 
     def close(self, timeout: float = 2.0) -> None:
         """

@@ -18,16 +18,15 @@ class Erasure(Subject):
     @checked
     def start_erasure(self) -> ErasureRequest:
         """
-        Ask for the workspace's erasure; its owner gets a mail to confirm it.
+        Request the workspace's erasure. Its owner gets a mail to confirm it.
 
-        Scope: workspace. Calling it twice sends two mails.
+        Calling it twice sends two mails.
 
         Returns:
             The request's id, and until when it can be confirmed.
 
         Raises:
             RateLimitError: Too many requests.
-            OutcomeUnknownError: It may have been carried out.
         """
         return self._call(_START)
 
@@ -41,14 +40,10 @@ class Erasure(Subject):
 
         Args:
             confirmation_token: From the mail.
-            force: Erase it though there are still agents and numbers.
-
-        Returns:
-            The server's answer.
+            force: Erase it even if it still has agents and numbers.
 
         Raises:
-            ConflictError: There are still agents; ``force`` erases them too.
-            NotFoundError: There is no such request.
-            OutcomeUnknownError: It may have been carried out.
+            ConflictError: It still has agents; ``force`` erases them too.
+            NotFoundError: The request does not exist.
         """
         return self._call(_CONFIRM, confirmation_token=confirmation_token, force=force)

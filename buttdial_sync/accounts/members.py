@@ -16,21 +16,15 @@ _REMOVE = Endpoint("DELETE", "/api/orgs/{org_id}/members/{email}", ToolResult)
 
 
 class Members(Subject):
-    """Looks at the workspace, and lets people in and out."""
+    """The workspace's account and its members."""
 
     @checked
     def get_account(self) -> Account:
         """
-        Look at the workspace's account.
-
-        Scope: workspace. Safe to repeat.
+        Return the workspace's account.
 
         Returns:
             Its name, owner, mode and status.
-
-        Raises:
-            AuthError: The token is wrong or revoked.
-            ButtDialError: Anything else.
         """
         return self._call(_ACCOUNT)
 
@@ -39,14 +33,8 @@ class Members(Subject):
         """
         List the workspaces that the token's user belongs to.
 
-        Scope: workspace. Safe to repeat.
-
         Returns:
             The user's address and workspaces.
-
-        Raises:
-            AuthError: The token is wrong or revoked.
-            ButtDialError: Anything else.
         """
         return self._call(_MEMBERSHIPS)
 
@@ -55,17 +43,8 @@ class Members(Subject):
         """
         List the members of a workspace.
 
-        Scope: workspace. Safe to repeat.
-
         Args:
             org_id: The workspace.
-
-        Returns:
-            The server's answer.
-
-        Raises:
-            PermissionDeniedError: It is another workspace.
-            ButtDialError: Anything else.
         """
         return self._call(_LIST, org_id=org_id)
 
@@ -74,23 +53,18 @@ class Members(Subject):
         self, org_id: str, email: str, *, role: str | None = None, reason: str | None = None
     ) -> ToolResult:
         """
-        Let somebody into a workspace.
+        Add a member to a workspace.
 
-        Scope: workspace. Calling it twice fails the second time.
+        Calling it twice fails the second time.
 
         Args:
             org_id: The workspace.
-            email: Who.
-            role: What for, as the server calls it.
+            email: The person's address.
+            role: The role, as the server calls it.
             reason: For the server's log.
 
-        Returns:
-            The server's answer.
-
         Raises:
-            ConflictError: The person is a member.
-            PermissionDeniedError: The token may not do this.
-            OutcomeUnknownError: It may have been carried out.
+            ConflictError: The person is a member already.
         """
         return self._call(_ADD, org_id=org_id, email=email, role=role, reason=reason)
 
@@ -99,21 +73,16 @@ class Members(Subject):
         self, org_id: str, email: str, *, reason: str | None = None
     ) -> ToolResult:
         """
-        Take somebody out of a workspace.
+        Remove a member from a workspace.
 
-        Scope: workspace. Calling it twice fails the second time.
+        Calling it twice fails the second time.
 
         Args:
             org_id: The workspace.
-            email: Who.
+            email: The person's address.
             reason: For the server's log.
 
-        Returns:
-            The server's answer.
-
         Raises:
-            NotFoundError: The person is no member.
-            PermissionDeniedError: The token may not do this.
-            OutcomeUnknownError: It may have been carried out.
+            NotFoundError: The person is not a member.
         """
         return self._call(_REMOVE, org_id=org_id, email=email, reason=reason)

@@ -37,11 +37,7 @@ _VERIFY = Endpoint(
     "POST", "/api/orgs/verify", TeamCredentials, auth="none", check=_refuse_without_token
 )
 _ACCEPT = Endpoint(
-    "POST",
-    "/api/orgs/onboarding/accept",
-    TeamCredentials,
-    auth="none",
-    check=_refuse_without_token,
+    "POST", "/api/orgs/onboarding/accept", TeamCredentials, auth="none", check=_refuse_without_token
 )
 _REVEAL = Endpoint(
     "POST", "/api/orgs/{org_id}/reveal-team-token", TeamCredentials, auth="given", is_signed=True
@@ -73,7 +69,7 @@ class Onboarding(Subject):
         idempotency_key: str | None = None,
     ) -> Registration:
         """
-        Register a workspace; its owner gets a mail with a link.
+        Register a workspace. Its owner gets a mail with a link.
 
         Scope: none, it needs no token. Calling it twice for an address that is not verified yet
         returns the same workspace and the same webhook secret. Give at least one of ``branding``,
@@ -98,7 +94,6 @@ class Onboarding(Subject):
             TemplateTooLarge: The mail is over 200 KB.
             OrgAlreadyVerified: The workspace has its token already.
             RateLimitError: Too many registrations.
-            OutcomeUnknownError: It may have been carried out.
         """
         if all(each is None for each in (branding, return_url, webhook_url, verification_email)):
             warn_caller(
@@ -119,7 +114,7 @@ class Onboarding(Subject):
     @checked
     def resend_verification(self, org_id: str) -> VerificationSent:
         """
-        Have the mail with the link sent again.
+        Send the mail with the link again.
 
         Scope: none, it needs no token. Calling it twice sends two mails.
 
@@ -130,31 +125,28 @@ class Onboarding(Subject):
             Whether a mail went out.
 
         Raises:
-            OrgAlreadyVerified: There is nothing to verify.
+            OrgAlreadyVerified: It is verified already.
             RateLimitError: Too many mails. ``retry_after`` is in seconds.
-            OutcomeUnknownError: It may have been carried out.
         """
         return self._call(_RESEND, org_id=org_id)
 
     @checked
     def verification_status(self, org_id: str, poll_token: str) -> VerificationStatus:
         """
-        Ask whether the owner followed the link.
+        Return whether the owner followed the link.
 
-        The server wants the poll token in the URL, so this works over https or on this machine
-        only. Scope: none, the poll token is enough. Safe to repeat.
+        The server expects the poll token in the URL, so this works over https or on this machine
+        only. Scope: none, the poll token is enough.
 
         Args:
             org_id: The workspace.
             poll_token: From :meth:`register`.
 
         Returns:
-            How far it is.
+            The status.
 
         Raises:
-            ConfigError: The poll token would be readable on its way.
-            NotFoundError: There is no such workspace.
-            ButtDialError: Anything else.
+            ConfigError: The poll token would be sent unencrypted.
         """
         return self._call(_STATUS, org_id=org_id, poll_token=poll_token)
 
@@ -169,14 +161,13 @@ class Onboarding(Subject):
             token: From the link.
 
         Returns:
-            The workspace's token. Keep it, the server shows it once.
+            The workspace's token. Store it: the server shows it only once.
 
         Raises:
             OnboardingRequired: The terms have to be accepted first. Send the user to its
                 ``onboarding_url``.
             VerificationTokenExpired: The link is too old.
             OrgAlreadyVerified: The link was used.
-            OutcomeUnknownError: It may have been carried out.
         """
         return self._team_token(_VERIFY, token=token)
 
@@ -192,12 +183,11 @@ class Onboarding(Subject):
             version: Which version of the terms the user saw.
 
         Returns:
-            The workspace's token. Keep it, the server shows it once.
+            The workspace's token. Store it: the server shows it only once.
 
         Raises:
             TosVersionMismatch: The terms have a newer version.
             OnboardingSessionError: The session is unknown, used or expired.
-            OutcomeUnknownError: It may have been carried out.
         """
         return self._team_token(_ACCEPT, session_id=session_id, version=version)
 
@@ -206,8 +196,8 @@ class Onboarding(Subject):
         """
         Fetch the workspace's token with the webhook secret, as after a lost webhook.
 
-        Scope: workspace, proved by the webhook secret; the team token is not sent. Calling it
-        twice may end the token that the first call returned: see ``rotated``.
+        Scope: workspace, proved by the webhook secret; the team token is not sent. Calling it twice
+        may end the token that the first call returned: see ``rotated``.
 
         Args:
             org_id: The workspace.
@@ -218,10 +208,9 @@ class Onboarding(Subject):
 
         Raises:
             WebhookSecretUnregistered: The workspace has no webhook.
-            AuthForbidden: The secret is another one.
+            AuthForbidden: The secret is wrong.
             AuthTimestampExpired: This machine's clock is more than 60 seconds off.
             AuthNonceReplay: The nonce was used before.
-            OutcomeUnknownError: It may have been carried out.
         """
         return self._call(_REVEAL, credential=webhook_secret, org_id=org_id)
 
@@ -245,9 +234,7 @@ class Onboarding(Subject):
 
         Raises:
             OrgAlreadyVerified: It is verified, and can only be erased.
-            NotFoundError: There is no such workspace.
             ConfigError: There is neither a poll token nor a team token.
-            OutcomeUnknownError: It may have been carried out.
         """
         return self._call(_ABANDON, credential=poll_token, org_id=org_id, reason=reason)
 
@@ -260,7 +247,7 @@ class Onboarding(Subject):
 
 
 def _complete(error: OnboardingRequired, base_url: str) -> None:
-    """Give the error what its body says."""
+    """Set the error's attributes from its body."""
     body = error.body if isinstance(error.body, Mapping) else {}
     inner = body.get("error")
     said = {**body, **(inner if isinstance(inner, Mapping) else {})}

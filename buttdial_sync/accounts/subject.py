@@ -15,7 +15,7 @@ _PACKAGE = __name__.partition(".")[0]
 
 
 class Subject:
-    """A group of methods; the client is assembled from all of them."""
+    """A group of methods on one subject; the client inherits all groups."""
 
     _caller: AccountsCaller
 
@@ -24,7 +24,7 @@ class Subject:
 
 
 def warn_caller(message: str) -> None:
-    """Warn of something deprecated, at the line outside of this package that asked for it."""
+    """Warn of something deprecated, at the line outside of this package that called it."""
     level = 1
     frame = sys._getframe()
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE:

@@ -27,9 +27,9 @@ class Tokens(Subject):
     @checked
     def set_phone(self, phone: str) -> PhoneChallenge:
         """
-        Name the workspace's phone; a passcode goes there.
+        Set the workspace's phone. A passcode is sent to it.
 
-        Scope: workspace. Calling it twice sends two passcodes, of which the second is good.
+        Calling it twice sends two passcodes, of which the second is good.
 
         Args:
             phone: In E.164 form.
@@ -38,18 +38,17 @@ class Tokens(Subject):
             The challenge, for :meth:`confirm_phone`.
 
         Raises:
-            InvalidRequestError: It is no number that can be reached.
+            InvalidRequestError: The number cannot be reached.
             RateLimitError: Too many passcodes. ``retry_after`` is in seconds.
-            OutcomeUnknownError: It may have been carried out.
         """
         return self._call(_SET_PHONE, phone=phone)
 
     @checked
     def confirm_phone(self, challenge_id: str, otp: str) -> ConfirmedPhone:
         """
-        Prove that the phone is the workspace's own.
+        Confirm the workspace's phone with the passcode.
 
-        Scope: workspace. Calling it twice fails: a challenge is good once.
+        Calling it twice fails: a challenge is good once.
 
         Args:
             challenge_id: From :meth:`set_phone`.
@@ -62,8 +61,7 @@ class Tokens(Subject):
             OTPInvalid: The passcode is wrong.
             OTPExpired: It is too old.
             OTPMaxAttempts: It was tried too often.
-            ChallengeNotFound: There is no such challenge.
-            OutcomeUnknownError: It may have been carried out.
+            ChallengeNotFound: The challenge does not exist.
         """
         return self._call(_CONFIRM_PHONE, challenge_id=challenge_id, otp=otp)
 
@@ -72,8 +70,8 @@ class Tokens(Subject):
         """
         Exchange the workspace's token for a new one: request, ask for the passcode, confirm.
 
-        This client goes on with the old token, which is dead then: use :meth:`with_token`. The time
-        that the prompt takes counts towards no deadline. Scope: workspace. Calling it twice rotates
+        This client goes on with the old token, which stops working: use :meth:`with_token`. The
+        time that the prompt takes does not count towards a deadline. Calling it twice rotates
         twice.
 
         Args:
@@ -81,14 +79,14 @@ class Tokens(Subject):
                 them); returns the passcode.
 
         Returns:
-            The new token. Keep it, the server shows it once.
+            The new token. Store it: the server shows it only once.
 
         Raises:
-            PhoneNotConfigured: There is no confirmed phone.
+            PhoneNotConfigured: The workspace has no confirmed phone.
             OTPInvalid: The passcode is wrong.
             OTPExpired: It is too old.
             OTPMaxAttempts: It was tried too often.
-            OutcomeUnknownError: It may have been carried out: the old token may be dead.
+            OutcomeUnknownError: It may have been carried out: the old token may have ended.
         """
         challenge = self.rotate_token_request()
         return self.rotate_token_confirm(
@@ -98,65 +96,60 @@ class Tokens(Subject):
     @checked
     def rotate_token_request(self) -> PhoneChallenge:
         """
-        Begin a rotation; a passcode goes to the workspace's phone.
+        Begin a rotation. A passcode is sent to the workspace's phone.
 
-        Scope: workspace. Calling it twice sends two passcodes, of which the second is good.
+        Calling it twice sends two passcodes, of which the second is good.
 
         Returns:
             The challenge, and the phone's last digits.
 
         Raises:
-            PhoneNotConfigured: There is no confirmed phone.
+            PhoneNotConfigured: The workspace has no confirmed phone.
             RateLimitError: Too many passcodes. ``retry_after`` is in seconds.
-            OutcomeUnknownError: It may have been carried out.
         """
         return self._call(_REQUEST_ROTATION)
 
     @checked
     def rotate_token_confirm(self, challenge_id: str, otp: str) -> TeamCredentials:
         """
-        End a rotation. The old token is dead from now on.
+        Complete a rotation. The old token stops working.
 
-        Scope: workspace. Calling it twice fails: a challenge is good once.
+        Calling it twice fails: a challenge is good once.
 
         Args:
             challenge_id: From :meth:`rotate_token_request`.
             otp: The passcode.
 
         Returns:
-            The new token. Keep it, the server shows it once.
+            The new token. Store it: the server shows it only once.
 
         Raises:
             OTPInvalid: The passcode is wrong.
             OTPExpired: It is too old.
             OTPMaxAttempts: It was tried too often.
-            ChallengeNotFound: There is no such challenge.
-            OutcomeUnknownError: It may have been carried out: the old token may be dead.
+            ChallengeNotFound: The challenge does not exist.
+            OutcomeUnknownError: It may have been carried out: the old token may have ended.
         """
         return self._call(_CONFIRM_ROTATION, challenge_id=challenge_id, otp=otp)
 
     @checked
     def revoke_token(self) -> ToolResult:
         """
-        End the workspace's token, as after a leak. A new one comes with :meth:`reveal_team_token`.
+        Revoke the workspace's token, as after a leak; :meth:`reveal_team_token` gives a new one.
 
-        Scope: workspace. Calling it twice fails the second time: the token is dead.
-
-        Returns:
-            The server's answer.
+        Calling it twice fails the second time: the token is revoked.
 
         Raises:
-            AuthTokenRevokedError: It was dead already.
-            OutcomeUnknownError: It may have been carried out.
+            AuthTokenRevokedError: It was revoked already.
         """
         return self._call(_REVOKE)
 
     @checked
     def regenerate_agent_token(self, agent_id: str) -> RegeneratedToken:
         """
-        Give an agent a new token. Its older ones are dead from now on.
+        Give an agent a new token. Its older ones stop working.
 
-        Scope: workspace. Calling it twice ends the token that the first call returned.
+        Calling it twice ends the token that the first call returned.
 
         Args:
             agent_id: The agent.
@@ -165,26 +158,19 @@ class Tokens(Subject):
             The new token, and how many older ones ended.
 
         Raises:
-            NotFoundError: There is no such agent.
-            OutcomeUnknownError: It may have been carried out: the old token may be dead.
+            OutcomeUnknownError: It may have been carried out: the old token may have ended.
         """
         return self._call(_REGENERATE, agent_id=agent_id)
 
     @checked
     def list_agent_tokens(self, agent_id: str) -> AgentTokens:
         """
-        List what is known about an agent's tokens.
-
-        Scope: workspace. Safe to repeat.
+        List an agent's tokens.
 
         Args:
             agent_id: The agent.
 
         Returns:
             Label, last characters and last use of each; never a token.
-
-        Raises:
-            NotFoundError: There is no such agent.
-            ButtDialError: Anything else.
         """
         return self._call(_LIST, agent_id=agent_id)

@@ -12,12 +12,12 @@ from buttdial_sync.cli.demo import demo
 from buttdial_sync.cli.doctor import doctor
 from buttdial_sync.cli.errors import errors
 from buttdial_sync.cli.examples import example
-from buttdial_sync.cli.exits import EXIT_CODES, INTERRUPTED
 from buttdial_sync.cli.guide import guide
 from buttdial_sync.cli.outbox import outbox
 from buttdial_sync.cli.send import send
 from buttdial_sync.cli.send_many import send_many
 from buttdial_sync.cli.server import ping, tools
+from buttdial_sync.errors.exits import EXIT_CODES, INTERRUPTED
 
 _COMMANDS = (
     demo,
@@ -49,9 +49,9 @@ class _Program(click.Group):
 @verbose_option
 def main() -> None:
     """
-    Send and look after messages through Butt-Dial.
+    Send and manage messages through Butt-Dial.
 
-    Without an account begin with "buttdial-sync demo". The other commands read
+    Without an account, begin with "buttdial-sync demo". The other commands read
     BUTT_DIAL_BASE_URL, BUTT_DIAL_AGENT_ID and BUTT_DIAL_AGENT_TOKEN from the environment, and
     from a .env file here if buttdial-sync[dotenv] is installed.
     """

@@ -1,4 +1,4 @@
-"""Pointing an agent's callback URL elsewhere for a while."""
+"""Change an agent's callback URL for a while."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ATTEMPTS = 3
 
 class CallbackUrl:
     """
-    An agent's callback URL, which is put back as it was when the block ends, also after Ctrl-C.
+    An agent's callback URL. The old one is restored when the block ends, also after Ctrl-C.
 
     Args:
         client: The agent's client.
@@ -36,34 +36,33 @@ class CallbackUrl:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.put_back()
+        self.restore()
 
     def point_to(self, url: str) -> None:
         """
         Set it.
 
         Raises:
-            ConfigError: The agent has none, so there would be none to put back; nothing was
-                changed.
-            ButtDialError: The server said no, or could not be reached.
+            ConfigError: The agent has none that could be restored; nothing was changed.
+            ButtDialError: The server refused, or could not be reached.
         """
         before = self._client.profile.get().callback_url
         if not before:
             raise ConfigError(
-                "the agent has no callback URL that could be put back afterwards",
+                "the agent has no callback URL to restore afterwards",
                 remediation="Set one first (client.inbox.set_callback_url), then try again.",
             )
-        # Noted first: whatever comes of the call, also Ctrl-C, is taken back.
+        # Set first: the URL is restored whatever happens during the call, Ctrl-C included.
         self._before = before
         self._client.inbox.set_callback_url(url)
-        logger.debug("the callback URL leads here for now")
+        logger.debug("the callback URL points here for now")
 
-    def put_back(self) -> None:
+    def restore(self) -> None:
         """
-        Put the old one back, if it was changed. Calling it twice does nothing more.
+        Restore the old one, if it was changed. Calling it twice is safe.
 
         Raises:
-            ButtDialError: It could not be put back; what it was has been said on stderr.
+            ButtDialError: It could not be restored; the old URL was printed to stderr.
         """
         before, self._before = self._before, None
         if before is None:
@@ -72,9 +71,9 @@ class CallbackUrl:
             try:
                 self._set(before)
             except BaseException:
-                say(f"The callback URL could not be put back. It was: {_shown(before)}", err=True)
+                say(f"The callback URL could not be restored. It was: {_shown(before)}", err=True)
                 raise
-        logger.debug("the callback URL is what it was")
+        logger.debug("the callback URL was restored")
 
     def _set(self, url: str) -> None:
         if not any(self._was_set(url) for _ in range(_ATTEMPTS - 1)):
@@ -84,7 +83,7 @@ class CallbackUrl:
         try:
             self._client.inbox.set_callback_url(url)
         except ButtDialError as error:
-            logger.debug("putting the callback URL back failed: %s", error)
+            logger.debug("restoring the callback URL failed: %s", error)
             return False
         return True
 
@@ -97,7 +96,7 @@ def _shown(url: str) -> str:
 
 @contextmanager
 def _without_interruption() -> Iterator[None]:
-    """Let no second Ctrl-C end what the first one asked for; it is bounded by the time-out."""
+    """Ignore a second Ctrl-C while the first one is carried out; the time-out bounds it."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""What all commands have in common: ``--json``, ``-v``, and how they end."""
+"""What all commands share: ``--json``, ``-v``, and their exit codes."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from buttdial_sync.cli.exits import EXIT_CODES
 from buttdial_sync.cli.report import Report, say
 from buttdial_sync.errors import ButtDialError
+from buttdial_sync.errors.exits import EXIT_CODES
 
 _AS_JSON = "buttdial_sync.cli.as_json"
 _VERBOSE = "buttdial_sync.cli.verbose"
@@ -41,19 +41,19 @@ def wants_json(ctx: click.Context) -> bool:
 
 
 class _StderrHandler(logging.Handler):
-    """Prints records as everything else is printed: fit for any terminal."""
+    """Prints log records as all other output: escaped for the terminal."""
 
     def emit(self, record: logging.LogRecord) -> None:
         say(self.format(record), err=True)
 
 
 def _remember_json(ctx: click.Context, _: click.Parameter, value: bool) -> None:
-    # A group has it too; what stands before a command's name counts for the command.
+    # --json may be given to the group or to the command.
     ctx.meta[_AS_JSON] = value or wants_json(ctx)
 
 
 def _log_to_stderr(ctx: click.Context, _: click.Parameter, value: bool) -> None:
-    # It stands before and after the command's name; given twice, it counts once.
+    # -v may be given to the group, to the command, or to both.
     if not value or ctx.meta.get(_VERBOSE):
         return
     ctx.meta[_VERBOSE] = True

@@ -1,4 +1,4 @@
-"""From settings to a client: the environment, ``.env``, options, and a question for the token."""
+"""From settings to a client: the environment, ``.env``, options, and a prompt for the token."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import attrs
 import click
 
 from buttdial_sync.cli.report import Report
@@ -75,41 +74,30 @@ def open_client(
     Raises:
         ConfigError: Something is missing or wrong.
     """
-    settings = read_settings()
-    address = base_url or settings.base_url
-    if not address:
+    options = Settings(
+        base_url=base_url or None, agent_id=agent_id or None, agent_token=agent_token or None
+    )
+    settings = options.filled_from(read_settings())
+    if settings.base_url is None:
         raise ConfigError(
-            "no server is known", remediation="Give --base-url, or set BUTT_DIAL_BASE_URL."
+            "no server is configured", remediation="Give --base-url, or set BUTT_DIAL_BASE_URL."
         )
-    token = agent_token or settings.agent_token or ask_for_token()
     given: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
+    token = settings.agent_token or ask_for_token()
 
     from buttdial_sync.client import Client
 
-    return Client(
-        address,
-        agent_id=agent_id or settings.agent_id,
-        agent_token=token,
-        token_in=settings.token_in or "auto",
-        on_event=log_event,
-        **given,
-    )
+    return Client(**settings.for_client(agent_token=token, on_event=log_event, **given))
 
 
 def read_settings() -> Settings:
     """
-    Read the environment, and for what it lacks ``.env`` in the working directory.
+    Read the environment, and ``.env`` in the working directory for what it lacks.
 
     Raises:
-        ConfigError: A setting has a value that it cannot have, or ``.env`` cannot be read.
+        ConfigError: A setting has an invalid value, or ``.env`` cannot be read.
     """
-    ours, theirs = load_settings(), _settings_of_file()
-    missing = {
-        field.name: getattr(theirs, field.name)
-        for field in attrs.fields(Settings)
-        if getattr(ours, field.name) is None
-    }
-    return attrs.evolve(ours, **missing)
+    return load_settings().filled_from(_settings_of_file())
 
 
 def _settings_of_file() -> Settings:
@@ -127,7 +115,7 @@ def _settings_of_file() -> Settings:
     try:
         from dotenv import dotenv_values
     except ImportError:
-        click.echo("Note: .env is not read; that needs buttdial-sync[dotenv].", err=True)
+        click.echo("Note: .env is not read: this needs buttdial-sync[dotenv].", err=True)
         return Settings()
     logger.debug("reading .env")
     values = dotenv_values(stream=StringIO(text))
@@ -139,7 +127,7 @@ def ask_for_token() -> str:
     Ask a person for the token.
 
     Raises:
-        ConfigError: There is no terminal.
+        ConfigError: There is no terminal to ask on.
     """
     if sys.stdin is None or not sys.stdin.isatty():
         raise ConfigError(

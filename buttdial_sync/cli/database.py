@@ -36,7 +36,7 @@ def with_database(callback: Callable[..., Report]) -> Callable[..., Report]:
 
 def check_is_there(db: str) -> None:
     """
-    Refuse the path of a file that is missing: a mistyped one would be made, and be empty.
+    Refuse the path of a missing file: SQLite would create an empty one for a mistyped path.
 
     Raises:
         ConfigError: It is missing.
@@ -90,6 +90,7 @@ def _open_url(url: str, lease: float) -> AbstractContextManager[TableRepository]
         from buttdial_sync.retry.sqlalchemy import opened
     except ImportError:
         raise ConfigError(
-            "an address needs SQLAlchemy", remediation="pip install 'buttdial-sync[sqlalchemy]'"
+            "a database address needs SQLAlchemy",
+            remediation="pip install 'buttdial-sync[sqlalchemy]'",
         ) from None
     return opened(url, lease=lease)

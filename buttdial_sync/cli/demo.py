@@ -14,8 +14,8 @@ import click
 
 from buttdial_sync.cli.command import ReportingCommand, wants_json
 from buttdial_sync.cli.connection import log_event
-from buttdial_sync.cli.exits import DONE, REFUSED
 from buttdial_sync.cli.report import Failure, Report, say
+from buttdial_sync.errors.exits import DONE, REFUSED
 
 if TYPE_CHECKING:
     from buttdial_sync.cli.scenario import Step
@@ -34,7 +34,7 @@ _SERVERS = {
     "open-source": "The open-source server",
 }
 _NEXT = (
-    "What next: with an account, tell the program where to go, and ask for a sign of life:",
+    "What next: with an account, tell the program which server to use, and ping it:",
     "",
     "    export BUTT_DIAL_BASE_URL=https://your-server BUTT_DIAL_AGENT_ID=your-agent",
     "    buttdial-sync ping",
@@ -109,7 +109,7 @@ def _failure(broken: list[str]) -> Failure | None:
 
 @contextmanager
 def _without_proxy() -> Iterator[None]:
-    """Reach this machine directly: a proxy of the environment cannot."""
+    """Reach this machine directly: a proxy from the environment cannot."""
     before = os.environ.get("no_proxy")
     listed = before or os.environ.get("NO_PROXY")
     os.environ["no_proxy"] = f"{listed},{_LOOPBACK}" if listed else _LOOPBACK

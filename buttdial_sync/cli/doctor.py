@@ -14,9 +14,9 @@ import click
 
 from buttdial_sync.cli.command import ReportingCommand, wants_json
 from buttdial_sync.cli.connection import ask_for_token, connection_options, open_client
-from buttdial_sync.cli.exits import DONE, UNREACHABLE, USAGE, exit_code
 from buttdial_sync.cli.report import Failure, Report, printable, say
 from buttdial_sync.errors import ConfigError
+from buttdial_sync.errors.exits import DONE, USAGE, exit_code
 from buttdial_sync.models.message import CHANNELS, Channel
 
 if TYPE_CHECKING:
@@ -43,11 +43,13 @@ class _Plan:
     set_callback_url: bool
 
     def check(self) -> None:
-        """Refuse options that make no sense without others."""
+        """Refuse options that need others."""
         if self.expect_ack and (self.to is None or self.webhook_port is None):
             raise click.UsageError("--expect-ack needs --to and --webhook-port.")
         if self.webhook_port is not None and self.to is None:
-            raise click.UsageError("--webhook-port needs --to: without a message nothing comes.")
+            raise click.UsageError(
+                "--webhook-port needs --to: without a message there is nothing to receive."
+            )
         if self.public_url is not None and self.webhook_port is None:
             raise click.UsageError("--public-url needs --webhook-port.")
         if self.set_callback_url and (self.public_url is None or self.webhook_port is None):
@@ -61,11 +63,19 @@ class _Plan:
     metavar="[TOKEN]",
     is_flag=False,
     flag_value=_ASK,
-    help="Without a value it is asked for. Others see a value that stands here: better set "
-    "BUTT_DIAL_AGENT_TOKEN.",
+    help="Without a value you are asked for it. Other users of the machine can see a value that is "
+    "given here: set BUTT_DIAL_AGENT_TOKEN instead.",
 )
-@click.option("--to", metavar="ADDRESS", help="Send a test message there; else stages 5-7 skip.")
-@click.option("--channel", type=click.Choice(CHANNELS), help="The way; whatsapp, or email for one.")
+@click.option(
+    "--to",
+    metavar="ADDRESS",
+    help="Send a test message there; otherwise stages 5 to 7 are skipped.",
+)
+@click.option(
+    "--channel",
+    type=click.Choice(CHANNELS),
+    help="How to send it; email for an email address, otherwise whatsapp.",
+)
 @click.option("--expect-ack", is_flag=True, help="Wait for a person's answer.")
 @click.option("--receipt-timeout", type=float, default=30.0, show_default=True, help="In seconds.")
 @click.option("--ack-timeout", type=float, default=60.0, show_default=True, help="In seconds.")
@@ -79,14 +89,16 @@ class _Plan:
     "--webhook-host", metavar="HOST", default="127.0.0.1", show_default=True, help="Listen there."
 )
 @click.option(
-    "--public-url", metavar="URL", help="Where the server reaches the port, as of a tunnel."
+    "--public-url",
+    metavar="URL",
+    help="URL at which the server reaches the port, such as a tunnel's.",
 )
 @click.option(
     "--set-callback-url",
     is_flag=True,
-    help="Point the agent's callback URL to --public-url, and put the old one back at the end.",
+    help="Point the agent's callback URL to --public-url, and restore the old one at the end.",
 )
-@click.option("--ascii", "ascii_only", is_flag=True, help="Print no sign that is not ASCII.")
+@click.option("--ascii", "ascii_only", is_flag=True, help="Print only ASCII characters.")
 @click.pass_context
 def doctor(
     ctx: click.Context,
@@ -108,7 +120,7 @@ def doctor(
     plan.check()
     tell = _teller(wants_json(ctx), ascii_only=ascii_only or not _can_show_signs())
     stages: list[DoctorStage] = []
-    # Closed here, so that after Ctrl-C the callback URL is put back before the program ends.
+    # Closed here, so that after Ctrl-C the callback URL is restored before the program ends.
     with closing(_stages(plan, lambda: _client(base_url, agent_id, timeout, agent_token))) as found:
         for stage in found:
             stages.append(stage)
@@ -190,7 +202,9 @@ def _answer(inbound: InboundHandler, body: bytes, expected: str | None) -> Inbou
         events = []
     for event in events:
         if isinstance(event, InboundMessage) and not (expected and is_from(event, expected)):
-            return InboundResponse(503, json.dumps({"error": "a diagnosis is running; keep it"}))
+            return InboundResponse(
+                503, json.dumps({"error": "a diagnosis is running: keep the message"})
+            )
     return inbound.handle("butt-dial", body, {})
 
 
@@ -220,9 +234,7 @@ def _report(stages: list[DoctorStage]) -> Report:
 def _exit_code(stages: list[DoctorStage], failed: DoctorStage | None) -> int:
     if failed is None:
         return DONE
-    if failed is stages[0]:
-        return USAGE
-    return exit_code(failed.outcome, None) if failed.outcome else UNREACHABLE
+    return USAGE if failed is stages[0] else exit_code(failed.outcome or "unknown", None)
 
 
 def _can_show_signs() -> bool:

@@ -1,4 +1,4 @@
-"""Working an outbox off, with a progress bar."""
+"""Drain an outbox, with a progress bar."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
-from buttdial_sync.cli.exits import DONE, REFUSED, TRY_LATER, UNREACHABLE
 from buttdial_sync.cli.report import Failure, Report
 from buttdial_sync.errors import ArgumentValueError
+from buttdial_sync.errors.exits import TRY_LATER, exit_code
 
 if TYPE_CHECKING:
     from buttdial_sync.client import Client
@@ -107,14 +107,14 @@ def report_of(done: RetryReport, repository: TableRepository, **more: Any) -> Re
         "held_until": max(leases).isoformat() if leases else None,
         **more,
     }
-    failure, exit_code = _failure(done, pending)
+    failure, code = _failure(done, pending), exit_code(done.outcome, None)
     if failure is None and leases:
-        failure, exit_code = held_rows(leases), TRY_LATER
+        failure, code = held_rows(leases), TRY_LATER
     return Report(
         data={"ok": failure is None, **numbers},
         lines=[f"{done.delivered} delivered, {done.dead} given up, {pending} still pending"],
         failure=failure,
-        exit_code=exit_code,
+        exit_code=code,
     )
 
 
@@ -132,13 +132,11 @@ def minute_after(moment: datetime) -> datetime:
     return (moment + timedelta(minutes=1)).astimezone()
 
 
-def _failure(done: RetryReport, pending: int) -> tuple[Failure | None, int]:
+def _failure(done: RetryReport, pending: int) -> Failure | None:
+    if done.outcome == "sent":
+        return None
+    remediation = done.remediation or (DEAD_REMEDY if done.dead else None)
+    if remediation is None and pending:
+        remediation = "Run it again later: what is pending is sent then."
     message = f"not everything was sent: {done.last_error or 'see outbox list'}"
-    if done.remediation is not None:
-        return Failure(message=message, remediation=done.remediation), REFUSED
-    if done.dead:
-        return Failure(message=message, remediation=DEAD_REMEDY), REFUSED
-    if done.errors or done.retried or done.postponed:
-        again = "Run it again later: what is pending is sent then." if pending else None
-        return Failure(message=message, remediation=again), UNREACHABLE
-    return None, DONE
+    return Failure(message=message, remediation=remediation)

@@ -36,25 +36,23 @@ def errors(name: str | None) -> Report:
     return Report(data={"ok": True, **_as_data(kind)}, lines=list(_details(kind)))
 
 
-def _all() -> list[Kind]:
-    """Return the classes, each once, under the name that it has itself."""
-    exported = (getattr(tree, name) for name in tree.__all__)
-    kinds = {
-        each for each in exported if isinstance(each, type) and issubclass(each, ButtDialError)
-    }
-    return sorted(kinds, key=lambda kind: kind.__name__)
-
-
-def _names() -> dict[str, Kind]:
-    """Return everything that a class can be found by."""
-    names = {code: kind for kind in _all() for code in vars(kind).get("server_codes", ())}
+def _exported() -> dict[str, Kind]:
+    """Return the classes by their public names; a class may have two."""
     exported = {name: getattr(tree, name) for name in tree.__all__}
-    kinds = {name: each for name, each in exported.items() if each in _all()}
-    return {**names, **kinds}
+    return {
+        name: each
+        for name, each in exported.items()
+        if isinstance(each, type) and issubclass(each, ButtDialError)
+    }
+
+
+def _all() -> list[Kind]:
+    return sorted(set(_exported().values()), key=lambda kind: kind.__name__)
 
 
 def _find(name: str) -> Kind:
-    names = {known.casefold(): kind for known, kind in _names().items()}
+    codes = {code: kind for kind in _all() for code in vars(kind).get("server_codes", ())}
+    names = {known.casefold(): kind for known, kind in {**codes, **_exported()}.items()}
     kind = names.get(name.casefold())
     if kind is None:
         found = get_close_matches(name.casefold(), names, n=3)
@@ -67,7 +65,7 @@ def _find(name: str) -> Kind:
 def _tree(kind: Kind, depth: int = 0) -> Iterator[str]:
     yield f"{_INDENT * depth}{kind.__name__}: {_summary(kind)}"
     for child in _all():
-        # A class with two parents stands below the first.
+        # A class with two parents is listed below the first.
         if child.__bases__[0] is kind:
             yield from _tree(child, depth + 1)
 

@@ -11,9 +11,9 @@ import click
 
 import buttdial_sync
 from buttdial_sync.cli.command import ReportingCommand, json_option, verbose_option
-from buttdial_sync.cli.exits import EXIT_CODES, REFUSED
 from buttdial_sync.cli.report import Failure, Report
 from buttdial_sync.errors import ConfigError
+from buttdial_sync.errors.exits import EXIT_CODES, REFUSED
 
 _README = "README.rst"
 _SKIPPED = "__pycache__"
@@ -55,7 +55,7 @@ def show(name: str) -> Report:
 @click.argument("name")
 @click.argument("dest", type=click.Path(path_type=Path))
 def extract(name: str, dest: Path) -> Report:
-    """Copy an example into the directory DEST, which is made; nothing is overwritten."""
+    """Copy an example into the directory DEST. Nothing is overwritten."""
     found = _find(name)
     copies = {dest / _relative(path, found): path for path in _files(found)}
     in_the_way = [str(path) for path in copies if os.path.lexists(path)]
@@ -87,7 +87,7 @@ def _refused(message: str, remediation: str, written: list[str] | None = None) -
 
 
 def _root() -> Path:
-    """Return where the examples are: in an installed package, or beside it in a checkout."""
+    """Return where the examples are: inside an installed package, or next to it in a checkout."""
     package = Path(str(buttdial_sync.__file__)).parent
     inside = package / "examples"
     return inside if inside.is_dir() else package.parent / "examples"
@@ -104,14 +104,15 @@ def _find(name: str) -> Path:
     Return an example's directory.
 
     Raises:
-        ConfigError: There is no such example.
+        ConfigError: The example does not exist.
     """
     for path in _examples():
         if path.name == name:
             return path
     known = ", ".join(path.name for path in _examples())
     raise ConfigError(
-        f"no example is called {name!r}", remediation=f"There are {known}." if known else None
+        f"no example is called {name!r}",
+        remediation=f"The examples are {known}." if known else None,
     )
 
 

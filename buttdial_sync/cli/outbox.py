@@ -1,4 +1,4 @@
-"""Looking after an outbox: ``outbox list|show|retry|dismiss|drain|stats``."""
+"""Manage an outbox: ``outbox list|show|retry|dismiss|drain|stats``."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from buttdial_sync.cli.connection import with_client
 from buttdial_sync.cli.database import check_is_there, db_option, open_database, with_database
 from buttdial_sync.cli.draining import drain as drain_outbox
 from buttdial_sync.cli.draining import rate_option, report_of, workers_option
-from buttdial_sync.cli.exits import EXIT_CODES, USAGE
 from buttdial_sync.cli.report import Failure, Report
+from buttdial_sync.errors.exits import EXIT_CODES, USAGE
 from buttdial_sync.models.failed import FAILED_STATUSES, FailedMessage, FailedStatus
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _WIDTH_OF_ERROR = 60
 
 @click.group(epilog=EXIT_CODES)
 def outbox() -> None:
-    """Look after messages that wait to be sent."""
+    """Manage messages that wait to be sent."""
 
 
 @outbox.command("list", cls=ReportingCommand)
@@ -70,7 +70,7 @@ def show(repository: TableRepository, msg_id: str) -> Report:
 @with_database
 def retry(repository: TableRepository, msg_id: str, even_if_sent: bool) -> Report:
     """
-    Make a message due now, one that was given up too.
+    Make a message due now, even if it was given up.
 
     One that may have been sent already is refused, unless --even-if-sent is given.
     """
@@ -85,7 +85,7 @@ def retry(repository: TableRepository, msg_id: str, even_if_sent: bool) -> Repor
 @click.argument("msg_id", metavar="ID")
 @with_database
 def dismiss(repository: TableRepository, msg_id: str) -> Report:
-    """Give a message up for good."""
+    """Give a message up: it is not sent any more."""
     return _change(repository, msg_id, repository.dismiss, "is dismissed")
 
 
@@ -126,7 +126,7 @@ def _change(
         data={"ok": False, "id": msg_id, "status": message.status},
         failure=Failure(
             message=f"{msg_id} is {message.status} and cannot be changed",
-            remediation="One that is being sent can be changed when its lease ends."
+            remediation="If it is being sent now, change it after its lease has ended."
             if message.status in {"pending", "dead"}
             else None,
         ),
@@ -139,9 +139,9 @@ def _may_have_been_sent(message: FailedMessage, began: datetime) -> Report:
         data={"ok": False, "id": message.id, "status": message.status},
         failure=Failure(
             message=f"{message.id} may have been sent already, or is being sent: the outcome of "
-            f"the attempt of {began:%Y-%m-%d %H:%M:%S} UTC is not known",
+            f"the attempt at {began:%Y-%m-%d %H:%M:%S} UTC is unknown",
             remediation="Find out whether it arrived. --even-if-sent sends it again with its key: "
-            "a server that honours keys sends it once, any other a second time. A pending one "
+            "a server that honours keys sends it once, any other sends it again. A pending one "
             "is settled by outbox drain when its lease ends.",
         ),
         exit_code=USAGE,

@@ -10,8 +10,8 @@ from typing import Any
 import attrs
 import click
 
-from buttdial_sync.cli.exits import DONE, exit_code
 from buttdial_sync.errors import ButtDialError
+from buttdial_sync.errors.exits import DONE, exit_code
 
 
 @attrs.frozen(kw_only=True)

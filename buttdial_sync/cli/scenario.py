@@ -229,7 +229,7 @@ _SCENES: Final[tuple[tuple[DialectName, tuple[_Plan, ...]], ...]] = (
             _Plan(
                 title="The message arrives, but its answer is lost",
                 call=_SEND,
-                why="This server knows no keys: a second attempt could send twice. So there "
+                why="This server does not honour keys: a second attempt could send twice. So there "
                 "is none, and the result says that the outcome is unknown.",
                 act=_lost_answer_without_keys,
             ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 import attrs
@@ -10,29 +11,32 @@ import click
 
 from buttdial_sync.cli.command import ReportingCommand
 from buttdial_sync.cli.connection import with_client
-from buttdial_sync.cli.exits import exit_code
 from buttdial_sync.cli.report import Failure, Report, described, say
-from buttdial_sync.models.message import CHANNELS, Channel
+from buttdial_sync.errors.exits import exit_code
+from buttdial_sync.models.message import CHANNELS, HELP, Channel, Message
 from buttdial_sync.models.sending import SendResult
 
 if TYPE_CHECKING:
     from buttdial_sync.client import Client
 
 
+def _message_options(command: Callable[..., Report]) -> Callable[..., Report]:
+    """Give a command an option for each field of a message that is one text."""
+    for field in reversed(attrs.fields(Message)):
+        if field.name in HELP:
+            required = field.default is attrs.NOTHING
+            command = click.option(
+                f"--{field.name.replace('_', '-')}",
+                type=click.Choice(CHANNELS) if field.name == "channel" else str,
+                help=HELP[field.name],
+                **({"required": True} if required else {"default": field.default}),
+                show_default=True,
+            )(command)
+    return command
+
+
 @click.command(cls=ReportingCommand)
-@click.option("--to", required=True, help="E.164 number, as in +14155550123, or email address.")
-@click.option("--body", metavar="TEXT", help="The text.")
-@click.option(
-    "--channel", type=click.Choice(CHANNELS), default="whatsapp", show_default=True, help="The way."
-)
-@click.option("--media-url", metavar="URL", help="A picture, sound or document.")
-@click.option("--subject", metavar="TEXT", help="Of an email.")
-@click.option("--html", metavar="HTML", help="The HTML body of an email.")
-@click.option(
-    "--idempotency-key",
-    metavar="KEY",
-    help="Sending again with the same key sends once only, where the server honours keys.",
-)
+@_message_options
 @with_client
 def send(
     client: Client,
@@ -41,8 +45,8 @@ def send(
     idempotency_key: str | None,
     **content: str | None,
 ) -> Report:
-    """Send a message and say what became of it."""
-    # Made here, so that it can be named after Ctrl-C too.
+    """Send a message, and say what became of it."""
+    # Made here, so that it can be printed after Ctrl-C too.
     key = idempotency_key or str(uuid.uuid4())
     options: dict[str, Any] = {"idempotency_key": key, **content}
     try:
@@ -88,7 +92,7 @@ def _failure(result: SendResult, key: str) -> Failure:
 def _how_to_repeat(key: str) -> str:
     return (
         "Find out whether it arrived before you send it again. "
-        f"Where the server honours keys, this is safe: --idempotency-key {key}"
+        f"If the server honours keys, this is safe: --idempotency-key {key}"
     )
 
 

@@ -24,17 +24,17 @@ from buttdial_sync.cli.draining import (
     report_of,
     workers_option,
 )
-from buttdial_sync.cli.exits import DONE, REFUSED, TRY_LATER, USAGE
 from buttdial_sync.cli.report import Failure, Report
 from buttdial_sync.errors import ConfigError
+from buttdial_sync.errors.exits import DONE, REFUSED, TRY_LATER, USAGE
 from buttdial_sync.models.failed import FailedMessage
-from buttdial_sync.models.message import CONTENT
+from buttdial_sync.models.message import HELP
 
 if TYPE_CHECKING:
     from buttdial_sync.client import Client
     from buttdial_sync.retry.table import TableRepository
 
-_COLUMNS = frozenset(CONTENT) - {"fallback_channels", "template_vars"} | {"to", "id"}
+_COLUMNS = frozenset(HELP) - {"idempotency_key"} | {"id"}
 _FAULTS_SHOWN = 20
 
 
@@ -82,7 +82,7 @@ def read_messages(path: str, agent_id: str | None) -> list[FailedMessage]:
         The messages; equal rows without an id are one.
 
     Raises:
-        FileFaultError: A row cannot be sent, or the file is none.
+        FileFaultError: A row cannot be sent, or the file is not a CSV file.
     """
     faults: list[str] = []
     messages: dict[str, FailedMessage] = {}
@@ -94,14 +94,14 @@ def read_messages(path: str, agent_id: str | None) -> list[FailedMessage]:
             continue
         same = messages.setdefault(message.id, message)
         if same != message:
-            faults.append(f"row {number}: the id {message.id!r} stands for another row already")
+            faults.append(f"row {number}: the id {message.id!r} is used by another row")
     if faults:
         more = f"\n... and {len(faults) - _FAULTS_SHOWN} more" * (len(faults) > _FAULTS_SHOWN)
         raise FileFaultError(
             f"{len(faults)} rows cannot be sent; nothing was sent. "
             + "; ".join(faults[:_FAULTS_SHOWN])
             + more,
-            remediation="Mend these rows and run it again.",
+            remediation="Correct these rows and run it again.",
         )
     return list(messages.values())
 
@@ -117,7 +117,8 @@ def _rows(path: str) -> Iterator[tuple[int, dict[str, str]]]:
                 yield number, row
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise FileFaultError(
-            f"{path} is no CSV file: {error}", remediation="Save it as CSV, UTF-8, with a header."
+            f"{path} is not a CSV file: {error}",
+            remediation="Save it as CSV, UTF-8, with a header.",
         ) from None
 
 
@@ -127,7 +128,7 @@ def _check_header(names: Sequence[str]) -> None:
     unknown = [name for name in names if name not in _COLUMNS]
     if unknown or len(set(names)) < len(names):
         raise FileFaultError(
-            f"row 1: unknown or doubled columns: {', '.join(map(repr, unknown or names))}",
+            f"row 1: unknown or repeated columns: {', '.join(map(repr, unknown or names))}",
             remediation=f"Columns are {', '.join(sorted(_COLUMNS))}.",
         )
 
@@ -155,7 +156,7 @@ def _key_of(row: dict[str, str]) -> str:
 
 
 def _check_known(repository: TableRepository, messages: Sequence[FailedMessage]) -> int:
-    """Return how many are there already; one whose row has changed since is a fault."""
+    """Return how many are there already; a row that has changed since is a fault."""
     known = 0
     for message in messages:
         found = repository.get(message.id)
@@ -165,7 +166,7 @@ def _check_known(repository: TableRepository, messages: Sequence[FailedMessage])
         if _content(found) != _content(message):
             raise FileFaultError(
                 f"the id {message.id!r} was used before for another message; nothing was sent",
-                remediation="Give a new id to what is to be sent again.",
+                remediation="Give a new id to a message that is to be sent again.",
             )
     return known
 
@@ -180,7 +181,7 @@ def _content(message: FailedMessage) -> tuple[object, ...]:
 def _of_the_file(
     report: Report, messages: Sequence[FailedMessage], leases: Mapping[str, datetime]
 ) -> Report:
-    """The program's end depends on this file's rows, not on others in the same outbox."""
+    """The exit code depends on this file's rows, not on others in the same outbox."""
     dead = sum(message.status == "dead" for message in messages)
     delivered = sum(message.status == "delivered" for message in messages)
     data = {**report.data, "file": {"delivered": delivered, "dead": dead, "rows": len(messages)}}
@@ -198,7 +199,7 @@ def _of_the_file(
 def _undelivered(
     messages: Sequence[FailedMessage], leases: Mapping[str, datetime]
 ) -> tuple[Failure, int]:
-    """Say what keeps rows from being delivered, where nothing went wrong in this run."""
+    """Say why rows are not delivered, although nothing failed in this run."""
     dead = [message for message in messages if message.status == "dead"]
     if dead:
         unknown = sum(message.attempt_started_at is not None for message in dead)
@@ -213,7 +214,7 @@ def _undelivered(
         dismissed = sum(message.status == "dismissed" for message in messages)
         return Failure(
             message=f"{dismissed} rows were dismissed",
-            remediation="Give a new id to what is to be sent after all.",
+            remediation="Give a new id to a row that is to be sent after all.",
         ), USAGE
     due = max(message.next_retry_at for message in waiting if message.next_retry_at is not None)
     reason = next((message.last_error for message in waiting if message.last_error), "not due yet")

@@ -1,4 +1,4 @@
-"""Asking a server what it is: ``ping`` and ``tools``."""
+"""Ask a server what it offers: ``ping`` and ``tools``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.command(cls=ReportingCommand)
 @with_client
 def ping(client: Client) -> Report:
-    """Open a session and ask for a sign of life."""
+    """Open a session and ping the server."""
     seconds = client.ping()
     return Report(
         data={"ok": True, "base_url": client.base_url, "seconds": seconds},

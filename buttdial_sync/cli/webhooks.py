@@ -36,7 +36,7 @@ def receiving(host: str, port: int, path: str, answer: Answer) -> Iterator[int]:
         The port.
 
     Raises:
-        ConfigError: The port cannot be had.
+        ConfigError: The port is not available.
     """
     try:
         server = _Server((host, port), _Request)

@@ -1,4 +1,4 @@
-"""What the frameworks' commands have in common: sending, listening, polling, diagnosing."""
+"""What the frameworks' commands share: sending, listening, polling, diagnosing, signals."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ from buttdial_sync.agent import AgentView
 from buttdial_sync.contrib.shared import HandlerWithin
 from buttdial_sync.doctor import run_diagnostic
 from buttdial_sync.errors import ButtDialError
+from buttdial_sync.errors.exits import USAGE, exit_code
 from buttdial_sync.inbound.handler import InboundHandler
 from buttdial_sync.listening.listener import Listener
 from buttdial_sync.models.inbound import InboundEvent
-from buttdial_sync.models.sending import SendResult
 
-_EXIT_CODES = {"sent": 0, "rejected": 1, "not_sent": 3, "unknown": 3}
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _EXIT_CODE_OF_SIGNALS = 128
-# Docker and supervisord kill a process ten seconds after they told it to end.
+# Docker and supervisord kill a process ten seconds after SIGTERM.
 _SECONDS_TO_END = 8.0
 
 Context = Callable[[], AbstractContextManager[object]]
@@ -31,10 +30,10 @@ OnUndelivered = Callable[[InboundEvent], object]
 
 class CommandFailure(Exception):  # noqa: N818 - the frameworks' own errors are made of it
     """
-    What a command could not do, with its remedy.
+    A command failed; the message has the remedy.
 
     Attributes:
-        exit_code: 1 refused, 2 nothing was sent for a setting is wrong, 3 not reached or unknown.
+        exit_code: As the command line ends.
     """
 
     def __init__(self, message: str, remediation: str | None, exit_code: int) -> None:
@@ -53,7 +52,7 @@ def send(client: AgentView, to: str, channel: Any, **content: Any) -> str:
         **content: Further arguments of :meth:`Client.send_message`.
 
     Returns:
-        What to say.
+        What to print.
 
     Raises:
         CommandFailure: It was not sent, or may have been.
@@ -61,7 +60,12 @@ def send(client: AgentView, to: str, channel: Any, **content: Any) -> str:
     with failures():
         result = client.send_message(to, channel=channel, **content)
     if not result.ok:
-        raise _failure(result)
+        what = "the message may have been sent" if result.unknown else "the message was not sent"
+        raise CommandFailure(
+            f"{what}: {result.error}",
+            result.remediation,
+            exit_code(result.outcome, result.stage_failed),
+        )
     return f"sent over {channel} as {result.message_sid}"
 
 
@@ -82,15 +86,15 @@ def make_listener(
         on_undelivered: As in :class:`~buttdial_sync.Listener`; runs inside the context too.
         options: Further arguments of the listener.
     """
+    given = dict(options)
+    if on_undelivered is not None:
 
-    def give_up(event: InboundEvent) -> None:
-        assert on_undelivered is not None  # noqa: S101 - it is passed on only then
-        with context():
-            on_undelivered(event)
+        def keep(event: InboundEvent) -> None:
+            with context():
+                on_undelivered(event)
 
-    within = HandlerWithin(inbound, context)
-    keep = give_up if on_undelivered else None
-    return Listener(client, within, **{"on_undelivered": keep, **options})
+        given.setdefault("on_undelivered", keep)
+    return Listener(client, HandlerWithin(inbound, context), **given)
 
 
 def listen(listener: Listener) -> None:
@@ -101,7 +105,7 @@ def listen(listener: Listener) -> None:
         CommandFailure: The token was refused, or a setting is wrong.
         SystemExit: The process was told to end twice.
     """
-    with failures(), _stopped_by_signals(listener):
+    with failures(), _stopped_when_told(listener):
         listener.run()
 
 
@@ -110,24 +114,24 @@ def poll(listener: Listener) -> str:
     Hand over what waits, once, or until the process is told to end: see :func:`listen`.
 
     Returns:
-        What to say.
+        What to print.
 
     Raises:
         CommandFailure: The queue could not be read.
         SystemExit: The process was told to end twice.
     """
-    with failures(), _stopped_by_signals(listener):
+    with failures(), _stopped_when_told(listener):
         return f"{listener.poll()} handed over"
 
 
 def doctor(client: AgentView, to: str | None, say: Callable[[str], object]) -> None:
     """
-    Say what each stage of the diagnosis found, in ASCII.
+    Report what each stage of the diagnosis found, in ASCII.
 
     Args:
         client: Is looked at.
         to: Gets a test message; without it nothing is sent.
-        say: Takes the report.
+        say: Prints the report.
 
     Raises:
         CommandFailure: A stage failed.
@@ -137,8 +141,9 @@ def doctor(client: AgentView, to: str | None, say: Callable[[str], object]) -> N
     say(report.summary(ascii_only=True))
     failed = report.failure
     if failed is not None:
-        exit_code = 2 if failed is report.stages[0] else _EXIT_CODES[failed.outcome or "unknown"]
-        raise CommandFailure(f'the stage "{failed.name}" failed', None, exit_code)
+        is_usage = failed is report.stages[0]
+        code = USAGE if is_usage else exit_code(failed.outcome or "unknown", None)
+        raise CommandFailure(f'the stage "{failed.name}" failed', None, code)
 
 
 @contextmanager
@@ -147,41 +152,47 @@ def failures() -> Iterator[None]:
     try:
         yield
     except ButtDialError as error:
-        is_usage = error.outcome == "not_sent" and error.stage == "config"
-        exit_code = 2 if is_usage else _EXIT_CODES[error.outcome]
-        raise CommandFailure(str(error), error.remediation, exit_code) from error
+        code = exit_code(error.outcome, error.stage)
+        raise CommandFailure(str(error), error.remediation, code) from error
 
 
-def _failure(result: SendResult) -> CommandFailure:
-    what = "the message may have been sent" if result.unknown else "the message was not sent"
-    is_usage = result.outcome == "not_sent" and result.stage_failed == "config"
-    return CommandFailure(
-        f"{what}: {result.error}",
-        result.remediation,
-        2 if is_usage else _EXIT_CODES[result.outcome],
-    )
-
-
-@contextmanager
-def _stopped_by_signals(listener: Listener) -> Iterator[None]:
+def _stopped_when_told(listener: Listener) -> AbstractContextManager[None]:
     """
     Stop a listener when the process is told to end.
 
     What the listener has read is no longer on the server: it is handed over while there is time,
-    and then given up. Told again, the process ends at once, in the middle of a handler too, and
-    the listener gives up what it has.
+    and then given up. Told again, it gives up what it has at once, in the middle of a handler.
+    """
+    return stopped_by_signals(
+        lambda: listener.stop(_SECONDS_TO_END), is_running=lambda: listener.running
+    )
+
+
+@contextmanager
+def stopped_by_signals(
+    stop: Callable[[], object], is_running: Callable[[], bool] = lambda: True
+) -> Iterator[None]:
+    """
+    Stop something when the process is told to end: SIGTERM, Ctrl-C.
+
+    Told a second time, or while there is nothing to stop, the process ends at once.
+
+    Args:
+        stop: Stops it. It runs in a thread of its own.
+        is_running: Whether there is something to stop.
+
+    Raises:
+        SystemExit: The process was told to end twice.
     """
     is_told = False
 
     def on_signal(number: int, _: FrameType | None) -> None:
         nonlocal is_told
-        if is_told or not listener.running:
+        if is_told or not is_running():
             sys.exit(_EXIT_CODE_OF_SIGNALS + number)
         is_told = True
-        # A signal may come while this thread holds the lock that stop() needs.
-        threading.Thread(
-            target=listener.stop, args=(_SECONDS_TO_END,), name="buttdial-sync-stop"
-        ).start()
+        # A signal may arrive while this thread holds a lock that stop() needs.
+        threading.Thread(target=stop, name="buttdial-sync-stop").start()
 
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,4 +1,4 @@
-"""What faces for frameworks have in common."""
+"""What the framework integrations share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import atexit
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from buttdial_sync.inbound.handler import InboundHandler, InboundReport
 from buttdial_sync.models.inbound import InboundEvent
@@ -17,9 +17,9 @@ T = TypeVar("T")
 
 class OnePerProcess(Generic[T]):
     """
-    Makes something on first use, and ends it when the process does. Safe to share between threads.
+    Makes an object on first use, and ends it with the process. Safe to share between threads.
 
-    A forked child goes on with what its parent made: that must be able to live in both.
+    A forked child goes on with its parent's object, which has to work in both.
 
     Args:
         make: Makes it.
@@ -29,6 +29,7 @@ class OnePerProcess(Generic[T]):
     def __init__(self, make: Callable[[], T], end: Callable[[T], None] = lambda _: None) -> None:
         self._make = make
         self._end = end
+        # A list, because None is an object that may have been made.
         self._made: list[T] = []
         self.start_anew()
         on_fork_start_anew(self)
@@ -41,6 +42,7 @@ class OnePerProcess(Generic[T]):
         """Return it."""
         if not self._made:
             with self._lock:
+                # Another thread may have made it while this one waited for the lock.
                 if not self._made:
                     self._made.append(self._make())
                     atexit.register(self.forget)
@@ -57,23 +59,19 @@ class OnePerProcess(Generic[T]):
 
 class HandlerWithin(InboundHandler):
     """
-    An inbound handler whose handlers run inside a context, for what comes outside of requests.
+    An inbound handler for a listener: its handlers run inside a context.
 
     Args:
         inbound: The handler; both have the same handlers and delivery log.
-        context: Makes the context, for each payload a new one.
+        context: Makes the context, a new one for each event.
     """
 
     def __init__(
         self, inbound: InboundHandler, context: Callable[[], AbstractContextManager[object]]
     ) -> None:
+        # The same handlers, log and locks; a listener has no way to run its handlers in a context.
         vars(self).update(vars(inbound))
         self._context = context
-
-    def dispatch(self, payload: Any) -> InboundReport:
-        """Hand a payload over; see :meth:`InboundHandler.dispatch`."""
-        with self._context():
-            return super().dispatch(payload)
 
     def dispatch_event(self, event: InboundEvent) -> InboundReport:
         """Hand an event over; see :meth:`InboundHandler.dispatch_event`."""

@@ -12,11 +12,6 @@ TOLERANCE_SECONDS = 60.0
 """The narrowest window in which the server accepts a signed request."""
 
 
-def utc_now() -> datetime:
-    """Return the time, aware, in UTC."""
-    return datetime.now(timezone.utc)
-
-
 def skew_of(headers: Mapping[str, str], now: datetime) -> float | None:
     """
     Return how far this machine's clock is ahead of the server's.

@@ -9,9 +9,10 @@ from contextlib import nullcontext
 from buttdial_sync.agent import AgentView
 from buttdial_sync.calls.arguments import check_argument
 from buttdial_sync.doctor.checks import Diagnosis
-from buttdial_sync.doctor.clocks import Now, utc_now
+from buttdial_sync.doctor.clocks import Now
 from buttdial_sync.doctor.received import ReceivedEvents
 from buttdial_sync.doctor.stages import STAGES, Check, examine, skipped_after
+from buttdial_sync.errors.moments import utc_now
 from buttdial_sync.inbound.handler import InboundHandler
 from buttdial_sync.models.doctor import DoctorReport, DoctorStage
 from buttdial_sync.models.message import Channel

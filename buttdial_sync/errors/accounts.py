@@ -8,7 +8,7 @@ from buttdial_sync.errors.tree import AuthError, AuthTokenRevokedError, ButtDial
 
 
 class AccountsError(ButtDialError):
-    """A refusal of the accounts endpoints; also raised itself for codes without a class."""
+    """The accounts endpoints refused a request. Raised itself for codes without a class."""
 
 
 class EmailAlreadyRegistered(AccountsError):
@@ -60,7 +60,11 @@ class ChallengeNotFound(AccountsError):
 
 
 class TokenRevoked(AccountsError, AuthTokenRevokedError):
-    """The team token was revoked, mostly by a rotation."""
+    """
+    The team token was revoked, mostly by a rotation.
+
+    A subclass of :class:`AuthTokenRevokedError`: catch that one for agents' tokens too.
+    """
 
     server_codes = ("TOKEN_REVOKED",)
     default_stage = "session"
@@ -92,7 +96,7 @@ class WebhookSecretUnregistered(AccountsError):
 
 
 class AuthForbidden(AccountsError, AuthError):
-    """The webhook secret or the token may not do this."""
+    """The webhook secret or the token does not permit this."""
 
     server_codes = ("AUTH_FORBIDDEN",)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timezone
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, Literal
 
 from buttdial_sync.errors.accounts import OnboardingSessionError
+from buttdial_sync.errors.moments import parse_moment
 from buttdial_sync.errors.tree import (
     AuthError,
     AuthInvalidTokenError,
@@ -75,7 +76,7 @@ _BY_TEXT: tuple[tuple[re.Pattern[str], type[ButtDialError], str | None], ...] = 
     )
 )
 _BARE_CODE = re.compile(r"[A-Z]+(?:_[A-Z]+)+")
-_MISSING_CREDENTIAL = re.compile(r"\bmissing\b", re.IGNORECASE)
+_MISSING_TOKEN = re.compile(r"\bmissing\b", re.IGNORECASE)
 _UNKNOWN_SESSION = re.compile(
     r"(?:unknown|invalid|could not find) session|session not found|session_id is required",
     re.IGNORECASE,
@@ -246,7 +247,7 @@ def _kind_of_response(
     if status in {404, 405, 410} and text.startswith("<") and exchange != "message":
         return EndpointNotAvailable, None
     if status == 401:
-        missing = _MISSING_CREDENTIAL.search(text)
+        missing = _MISSING_TOKEN.search(text)
         return (AuthMissingHeaderError if missing else AuthInvalidTokenError), None
     if status in {400, 403, 429}:
         by_text = _kind_by_text(text)
@@ -344,13 +345,9 @@ def _whole_number(value: Any) -> int | None:
 
 
 def _moment(value: Any) -> datetime | None:
-    if not isinstance(value, str):
-        return None
     try:
-        moment = datetime.fromisoformat(value.replace("Z", "+00:00"))
-        zoned = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
-        return zoned.astimezone(timezone.utc)
-    except (ValueError, OverflowError):
+        return parse_moment(value) if isinstance(value, str) else None
+    except ValueError:
         return None
 
 

@@ -1,4 +1,4 @@
-"""Keeping credentials out of everything that a person or a log may read."""
+"""Keep secrets out of everything that a person or a log may read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SECRET_ENDINGS = ("token", "secret", "otp", "passcode", "password")
 
 
 def is_secret(name: str) -> bool:
-    """Whether what has this name must not be shown; ``teamToken`` and ``team_token`` alike."""
+    """Whether a value with this name must not be shown; ``teamToken`` and ``team_token`` alike."""
     return name.lower().endswith(_SECRET_ENDINGS)
 
 

@@ -15,17 +15,17 @@ The exception tree.
     │   └── EndpointNotAvailable
     ├── TransportError                  the way to the server and back
     │   ├── DeadlineExceededError       (also a TimeoutError)
-    │   ├── ProtocolError               an answer that is none
+    │   ├── ProtocolError               the response violates the protocol
     │   ├── SessionUnknownError         the server forgot our session
     │   ├── StreamLostError
     │   └── OutcomeUnknownError         it may have been carried out, or not
-    ├── AuthError                       the credential
+    ├── AuthError                       the token was refused
     │   ├── AuthMissingHeaderError
     │   ├── AuthInvalidTokenError
-    │   ├── AuthTokenRevokedError       alias RevokedToken
+    │   ├── AuthTokenRevokedError       alias RevokedToken; a team token's: TokenRevoked
     │   └── AuthLockedOutError
     ├── ToolError                       an operation said no, asked as a tool or over REST
-    │   ├── PermissionDeniedError       a good credential without the right
+    │   ├── PermissionDeniedError       the token is valid, but lacks the permission
     │   ├── ComplianceError             consent, do-not-contact, quiet hours
     │   ├── RateLimitError
     │   ├── ChannelError
@@ -125,7 +125,7 @@ class ButtDialError(Exception):
 
 
 class ConfigError(ButtDialError):
-    """A setting or an argument that the caller must mend. Nothing was sent."""
+    """A setting or an argument is wrong, and the caller has to correct it. Nothing was sent."""
 
     default_stage = "config"
     default_outcome = "not_sent"
@@ -136,7 +136,7 @@ class ArgumentTypeError(ConfigError, TypeError):
 
 
 class ArgumentValueError(ConfigError, ValueError):
-    """An argument has a value that it cannot have; the message names it."""
+    """An argument has an invalid value; the message names it."""
 
 
 class ClientClosedError(ButtDialError):
@@ -155,25 +155,25 @@ class NotSupportedError(ButtDialError):
 
 
 class ToolError(ButtDialError):
-    """An operation answered with a "no"; the subclasses are the ones that have a name."""
+    """The server refused an operation. The subclasses are the reasons that have a name."""
 
 
 class ToolNotAvailable(NotSupportedError, ToolError):
     """The server has no such tool; the message names the nearest ones."""
 
-    remedy = "Ask list_tools() what this server offers; the two kinds of server differ."
+    remedy = "Call list_tools() to see what this server offers; the two kinds of server differ."
 
 
 class ArgumentNotSupported(NotSupportedError):
     """The server's schema lacks an argument that the caller gave; it would be dropped silently."""
 
-    remedy = "Leave the argument out, or pass check_schema=False to send it all the same."
+    remedy = "Leave the argument out, or make the client with check_schema=False to send it anyway."
 
 
 class PreviewNotSupported(NotSupportedError):
     """The tool has no ``confirm`` on this server: a preview would be carried out."""
 
-    remedy = "This server knows no preview. Pass confirm=True when you mean it."
+    remedy = "This server has no previews. Pass confirm=True to carry the operation out."
 
 
 class EndpointNotAvailable(NotSupportedError):
@@ -183,7 +183,7 @@ class EndpointNotAvailable(NotSupportedError):
 
 
 class TransportError(ButtDialError):
-    """The server could not be reached, or the way back broke."""
+    """The server could not be reached, or the connection broke."""
 
     remedy = "Check base_url, the network and whether the server is up, then try again."
     default_stage: ClassVar[Stage] = "transport"
@@ -197,14 +197,14 @@ class DeadlineExceededError(TransportError, TimeoutError):
 
 
 class ProtocolError(TransportError):
-    """The server's answer is not what the protocol says."""
+    """The response violates the protocol."""
 
     remedy = "Check that base_url is a Butt-Dial server and not a proxy's or a login page."
     default_stage = "parse"
 
 
 class SessionUnknownError(TransportError):
-    """The server no longer knows our session; the request was not carried out."""
+    """The server does not know our session any more. The request was not carried out."""
 
     default_stage = "session"
 
@@ -217,24 +217,24 @@ class StreamLostError(TransportError):
 
 class OutcomeUnknownError(TransportError):
     """
-    The request may have been carried out, or not: its answer never came.
+    The request may have been carried out, or not: its answer was lost.
 
-    It is raised instead of trying again where a second attempt could do the thing twice.
+    It is raised instead of a retry where a second attempt could carry the operation out twice.
     """
 
-    remedy = "Find out whether it happened before you repeat it."
+    remedy = "Find out whether it was carried out before you repeat it."
     default_outcome = "unknown"
 
 
 class AuthError(ButtDialError):
-    """The credential was refused (HTTP 401). Never tried again: failures add up to a lockout."""
+    """The token was refused (HTTP 401). Never retried: failed logins add up to a lockout."""
 
-    remedy = "Check the token: is it complete, of this server, and of the right kind?"
+    remedy = "Check the token: is it complete, for this server, and of the right kind?"
     default_stage = "session"
 
 
 class AuthMissingHeaderError(AuthError):
-    """The server saw no credential."""
+    """The request had no token that the server could see."""
 
     server_codes = ("AUTH_MISSING_HEADER",)
     remedy = (
@@ -249,7 +249,12 @@ class AuthInvalidTokenError(AuthError):
 
 
 class AuthTokenRevokedError(AuthError):
-    """The token was good once and has been revoked, mostly by a rotation."""
+    """
+    The token was valid once and has been revoked, mostly by a rotation.
+
+    ``RevokedToken`` is another published name of this class. A team token's own code
+    (``TOKEN_REVOKED``) raises its subclass :class:`TokenRevoked`.
+    """
 
     server_codes = ("AUTH_TOKEN_REVOKED",)
     remedy = "Fetch the current token from where you keep it, or issue a new one."
@@ -259,14 +264,14 @@ RevokedToken = AuthTokenRevokedError
 
 
 class AuthLockedOutError(AuthError):
-    """Too many failed logins from this address; good tokens are refused too (HTTP 429)."""
+    """Too many failed logins from this address: valid tokens are refused too (HTTP 429)."""
 
     server_codes = ("AUTH_LOCKED_OUT",)
-    remedy = "Stop, find the wrong token, and wait until the lockout has passed (15 minutes)."
+    remedy = "Stop, correct the wrong token, and wait until the lockout has passed (15 minutes)."
 
 
 class PermissionDeniedError(ToolError):
-    """The credential is good but may not do this (HTTP 403)."""
+    """The token is valid, but may not do this (HTTP 403)."""
 
     remedy = "Use a token of the scope that the operation needs."
 
@@ -278,7 +283,7 @@ class ComplianceError(ToolError):
 
 
 class RateLimitError(ToolError):
-    """Too many requests or actions; ``retry_after`` says when to go on, where the server does."""
+    """Too many requests or actions. ``retry_after`` says when to go on, if the server says so."""
 
     server_codes = ("RATE_LIMITED", "RATE_LIMIT_EXCEEDED")
     remedy = "Wait retry_after seconds, send more slowly, or ask for a higher limit."
@@ -307,7 +312,7 @@ class ProviderCapabilityError(ChannelError):
 
 
 class NotProvisioned(ChannelError):
-    """The agent does not exist on the server yet, or no longer."""
+    """The agent does not exist on the server."""
 
     server_codes = ("AGENT_NOT_PROVISIONED", "AGENT_NOT_FOUND", "NOT_PROVISIONED")
     remedy = "Register the agent first (AccountsClient.register_agent)."
@@ -324,15 +329,15 @@ class ProviderWebhookWireFailed(ChannelError):
     """The server could not set the provider's webhook and rolled the change back (HTTP 502)."""
 
     server_codes = ("PROVIDER_WEBHOOK_WIRE_FAILED",)
-    remedy = "Try again in a moment; if it stays, check the provider's credentials."
+    remedy = "Try again in a moment. If the error stays, check the provider's credentials."
 
 
 class InvalidRequestError(ToolError):
-    """The server found the request malformed (HTTP 400, or a tool's invalid arguments)."""
+    """The request is invalid (HTTP 400, or a tool's invalid arguments)."""
 
 
 class NotFoundError(ToolError):
-    """There is no such object (HTTP 404 or 410)."""
+    """The object does not exist (HTTP 404 or 410)."""
 
 
 class ConflictError(ToolError):
@@ -340,15 +345,15 @@ class ConflictError(ToolError):
 
 
 class PayloadTooLargeError(ToolError):
-    """The request is larger than the server takes (HTTP 413): 1 MB for REST, 4 MiB for tools."""
+    """The request is larger than the server accepts (HTTP 413): 1 MB for REST, 4 MiB for tools."""
 
-    remedy = "Send less at once; give media by URL."
+    remedy = "Send less at once; pass media by URL."
 
 
 class ServerError(ButtDialError):
     """The server failed (HTTP 5xx)."""
 
-    remedy = "Try again later; if it stays, look at the server's log."
+    remedy = "Try again later. If the error stays, look at the server's log."
 
 
 class AgentNotFound(ButtDialError, KeyError):

@@ -13,7 +13,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, TypeAlias
 
-from buttdial_sync.models.converter import parse_moment
+from buttdial_sync.errors.moments import parse_moment
 from buttdial_sync.models.names import snake_case
 
 Fields: TypeAlias = Mapping[str, Any]

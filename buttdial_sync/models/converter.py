@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime, timezone
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from typing import Any, NewType, TypeVar
@@ -14,13 +13,14 @@ from cattrs import Converter, transform_error
 from cattrs.gen import make_dict_structure_fn, override
 
 from buttdial_sync.errors import ProtocolError
+from buttdial_sync.errors.moments import parse_moment
 from buttdial_sync.models.names import snake_case
 from buttdial_sync.models.tool_result import ToolResult
 
 T = TypeVar("T")
 
 KEPT_AS_IT_CAME = "__kept_as_it_came__"
-"""A class with this attribute is made of ``raw`` alone where its fields do not fit."""
+"""A class with this attribute falls back to ``raw`` alone if its fields do not validate."""
 
 Identifier = NewType("Identifier", str)
 """An id: text, though some servers send numbers."""
@@ -58,45 +58,6 @@ def structure(data: Any, kind: type[T], *, source: str) -> T:
             remediation="The server's version may be newer than this library: see the body.",
             body=data,
         ) from None
-
-
-def parse_moment(value: object) -> datetime:
-    """
-    Read a time as the servers write it.
-
-    Args:
-        value: ISO 8601 with or without a zone (none means UTC), ``YYYY-MM-DD HH:MM:SS``, or unix
-            seconds as a number or as text.
-
-    Returns:
-        The aware UTC time.
-
-    Raises:
-        ValueError: It is none of these.
-    """
-    if isinstance(value, datetime):
-        moment = value
-    elif isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError("not a time")  # noqa: TRY004 - one kind of error for every bad time
-    elif not isinstance(value, str) or re.fullmatch(r"\d{9,11}(\.\d+)?", value):
-        moment = _from_unix_seconds(float(value))
-    else:
-        # fromisoformat knows neither "Z" nor other than 3 or 6 decimals before Python 3.11.
-        text = re.sub(r"\.(\d+)", lambda found: f".{found[1]:0<6.6}", value.strip())
-        moment = datetime.fromisoformat(re.sub(r"[Zz]$", "+00:00", text))
-    if moment.tzinfo is None:
-        return moment.replace(tzinfo=timezone.utc)
-    try:
-        return moment.astimezone(timezone.utc)
-    except OverflowError:
-        raise ValueError("not a time") from None
-
-
-def _from_unix_seconds(seconds: float) -> datetime:
-    try:
-        return datetime.fromtimestamp(seconds, timezone.utc)
-    except (OverflowError, OSError):
-        raise ValueError("not a time") from None
 
 
 @lru_cache(maxsize=1)

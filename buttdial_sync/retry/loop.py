@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from buttdial_sync.agent import AgentView
+from buttdial_sync.errors.moments import utc_now
 from buttdial_sync.models.failed import FailedMessage
 from buttdial_sync.retry.breaker import TokenBreaker, TokenFor
 from buttdial_sync.retry.recorder import (
@@ -25,7 +26,6 @@ from buttdial_sync.retry.recorder import (
 )
 from buttdial_sync.retry.report import RetryReport, Tally
 from buttdial_sync.retry.repository import FailedMessageRepository
-from buttdial_sync.retry.rows import utc_now
 from buttdial_sync.retry.threads import StopSignals, work_side_by_side
 from buttdial_sync.retry.worker import AroundPass, DueMessages, Worker
 from buttdial_sync.settings import check_count

@@ -9,8 +9,9 @@ from datetime import datetime
 from typing import Any
 
 from buttdial_sync.errors import ArgumentValueError
+from buttdial_sync.errors.moments import utc_now
 from buttdial_sync.models.failed import FailedStatus
-from buttdial_sync.retry.rows import LEASE, Row, utc_now
+from buttdial_sync.retry.rows import LEASE, Row
 from buttdial_sync.retry.table import DEFAULT_LEASE, Condition, TableRepository, id_taken
 from buttdial_sync.transport.fork import on_fork_start_anew
 

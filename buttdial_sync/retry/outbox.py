@@ -14,6 +14,7 @@ import attrs
 
 from buttdial_sync.agent import AgentView
 from buttdial_sync.errors import ArgumentTypeError, ArgumentValueError, ConfigError
+from buttdial_sync.errors.moments import utc_now
 from buttdial_sync.models.failed import FailedMessage
 from buttdial_sync.models.message import CONTENT, Channel, TargetGender
 from buttdial_sync.models.sending import SendResult
@@ -25,7 +26,7 @@ from buttdial_sync.retry.recorder import (
     doubling_minutes,
 )
 from buttdial_sync.retry.repository import OutboxRepository
-from buttdial_sync.retry.rows import check_message, utc_now
+from buttdial_sync.retry.rows import check_message
 
 logger = logging.getLogger("buttdial_sync.retry")
 

@@ -21,11 +21,12 @@ from buttdial_sync.errors import (
     ConfigError,
     RateLimitError,
 )
+from buttdial_sync.errors.moments import utc_now
 from buttdial_sync.models.failed import FailedMessage
 from buttdial_sync.models.sending import SendResult
 from buttdial_sync.retry.report import Recorded, Step
 from buttdial_sync.retry.repository import FailedMessageRepository
-from buttdial_sync.retry.rows import arguments_of, utc_now
+from buttdial_sync.retry.rows import arguments_of
 
 logger = logging.getLogger("buttdial_sync.retry")
 

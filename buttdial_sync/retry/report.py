@@ -11,6 +11,8 @@ from typing import Literal
 
 import attrs
 
+from buttdial_sync.errors import Outcome
+
 logger = logging.getLogger("buttdial_sync.retry")
 
 Step = Literal["delivered", "retried", "dead", "postponed", "taken", "errors"]
@@ -52,6 +54,13 @@ class RetryReport:
     def processed(self) -> int:
         """How many have a recorded end: delivered, retried, dead or postponed."""
         return self.delivered + self.retried + self.dead + self.postponed
+
+    @property
+    def outcome(self) -> Outcome:
+        """``"sent"`` if nothing failed, ``"rejected"`` if a person has to act, ``"not_sent"``."""
+        if self.dead or self.remediation is not None:
+            return "rejected"
+        return "not_sent" if self.errors or self.retried or self.postponed else "sent"
 
 
 @attrs.frozen(kw_only=True)

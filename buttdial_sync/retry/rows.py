@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import datetime, timezone
 from typing import Any
 
 import attrs
@@ -29,11 +28,6 @@ LEASE = "leased_until"
 FIELDS = tuple(field.name for field in attrs.fields(FailedMessage))
 COLUMNS = (*FIELDS, LEASE)
 """The columns of a table: the fields of a message, and until when it is leased."""
-
-
-def utc_now() -> datetime:
-    """The time, aware, in UTC."""
-    return datetime.now(timezone.utc)
 
 
 def as_row(message: FailedMessage) -> Row:

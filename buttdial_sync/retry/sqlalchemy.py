@@ -33,6 +33,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.types import TypeDecorator
 
 from buttdial_sync.errors import ArgumentValueError, ConfigError
+from buttdial_sync.errors.moments import utc_now
 from buttdial_sync.models.failed import FailedMessage, FailedStatus
 from buttdial_sync.retry.rows import (
     COLUMNS,
@@ -40,7 +41,6 @@ from buttdial_sync.retry.rows import (
     TABLE_NAME,
     TIME_FIELDS,
     Row,
-    utc_now,
 )
 from buttdial_sync.retry.table import (
     DEFAULT_LEASE,

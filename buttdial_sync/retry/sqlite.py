@@ -12,8 +12,9 @@ from functools import partial
 from typing import Any
 
 from buttdial_sync.errors import ArgumentValueError, ClientClosedError, ConfigError
+from buttdial_sync.errors.moments import utc_now
 from buttdial_sync.models.failed import FailedMessage, FailedStatus
-from buttdial_sync.retry.rows import COLUMNS, NUMBER_FIELDS, TABLE_NAME, TIME_FIELDS, Row, utc_now
+from buttdial_sync.retry.rows import COLUMNS, NUMBER_FIELDS, TABLE_NAME, TIME_FIELDS, Row
 from buttdial_sync.retry.table import (
     DEFAULT_LEASE,
     Condition,

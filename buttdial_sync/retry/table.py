@@ -11,8 +11,9 @@ from typing import Any
 
 import attrs
 
+from buttdial_sync.errors.moments import utc_now
 from buttdial_sync.models.failed import FAILED_STATUSES, FailedMessage, FailedStatus
-from buttdial_sync.retry.rows import LEASE, Row, as_message, as_row, utc_now
+from buttdial_sync.retry.rows import LEASE, Row, as_message, as_row
 from buttdial_sync.transport.deadline import check_seconds
 
 logger = logging.getLogger("buttdial_sync.retry")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from buttdial_sync.errors.moments import utc_now
 from buttdial_sync.testing.assertions import (
     check_nothing_sent,
     find_call,
@@ -19,7 +20,6 @@ from buttdial_sync.testing.faults import FaultKind, Place, make_fault
 from buttdial_sync.testing.http_messages import Reply, Request
 from buttdial_sync.testing.request_log import ToolCall
 from buttdial_sync.testing.simulate import HostSimulator, hand_over, message_payload
-from buttdial_sync.testing.token_check import utc_now
 from buttdial_sync.testing.tool_answers import ToolAnswer, ToolFailure
 from buttdial_sync.testing.tools import SEND_MESSAGE, SendAnswer
 from buttdial_sync.testing.workspace import RestCall, RestEndpoint, Workspace

@@ -5,18 +5,13 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 
 from buttdial_sync.testing.dialects import Dialect
 from buttdial_sync.testing.http_messages import HttpResponse, json_response
 
 ALLOWED_FAILURES = 10
 LOCKOUT = timedelta(minutes=15)
-
-
-def utc_now() -> datetime:
-    """The time, aware, in UTC."""
-    return datetime.now(timezone.utc)
 
 
 class TokenCheck:

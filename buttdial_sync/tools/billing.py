@@ -36,9 +36,17 @@ _GET_USAGE_DASHBOARD = ToolOperation(
 
 class Billing(Family):
     """
-    Usage, costs and income of one agent, as ``client.billing``.
+    Usage, costs and income of one agent, as ``client.billing``. Safe to share between threads.
 
-    Safe to share between threads.
+    Scope: agent.
+
+    Returns:
+        The server's answer, unless a method says more.
+
+    Raises:
+        NotSupportedError: This server does not support the call or an argument. Nothing was done.
+        OutcomeUnknownError: The call may have been carried out; its answer was lost.
+        ButtDialError: The server refused the call, or could not be reached.
     """
 
     @checked
@@ -46,16 +54,11 @@ class Billing(Family):
         """
         Return what the agent cost in a period.
 
-        Scope: agent. Calling it twice is safe.
-
         Args:
             period: ``"today"``, ``"week"``, ``"month"`` or ``"all"``.
 
         Returns:
             The costs, in all and for each channel.
-
-        Raises:
-            ButtDialError: The server said no, or could not be reached.
         """
         return self._call(_BILLING, period=period)
 
@@ -64,17 +67,12 @@ class Billing(Family):
         """
         Return what the agent did in a period, and what is left of its limits.
 
-        Scope: agent. Calling it twice is safe.
-
         Args:
             period: ``"today"``, ``"week"``, ``"month"`` or ``"all"``. Defaults to the server's
                 choice.
 
         Returns:
             The actions and their costs.
-
-        Raises:
-            ButtDialError: The server said no, or could not be reached.
         """
         return self._call(_USAGE, period=period)
 
@@ -83,17 +81,8 @@ class Billing(Family):
         """
         Return what the agent earned in a period.
 
-        Scope: agent. Calling it twice is safe.
-
         Args:
             period: ``"today"``, ``"week"``, ``"month"`` or ``"all"``.
-
-        Returns:
-            The server's answer.
-
-        Raises:
-            ToolNotAvailable: This server has no such tool.
-            ButtDialError: The server said no, or could not be reached.
         """
         return self._call(_GET_INCOME, period=period)
 
@@ -102,18 +91,9 @@ class Billing(Family):
         """
         Return the costs of an agent, or of all that the token may see.
 
-        Scope: agent. Calling it twice is safe.
-
         Args:
             agent_id: Of which agent.
             period: ``"today"``, ``"week"``, ``"month"`` or ``"all"``.
-
-        Returns:
-            The server's answer.
-
-        Raises:
-            ArgumentNotSupported: This server would silently drop an argument.
-            ButtDialError: The server said no, or could not be reached.
         """
         return self._call(_GET_BILLING_SUMMARY, agent_id=agent_id, period=period)
 
@@ -122,16 +102,7 @@ class Billing(Family):
         """
         Return the figures of the usage dashboard.
 
-        Scope: agent. Calling it twice is safe.
-
         Args:
             period: ``"today"``, ``"week"``, ``"month"`` or ``"all"``.
-
-        Returns:
-            The server's answer.
-
-        Raises:
-            ArgumentNotSupported: This server would silently drop an argument.
-            ButtDialError: The server said no, or could not be reached.
         """
         return self._call(_GET_USAGE_DASHBOARD, period=period)

@@ -29,9 +29,17 @@ _REVOKE_CONSENT = ToolOperation("comms_revoke_consent", ToolResult)
 
 class Consent(Family):
     """
-    Consent of an agent's contacts, as ``client.consent``.
+    Consent of an agent's contacts, as ``client.consent``. Safe to share between threads.
 
-    Safe to share between threads.
+    Scope: agent.
+
+    Returns:
+        The server's answer, unless a method says more.
+
+    Raises:
+        NotSupportedError: This server does not support the call or an argument. Nothing was done.
+        OutcomeUnknownError: The call may have been carried out; its answer was lost.
+        ButtDialError: The server refused the call, or could not be reached.
     """
 
     @checked
@@ -39,17 +47,12 @@ class Consent(Family):
         """
         Return what a contact has agreed to.
 
-        Scope: agent. Calling it twice is safe.
-
         Args:
             contact: The contact's E.164 number or address.
             channel: On which channel, as in ``"sms"``.
 
         Returns:
             The state; the servers say different things about it.
-
-        Raises:
-            ButtDialError: The server said no, or could not be reached.
         """
         return self._call(_CHECK_CONSENT, contact=contact, channel=channel)
 
@@ -66,7 +69,7 @@ class Consent(Family):
         """
         Record that a contact has agreed.
 
-        Scope: agent. Calling it twice is safe: the consent stays.
+        Calling it twice is safe: the consent stays.
 
         Args:
             contact: The contact's E.164 number or address.
@@ -74,13 +77,6 @@ class Consent(Family):
             consent_type: ``"express"``, ``"implied"`` or ``"transactional"``.
             source: Where the consent came from, as in ``"web form"``.
             notes: Anything else that proves it.
-
-        Returns:
-            The server's answer.
-
-        Raises:
-            ArgumentNotSupported: This server would silently drop an argument.
-            OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(
             _RECORD_CONSENT,
@@ -96,23 +92,13 @@ class Consent(Family):
         """
         Withdraw a contact's consent: messages to it are refused from now on.
 
-        Scope: agent. Calling it twice is safe: it stays withdrawn.
+        Calling it twice is safe: it stays withdrawn.
 
         Args:
             contact: The contact's E.164 number or address.
             channel: On which channel, as in ``"sms"``.
-            confirm: True carries it out, False asks what would happen.
-
-        Returns:
-            The server's answer; ``previewed`` when nothing was changed.
-
-        Raises:
-            PreviewNotSupported: This server has no preview; nothing was sent.
-            OutcomeUnknownError: It may have been carried out; the answer was lost.
+            confirm: True carries it out. False asks what would happen: ``previewed`` is true.
         """
         return self._call(
-            _REVOKE_CONSENT,
-            contact_address=contact,
-            channel=channel,
-            confirm=confirm,
+            _REVOKE_CONSENT, contact_address=contact, channel=channel, confirm=confirm
         )

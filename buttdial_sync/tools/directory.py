@@ -24,6 +24,16 @@ class Directory(Family):
     Whom an agent can reach, as ``client.directory``. Only the hosted server has it.
 
     Safe to share between threads.
+
+    Scope: agent.
+
+    Returns:
+        The server's answer, unless a method says more.
+
+    Raises:
+        NotSupportedError: This server does not support the call or an argument. Nothing was done.
+        OutcomeUnknownError: The call may have been carried out; its answer was lost.
+        ButtDialError: The server refused the call, or could not be reached.
     """
 
     @checked
@@ -31,27 +41,15 @@ class Directory(Family):
         self, *, query: str | None = None, include_self: bool = True, include_draft: bool = True
     ) -> ToolResult:
         """
-        Find agents of the same organization.
-
-        Scope: agent. Calling it twice is safe.
+        Find agents of the same workspace.
 
         Args:
             query: Part of a name; all when None.
             include_self: Whether this agent may be among them.
             include_draft: Whether agents that are not live yet may be.
-
-        Returns:
-            The server's answer.
-
-        Raises:
-            ToolNotAvailable: This server has no such tool.
-            ButtDialError: The server said no, or could not be reached.
         """
         return self._call(
-            _FIND_AGENT,
-            query=query,
-            include_self=include_self,
-            include_draft=include_draft,
+            _FIND_AGENT, query=query, include_self=include_self, include_draft=include_draft
         )
 
     @checked
@@ -59,18 +57,11 @@ class Directory(Family):
         """
         Send a message to another agent.
 
-        Scope: agent. Calling it twice sends two messages.
+        Calling it twice sends two messages.
 
         Args:
             to_agent: The other agent's id or name.
             body: The text.
-
-        Returns:
-            The server's answer.
-
-        Raises:
-            ToolNotAvailable: This server has no such tool.
-            OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(_MESSAGE_AGENT, to_agent=to_agent, body=body)
 
@@ -79,17 +70,8 @@ class Directory(Family):
         """
         Return what is known about a contact.
 
-        Scope: agent. Calling it twice is safe.
-
         Args:
             contact: The contact's E.164 number or address.
-
-        Returns:
-            The server's answer.
-
-        Raises:
-            ToolNotAvailable: This server has no such tool.
-            ButtDialError: The server said no, or could not be reached.
         """
         return self._call(_GET_CONTACT_PROFILE, contact=contact)
 
@@ -98,17 +80,8 @@ class Directory(Family):
         """
         Return who is in a group.
 
-        Scope: agent. Calling it twice is safe.
-
         Args:
             group_id: The group's id.
-
-        Returns:
-            The server's answer.
-
-        Raises:
-            ToolNotAvailable: This server has no such tool.
-            ButtDialError: The server said no, or could not be reached.
         """
         return self._call(_GET_GROUP_MEMBERS, group_id=group_id)
 
@@ -117,16 +90,7 @@ class Directory(Family):
         """
         Find out whether a number exists, and of what kind it is.
 
-        Scope: agent. Calling it twice is safe.
-
         Args:
             phone_number: The number in E.164 form.
-
-        Returns:
-            The server's answer.
-
-        Raises:
-            ToolNotAvailable: This server has no such tool.
-            ButtDialError: The server said no, or could not be reached.
         """
         return self._call(_VALIDATE_NUMBER, phone_number=phone_number)

@@ -14,26 +14,28 @@ from buttdial_sync.transport.push_router import WAITING_PATH
 
 InboundChannel = Literal["sms", "email", "whatsapp", "voice", "line"]
 
-_WAITING_MESSAGES = Endpoint(
-    "GET",
-    WAITING_PATH,
-    WaitingMessages,
-    query=(
-        "limit",
-        "channel",
-    ),
-)
+_WAITING_MESSAGES = Endpoint("GET", WAITING_PATH, WaitingMessages, query=("limit", "channel"))
 _GET_MESSAGE_STATUS = ToolOperation("comms_get_message_status", ToolResult, reads_only=True)
 _CALLBACK_URL = Endpoint("PUT", "/api/v1/callback-url", ToolResult)
-_SUBSCRIBE_INBOUND = ToolOperation("comms_subscribe_inbound", ToolResult)
-_SUBSCRIPTION = ToolOperation("comms_subscribe_inbound", ToolResult, reads_only=True)
-_MANAGE_INBOUND_FILTER = ToolOperation("comms_manage_inbound_filter", ToolResult, reads_only=True)
-_ADD_FILTER = ToolOperation("comms_manage_inbound_filter", ToolResult)
+_CHANGE_SUBSCRIPTION = ToolOperation("comms_subscribe_inbound", ToolResult)
+_READ_SUBSCRIPTION = ToolOperation("comms_subscribe_inbound", ToolResult, reads_only=True)
+_LIST_FILTERS = ToolOperation("comms_manage_inbound_filter", ToolResult, reads_only=True)
+_CHANGE_FILTERS = ToolOperation("comms_manage_inbound_filter", ToolResult)
 
 
 class Inbox(Family):
     """
     Messages to one agent, as ``client.inbox``. Safe to share between threads.
+
+    Scope: agent.
+
+    Returns:
+        The server's answer, unless a method says more.
+
+    Raises:
+        NotSupportedError: This server does not support the call or an argument. Nothing was done.
+        OutcomeUnknownError: The call may have been carried out; its answer was lost.
+        ButtDialError: The server refused the call, or could not be reached.
 
     Args:
         agent: Who speaks.
@@ -49,15 +51,12 @@ class Inbox(Family):
         On the open-source server, opening a stream empties the queue without delivering: see
         ``before_open`` of :class:`~buttdial_sync.Client`.
 
-        Scope: agent. Calling it twice is not safe. So it is not repeated when its answer was lost.
+        Calling it twice is not safe. So it is not repeated when its answer was lost.
 
         Args:
             limit: At most this many.
             channel: ``"sms"``, ``"email"``, ``"whatsapp"``, ``"voice"`` or ``"line"``; all when
                 None.
-
-        Returns:
-            The messages.
 
         Raises:
             OutcomeUnknownError: The answer was lost, and the messages perhaps with it.
@@ -70,17 +69,8 @@ class Inbox(Family):
         """
         Return what became of a message.
 
-        Scope: agent. Calling it twice is safe.
-
         Args:
             external_id: The id that sending it returned.
-
-        Returns:
-            The server's answer.
-
-        Raises:
-            ToolNotAvailable: This server has no such tool.
-            ButtDialError: The server said no, or could not be reached.
         """
         return self._call(_GET_MESSAGE_STATUS, external_id=external_id)
 
@@ -89,17 +79,10 @@ class Inbox(Family):
         """
         Set the address that messages to the agent are posted to.
 
-        Scope: agent. Calling it twice is safe.
+        Calling it twice is safe.
 
         Args:
             callback_url: The address.
-
-        Returns:
-            The server's answer.
-
-        Raises:
-            EndpointNotAvailable: This server has no such endpoint.
-            OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(_CALLBACK_URL, callback_url=callback_url)
 
@@ -110,84 +93,42 @@ class Inbox(Family):
         """
         Have incoming messages pushed over the session.
 
-        Scope: agent. Calling it twice is safe.
+        Calling it twice is safe.
 
         Args:
             channels: Only of these channels.
             contacts: Only from these contacts.
-
-        Returns:
-            The server's answer.
-
-        Raises:
-            ToolNotAvailable: This server has no such tool.
-            OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(
-            _SUBSCRIBE_INBOUND,
-            operation="subscribe",
-            channels=channels,
-            contacts=contacts,
+            _CHANGE_SUBSCRIPTION, operation="subscribe", channels=channels, contacts=contacts
         )
 
     @checked
     def subscription(self) -> ToolResult:
-        """
-        Return what is pushed over the session.
-
-        Scope: agent. Calling it twice is safe.
-
-        Returns:
-            The server's answer.
-
-        Raises:
-            ToolNotAvailable: This server has no such tool.
-            ButtDialError: The server said no, or could not be reached.
-        """
-        return self._call(_SUBSCRIPTION, operation="status")
+        """Return what is pushed over the session."""
+        return self._call(_READ_SUBSCRIPTION, operation="status")
 
     @checked
     def unsubscribe(
         self, *, channels: Sequence[str] | None = None, contacts: Sequence[str] | None = None
     ) -> ToolResult:
         """
-        Have incoming messages pushed no longer.
+        Stop incoming messages from being pushed.
 
-        Scope: agent. Calling it twice is safe.
+        Calling it twice is safe.
 
         Args:
             channels: Only of these channels.
             contacts: Only from these contacts.
-
-        Returns:
-            The server's answer.
-
-        Raises:
-            ToolNotAvailable: This server has no such tool.
-            OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(
-            _SUBSCRIBE_INBOUND,
-            operation="unsubscribe",
-            channels=channels,
-            contacts=contacts,
+            _CHANGE_SUBSCRIPTION, operation="unsubscribe", channels=channels, contacts=contacts
         )
 
     @checked
     def filters(self) -> ToolResult:
-        """
-        Return the filters of incoming messages.
-
-        Scope: agent. Calling it twice is safe.
-
-        Returns:
-            The server's answer.
-
-        Raises:
-            ToolNotAvailable: This server has no such tool.
-            ButtDialError: The server said no, or could not be reached.
-        """
-        return self._call(_MANAGE_INBOUND_FILTER, operation="list")
+        """Return the filters of incoming messages."""
+        return self._call(_LIST_FILTERS, operation="list")
 
     @checked
     def add_filter(
@@ -196,23 +137,16 @@ class Inbox(Family):
         """
         Filter incoming messages.
 
-        Scope: agent. Calling it twice adds two filters.
+        Calling it twice adds two filters.
 
         Args:
             filter_type: What it looks at, as in ``"sender"``.
             pattern: What it looks for.
             action: What happens to the message, as in ``"block"``.
             tag: What to mark it with.
-
-        Returns:
-            The server's answer.
-
-        Raises:
-            ToolNotAvailable: This server has no such tool.
-            OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(
-            _ADD_FILTER,
+            _CHANGE_FILTERS,
             operation="add",
             filter_type=filter_type,
             pattern=pattern,
@@ -225,16 +159,9 @@ class Inbox(Family):
         """
         Remove a filter.
 
-        Scope: agent. Calling it twice removes nothing more, but the server may object.
+        Calling it twice removes nothing more, but the server may object.
 
         Args:
             filter_id: The filter's id.
-
-        Returns:
-            The server's answer.
-
-        Raises:
-            ToolNotAvailable: This server has no such tool.
-            OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
-        return self._call(_ADD_FILTER, operation="delete", filter_id=filter_id)
+        return self._call(_CHANGE_FILTERS, operation="delete", filter_id=filter_id)

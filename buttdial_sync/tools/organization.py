@@ -1,4 +1,4 @@
-"""What administrators do."""
+"""What administrators of a workspace do."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from buttdial_sync.calls.arguments import checked
 from buttdial_sync.calls.operation import ToolOperation
 from buttdial_sync.models.organization import CreatedTeam, OnboardedCustomer
 from buttdial_sync.models.tool_result import ToolResult
-from buttdial_sync.tools.bridges import Bridges
+from buttdial_sync.tools.family import Family
 
 ManagedChannel = Literal["phone", "email", "whatsapp", "line"]
 Provider = Literal[
@@ -53,13 +53,26 @@ _EXPAND_CLIENT_POOL = ToolOperation(
     "comms_expand_client_pool", ToolResult, open_source_name="comms_expand_agent_pool"
 )
 _DEPROVISION_CHANNELS = ToolOperation("comms_deprovision_channels", ToolResult)
+_LIST_BRIDGES = ToolOperation("comms_bridge_call", ToolResult, reads_only=True, shared=("action",))
+_BRIDGE_CALL = ToolOperation("comms_bridge_call", ToolResult, shared=("action",))
 
 
-class Organization(Bridges):
+class Organization(Family):
     """
-    What an organization's administrator may do, as ``client.organization``.
+    What a workspace's administrators do, as ``client.organization``.
 
-    An agent's own token is not enough for it. Safe to share between threads.
+    An agent's own token is not enough. Safe to share between threads.
+
+    Scope: administrator of a workspace, unless a method says otherwise.
+
+    Returns:
+        The server's answer, unless a method says more.
+
+    Raises:
+        PermissionDeniedError: The token does not have this scope.
+        NotSupportedError: This server does not support the call or an argument. Nothing was done.
+        OutcomeUnknownError: The call may have been carried out; its answer was lost.
+        ButtDialError: The server refused the call, or could not be reached.
     """
 
     @checked
@@ -73,21 +86,12 @@ class Organization(Bridges):
         """
         Add a channel.
 
-        Scope: administrator of an organization. Calling it twice: the second fails, or buys another
-        number.
+        Calling it twice: the second fails, or buys another number.
 
         Args:
             channel: ``"phone"``, ``"email"``, ``"whatsapp"`` or ``"line"``.
             country: Of a phone number, as in ``"US"``.
             email_domain: Of an email address.
-
-        Returns:
-            The server's answer.
-
-        Raises:
-            PermissionDeniedError: The token is not of this scope.
-            ToolNotAvailable: This server has no such tool.
-            OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(
             _MANAGE_CHANNEL,
@@ -102,37 +106,16 @@ class Organization(Bridges):
         """
         Remove a channel.
 
-        Scope: administrator of an organization. Calling it twice removes nothing more, but the
-        server may object.
+        Calling it twice removes nothing more, but the server may object.
 
         Args:
             channel: ``"phone"``, ``"email"``, ``"whatsapp"`` or ``"line"``.
-
-        Returns:
-            The server's answer.
-
-        Raises:
-            PermissionDeniedError: The token is not of this scope.
-            ToolNotAvailable: This server has no such tool.
-            OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(_MANAGE_CHANNEL, action="remove", channel=channel)
 
     @checked
     def available_numbers(self) -> ToolResult:
-        """
-        Return the numbers that can be had.
-
-        Scope: administrator of an organization. Calling it twice is safe.
-
-        Returns:
-            The server's answer.
-
-        Raises:
-            PermissionDeniedError: The token is not of this scope.
-            ToolNotAvailable: This server has no such tool.
-            ButtDialError: The server said no, or could not be reached.
-        """
+        """Return the phone numbers that are available."""
         return self._call(_LIST_AVAILABLE_NUMBERS)
 
     @checked
@@ -140,9 +123,9 @@ class Organization(Bridges):
         self, name: str, slug: str, *, settings: Mapping[str, Any] | None = None
     ) -> CreatedTeam:
         """
-        Create a team.
+        Create a workspace, which the server calls a team.
 
-        Scope: super-administrator. Calling it twice: the second fails, as the slug is taken.
+        Scope: super-administrator. Calling it twice fails the second time: the slug is taken.
 
         Args:
             name: Its name.
@@ -150,28 +133,16 @@ class Organization(Bridges):
             settings: Its settings, by their names on the wire.
 
         Returns:
-            The team, and its administrator's token: a secret, shown this once.
-
-        Raises:
-            PermissionDeniedError: The token is not of this scope.
-            ArgumentNotSupported: This server would silently drop an argument.
-            OutcomeUnknownError: It may have been carried out; the answer was lost.
+            The workspace, and its administrator's token: a secret, shown only once.
         """
         return self._call(_CREATE_TEAM, name=name, slug=slug, settings=settings)
 
     @checked
     def list_teams(self) -> ToolResult:
         """
-        Return all teams.
+        Return all workspaces.
 
-        Scope: super-administrator. Calling it twice is safe.
-
-        Returns:
-            The server's answer.
-
-        Raises:
-            PermissionDeniedError: The token is not of this scope.
-            ButtDialError: The server said no, or could not be reached.
+        Scope: super-administrator.
         """
         return self._call(_LIST_TEAMS)
 
@@ -188,8 +159,8 @@ class Organization(Bridges):
         """
         Set up an agent for a new customer, with channels.
 
-        Scope: administrator of an organization. Calling it twice with an ``agent_id`` fails, or
-        replaces its token; without one it sets up two.
+        Calling it twice with an ``agent_id`` fails, or replaces its token; without one it sets up
+        two.
 
         Args:
             agent_name: Its name.
@@ -199,12 +170,7 @@ class Organization(Bridges):
             email_domain: Of its email address.
 
         Returns:
-            The agent, and its token: a secret, shown this once.
-
-        Raises:
-            PermissionDeniedError: The token is not of this scope.
-            ArgumentNotSupported: This server would silently drop an argument.
-            OutcomeUnknownError: It may have been carried out; the answer was lost.
+            The agent, and its token: a secret, shown only once.
         """
         return self._call(
             _ONBOARD_CUSTOMER,
@@ -222,48 +188,28 @@ class Organization(Bridges):
         """
         Give the server the credentials of a provider.
 
-        Scope: administrator of an organization. Calling it twice is safe: the credentials are
-        replaced.
+        Calling it twice is safe: the credentials are replaced.
 
         Args:
             provider: Its name, as in ``"twilio"``.
-            credentials: Its credentials, by their names there. They go to the server and nowhere
+            credentials: Its credentials, by the provider's names. They go to the server and nowhere
                 else.
-            auto_verify: Whether the server tries them out.
-
-        Returns:
-            The server's answer.
-
-        Raises:
-            PermissionDeniedError: The token is not of this scope.
-            ArgumentNotSupported: This server would silently drop an argument.
-            OutcomeUnknownError: It may have been carried out; the answer was lost.
+            auto_verify: Whether the server checks them.
         """
         return self._call(
-            _REGISTER_PROVIDER,
-            provider=provider,
-            credentials=credentials,
-            auto_verify=auto_verify,
+            _REGISTER_PROVIDER, provider=provider, credentials=credentials, auto_verify=auto_verify
         )
 
     @checked
     def set_limits(self, limits: Mapping[str, Any], *, confirm: bool) -> ToolResult:
         """
-        Set what agents may do and spend.
+        Set the limits of what agents may do and spend.
 
-        Scope: administrator of an organization. Calling it twice is safe.
+        Calling it twice is safe.
 
         Args:
             limits: The limits, by their names on the wire.
-            confirm: True carries it out, False asks what would happen.
-
-        Returns:
-            The server's answer; ``previewed`` when nothing was changed.
-
-        Raises:
-            PreviewNotSupported: This server has no preview; nothing was sent.
-            PermissionDeniedError: The token is not of this scope.
-            OutcomeUnknownError: It may have been carried out; the answer was lost.
+            confirm: True carries it out. False asks what would happen: ``previewed`` is true.
         """
         return self._call(_SET_CLIENT_LIMITS, limits=limits, confirm=confirm)
 
@@ -272,38 +218,85 @@ class Organization(Bridges):
         """
         Set how many agents there may be.
 
-        Scope: administrator of an organization. Calling it twice is safe.
+        Calling it twice is safe.
 
         Args:
             max_agents: How many.
-            confirm: True carries it out, False asks what would happen.
-
-        Returns:
-            The server's answer; ``previewed`` when nothing was changed.
-
-        Raises:
-            PreviewNotSupported: This server has no preview; nothing was sent.
-            PermissionDeniedError: The token is not of this scope.
-            OutcomeUnknownError: It may have been carried out; the answer was lost.
+            confirm: True carries it out. False asks what would happen: ``previewed`` is true.
         """
         return self._call(_EXPAND_CLIENT_POOL, max_agents=max_agents, confirm=confirm)
 
     @checked
     def deprovision_channels(self, *, confirm: bool) -> ToolResult:
         """
-        Take all channels away. Numbers are lost.
+        Remove all channels. Their phone numbers are lost.
 
-        Scope: administrator of an organization. Calling it twice takes nothing more.
+        Calling it twice removes nothing more.
 
         Args:
-            confirm: True carries it out, False asks what would happen.
-
-        Returns:
-            The server's answer; ``previewed`` when nothing was changed.
-
-        Raises:
-            PreviewNotSupported: This server has no preview; nothing was sent.
-            PermissionDeniedError: The token is not of this scope.
-            OutcomeUnknownError: It may have been carried out; the answer was lost.
+            confirm: True carries it out. False asks what would happen: ``previewed`` is true.
         """
         return self._call(_DEPROVISION_CHANNELS, confirm=confirm)
+
+    @checked
+    def bridges(self) -> ToolResult:
+        """Return the call bridges."""
+        return self._call(_LIST_BRIDGES, action="list")
+
+    @checked
+    def setup_bridge(
+        self,
+        *,
+        from_number: str | None = None,
+        local_number: str | None = None,
+        destination_number: str | None = None,
+        label: str | None = None,
+    ) -> ToolResult:
+        """
+        Set up a call bridge: calls to a local number are passed on.
+
+        Calling it twice sets up two.
+
+        Args:
+            from_number: A number in E.164 form.
+            local_number: The number that is called.
+            destination_number: The number that the calls are passed on to.
+            label: Its name.
+        """
+        return self._call(
+            _BRIDGE_CALL,
+            action="setup",
+            from_number=from_number,
+            local_number=local_number,
+            destination_number=destination_number,
+            label=label,
+        )
+
+    @checked
+    def call_bridge(
+        self, *, bridge_id: str | None = None, caller_number: str | None = None
+    ) -> ToolResult:
+        """
+        Call over a bridge.
+
+        Calling it twice makes two calls.
+
+        Args:
+            bridge_id: The bridge's id.
+            caller_number: Who calls, as an E.164 number.
+        """
+        return self._call(
+            _BRIDGE_CALL, action="call", bridge_id=bridge_id, caller_number=caller_number
+        )
+
+    @checked
+    def remove_bridge(self, bridge_id: str) -> ToolResult:
+        """
+        Remove a call bridge.
+
+        Calling it twice removes nothing more, but the server may object.
+
+        Args:
+            bridge_id: The bridge's id.
+        """
+        return self._call(_BRIDGE_CALL, action="remove", bridge_id=bridge_id)

@@ -24,9 +24,17 @@ _VERIFY_OTP = ToolOperation(
 
 class Otp(Family):
     """
-    One-time passcodes to an agent's contacts, as ``client.otp``.
+    One-time passcodes to an agent's contacts, as ``client.otp``. Safe to share between threads.
 
-    Safe to share between threads.
+    Scope: agent.
+
+    Returns:
+        The server's answer, unless a method says more.
+
+    Raises:
+        NotSupportedError: This server does not support the call or an argument. Nothing was done.
+        OutcomeUnknownError: The call may have been carried out; its answer was lost.
+        ButtDialError: The server refused the call, or could not be reached.
     """
 
     @checked
@@ -42,7 +50,7 @@ class Otp(Family):
         """
         Send a one-time passcode.
 
-        Scope: agent. Calling it twice sends two codes; the last one counts.
+        Calling it twice sends two codes; the last one counts.
 
         Args:
             to: The recipient: E.164 number or email address.
@@ -51,21 +59,11 @@ class Otp(Family):
             failover: Whether to try the next channel when this one fails.
             channels: The channels to try, in order.
 
-        Returns:
-            The server's answer.
-
         Raises:
             RateLimitError: Too many codes for this recipient. ``retry_after`` is in seconds.
-            ArgumentNotSupported: This server would silently drop an argument.
-            OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(
-            _SEND_OTP,
-            to=to,
-            channel=channel,
-            purpose=purpose,
-            failover=failover,
-            channels=channels,
+            _SEND_OTP, to=to, channel=channel, purpose=purpose, failover=failover, channels=channels
         )
 
     @checked
@@ -75,7 +73,7 @@ class Otp(Family):
         """
         Check a one-time passcode.
 
-        Scope: agent. Calling it twice: a code is good once, and failed attempts are counted.
+        Calling it twice: a code is good once, and failed attempts are counted.
 
         Args:
             code: What the recipient typed.
@@ -87,7 +85,5 @@ class Otp(Family):
 
         Raises:
             RateLimitError: Too many wrong codes.
-            ArgumentNotSupported: This server would silently drop an argument.
-            OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(_VERIFY_OTP, code=code, to=to, channel=channel)

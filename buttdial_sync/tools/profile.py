@@ -24,41 +24,27 @@ _ROTATE_TOKEN = ToolOperation("comms_rotate_token", RotatedToken)
 
 class Profile(Family):
     """
-    The agent itself, as ``client.profile``.
+    The agent itself, as ``client.profile``. Safe to share between threads.
 
-    Safe to share between threads.
+    Scope: agent.
+
+    Returns:
+        The server's answer, unless a method says more.
+
+    Raises:
+        NotSupportedError: This server does not support the call or an argument. Nothing was done.
+        OutcomeUnknownError: The call may have been carried out; its answer was lost.
+        ButtDialError: The server refused the call, or could not be reached.
     """
 
     @checked
     def get(self) -> AgentProfile:
-        """
-        Return the agent as the server knows it, without opening a session.
-
-        Scope: agent. Calling it twice is safe.
-
-        Returns:
-            The agent.
-
-        Raises:
-            EndpointNotAvailable: This server has no such endpoint.
-            ButtDialError: The server said no, or could not be reached.
-        """
+        """Return the agent as the server knows it, without opening a session."""
         return self._call(_ME)
 
     @checked
     def me(self) -> AgentProfile:
-        """
-        Return the same as :meth:`get`, over the session.
-
-        Scope: agent. Calling it twice is safe.
-
-        Returns:
-            The agent.
-
-        Raises:
-            ToolNotAvailable: This server has no such tool.
-            ButtDialError: The server said no, or could not be reached.
-        """
+        """Return the same as :meth:`get`, over the session."""
         return self._call(_GET_ME)
 
     @checked
@@ -66,13 +52,8 @@ class Profile(Family):
         """
         Return the state of the agent's channels.
 
-        Scope: agent. Calling it twice is safe.
-
         Returns:
             The channels; on the open-source server also the agent's own state.
-
-        Raises:
-            ButtDialError: The server said no, or could not be reached.
         """
         return self._call(_CHANNEL_STATUS)
 
@@ -92,24 +73,17 @@ class Profile(Family):
         """
         Change the agent's profile. What is None stays as it is.
 
-        Scope: agent. Calling it twice is safe.
+        Calling it twice is safe.
 
         Args:
             agent_name: Its name.
             greeting: What it says first in a call.
-            system_prompt: What it is to do.
+            system_prompt: Its task.
             voice_id: Its voice.
             language: As in ``"en-US"``.
             gender: ``"male"``, ``"female"`` or ``"neutral"``.
             voice_gender: Of its voice.
             status: ``"active"`` or ``"inactive"``.
-
-        Returns:
-            The server's answer.
-
-        Raises:
-            ToolNotAvailable: This server has no such tool.
-            OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(
             _UPDATE_PROFILE,
@@ -128,39 +102,27 @@ class Profile(Family):
         """
         Switch the agent on or off.
 
-        Scope: agent. Calling it twice is safe.
+        Calling it twice is safe.
 
         Args:
             status: ``"active"``, ``"inactive"`` or ``"suspended"``.
             reason: Why, for the log.
-
-        Returns:
-            The server's answer.
-
-        Raises:
-            EndpointNotAvailable: This server has no such endpoint.
-            OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(_CLIENT_STATUS, status=status, reason=reason)
 
     @checked
     def rotate_token(self, *, confirm: bool) -> RotatedToken:
         """
-        Replace the agent's token. The old one dies 30 seconds later.
+        Replace the agent's token. The old one ends 30 seconds later.
 
         This client goes on with the old token: make a new one, or use :meth:`Client.as_agent`.
 
-        Scope: agent. Calling it twice replaces the new one too.
+        Calling it twice replaces the new one too.
 
         Args:
-            confirm: True carries it out, False asks what would happen.
+            confirm: True carries it out. False asks what would happen: ``previewed`` is true.
 
         Returns:
-            The new token: a secret, shown this once.
-
-        Raises:
-            PreviewNotSupported: This server has no preview; nothing was sent.
-            ToolNotAvailable: This server has no such tool.
-            OutcomeUnknownError: It may have been carried out; the answer was lost.
+            The new token: a secret, shown only once.
         """
         return self._call(_ROTATE_TOKEN, confirm=confirm)

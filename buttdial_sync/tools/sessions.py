@@ -27,8 +27,18 @@ class Sessions(Family):
     """
     Conversations of one agent with several participants, as ``client.sessions``.
 
-    Not to be mixed up with the connection's session. Only the hosted server has them. Safe to share
-    between threads.
+    Not the sessions of the connection. Only the hosted server has them. Safe to share between
+    threads.
+
+    Scope: agent.
+
+    Returns:
+        The server's answer, unless a method says more.
+
+    Raises:
+        NotSupportedError: This server does not support the call or an argument. Nothing was done.
+        OutcomeUnknownError: The call may have been carried out; its answer was lost.
+        ButtDialError: The server refused the call, or could not be reached.
     """
 
     @checked
@@ -42,25 +52,18 @@ class Sessions(Family):
         """
         Open a conversation.
 
-        Scope: agent. Calling it twice opens two.
+        Calling it twice opens two.
 
         Args:
             participants: Who takes part, as in ``{"contact": "+14155550123"}``.
             channel: On which channel.
-            context: What the agent is to know about it.
+            context: What the agent has to know about it.
 
         Returns:
             The conversation, with its id.
-
-        Raises:
-            ToolNotAvailable: This server has no such tool.
-            OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(
-            _CREATE_SESSION,
-            participants=participants,
-            channel=channel,
-            context=context,
+            _CREATE_SESSION, participants=participants, channel=channel, context=context
         )
 
     @checked
@@ -68,18 +71,9 @@ class Sessions(Family):
         """
         Return conversations.
 
-        Scope: agent. Calling it twice is safe.
-
         Args:
             status: ``"active"``, ``"paused"`` or ``"closed"``.
             limit: At most this many.
-
-        Returns:
-            The conversations.
-
-        Raises:
-            ToolNotAvailable: This server has no such tool.
-            ButtDialError: The server said no, or could not be reached.
         """
         return self._call(_LIST_SESSIONS, status=status, limit=limit)
 
@@ -88,18 +82,9 @@ class Sessions(Family):
         """
         Return a conversation and its latest messages.
 
-        Scope: agent. Calling it twice is safe.
-
         Args:
             session_id: The conversation's id.
             history_limit: At most this many messages.
-
-        Returns:
-            The server's answer.
-
-        Raises:
-            ToolNotAvailable: This server has no such tool.
-            ButtDialError: The server said no, or could not be reached.
         """
         return self._call(_GET_SESSION, session_id=session_id, history_limit=history_limit)
 
@@ -108,18 +93,10 @@ class Sessions(Family):
         """
         Close a conversation.
 
-        Scope: agent. Calling it twice is safe: it stays closed, though the server may object.
+        Calling it twice is safe: it stays closed, though the server may object.
 
         Args:
             session_id: The conversation's id.
-            confirm: True carries it out, False asks what would happen.
-
-        Returns:
-            The server's answer.
-
-        Raises:
-            PreviewNotSupported: This server has no preview; nothing was sent.
-            ToolNotAvailable: This server has no such tool.
-            OutcomeUnknownError: It may have been carried out; the answer was lost.
+            confirm: True carries it out. False asks what would happen: ``previewed`` is true.
         """
         return self._call(_CLOSE_SESSION, session_id=session_id, confirm=confirm)

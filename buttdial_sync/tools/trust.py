@@ -18,6 +18,16 @@ class Trust(Family):
     Trust in an agent's contacts, as ``client.trust``. Only the hosted server has it.
 
     Safe to share between threads.
+
+    Scope: agent.
+
+    Returns:
+        The server's answer, unless a method says more.
+
+    Raises:
+        NotSupportedError: This server does not support the call or an argument. Nothing was done.
+        OutcomeUnknownError: The call may have been carried out; its answer was lost.
+        ButtDialError: The server refused the call, or could not be reached.
     """
 
     @checked
@@ -25,17 +35,8 @@ class Trust(Family):
         """
         Return whether a contact is trusted.
 
-        Scope: agent. Calling it twice is safe.
-
         Args:
             contact: The contact's E.164 number or address.
-
-        Returns:
-            The state.
-
-        Raises:
-            ToolNotAvailable: This server has no such tool.
-            ButtDialError: The server said no, or could not be reached.
         """
         return self._call(_CHECK_TRUST, contact=contact)
 
@@ -46,19 +47,12 @@ class Trust(Family):
         """
         Trust a contact.
 
-        Scope: agent. Calling it twice is safe: the time begins anew.
+        Calling it twice is safe: the time starts again.
 
         Args:
             contact: The contact's E.164 number or address.
             channel: How it proved itself.
             duration_minutes: For how many minutes. Defaults to the server's own time.
-
-        Returns:
-            The server's answer.
-
-        Raises:
-            ToolNotAvailable: This server has no such tool.
-            OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(
             _GRANT_TRUST,
@@ -70,20 +64,12 @@ class Trust(Family):
     @checked
     def revoke(self, contact: str, *, confirm: bool) -> ToolResult:
         """
-        Trust a contact no longer.
+        Stop trusting a contact.
 
-        Scope: agent. Calling it twice is safe: it stays untrusted.
+        Calling it twice is safe: it stays untrusted.
 
         Args:
             contact: The contact's E.164 number or address.
-            confirm: True carries it out, False asks what would happen.
-
-        Returns:
-            The server's answer; ``previewed`` when nothing was changed.
-
-        Raises:
-            PreviewNotSupported: This server has no preview; nothing was sent.
-            ToolNotAvailable: This server has no such tool.
-            OutcomeUnknownError: It may have been carried out; the answer was lost.
+            confirm: True carries it out. False asks what would happen: ``previewed`` is true.
         """
         return self._call(_REVOKE_TRUST, contact_address=contact, confirm=confirm)

@@ -25,9 +25,17 @@ _VOICES = Endpoint("GET", "/api/v1/voices", Voices, reads_only=True)
 
 class Voice(Family):
     """
-    Calls and speech of one agent, as ``client.voice``.
+    Calls and speech of one agent, as ``client.voice``. Safe to share between threads.
 
-    Safe to share between threads.
+    Scope: agent.
+
+    Returns:
+        The server's answer, unless a method says more.
+
+    Raises:
+        NotSupportedError: This server does not support the call or an argument. Nothing was done.
+        OutcomeUnknownError: The call may have been carried out; its answer was lost.
+        ButtDialError: The server refused the call, or could not be reached.
     """
 
     @checked
@@ -46,26 +54,24 @@ class Voice(Family):
         """
         Call someone, and let the agent talk.
 
-        Scope: agent. Calling it twice makes two calls.
+        Calling it twice makes two calls.
 
         Args:
             to: The recipient's E.164 number.
-            system_prompt: What the agent is to do in this call.
+            system_prompt: The agent's task in this call.
             greeting: What it says first.
             voice: The voice's name or id.
             language: As in ``"en-US"``.
-            recipient_timezone: The recipient's, as in ``"Europe/Paris"``; calls keep to their day.
+            recipient_timezone: As in ``"Europe/Paris"``; calls respect the recipient's hours.
             target_gender: How to address the recipient; a server may ignore it.
             orchestrator: Which orchestrator leads the conversation.
 
         Returns:
-            The call that was started. How it goes is told to the callback.
+            The call that was started. Its progress is reported to the callback.
 
         Raises:
             ComplianceError: A rule forbids the call, such as quiet hours.
             NoChannelAssigned: The agent has no phone number.
-            ArgumentNotSupported: This server would silently drop an argument.
-            OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(
             _MAKE_CALL,
@@ -94,15 +100,15 @@ class Voice(Family):
         """
         Call someone for another person, and connect the two.
 
-        Scope: agent. Calling it twice makes two calls.
+        Calling it twice makes two calls.
 
         Args:
-            target: Whom to call, as an E.164 number.
-            requester_phone: For whom, as an E.164 number.
+            target: The E.164 number to call.
+            requester_phone: The other person's E.164 number.
             target_name: Name of the one who is called.
             requester_name: Name of the one who asked for it.
             message: What to tell the one who is called.
-            recipient_timezone: The recipient's, as in ``"Europe/Paris"``; calls keep to their day.
+            recipient_timezone: As in ``"Europe/Paris"``; calls respect the recipient's hours.
             target_gender: How to address the recipient; a server may ignore it.
 
         Returns:
@@ -111,8 +117,6 @@ class Voice(Family):
         Raises:
             ComplianceError: A rule forbids the call, such as quiet hours.
             NoChannelAssigned: The agent has no phone number.
-            ArgumentNotSupported: This server would silently drop an argument.
-            OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(
             _CALL_ON_BEHALF,
@@ -132,7 +136,7 @@ class Voice(Family):
         """
         Call someone and speak a text.
 
-        Scope: agent. Calling it twice makes two calls.
+        Calling it twice makes two calls.
 
         Args:
             to: The recipient's E.164 number.
@@ -146,15 +150,9 @@ class Voice(Family):
         Raises:
             ComplianceError: A rule forbids the call, such as quiet hours.
             NoChannelAssigned: The agent has no phone number.
-            ArgumentNotSupported: This server would silently drop an argument.
-            OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(
-            _SEND_VOICE_MESSAGE,
-            to=to,
-            text=text,
-            voice=voice,
-            target_gender=target_gender,
+            _SEND_VOICE_MESSAGE, to=to, text=text, voice=voice, target_gender=target_gender
         )
 
     @checked
@@ -164,44 +162,29 @@ class Voice(Family):
         """
         Hand a call that is under way to someone else.
 
-        Scope: agent. Calling it twice: the second fails, or transfers again.
+        Calling it twice: the second fails, or transfers again.
 
         Args:
             call_sid: The provider's id of the call.
             to: Who gets it, as an E.164 number.
             announcement_text: Said before the call is handed over.
 
-        Returns:
-            The transfer.
-
         Raises:
-            NotFoundError: There is no such call.
-            ArgumentNotSupported: This server would silently drop an argument.
-            OutcomeUnknownError: It may have been carried out; the answer was lost.
+            NotFoundError: The call does not exist.
         """
         return self._call(
-            _TRANSFER_CALL,
-            call_sid=call_sid,
-            to=to,
-            announcement_text=announcement_text,
+            _TRANSFER_CALL, call_sid=call_sid, to=to, announcement_text=announcement_text
         )
 
     @checked
     def set_callback(self, voice_callback_url: str) -> ToolResult:
         """
-        Set the address that is told how calls go.
+        Set the address to which the progress of calls is reported.
 
-        Scope: agent. Calling it twice is safe.
+        Calling it twice is safe.
 
         Args:
             voice_callback_url: The address.
-
-        Returns:
-            The server's answer.
-
-        Raises:
-            ToolNotAvailable: This server has no such tool.
-            OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(_SET_VOICE_CALLBACK, voice_callback_url=voice_callback_url)
 
@@ -214,9 +197,9 @@ class Voice(Family):
         format: AudioFormat = "ogg",  # noqa: A002 - as on the wire
     ) -> Speech:
         """
-        Speak a text into a file.
+        Turn a text into an audio file.
 
-        Scope: agent. Calling it twice makes two files.
+        Calling it twice makes two files.
 
         Args:
             text: What to say.
@@ -225,25 +208,10 @@ class Voice(Family):
 
         Returns:
             The file's address.
-
-        Raises:
-            ToolNotAvailable: This server has no such tool.
-            OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(_GENERATE_TTS, text=text, voice=voice, format=format)
 
     @checked
     def list_voices(self) -> Voices:
-        """
-        Return the voices that an agent can have.
-
-        Scope: agent. Calling it twice is safe.
-
-        Returns:
-            The voices.
-
-        Raises:
-            EndpointNotAvailable: This server has no such endpoint.
-            ButtDialError: The server said no, or could not be reached.
-        """
+        """Return the voices that an agent can have."""
         return self._call(_VOICES)

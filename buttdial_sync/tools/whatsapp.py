@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from buttdial_sync.calls.arguments import checked
 from buttdial_sync.calls.operation import ToolOperation
 from buttdial_sync.models.tool_result import ToolResult
-from buttdial_sync.tools.whatsapp_sending import WhatsAppSending
+from buttdial_sync.models.whatsapp import WhatsAppMessage
+from buttdial_sync.tools.family import Family
 
-_WHATSAPP_ACTION = ToolOperation("comms_whatsapp_action", ToolResult)
+_ACTION = ToolOperation("comms_whatsapp_action", ToolResult)
+_SEND = ToolOperation("comms_whatsapp_action", WhatsAppMessage)
 
 
-class WhatsApp(WhatsAppSending):
+class WhatsApp(Family):
     """
     WhatsApp actions of one agent, as ``client.whatsapp``. Only the hosted server has them.
 
-    What can be done depends on the provider behind the number. Safe to share between threads.
+    What is possible depends on the provider behind the number. Safe to share between threads.
+
+    Scope: agent.
+
+    Returns:
+        The server's answer, unless a method says more.
+
+    Raises:
+        ProviderCapabilityError: The provider cannot do it.
+        NotSupportedError: This server does not support the call or an argument. Nothing was done.
+        OutcomeUnknownError: The call may have been carried out; its answer was lost.
+        ButtDialError: The server refused the call, or could not be reached.
     """
 
     @checked
@@ -24,77 +38,45 @@ class WhatsApp(WhatsAppSending):
         """
         Perform any action, also one that has no method here.
 
-        Scope: agent. Calling it twice performs it twice.
+        Calling it twice performs it twice.
 
         Args:
             action: Its name, as in ``"react"``.
             sender_sid: Which of the agent's senders to use.
             **params: Its parameters; ``message_id`` becomes ``messageId``.
-
-        Returns:
-            The server's answer.
-
-        Raises:
-            ProviderCapabilityError: The provider cannot do it.
-            ToolNotAvailable: This server has no such tool.
-            OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
-        return self._call(_WHATSAPP_ACTION, action=action, sender_sid=sender_sid, **params)
+        return self._call(_ACTION, action=action, sender_sid=sender_sid, **params)
 
     @checked
     def react(self, message_id: str, emoji: str, *, sender_sid: str | None = None) -> ToolResult:
         """
         React to a message with an emoji.
 
-        Scope: agent. Calling it twice is safe: one reaction stays.
+        Calling it twice is safe: one reaction stays.
 
         Args:
             message_id: The message's id.
             emoji: The emoji.
             sender_sid: Which of the agent's senders to use.
-
-        Returns:
-            The server's answer.
-
-        Raises:
-            ProviderCapabilityError: The provider cannot do it.
-            ToolNotAvailable: This server has no such tool.
-            OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(
-            _WHATSAPP_ACTION,
-            action="react",
-            message_id=message_id,
-            emoji=emoji,
-            sender_sid=sender_sid,
+            _ACTION, action="react", message_id=message_id, emoji=emoji, sender_sid=sender_sid
         )
 
     @checked
     def edit(self, message_id: str, body: str, *, sender_sid: str | None = None) -> ToolResult:
         """
-        Change the text of a message of our own.
+        Change the text of a message that this agent sent.
 
-        Scope: agent. Calling it twice is safe: the text stays the same.
+        Calling it twice is safe: the text stays the same.
 
         Args:
             message_id: The message's id.
             body: The new text.
             sender_sid: Which of the agent's senders to use.
-
-        Returns:
-            The server's answer.
-
-        Raises:
-            ProviderCapabilityError: The provider cannot do it.
-            ToolNotAvailable: This server has no such tool.
-            OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(
-            _WHATSAPP_ACTION,
-            action="edit",
-            message_id=message_id,
-            body=body,
-            sender_sid=sender_sid,
+            _ACTION, action="edit", message_id=message_id, body=body, sender_sid=sender_sid
         )
 
     @checked
@@ -102,101 +84,55 @@ class WhatsApp(WhatsAppSending):
         """
         Forward a message.
 
-        Scope: agent. Calling it twice forwards it twice.
+        Calling it twice forwards it twice.
 
         Args:
             message_id: The message's id.
-            to: Whom to forward it to, as an E.164 number.
+            to: The recipient's E.164 number.
             sender_sid: Which of the agent's senders to use.
-
-        Returns:
-            The server's answer.
-
-        Raises:
-            ProviderCapabilityError: The provider cannot do it.
-            ToolNotAvailable: This server has no such tool.
-            OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(
-            _WHATSAPP_ACTION,
-            action="forward",
-            message_id=message_id,
-            to=to,
-            sender_sid=sender_sid,
+            _ACTION, action="forward", message_id=message_id, to=to, sender_sid=sender_sid
         )
 
     @checked
     def delete(self, message_id: str, *, sender_sid: str | None = None) -> ToolResult:
         """
-        Delete a message of our own for everyone.
+        Delete a message that this agent sent, for everyone.
 
-        Scope: agent. Calling it twice deletes nothing more, but the server may object.
+        Calling it twice deletes nothing more, but the server may object.
 
         Args:
             message_id: The message's id.
             sender_sid: Which of the agent's senders to use.
-
-        Returns:
-            The server's answer.
-
-        Raises:
-            ProviderCapabilityError: The provider cannot do it.
-            ToolNotAvailable: This server has no such tool.
-            OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
-        return self._call(
-            _WHATSAPP_ACTION,
-            action="delete",
-            message_id=message_id,
-            sender_sid=sender_sid,
-        )
+        return self._call(_ACTION, action="delete", message_id=message_id, sender_sid=sender_sid)
 
     @checked
     def typing(self, to: str, *, sender_sid: str | None = None) -> ToolResult:
         """
         Show that the agent is typing.
 
-        Scope: agent. Calling it twice is safe.
+        Calling it twice is safe.
 
         Args:
             to: Who sees it, as an E.164 number.
             sender_sid: Which of the agent's senders to use.
-
-        Returns:
-            The server's answer.
-
-        Raises:
-            ProviderCapabilityError: The provider cannot do it.
-            ToolNotAvailable: This server has no such tool.
-            OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
-        return self._call(_WHATSAPP_ACTION, action="typing", to=to, sender_sid=sender_sid)
+        return self._call(_ACTION, action="typing", to=to, sender_sid=sender_sid)
 
     @checked
     def mark_read(self, message_id: str, *, sender_sid: str | None = None) -> ToolResult:
         """
         Mark a message as read.
 
-        Scope: agent. Calling it twice is safe.
+        Calling it twice is safe.
 
         Args:
             message_id: The message's id.
             sender_sid: Which of the agent's senders to use.
-
-        Returns:
-            The server's answer.
-
-        Raises:
-            ProviderCapabilityError: The provider cannot do it.
-            ToolNotAvailable: This server has no such tool.
-            OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
-        return self._call(
-            _WHATSAPP_ACTION,
-            action="mark_read",
-            message_id=message_id,
-            sender_sid=sender_sid,
-        )
+        return self._call(_ACTION, action="mark_read", message_id=message_id, sender_sid=sender_sid)
 
     @checked
     def set_chat_ttl(
@@ -205,25 +141,159 @@ class WhatsApp(WhatsAppSending):
         """
         Let a chat's messages disappear after some time.
 
-        Scope: agent. Calling it twice is safe.
+        Calling it twice is safe.
 
         Args:
             chat_id: The chat's id.
             ttl_seconds: After how many seconds; 0 keeps them.
             sender_sid: Which of the agent's senders to use.
-
-        Returns:
-            The server's answer.
-
-        Raises:
-            ProviderCapabilityError: The provider cannot do it.
-            ToolNotAvailable: This server has no such tool.
-            OutcomeUnknownError: It may have been carried out; the answer was lost.
         """
         return self._call(
-            _WHATSAPP_ACTION,
+            _ACTION,
             action="set_chat_ttl",
             chat_id=chat_id,
             ttl_seconds=ttl_seconds,
             sender_sid=sender_sid,
+        )
+
+    @checked
+    def send_poll(
+        self, to: str, title: str, options: Sequence[str], *, sender_sid: str | None = None
+    ) -> WhatsAppMessage:
+        """
+        Send a poll.
+
+        Calling it twice sends two.
+
+        Args:
+            to: The recipient's E.164 number.
+            title: The question.
+            options: The answers to choose from.
+            sender_sid: Which of the agent's senders to use.
+
+        Returns:
+            The message, with its id.
+        """
+        return self._call(
+            _SEND, action="send_poll", to=to, title=title, options=options, sender_sid=sender_sid
+        )
+
+    @checked
+    def send_buttons(
+        self,
+        to: str,
+        body: str,
+        buttons: Sequence[Mapping[str, Any]],
+        *,
+        sender_sid: str | None = None,
+    ) -> WhatsAppMessage:
+        """
+        Send a text with buttons.
+
+        Calling it twice sends two messages.
+
+        Args:
+            to: The recipient's E.164 number.
+            body: The text.
+            buttons: The buttons, as in ``{"id": "yes", "title": "Yes"}``.
+            sender_sid: Which of the agent's senders to use.
+
+        Returns:
+            The message, with its id.
+        """
+        return self._call(
+            _SEND, action="send_buttons", to=to, body=body, buttons=buttons, sender_sid=sender_sid
+        )
+
+    @checked
+    def send_location(
+        self,
+        to: str,
+        lat: float,
+        lng: float,
+        *,
+        name: str | None = None,
+        sender_sid: str | None = None,
+    ) -> WhatsAppMessage:
+        """
+        Send a place.
+
+        Calling it twice sends two messages.
+
+        Args:
+            to: The recipient's E.164 number.
+            lat: Latitude in degrees.
+            lng: Longitude in degrees.
+            name: What to call the place.
+            sender_sid: Which of the agent's senders to use.
+
+        Returns:
+            The message, with its id.
+        """
+        return self._call(
+            _SEND, action="send_location", to=to, lat=lat, lng=lng, name=name, sender_sid=sender_sid
+        )
+
+    @checked
+    def send_contact(
+        self, to: str, vcard: str, *, sender_sid: str | None = None
+    ) -> WhatsAppMessage:
+        """
+        Send a contact.
+
+        Calling it twice sends two messages.
+
+        Args:
+            to: The recipient's E.164 number.
+            vcard: The contact as a vCard.
+            sender_sid: Which of the agent's senders to use.
+
+        Returns:
+            The message, with its id.
+        """
+        return self._call(_SEND, action="send_contact", to=to, vcard=vcard, sender_sid=sender_sid)
+
+    @checked
+    def send_view_once(
+        self, to: str, media_url: str, *, body: str | None = None, sender_sid: str | None = None
+    ) -> WhatsAppMessage:
+        """
+        Send a picture or video that can be seen once.
+
+        Calling it twice sends two messages.
+
+        Args:
+            to: The recipient's E.164 number.
+            media_url: Address of the picture or video.
+            body: Its caption.
+            sender_sid: Which of the agent's senders to use.
+
+        Returns:
+            The message, with its id.
+        """
+        return self._call(
+            _SEND,
+            action="send_view_once",
+            to=to,
+            media_url=media_url,
+            body=body,
+            sender_sid=sender_sid,
+        )
+
+    @checked
+    def post_status(
+        self, body: str, *, media_url: str | None = None, sender_sid: str | None = None
+    ) -> ToolResult:
+        """
+        Post a status (story) that contacts see for a day.
+
+        Calling it twice posts two.
+
+        Args:
+            body: The text.
+            media_url: Address of a picture or video.
+            sender_sid: Which of the agent's senders to use.
+        """
+        return self._call(
+            _ACTION, action="post_status", body=body, media_url=media_url, sender_sid=sender_sid
         )

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from buttdial_sync import Client, FailedMessage, RetryLoop
+from buttdial_sync.errors.moments import utc_now
 from buttdial_sync.retry import MemoryRepository, SQLiteRepository
-from buttdial_sync.retry.rows import utc_now
 from tests.benchmarks.contender import BODY, CHANNEL, TO, TOKEN
 from tests.benchmarks.figures import Figure, amount, table, times_better
 from tests.benchmarks.processes import Child

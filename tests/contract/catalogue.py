@@ -150,6 +150,6 @@ def tool_operations() -> list[ToolOperation[Any]]:
     ]
 
 
-def docstring(method: Callable[..., Any]) -> str:
-    """Return a method's documentation, on one line."""
-    return " ".join((inspect.getdoc(method) or "").split())
+def docstring(documented: object) -> str:
+    """Return a method's or a class's documentation, on one line."""
+    return " ".join((inspect.getdoc(documented) or "").split())

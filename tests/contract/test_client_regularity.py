@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import textwrap
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -19,7 +20,7 @@ import buttdial_sync.tools
 from buttdial_sync import Client
 from buttdial_sync.models.tool_result import ToolResult
 from buttdial_sync.tools.family import Family
-from tests.contract.catalogue import docstring, operations
+from tests.contract.catalogue import Operation, docstring, operations
 
 
 def modules_of(package: Any) -> Iterator[Any]:
@@ -56,7 +57,24 @@ def all_methods() -> list[tuple[str, Callable[..., Any]]]:
     )
 
 
+def sections(documented: object) -> list[str]:
+    """Return the lines of the sections, such as ``Returns``, but not their titles."""
+    text = inspect.getdoc(documented) or ""
+    found = re.findall(r"^(?:Returns|Raises):\n((?:    .*\n?)+)", text, re.MULTILINE)
+    return [line.strip() for block in found for line in block.splitlines()]
+
+
+def raised(documented: object) -> set[str]:
+    """Return the errors that a docstring names."""
+    raises = (inspect.getdoc(documented) or "").partition("Raises:\n")[2].partition("\n\n")[0]
+    return set(re.findall(r"^    (\w+):", raises, re.MULTILINE))
+
+
+FAMILIES = sorted(kinds_of_families(), key=lambda kind: kind.__name__)
 METHODS = [pytest.param(method, id=name) for name, method in all_methods()]
+TOOL_CALLS = [
+    pytest.param(each, id=each.name) for each in operations("Client") if each.name != "send_message"
+]
 
 
 def test_every_family_is_attached() -> None:
@@ -79,25 +97,38 @@ def test_every_operation_and_no_other() -> None:
     assert found == {each.name for each in operations("Client")} - {"send_message"}
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_documented(method: Callable[..., Any]) -> None:
-    """A method says what it takes, returns and raises, its scope, and whether twice is safe."""
-    text = docstring(method)
-    for part in ("Returns:", "Raises:", "Scope: ", "Calling it twice"):
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_family_documented(kind: type[Family]) -> None:
+    """A family says for all its methods what they return and raise, and their scope."""
+    text = docstring(kind)
+    for part in ("Scope: ", "Returns:", "Raises:", "Safe to share between threads"):
         assert part in text, f"{part} is missing"
-    for name in inspect.signature(method).parameters:
-        if name not in {"self"}:
-            assert f"{name}:" in text, f"{name} is missing"
+    assert raised(kind) > {"NotSupportedError", "OutcomeUnknownError"}
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_raises_what_exists(method: Callable[..., Any]) -> None:
-    """The errors that a method names are public."""
-    raises = (inspect.getdoc(method) or "").partition("Raises:\n")[2]
-    lines = [line for line in raises.splitlines() if line[:4] == "    " and line[4:5] != " "]
-    assert lines
-    for line in lines:
-        assert line.strip().partition(":")[0] in dir(buttdial_sync)
+@pytest.mark.parametrize("operation", TOOL_CALLS)
+def test_documented(operation: Operation) -> None:
+    """
+    A method says in a line what it does, what it takes, and what a second call does.
+
+    A call that only reads does nothing twice. What is said for the whole family is not repeated.
+    """
+    family, _, name = operation.name.partition(".")
+    kind = next(kind for kind in FAMILIES if kind.__name__.lower() == family)
+    method = getattr(kind, name)
+    text = inspect.getdoc(method) or ""
+    assert text.partition("\n")[2][:1] in {"", "\n"}, "the summary is longer than a line"
+    assert ("Calling it twice" in docstring(method)) != operation.facts["reads_only"]
+    for parameter in set(inspect.signature(method).parameters) - {"self"}:
+        assert f"{parameter}:" in text, f"{parameter} is missing"
+    assert not set(sections(method)) & set(sections(kind))
+    assert ("Scope: " in text) == (operation.facts["scope"] == "super-admin")
+
+
+@pytest.mark.parametrize("documented", [*METHODS, *FAMILIES])
+def test_raises_what_exists(documented: Callable[..., Any]) -> None:
+    """The errors that are named are public."""
+    assert raised(documented) <= set(dir(buttdial_sync))
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -56,6 +56,16 @@ def test_errors_are_listed_completely() -> None:
     assert set(every_error_name()) <= set(errors.__all__)
 
 
+def test_type_checkers_can_read_the_errors_list() -> None:
+    """A list that is computed would turn every error of the package into ``Any``, silently."""
+    (listed,) = [
+        node.value
+        for node in ast.parse(Path(str(errors.__file__)).read_text("utf-8")).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+    ]
+    assert ast.literal_eval(listed) == errors.__all__
+
+
 def every_error_name(base: type[BaseException] | None = None) -> list[str]:
     kinds = (base or errors.ButtDialError).__subclasses__()
     names = [kind.__name__ for kind in kinds if kind.__module__.startswith("buttdial_sync.errors")]

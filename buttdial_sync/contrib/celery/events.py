@@ -1,4 +1,4 @@
-"""Inbound events as the arguments of tasks: plain JSON, and never a credential."""
+"""Inbound events as the arguments of tasks: plain JSON, and never a token."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def as_arguments(event: InboundEvent) -> tuple[str, dict[str, Any]]:
     Return an event's kind and fields, for a task.
 
     Raises:
-        ArgumentTypeError: It may not leave the process: a verified account has a credential.
+        ArgumentTypeError: It must not leave the process: a verified account has a token.
     """
     kind = type(event).__name__
     if kind not in _KINDS:
-        raise ArgumentTypeError(f"{kind} holds a credential: handle it in the process that got it")
+        raise ArgumentTypeError(f"{kind} holds a token: handle it in the process that received it")
     return kind, attrs.asdict(event, value_serializer=_plain)
 
 
@@ -39,7 +39,7 @@ def as_event(kind: str, fields: dict[str, Any]) -> InboundEvent:
     Return the event of a task's arguments.
 
     Raises:
-        ArgumentTypeError: There is no such kind.
+        ArgumentTypeError: The kind does not exist.
         ProtocolError: The fields are not those of one.
     """
     if kind not in _KINDS:

@@ -12,13 +12,13 @@ from buttdial_sync.client import Client
 from buttdial_sync.contrib.celery.events import as_arguments, as_event
 from buttdial_sync.contrib.shared import OnePerProcess
 from buttdial_sync.errors import ConfigError
+from buttdial_sync.errors.moments import utc_now
 from buttdial_sync.inbound.handler import InboundHandler
 from buttdial_sync.models.failed import FailedMessage
 from buttdial_sync.models.inbound import InboundEvent
 from buttdial_sync.retry.loop import RetryLoop
 from buttdial_sync.retry.report import RetryReport
 from buttdial_sync.retry.repository import FailedMessageRepository
-from buttdial_sync.retry.rows import utc_now
 from buttdial_sync.transport.fork import leak_until_exit, on_fork_start_anew
 
 PREFIX = "buttdial_sync"
@@ -117,7 +117,7 @@ class ButtDialTasks:
         Have the handler of the webhooks pass its events on to ``handle_inbound``.
 
         A webhook is answered once the broker has the event. Verified accounts are not passed on:
-        they hold a credential, which no broker gets; handle them where they arrive.
+        they hold a token, which must not reach a broker; handle them where they arrive.
 
         Args:
             inbound: Checks the signatures; another one than that of the tasks.

@@ -1,4 +1,4 @@
-"""The admin page of the outgoing messages: look, search, retry, dismiss."""
+"""The admin page of the outgoing messages: list, search, retry, dismiss."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class OutboxMessageAdmin(admin.ModelAdmin):
         return False
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
-        """Refuse to filter by a secret: whoever may only look could find it, sign by sign."""
+        """Refuse to filter by a secret: a viewer could find it character by character."""
         if _SECRET in lookup.split(LOOKUP_SEP):
             return False
         # Django passes the request from 5.0 on.
@@ -51,15 +51,15 @@ class OutboxMessageAdmin(admin.ModelAdmin):
         self._change(request, certain, get_repository().force_retry, "queued")
         if unknown:
             refused = (
-                f"{unknown} not: the outcome of the last attempt is not known, so they may have "
-                "been sent already, or are being sent. See the action "
+                f"{unknown} not queued: the outcome of the last attempt is unknown, so they may "
+                "have been sent already, or are being sent. See the action "
                 f'"{self.retry_even_if_sent.short_description}"'
             )
             self.message_user(request, refused, messages.WARNING)
 
     @admin.action(description="Send again even if it may have been sent", permissions=["change"])
     def retry_even_if_sent(self, request: HttpRequest, chosen: Any) -> None:
-        """Make the chosen messages due now; without keys some people may get one twice."""
+        """Make the chosen messages due now; without keys, people may get one twice."""
         force_retry = partial(get_repository().force_retry, even_if_sent=True)
         self._change(request, chosen, force_retry, "queued")
 
@@ -75,5 +75,5 @@ class OutboxMessageAdmin(admin.ModelAdmin):
         changed = sum(map(change, ids))
         self.message_user(request, f"{changed} {word}", messages.SUCCESS)
         if changed < len(ids):
-            refused = f"{len(ids) - changed} not: done already, or being sent at this moment"
+            refused = f"{len(ids) - changed} not changed: already done, or being sent now"
             self.message_user(request, refused, messages.WARNING)

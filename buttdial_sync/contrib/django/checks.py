@@ -1,4 +1,4 @@
-"""System checks: what is missing in ``BUTT_DIAL``, or contradicts itself."""
+"""System checks: settings of ``BUTT_DIAL`` that are missing or contradict each other."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _check_server(configured: AppSettings) -> Iterator[CheckMessage]:
     if not (configured.base_url or "base_url" in configured.client):
         yield _warning(
             "W001",
-            "there is no server",
+            "no server is configured",
             f"Set {NAME}['BASE_URL'] or the environment's BUTT_DIAL_BASE_URL.",
         )
 
@@ -48,9 +48,9 @@ def _check_agent_token(configured: AppSettings) -> Iterator[CheckMessage]:
     if not (has_token or "token_for" in configured.retry or configured.outbox.get("keep_tokens")):
         yield _warning(
             "W004",
-            "there is no agent token",
+            "no agent token is configured",
             f"Set {NAME}['AGENT_TOKEN'] or the environment's BUTT_DIAL_AGENT_TOKEN. A project that "
-            "only receives webhooks, or gives a token with each call, needs none: name this check "
+            "only receives webhooks, or gives a token with each call, needs none: list this check "
             "in SILENCED_SYSTEM_CHECKS.",
         )
 
@@ -71,19 +71,19 @@ def _check_secrets(configured: AppSettings) -> Iterator[CheckMessage]:
         if secret and channel in configured.allow_unsigned:
             yield _error(
                 "E003",
-                f"ALLOW_UNSIGNED names {channel!r}, for which there is a secret",
+                f"ALLOW_UNSIGNED names {channel!r}, which has a secret",
                 "Remove one of the two; the secret wins.",
             )
     if bool(configured.whatsapp_webhook_secret) != bool(configured.whatsapp_verify_token):
         yield _warning(
             "W002",
-            "of WHATSAPP_WEBHOOK_SECRET and WHATSAPP_VERIFY_TOKEN only one is set",
+            "only one of WHATSAPP_WEBHOOK_SECRET and WHATSAPP_VERIFY_TOKEN is set",
             "WhatsApp subscribes with the token and signs with the secret: set both.",
         )
     if not (any(secrets.values()) or configured.allow_unsigned or configured.handler):
         yield _warning(
             "W003",
-            "every webhook is refused: there is no secret",
+            "every webhook is refused: no secret is configured",
             "Set WHATSAPP_WEBHOOK_SECRET or ACCOUNT_WEBHOOK_SECRET, or name the channels in "
             "ALLOW_UNSIGNED.",
         )
@@ -99,7 +99,7 @@ def _check_paths(configured: AppSettings) -> Iterator[CheckMessage]:
     if bool(configured.agent_directory) != bool(configured.failed_messages):
         yield _error(
             "E004",
-            "of AGENT_DIRECTORY and FAILED_MESSAGES only one is set",
+            "only one of AGENT_DIRECTORY and FAILED_MESSAGES is set",
             "The operator API needs both.",
         )
     for key, path in paths.items():

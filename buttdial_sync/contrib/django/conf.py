@@ -10,19 +10,19 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
-from buttdial_sync.settings import load_settings
+from buttdial_sync.settings import Settings, load_settings
 
 NAME = "BUTT_DIAL"
 
 
 @attrs.frozen(kw_only=True)
-class AppSettings:
+class AppSettings(Settings):
     """
     ``settings.BUTT_DIAL``; keys are these names in upper case.
 
     Attributes:
-        base_url, agent_id, agent_token, team_token, token_in: As in the environment, which is asked
-            for what is absent.
+        base_url, agent_id, agent_token, team_token, token_in: As in the environment, which is read
+            for those that are missing.
         client: Further arguments of :class:`~buttdial_sync.Client`.
         accounts: Further arguments of :class:`~buttdial_sync.AccountsClient`.
         listener: Further arguments of :class:`~buttdial_sync.Listener`, for the commands.
@@ -44,11 +44,6 @@ class AppSettings:
             paths.
     """
 
-    base_url: str | None = None
-    agent_id: str | None = None
-    agent_token: str | None = attrs.field(default=None, repr=False)
-    team_token: str | None = attrs.field(default=None, repr=False)
-    token_in: str | None = None
     client: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
     accounts: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
     listener: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
@@ -70,16 +65,15 @@ class AppSettings:
 
 
 KEYS = frozenset(field.name.upper() for field in attrs.fields(AppSettings))
-_FROM_ENVIRONMENT = ("base_url", "agent_id", "agent_token", "team_token", "token_in")
 
 
 def app_settings() -> AppSettings:
     """
-    Read the setting, and the environment for what it lacks.
+    Read the setting, and the environment for the keys that it lacks.
 
     Raises:
-        ImproperlyConfigured: It is no dict, or has keys that do not exist.
-        ConfigError: ``BUTT_DIAL_TOKEN_IN`` has a value that it cannot have.
+        ImproperlyConfigured: It is not a dict, or has unknown keys.
+        ConfigError: ``BUTT_DIAL_TOKEN_IN`` has an invalid value.
     """
     given = getattr(settings, NAME, {})
     if not isinstance(given, Mapping):
@@ -90,10 +84,7 @@ def app_settings() -> AppSettings:
             f"{NAME} has unknown keys: {', '.join(sorted(map(str, unknown)))}"
         )
     values = {name.lower(): value for name, value in given.items() if value is not None}
-    environment = load_settings()
-    for name in _FROM_ENVIRONMENT:
-        values.setdefault(name, getattr(environment, name))
-    return AppSettings(**values)
+    return AppSettings(**values).filled_from(load_settings())
 
 
 def imported(path: str, key: str) -> Any:
@@ -101,7 +92,7 @@ def imported(path: str, key: str) -> Any:
     Import what a setting names.
 
     Raises:
-        ImproperlyConfigured: There is nothing there.
+        ImproperlyConfigured: It cannot be imported.
     """
     try:
         return import_string(path)

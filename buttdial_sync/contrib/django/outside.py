@@ -1,4 +1,4 @@
-"""What runs outside of requests: commands, and the handlers of what is pushed."""
+"""What runs outside of requests: commands, and handlers of pushed messages."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from buttdial_sync.listening.listener import Listener
 @contextmanager
 def fresh_connections() -> Iterator[None]:
     """
-    Let go of stale database connections, as Django does around a request.
+    Close stale database connections, as Django does around a request.
 
-    A thread of the library's leaves none behind: nobody else could ever use or close it.
+    A thread of the library closes all of its own: nobody else could use or close them.
     """
     close_old_connections()
     try:
@@ -35,7 +35,7 @@ def fresh_connections() -> Iterator[None]:
 
 @contextmanager
 def command_errors() -> Iterator[None]:
-    """Turn what a command could not do into Django's own error."""
+    """Turn a command's failure into Django's own error."""
     try:
         with failures():
             yield

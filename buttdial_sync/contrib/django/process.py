@@ -1,4 +1,4 @@
-"""What there is once in each process, made of the settings on first use."""
+"""The objects of each process, made from the settings on first use."""
 
 from __future__ import annotations
 
@@ -94,26 +94,19 @@ def make_handler(**options: Any) -> InboundHandler:
 
 
 def forget_everything() -> None:
-    """Close what was made; the next use makes it anew. For tests that change the settings."""
+    """Close everything; the next use makes it again. For tests that change the settings."""
     for each in (_client, _accounts, _handler, _operator_api):
         each.forget()
 
 
 def _make_client() -> Client:
     configured = app_settings()
-    found = {
-        "base_url": configured.base_url,
-        "agent_id": configured.agent_id,
-        "agent_token": configured.agent_token,
-        "token_in": configured.token_in or "auto",
-    }
-    return Client(**{**found, **configured.client})
+    return Client(**configured.for_client(**configured.client))
 
 
 def _make_accounts() -> AccountsClient:
     configured = app_settings()
-    found = {"base_url": configured.base_url, "team_token": configured.team_token}
-    return AccountsClient(**{**found, **configured.accounts})
+    return AccountsClient(**configured.for_accounts(**configured.accounts))
 
 
 def _make_handler() -> InboundHandler:

@@ -13,8 +13,9 @@ from django.db import IntegrityError, connections, router, transaction
 from django.db.models import Count, Q
 
 from buttdial_sync.errors import ArgumentValueError
+from buttdial_sync.errors.moments import utc_now
 from buttdial_sync.models.failed import FailedStatus
-from buttdial_sync.retry.rows import COLUMNS, LEASE, TIME_FIELDS, Row, utc_now
+from buttdial_sync.retry.rows import COLUMNS, LEASE, TIME_FIELDS, Row
 from buttdial_sync.retry.table import DEFAULT_LEASE, Condition, TableRepository, id_taken
 
 

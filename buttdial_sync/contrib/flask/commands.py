@@ -14,7 +14,7 @@ from buttdial_sync.client import Client
 from buttdial_sync.contrib import commands
 from buttdial_sync.inbound.handler import InboundHandler
 from buttdial_sync.listening.listener import Listener
-from buttdial_sync.models.message import CHANNELS
+from buttdial_sync.models.message import CHANNELS, HELP
 
 
 def buttdial_commands(
@@ -27,7 +27,7 @@ def buttdial_commands(
     Return the group of commands.
 
     Args:
-        app: Its context is there for the handlers, for each event a new one.
+        app: The handlers run in its context, a new one for each event.
         client: Returns the application's client.
         inbound: Has the handlers; without it there is nothing to listen for.
         on_undelivered: As in :class:`~buttdial_sync.Listener`.
@@ -38,16 +38,14 @@ def buttdial_commands(
     @click.argument("to")
     @click.argument("body")
     @click.option("--channel", type=click.Choice(CHANNELS), default="whatsapp", show_default=True)
-    @click.option("--media-url", help="A picture, sound or document.")
-    @click.option("--subject", help="Of an email.")
-    @click.option("--idempotency-key", help="Sends once, where the server honours it.")
+    @_message_options
     def send(to: str, channel: str, **content: Any) -> None:
         """Send BODY to TO, and say what became of it."""
         with _click_errors():
             click.echo(commands.send(client(), to, channel, **content))
 
     @group.command()
-    @click.option("--to", help="Send a test message there; else nothing is sent.")
+    @click.option("--to", help="Send a test message there; otherwise nothing is sent.")
     def doctor(to: str | None) -> None:
         """Find the fault, and say what to do about it."""
         with _click_errors():
@@ -73,6 +71,13 @@ def buttdial_commands(
             click.echo(commands.poll(make_listener()))
 
     return group
+
+
+def _message_options(command: Callable[..., None]) -> Callable[..., None]:
+    for name in reversed(HELP):
+        if name not in {"to", "body", "channel"}:
+            command = click.option(f"--{name.replace('_', '-')}", help=HELP[name])(command)
+    return command
 
 
 @contextmanager

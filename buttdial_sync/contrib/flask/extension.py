@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from typing import Any
 
 import attrs
 from flask import Flask, current_app
@@ -35,7 +33,7 @@ class ButtDial:
     """
     The Flask extension. Safe to share between threads, and across forks.
 
-    The client is made of ``app.config`` and, for what is absent there, of the environment:
+    The client is made from ``app.config`` and, for what is missing there, from the environment:
     ``BUTT_DIAL_BASE_URL``, ``BUTT_DIAL_AGENT_ID``, ``BUTT_DIAL_AGENT_TOKEN``,
     ``BUTT_DIAL_TEAM_TOKEN``, ``BUTT_DIAL_TOKEN_IN``; ``BUTT_DIAL_CLIENT``,
     ``BUTT_DIAL_ACCOUNTS`` and ``BUTT_DIAL_LISTENER`` may hold dicts of further arguments.
@@ -56,7 +54,7 @@ class ButtDial:
         operator: The operator API's blueprint, or None.
 
     Raises:
-        ConfigError: Of the three that the operator API needs, one is missing.
+        ConfigError: One of the three that the operator API needs is missing.
     """
 
     def __init__(
@@ -83,7 +81,7 @@ class ButtDial:
         elif any(each is not None for each in (directory, failed_messages, permission)):
             raise ConfigError(
                 "the operator API needs directory, failed_messages and permission",
-                remediation="Give all three, or none. Without a permission it is not opened.",
+                remediation="Give all three, or none: without a permission nobody may use it.",
             )
         if app is not None:
             self.init_app(app)
@@ -137,28 +135,12 @@ def _settings(app: Flask) -> Settings:
         for name, value in app.config.items()
         if name.startswith("BUTT_DIAL_") and isinstance(value, str)
     }
-    # The two names of the address are one setting: the application's wins whichever it uses.
-    ours, theirs = load_settings(configured), load_settings(os.environ)
-    absent = {
-        field.name: getattr(theirs, field.name)
-        for field in attrs.fields(Settings)
-        if getattr(ours, field.name) is None
-    }
-    return attrs.evolve(ours, **absent)
+    return load_settings(configured).filled_from(load_settings())
 
 
 def _make_client(app: Flask) -> Client:
-    settings = _settings(app)
-    found: dict[str, Any] = {
-        "base_url": settings.base_url,
-        "agent_id": settings.agent_id,
-        "agent_token": settings.agent_token,
-        "token_in": settings.token_in or "auto",
-    }
-    return Client(**{**found, **app.config.get("BUTT_DIAL_CLIENT", {})})
+    return Client(**_settings(app).for_client(**app.config.get("BUTT_DIAL_CLIENT", {})))
 
 
 def _make_accounts(app: Flask) -> AccountsClient:
-    settings = _settings(app)
-    found: dict[str, Any] = {"base_url": settings.base_url, "team_token": settings.team_token}
-    return AccountsClient(**{**found, **app.config.get("BUTT_DIAL_ACCOUNTS", {})})
+    return AccountsClient(**_settings(app).for_accounts(**app.config.get("BUTT_DIAL_ACCOUNTS", {})))

@@ -58,17 +58,17 @@ def test_without_the_extra(tmp_path: Path, server: LoopbackServer) -> None:
     write(tmp_path, server.base_url)
     done = run("ping", cwd=tmp_path, program=_WITHOUT_THE_EXTRA)
     assert done.returncode == 2
-    assert done.stderr.startswith("Note: .env is not read; that needs buttdial-sync[dotenv].\n")
+    assert done.stderr.startswith("Note: .env is not read: this needs buttdial-sync[dotenv].\n")
 
 
 def test_a_dotenv_of_others(tmp_path: Path) -> None:
     """A .env without our settings, or a directory of that name, is no matter of ours."""
     (tmp_path / ".env").write_text("SECRET=1\n", "utf-8")
     done = run("ping", cwd=tmp_path, program=_WITHOUT_THE_EXTRA)
-    assert done.stderr.startswith("Error: no server is known")
+    assert done.stderr.startswith("Error: no server is configured")
     (tmp_path / ".env").unlink()
     (tmp_path / ".env").mkdir()
-    assert run("ping", cwd=tmp_path).stderr.startswith("Error: no server is known")
+    assert run("ping", cwd=tmp_path).stderr.startswith("Error: no server is configured")
 
 
 def test_a_dotenv_that_is_no_text(tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ from celery import Celery
 
 from buttdial_sync import Client, FailedMessage, InboundHandler, RetryLoop
 from buttdial_sync.contrib.celery import ButtDialTasks
+from buttdial_sync.errors.moments import utc_now
 from buttdial_sync.retry import SQLiteRepository
-from buttdial_sync.retry.rows import utc_now
 from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
 from buttdial_sync.testing.simulate import HostSimulator
 from tests.integration.contrib.running import PATIENCE, environment, python, started

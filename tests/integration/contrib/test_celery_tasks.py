@@ -18,6 +18,7 @@ from buttdial_sync.contrib.celery import ButtDialTasks
 from buttdial_sync.contrib.celery.events import as_arguments, as_event
 from buttdial_sync.contrib.celery.tasks import HandlerFailedError
 from buttdial_sync.errors import ArgumentTypeError, ConfigError
+from buttdial_sync.errors.moments import utc_now
 from buttdial_sync.models.inbound import (
     AccountVerified,
     Attachment,
@@ -26,7 +27,6 @@ from buttdial_sync.models.inbound import (
     Location,
 )
 from buttdial_sync.retry import MemoryRepository
-from buttdial_sync.retry.rows import utc_now
 from buttdial_sync.testing import FakeButtDialServer
 
 URL = "https://butt-dial.test"

@@ -286,7 +286,7 @@ def test_it_cannot_be_put_back(server: LoopbackServer) -> None:
     server.fake.on_tool("comms_send_message", send)
     result = doctor(*redirecting(free_port(), "--receipt-timeout", "0.1"), server=server)
     assert result.exit_code == 1
-    assert "could not be put back" in result.stderr
+    assert "could not be restored" in result.stderr
     assert "https://host.example/hooks/butt-dial?" in result.stderr
     assert "a-secret-of-the-host" not in result.stderr
 

@@ -16,7 +16,7 @@ from typing import IO, Any
 import pytest
 
 from buttdial_sync import Client, FailedMessage, RetryLoop
-from buttdial_sync.retry.rows import utc_now
+from buttdial_sync.errors.moments import utc_now
 from buttdial_sync.retry.table import TableRepository
 from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
 from tests.integration.retry.victim import KEY, TOKEN, open_repository

@@ -6,12 +6,14 @@ import json
 import logging
 from collections.abc import Iterator
 
+import attrs
 import click
 import pytest
 
 from buttdial_sync import __version__
 from buttdial_sync.cli import main
 from buttdial_sync.cli.report import printable
+from buttdial_sync.models.message import Message
 from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
 from tests.fakes import set_tools
 from tests.unit.cli.cli_runner import TOKEN, run
@@ -45,6 +47,21 @@ def test_send_passes_everything_on(server: LoopbackServer) -> None:
         "html": "<b>Hello</b>",
         "idempotencyKey": "order-1",
     }
+
+
+def test_every_field_of_a_message_is_an_option() -> None:
+    """What one text can hold is an option of ``send``; lists and objects are not."""
+    options = {param.name for param in main.commands["send"].params}
+    fields = {field.name for field in attrs.fields(Message)}
+    assert fields - options == {"fallback_channels", "template_vars"}
+
+
+def test_send_passes_the_other_fields_on(server: LoopbackServer) -> None:
+    """An option that is made from a field of the message arrives under its name on the wire."""
+    words = ("--to", "+1", "--body", "Hello", "--thread-id", "t-1", "--target-gender", "female")
+    assert run("send", *words, server=server).exit_code == 0
+    args = server.fake.delivered[0].args
+    assert (args["threadId"], args["targetGender"]) == ("t-1", "female")
 
 
 def test_send_says_the_id(server: LoopbackServer) -> None:

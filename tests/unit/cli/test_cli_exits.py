@@ -9,8 +9,8 @@ from typing import Any, get_args
 
 import pytest
 
-from buttdial_sync.cli.exits import exit_code
 from buttdial_sync.errors import Outcome, Stage
+from buttdial_sync.errors.exits import exit_code
 from buttdial_sync.testing import FakeButtDialServer, LoopbackServer, ToolFailure
 from tests.fakes import failed_logins
 from tests.unit.cli.cli_runner import TOKEN, run

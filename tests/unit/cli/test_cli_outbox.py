@@ -13,8 +13,8 @@ import pytest
 from buttdial_sync import FailedMessage
 from buttdial_sync.cli.draining import Pace
 from buttdial_sync.cli.send_many import read_messages
+from buttdial_sync.errors.moments import utc_now
 from buttdial_sync.retry import SQLiteRepository
-from buttdial_sync.retry.rows import utc_now
 from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
 from tests.unit.cli.cli_runner import TOKEN, run
 
@@ -131,11 +131,11 @@ def test_send_many_without_ids(server: LoopbackServer, table: Path) -> None:
     [
         ("to,body\n+1,Hello\n,Hello\n+1,\n", "row 3: to must not be empty; row 4: there is"),
         ("to,channel,body\n+1,pigeon,x\n", "row 2: channel must be one of"),
-        ("to,text\n+1,Hello\n", "unknown or doubled columns: 'text'"),
+        ("to,text\n+1,Hello\n", "unknown or repeated columns: 'text'"),
         ("body\nHello\n", "no column to"),
         ("to,body\n+1,Hello,more\n", "row 2 has more cells"),
-        ("to,body,id\n+1,Hello,a\n+1,Bye,a\n", "row 3: the id 'a' stands for another row"),
-        ('to,body\n+1,"Hello\n', "is no CSV file"),
+        ("to,body,id\n+1,Hello,a\n+1,Bye,a\n", "row 3: the id 'a' is used by another row"),
+        ('to,body\n+1,"Hello\n', "is not a CSV file"),
     ],
 )
 def test_send_many_checks_first(

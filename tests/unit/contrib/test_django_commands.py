@@ -81,11 +81,21 @@ def test_a_refused_token_ends_the_poll(fake_server: FakeButtDialServer) -> None:
 
 def test_send(fake_server: FakeButtDialServer) -> None:
     """A message goes out over the named channel, with its options."""
-    said = run("buttdial_send", "a@b.test", "hi", "--channel", "email", "--subject", "Hello")
+    said = run(
+        "buttdial_send",
+        "a@b.test",
+        "hi",
+        "--channel",
+        "email",
+        "--subject",
+        "Hello",
+        "--thread-id",
+        "t-1",
+    )
     assert said.startswith("sent over email as ")
     [message] = fake_server.sent_messages
     assert (message.to, message.body, message.channel) == ("a@b.test", "hi", "email")
-    assert message.args["subject"] == "Hello"
+    assert (message.args["subject"], message.args["threadId"]) == ("Hello", "t-1")
 
 
 def test_doctor(fake_server: FakeButtDialServer) -> None:

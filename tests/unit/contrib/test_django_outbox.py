@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from io import StringIO
@@ -17,6 +18,7 @@ from django.db import transaction
 from django.test import Client, override_settings
 
 from buttdial_sync import FailedMessage
+from buttdial_sync.contrib.commands import stopped_by_signals
 from buttdial_sync.contrib.django.models import OutboxMessage
 from buttdial_sync.contrib.django.outbox import enqueue, get_outbox, get_repository
 from buttdial_sync.errors import ArgumentValueError
@@ -131,6 +133,27 @@ def test_once_and_drain(fake_server: FakeButtDialServer) -> None:
     assert bodies(fake_server) == ["0", "1", "2"]
 
 
+def test_a_drain_ends_as_that_of_the_command_line(fake_server: FakeButtDialServer) -> None:
+    """What was not sent has the exit code of ``outbox drain``, and the remedy of a wrong token."""
+    enqueue(TO, "one")
+    fake_server.revoke("agent-token")
+    with pytest.raises(CommandError, match=r"not everything was sent: .*\n  -> ") as failure:
+        run("--drain")
+    assert failure.value.returncode == 1
+    assert bodies(fake_server) == []
+
+
+def test_told_to_end_twice() -> None:
+    """The first signal stops what runs, in another thread; the second ends the process."""
+    stopped = threading.Event()
+    with stopped_by_signals(stopped.set):
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stopped.wait(5)
+        with pytest.raises(SystemExit) as ended:
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert ended.value.code == 128 + signal.SIGTERM
+
+
 # Django keeps a thread's connection to a database in memory, which this test's loop leaves behind.
 @pytest.mark.filterwarnings("ignore:Exception ignored in.*sqlite3")
 def test_it_runs_until_told_to_end(fake_server: FakeButtDialServer) -> None:
@@ -152,8 +175,9 @@ def test_a_hook_named_in_the_settings(fake_server: FakeButtDialServer) -> None:
     fake_server.on_send(error="no consent", code="NO_CONSENT")
     get_repository().add(FailedMessage(id="a", recipient=TO, body="one", max_retries=1))
     path = f"{__name__}.given_up"
-    with override_settings(BUTT_DIAL={**BUTT_DIAL, "RETRY": {"on_dead_letter": path}}):
-        assert "1 dead" in run("--drain")
+    configured = override_settings(BUTT_DIAL={**BUTT_DIAL, "RETRY": {"on_dead_letter": path}})
+    with configured, pytest.raises(CommandError):
+        run("--drain")
     assert len(dead) == 1
 
 
@@ -274,7 +298,7 @@ def test_the_page_does_not_send_twice(http: Client) -> None:
         repository.mark_dead(msg_id, 1, "no answer", unknown)
     told = act(http, "retry", "certain", "lost")
     assert "1 queued" in told
-    assert "1 not: the outcome of the last attempt is not known" in told
+    assert "1 not queued: the outcome of the last attempt is unknown" in told
     assert {row.id: row.status for row in repository.list()} == {
         "certain": "pending",
         "lost": "dead",

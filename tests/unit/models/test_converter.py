@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from buttdial_sync.errors import ProtocolError
-from buttdial_sync.models.converter import Identifier, parse_moment, structure
+from buttdial_sync.errors.moments import parse_moment
+from buttdial_sync.models.converter import Identifier, structure
 from buttdial_sync.models.names import snake_case
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)

@@ -19,7 +19,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the arguments."""
-        parser.add_argument("--to", help="send a test message there; else nothing is sent")
+        parser.add_argument("--to", help="send a test message there; otherwise nothing is sent")
 
     def handle(self, *, to: str | None, **_: Any) -> None:
         """Look at each stage."""

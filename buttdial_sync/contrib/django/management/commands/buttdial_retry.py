@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 from argparse import ArgumentParser
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand
 
+from buttdial_sync.contrib.commands import CommandFailure, stopped_by_signals
 from buttdial_sync.contrib.django.outbox import make_retry_loop
 from buttdial_sync.contrib.django.outside import command_errors
-from buttdial_sync.retry.loop import RetryLoop
+from buttdial_sync.errors.exits import exit_code
 from buttdial_sync.retry.report import RetryReport
 
-_FAILED = 3
 _SECONDS_TO_END = 60.0
 
 
@@ -37,43 +34,28 @@ class Command(BaseCommand):
         self, *, once: bool, drain: bool, interval: float, workers: int | None, **_: Any
     ) -> None:
         """Send."""
+        told_to_end = threading.Event()
+
+        def end() -> None:
+            loop.stop(0.0)
+            told_to_end.set()
+
         with command_errors():
             loop = make_retry_loop(**({} if workers is None else {"workers": workers}))
-            with _stopped_by_signals(loop) as told:
+            with stopped_by_signals(end):
                 if once or drain:
                     self._tell(loop.run_once() if once else loop.drain())
                     return
                 loop.start(interval, warmup=0.0)
-                told.wait()
+                told_to_end.wait()
                 loop.stop(_SECONDS_TO_END)
 
     def _tell(self, report: RetryReport) -> None:
         counts = ("delivered", "retried", "dead", "postponed", "taken", "errors")
-        told = ", ".join(f"{getattr(report, name)} {name}" for name in counts)
-        self.stdout.write(told)
-        if report.errors:
-            raise CommandError(f"a part failed: {report.last_error}", returncode=_FAILED)
-
-
-@contextmanager
-def _stopped_by_signals(loop: RetryLoop) -> Iterator[threading.Event]:
-    """Stop the loop when told to; the event that is yielded is set then."""
-    told = threading.Event()
-
-    def end() -> None:
-        loop.stop(0.0)
-        told.set()
-
-    # A signal may come while this thread holds the locks that ending needs.
-    def on_signal(*_: object) -> None:
-        threading.Thread(target=end, name="buttdial-sync-stop").start()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield told
-        return
-    before = {each: signal.signal(each, on_signal) for each in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield told
-    finally:
-        for each, previous in before.items():
-            signal.signal(each, previous)
+        self.stdout.write(", ".join(f"{getattr(report, name)} {name}" for name in counts))
+        if report.outcome != "sent":
+            raise CommandFailure(
+                f"not everything was sent: {report.last_error}",
+                report.remediation,
+                exit_code(report.outcome, None),
+            )

@@ -10,13 +10,9 @@ from django.core.management.base import BaseCommand
 from buttdial_sync.contrib.commands import send
 from buttdial_sync.contrib.django.outside import command_errors
 from buttdial_sync.contrib.django.process import get_client
-from buttdial_sync.models.message import CHANNELS
+from buttdial_sync.models.message import CHANNELS, HELP
 
-_OPTIONS = {
-    "media_url": "a picture, sound or document",
-    "subject": "of an email",
-    "idempotency_key": "sending again with the same key sends once, where the server honours it",
-}
+_OPTIONS = [name for name in HELP if name not in {"to", "body", "channel"}]
 
 
 class Command(BaseCommand):
@@ -26,11 +22,11 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the arguments."""
-        parser.add_argument("to", help="E.164 number or email address")
-        parser.add_argument("body", help="the text")
+        parser.add_argument("to", help=HELP["to"])
+        parser.add_argument("body", help=HELP["body"])
         parser.add_argument("--channel", choices=CHANNELS, default="whatsapp")
-        for name, description in _OPTIONS.items():
-            parser.add_argument(f"--{name.replace('_', '-')}", help=description)
+        for name in _OPTIONS:
+            parser.add_argument(f"--{name.replace('_', '-')}", help=HELP[name])
 
     def handle(self, *, to: str, body: str, channel: str, **options: Any) -> None:
         """Send it."""

@@ -1,11 +1,10 @@
-"""The exit codes, and the one place that picks them."""
+"""The exit codes of the commands, and the one place that picks them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-if TYPE_CHECKING:
-    from buttdial_sync.errors import Outcome, Stage
+from buttdial_sync.errors.tree import Outcome, Stage
 
 DONE: Final = 0
 REFUSED: Final = 1

@@ -1,0 +1,50 @@
+"""Moments in time: the present one, and those that servers write."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timezone
+
+
+def utc_now() -> datetime:
+    """Return the current time (aware, UTC)."""
+    return datetime.now(timezone.utc)
+
+
+def parse_moment(value: object) -> datetime:
+    """
+    Read a time as the servers write it.
+
+    Args:
+        value: ISO 8601 with or without a zone (none means UTC), ``YYYY-MM-DD HH:MM:SS``, or unix
+            seconds as a number or as text.
+
+    Returns:
+        The aware UTC time.
+
+    Raises:
+        ValueError: It is none of these.
+    """
+    if isinstance(value, datetime):
+        moment = value
+    elif isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError("not a time")  # noqa: TRY004 - one kind of error for every bad time
+    elif not isinstance(value, str) or re.fullmatch(r"\d{9,11}(\.\d+)?", value):
+        moment = _from_unix_seconds(value)
+    else:
+        # fromisoformat knows neither "Z" nor other than 3 or 6 decimals before Python 3.11.
+        text = re.sub(r"\.(\d+)", lambda found: f".{found[1]:0<6.6}", value.strip())
+        moment = datetime.fromisoformat(re.sub(r"[Zz]$", "+00:00", text))
+    if moment.tzinfo is None:
+        return moment.replace(tzinfo=timezone.utc)
+    try:
+        return moment.astimezone(timezone.utc)
+    except OverflowError:
+        raise ValueError("not a time") from None
+
+
+def _from_unix_seconds(value: str | float) -> datetime:
+    try:
+        return datetime.fromtimestamp(float(value), timezone.utc)
+    except (OverflowError, OSError):
+        raise ValueError("not a time") from None
