@@ -14,7 +14,7 @@ from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.models.inbox import WaitingMessage
 from buttdial_sync.settings import TokenIn, check_count, check_token_in
 from buttdial_sync.transport.deadline import Clock, Deadline, check_seconds
-from buttdial_sync.transport.fork import on_fork_start_anew, start_anew_if_forked
+from buttdial_sync.transport.fork import reset_after_fork, reset_if_forked
 from buttdial_sync.transport.http import Http
 from buttdial_sync.transport.opening import SessionOpener
 from buttdial_sync.transport.pool import SessionPool
@@ -99,10 +99,10 @@ class Connection:
         self._opener: SessionOpener | None = None
         self._pool: SessionPool | None = None
         self._router: PushRouter | None = None
-        self.start_anew()
-        on_fork_start_anew(self)
+        self._reset_after_fork()
+        reset_after_fork(self)
 
-    def start_anew(self) -> None:
+    def _reset_after_fork(self) -> None:
         """In a forked child: a new signal, whose lock nobody holds."""
         self.used = False
         self._closed_signal = threading.Event()
@@ -176,7 +176,7 @@ class Connection:
         Raises:
             ClientClosedError: The client is closed.
         """
-        start_anew_if_forked()
+        reset_if_forked()
         if self.closed:
             raise ClientClosedError("the client is closed")
         self.used = True
@@ -200,7 +200,7 @@ class Connection:
         Args:
             timeout: How long to wait for the sessions' threads to end, in seconds.
         """
-        start_anew_if_forked()
+        reset_if_forked()
         if self.closed:
             return
         self.closed = True

@@ -16,9 +16,4 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-autodoc_default_options = {
-    "members": True,
-    "show-inheritance": True,
-    # Called by the fork hook, never by a host.
-    "exclude-members": "start_anew",
-}
+autodoc_default_options = {"members": True, "show-inheritance": True}

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 from buttdial_sync.inbound.handler import InboundHandler, InboundReport
 from buttdial_sync.models.inbound import InboundEvent
-from buttdial_sync.transport.fork import on_fork_start_anew
+from buttdial_sync.transport.fork import reset_after_fork
 
 T = TypeVar("T")
 
@@ -31,10 +31,10 @@ class OnePerProcess(Generic[T]):
         self._end = end
         # A list, because None is an object that may have been made.
         self._made: list[T] = []
-        self.start_anew()
-        on_fork_start_anew(self)
+        self._reset_after_fork()
+        reset_after_fork(self)
 
-    def start_anew(self) -> None:
+    def _reset_after_fork(self) -> None:
         """In a forked child: a new lock, which nobody holds."""
         self._lock = threading.Lock()
 

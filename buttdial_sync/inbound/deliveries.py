@@ -13,7 +13,7 @@ from typing import Protocol
 import attrs
 
 from buttdial_sync.errors import ArgumentValueError, ConfigError
-from buttdial_sync.transport.fork import on_fork_start_anew
+from buttdial_sync.transport.fork import reset_after_fork
 
 
 class DeliveryInProgressError(Exception):
@@ -145,10 +145,10 @@ class MemoryDeliveryLog:
         self._clock = clock
         self._claims: OrderedDict[str, _Claim] = OrderedDict()
         self._numbers = count()
-        self.start_anew()
-        on_fork_start_anew(self)
+        self._reset_after_fork()
+        reset_after_fork(self)
 
-    def start_anew(self) -> None:
+    def _reset_after_fork(self) -> None:
         """In a forked child: a new lock, and none of the claims that the parent has not ended."""
         self._lock = threading.Lock()
         # The parent's threads are not here: what they have claimed nobody would ever end.

@@ -15,7 +15,7 @@ from buttdial_sync.listening.runner import ListenerOptions, StreamRunner
 from buttdial_sync.models.inbound import InboundEvent
 from buttdial_sync.settings import check_count
 from buttdial_sync.transport.deadline import check_seconds
-from buttdial_sync.transport.fork import on_fork_start_anew, start_anew_if_forked
+from buttdial_sync.transport.fork import reset_after_fork, reset_if_forked
 
 logger = logging.getLogger("buttdial_sync.inbound")
 
@@ -75,10 +75,10 @@ class Listener:
         self._earlier_reconnects = 0
         # A run has its own state, locks and events; it is replaced by the next run, never reset.
         self._runner: StreamRunner | None = None
-        self.start_anew()
-        on_fork_start_anew(self)
+        self._reset_after_fork()
+        reset_after_fork(self)
 
-    def start_anew(self) -> None:
+    def _reset_after_fork(self) -> None:
         """In a forked child: a listener that does not run, and says so if it did."""
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
@@ -128,7 +128,7 @@ class Listener:
         Raises:
             ConfigError: There is no token, or another listener listens for the agent.
         """
-        start_anew_if_forked()
+        reset_if_forked()
         with self._lock:
             if self.running:
                 return
@@ -153,7 +153,7 @@ class Listener:
         Returns:
             Whether it has stopped; False from a handler, after which it does.
         """
-        start_anew_if_forked()
+        reset_if_forked()
         with self._lock:
             runner, thread = self._runner, self._thread
         stopped = runner is None or runner.ended or runner.stop(timeout)
@@ -187,7 +187,7 @@ class Listener:
         self.stop()
 
     def _new_runner(self) -> StreamRunner:
-        start_anew_if_forked()
+        reset_if_forked()
         with self._lock:
             if self.running:
                 raise ConfigError("the listener runs already")

@@ -30,7 +30,7 @@ from buttdial_sync.retry.threads import StopSignals, work_side_by_side
 from buttdial_sync.retry.worker import AroundPass, DueMessages, Worker
 from buttdial_sync.settings import check_count
 from buttdial_sync.transport.deadline import Deadline, check_seconds
-from buttdial_sync.transport.fork import on_fork_start_anew, start_anew_if_forked
+from buttdial_sync.transport.fork import reset_after_fork, reset_if_forked
 
 logger = logging.getLogger("buttdial_sync.retry")
 
@@ -127,7 +127,7 @@ class RetryLoop:
         )
         self._seen: tuple[datetime, float] | None = None
         self._make_idle()
-        on_fork_start_anew(self)
+        reset_after_fork(self)
 
     def _make_idle(self) -> None:
         self._lock = threading.Lock()
@@ -137,7 +137,7 @@ class RetryLoop:
         self._signals.reset_after_fork()
         self._breaker.reset_after_fork()
 
-    def start_anew(self) -> None:
+    def _reset_after_fork(self) -> None:
         """In a forked child: not running, with new locks; says so when it ran in the parent."""
         was_running = self._repeats
         self._make_idle()
@@ -151,7 +151,7 @@ class RetryLoop:
     @property
     def running(self) -> bool:
         """Whether the thread of :meth:`start` lives in this process."""
-        start_anew_if_forked()
+        reset_if_forked()
         thread = self._thread
         return thread is not None and thread.is_alive()
 
@@ -230,7 +230,7 @@ class RetryLoop:
         """
         seconds = check_seconds(interval, "interval")
         delay = check_seconds(warmup, "warmup") if warmup else 0.0
-        start_anew_if_forked()
+        reset_if_forked()
         with self._lock:
             lives = self._thread is not None and self._thread.is_alive()
             if lives and not self._stops_thread.is_set():
@@ -259,7 +259,7 @@ class RetryLoop:
         Returns:
             Whether all of them have ended; False from a hook, after which they do.
         """
-        start_anew_if_forked()
+        reset_if_forked()
         deadline = Deadline(timeout)
         with self._lock:
             self._stops_thread.set()

@@ -13,7 +13,7 @@ from buttdial_sync.errors.moments import utc_now
 from buttdial_sync.models.failed import FailedStatus
 from buttdial_sync.retry.rows import LEASE, Row
 from buttdial_sync.retry.table import DEFAULT_LEASE, Condition, TableRepository, id_taken
-from buttdial_sync.transport.fork import on_fork_start_anew
+from buttdial_sync.transport.fork import reset_after_fork
 
 
 class MemoryRepository(TableRepository):
@@ -36,10 +36,10 @@ class MemoryRepository(TableRepository):
         super().__init__(lease=lease, keep_tokens=keep_tokens, clock=clock)
         self._rows: dict[str, Row] = {}
         self._pending: dict[str, Row] = {}
-        self.start_anew()
-        on_fork_start_anew(self)
+        self._reset_after_fork()
+        reset_after_fork(self)
 
-    def start_anew(self) -> None:
+    def _reset_after_fork(self) -> None:
         """In a forked child: a new lock."""
         self._lock = threading.Lock()
 

@@ -23,7 +23,7 @@ from buttdial_sync.retry.table import (
     id_taken,
 )
 from buttdial_sync.transport.deadline import check_seconds
-from buttdial_sync.transport.fork import leak_until_exit, on_fork_start_anew, start_anew_if_forked
+from buttdial_sync.transport.fork import leak_until_exit, reset_after_fork, reset_if_forked
 
 _TIME_FORMAT = "%Y-%m-%d %H:%M:%S.%f"
 _COLUMNS = ", ".join(COLUMNS)
@@ -70,7 +70,7 @@ class SQLiteRepository(TableRepository):
         self._closed = False
         self._connection: sqlite3.Connection | None = None
         self._lock = threading.RLock()
-        on_fork_start_anew(self)
+        reset_after_fork(self)
         try:
             with self._lock:
                 self._make_table(self._connected())
@@ -82,7 +82,7 @@ class SQLiteRepository(TableRepository):
                 "this process may write to.",
             ) from None
 
-    def start_anew(self) -> None:
+    def _reset_after_fork(self) -> None:
         """In a forked child: a new lock, and a connection of its own."""
         leak_until_exit(self._connection)
         self._connection = None
@@ -205,7 +205,7 @@ class SQLiteRepository(TableRepository):
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        start_anew_if_forked()
+        reset_if_forked()
         with self._lock:
             connection = self._connected()
             try:
@@ -220,7 +220,7 @@ class SQLiteRepository(TableRepository):
                 raise
 
     def _connected(self) -> sqlite3.Connection:
-        start_anew_if_forked()
+        reset_if_forked()
         if self._closed:
             raise ClientClosedError(
                 f"the repository {self._path} is closed",

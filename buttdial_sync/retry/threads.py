@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
-from buttdial_sync.transport.fork import start_anew_if_forked
+from buttdial_sync.transport.fork import reset_if_forked
 
 
 class StopSignals:
@@ -30,7 +30,7 @@ class StopSignals:
     @contextmanager
     def listening(self, signal: threading.Event | None = None) -> Iterator[threading.Event]:
         """Let this thread listen to a signal, a new one unless given, while it works."""
-        start_anew_if_forked()
+        reset_if_forked()
         mine = signal or threading.Event()
         outer = self._signal
         self._local.signal = mine

@@ -17,25 +17,25 @@ from typing import Protocol
 logger = logging.getLogger("buttdial_sync")
 
 
-class Forkable(Protocol):
-    """Something that starts anew in a forked child."""
+class Resettable(Protocol):
+    """Something that is reset in a forked child."""
 
-    def start_anew(self) -> None:
+    def _reset_after_fork(self) -> None:
         """Make new locks and connections; touch nothing that was inherited, close nothing."""
 
 
 # In the order of registration, so that what an object is made of is reset before the object.
-_registered: dict[int, weakref.ref[Forkable]] = {}
+_registered: dict[int, weakref.ref[Resettable]] = {}
 _lock = threading.Lock()
 _leaked: list[object] = []
 _process = os.getpid()
 
 
-def on_fork_start_anew(thing: Forkable) -> None:
+def reset_after_fork(thing: Resettable) -> None:
     """Have ``thing`` reset in every child that is forked from now on."""
     key = id(thing)
 
-    def forget(gone: weakref.ref[Forkable]) -> None:
+    def forget(gone: weakref.ref[Resettable]) -> None:
         # No lock: the garbage collector may run this while this very thread holds it. The id may
         # be another object's by now.
         if _registered.get(key) is gone:
@@ -54,7 +54,7 @@ def leak_until_exit(*inherited: object) -> None:
     _leaked.extend(inherited)
 
 
-def start_anew_if_forked() -> None:
+def reset_if_forked() -> None:
     """Do what the fork hook does, where it did not run."""
     if os.getpid() != _process:
         _in_child()
@@ -69,7 +69,7 @@ def _in_child() -> None:
         if thing is None:
             continue
         try:
-            thing.start_anew()
+            thing._reset_after_fork()  # not public: hosts must not call it
         except Exception:  # the others' locks may be held: they have to be reset too
             logger.exception("%s could not be reset after a fork", type(thing).__name__)
 

@@ -31,7 +31,7 @@ from buttdial_sync.transport.adapter import DeadlineAdapter
 from buttdial_sync.transport.connections import RequestProgress, bound_to_thread
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.failures import clear_frames, failure_of
-from buttdial_sync.transport.fork import leak_until_exit, on_fork_start_anew
+from buttdial_sync.transport.fork import leak_until_exit, reset_after_fork
 
 logger = logging.getLogger("buttdial_sync.http")
 
@@ -58,7 +58,7 @@ class SharedAdapter:
     def __init__(self) -> None:
         self._users: weakref.WeakSet[Http] = weakref.WeakSet()
         self._make_empty()
-        on_fork_start_anew(self)
+        reset_after_fork(self)
 
     def _make_empty(self) -> None:
         self._lock = threading.Lock()
@@ -66,7 +66,7 @@ class SharedAdapter:
             pool_maxsize=_KEPT_PER_ORIGIN, pool_connections=_ORIGINS_KEPT, max_retries=0
         )
 
-    def start_anew(self) -> None:
+    def _reset_after_fork(self) -> None:
         """In a forked child: new connections, the inherited ones untouched."""
         leak_until_exit(self._lock, self.adapter)
         self._make_empty()
@@ -106,9 +106,9 @@ class Http:
         self._closed = False
         self._connections = shared_adapter()
         self._connections.join(self)
-        on_fork_start_anew(self)
+        reset_after_fork(self)
 
-    def start_anew(self) -> None:
+    def _reset_after_fork(self) -> None:
         """In a forked child: what the parent has under way stays the parent's."""
         leak_until_exit(self._under_way)
         self._under_way = set()

@@ -20,7 +20,7 @@ from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.settings import TokenIn
 from buttdial_sync.transport.connections import RequestProgress
 from buttdial_sync.transport.deadline import Deadline
-from buttdial_sync.transport.fork import leak_until_exit, on_fork_start_anew
+from buttdial_sync.transport.fork import leak_until_exit, reset_after_fork
 from buttdial_sync.transport.http import OK, Http, is_private_way, origin_of, refusal
 from buttdial_sync.transport.secrets import scrub_urls_in_logs
 from buttdial_sync.transport.session import McpSession, SessionOptions
@@ -65,9 +65,9 @@ class SessionOpener:
         self._location = TokenLocation.of(origin_of(base_url)) if token_in == "auto" else None
         self._closed = False
         self._starting: set[McpSession] = set()
-        on_fork_start_anew(self)
+        reset_after_fork(self)
 
-    def start_anew(self) -> None:
+    def _reset_after_fork(self) -> None:
         """In a forked child: what the parent is opening stays the parent's."""
         leak_until_exit(self._starting)
         self._starting = set()

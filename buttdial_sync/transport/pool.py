@@ -16,7 +16,7 @@ from buttdial_sync.errors import (
     ToolError,
 )
 from buttdial_sync.transport.deadline import Deadline
-from buttdial_sync.transport.fork import leak_until_exit, on_fork_start_anew
+from buttdial_sync.transport.fork import leak_until_exit, reset_after_fork
 from buttdial_sync.transport.session import McpSession
 
 OpenSession = Callable[[str, Deadline], McpSession]
@@ -68,14 +68,14 @@ class SessionPool:
         self._idle_ping = idle_ping
         self._closed = False
         self._make_empty()
-        on_fork_start_anew(self)
+        reset_after_fork(self)
 
     def _make_empty(self) -> None:
         self._slots: OrderedDict[str, _Slot] = OrderedDict()
         self._room = threading.Condition()
         self._waiting_for_room = 0
 
-    def start_anew(self) -> None:
+    def _reset_after_fork(self) -> None:
         """In a forked child: no sessions, a new lock, nothing closed."""
         leak_until_exit(self._slots, self._room)
         self._make_empty()

@@ -19,7 +19,7 @@ from buttdial_sync.models.inbound import InboundEvent
 from buttdial_sync.retry.loop import RetryLoop
 from buttdial_sync.retry.report import RetryReport
 from buttdial_sync.retry.repository import FailedMessageRepository
-from buttdial_sync.transport.fork import leak_until_exit, on_fork_start_anew
+from buttdial_sync.transport.fork import leak_until_exit, reset_after_fork
 
 PREFIX = "buttdial_sync"
 _CLOCKS_DIFFER = timedelta(seconds=5)
@@ -80,8 +80,8 @@ class ButtDialTasks:
         self._client = OnePerProcess(client, lambda made: made.close(timeout=0.0))
         self._make_repository = repository
         self._retry = retry
-        self.start_anew()
-        on_fork_start_anew(self)
+        self._reset_after_fork()
+        reset_after_fork(self)
         self._inbound = inbound
         self._batch_size = batch_size
         self._at_most = at_most
@@ -90,7 +90,7 @@ class ButtDialTasks:
         app.on_after_finalize.connect(self._schedule, weak=False)
         self._interval = interval
 
-    def start_anew(self) -> None:
+    def _reset_after_fork(self) -> None:
         """In a forked child: a repository of its own, for database connections are not shared."""
         leak_until_exit(vars(self).get("_repository"))
         self._repository = OnePerProcess(self._make_repository, _close)

@@ -227,7 +227,7 @@ def test_a_forked_child_says_that_it_does_not_run(here: World) -> None:
         try:
             handler = logging.StreamHandler(os.fdopen(writing, "w"))
             logging.getLogger("buttdial_sync").addHandler(handler)
-            loop.start_anew()
+            loop._reset_after_fork()
             running = loop.running
             handler.emit(logging.makeLogRecord({"msg": f"running={running}"}))
             handler.flush()

@@ -24,9 +24,9 @@ class Kept:
         self.name = name
         self.order = order
         self.fails = fails
-        fork.on_fork_start_anew(self)
+        fork.reset_after_fork(self)
 
-    def start_anew(self) -> None:
+    def _reset_after_fork(self) -> None:
         self.order.append(self.name)
         if self.fails:
             raise RuntimeError("a fault of this one")
@@ -85,8 +85,8 @@ def test_without_the_hook(order: list[str]) -> None:
     def called_twice() -> bool:
         order.clear()
         fork._process = os.getppid()  # as if the hook had not run
-        fork.start_anew_if_forked()
-        fork.start_anew_if_forked()
+        fork.reset_if_forked()
+        fork.reset_if_forked()
         return order == ["a"]
 
     assert in_child(called_twice)

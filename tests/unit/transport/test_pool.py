@@ -328,7 +328,7 @@ def test_start_anew(opener: Opener) -> None:
     """A forked child has no session, and closes none of its parent's."""
     pool = pool_of(opener)
     use(pool)
-    pool.start_anew()
+    pool._reset_after_fork()
     assert pool.count == 0
     use(pool)
     pool.close(1.0)
@@ -526,7 +526,7 @@ def test_inherited_sessions_are_kept(opener: Opener) -> None:
     pool = pool_of(opener)
     use(pool)
     inherited = weakref.ref(opener.opened.pop())
-    pool.start_anew()
+    pool._reset_after_fork()
     gc.collect()
     assert inherited() is not None
 
