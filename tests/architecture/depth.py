@@ -7,7 +7,9 @@ thread. ``python -m tests.architecture.depth`` prints the table.
 
 from __future__ import annotations
 
+import json
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -18,7 +20,7 @@ from typing import Any
 import attrs
 
 import buttdial_sync
-from buttdial_sync import AccountsClient, Client, Outbox, RetryLoop
+from buttdial_sync import AccountsClient, Client, InboundHandler, Outbox, RetryLoop
 from buttdial_sync.retry import SQLiteRepository
 from buttdial_sync.testing import FakeButtDialServer
 
@@ -81,6 +83,8 @@ def ways() -> Iterator[dict[str, Callable[[], object]]]:
         folder = stack.enter_context(TemporaryDirectory())
         repository = SQLiteRepository(Path(folder) / "outbox.db")
         stack.callback(repository.close)
+        inbound = InboundHandler(allow_unsigned=["butt-dial"])
+        inbound.on_message(lambda _: None)
         outbox = Outbox(client, repository)
         loop = RetryLoop(repository, client, batch_size=1)
         for _ in range(2):
@@ -90,7 +94,14 @@ def ways() -> Iterator[dict[str, Callable[[], object]]]:
             "tool": lambda: client.whatsapp.react("m-1", "x"),
             "account call": lambda: accounts.register_agent("a-1", "Agent"),
             "run_once": loop.run_once,
+            "webhook": lambda: _post(inbound),
         }
+
+
+def _post(inbound: InboundHandler) -> None:
+    """Hand a handler a message that it has not seen."""
+    body = {"messageId": str(uuid.uuid4()), "channel": "sms", "from": "+1", "to": "+2", "body": "x"}
+    assert inbound.handle("butt-dial", json.dumps(body).encode(), {}).status == 200
 
 
 def measure() -> dict[str, Walk]:
