@@ -78,14 +78,14 @@ def bodies(server: LoopbackServer) -> list[str]:
 def test_rows_of_a_run_that_was_killed(command: tuple[str, ...], tmp_path: Path) -> None:
     """They are told with the end of their lease and exit code 75; no advice sends one twice."""
     with after_a_kill("open-source", tmp_path) as server:
-        done = run(*command, cwd=tmp_path, **settings(server))
+        done = run(*command, cwd=tmp_path, TZ="UTC", **settings(server))
         assert done.returncode == 75
         held = re.search(r"3 rows are held by a run that died .*until (\d\d:\d\d)", done.stderr)
         assert held
         assert "outbox retry" not in done.stdout + done.stderr
         with SQLiteRepository(tmp_path / DB) as repository:
             last = max(repository.leased().values())
-        assert held[1] == f"{(last + timedelta(minutes=1)).astimezone():%H:%M}"
+        assert held[1] == f"{(last + timedelta(minutes=1)).astimezone(timezone.utc):%H:%M}"
         assert bodies(server) == ["Hello 0"]
 
 

@@ -127,8 +127,8 @@ def test_the_hosts_sockets_are_left_alone(server: LoopbackServer, case: str) -> 
     fake = server.fake
     sent = {body: rest for body, *rest in map(str.split, done.stdout.splitlines())}
     assert {outcome for outcome, _ in sent.values()} == {"sent"}, sent
-    if not is_tls:  # there the answer on a lost stream is lost, too
-        assert {attempts for _, attempts in sent.values()} == {"1"}, sent
+    # Who posts before the reader has noticed that its stream is lost asks again, once.
+    assert {attempts for _, attempts in sent.values()} <= {"1", "2"}, sent
     # What was asked for again was asked for with the same key.
     messages = {(each.args["body"], each.args["idempotencyKey"]) for each in fake.sent_messages}
     assert sorted(body for body, _ in messages) == sorted(sent)
