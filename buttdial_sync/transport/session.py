@@ -195,8 +195,8 @@ class McpSession:
         self._stream.close()
         if self._reader.ident is None:
             self._stream.release()  # there is no reader to do it
-        elif self._reader is not threading.current_thread():
-            self._reader.join(seconds)
+        elif self._reader.is_alive() and self._reader is not threading.current_thread():
+            self._reader.join(seconds)  # join() refuses one that is only about to be alive
         self._replier.join(seconds)
 
     def _ask(self, message: dict[str, Any], waiter: Waiter, deadline: Deadline) -> dict[str, Any]:
