@@ -224,11 +224,13 @@ class McpSession:
         request = self._post_template.copy()
         request.prepare_body(json_bytes(message), None)
         response, _ = self._http.send(request, deadline)
-        if response.status_code >= 300:
-            error = refusal(response, "message", self._token)
-            if isinstance(error, SessionUnknownError):
-                self._end(error)  # or the next attempt would post to it again
-            raise error
+        if response.status_code < 300:
+            return
+        try:
+            raise refusal(response, "message", self._token)
+        except SessionUnknownError as error:
+            self._end(error)  # or the next attempt would post to it again
+            raise
 
     def _await_endpoint(self, deadline: Deadline) -> str:
         try:
@@ -276,8 +278,10 @@ class McpSession:
         self._ended = True
         if not self._closing:
             logger.info("session ended: %s", reason)
-        self._pending.end(lambda outcome: reason.as_kind(type(reason), outcome=outcome))
-        self._endpoints.put(reason)
+        # Copies: what is raised gets a traceback, whose frames hold the client.
+        kept = reason.as_kind(type(reason))
+        self._pending.end(lambda outcome: kept.as_kind(type(kept), outcome=outcome))
+        self._endpoints.put(reason.as_kind(type(reason)))
         self._replier.finish()
         if self._options.on_end is not None:
             self._options.on_end(self._token)

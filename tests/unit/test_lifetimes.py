@@ -67,6 +67,19 @@ def test_client_after_errors(url: str) -> None:
     assert result.attempts >= 1
 
 
+def test_client_whose_session_was_forgotten(fake: FakeButtDialServer) -> None:
+    """The refusal ends the session, which must not keep it: its frames hold the client."""
+    client = Client(URL, agent_token=TOKEN, sleep=lambda _: None)
+    client.ping()
+    fake.fault("status", on="post", status=404, body={"error": "Session not found"}, count=2)
+    result = client.send_message("+14155550123", "text", "sms")
+    client.close()
+    gone: list[weakref.ref[Any]] = [weakref.ref(client), weakref.ref(client._agent.connection)]
+    del client
+    assert [each() for each in gone] == [None, None]
+    assert (result.outcome, result.attempts) == ("sent", 3)
+
+
 def test_accounts_client_after_errors(fake: FakeButtDialServer) -> None:
     """The same of a workspace's client."""
     client = AccountsClient(URL, team_token="wrong", sleep=lambda _: None)
