@@ -198,7 +198,9 @@ class ToolCall(Call):
             tools = list_tools(self.connection, self._token, self.deadline)
         except ButtDialError as error:
             logger.info(
-                "cannot find out whether %s honours idempotency keys: %s", self._tool.name, error
+                "cannot find out whether %s honours idempotency keys: %s",
+                self._tool.name,
+                str(error),
             )
             return False
         return takes_key(tools, self._tool.name)

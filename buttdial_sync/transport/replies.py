@@ -70,7 +70,9 @@ class ServerRequestReplier:
             try:
                 self._post(reply)
             except ButtDialError as error:
-                logger.warning("the server's %s stays unanswered: %s", request["method"], error)
+                logger.warning(
+                    "the server's %s stays unanswered: %s", request["method"], str(error)
+                )
 
 
 def _reply_to(request: Message) -> Message:

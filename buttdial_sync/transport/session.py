@@ -277,7 +277,7 @@ class McpSession:
             return
         self._ended = True
         if not self._closing:
-            logger.info("session ended: %s", reason)
+            logger.info("session ended: %s", str(reason))  # a record must not keep its frames
         # Copies: what is raised gets a traceback, whose frames hold the client.
         kept = reason.as_kind(type(reason))
         self._pending.end(lambda outcome: kept.as_kind(type(kept), outcome=outcome))

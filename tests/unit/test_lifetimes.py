@@ -80,6 +80,26 @@ def test_client_whose_session_was_forgotten(fake: FakeButtDialServer) -> None:
     assert (result.outcome, result.attempts) == ("sent", 3)
 
 
+def test_log_keeps_no_error(fake: FakeButtDialServer, caplog: pytest.LogCaptureFixture) -> None:
+    """A handler that keeps the records keeps texts, and not the errors with their frames."""
+    caplog.set_level("DEBUG", "buttdial_sync")
+    client = Client(URL, agent_token=TOKEN, sleep=lambda _: None)
+    client.ping()
+    fake.fault("status", on="post", status=404, body={"error": "Session not found"}, count=2)
+    assert client.send_message("+14155550123", "text", "sms").ok
+    fake.fault("cut", on="call")
+    fake.fault("refuse", on="stream")
+    assert client.send_message("+14155550123", "text", "sms").unknown
+    client.close()
+    kept = [arg for record in caplog.records for arg in record.args or ()]
+    assert [arg for arg in kept if isinstance(arg, BaseException)] == []
+    assert {record.funcName for record in caplog.records} == {
+        "_tell_retry",
+        "_server_honours_key",
+        "_end",
+    }
+
+
 def test_accounts_client_after_errors(fake: FakeButtDialServer) -> None:
     """The same of a workspace's client."""
     client = AccountsClient(URL, team_token="wrong", sleep=lambda _: None)
