@@ -17,6 +17,8 @@ from buttdial_sync import (
     ButtDialError,
     Client,
     ComplianceError,
+    OutcomeUnknownError,
+    RateLimitError,
     TransportError,
 )
 from buttdial_sync.testing import FakeButtDialServer
@@ -142,6 +144,22 @@ def test_result_with_an_exception_pickles(fake: FakeButtDialServer) -> None:
     assert copy == result
     assert isinstance(copy.exception, TransportError)
     assert copy.exception.code == result.error_code
+
+
+def test_exception_of_an_unknown_outcome_does_not_advise_to_repeat(
+    fake: FakeButtDialServer,
+) -> None:
+    """Where the last attempt was refused, and an earlier one may have been carried out."""
+    fake.fault("reset", on="call", delivered=True)
+    later = {"error": "later", "code": "RATE_LIMITED", "retryable": True, "retryAfterSeconds": 600}
+    fake.fault("status", on="call", status=503, body=later)
+    with Client(URL, agent_token=TOKEN, sleep=lambda _: None) as client:
+        result = client.send_message("+14155550123", "text", "sms")
+    assert (result.outcome, result.attempts) == ("unknown", 2)
+    error = result.exception
+    assert isinstance(error, RateLimitError)
+    assert (error.outcome, error.retryable) == ("unknown", None)
+    assert error.remediation == result.remediation == OutcomeUnknownError.remedy
 
 
 def test_sent_has_no_exception(fake: FakeButtDialServer) -> None:
