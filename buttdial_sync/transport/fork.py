@@ -25,8 +25,8 @@ class Resettable(Protocol):
 
 
 # In the order of registration, so that what an object is made of is reset before the object.
-# Changed by single atomic operations only: a fork, a signal handler and the garbage collector, which
-# come at any moment, find no lock held.
+# Changed by single atomic operations only: forks, signal handlers and the garbage collector come at
+# any moment, and find no lock held.
 _registered: dict[int, weakref.ref[Resettable]] = {}
 _leaked: list[object] = []
 _process = os.getpid()
