@@ -57,7 +57,7 @@ def test_both_keep_their_deadline() -> None:
     """A server that accepts and says nothing holds neither of them."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(
             [sys.executable, "-c", PROGRAM, url],
             cwd=ROOT,
             capture_output=True,
