@@ -175,12 +175,12 @@ class AgentView:
             template_vars=template_vars,
             target_gender=target_gender,
         )
-        token = self._agent.token_or(agent_token)
+        agent_token = self._agent.token_or(agent_token)
         call: ToolCall | None = None
         try:
             check_message(message)
             arguments = arguments_of(message)
-            call = ToolCall(self._agent, SEND, arguments, agent_token=token, timeout=timeout)
+            call = ToolCall(self._agent, SEND, arguments, agent_token=agent_token, timeout=timeout)
             answer = call.run()
         except _RAISED:
             raise

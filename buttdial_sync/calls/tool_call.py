@@ -21,6 +21,7 @@ from buttdial_sync.errors import (
     ProtocolError,
     error_from_tool_answer,
 )
+from buttdial_sync.errors.scrubbing import Secret
 from buttdial_sync.models.tools import Tool
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.http import decoded_text
@@ -69,7 +70,7 @@ class AgentContext:
                 remediation="Give agent_token to the client or to the call, "
                 "or set BUTT_DIAL_AGENT_TOKEN.",
             )
-        return token
+        return Secret(token)
 
 
 class SessionCall(Call):

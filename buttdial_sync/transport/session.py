@@ -25,7 +25,7 @@ from buttdial_sync.errors import (
     TransportError,
     error_from_tool_answer,
 )
-from buttdial_sync.errors.scrubbing import scrub
+from buttdial_sync.errors.scrubbing import Secret, scrub
 from buttdial_sync.models.tools import Tool
 from buttdial_sync.transport.deadline import Clock, Deadline
 from buttdial_sync.transport.http import Http, json_bytes, origin_of, refusal
@@ -113,7 +113,10 @@ class McpSession:
         self._post_template = self._http.prepare(
             "POST",
             self._await_endpoint(deadline),
-            headers={"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"},
+            headers={
+                "Authorization": Secret(f"Bearer {self._token}"),
+                "Content-Type": "application/json",
+            },
         )
         self._can_post.set()
         hello = {
