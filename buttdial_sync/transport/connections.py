@@ -208,17 +208,20 @@ class DeadlineConnection(HTTPConnection):
 
     def _connect_to_any(self, progress: RequestProgress, limit: Deadline) -> socket.socket:
         failure: OSError = OSError("the name has no address")
-        for family, kind, protocol, _, address in socket.getaddrinfo(
+        addresses = socket.getaddrinfo(
             self._dns_host, self.port, allowed_gai_family(), socket.SOCK_STREAM
-        ):
-            if not limit.remaining():
+        )
+        for number, (family, kind, protocol, _, address) in enumerate(addresses):
+            # Or a first address that is dead would use up the time of those that are not.
+            share = limit.remaining() / (len(addresses) - number)
+            if not share:
                 raise TimeoutError
             sock = socket.socket(family, kind, protocol)
             try:
                 progress.runs_on(KeptSocket(sock, identity_of(sock.fileno())))
                 for option in self.socket_options or ():
                     sock.setsockopt(*option)
-                sock.settimeout(min(limit.remaining(), progress.time_left() or math.inf))
+                sock.settimeout(min(share, progress.time_left() or math.inf))
                 sock.connect(address)
             except OSError as error:
                 sock.close()
