@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
@@ -255,7 +256,7 @@ class AgentView:
             agent_token=agent_token,
             timeout=timeout,
         ).run()
-        return list(tools)
+        return copy.deepcopy(tools)  # a host may edit them for its model; ours decide what is sent
 
     @property
     def agent_id(self) -> str | None:
