@@ -227,14 +227,18 @@ def json_bytes(value: Mapping[str, Any]) -> bytes:
 
     Raises:
         ArgumentTypeError: It holds something that JSON has no word for.
-        ArgumentValueError: It holds a text that is no Unicode, or itself.
+        ArgumentValueError: It holds itself, a text that is not Unicode, or a number that is not
+            finite.
     """
     try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return text.encode()
     except TypeError as error:
         raise ArgumentTypeError(f"the arguments make no JSON: {error}") from None
     except (ValueError, RecursionError):
-        raise ArgumentValueError("the arguments make no JSON: no Unicode, or a circle") from None
+        raise ArgumentValueError(
+            "the arguments make no JSON: no Unicode, a number that is not finite, or a circle"
+        ) from None
 
 
 def decoded(content: bytes, *secrets: str | None) -> Any:
