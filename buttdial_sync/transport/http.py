@@ -124,7 +124,12 @@ class Http:
             request.prepare(
                 method=method,
                 url=url,
-                headers={"User-Agent": _USER_AGENT, "Accept-Encoding": "identity", **headers},
+                headers={
+                    "User-Agent": _USER_AGENT,
+                    "Accept-Encoding": "identity",
+                    # Plain text from here on: recorders such as vcr.py write down the type too.
+                    **{name: str(value) for name, value in headers.items()},
+                },
                 data=body,
             )
         except (requests.exceptions.RequestException, ValueError):
@@ -264,7 +269,7 @@ def refusal(response: requests.Response, kind: RequestKind, *secrets: str | None
     )
     if error.remaining_attempts is not None and error.remaining_attempts <= _FEW_ATTEMPTS:
         logger.warning(
-            "%d more failed logins and the server locks this address out: stop and mend the token",
+            "%d more failed logins and the server locks this address out: stop and correct the token",
             error.remaining_attempts,
         )
     return error
