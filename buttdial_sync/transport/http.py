@@ -269,7 +269,7 @@ def refusal(response: requests.Response, kind: RequestKind, *secrets: str | None
     )
     if error.remaining_attempts is not None and error.remaining_attempts <= _FEW_ATTEMPTS:
         logger.warning(
-            "%d more failed logins and the server locks this address out: stop and correct the token",
+            "%d more failed logins and the server locks this address out: correct the token",
             error.remaining_attempts,
         )
     return error
