@@ -184,7 +184,7 @@ def _in_words(hint: Any) -> str:
         return " or ".join(map(repr, values))
     if options := _options(hint):
         return " or ".join(_in_words(option) for option in options)
-    if inner := get_args(hint):
-        name = getattr(get_origin(hint), "__name__", str(hint))
-        return f"{name}[{', '.join(map(_in_words, inner))}]"
+    origin = get_origin(hint)
+    if origin in {Mapping, Sequence}:
+        return f"{origin.__name__}[{', '.join(map(_in_words, get_args(hint)))}]"
     return "None" if hint is type(None) else getattr(hint, "__name__", str(hint))
