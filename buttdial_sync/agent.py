@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
@@ -175,12 +176,12 @@ class AgentView:
             template_vars=template_vars,
             target_gender=target_gender,
         )
-        token = self._agent.token_or(agent_token)
+        agent_token = self._agent.token_or(agent_token)
         call: ToolCall | None = None
         try:
             check_message(message)
             arguments = arguments_of(message)
-            call = ToolCall(self._agent, SEND, arguments, agent_token=token, timeout=timeout)
+            call = ToolCall(self._agent, SEND, arguments, agent_token=agent_token, timeout=timeout)
             answer = call.run()
         except _RAISED:
             raise
@@ -255,7 +256,7 @@ class AgentView:
             agent_token=agent_token,
             timeout=timeout,
         ).run()
-        return list(tools)
+        return copy.deepcopy(tools)  # a host may edit them for its model; ours decide what is sent
 
     @property
     def agent_id(self) -> str | None:

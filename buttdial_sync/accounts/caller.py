@@ -17,6 +17,7 @@ from buttdial_sync.errors import (
     ConfigError,
     InvalidRequestError,
 )
+from buttdial_sync.errors.scrubbing import Secret
 
 T = TypeVar("T")
 
@@ -99,7 +100,7 @@ class AccountsCaller:
                 remediation="Give team_token to the client (or with_token), or set "
                 "BUTT_DIAL_TEAM_TOKEN.",
             )
-        return credential
+        return Secret(credential)
 
 
 def _key(given: str | None) -> str:

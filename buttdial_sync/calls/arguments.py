@@ -88,8 +88,15 @@ def json_value(value: Any, name: str) -> Any:
 
     Raises:
         ArgumentTypeError: JSON cannot hold it; the message has the argument's name.
-        ArgumentValueError: It is a number that is not finite.
+        ArgumentValueError: It is a number that is not finite, or it contains itself.
     """
+    try:
+        return _json_value(value, name)
+    except RecursionError:
+        raise ArgumentValueError(f"{name} contains itself, or is nested too deeply") from None
+
+
+def _json_value(value: Any, name: str) -> Any:
     if isinstance(value, str):
         return value.replace("\r\n", "\n").replace("\r", "\n") if "\r" in value else value
     if value is None or isinstance(value, bool | int):
@@ -101,9 +108,9 @@ def json_value(value: Any, name: str) -> Any:
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
             raise ArgumentTypeError(f"{name} must have keys that are text")
-        return {key: json_value(item, f"{name}[{key!r}]") for key, item in value.items()}
+        return {key: _json_value(item, f"{name}[{key!r}]") for key, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):
-        return [json_value(item, f"{name}[{number}]") for number, item in enumerate(value)]
+        return [_json_value(item, f"{name}[{number}]") for number, item in enumerate(value)]
     raise ArgumentTypeError(f"{name} must be plain JSON, not {type(value).__name__}")
 
 
@@ -177,4 +184,7 @@ def _in_words(hint: Any) -> str:
         return " or ".join(map(repr, values))
     if options := _options(hint):
         return " or ".join(_in_words(option) for option in options)
+    origin = get_origin(hint)
+    if origin in {Mapping, Sequence}:
+        return f"{origin.__name__}[{', '.join(map(_in_words, get_args(hint)))}]"
     return "None" if hint is type(None) else getattr(hint, "__name__", str(hint))

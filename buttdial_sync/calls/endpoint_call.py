@@ -85,7 +85,7 @@ class EndpointCall(Call):
         self._endpoint = endpoint
         self._arguments = {key: value for key, value in arguments.items() if value is not None}
         self._credential = credential
-        self._key = idempotency_key
+        self._key = idempotency_key if endpoint.takes_key else None
         self._signer = signer
         self._keep_private()
         fill_path(endpoint.path, self._arguments)  # refuses a bad value before the first attempt
@@ -97,7 +97,7 @@ class EndpointCall(Call):
     @property
     def remedy_for_unknown(self) -> str | None:
         """What to do about an unknown outcome: where there is a key, call again with it."""
-        if not self._endpoint.takes_key:
+        if self._key is None:
             return OutcomeUnknownError.remedy
         return f"Call again with idempotency_key={self._key!r}: it is done only once."
 
@@ -128,12 +128,12 @@ class EndpointCall(Call):
         return answer
 
     def _server_honours_key(self) -> bool:
-        return self._endpoint.takes_key
+        return self._key is not None
 
     def _send(self, variant: Variant) -> Any:
         endpoint = self._endpoint
         headers = self._signer.headers() if endpoint.is_signed and self._signer else {}
-        if endpoint.takes_key and self._key:
+        if self._key is not None:
             headers["Idempotency-Key"] = self._key
         try:
             return self.connection.rest.call(

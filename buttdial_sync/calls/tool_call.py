@@ -21,6 +21,7 @@ from buttdial_sync.errors import (
     ProtocolError,
     error_from_tool_answer,
 )
+from buttdial_sync.errors.scrubbing import Secret
 from buttdial_sync.models.tools import Tool
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.http import decoded_text
@@ -69,7 +70,7 @@ class AgentContext:
                 remediation="Give agent_token to the client or to the call, "
                 "or set BUTT_DIAL_AGENT_TOKEN.",
             )
-        return token
+        return Secret(token)
 
 
 class SessionCall(Call):
@@ -153,12 +154,21 @@ class ToolCall(Call):
         return self._arguments.get("idempotencyKey")
 
     def _attempt(self) -> Any:
+        """
+        Make one attempt; send ``agentId`` from now on, if that is what the server asks for.
+
+        Which kind a token is shows only by what the server says: "agentId is required" is a
+        refusal, so nothing was carried out, and calling again is the same attempt.
+        """
+        # Before the call: while it waits, another thread may learn it.
+        was_told = self._agent.must_send_agent_id
         try:
             return self._call_tool()
         except InvalidRequestError as refusal:
-            if not self._learns_to_send_agent_id(refusal):
+            if was_told or not self._is_for_lack_of_agent_id(refusal):
                 raise
-        return self._call_tool()  # nothing was carried out, so this is the same attempt
+        self._agent.must_send_agent_id = True
+        return self._call_tool()
 
     def _call_tool(self) -> Any:
         """
@@ -189,7 +199,9 @@ class ToolCall(Call):
             tools = list_tools(self.connection, self._token, self.deadline)
         except ButtDialError as error:
             logger.info(
-                "cannot find out whether %s honours idempotency keys: %s", self._tool.name, error
+                "cannot find out whether %s honours idempotency keys: %s",
+                self._tool.name,
+                str(error),
             )
             return False
         return takes_key(tools, self._tool.name)
@@ -199,22 +211,13 @@ class ToolCall(Call):
         """The agent's id, if it is this agent's token that is spoken with."""
         return self._agent.agent_id if self._token == self._agent.token else None
 
-    def _learns_to_send_agent_id(self, refusal: InvalidRequestError) -> bool:
-        """
-        Send ``agentId`` from now on, if that is what the server asks for.
-
-        Which kind a token is shows only by what the server says: "agentId is required" is a
-        refusal, so nothing was carried out.
-        """
-        learns = (
+    def _is_for_lack_of_agent_id(self, refusal: InvalidRequestError) -> bool:
+        return (
             self._check_schema
-            and not self._agent.must_send_agent_id
             and self._own_agent_id is not None
             and refusal.outcome == "rejected"
             and _AGENT_REQUIRED.search(str(refusal)) is not None
         )
-        self._agent.must_send_agent_id |= learns
-        return learns
 
 
 def list_tools(connection: Connection, token: str, deadline: Deadline) -> list[Tool]:

@@ -16,6 +16,19 @@ _IN_QUERY = re.compile(r"((?:^|[?&\s])(?:poll_)?token=)[^&\s\"']+", re.IGNORECAS
 _SECRET_ENDINGS = ("token", "secret", "otp", "passcode", "password")
 
 
+class Secret(str):
+    """
+    A token, or what holds one, whose ``repr`` does not show it.
+
+    Django's debug page and Sentry print the local variables of frames, those of libraries included.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(_MASK)
+
+
 def is_secret(name: str) -> bool:
     """Whether a value with this name must not be shown; ``teamToken`` and ``team_token`` alike."""
     return name.lower().endswith(_SECRET_ENDINGS)

@@ -66,6 +66,7 @@ class SendResult:
             attempts: How often it was tried.
         """
         unknown = error.outcome == "unknown"
+        remediation = OutcomeUnknownError.remedy if unknown else error.remediation
         return cls(
             outcome=error.outcome,
             error=str(error),
@@ -73,11 +74,11 @@ class SendResult:
             error_code=error.code,
             error_channel=error.channel if isinstance(error, ChannelError) else None,
             stage_failed=error.stage,
-            remediation=OutcomeUnknownError.remedy if unknown else error.remediation,
+            remediation=remediation,
             retry_after=error.retry_after,
             idempotency_key=idempotency_key,
             attempts=attempts,
-            exception=error.as_kind(type(error)),
+            exception=error.as_kind(type(error), remediation=remediation),
             raw=error.body,
         )
 

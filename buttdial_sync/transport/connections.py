@@ -17,7 +17,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -93,10 +92,9 @@ class RequestProgress:
         return True
 
 
-@cache
-def _thread_state() -> threading.local:
-    """Made on first use: gevent may replace the class after this module was imported."""
-    return threading.local()
+# By thread. Not a threading.local: gevent may replace the class after this module was imported, and
+# of two that are made on first use, one thread would find the other's.
+_progress_of: dict[int, RequestProgress] = {}
 
 
 @contextmanager
@@ -106,16 +104,16 @@ def bound_to_thread(progress: RequestProgress) -> Iterator[None]:
 
     requests and urllib3 have no way to hand something down to a connection, so it goes around them.
     """
-    state = _thread_state()
-    state.progress = progress
+    thread = threading.get_ident()
+    _progress_of[thread] = progress
     try:
         yield
     finally:
-        state.progress = None
+        _progress_of.pop(thread, None)
 
 
 def _progress_of_thread() -> RequestProgress | None:
-    return getattr(_thread_state(), "progress", None)
+    return _progress_of.get(threading.get_ident())
 
 
 class _DeadlineReader(io.RawIOBase):
@@ -210,17 +208,20 @@ class DeadlineConnection(HTTPConnection):
 
     def _connect_to_any(self, progress: RequestProgress, limit: Deadline) -> socket.socket:
         failure: OSError = OSError("the name has no address")
-        for family, kind, protocol, _, address in socket.getaddrinfo(
+        addresses = socket.getaddrinfo(
             self._dns_host, self.port, allowed_gai_family(), socket.SOCK_STREAM
-        ):
-            if not limit.remaining():
+        )
+        for number, (family, kind, protocol, _, address) in enumerate(addresses):
+            # Or a first address that is dead would use up the time of those that are not.
+            share = limit.remaining() / (len(addresses) - number)
+            if not share:
                 raise TimeoutError
             sock = socket.socket(family, kind, protocol)
             try:
                 progress.runs_on(KeptSocket(sock, identity_of(sock.fileno())))
                 for option in self.socket_options or ():
                     sock.setsockopt(*option)
-                sock.settimeout(min(limit.remaining(), progress.time_left() or math.inf))
+                sock.settimeout(min(share, progress.time_left() or math.inf))
                 sock.connect(address)
             except OSError as error:
                 sock.close()

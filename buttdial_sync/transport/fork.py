@@ -25,10 +25,13 @@ class Resettable(Protocol):
 
 
 # In the order of registration, so that what an object is made of is reset before the object.
+# Changed by single atomic operations only: forks, signal handlers and the garbage collector come at
+# any moment, and find no lock held.
 _registered: dict[int, weakref.ref[Resettable]] = {}
-_lock = threading.Lock()
 _leaked: list[object] = []
 _process = os.getpid()
+# One for each process: an inherited one may be held by a thread that is not there.
+_resetting: dict[int, threading.Lock] = {}
 
 
 def reset_after_fork(thing: Resettable) -> None:
@@ -36,13 +39,11 @@ def reset_after_fork(thing: Resettable) -> None:
     key = id(thing)
 
     def forget(gone: weakref.ref[Resettable]) -> None:
-        # No lock: the garbage collector may run this while this very thread holds it. The id may
-        # be another object's by now.
+        # The id may be another object's by now.
         if _registered.get(key) is gone:
             _registered.pop(key, None)
 
-    with _lock:
-        _registered[key] = weakref.ref(thing, forget)
+    _registered[key] = weakref.ref(thing, forget)
 
 
 def leak_until_exit(*inherited: object) -> None:
@@ -55,15 +56,22 @@ def leak_until_exit(*inherited: object) -> None:
 
 
 def reset_if_forked() -> None:
-    """Do what the fork hook does, where it did not run."""
+    """Do what the fork hook does, where it did not run. Other threads wait until it is done."""
+    global _process  # noqa: PLW0603
     if os.getpid() != _process:
-        _in_child()
+        with _resetting.setdefault(os.getpid(), threading.Lock()):
+            if os.getpid() != _process:
+                _reset_all()
+                _process = os.getpid()
 
 
 def _in_child() -> None:
-    global _lock, _process  # noqa: PLW0603 - the inherited lock is held
-    _lock = threading.Lock()
+    global _process  # noqa: PLW0603
     _process = os.getpid()
+    _reset_all()
+
+
+def _reset_all() -> None:
     for reference in list(_registered.values()):
         thing = reference()
         if thing is None:
@@ -74,13 +82,5 @@ def _in_child() -> None:
             logger.exception("%s could not be reset after a fork", type(thing).__name__)
 
 
-def _before() -> None:
-    _lock.acquire()
-
-
-def _in_parent() -> None:
-    _lock.release()
-
-
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
+    os.register_at_fork(after_in_child=_in_child)

@@ -124,7 +124,12 @@ class Http:
             request.prepare(
                 method=method,
                 url=url,
-                headers={"User-Agent": _USER_AGENT, "Accept-Encoding": "identity", **headers},
+                headers={
+                    "User-Agent": _USER_AGENT,
+                    "Accept-Encoding": "identity",
+                    # Plain text from here on: recorders such as vcr.py write down the type too.
+                    **{name: str(value) for name, value in headers.items()},
+                },
                 data=body,
             )
         except (requests.exceptions.RequestException, ValueError):
@@ -227,14 +232,18 @@ def json_bytes(value: Mapping[str, Any]) -> bytes:
 
     Raises:
         ArgumentTypeError: It holds something that JSON has no word for.
-        ArgumentValueError: It holds a text that is no Unicode, or itself.
+        ArgumentValueError: It holds itself, a text that is not Unicode, or a number that is not
+            finite.
     """
     try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return text.encode()
     except TypeError as error:
         raise ArgumentTypeError(f"the arguments make no JSON: {error}") from None
     except (ValueError, RecursionError):
-        raise ArgumentValueError("the arguments make no JSON: no Unicode, or a circle") from None
+        raise ArgumentValueError(
+            "the arguments make no JSON: no Unicode, a number that is not finite, or a circle"
+        ) from None
 
 
 def decoded(content: bytes, *secrets: str | None) -> Any:
@@ -260,7 +269,7 @@ def refusal(response: requests.Response, kind: RequestKind, *secrets: str | None
     )
     if error.remaining_attempts is not None and error.remaining_attempts <= _FEW_ATTEMPTS:
         logger.warning(
-            "%d more failed logins and the server locks this address out: stop and mend the token",
+            "%d more failed logins and the server locks this address out: correct the token",
             error.remaining_attempts,
         )
     return error

@@ -16,6 +16,7 @@ from buttdial_sync.errors import (
     ConfigError,
     ProtocolError,
 )
+from buttdial_sync.errors.scrubbing import Secret
 from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.settings import TokenIn
 from buttdial_sync.transport.connections import RequestProgress
@@ -150,7 +151,7 @@ class SessionOpener:
         url = self._url
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
         if place == "header":
-            headers["Authorization"] = f"Bearer {token}"
+            headers["Authorization"] = Secret(f"Bearer {token}")
         else:
             url = self._with_token(token)
         request = self._http.prepare("GET", url, headers=headers)
@@ -175,4 +176,4 @@ class SessionOpener:
                 remediation="Use https, or reach the server on this machine.",
             )
         scrub_urls_in_logs()
-        return f"{self._url}?token={quote(token, safe='')}"
+        return Secret(f"{self._url}?token={quote(token, safe='')}")

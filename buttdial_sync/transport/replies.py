@@ -45,8 +45,9 @@ class ServerRequestReplier:
             return
         self._requests.put(request)
         if self._thread is None and not self._stopped:
-            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            thread.start()
+            self._thread = thread  # only now: another thread may join it at once
 
     def finish(self) -> None:
         """End the thread when all that is queued is answered. Never waits."""
@@ -69,7 +70,9 @@ class ServerRequestReplier:
             try:
                 self._post(reply)
             except ButtDialError as error:
-                logger.warning("the server's %s stays unanswered: %s", request["method"], error)
+                logger.warning(
+                    "the server's %s stays unanswered: %s", request["method"], str(error)
+                )
 
 
 def _reply_to(request: Message) -> Message:

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 import requests
 
 from buttdial_sync.errors import ProtocolError
+from buttdial_sync.errors.scrubbing import Secret
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.http import Http, decoded, json_bytes, refusal
 
@@ -65,7 +66,7 @@ class Rest:
         url = f"{self._base_url}{path}" + (f"?{urlencode(query)}" if query else "")
         sent_headers = {"Accept": "application/json", **(headers or {})}
         if credential:
-            sent_headers["Authorization"] = f"Bearer {credential}"
+            sent_headers["Authorization"] = Secret(f"Bearer {credential}")
         content = None
         if body is not None:
             sent_headers["Content-Type"] = "application/json"

@@ -25,7 +25,7 @@ from buttdial_sync.errors import (
     TransportError,
     error_from_tool_answer,
 )
-from buttdial_sync.errors.scrubbing import scrub
+from buttdial_sync.errors.scrubbing import Secret, scrub
 from buttdial_sync.models.tools import Tool
 from buttdial_sync.transport.deadline import Clock, Deadline
 from buttdial_sync.transport.http import Http, json_bytes, origin_of, refusal
@@ -113,7 +113,10 @@ class McpSession:
         self._post_template = self._http.prepare(
             "POST",
             self._await_endpoint(deadline),
-            headers={"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"},
+            headers={
+                "Authorization": Secret(f"Bearer {self._token}"),
+                "Content-Type": "application/json",
+            },
         )
         self._can_post.set()
         hello = {
@@ -195,8 +198,8 @@ class McpSession:
         self._stream.close()
         if self._reader.ident is None:
             self._stream.release()  # there is no reader to do it
-        elif self._reader is not threading.current_thread():
-            self._reader.join(seconds)
+        elif self._reader.is_alive() and self._reader is not threading.current_thread():
+            self._reader.join(seconds)  # join() refuses one that is only about to be alive
         self._replier.join(seconds)
 
     def _ask(self, message: dict[str, Any], waiter: Waiter, deadline: Deadline) -> dict[str, Any]:
@@ -224,11 +227,13 @@ class McpSession:
         request = self._post_template.copy()
         request.prepare_body(json_bytes(message), None)
         response, _ = self._http.send(request, deadline)
-        if response.status_code >= 300:
-            error = refusal(response, "message", self._token)
-            if isinstance(error, SessionUnknownError):
-                self._end(error)  # or the next attempt would post to it again
-            raise error
+        if response.status_code < 300:
+            return
+        try:
+            raise refusal(response, "message", self._token)
+        except SessionUnknownError as error:
+            self._end(error)  # or the next attempt would post to it again
+            raise
 
     def _await_endpoint(self, deadline: Deadline) -> str:
         try:
@@ -275,9 +280,11 @@ class McpSession:
             return
         self._ended = True
         if not self._closing:
-            logger.info("session ended: %s", reason)
-        self._pending.end(lambda outcome: reason.as_kind(type(reason), outcome=outcome))
-        self._endpoints.put(reason)
+            logger.info("session ended: %s", str(reason))  # a record must not keep its frames
+        # Copies: what is raised gets a traceback, whose frames hold the client.
+        kept = reason.as_kind(type(reason))
+        self._pending.end(lambda outcome: kept.as_kind(type(kept), outcome=outcome))
+        self._endpoints.put(reason.as_kind(type(reason)))
         self._replier.finish()
         if self._options.on_end is not None:
             self._options.on_end(self._token)

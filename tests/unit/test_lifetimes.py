@@ -17,6 +17,8 @@ from buttdial_sync import (
     ButtDialError,
     Client,
     ComplianceError,
+    OutcomeUnknownError,
+    RateLimitError,
     TransportError,
 )
 from buttdial_sync.testing import FakeButtDialServer
@@ -67,6 +69,39 @@ def test_client_after_errors(url: str) -> None:
     assert result.attempts >= 1
 
 
+def test_client_whose_session_was_forgotten(fake: FakeButtDialServer) -> None:
+    """The refusal ends the session, which must not keep it: its frames hold the client."""
+    client = Client(URL, agent_token=TOKEN, sleep=lambda _: None)
+    client.ping()
+    fake.fault("status", on="post", status=404, body={"error": "Session not found"}, count=2)
+    result = client.send_message("+14155550123", "text", "sms")
+    client.close()
+    gone: list[weakref.ref[Any]] = [weakref.ref(client), weakref.ref(client._agent.connection)]
+    del client
+    assert [each() for each in gone] == [None, None]
+    assert (result.outcome, result.attempts) == ("sent", 3)
+
+
+def test_log_keeps_no_error(fake: FakeButtDialServer, caplog: pytest.LogCaptureFixture) -> None:
+    """A handler that keeps the records keeps texts, and not the errors with their frames."""
+    caplog.set_level("DEBUG", "buttdial_sync")
+    client = Client(URL, agent_token=TOKEN, sleep=lambda _: None)
+    client.ping()
+    fake.fault("status", on="post", status=404, body={"error": "Session not found"}, count=2)
+    assert client.send_message("+14155550123", "text", "sms").ok
+    fake.fault("cut", on="call")
+    fake.fault("refuse", on="stream")
+    assert client.send_message("+14155550123", "text", "sms").unknown
+    client.close()
+    kept = [arg for record in caplog.records for arg in record.args or ()]
+    assert [arg for arg in kept if isinstance(arg, BaseException)] == []
+    assert {record.funcName for record in caplog.records} == {
+        "_tell_retry",
+        "_server_honours_key",
+        "_end",
+    }
+
+
 def test_accounts_client_after_errors(fake: FakeButtDialServer) -> None:
     """The same of a workspace's client."""
     client = AccountsClient(URL, team_token="wrong", sleep=lambda _: None)
@@ -109,6 +144,22 @@ def test_result_with_an_exception_pickles(fake: FakeButtDialServer) -> None:
     assert copy == result
     assert isinstance(copy.exception, TransportError)
     assert copy.exception.code == result.error_code
+
+
+def test_exception_of_an_unknown_outcome_does_not_advise_to_repeat(
+    fake: FakeButtDialServer,
+) -> None:
+    """Where the last attempt was refused, and an earlier one may have been carried out."""
+    fake.fault("reset", on="call", delivered=True)
+    later = {"error": "later", "code": "RATE_LIMITED", "retryable": True, "retryAfterSeconds": 600}
+    fake.fault("status", on="call", status=503, body=later)
+    with Client(URL, agent_token=TOKEN, sleep=lambda _: None) as client:
+        result = client.send_message("+14155550123", "text", "sms")
+    assert (result.outcome, result.attempts) == ("unknown", 2)
+    error = result.exception
+    assert isinstance(error, RateLimitError)
+    assert (error.outcome, error.retryable) == ("unknown", None)
+    assert error.remediation == result.remediation == OutcomeUnknownError.remedy
 
 
 def test_sent_has_no_exception(fake: FakeButtDialServer) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -119,6 +121,27 @@ def test_32_threads_get_their_own_answers_over_one_stream(server: LoopbackServer
         assert wrong == []
         assert server.fake.streams_opened == 1
         assert len(server.fake.sent_messages) == 32 * 25
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a full queue refuses")
+def test_a_dead_address_leaves_time_for_the_next(
+    hosted: LoopbackServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each address that the name has gets a share of the time to connect."""
+    port = int(hosted.base_url.rpartition(":")[2])
+    with ExitStack() as stack:
+        dead = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):  # its queue is full: it neither accepts nor refuses
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(dead.getsockname())
+        found = [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", address)
+            for address in (dead.getsockname(), ("127.0.0.1", port))
+        ]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_: found)
+        client = stack.enter_context(client_of(hosted, connect_timeout=0.6, max_attempts=1))
+        assert client.send_message("+1", "text").ok
 
 
 def test_a_stream_cut_while_idle_is_not_noticed_by_the_next_caller(server: LoopbackServer) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from buttdial_sync import ButtDialError, Client, ClientEvent, ConfigError
+from buttdial_sync import AccountsClient, AuthError, ButtDialError, Client, ClientEvent, ConfigError
 from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
 from tests.fakes import add_fault, clear_faults
 
@@ -27,6 +28,14 @@ def assert_clean(text: str) -> None:
     assert ENCODED not in text
 
 
+def assert_clean_frames(error: BaseException) -> None:
+    """Look at what Django's debug page and Sentry show: the local variables of our frames."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if frame.f_globals.get("__name__", "").startswith("buttdial_sync."):
+            for name, value in frame.f_locals.items():
+                assert_clean(f"{frame.f_code.co_name}: {name} = {value!r}")
+
+
 def assert_clean_chain(error: BaseException | None) -> None:
     """Look at the whole chain, also at what `from None` hides."""
     seen = 0
@@ -34,6 +43,7 @@ def assert_clean_chain(error: BaseException | None) -> None:
         assert_clean(repr(error))
         assert_clean(repr(error.args))
         assert_clean(repr(getattr(error, "__dict__", {})))
+        assert_clean_frames(error)
         error = error.__cause__ or error.__context__
         seen += 1
 
@@ -113,10 +123,11 @@ def test_a_server_that_is_down_shows_no_token(caplog: pytest.LogCaptureFixture) 
     assert_clean(caplog.text)
 
 
-def test_a_token_that_makes_no_header_is_not_shown() -> None:
-    """requests quotes the whole header in its complaint; we do not."""
-    client = Client("http://127.0.0.1:9", agent_token=f"{TOKEN}\n")
-    with client, pytest.raises(ConfigError) as caught:
+@pytest.mark.parametrize("token_in", ["header", "query"])
+def test_a_token_that_makes_no_header_is_not_shown(server: LoopbackServer, token_in: Any) -> None:
+    """requests quotes the whole header in its complaint; we do not. A URL can hold such a token."""
+    client = Client(server.base_url, agent_token=f"{TOKEN}\n", token_in=token_in)
+    with client, pytest.raises(ButtDialError) as caught:
         client.ping()
     assert_clean_chain(caught.value)
 
@@ -147,3 +158,20 @@ def test_an_error_within_a_success_shows_no_token(server: LoopbackServer) -> Non
     assert result.outcome == "rejected"
     assert_clean(repr(result))
     assert_clean(repr(result.raw))
+
+
+def test_frames_show_no_token_that_is_given(server: LoopbackServer) -> None:
+    """Neither one that comes with a message, nor a family's, nor a workspace's."""
+    unknown = FakeButtDialServer(tokens=["another"])
+    with unknown.listen() as strict, Client(strict.base_url, agent_token="another") as client:
+        with pytest.raises(AuthError) as refused:
+            client.send_message("+1", "x", agent_token=TOKEN)
+        assert_clean_frames(refused.value)
+        with pytest.raises(AuthError) as refused:
+            client.as_agent(TOKEN).profile.get()
+        assert_clean_frames(refused.value)
+    with AccountsClient(server.base_url, team_token=TOKEN, sleep=lambda _: None) as accounts:
+        add_fault(server.fake, "reset", on="rest", count=4)
+        with pytest.raises(ButtDialError) as broken:
+            accounts.get_account()
+        assert_clean_frames(broken.value)

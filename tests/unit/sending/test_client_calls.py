@@ -188,6 +188,16 @@ def test_list_tools(fake: FakeButtDialServer, client: Client) -> None:
     assert fake.posts == posts
 
 
+def test_tools_may_be_edited(fake: FakeButtDialServer, client: Client) -> None:
+    """A host prepares them for its model; the schemas that decide what is sent stay."""
+    for tool in client.list_tools():
+        tool.input_schema["properties"].pop("language", None)
+        tool.raw.clear()
+    assert any("language" in tool.properties for tool in client.list_tools())
+    assert all(tool.raw for tool in client.list_tools())
+    assert len([each for each in fake.requests if b"tools/list" in each.body]) == 1
+
+
 @pytest.mark.parametrize("page_size", [1, 7, 1000])
 def test_pages(page_size: int) -> None:
     """A list in pages is put together; the last page may be the first."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -64,6 +65,20 @@ class TestAgentId:
         hosted.on_tool("comms_send_message", needs_agent)
         assert make_client(token_in="auto", agent_id="a-1").send_message("+1", "text", "sms").ok
         assert len({call.idempotency_key for call in hosted.calls}) == 1
+
+    def test_two_threads_learn_at_once(self, hosted: FakeButtDialServer, make_client: Make) -> None:
+        """Both were refused before either learned, so both call again."""
+        hosted.on_tool("comms_send_message", needs_agent)
+        client = make_client(token_in="auto", agent_id="a-1")
+        client.ping()
+        hosted.fault("late", on="call", count=2)
+        with ThreadPoolExecutor(2) as threads:
+            sends = [threads.submit(client.send_message, "+1", text, "sms") for text in "ab"]
+            assert hosted.wait_for(lambda: hosted.held == 2)
+            hosted.release()
+            assert [each.result().outcome for each in sends] == ["sent", "sent"]
+        agents = [call.args.get("agentId") for call in hosted.calls]
+        assert agents == [None, None, "a-1", "a-1"]
 
     @pytest.mark.parametrize("options", [{}, {"agent_id": "a-1", "check_schema": False}])
     def test_cannot_learn(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -91,6 +92,35 @@ def test_without_the_hook(order: list[str]) -> None:
 
     assert in_child(called_twice)
     assert kept.order == []
+
+
+def test_without_the_hook_other_threads_wait(order: list[str]) -> None:
+    """None goes on with what is inherited while another one still resets it."""
+
+    class CallsMeanwhile(Kept):
+        def _reset_after_fork(self) -> None:
+            super()._reset_after_fork()
+            threads.append(threading.Thread(target=call))
+            threads[0].start()
+            threads[0].join(0.2)  # where it does not wait, it has ended by then
+
+    def call() -> None:
+        fork.reset_if_forked()
+        order.append("called")
+
+    threads: list[threading.Thread] = []
+    kept = [CallsMeanwhile("a", order), Kept("b", order)]
+
+    def check() -> bool:
+        order.clear()
+        threads.clear()
+        fork._process = os.getppid()  # as if the hook had not run
+        fork.reset_if_forked()
+        threads[0].join()
+        return order == ["a", "b", "called"]
+
+    assert in_child(check)
+    assert kept
 
 
 def test_a_registration_is_not_torn_by_a_fork(order: list[str]) -> None:

@@ -44,6 +44,14 @@ def call(http: Http, method: str = "GET", **options: Any) -> Any:
     return Rest(http, BASE_URL).call(method, "/x", Deadline(5.0), credential=TOKEN, **options)
 
 
+def test_headers_are_plain_text(http: Http, mock: responses.RequestsMock) -> None:
+    """Recorders of requests write down what a header is made of, and not only what it says."""
+    mock.get(f"{BASE_URL}/x", json={})
+    call(http)
+    sent = mock.calls[0].request.headers["Authorization"]
+    assert (type(sent), sent) == (str, f"Bearer {TOKEN}")
+
+
 @pytest.mark.parametrize(
     ("url", "origin"),
     [

@@ -106,6 +106,22 @@ def test_nothing_after_stop(posts: Posts, replier: ServerRequestReplier) -> None
     assert posts.threads == set()
 
 
+def test_thread_that_cannot_start(
+    posts: Posts, replier: ServerRequestReplier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is no thread, there is none to wait for."""
+
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(RuntimeError, match="start new thread"):
+        replier.reply_to(ping(1))
+    replier.stop()
+    replier.join(PATIENCE)
+    assert posts.threads == set()
+
+
 @pytest.mark.parametrize(("waiting", "dropped"), [(1_000, 0), (1_001, 1)])
 def test_queue_is_bounded(
     waiting: int,

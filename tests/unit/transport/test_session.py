@@ -694,6 +694,26 @@ def test_close_before_the_start(live: Live) -> None:
     assert live.body.released
 
 
+def test_close_while_the_reader_starts(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that has begun but not told so yet cannot be joined; closing does not try."""
+    started = live.session._reader._started  # type: ignore[attr-defined]
+    errors: list[Exception] = []
+    tell = threading.Event.set
+
+    def close_first(signal: threading.Event) -> None:
+        if signal is started:
+            try:
+                live.session.close(0, ClientClosedError)
+            except RuntimeError as error:
+                errors.append(error)
+        tell(signal)
+
+    monkeypatch.setattr(threading.Event, "set", close_first)
+    with pytest.raises(ClientClosedError):
+        live.session.start(live.deadline(PATIENCE))
+    assert errors == []
+
+
 def test_close_from_a_hook(live: Live) -> None:
     """What runs in the reader may close the session; it does not wait for itself."""
     closed: list[bool] = []
