@@ -321,3 +321,19 @@ def test_put_back_as_it_was(here: World) -> None:
     loops.append(loop)
     assert loop.run_once().postponed == 1
     assert here.row().next_retry_at == due
+
+
+def test_what_was_not_begun_when_the_process_ends_is_put_back(here: World) -> None:
+    """Ctrl-C leaves no leases behind, except that of the message that it interrupted."""
+
+    def interrupted(_message: FailedMessage, _reason: str) -> None:
+        raise KeyboardInterrupt
+
+    here.add("a", channel="pigeon")
+    for number in range(5):
+        here.add(f"m{number}")
+    loop = here.loop(on_dead_letter=interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_once()
+    assert here.bodies == []
+    assert len(here.repository.fetch_due(10)) == 5
