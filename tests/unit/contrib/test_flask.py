@@ -253,3 +253,23 @@ def test_poll_command(host: Host, fake_server: FakeButtDialServer) -> None:
     fake_server.add_waiting(body="two", externalId="x2")
     assert run(args=["buttdial", "poll"]).exit_code == 0
     assert len(host.undelivered) == 1
+
+
+def test_a_teardown_that_fails_does_not_end_the_listener(
+    host: Host, fake_server: FakeButtDialServer
+) -> None:
+    """What was handled is handled, and what came with it is handed over too."""
+    teardowns: list[object] = []
+
+    @host.app.teardown_appcontext
+    def fail_once(_: object) -> None:
+        teardowns.append(None)
+        if len(teardowns) == 2:
+            raise OSError("the database is down")
+
+    for number in range(3):
+        fake_server.add_waiting(body=str(number), externalId=f"x{number}")
+    done = host.app.test_cli_runner().invoke(args=["buttdial", "poll"])
+    assert (done.exit_code, done.output.strip()) == (0, "3 handed over")
+    assert [event.text for event in host.received] == ["0", "1", "2"]
+    assert host.undelivered == []
