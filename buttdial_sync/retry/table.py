@@ -11,9 +11,10 @@ from typing import Any
 
 import attrs
 
+from buttdial_sync.errors import ConfigError
 from buttdial_sync.errors.moments import utc_now
 from buttdial_sync.models.failed import FAILED_STATUSES, FailedMessage, FailedStatus
-from buttdial_sync.retry.rows import LEASE, Row, as_message, as_row
+from buttdial_sync.retry.rows import JSON_FIELDS, LEASE, TIME_FIELDS, Row, as_message, as_row
 from buttdial_sync.transport.deadline import check_seconds
 
 logger = logging.getLogger("buttdial_sync.retry")
@@ -163,13 +164,24 @@ class TableRepository(ABC):
         return self._settle(message.id, changes, retry_count)
 
     def get(self, msg_id: str) -> FailedMessage | None:
-        """Return a message, or None when there is none with this id."""
+        """
+        Return a message, or None when there is none with this id.
+
+        Raises:
+            ConfigError: Somebody wrote into its row what cannot be read.
+        """
         row = self._find(msg_id)
-        return None if row is None else as_message(row)
+        try:
+            return None if row is None else as_message(row)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                f"the row of message {msg_id} cannot be read: {error}",
+                remediation="Correct the row in the database, or dismiss the message.",
+            ) from None
 
     def list(self, status: FailedStatus | None = None, limit: int = 50) -> Sequence[FailedMessage]:
-        """Return at most ``limit`` messages, newest first."""
-        return [as_message(row) for row in self._newest(status, limit)]
+        """Return at most ``limit`` messages, newest first; without what cannot be read in them."""
+        return [_shown(row) for row in self._newest(status, limit)]
 
     def count_pending(self) -> int:
         """Return how many are pending."""
@@ -274,6 +286,15 @@ class TableRepository(ABC):
     @abstractmethod
     def _counts(self) -> Mapping[str, int]:
         """Return how many rows there are of each status."""
+
+
+def _shown(row: Row) -> FailedMessage:
+    """Return a message for people: one row that is broken must not hide the others."""
+    try:
+        return as_message(row)
+    except (TypeError, ValueError):
+        times = {name: None for name in TIME_FIELDS if not isinstance(row[name], datetime)}
+        return as_message({**row, **times, **dict.fromkeys(JSON_FIELDS)})
 
 
 def _cut(error: str) -> str:
