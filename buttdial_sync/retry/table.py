@@ -125,8 +125,15 @@ class TableRepository(ABC):
 
     def mark_delivered(self, msg_id: str, message_sid: str | None, retry_count: int) -> bool:
         """Record that the server took the message; False when another took it over."""
-        changes = {**self._resolved("delivered"), "message_sid": message_sid, "last_error": None}
-        return self._settle(msg_id, changes, retry_count)
+        changes = {
+            **self._resolved("delivered"),
+            "attempt_started_at": None,
+            "message_sid": message_sid,
+            "last_error": None,
+        }
+        # Also after another gave it up, because this attempt outlived its lease and had no known
+        # end: that the server took it is a fact, and without it somebody would send it again.
+        return self._update(msg_id, changes, Condition(statuses=_OPEN, retry_count=retry_count))
 
     def increment_retry(
         self,
@@ -144,9 +151,9 @@ class TableRepository(ABC):
 
     def mark_dead(self, msg_id: str, retry_count: int, error: str, unknown: bool = False) -> bool:
         """Give the message up; False when another took it over."""
-        changes = {**self._resolved("dead"), "last_error": _cut(error)}
-        if unknown:
-            del changes["attempt_started_at"]
+        changes: Row = {**self._resolved("dead"), "last_error": _cut(error)}
+        if not unknown:
+            changes["attempt_started_at"] = None
         return self._settle(msg_id, changes, retry_count)
 
     def postpone(
@@ -219,7 +226,11 @@ class TableRepository(ABC):
         return self._update(msg_id, changes, condition)
 
     def dismiss(self, msg_id: str) -> bool:
-        """Give up a pending or dead message; False when there is none, or while its lease runs."""
+        """
+        Give up a pending or dead message; False when there is none, or while its lease runs.
+
+        One that may have been sent stays marked so.
+        """
         condition = Condition(statuses=_OPEN, no_lease_at=self._clock())
         return self._update(msg_id, self._resolved("dismissed"), condition)
 
@@ -249,12 +260,7 @@ class TableRepository(ABC):
         return now + timedelta(seconds=self._lease)
 
     def _resolved(self, status: FailedStatus) -> Row:
-        return {
-            "status": status,
-            "resolved_at": self._clock(),
-            "attempt_started_at": None,
-            LEASE: None,
-        }
+        return {"status": status, "resolved_at": self._clock(), LEASE: None}
 
     def _settle(self, msg_id: str, changes: Mapping[str, Any], retry_count: int) -> bool:
         return self._update(msg_id, changes, Condition(retry_count=retry_count))
