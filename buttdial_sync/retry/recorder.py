@@ -167,7 +167,8 @@ class OutcomeRecorder:
         error = result.error or "the message was not sent"
         if verdict == "delivered":
             mark = self.repository.mark_delivered
-            return self._write("delivered", None, mark, message.id, result.message_sid, attempt)
+            row = (message.id, result.message_sid, attempt)
+            return self._write("delivered", None, message.id, mark, *row)
         if verdict == "hopeless":
             return self.give_up(message, attempt, _with_doubt(message, error))
         if verdict in {"failed", "unknown"}:
@@ -194,7 +195,9 @@ class OutcomeRecorder:
         # A repository with the published methods does not know the argument: only where it matters.
         marked = {"unknown": True} if _may_have_been_sent(message, lost=lost) else {}
         mark = self.repository.mark_dead
-        recorded = self._write("dead", error, mark, message.id, attempt, error, **marked)
+        recorded = self._write(
+            "dead", error, message.id, mark, message.id, attempt, error, **marked
+        )
         if recorded.step != "dead":
             return recorded
         logger.error("message %s is given up: %s", message.id, error)
@@ -223,13 +226,13 @@ class OutcomeRecorder:
         """Put a message back for some seconds; the attempt does not count."""
         due = self._after(max(seconds, SHORTEST_PAUSE))
         change = self.repository.postpone
-        return self._write("postponed", error, change, message, attempt, error, due)
+        return self._write("postponed", error, message.id, change, message, attempt, error, due)
 
     def put_back(self, message: FailedMessage) -> Recorded:
         """Put a message back as it was fetched, without an attempt."""
         due = message.next_retry_at or self.clock()
-        count = message.retry_count
-        return self._write("postponed", None, self.repository.postpone, message, count, None, due)
+        row = (message, message.retry_count, None, due)
+        return self._write("postponed", None, message.id, self.repository.postpone, *row)
 
     def may_repeat(self, token: str | None) -> bool | None:
         """Whether a message that may have been sent may be sent again; None: cannot be asked."""
@@ -252,7 +255,7 @@ class OutcomeRecorder:
         due, hook_error = self._next_attempt_after(attempt)
         logger.info("message %s: attempt %d failed: %s", message.id, attempt, told)
         row = (message.id, attempt, told, due, _may_have_been_sent(message, lost=lost))
-        recorded = self._write("retried", told, self.repository.increment_retry, *row)
+        recorded = self._write("retried", told, message.id, self.repository.increment_retry, *row)
         return attrs.evolve(recorded, hook_error=hook_error)
 
     def _next_attempt_after(self, attempt: int) -> tuple[datetime, str | None]:
@@ -273,6 +276,7 @@ class OutcomeRecorder:
         self,
         step: Step,
         error: str | None,
+        msg_id: str,
         change: Callable[..., bool | None],
         *arguments: Any,
         **marked: bool,
@@ -288,10 +292,16 @@ class OutcomeRecorder:
                 self.sleep(_FIRST_PAUSE_TO_WRITE * 4**number * (0.5 + self.random_fraction() / 2))
             else:
                 break
-        if done is not False:
+        if done is not False or (number > 1 and self._has_status(msg_id, step)):
             return Recorded(step=step, error=error)
         logger.warning("a message that is %s here was taken over by another process", step)
         return Recorded(step="taken", error=error)
+
+    def _has_status(self, msg_id: str, status: Step) -> bool:
+        """Whether the try that failed was carried out after all, and only its answer was lost."""
+        get = getattr(self.repository, "get", None)
+        message = None if get is None else get(msg_id)
+        return message is not None and message.status == status
 
 
 def _may_have_been_sent(message: FailedMessage, *, lost: bool) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import count
@@ -65,6 +65,26 @@ def test_recording_the_end_is_tried_again(here: World) -> None:
     broken = Failing(here.repository, "mark_delivered", times=2)
     assert here.loop(broken).run_once() == RetryReport(fetched=1, delivered=1)
     assert len(here.slept) == 2
+
+
+class LostAnswers(Failing):
+    """Some methods do what they have to, and then raise once: the database's answer was lost."""
+
+    def _raise_or(self, method: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        done = method(*args, **options)
+        return super()._raise_or(lambda: done)
+
+
+def test_a_dead_letter_is_told_although_the_database_s_answer_was_lost(here: World) -> None:
+    """The second try finds the row settled, by the first one: that counts, and the hook is told."""
+    told: list[str] = []
+    here.add("a", channel="pigeon")
+    here.add("b")
+    lossy = LostAnswers(here.repository, "mark_dead", "mark_delivered", times=2)
+    loop = here.loop(lossy, on_dead_letter=lambda message, _: told.append(message.id))
+    report = loop.run_once()
+    assert (report.dead, report.delivered, report.taken) == (1, 1, 0)
+    assert told == ["a"]
 
 
 def test_one_bad_row_does_not_stop_the_others(here: World) -> None:
