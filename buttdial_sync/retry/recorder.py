@@ -220,6 +220,11 @@ class OutcomeRecorder:
             reason = "; ".join(filter(None, (lost, before)))
         return self.give_up(message, message.retry_count, reason + _WITHOUT_KEYS)
 
+    def give_up_exhausted(self, message: FailedMessage) -> Recorded:
+        """Give a message up that has no attempt left, before another one."""
+        reason = f"no attempt is left; the last: {message.last_error or 'never recorded'}"
+        return self.give_up(message, message.retry_count, _with_doubt(message, reason))
+
     def postpone(
         self, message: FailedMessage, attempt: int, error: str | None, seconds: float
     ) -> Recorded:
