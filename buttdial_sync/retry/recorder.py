@@ -231,7 +231,8 @@ class OutcomeRecorder:
         """Put a message back for some seconds; the attempt does not count."""
         due = self._after(max(seconds, SHORTEST_PAUSE))
         change = self.repository.postpone
-        return self._write("postponed", error, message.id, change, message, attempt, error, due)
+        row = (message, attempt, error, due)
+        return self._write("postponed", error, message.id, change, *row, due=due)
 
     def put_back(self, message: FailedMessage) -> Recorded:
         """Put a message back as it was fetched, without an attempt."""
@@ -284,12 +285,17 @@ class OutcomeRecorder:
         msg_id: str,
         change: Callable[..., bool | None],
         *arguments: Any,
+        due: datetime | None = None,
         **marked: bool,
     ) -> Recorded:
         """Change the row; tried again, because a row left open counts as "may have been sent"."""
         for number in range(1, _ATTEMPTS_TO_WRITE + 1):
             try:
-                done = change(*arguments, **marked)
+                # A try that failed may have been carried out all the same, and another may have
+                # begun an attempt since. It bears the number of this one where this one does not
+                # count, so the fence would let a second change undo it.
+                is_written = number > 1 and self._is_written(msg_id, step, due)
+                done = is_written or change(*arguments, **marked)
             except Exception as failure:  # noqa: PERF203 - at most three rounds
                 if number == _ATTEMPTS_TO_WRITE:
                     raise
@@ -297,16 +303,19 @@ class OutcomeRecorder:
                 self.sleep(_FIRST_PAUSE_TO_WRITE * 4**number * (0.5 + self.random_fraction() / 2))
             else:
                 break
-        if done is not False or (number > 1 and self._has_status(msg_id, step)):
+        if done is not False:
             return Recorded(step=step, error=error)
         logger.warning("a message that is %s here was taken over by another process", step)
         return Recorded(step="taken", error=error)
 
-    def _has_status(self, msg_id: str, status: Step) -> bool:
-        """Whether the try that failed was carried out after all, and only its answer was lost."""
+    def _is_written(self, msg_id: str, step: Step, due: datetime | None) -> bool:
+        """Whether a row is as this step leaves it; False where the repository cannot be asked."""
         get = getattr(self.repository, "get", None)
-        message = None if get is None else get(msg_id)
-        return message is not None and message.status == status
+        row = None if get is None else get(msg_id)
+        if row is None:
+            return False
+        is_postponed: bool = due is not None and row.next_retry_at == due
+        return is_postponed or row.status == step
 
 
 def _may_have_been_sent(message: FailedMessage, *, lost: bool) -> bool:

@@ -87,6 +87,24 @@ def test_a_dead_letter_is_told_although_the_database_s_answer_was_lost(here: Wor
     assert told == ["a"]
 
 
+def test_postponing_again_does_not_undo_what_another_began(here: World) -> None:
+    """An attempt that does not count leaves its number to the next one, which may be under way."""
+    here.add("a")
+    here.fake.on_send(error="Rate limit exceeded: per-minute (10/10). Resets in up to 60 seconds.")
+    others: list[bool] = []
+
+    def sleep(_: float) -> None:
+        here.go_on(61.0)
+        (row,) = here.repository.fetch_due(1)
+        others.append(here.repository.begin_attempt(row.id, row.retry_count + 1, here.clock()))
+
+    lossy = LostAnswers(here.repository, "postpone", times=1)
+    assert here.loop(lossy, sleep=sleep).run_once().postponed == 1
+    assert others == [True]
+    assert (here.row().retry_count, here.row().attempt_started_at) == (1, here.clock())
+    assert here.repository.fetch_due(1) == []
+
+
 def test_one_bad_row_does_not_stop_the_others(here: World) -> None:
     """The rest of the batch is sent."""
     for msg_id in ("a", "b", "c"):
