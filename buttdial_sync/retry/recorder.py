@@ -22,6 +22,7 @@ from buttdial_sync.errors import (
     RateLimitError,
 )
 from buttdial_sync.errors.moments import utc_now
+from buttdial_sync.errors.scrubbing import storable
 from buttdial_sync.models.failed import FailedMessage
 from buttdial_sync.models.sending import SendResult
 from buttdial_sync.retry.report import Recorded, Step
@@ -72,20 +73,29 @@ def doubling_minutes(retry_count: int) -> timedelta:
 
 
 def deliver(client: AgentView, message: FailedMessage, token: str | None) -> SendResult:
-    """Make one attempt. Whatever happens is in the result, a failure of the client too."""
+    """
+    Make one attempt. Whatever happens is in the result, a failure of the client too.
+
+    A row must be able to hold what the server said, or the attempt would have no recorded end.
+    """
     arguments = arguments_of(message)
     try:
-        return client.send_message(**arguments, agent_token=token)
+        result = client.send_message(**arguments, agent_token=token)
     except ButtDialError as error:
-        return SendResult.of(error, idempotency_key=arguments["idempotency_key"])
+        result = SendResult.of(error, idempotency_key=arguments["idempotency_key"])
     except Exception as error:
         logger.exception("message %s: the client failed", message.id)
-        return SendResult(
+        result = SendResult(
             outcome="unknown",
             error=f"the client failed: {type(error).__name__}",
             error_type=type(error).__name__,
             idempotency_key=arguments["idempotency_key"],
         )
+    return attrs.evolve(
+        result,
+        error=result.error and storable(result.error),
+        message_sid=result.message_sid and storable(result.message_sid),
+    )
 
 
 def verdict_of(result: SendResult) -> Verdict:

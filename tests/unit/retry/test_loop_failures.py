@@ -105,6 +105,22 @@ def test_postponing_again_does_not_undo_what_another_began(here: World) -> None:
     assert here.repository.fetch_due(1) == []
 
 
+def test_what_no_row_can_hold(here: World) -> None:
+    """A server's strange text does not leave an attempt without a recorded end."""
+    with SQLiteRepository(":memory:", clock=here.clock) as repository:
+        for msg_id in ("a", "b"):
+            repository.add(FailedMessage(id=msg_id, recipient="+14155550123", body="x"))
+        here.fake.on_send(error="cut \ud83d and \0")
+        here.fake.on_send(sid="SM-\ud83d")
+        report = here.loop(repository).run_once()
+        assert (report.retried, report.delivered, report.errors) == (1, 1, 0)
+        refused, sent = repository.get("a"), repository.get("b")
+        assert refused is not None
+        assert (refused.last_error, refused.attempt_started_at) == ("cut \ufffd and \ufffd", None)
+        assert sent is not None
+        assert sent.message_sid == "SM-\ufffd"
+
+
 def test_one_bad_row_does_not_stop_the_others(here: World) -> None:
     """The rest of the batch is sent."""
     for msg_id in ("a", "b", "c"):
