@@ -76,6 +76,7 @@ class HandlerWithin(InboundHandler):
     ) -> None:
         # The same handlers, log and locks; a listener has no way to run its handlers in a context.
         vars(self).update(vars(inbound))
+        self._inbound = inbound
         self._context = context
 
     def dispatch_event(self, event: InboundEvent) -> InboundReport:
@@ -88,7 +89,7 @@ class HandlerWithin(InboundHandler):
         report = InboundReport(failed=1)
         try:
             with self._context():
-                report = super().dispatch_event(event)
+                report = self._inbound.dispatch_event(event)
         except ConfigError:
             raise
         except Exception:
