@@ -203,7 +203,9 @@ class OutcomeRecorder:
             lost: The answer to this attempt was lost.
         """
         # A repository with the published methods does not know the argument: only where it matters.
-        marked = {"unknown": True} if _may_have_been_sent(message, lost=lost) else {}
+        marked: dict[str, Any] = (
+            {"unknown": True} if _may_have_been_sent(message, lost=lost) else {}
+        )
         mark = self.repository.mark_dead
         recorded = self._write(
             "dead", error, message.id, mark, message.id, attempt, error, **marked
