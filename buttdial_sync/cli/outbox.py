@@ -75,8 +75,10 @@ def retry(repository: TableRepository, msg_id: str, even_if_sent: bool) -> Repor
     One that may have been sent already is refused, unless --even-if-sent is given.
     """
     message = repository.get(msg_id)
-    if message is not None and message.attempt_started_at is not None and not even_if_sent:
-        return _may_have_been_sent(message, message.attempt_started_at)
+    if message is not None and message.status != "dismissed" and not even_if_sent:
+        began = message.attempt_started_at
+        if began is not None:
+            return _may_have_been_sent(message, began)
     change = partial(repository.force_retry, even_if_sent=even_if_sent)
     return _change(repository, msg_id, change, "is due now")
 

@@ -202,18 +202,16 @@ def _undelivered(
     """Say why rows are not delivered, although nothing failed in this run."""
     dead = [message for message in messages if message.status == "dead"]
     if dead:
-        unknown = sum(message.attempt_started_at is not None for message in dead)
-        may_be_sent = f", {unknown} of them may have been sent" if unknown else ""
-        message = f"{len(dead)} rows were given up{may_be_sent}"
+        message = f"{len(dead)} rows were given up{_in_doubt(dead)}"
         return Failure(message=message, remediation=DEAD_REMEDY), REFUSED
     waiting = [message for message in messages if message.status == "pending"]
     held = [leases[message.id] for message in waiting if message.id in leases]
     if held:
         return held_rows(held), TRY_LATER
     if not waiting:
-        dismissed = sum(message.status == "dismissed" for message in messages)
+        dismissed = [message for message in messages if message.status == "dismissed"]
         return Failure(
-            message=f"{dismissed} rows were dismissed",
+            message=f"{len(dismissed)} rows were dismissed{_in_doubt(dismissed)}",
             remediation="Give a new id to a row that is to be sent after all.",
         ), USAGE
     due = max(message.next_retry_at for message in waiting if message.next_retry_at is not None)
@@ -223,3 +221,8 @@ def _undelivered(
         f"{reason}",
         remediation="Run it again then.",
     ), TRY_LATER
+
+
+def _in_doubt(messages: Sequence[FailedMessage]) -> str:
+    unknown = sum(message.attempt_started_at is not None for message in messages)
+    return f", {unknown} of them may have been sent" if unknown else ""

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Generic, TypeVar
 
+from buttdial_sync.errors import ConfigError
 from buttdial_sync.inbound.handler import InboundHandler, InboundReport
 from buttdial_sync.models.inbound import InboundEvent
 from buttdial_sync.transport.fork import reset_after_fork
+
+logger = logging.getLogger("buttdial_sync.inbound")
 
 T = TypeVar("T")
 
@@ -36,7 +40,8 @@ class OnePerProcess(Generic[T]):
 
     def _reset_after_fork(self) -> None:
         """In a forked child: a new lock, which nobody holds."""
-        self._lock = threading.Lock()
+        # Reentrant: what makes it may import a module that asks for it, and has to hear an error.
+        self._lock = threading.RLock()
 
     def get(self) -> T:
         """Return it."""
@@ -71,9 +76,22 @@ class HandlerWithin(InboundHandler):
     ) -> None:
         # The same handlers, log and locks; a listener has no way to run its handlers in a context.
         vars(self).update(vars(inbound))
+        self._inbound = inbound
         self._context = context
 
     def dispatch_event(self, event: InboundEvent) -> InboundReport:
-        """Hand an event over; see :meth:`InboundHandler.dispatch_event`."""
-        with self._context():
-            return super().dispatch_event(event)
+        """
+        Hand an event over; see :meth:`InboundHandler.dispatch_event`.
+
+        What the context raises is logged: an event whose context cannot be entered has failed, and
+        one that was handled is handled, whatever the context does at its end.
+        """
+        report = InboundReport(failed=1)
+        try:
+            with self._context():
+                report = self._inbound.dispatch_event(event)
+        except ConfigError:
+            raise
+        except Exception:
+            logger.exception("the context of the handlers failed")
+        return report

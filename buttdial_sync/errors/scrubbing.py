@@ -46,6 +46,15 @@ def scrub(text: str, secrets: Iterable[str | None] = ()) -> str:
     return _IN_QUERY.sub(rf"\1{_MASK}", text)
 
 
+def storable(text: str) -> str:
+    """Return ``text`` without what databases refuse: NUL, and halves of surrogate pairs."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text.replace("\0", "\ufffd")
+
+
 def scrub_error(error: ButtDialError, secrets: Collection[str | None]) -> None:
     """Take secrets out of an error: the given ones, and what its body names as such."""
     error.args = tuple(_scrubbed(arg, secrets) for arg in error.args)

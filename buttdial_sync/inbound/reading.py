@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any, TypeAlias
 
 from buttdial_sync.errors.moments import parse_moment
+from buttdial_sync.errors.scrubbing import storable
 from buttdial_sync.models.names import snake_case
 
 Fields: TypeAlias = Mapping[str, Any]
@@ -39,7 +40,7 @@ def first(data: Fields, *names: str) -> Any:
 def text(data: Fields, *names: str) -> str | None:
     """Return a text, None when there is none."""
     value = first(data, *names)
-    return _valid(value) if isinstance(value, str) else None
+    return storable(value) if isinstance(value, str) else None
 
 
 def content(data: Fields, *names: str) -> str | None:
@@ -52,7 +53,7 @@ def content(data: Fields, *names: str) -> str | None:
     value = first(data, *names)
     if value is not None and not isinstance(value, str):
         raise MalformedError(f"{names[0]} is not text")
-    return None if value is None else _valid(value)
+    return None if value is None else storable(value)
 
 
 def identifier(data: Fields, *names: str) -> str | None:
@@ -60,7 +61,7 @@ def identifier(data: Fields, *names: str) -> str | None:
     value = first(data, *names)
     if isinstance(value, bool) or not isinstance(value, str | int):
         return None
-    return _valid(str(value)) or None
+    return storable(str(value)) or None
 
 
 def flag(data: Fields, *names: str) -> bool:
@@ -105,12 +106,3 @@ def mappings(data: Fields, *names: str) -> Iterator[Fields]:
     for item in value if isinstance(value, list) else ():
         if isinstance(item, Mapping):
             yield item
-
-
-def _valid(value: str) -> str:
-    """Replace halves of surrogate pairs: no database and no terminal takes them."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return value

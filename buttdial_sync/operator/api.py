@@ -158,7 +158,9 @@ class OperatorApi:
         """Look at the mark, where the repository can be asked; force_retry does not remove it."""
         get = getattr(self._failed_messages, "get", None)
         message = None if get is None else get(message_id)
-        return message is not None and message.attempt_started_at is not None
+        if message is None or message.status == "dismissed":
+            return False
+        return message.attempt_started_at is not None
 
     def _dismiss(self, message_id: str, _: Mapping[str, str]) -> Any:
         if not self._failed_messages.dismiss(message_id):

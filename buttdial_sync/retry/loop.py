@@ -130,7 +130,8 @@ class RetryLoop:
         reset_after_fork(self)
 
     def _make_idle(self) -> None:
-        self._lock = threading.Lock()
+        # Reentrant: a signal handler that calls stop() may interrupt start() in the same thread.
+        self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
         self._stops_thread = threading.Event()
         self._repeats = False
@@ -268,7 +269,8 @@ class RetryLoop:
         if self._signals.is_own_thread:
             return False
         ended = self._signals.wait_until_unheard(working, deadline.remaining())
-        if thread is not None:
+        # One that is not alive cannot be joined where start() was interrupted before it began.
+        if thread is not None and thread.is_alive():
             thread.join(deadline.remaining())
         return ended and (thread is None or not thread.is_alive())
 
@@ -322,6 +324,9 @@ class RetryLoop:
                 work_side_by_side(partial(self._help, due, tally), self._workers, stopping, _NAME)
         except BaseException:
             stopping.set()
+            # Ctrl-C, or a hook that ends the process: what was not begun need not wait for the end
+            # of its lease. After a stop each message that is left is put back.
+            self._worker.work(due, tally, stopping)
             raise
         pause = self._breaker.pause
         tally.paused(self._clock() + timedelta(seconds=pause) if pause > 0 else None)

@@ -27,6 +27,7 @@ from buttdial_sync.retry.recorder import (
 )
 from buttdial_sync.retry.repository import OutboxRepository
 from buttdial_sync.retry.rows import check_message
+from buttdial_sync.settings import check_count
 
 logger = logging.getLogger("buttdial_sync.retry")
 
@@ -52,7 +53,8 @@ class Outbox:
         random_fraction: Gives numbers from 0 to 1.
 
     Raises:
-        ArgumentValueError: The lease is not longer than the client's timeout.
+        ArgumentTypeError: ``max_retries`` is not a whole number.
+        ArgumentValueError: It is below 1, or the lease is not longer than the client's timeout.
         ConfigError: The repository has no lease.
     """
 
@@ -70,7 +72,7 @@ class Outbox:
     ) -> None:
         self._client = client
         self._repository = repository
-        self._max_retries = max_retries
+        self._max_retries = check_count(max_retries, "max_retries")
         self._clock = clock
         self._recorder = OutcomeRecorder(
             repository=repository,

@@ -22,6 +22,7 @@ from buttdial_sync.errors import (
     RateLimitError,
 )
 from buttdial_sync.errors.moments import utc_now
+from buttdial_sync.errors.scrubbing import storable
 from buttdial_sync.models.failed import FailedMessage
 from buttdial_sync.models.sending import SendResult
 from buttdial_sync.retry.report import Recorded, Step
@@ -72,20 +73,29 @@ def doubling_minutes(retry_count: int) -> timedelta:
 
 
 def deliver(client: AgentView, message: FailedMessage, token: str | None) -> SendResult:
-    """Make one attempt. Whatever happens is in the result, a failure of the client too."""
+    """
+    Make one attempt. Whatever happens is in the result, a failure of the client too.
+
+    A row must be able to hold what the server said, or the attempt would have no recorded end.
+    """
     arguments = arguments_of(message)
     try:
-        return client.send_message(**arguments, agent_token=token)
+        result = client.send_message(**arguments, agent_token=token)
     except ButtDialError as error:
-        return SendResult.of(error, idempotency_key=arguments["idempotency_key"])
+        result = SendResult.of(error, idempotency_key=arguments["idempotency_key"])
     except Exception as error:
         logger.exception("message %s: the client failed", message.id)
-        return SendResult(
+        result = SendResult(
             outcome="unknown",
             error=f"the client failed: {type(error).__name__}",
             error_type=type(error).__name__,
             idempotency_key=arguments["idempotency_key"],
         )
+    return attrs.evolve(
+        result,
+        error=result.error and storable(result.error),
+        message_sid=result.message_sid and storable(result.message_sid),
+    )
 
 
 def verdict_of(result: SendResult) -> Verdict:
@@ -167,7 +177,8 @@ class OutcomeRecorder:
         error = result.error or "the message was not sent"
         if verdict == "delivered":
             mark = self.repository.mark_delivered
-            return self._write("delivered", None, mark, message.id, result.message_sid, attempt)
+            row = (message.id, result.message_sid, attempt)
+            return self._write("delivered", None, message.id, mark, *row)
         if verdict == "hopeless":
             return self.give_up(message, attempt, _with_doubt(message, error))
         if verdict in {"failed", "unknown"}:
@@ -192,9 +203,13 @@ class OutcomeRecorder:
             lost: The answer to this attempt was lost.
         """
         # A repository with the published methods does not know the argument: only where it matters.
-        marked = {"unknown": True} if _may_have_been_sent(message, lost=lost) else {}
+        marked: dict[str, Any] = (
+            {"unknown": True} if _may_have_been_sent(message, lost=lost) else {}
+        )
         mark = self.repository.mark_dead
-        recorded = self._write("dead", error, mark, message.id, attempt, error, **marked)
+        recorded = self._write(
+            "dead", error, message.id, mark, message.id, attempt, error, **marked
+        )
         if recorded.step != "dead":
             return recorded
         logger.error("message %s is given up: %s", message.id, error)
@@ -217,19 +232,25 @@ class OutcomeRecorder:
             reason = "; ".join(filter(None, (lost, before)))
         return self.give_up(message, message.retry_count, reason + _WITHOUT_KEYS)
 
+    def give_up_exhausted(self, message: FailedMessage) -> Recorded:
+        """Give a message up that has no attempt left, before another one."""
+        reason = f"no attempt is left; the last: {message.last_error or 'never recorded'}"
+        return self.give_up(message, message.retry_count, _with_doubt(message, reason))
+
     def postpone(
         self, message: FailedMessage, attempt: int, error: str | None, seconds: float
     ) -> Recorded:
         """Put a message back for some seconds; the attempt does not count."""
         due = self._after(max(seconds, SHORTEST_PAUSE))
         change = self.repository.postpone
-        return self._write("postponed", error, change, message, attempt, error, due)
+        row = (message, attempt, error, due)
+        return self._write("postponed", error, message.id, change, *row, due=due)
 
     def put_back(self, message: FailedMessage) -> Recorded:
         """Put a message back as it was fetched, without an attempt."""
         due = message.next_retry_at or self.clock()
-        count = message.retry_count
-        return self._write("postponed", None, self.repository.postpone, message, count, None, due)
+        row = (message, message.retry_count, None, due)
+        return self._write("postponed", None, message.id, self.repository.postpone, *row)
 
     def may_repeat(self, token: str | None) -> bool | None:
         """Whether a message that may have been sent may be sent again; None: cannot be asked."""
@@ -252,7 +273,7 @@ class OutcomeRecorder:
         due, hook_error = self._next_attempt_after(attempt)
         logger.info("message %s: attempt %d failed: %s", message.id, attempt, told)
         row = (message.id, attempt, told, due, _may_have_been_sent(message, lost=lost))
-        recorded = self._write("retried", told, self.repository.increment_retry, *row)
+        recorded = self._write("retried", told, message.id, self.repository.increment_retry, *row)
         return attrs.evolve(recorded, hook_error=hook_error)
 
     def _next_attempt_after(self, attempt: int) -> tuple[datetime, str | None]:
@@ -273,14 +294,20 @@ class OutcomeRecorder:
         self,
         step: Step,
         error: str | None,
+        msg_id: str,
         change: Callable[..., bool | None],
         *arguments: Any,
+        due: datetime | None = None,
         **marked: bool,
     ) -> Recorded:
         """Change the row; tried again, because a row left open counts as "may have been sent"."""
         for number in range(1, _ATTEMPTS_TO_WRITE + 1):
             try:
-                done = change(*arguments, **marked)
+                # A try that failed may have been carried out all the same, and another may have
+                # begun an attempt since. It bears the number of this one where this one does not
+                # count, so the fence would let a second change undo it.
+                is_written = number > 1 and self._is_written(msg_id, step, due)
+                done = is_written or change(*arguments, **marked)
             except Exception as failure:  # noqa: PERF203 - at most three rounds
                 if number == _ATTEMPTS_TO_WRITE:
                     raise
@@ -292,6 +319,15 @@ class OutcomeRecorder:
             return Recorded(step=step, error=error)
         logger.warning("a message that is %s here was taken over by another process", step)
         return Recorded(step="taken", error=error)
+
+    def _is_written(self, msg_id: str, step: Step, due: datetime | None) -> bool:
+        """Whether a row is as this step leaves it; False where the repository cannot be asked."""
+        get = getattr(self.repository, "get", None)
+        row = None if get is None else get(msg_id)
+        if row is None:
+            return False
+        is_postponed: bool = due is not None and row.next_retry_at == due
+        return is_postponed or row.status == step
 
 
 def _may_have_been_sent(message: FailedMessage, *, lost: bool) -> bool:

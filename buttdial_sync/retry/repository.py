@@ -67,7 +67,12 @@ class FailedMessageRepository(Protocol):
         ...
 
     def mark_delivered(self, msg_id: str, message_sid: str | None, retry_count: int) -> bool | None:
-        """The server took the message. ``retry_count`` includes this attempt."""
+        """
+        The server took the message. ``retry_count`` includes this attempt.
+
+        Of the calls that a fence refuses this is the one that may change a row that is dead: where
+        the row still has this number, the attempt whose end was not known was this one.
+        """
         ...
 
     def increment_retry(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import attrs
@@ -40,8 +41,16 @@ def as_row(message: FailedMessage) -> Row:
 
 
 def as_message(row: Mapping[str, Any]) -> FailedMessage:
-    """Return the message of a row, whose times are aware."""
+    """
+    Return the message of a row, whose times are aware.
+
+    Raises:
+        TypeError, ValueError: Somebody wrote what cannot be read.
+    """
     values = {name: row[name] for name in FIELDS}
+    for name in TIME_FIELDS:
+        if not isinstance(row[name], datetime | None):
+            raise TypeError(f"{name} is not a time")
     variables, channels = (
         json.loads(values[name]) if values[name] else None for name in JSON_FIELDS
     )

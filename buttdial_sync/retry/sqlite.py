@@ -288,6 +288,14 @@ def _stored(value: Any) -> Any:
 def _loaded(stored: sqlite3.Row) -> Row:
     row: Row = dict(stored)
     for name in TIME_FIELDS:
-        if row[name] is not None:
-            row[name] = datetime.strptime(row[name], _TIME_FORMAT).replace(tzinfo=timezone.utc)
+        row[name] = _time(row[name])
     return row
+
+
+def _time(stored: Any) -> Any:
+    """Return a time, also one that a person wrote; anything else stays as it is."""
+    try:
+        moment = datetime.fromisoformat(stored)
+    except (TypeError, ValueError):
+        return stored
+    return moment.astimezone(timezone.utc) if moment.tzinfo else moment.replace(tzinfo=timezone.utc)

@@ -11,9 +11,10 @@ from typing import Any
 
 import attrs
 
+from buttdial_sync.errors import ConfigError
 from buttdial_sync.errors.moments import utc_now
 from buttdial_sync.models.failed import FAILED_STATUSES, FailedMessage, FailedStatus
-from buttdial_sync.retry.rows import LEASE, Row, as_message, as_row
+from buttdial_sync.retry.rows import JSON_FIELDS, LEASE, TIME_FIELDS, Row, as_message, as_row
 from buttdial_sync.transport.deadline import check_seconds
 
 logger = logging.getLogger("buttdial_sync.retry")
@@ -124,8 +125,15 @@ class TableRepository(ABC):
 
     def mark_delivered(self, msg_id: str, message_sid: str | None, retry_count: int) -> bool:
         """Record that the server took the message; False when another took it over."""
-        changes = {**self._resolved("delivered"), "message_sid": message_sid, "last_error": None}
-        return self._settle(msg_id, changes, retry_count)
+        changes = {
+            **self._resolved("delivered"),
+            "attempt_started_at": None,
+            "message_sid": message_sid,
+            "last_error": None,
+        }
+        # Also after another gave it up, because this attempt outlived its lease and had no known
+        # end: that the server took it is a fact, and without it somebody would send it again.
+        return self._update(msg_id, changes, Condition(statuses=_OPEN, retry_count=retry_count))
 
     def increment_retry(
         self,
@@ -143,9 +151,9 @@ class TableRepository(ABC):
 
     def mark_dead(self, msg_id: str, retry_count: int, error: str, unknown: bool = False) -> bool:
         """Give the message up; False when another took it over."""
-        changes = {**self._resolved("dead"), "last_error": _cut(error)}
-        if unknown:
-            del changes["attempt_started_at"]
+        changes: Row = {**self._resolved("dead"), "last_error": _cut(error)}
+        if not unknown:
+            changes["attempt_started_at"] = None
         return self._settle(msg_id, changes, retry_count)
 
     def postpone(
@@ -163,13 +171,24 @@ class TableRepository(ABC):
         return self._settle(message.id, changes, retry_count)
 
     def get(self, msg_id: str) -> FailedMessage | None:
-        """Return a message, or None when there is none with this id."""
+        """
+        Return a message, or None when there is none with this id.
+
+        Raises:
+            ConfigError: Somebody wrote into its row what cannot be read.
+        """
         row = self._find(msg_id)
-        return None if row is None else as_message(row)
+        try:
+            return None if row is None else as_message(row)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                f"the row of message {msg_id} cannot be read: {error}",
+                remediation="Correct the row in the database, or dismiss the message.",
+            ) from None
 
     def list(self, status: FailedStatus | None = None, limit: int = 50) -> Sequence[FailedMessage]:
-        """Return at most ``limit`` messages, newest first."""
-        return [as_message(row) for row in self._newest(status, limit)]
+        """Return at most ``limit`` messages, newest first; without what cannot be read in them."""
+        return [_shown(row) for row in self._newest(status, limit)]
 
     def count_pending(self) -> int:
         """Return how many are pending."""
@@ -207,7 +226,11 @@ class TableRepository(ABC):
         return self._update(msg_id, changes, condition)
 
     def dismiss(self, msg_id: str) -> bool:
-        """Give up a pending or dead message; False when there is none, or while its lease runs."""
+        """
+        Give up a pending or dead message; False when there is none, or while its lease runs.
+
+        One that may have been sent stays marked so.
+        """
         condition = Condition(statuses=_OPEN, no_lease_at=self._clock())
         return self._update(msg_id, self._resolved("dismissed"), condition)
 
@@ -237,12 +260,7 @@ class TableRepository(ABC):
         return now + timedelta(seconds=self._lease)
 
     def _resolved(self, status: FailedStatus) -> Row:
-        return {
-            "status": status,
-            "resolved_at": self._clock(),
-            "attempt_started_at": None,
-            LEASE: None,
-        }
+        return {"status": status, "resolved_at": self._clock(), LEASE: None}
 
     def _settle(self, msg_id: str, changes: Mapping[str, Any], retry_count: int) -> bool:
         return self._update(msg_id, changes, Condition(retry_count=retry_count))
@@ -274,6 +292,15 @@ class TableRepository(ABC):
     @abstractmethod
     def _counts(self) -> Mapping[str, int]:
         """Return how many rows there are of each status."""
+
+
+def _shown(row: Row) -> FailedMessage:
+    """Return a message for people: one row that is broken must not hide the others."""
+    try:
+        return as_message(row)
+    except (TypeError, ValueError):
+        times = {name: None for name in TIME_FIELDS if not isinstance(row[name], datetime)}
+        return as_message({**row, **times, **dict.fromkeys(JSON_FIELDS)})
 
 
 def _cut(error: str) -> str:

@@ -41,10 +41,11 @@ class StopSignals:
         try:
             yield mine
         finally:
-            self._local.signal = outer
+            # In this order: a signal handler in between must not wait for its own thread.
             with self._changed:
                 listened.remove(mine)
                 self._changed.notify_all()
+            self._local.signal = outer
 
     def give(self) -> Collection[threading.Event]:
         """Give every signal that is listened to, and return them."""

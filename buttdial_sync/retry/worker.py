@@ -193,8 +193,7 @@ class Worker:
             if not may_repeat:
                 return recorder.give_up_interrupted(message)
         if count >= message.max_retries:
-            reason = message.last_error or "never recorded"
-            return recorder.give_up(message, count, f"no attempt is left; the last: {reason}")
+            return recorder.give_up_exhausted(message)
         return None if self.pace is None else self._keep_pace(self.pace, message, stopping)
 
     def _keep_pace(

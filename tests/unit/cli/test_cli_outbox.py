@@ -238,6 +238,19 @@ def test_send_many_of_rows_that_were_dismissed(server: LoopbackServer, table: Pa
     assert "1 rows were dismissed" in result.stderr
 
 
+def test_send_many_of_rows_dismissed_in_doubt(server: LoopbackServer, table: Path) -> None:
+    """A new id would send it again, so the doubt is told; no retry is offered."""
+    memory = str(table.with_name("m.db"))
+    with SQLiteRepository(memory) as repository:
+        repository.add_new(read_messages(str(table), None))
+        give_up_unknown(memory, "one")
+        repository.dismiss("one")
+    result = run("send-many", str(table), "--db", memory, server=server)
+    assert "1 rows were dismissed, 1 of them may have been sent" in result.stderr
+    result = run("outbox", "retry", "one", "--db", memory)
+    assert "one is dismissed and cannot be changed" in result.stderr
+
+
 def test_send_many_of_rows_that_wait(server: LoopbackServer, table: Path) -> None:
     """Rows between two attempts have to wait, and it is said how long and why."""
     command = ("send-many", str(table), "--db", str(table.with_name("m.db")))

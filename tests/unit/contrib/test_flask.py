@@ -12,6 +12,7 @@ from flask.testing import FlaskClient
 
 from buttdial_sync import AccountsClient, ClientClosedError, ConfigError, InboundHandler
 from buttdial_sync.contrib.flask import ButtDial
+from buttdial_sync.inbound.handler import InboundReport
 from buttdial_sync.models.inbound import InboundEvent
 from buttdial_sync.testing import FakeButtDialServer
 from buttdial_sync.testing.simulate import Delivery, HostSimulator
@@ -253,3 +254,41 @@ def test_poll_command(host: Host, fake_server: FakeButtDialServer) -> None:
     fake_server.add_waiting(body="two", externalId="x2")
     assert run(args=["buttdial", "poll"]).exit_code == 0
     assert len(host.undelivered) == 1
+
+
+def test_a_teardown_that_fails_does_not_end_the_listener(
+    host: Host, fake_server: FakeButtDialServer
+) -> None:
+    """What was handled is handled, and what came with it is handed over too."""
+    teardowns: list[object] = []
+
+    @host.app.teardown_appcontext
+    def fail_once(_: object) -> None:
+        teardowns.append(None)
+        if len(teardowns) == 2:
+            raise OSError("the database is down")
+
+    for number in range(3):
+        fake_server.add_waiting(body=str(number), externalId=f"x{number}")
+    done = host.app.test_cli_runner().invoke(args=["buttdial", "poll"])
+    assert (done.exit_code, done.output.strip()) == (0, "3 handed over")
+    assert [event.text for event in host.received] == ["0", "1", "2"]
+    assert host.undelivered == []
+
+
+def test_a_handler_class_of_the_hosts(fake_server: FakeButtDialServer) -> None:
+    """What it does around each event is done by the commands too."""
+    traced: list[str | None] = []
+
+    class Traced(InboundHandler):
+        def dispatch_event(self, event: InboundEvent) -> InboundReport:
+            traced.append(getattr(event, "text", None))
+            return super().dispatch_event(event)
+
+    app = Flask(__name__)
+    app.config.update(BUTT_DIAL_BASE_URL="https://butt-dial.test", BUTT_DIAL_AGENT_TOKEN="token")
+    butt_dial = ButtDial(app, inbound=Traced())
+    fake_server.add_waiting(body="one", externalId="x1")
+    assert app.test_cli_runner().invoke(args=["buttdial", "poll"]).exit_code == 0
+    assert traced == ["one"]
+    butt_dial.close(app)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
 from buttdial_sync.contrib.shared import OnePerProcess
 from buttdial_sync.testing import LoopbackServer
 
+SECONDS = 10.0
 AT_EXIT = """
 import sys
 from django.conf import settings
@@ -51,13 +54,48 @@ def test_it_is_ended_once() -> None:
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_fork_while_it_is_made() -> None:
     """A child that is forked while another thread makes it does not wait for that thread."""
-    one = OnePerProcess(object)
-    one._lock.acquire()
+    is_making, go_on = threading.Event(), threading.Event()
+
+    def make() -> object:
+        is_making.set()
+        # The child's own call does not wait: it makes another one.
+        assert threading.current_thread() is threading.main_thread() or go_on.wait(SECONDS)
+        return object()
+
+    one = OnePerProcess(make)
+    thread = threading.Thread(target=one.get)
+    thread.start()
+    assert is_making.wait(SECONDS)
     child = os.fork()
     if child == 0:
+        signal.alarm(int(SECONDS))
         os._exit(0 if one.get() is one.get() else 1)
     assert os.waitpid(child, 0)[1] == 0
-    one._lock.release()
+    go_on.set()
+    thread.join(SECONDS)
+    one.forget()
+
+
+def test_what_makes_it_may_not_ask_for_it() -> None:
+    """As where a module of the host's asks for the handler that it is to define: no deadlock."""
+    errors: list[Exception] = []
+
+    def make() -> object:
+        if errors:
+            raise errors[0]
+        errors.append(ValueError("it is not there yet"))
+        return one.get()
+
+    one = OnePerProcess(make)
+
+    def ask() -> None:
+        with pytest.raises(ValueError, match="not there yet"):
+            one.get()
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(SECONDS)
+    assert not thread.is_alive()
 
 
 def test_it_ends_with_the_process(loopback_server: LoopbackServer) -> None:

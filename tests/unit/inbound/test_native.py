@@ -253,6 +253,13 @@ def test_half_of_a_character() -> None:
     assert event.sender_name == "\ufffd"
 
 
+def test_a_character_that_a_database_refuses() -> None:
+    """PostgreSQL takes no NUL, so a stranger could stop the handlers with one."""
+    (event,) = parse({**HOSTED, "body": "a\0b", "senderName": "\0"})
+    assert event.text == "a\ufffdb"
+    assert event.sender_name == "\ufffd"
+
+
 def test_transcription_as_an_object() -> None:
     """One server wraps it."""
     (event,) = parse({**HOSTED, "voiceTranscription": {"text": "hi", "language": "en"}})

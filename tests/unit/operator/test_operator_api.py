@@ -209,6 +209,14 @@ def test_retry_of_what_may_have_been_sent(api: OperatorApi, failed: FailedMessag
     assert failed.list("dead") == []
 
 
+def test_retry_of_what_was_dismissed_in_doubt(api: OperatorApi, failed: FailedMessages) -> None:
+    """No option revives it, so none is offered."""
+    assert failed.begin_attempt("2", 1, MOMENT)
+    failed.mark_dead("2", 1, "lost", unknown=True)
+    assert failed.dismiss("2")
+    assert api.respond("POST", "failed-messages/2/retry").status == 404
+
+
 class PublishedMessages:
     """The published interface: ``force_retry`` takes the id only, and there is no ``get``."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import count
@@ -65,6 +65,60 @@ def test_recording_the_end_is_tried_again(here: World) -> None:
     broken = Failing(here.repository, "mark_delivered", times=2)
     assert here.loop(broken).run_once() == RetryReport(fetched=1, delivered=1)
     assert len(here.slept) == 2
+
+
+class LostAnswers(Failing):
+    """Some methods do what they have to, and then raise once: the database's answer was lost."""
+
+    def _raise_or(self, method: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        done = method(*args, **options)
+        return super()._raise_or(lambda: done)
+
+
+def test_a_dead_letter_is_told_although_the_database_s_answer_was_lost(here: World) -> None:
+    """The second try finds the row settled, by the first one: that counts, and the hook is told."""
+    told: list[str] = []
+    here.add("a", channel="pigeon")
+    here.add("b")
+    lossy = LostAnswers(here.repository, "mark_dead", "mark_delivered", times=2)
+    loop = here.loop(lossy, on_dead_letter=lambda message, _: told.append(message.id))
+    report = loop.run_once()
+    assert (report.dead, report.delivered, report.taken) == (1, 1, 0)
+    assert told == ["a"]
+
+
+def test_postponing_again_does_not_undo_what_another_began(here: World) -> None:
+    """An attempt that does not count leaves its number to the next one, which may be under way."""
+    here.add("a")
+    here.fake.on_send(error="Rate limit exceeded: per-minute (10/10). Resets in up to 60 seconds.")
+    others: list[bool] = []
+
+    def sleep(_: float) -> None:
+        here.go_on(61.0)
+        (row,) = here.repository.fetch_due(1)
+        others.append(here.repository.begin_attempt(row.id, row.retry_count + 1, here.clock()))
+
+    lossy = LostAnswers(here.repository, "postpone", times=1)
+    assert here.loop(lossy, sleep=sleep).run_once().postponed == 1
+    assert others == [True]
+    assert (here.row().retry_count, here.row().attempt_started_at) == (1, here.clock())
+    assert here.repository.fetch_due(1) == []
+
+
+def test_what_no_row_can_hold(here: World) -> None:
+    """A server's strange text does not leave an attempt without a recorded end."""
+    with SQLiteRepository(":memory:", clock=here.clock) as repository:
+        for msg_id in ("a", "b"):
+            repository.add(FailedMessage(id=msg_id, recipient="+14155550123", body="x"))
+        here.fake.on_send(error="cut \ud83d and \0")
+        here.fake.on_send(sid="SM-\ud83d")
+        report = here.loop(repository).run_once()
+        assert (report.retried, report.delivered, report.errors) == (1, 1, 0)
+        refused, sent = repository.get("a"), repository.get("b")
+        assert refused is not None
+        assert (refused.last_error, refused.attempt_started_at) == ("cut \ufffd and \ufffd", None)
+        assert sent is not None
+        assert sent.message_sid == "SM-\ufffd"
 
 
 def test_one_bad_row_does_not_stop_the_others(here: World) -> None:
@@ -321,3 +375,19 @@ def test_put_back_as_it_was(here: World) -> None:
     loops.append(loop)
     assert loop.run_once().postponed == 1
     assert here.row().next_retry_at == due
+
+
+def test_what_was_not_begun_when_the_process_ends_is_put_back(here: World) -> None:
+    """Ctrl-C leaves no leases behind, except that of the message that it interrupted."""
+
+    def interrupted(_message: FailedMessage, _reason: str) -> None:
+        raise KeyboardInterrupt
+
+    here.add("a", channel="pigeon")
+    for number in range(5):
+        here.add(f"m{number}")
+    loop = here.loop(on_dead_letter=interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_once()
+    assert here.bodies == []
+    assert len(here.repository.fetch_due(10)) == 5

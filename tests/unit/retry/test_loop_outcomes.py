@@ -319,6 +319,15 @@ def test_a_retry_by_hand_with_keys(hosted: World) -> None:
     assert hosted.bodies == ["a"]
 
 
+def test_the_last_attempt_was_interrupted(hosted: World) -> None:
+    """The reason names the doubt, and not only how an earlier attempt failed."""
+    hosted.add("a", retry_count=5, attempt_started_at=hosted.clock(), last_error="busy")
+    hosted.clock.move(hosted.repository.lease)
+    assert hosted.loop().run_once().dead == 1
+    assert "may have been sent" in str(hosted.row().last_error)
+    assert hosted.row().attempt_started_at is not None
+
+
 def test_a_retry_by_hand_even_if_sent(open_source: World) -> None:
     """Who takes the risk of a second one gets it sent."""
     parked(open_source)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -181,6 +183,28 @@ def test_stop_from_a_hook_does_not_claim_the_end(here: World) -> None:
     loops[0].run_once()
     assert answers == [False]
     assert loops[0].stop()
+
+
+def test_stop_interrupts_start(here: World) -> None:
+    """A signal handler may call stop() while the interrupted thread is inside start()."""
+    loop = here.loop(sleep=None)
+    answers: list[bool] = []
+
+    def interrupt(frame: FrameType, event: str, _: Any) -> None:
+        if event == "call" and frame.f_code is threading.Thread.start.__code__:
+            sys.setprofile(None)
+            answers.append(loop.stop(0))
+
+    def interrupted_start() -> None:
+        sys.setprofile(interrupt)
+        loop.start(interval=3600, warmup=3600)
+
+    thread = threading.Thread(target=interrupted_start, daemon=True)
+    thread.start()
+    thread.join(SECONDS)
+    assert answers, "stop() waits for the lock that its own thread has"
+    assert loop.stop(SECONDS)
+    assert not loop.running
 
 
 def test_stop_wakes_who_waits_for_a_token(here: World) -> None:

@@ -213,6 +213,13 @@ def test_a_short_lease_is_refused(here: World) -> None:
         here.outbox(MemoryRepository(lease=1.0))
 
 
+@pytest.mark.parametrize("max_retries", ["5", 0, True])
+def test_a_number_of_attempts_that_is_none(here: World, max_retries: Any) -> None:
+    """It is refused when the outbox is made, because a row with it could never be settled."""
+    with pytest.raises(ConfigError, match="max_retries"):
+        here.outbox(max_retries=max_retries)
+
+
 def test_what_enqueue_refuses(here: World) -> None:
     """A time without a zone and a name that no message has; nothing is written."""
     with pytest.raises(ArgumentValueError, match="aware"):

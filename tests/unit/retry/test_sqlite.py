@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
 
-from buttdial_sync import ClientClosedError, FailedMessage
+from buttdial_sync import ClientClosedError, ConfigError, FailedMessage
 from buttdial_sync.retry import SQLiteRepository
 
 SECONDS = 10.0
@@ -46,3 +50,47 @@ def test_close_does_not_wait_longer_than_it_may(tmp_path: Path) -> None:
         repository.count_pending()
     with SQLiteRepository(path) as again:
         assert again.count_pending() == 1
+
+
+BY_HAND = "UPDATE buttdial_outbox SET next_retry_at = ? WHERE id = 'a'"
+
+
+@pytest.fixture
+def edited(tmp_path: Path) -> Iterator[tuple[SQLiteRepository, sqlite3.Connection]]:
+    """A repository with the messages a and b, and another connection to its file."""
+    path = tmp_path / "outbox.db"
+    with SQLiteRepository(path) as repository, closing(sqlite3.connect(path)) as connection:
+        for msg_id in ("a", "b"):
+            repository.add(FailedMessage(id=msg_id, recipient="+1", body="x"))
+        yield repository, connection
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["2026-03-29 01:30:00", "2026-03-29T01:30:00", "2026-03-29 03:30:00+02:00"],
+)
+def test_a_time_that_a_person_wrote(
+    edited: tuple[SQLiteRepository, sqlite3.Connection], written: str
+) -> None:
+    """As SQLite's own ``datetime('now')`` writes it: in UTC unless it says otherwise."""
+    repository, connection = edited
+    with connection:
+        connection.execute(BY_HAND, (written,))
+    found = repository.fetch_due(10)
+    assert [message.id for message in found] == ["a", "b"]
+    assert found[0].next_retry_at == datetime(2026, 3, 29, 1, 30, tzinfo=timezone.utc)
+
+
+@pytest.mark.parametrize("written", ["", "1 day ago"])
+def test_a_time_that_is_none_keeps_nobody_else_waiting(
+    edited: tuple[SQLiteRepository, sqlite3.Connection], written: str
+) -> None:
+    """Its row is given up and can still be listed; the others of its batch are fetched."""
+    repository, connection = edited
+    with connection:
+        connection.execute(BY_HAND, (written,))
+    with pytest.raises(ConfigError, match="next_retry_at is not a time"):
+        repository.get("a")
+    assert [message.id for message in repository.fetch_due(10)] == ["b"]
+    assert [message.id for message in repository.list("dead")] == ["a"]
+    assert repository.dismiss("a")
