@@ -9,6 +9,11 @@ from pathlib import Path
 _TESTS: dict[str, tuple[str, ...]] = {
     "buttdial_sync/accounts/": ("tests/unit/accounts",),
     "buttdial_sync/calls/": ("tests/unit/calls", "tests/unit/sending", "tests/unit/tools"),
+    "buttdial_sync/calls/call.py": (
+        "tests/unit/calls",
+        "tests/unit/test_connection.py",
+        "tests/unit/tools",
+    ),
     "buttdial_sync/calls/endpoint_call.py": (
         "tests/unit/calls",
         "tests/unit/accounts",
@@ -41,7 +46,11 @@ _TESTS: dict[str, tuple[str, ...]] = {
         "tests/integration/client/test_fork.py",
     ),
     "buttdial_sync/transport/opening.py": ("tests/unit/transport", "tests/unit/sending"),
-    "buttdial_sync/transport/push_router.py": ("tests/unit/transport", "tests/unit/listening"),
+    "buttdial_sync/transport/push_router.py": (
+        "tests/unit/listening/test_push_router.py",
+        "tests/unit/tools/test_inbox.py",
+        "tests/unit/listening",
+    ),
     "buttdial_sync/transport/rest.py": ("tests/unit/transport", "tests/unit/accounts"),
     "buttdial_sync/transport/retrying.py": ("tests/unit/transport", "tests/unit/calls"),
     "buttdial_sync/transport/tool_list.py": (

@@ -181,9 +181,7 @@ def test_proxies_of_each_origin(http: Http, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.delenv("HTTPS_PROXY", raising=False)
 
 
-def test_verification_follows_the_environment(
-    http: Http, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_verification_follows_the_environment(http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
     """A company's own certificates are used, as requests does."""
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/certificates.pem")
     with responses.RequestsMock() as mock:
