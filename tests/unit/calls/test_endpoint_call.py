@@ -80,7 +80,9 @@ def test_where_arguments_go(connection: Connection, mock: responses.RequestsMock
     arguments = {"agent_id": "a/1", "display_name": "A\r\n", "note": None}
     assert call(connection, PLAIN, arguments, extra={"as_given": 1}) == {"ok": True}
     assert bodies(mock) == [{"displayName": "A\n", "as_given": 1}]
-    assert mock.calls[0].request.headers["Authorization"] == "Bearer team-s3cret"
+    headers = mock.calls[0].request.headers
+    assert headers["Authorization"] == "Bearer team-s3cret"
+    assert headers["Content-Type"] == "application/json"
 
 
 def test_query(connection: Connection, mock: responses.RequestsMock) -> None:
@@ -268,5 +270,5 @@ def test_answers_are_checked(connection: Connection, mock: responses.RequestsMoc
         raise ProtocolError(f"not {answer}", outcome="rejected")
 
     mock.post(f"{URL}/register", json={"a": 1})
-    with pytest.raises(ProtocolError, match="not {'a': 1}"):
+    with pytest.raises(ProtocolError, match=r"not \{'a': 1\}"):
         call(connection, Endpoint("POST", "/register", dict, check=refuse))

@@ -176,13 +176,13 @@ def test_inner_errors_are_found(error: Exception) -> None:
     assert "inner" in str(found)
 
 
-class Circle(OSError):
+class CircularError(OSError):
     """An error that is its own reason; it says no when it is asked again and again."""
 
     visits = 0
 
     @property
-    def reason(self) -> Circle:
+    def reason(self) -> CircularError:
         self.visits += 1
         assert self.visits < 5
         return self
@@ -190,7 +190,7 @@ class Circle(OSError):
 
 def test_errors_in_a_circle() -> None:
     """A chain that bites its own tail ends."""
-    assert "Circle: round" in str(failure(Circle("round")))
+    assert "CircularError: round" in str(failure(CircularError("round")))
 
 
 class Treasure:
@@ -222,13 +222,13 @@ def test_frames_are_cleared(link: str) -> None:
     assert [treasure() for treasure in kept] == [None, None]
 
 
-class Ring(Exception):
+class RingError(Exception):
     """An error that is its own cause."""
 
     visits = 0
 
     @property
-    def __cause__(self) -> Ring:  # type: ignore[override]
+    def __cause__(self) -> RingError:  # type: ignore[override]
         self.visits += 1
         assert self.visits < 5
         return self
@@ -236,6 +236,6 @@ class Ring(Exception):
 
 def test_frames_of_a_circle() -> None:
     """Clearing ends, also where the errors hold each other."""
-    error = Ring()
+    error = RingError()
     clear_frames(error)
     assert error.visits == 1
