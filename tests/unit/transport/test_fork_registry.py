@@ -7,6 +7,7 @@ import os
 import sys
 import weakref
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -123,7 +124,7 @@ def test_what_a_connection_is_made_of_is_reset(connection: Connection) -> None:
         "_lock": shared_adapter(),
     }
     connection.check_open()
-    before = {name: getattr(part, name) for name, part in parts.items()}
+    before: dict[str, Any] = {name: getattr(part, name) for name, part in parts.items()}
     assert in_child(
         lambda: (
             not connection.used
