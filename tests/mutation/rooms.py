@@ -28,6 +28,7 @@ _TESTS: dict[str, tuple[str, ...]] = {
     "buttdial_sync/connection.py": (
         "tests/unit/test_connection.py",
         "tests/unit/calls",
+        "tests/unit/transport/test_fork_registry.py",
         "tests/unit/sending",
     ),
     "buttdial_sync/doctor/": ("tests/unit/doctor",),

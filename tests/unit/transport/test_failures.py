@@ -165,7 +165,7 @@ def chained(*, cause: Exception | None = None, context: Exception | None = None)
         chained(cause=ConnectionRefusedError("inner")),
         chained(context=ConnectionRefusedError("inner")),
         chained(cause=ConnectionRefusedError("inner"), context=OSError("other")),
-        requests.ConnectionError("text", ConnectionRefusedError("inner"), OSError("other")),
+        ProtocolError("text", ConnectionRefusedError("inner"), OSError("other")),
     ],
     ids=["cause", "context", "cause before context", "first argument"],
 )

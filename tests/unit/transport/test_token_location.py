@@ -236,3 +236,67 @@ def test_a_pipe_that_somebody_closed_is_left_alone(location: TokenLocation, reus
     finally:
         for number in numbers[: 1 if reused else 0]:
             os.close(number)
+
+
+def test_waiting_goes_on_until_it_is_found(location: TokenLocation) -> None:
+    """Who waits for a turn does not give up because it takes a while."""
+    patience_shown, seen = threading.Event(), []
+    calls = itertools.count()
+
+    def clock() -> float:
+        if next(calls) > 8:  # it has looked up more than once
+            patience_shown.set()
+        return 0.0
+
+    def wait_for_a_turn() -> None:
+        with location.probe(Deadline(PATIENCE, clock)):
+            seen.append(location.known)
+
+    waiting = threading.Thread(target=wait_for_a_turn)
+    with location.probe(patient()):
+        waiting.start()
+        assert patience_shown.wait(PATIENCE)
+        location.remember("query")
+    waiting.join(PATIENCE)
+    assert seen == ["query"]
+
+
+@forking
+def test_sharing_again(location: TokenLocation) -> None:
+    """A pipe is made once; another one where somebody closed it."""
+    location.share()
+    first = location._mark
+    assert first is not None
+    location.share()
+    assert location._mark is first
+    os.close(first._reading)
+    location.share()
+    assert location._mark is not first
+    assert location._mark is not None
+    assert location._mark.is_ours()
+    os.close(first._writing)
+
+
+@forking
+def test_shared_turn_that_finds_nothing(location: TokenLocation) -> None:
+    """It is given back all the same."""
+    location.share()
+    with location.probe(patient()):
+        pass
+    location._locks.clear()  # as in another process
+    assert not has_to_wait(location)
+
+
+@forking
+def test_find_without_a_turn(location: TokenLocation) -> None:
+    """Who could not wait for the turn, and found the place, tells the other processes."""
+    location.share()
+    lost = location.probe(patient())
+    lost.__enter__()
+    location._locks.clear()  # as in another process
+    with location.probe(Deadline(0.0, lambda: 0.0)):
+        location.remember("query")
+    forget_token_locations()  # as in a third one
+    location._locks.clear()
+    with location.probe(patient()):
+        assert location.known == "query"
