@@ -150,3 +150,14 @@ def test_connections_after_a_fork() -> None:
     shared._reset_after_fork()
     assert shared.adapter is not parents
     assert not is_closed(inherited)
+
+
+def test_what_a_process_keeps() -> None:
+    """64 connections of each of 32 origins."""
+    adapter = SharedAdapter().adapter
+    origins = [f"http://h{number}.test" for number in range(33)]
+    made = [pool(adapter, origin) for origin in origins]
+    assert made[0].pool.maxsize == 64
+    assert pool(adapter, origins[1]) is made[1]
+    assert pool(adapter, origins[0]) is not made[0]
+    adapter.close()
