@@ -60,12 +60,8 @@ def test_keys() -> None:
 def test_places() -> None:
     """An argument is in the path, in the query, or in the body."""
     endpoint = Endpoint("GET", "/x/{a}/y", dict, query=("b",))
-    assert [endpoint.is_in_body(name) for name in ("a", "b", "c", "y")] == [
-        False,
-        False,
-        True,
-        True,
-    ]
+    inside = [name for name in ("a", "b", "c", "y") if endpoint.is_in_body(name)]
+    assert inside == ["c", "y"]
 
 
 def test_paths() -> None:

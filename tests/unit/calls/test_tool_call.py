@@ -158,3 +158,19 @@ def test_own_settings_win(agent: AgentContext, fake: FakeButtDialServer) -> None
     ToolCall(agent, PING, {"nonsense": 1}, check_schema=True).answer()
     assert fake.calls[0].args == {"nonsense": 1}
     assert not any(b"tools/list" in each.body for each in fake.requests)
+
+
+def test_unknown_outcome(agent: AgentContext, fake: FakeButtDialServer) -> None:
+    """A lost answer is told as such, once, with what to do about it."""
+    fake.fault("cut", on="call")
+    with pytest.raises(OutcomeUnknownError, match="comms_ping may have been carried") as caught:
+        ToolCall(agent, PING, {}).answer()
+    assert caught.value.remediation == OutcomeUnknownError.remedy
+    assert isinstance(caught.value.__cause__, StreamLostError)
+    assert len(fake.calls) == 1
+
+
+def test_tokens_are_not_shown(agent: AgentContext) -> None:
+    """An agent's description has its id and not its token."""
+    assert "a-1" in repr(agent)
+    assert "tok-1" not in repr(agent)

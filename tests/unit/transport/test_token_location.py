@@ -90,8 +90,8 @@ def test_turn_is_given_back_after_a_failure(location: TokenLocation) -> None:
     for _ in range(3):
         with pytest.raises(ValueError, match="mine"), location.probe(patient()):
             raise ValueError("mine")
-    with location.probe(patient()):
-        assert location.known is None
+    assert not has_to_wait(location)
+    assert location.known is None
 
 
 def test_dead_holder_is_survived(location: TokenLocation) -> None:
@@ -110,6 +110,7 @@ def test_known_place_needs_no_turn(location: TokenLocation) -> None:
     location.remember("header")
     first = location.probe(patient())
     first.__enter__()
+    assert not has_to_wait(location)
     with location.probe(Deadline(0.0, lambda: 0.0)):
         assert location.known == "header"
 
