@@ -512,3 +512,34 @@ def test_tls_stream_that_is_aborted(tls_stream: TlsStream) -> None:
     reader.join(PATIENCE)
     assert found
     assert not reader.is_alive()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX numbers descriptors so")
+def test_tls_stream_whose_descriptor_is_lost(tls_stream: TlsStream) -> None:
+    """Nothing is read from another's."""
+    kept = tls_stream.progress.kept
+    assert kept is not None
+    number = kept.sock.fileno()
+    with open(os.devnull, "rb") as other:  # noqa: PTH123 - a descriptor of another kind
+        os.dup2(other.fileno(), number)
+    with pytest.raises(Exception, match="somebody else closed"):
+        tls_stream.response.raw.read1(10)
+    tls_stream.response.close()
+    os.fstat(number)
+    os.close(number)
+
+
+def test_closed_connections_are_gone(
+    progress: RequestProgress, pair: tuple[NotingSocket, socket.socket]
+) -> None:
+    """The server sees the end of a connection, also while somebody keeps an answer of it."""
+    connection = over(pair[0])
+    pair[1].sendall(OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+    with bound_to_thread(progress):
+        connection.request("GET", "/x")
+        response = connection.getresponse()
+    assert response.data == b"ok"
+    assert pair[1].recv(10_000)
+    connection.close()
+    assert pair[1].recv(1) == b""
+    response.close()

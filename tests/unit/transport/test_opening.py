@@ -20,9 +20,10 @@ from buttdial_sync.errors import (
 from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.testing import FakeButtDialServer
 from buttdial_sync.transport.deadline import Deadline
-from buttdial_sync.transport.http import Http
+from buttdial_sync.transport.http import Http, origin_of
 from buttdial_sync.transport.opening import SessionOpener
-from buttdial_sync.transport.session import SessionOptions
+from buttdial_sync.transport.session import McpSession, SessionOptions
+from buttdial_sync.transport.token_location import TokenLocation
 from tests.fakes import add_fault, open_streams
 
 URL = "https://butt-dial.test"
@@ -173,6 +174,39 @@ def test_place_of_the_token(place: Any, make: Make) -> None:
     assert token in str(found)
     assert (found[0] is None) is (place == "query")
     assert (found[1] is None) is (place == "header")
+
+
+def test_finding_the_place_takes_a_turn(make: Make, fake: FakeButtDialServer) -> None:
+    """While one finds out where the token goes, nobody else asks the server."""
+    calls = count()
+    waiting = threading.Event()
+
+    def clock() -> float:
+        if next(calls) > 8:  # it has looked up more than once
+            waiting.set()
+        return 0.0
+
+    opener = make(token_in="auto")
+    sessions: list[McpSession] = []
+    second = threading.Thread(
+        target=lambda: sessions.append(opener.open(TOKEN, Deadline(PATIENCE, clock)))
+    )
+    with TokenLocation.of(origin_of(URL)).probe(deadline()):
+        second.start()
+        assert waiting.wait(PATIENCE)
+        assert fake.requests == []
+    second.join(PATIENCE)
+    assert len(sessions) == 1
+    sessions[0].close()
+
+
+def test_other_statuses(make: Make) -> None:
+    """From 300 on an answer is a refusal, whatever its kind."""
+    with responses.RequestsMock() as mock:
+        mock.get(f"{URL}/sse", status=300, content_type="text/event-stream", body="x")
+        with pytest.raises(ButtDialError) as caught:
+            make().open(TOKEN, deadline())
+    assert "instead of an event stream" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
