@@ -520,7 +520,7 @@ def test_tls_stream_whose_descriptor_is_lost(tls_stream: TlsStream) -> None:
     kept = tls_stream.progress.kept
     assert kept is not None
     number = kept.sock.fileno()
-    with open(os.devnull, "rb") as other:  # noqa: PTH123 - a descriptor of another kind
+    with open(os.devnull, "rb") as other:
         os.dup2(other.fileno(), number)
     with pytest.raises(Exception, match="somebody else closed"):
         tls_stream.response.raw.read1(10)
