@@ -302,14 +302,16 @@ def test_closing_closes_what_is_held(make: Make) -> None:
 def test_whether_something_is_open(make: Make) -> None:
     """Only a used connection that was not closed may hold something."""
     connection = make()
-    assert not connection.is_open
-    connection.check_open()
-    assert connection.is_open
-    connection._reset_after_fork()  # as in a forked child
-    assert not connection.is_open
-    connection.check_open()
-    connection.close()
-    assert not connection.is_open
+    found = [connection.is_open]
+    for step in (
+        connection.check_open,
+        connection._reset_after_fork,  # as in a forked child
+        connection.check_open,
+        connection.close,
+    ):
+        step()
+        found.append(connection.is_open)
+    assert found == [False, True, False, True, False]
 
 
 def test_fork_after_close(make: Make) -> None:

@@ -334,6 +334,6 @@ def test_results_that_do_not_fit_hold_no_token() -> None:
     script = Script({"id": 5, "note": "token-s3cret"})
     script._secrets = ("token-s3cret",)
     with pytest.raises(ProtocolError) as caught:
-        script.result(list[int])  # type: ignore[arg-type]
+        script.result(list[int])
     assert "s3cret" not in str(caught.value) + repr(vars(caught.value))
     assert Script(None).result(dict) == {}

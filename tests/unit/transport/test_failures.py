@@ -205,11 +205,11 @@ def raised(kept: list[weakref.ref[Treasure]], **chain: Exception) -> Exception:
         kept.append(weakref.ref(treasure))
         raise OSError("no")
 
-    try:
+    with pytest.raises(OSError, match="no") as caught:
         fail()
-    except OSError as error:
-        error.__cause__, error.__context__ = chain.get("cause"), chain.get("context")
-        return error
+    error = caught.value
+    error.__cause__, error.__context__ = chain.get("cause"), chain.get("context")
+    return error
 
 
 @pytest.mark.parametrize("link", ["cause", "context"])

@@ -25,6 +25,7 @@ from buttdial_sync.transport.opening import SessionOpener
 from buttdial_sync.transport.session import McpSession, SessionOptions
 from buttdial_sync.transport.token_location import TokenLocation
 from tests.fakes import add_fault, open_streams
+from tests.unit.transport.test_http import Server, answer
 
 URL = "https://butt-dial.test"
 TOKEN = "agent-secret-1"
@@ -198,6 +199,16 @@ def test_finding_the_place_takes_a_turn(make: Make, fake: FakeButtDialServer) ->
     second.join(PATIENCE)
     assert len(sessions) == 1
     sessions[0].close()
+
+
+def test_refused_streams_are_closed(make: Make) -> None:
+    """What is not a stream is not left open, also while somebody keeps the error."""
+    server = Server(answer(200, b"{", 1000, "application/json"))
+    with pytest.raises(ProtocolError) as caught:
+        make(server.url).open(TOKEN, deadline())
+    server.end()
+    assert server.client_left.is_set()
+    assert caught.value.outcome == "not_sent"
 
 
 def test_other_statuses(make: Make) -> None:

@@ -141,12 +141,12 @@ def test_joining_itself_waits_for_nothing() -> None:
     told: list[str] = []
 
     def close(_: dict[str, Any]) -> None:
-        replier.join(PATIENCE)
+        made.join(PATIENCE)
         told.append("went on")
 
-    replier = ServerRequestReplier("buttdial-sync-test-replies", close)
-    replier.reply_to(ping(1))
-    finish(replier)
+    made = ServerRequestReplier("buttdial-sync-test-replies", close)
+    made.reply_to(ping(1))
+    finish(made)
     assert told == ["went on"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ class Server:
     def __init__(self, *pages: dict[str, Any]) -> None:
         self.pages = list(pages)
         self.asked: list[dict[str, Any]] = []
-        self.before_answer = lambda: None
+        self.before_answer: Callable[[], None] = lambda: None
 
     def __call__(self, method: str, params: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
         assert (method, deadline) == ("tools/list", DEADLINE)
