@@ -401,9 +401,10 @@ def test_lost_descriptors(
     """A number that is another's now is not written to, and not closed."""
     connection = over(pair[0])
     number = pair[0].fileno()
-    with open(os.devnull, "rb") as other:
-        os.dup2(other.fileno(), number)
-    assert not connection.is_connected
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        os.dup2(ours.fileno(), number)
+        assert not connection.is_connected
     with bound_to_thread(progress), pytest.raises(ConnectionAbortedError):
         connection.send(b"x")
     assert not progress.bytes_may_have_left
@@ -503,6 +504,16 @@ def test_tls_stream(tls_stream: TlsStream) -> None:
         tls_stream.write(part)
         reader.join(PATIENCE)
         assert found == [part]
+
+
+def test_tls_with_a_deadline(tls_stream: TlsStream) -> None:
+    """As long as there is one, no read may take longer than it says."""
+    progress = tls_stream.progress
+    progress.deadline = Deadline(30.0, lambda: 0.0)
+    tls_stream.write(b"one")
+    assert tls_stream.response.raw.read1(10) == b"one"
+    assert progress.kept is not None
+    assert progress.kept.sock.gettimeout() == 30.0
 
 
 def test_tls_stream_that_is_aborted(tls_stream: TlsStream) -> None:

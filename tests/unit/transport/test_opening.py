@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -22,6 +23,7 @@ from buttdial_sync.testing import FakeButtDialServer
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.http import Http, origin_of
 from buttdial_sync.transport.opening import SessionOpener
+from buttdial_sync.transport.secrets import scrub_urls_in_logs
 from buttdial_sync.transport.session import McpSession, SessionOptions
 from buttdial_sync.transport.token_location import TokenLocation
 from tests.fakes import add_fault, open_streams
@@ -199,6 +201,18 @@ def test_finding_the_place_takes_a_turn(make: Make, fake: FakeButtDialServer) ->
     second.join(PATIENCE)
     assert len(sessions) == 1
     sessions[0].close()
+
+
+def test_tokens_in_urls_are_not_logged(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    """Before a token goes into a URL, the loggers that print URLs are told to mask it."""
+    logger = logging.getLogger("urllib3.connectionpool")
+    logger.filters.clear()
+    scrub_urls_in_logs.cache_clear()
+    with FakeButtDialServer(dialect="open-source").mocked(URL):
+        make(token_in="query").open(TOKEN, deadline()).close()
+    logger.warning("GET /sse?token=%s", TOKEN)
+    assert "token=***" in caplog.text
+    assert TOKEN not in caplog.text
 
 
 def test_refused_streams_are_closed(make: Make) -> None:

@@ -795,3 +795,15 @@ def test_close_drops_replies_that_wait(live: Live) -> None:
         thread.join(PATIENCE)
     assert live.server.reply()["id"] == "p0"
     assert [post["id"] for post in live.server.posts if "result" in post] == ["p0"]
+
+
+def test_any_success_of_a_post(live: Live) -> None:
+    """Everything below 300 means that the message was taken."""
+
+    def take(message: Message) -> tuple[int, str]:
+        live.body.write(answer(message["id"], {"a": 1}))
+        return 299, ""
+
+    live.server.on_post["tools/call"] = take
+    live.start()
+    assert live.ask() == {"a": 1}
