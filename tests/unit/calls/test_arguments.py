@@ -23,7 +23,7 @@ class Family:
         agent_id: str | None = None,
         kind: Literal["a", "b"] = "a",
         note: str = "",
-        **more: Any,
+        **more: int,
     ) -> tuple[Any, ...]:
         """Return what arrived."""
         return to, agent_id, kind, note, more

@@ -32,6 +32,7 @@ from tests.unit.transport.test_http import Server, answer
 URL = "https://butt-dial.test"
 TOKEN = "agent-secret-1"
 PATIENCE = 10.0
+LOGGERS = ("connectionpool", "connection", "util.retry")
 
 Make = Callable[..., SessionOpener]
 
@@ -205,13 +206,15 @@ def test_finding_the_place_takes_a_turn(make: Make, fake: FakeButtDialServer) ->
 
 def test_tokens_in_urls_are_not_logged(make: Make, caplog: pytest.LogCaptureFixture) -> None:
     """Before a token goes into a URL, the loggers that print URLs are told to mask it."""
-    logger = logging.getLogger("urllib3.connectionpool")
-    logger.filters.clear()
+    loggers = [logging.getLogger(f"urllib3.{name}") for name in LOGGERS]
+    for logger in loggers:
+        logger.filters.clear()
     scrub_urls_in_logs.cache_clear()
     with FakeButtDialServer(dialect="open-source").mocked(URL):
         make(token_in="query").open(TOKEN, deadline()).close()
-    logger.warning("GET /sse?token=%s", TOKEN)
-    assert "token=***" in caplog.text
+    for logger in loggers:
+        logger.warning("GET /sse?token=%s", TOKEN)
+    assert caplog.text.count("token=***") == len(loggers)
     assert TOKEN not in caplog.text
 
 
