@@ -9,7 +9,28 @@ from pathlib import Path
 _TESTS: dict[str, tuple[str, ...]] = {
     "buttdial_sync/accounts/": ("tests/unit/accounts",),
     "buttdial_sync/calls/": ("tests/unit/calls", "tests/unit/sending", "tests/unit/tools"),
-    "buttdial_sync/connection.py": ("tests/unit/test_connection.py", "tests/unit/calls"),
+    "buttdial_sync/calls/call.py": (
+        "tests/unit/calls",
+        "tests/unit/test_connection.py",
+        "tests/unit/tools",
+    ),
+    "buttdial_sync/calls/endpoint_call.py": (
+        "tests/unit/calls",
+        "tests/unit/accounts",
+        "tests/contract",
+    ),
+    "buttdial_sync/calls/operation.py": (
+        "tests/unit/calls",
+        "tests/contract",
+        "tests/unit/tools",
+        "tests/unit/accounts",
+    ),
+    "buttdial_sync/connection.py": (
+        "tests/unit/test_connection.py",
+        "tests/unit/calls",
+        "tests/unit/transport/test_fork_registry.py",
+        "tests/unit/sending",
+    ),
     "buttdial_sync/doctor/": ("tests/unit/doctor",),
     "buttdial_sync/errors/": ("tests/unit/errors",),
     "buttdial_sync/inbound/": ("tests/unit/inbound",),
@@ -21,6 +42,23 @@ _TESTS: dict[str, tuple[str, ...]] = {
     "buttdial_sync/stores/": ("tests/unit/stores", "tests/unit/retry"),
     "buttdial_sync/tools/": ("tests/unit/tools", "tests/unit/sending"),
     "buttdial_sync/transport/": ("tests/unit/transport",),
+    "buttdial_sync/transport/fork.py": (
+        "tests/unit/transport",
+        "tests/integration/client/test_fork.py",
+    ),
+    "buttdial_sync/transport/opening.py": ("tests/unit/transport", "tests/unit/sending"),
+    "buttdial_sync/transport/push_router.py": (
+        "tests/unit/listening/test_push_router.py",
+        "tests/unit/tools/test_inbox.py",
+        "tests/unit/listening",
+    ),
+    "buttdial_sync/transport/rest.py": ("tests/unit/transport", "tests/unit/accounts"),
+    "buttdial_sync/transport/retrying.py": ("tests/unit/transport", "tests/unit/calls"),
+    "buttdial_sync/transport/tool_list.py": (
+        "tests/unit/transport",
+        "tests/unit/tools",
+        "tests/unit/sending",
+    ),
 }
 _LEFT_OUT = (
     "tests/unit/inbound/test_strangers.py",

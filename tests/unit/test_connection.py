@@ -14,12 +14,14 @@ from buttdial_sync.connection import Connection, check_base_url
 from buttdial_sync.errors import (
     ArgumentTypeError,
     ArgumentValueError,
+    AuthError,
     ClientClosedError,
     ConfigError,
     ToolError,
     TransportError,
 )
 from buttdial_sync.models.events import ClientEvent
+from buttdial_sync.testing import FakeButtDialServer
 
 BASE_URL = "https://butt-dial.test"
 Make = Callable[..., Connection]
@@ -76,7 +78,7 @@ def test_events_of_a_success(make: Make) -> None:
         ("answer", 1, "sent", None),
     ]
     assert events[0].seconds is None
-    assert events[1].seconds is not None
+    assert events[1].seconds == 2.5
     assert {event.operation for event in events} == {"comms_x"}
 
 
@@ -223,6 +225,7 @@ def test_base_url(given: str, wanted: str) -> None:
         "http://[::1",
         "http://h.example:99999",
         "http://h.example:s3cret",
+        "http://h.example:0",
         5,
         b"https://h.example",
     ],
@@ -232,3 +235,98 @@ def test_bad_base_url(given: str) -> None:
     with pytest.raises(ConfigError) as caught:
         check_base_url(given)
     assert "s3cret" not in str(caught.value)
+
+
+SESSIONS: dict[str, Any] = {
+    "token_in": "header",
+    "before_open": None,
+    "max_event_bytes": 1000,
+    "max_sessions": 2,
+    "idle_ping": 60.0,
+}
+
+
+def test_sessions(make: Make) -> None:
+    """A connection holds sessions when it is told to; without them there is no pool."""
+    connection = make()
+    for name in ("pool", "router"):
+        with pytest.raises(AssertionError, match="holds no sessions"):
+            getattr(connection, name)
+    connection.hold_sessions(**SESSIONS)
+    assert connection.pool.count == 0
+    assert connection.router is connection.router
+
+
+@pytest.mark.parametrize("name", ["token_in", "max_event_bytes", "max_sessions", "idle_ping"])
+def test_sessions_are_checked(make: Make, name: str) -> None:
+    """A wrong option is named."""
+    with pytest.raises(ConfigError, match=name):
+        make().hold_sessions(**{**SESSIONS, name: "bad"})
+
+
+def test_place_of_the_token(make: Make) -> None:
+    """It goes where it was said; "auto" and nothing find out."""
+    with FakeButtDialServer(dialect="open-source").mocked(BASE_URL):
+        for place in ("auto", None, "query"):
+            connection = make()
+            connection.hold_sessions(**{**SESSIONS, "token_in": place})
+            with connection.pool.session("tok-1", connection.deadline()) as session:
+                assert session.usable
+        connection = make()
+        connection.hold_sessions(**SESSIONS)
+        with (
+            pytest.raises(AuthError),
+            connection.pool.session("tok-1", connection.deadline()),
+        ):
+            pass
+
+
+def test_closing_closes_what_is_held(make: Make) -> None:
+    """Sessions end, and neither the pool nor HTTP can be used."""
+    with FakeButtDialServer().mocked(BASE_URL):
+        connection = make()
+        connection.hold_sessions(**SESSIONS)
+        with connection.pool.session("tok-1", connection.deadline()) as session:
+            connection.close(5.0)
+            assert not session.usable
+        with (
+            pytest.raises(ClientClosedError),
+            connection.pool.session("tok-1", connection.deadline()),
+        ):
+            pass
+        with pytest.raises(ClientClosedError):
+            connection.rest.call("GET", "/x", connection.deadline())
+    assert not connection.is_open
+
+
+def test_whether_something_is_open(make: Make) -> None:
+    """Only a used connection that was not closed may hold something."""
+    connection = make()
+    found = [connection.is_open]
+    for step in (
+        connection.check_open,
+        connection._reset_after_fork,  # as in a forked child
+        connection.check_open,
+        connection.close,
+    ):
+        step()
+        found.append(connection.is_open)
+    assert found == [False, True, False, True, False]
+
+
+def test_fork_after_close(make: Make) -> None:
+    """In the child of a closed client no pause is slept through."""
+    connection = make(sleep=None)
+    connection.close()
+    connection._reset_after_fork()
+    pause = threading.Thread(target=connection.sleep, args=(60.0,), daemon=True)
+    pause.start()
+    pause.join(5)
+    assert not pause.is_alive()
+
+
+def test_what_is_learned_is_each_connections_own(make: Make) -> None:
+    """One server's ways of writing say nothing of another's."""
+    first, second = make(), make()
+    first.variants["/x"] = 1
+    assert second.variants == {}

@@ -1,63 +1,174 @@
-"""Arguments that no JSON can hold, and what is said about them."""
+"""Arguments: their check against annotations, and their way into JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+import math
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Literal
 
 import pytest
 
-from buttdial_sync import ArgumentTypeError, ArgumentValueError, Client
-from buttdial_sync.testing import FakeButtDialServer
-
-URL = "https://butt-dial.test"
-CIRCLE: dict[str, Any] = {}
-CIRCLE["itself"] = CIRCLE
-
-Call = Callable[[Client, Any], object]
+from buttdial_sync.calls.arguments import check_argument, checked, json_value, to_wire
+from buttdial_sync.errors import ArgumentTypeError, ArgumentValueError
 
 
-@pytest.fixture
-def client() -> Iterator[Client]:
-    fake = FakeButtDialServer()
-    with fake.mocked(URL), Client(URL, agent_token="t") as made:
-        yield made
-    fake.assert_nothing_sent()
+class Family:
+    """Has methods as the tool families have them."""
+
+    @checked
+    def call(
+        self,
+        to: str,
+        agent_id: str | None = None,
+        kind: Literal["a", "b"] = "a",
+        note: str = "",
+        **more: int,
+    ) -> tuple[Any, ...]:
+        """Return what arrived."""
+        return to, agent_id, kind, note, more
 
 
-def set_limits(client: Client, value: Any) -> object:
-    return client.organization.set_limits(value, confirm=True)
-
-
-def call_tool(client: Client, value: Any) -> object:
-    return client.call_tool("comms_ping", value)
-
-
-@pytest.mark.parametrize("call", [set_limits, call_tool])
-@pytest.mark.parametrize("value", [CIRCLE, {"a": float("nan")}, {"a": [float("inf")]}])
-def test_values_that_json_cannot_hold(client: Client, call: Call, value: Any) -> None:
-    """A circle, and numbers that are not finite: JSON has no word for them."""
-    with pytest.raises(ArgumentValueError):
-        call(client, value)
+def test_good_arguments_arrive() -> None:
+    """A checked method gets what it was called with, and its result comes back."""
+    assert Family().call("+1", kind="b", note="", x=1) == ("+1", None, "b", "", {"x": 1})
+    assert Family.call.__doc__ == "Return what arrived."
 
 
 @pytest.mark.parametrize(
-    ("call", "value", "words"),
+    ("arguments", "kind", "words"),
     [
-        (set_limits, {1: 2}, r"limits must be Mapping\[str, .*Any\], not dict"),
-        (
-            lambda client, value: client.send_message("+1", "x", template_vars=value),
-            {"a": 1},
-            r"template_vars must be Mapping\[str, str\] or None, not dict",
-        ),
-        (
-            lambda client, value: client.send_message("+1", "x", fallback_channels=value),
-            [1],
-            r"fallback_channels must be Sequence\[str\] or None, not list",
-        ),
+        ({"to": 5}, ArgumentTypeError, r"^to must be str, not int$"),
+        ({"to": None}, ArgumentTypeError, r"^to must be str, not NoneType$"),
+        ({"to": " "}, ArgumentValueError, r"^to must not be empty$"),
+        ({"to": "+1", "agent_id": ""}, ArgumentValueError, r"^agent_id must not be empty$"),
+        ({"to": "+1", "agent_id": 5}, ArgumentTypeError, r"^agent_id must be str or None, not int"),
+        ({"to": "+1", "kind": "c"}, ArgumentValueError, r"^kind must be one of 'a', 'b'$"),
+        ({"to": "+1", "kind": 1}, ArgumentTypeError, r"^kind must be 'a' or 'b', not int$"),
     ],
 )
-def test_wrong_types_inside(client: Client, call: Call, value: Any, words: str) -> None:
-    """The message says what was wanted inside; "a Mapping, not a dict" would be a riddle."""
-    with pytest.raises(ArgumentTypeError, match=words):
-        call(client, value)
+def test_bad_arguments(arguments: dict[str, Any], kind: type[Exception], words: str) -> None:
+    """A wrong type, a blank required text, a blank id and a value that is not one of those."""
+    with pytest.raises(kind, match=words):
+        Family().call(**arguments)
+
+
+def test_blank_text_that_nobody_needs() -> None:
+    """An optional text may be blank, an id and a required one may not."""
+    check_argument("note", "", str, required=False)
+    for name in ("agent_id", "message_sid", "poll_token"):
+        with pytest.raises(ArgumentValueError, match=name):
+            check_argument(name, "", str | None, required=False)
+
+
+def fits(value: object, hint: Any) -> bool:
+    try:
+        check_argument("x", value, hint, required=False)
+    except ArgumentTypeError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("hint", "good", "bad"),
+    [
+        (str, ["a", ""], [5, None, b"a"]),
+        (bool, [True, False], [0, 1, "true"]),
+        (int, [0, 5], [True, 1.5, "5", None]),
+        (float, [0, 1.5, 5], [False, "1.5", None]),
+        (str | None, ["a", None], [5]),
+        (Any, ["a", None, 5, object()], []),
+        (Callable[[int], int], [len], ["len", 5]),
+        (Mapping[str, int], [{}, {"a": 1, "b": 2}], [{"a": "1"}, {1: 1}, {"a": 1, "b": "2"}, []]),
+        (dict[str, Any], [{}, {"a": None}], [{1: 1}, [("a", 1)], "a"]),
+        (Sequence[str], [[], ["a"], ("a", "b")], ["ab", b"ab", ["a", 1], [1, "a"], {"a"}, 5]),
+        (list[int], [[1, 2]], [["1"], [1, "2"]]),
+        (tuple[str, int], [("a",)], [(1,)]),
+        (Literal["a", 5], ["a", 5], [1.5, None]),
+        (int | str | None, [5, "a", None], [1.5, []]),
+        (Sequence[str] | None, [None, ["a"]], ["a"]),
+    ],
+    ids=str,
+)
+def test_types(hint: Any, good: list[object], bad: list[object]) -> None:
+    """A value is what its annotation says, with all that is inside of it."""
+    assert all(fits(value, hint) for value in good)
+    assert not any(fits(value, hint) for value in bad)
+
+
+@pytest.mark.parametrize(
+    ("hint", "words"),
+    [
+        (str, "str"),
+        (str | None, "str or None"),
+        (Literal["a", "b"] | None, "'a' or 'b'"),
+        (int | Sequence[str], r"int or Sequence"),
+    ],
+    ids=str,
+)
+def test_hints_in_words(hint: Any, words: str) -> None:
+    """A message names the types that are allowed."""
+    with pytest.raises(ArgumentTypeError, match=f"x must be {words}.*, not object"):
+        check_argument("x", object(), hint, required=True)
+
+
+def test_optional_choice() -> None:
+    """A choice that may be left out is checked where it is given."""
+    hint = Literal["a", "b"] | None
+    check_argument("kind", None, hint, required=True)
+    check_argument("kind", "b", hint, required=True)
+    with pytest.raises(ArgumentValueError, match="kind must be one of 'a', 'b'"):
+        check_argument("kind", "c", hint, required=False)
+
+
+def test_to_wire() -> None:
+    """Names change, None stays out at the top only, and what is inside is kept."""
+    given = {"media_url": {"a_b": None}, "left_out": None, "is_it": False}
+    assert to_wire(given) == {"mediaUrl": {"a_b": None}, "isIt": False}
+    assert to_wire({"a_b": 1}, str.upper) == {"A_B": 1}
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [
+        ("a\r\nb\rc\nd", "a\nb\nc\nd"),
+        ("\n", "\n"),
+        (None, None),
+        (True, True),
+        (5, 5),
+        (1.5, 1.5),
+        (Decimal("1.5"), 1.5),
+        (("a", ["b\r"]), ["a", ["b\n"]]),
+        ({"k": {"l": "m\r\n"}}, {"k": {"l": "m\n"}}),
+        ({"k": None}, {"k": None}),
+        ([None], [None]),
+    ],
+    ids=repr,
+)
+def test_json_values(value: object, wanted: object) -> None:
+    """Values become plain JSON types, their texts with line feeds only."""
+    found = json_value(value, "x")
+    assert found == wanted
+    assert type(found) is type(wanted)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "words"),
+    [
+        (math.nan, ArgumentValueError, r"^x must be a finite number$"),
+        ({"k": [1, math.inf]}, ArgumentValueError, r"^x\['k'\]\[1\] must be a finite number$"),
+        (Decimal("-Infinity"), ArgumentValueError, r"^x must be a finite number$"),
+        ({"a": 1, 5: 2}, ArgumentTypeError, r"^x must have keys that are text$"),
+        ([{5: 2}], ArgumentTypeError, r"^x\[0\] must have keys that are text$"),
+        (b"a", ArgumentTypeError, r"^x must be plain JSON, not bytes$"),
+        (bytearray(b"a"), ArgumentTypeError, r"not bytearray$"),
+        (memoryview(b"a"), ArgumentTypeError, r"not memoryview$"),
+        ({"a"}, ArgumentTypeError, r"not set$"),
+        ([object()], ArgumentTypeError, r"^x\[0\] must be plain JSON, not object$"),
+    ],
+    ids=repr,
+)
+def test_no_json_values(value: object, kind: type[Exception], words: str) -> None:
+    """What JSON cannot hold is named with its place."""
+    with pytest.raises(kind, match=words):
+        json_value(value, "x")

@@ -298,3 +298,42 @@ def test_one_attempt_at_most() -> None:
     script = Script(refused(), max_attempts=1)
     script.fails(TransportError)
     assert (script.numbers, script.pauses, script.retries) == ([1], [], [])
+
+
+def test_unknown_of_any_kind_may_be_repeated() -> None:
+    """Where a repetition does no harm, every unknown outcome is worth one."""
+    script = Script(ToolError("failed inside", outcome="unknown"), "ok")
+    script.repeatable = True
+    assert script.run() == "ok"
+
+
+class Unsure(Script):
+    """A call that does not say whether the server carries out a repetition once."""
+
+    _server_honours_key = Call._server_honours_key
+
+
+def test_keys_are_not_honoured_unless_said() -> None:
+    """A call of no special kind is not repeated on suspicion."""
+    script = Unsure(StreamLostError("cut", outcome="unknown"), "never")
+    script.fails(StreamLostError)
+    assert script.numbers == [1]
+
+
+def test_events_of_a_failure() -> None:
+    """Each failed attempt is reported with its duration and outcome."""
+    script = Script(refused(), max_attempts=2)
+    script.on_pause = lambda: None
+    script.fails()
+    told = [(e.kind, e.attempt, e.outcome) for e in script.events if e.kind == "answer"]
+    assert told == [("answer", 1, "not_sent"), ("answer", 2, "not_sent")]
+
+
+def test_results_that_do_not_fit_hold_no_token() -> None:
+    """An answer that cannot be made into an object is an error without the call's secrets."""
+    script = Script({"id": 5, "note": "token-s3cret"})
+    script._secrets = ("token-s3cret",)
+    with pytest.raises(ProtocolError) as caught:
+        script.result(list[int])
+    assert "s3cret" not in str(caught.value) + repr(vars(caught.value))
+    assert Script(None).result(dict) == {}

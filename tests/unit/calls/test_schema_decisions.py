@@ -70,6 +70,22 @@ def test_missing_tool_names_the_nearest() -> None:
     assert "comms_ping" not in str(caught.value)
 
 
+def test_three_of_the_nearest() -> None:
+    """Not more than three are named, and by their own names."""
+    tools = [tool(f"comms_make_call{number}") for number in range(4)]
+    with pytest.raises(ToolNotAvailable) as caught:
+        fit(tools, op("comms_make_call"), {})
+    _, _, nearest = str(caught.value).partition("; the nearest are ")
+    assert len(nearest.split(", ")) == 3
+    assert set(nearest.split(", ")) < {each.name for each in tools}
+
+
+def test_argument_under_neither_name() -> None:
+    """It is refused under the name that the caller knows."""
+    with pytest.raises(ArgumentNotSupported, match=r"does not know to$"):
+        fit([tool("comms_verify_otp", "code")], op("comms_verify_otp"), {"to": "+1"})
+
+
 def test_no_tools_at_all() -> None:
     """A server without tools has no nearest one."""
     with pytest.raises(ToolNotAvailable, match=r"no tool comms_make_call$"):

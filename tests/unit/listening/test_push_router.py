@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import pytest
+import responses
 
-from buttdial_sync.errors import ConfigError
+from buttdial_sync.errors import AuthError, ButtDialError, ConfigError
 from buttdial_sync.listening.inbound_queue import InboundQueue
+from buttdial_sync.models.inbox import WaitingMessage
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.http import Http
-from buttdial_sync.transport.push_router import PushRouter
+from buttdial_sync.transport.push_router import PAGES_AT_MOST, WAITING_PATH, PushRouter
 from buttdial_sync.transport.rest import Rest
 from tests.unit.listening.test_inbound_queue import push, taken
 
@@ -58,3 +61,148 @@ def test_nothing_is_read_when_nobody_wants_it(
     for name in ("p1", "p2"):
         router.pushed("tok-1", push(name))
     assert caplog.text.count("nobody listens") == 1
+
+
+WAITING = f"https://butt-dial.test{WAITING_PATH}"
+PAGE = 50
+
+
+class Sink:
+    """Notes what it is told, in order."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def opening(self) -> None:
+        self.told.append("opening")
+
+    def waiting(self, messages: Sequence[WaitingMessage]) -> None:
+        self.told.append([each.id for each in messages])
+
+    def pushed(self, notification: Mapping[str, Any]) -> None:
+        self.told.append(notification)
+
+    def ended(self) -> None:
+        self.told.append("ended")
+
+
+@pytest.fixture
+def mock() -> Iterator[responses.RequestsMock]:
+    with responses.RequestsMock() as running:
+        yield running
+
+
+def page(mock: responses.RequestsMock, count: int) -> list[str]:
+    """Have the server answer with so many messages, and return their ids."""
+    ids = [f"m{number}" for number in range(count)]
+    mock.get(WAITING, json={"messages": [{"id": each} for each in ids]})
+    return ids
+
+
+def draining(router: PushRouter, taken: list[Any], error: Exception | None = None) -> PushRouter:
+    """Return a router of the same connections, with a ``before_open``."""
+
+    def before_open(messages: Sequence[WaitingMessage]) -> None:
+        taken.append([each.id for each in messages])
+        if error is not None:
+            raise error
+
+    return PushRouter(router._rest, before_open)
+
+
+def test_queue_is_read_to_its_end(router: PushRouter, mock: responses.RequestsMock) -> None:
+    """Full pages are followed by the next; each is handed to the sink and to ``before_open``."""
+    pages = [page(mock, PAGE), page(mock, PAGE), page(mock, PAGE - 1)]
+    taken: list[Any] = []
+    sink = Sink()
+    router = draining(router, taken)
+    router.add("tok-1", sink)
+    router.opening("tok-1", Deadline(1.0))
+    assert sink.told == ["opening", *pages]
+    assert taken == pages
+    asked = mock.calls[0].request
+    assert asked.headers["Authorization"] == "Bearer tok-1"
+    assert str(asked.url).endswith(f"?limit={PAGE}")
+
+
+def test_sink_alone(router: PushRouter, mock: responses.RequestsMock) -> None:
+    """A listener gets what waits, also without ``before_open``; an end is told to it too."""
+    ids, sink = page(mock, 2), Sink()
+    router.add("tok-1", sink)
+    router.opening("tok-1", Deadline(1.0))
+    router.ended("tok-1")
+    assert sink.told == ["opening", ids, "ended"]
+
+
+def test_before_open_alone(router: PushRouter, mock: responses.RequestsMock) -> None:
+    """Without a listener ``before_open`` gets what waits."""
+    ids, taken = page(mock, 1), []  # type: ignore[var-annotated]
+    draining(router, taken).opening("tok-1", Deadline(1.0))
+    assert taken == [ids]
+
+
+def test_nothing_waits(router: PushRouter, mock: responses.RequestsMock) -> None:
+    """Nobody is called with no messages."""
+    page(mock, 0)
+    taken: list[Any] = []
+    sink = Sink()
+    router = draining(router, taken)
+    router.add("tok-1", sink)
+    router.drain("tok-1", Deadline(1.0))
+    assert (sink.told, taken, len(mock.calls)) == ([], [], 1)
+
+
+def test_server_without_a_queue(router: PushRouter, mock: responses.RequestsMock) -> None:
+    """There is nothing to drain then."""
+    mock.get(WAITING, status=404, body="<!DOCTYPE html><pre>Cannot GET /x</pre>")
+    assert router.take_page("tok-1", Deadline(1.0)) is False
+
+
+def test_queue_that_never_ends(router: PushRouter, mock: responses.RequestsMock) -> None:
+    """A server that gives full pages again and again is left after so many."""
+    page(mock, PAGE)
+    router.drain("tok-1", Deadline(60.0))
+    assert len(mock.calls) == PAGES_AT_MOST == 200
+
+
+def test_before_open_that_fails(
+    router: PushRouter, mock: responses.RequestsMock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged, and the next page is read all the same."""
+    pages = [page(mock, PAGE), page(mock, 1)]
+    taken: list[Any] = []
+    draining(router, taken, ValueError("the host's own")).drain("tok-1", Deadline(1.0))
+    assert taken == pages
+    assert f"before_open failed with {PAGE} messages" in caplog.text
+    assert "the host's own" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("answer", "lost"),
+    [
+        ({"body": ConnectionResetError("reset")}, True),
+        ({"status": 401, "json": {"error": "Invalid token"}}, False),
+    ],
+)
+def test_queue_that_cannot_be_read(
+    answer: dict[str, Any],
+    lost: bool,
+    router: PushRouter,
+    mock: responses.RequestsMock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The failure ends the opening; that an answer was lost, and messages with it, is logged."""
+    mock.get(WAITING, **answer)
+    with pytest.raises(ButtDialError) as caught:
+        router.drain("tok-1", Deadline(1.0))
+    assert isinstance(caught.value, AuthError) is not lost
+    assert ("waiting messages was lost" in caplog.text) is lost
+
+
+def test_only_messages_are_missed(router: PushRouter, caplog: pytest.LogCaptureFixture) -> None:
+    """Other notifications that nobody hears are worth no warning; each agent has one of its own."""
+    router.pushed("tok-1", {"method": "notifications/progress"})
+    assert caplog.records == []
+    for token in ("tok-1", "tok-2", "tok-1"):
+        router.pushed(token, push("p1"))
+    assert caplog.text.count("nobody listens") == 2

@@ -6,11 +6,15 @@ import gc
 import os
 import sys
 import threading
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
+from buttdial_sync.connection import Connection
 from buttdial_sync.transport import fork
+from buttdial_sync.transport.http import shared_adapter
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork"),
@@ -60,10 +64,18 @@ def test_in_the_order_of_registration(order: list[str]) -> None:
     assert len(kept) == 20
 
 
-def test_one_that_fails_does_not_keep_the_others(order: list[str]) -> None:
-    """The others' locks may be held, so they are reset all the same."""
+def test_one_that_fails_does_not_keep_the_others(
+    order: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The others' locks may be held, so they are reset all the same; the failure is logged."""
     kept = [Kept("a", order), Kept("b", order, fails=True), Kept("c", order)]
-    assert in_child(lambda: order == ["a", "b", "c"])
+    assert in_child(
+        lambda: (
+            order == ["a", "b", "c"]
+            and "Kept could not be reset after a fork" in caplog.text
+            and "a fault of this one" in caplog.text
+        )
+    )
     assert kept
 
 
@@ -126,3 +138,66 @@ def test_without_the_hook_other_threads_wait(order: list[str]) -> None:
 def test_a_registration_is_not_torn_by_a_fork(order: list[str]) -> None:
     """A child can register although its parent held the lock at the fork."""
     assert in_child(lambda: isinstance(Kept("a", order), Kept))
+
+
+@pytest.fixture
+def connection() -> Iterator[Connection]:
+    made = Connection("https://h.test", timeout=5.0, connect_timeout=5.0, max_attempts=1)
+    made.hold_sessions(
+        token_in="auto", before_open=None, max_event_bytes=1000, max_sessions=1, idle_ping=5.0
+    )
+    yield made
+    made.close()
+
+
+def test_what_a_connection_is_made_of_is_reset(connection: Connection) -> None:
+    """A child has its own adapter, sessions, signal and lists of what is under way."""
+    parts = {
+        "_closed_signal": connection,
+        "_under_way": connection.http,
+        "_starting": connection._opener,
+        "_room": connection.pool,
+        "_slots": connection.pool,
+        "adapter": shared_adapter(),
+        "_lock": shared_adapter(),
+    }
+    connection.check_open()
+    before: dict[str, Any] = {name: getattr(part, name) for name, part in parts.items()}
+    assert in_child(
+        lambda: (
+            not connection.used
+            and all(getattr(part, name) is not before[name] for name, part in parts.items())
+        )
+    )
+    assert all(getattr(part, name) is before[name] for name, part in parts.items())
+
+
+@pytest.mark.parametrize("use", [Connection.check_open, Connection.close])
+def test_first_use_without_the_hook(
+    use: Callable[[Connection], None], connection: Connection
+) -> None:
+    """Where the hook does not run, a connection is reset before it is used, or closed."""
+
+    def is_reset() -> bool:
+        inherited = connection._closed_signal
+        fork._process = os.getppid()  # as if the hook had not run
+        use(connection)
+        return connection._closed_signal is not inherited
+
+    assert in_child(is_reset)
+
+
+def test_inherited_things_are_kept() -> None:
+    """What was inherited is not collected, because that would close it."""
+    kept = Leaky()
+    gone = weakref.ref(kept)
+    before = len(fork._leaked)
+    fork.leak_until_exit(kept)
+    del kept
+    gc.collect()
+    assert gone() is not None
+    del fork._leaked[before:]
+
+
+class Leaky:
+    """Something that a fork passes on."""

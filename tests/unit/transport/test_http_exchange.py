@@ -97,6 +97,7 @@ def test_rest_round_trip(http: Http, mock: responses.RequestsMock) -> None:
     assert sent.body == '{"k":"\u00e9"}'.encode()
     assert sent.headers["Authorization"] == f"Bearer {TOKEN}"
     assert sent.headers["X-Y"] == "1"
+    assert sent.headers["Content-Type"] == "application/json"
 
 
 @pytest.mark.parametrize("body", ["", "  \n"])
@@ -247,3 +248,25 @@ def test_no_tls_on_the_other_side(http: Http) -> None:
         for sock in accepted:
             sock.close()
     assert (caught.value.code, caught.value.outcome) == ("TLS", "not_sent")
+
+
+def test_success_of_any_kind(
+    http: Http, mock: responses.RequestsMock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Everything below 300 is a success, a text in JSON is an answer, and nothing is logged."""
+    mock.get(f"{BASE_URL}/x", status=299, body=' "text"')
+    assert call(http, endpoint="/never-deprecated") == "text"
+    sent = mock.calls[0].request
+    assert "Content-Type" not in sent.headers
+    assert sent.headers["Accept"] == "application/json"
+    assert caplog.records == []
+
+
+def test_deprecation_without_a_template(
+    http: Http, mock: responses.RequestsMock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An endpoint without a template is named by its path; its end may have no date."""
+    mock.get(f"{BASE_URL}/going", json={}, headers={"Deprecation": "true"})
+    Rest(http, BASE_URL).call("GET", "/going", Deadline(5.0))
+    (record,) = caplog.records
+    assert record.getMessage() == "the server deprecates GET /going"

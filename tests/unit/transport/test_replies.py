@@ -140,3 +140,37 @@ def test_queue_is_bounded(
     posts.gate.set()
     finish(replier)
     assert len(posts.replies) == 1_001
+
+
+def test_stop_ends_a_thread_that_waits(posts: Posts, replier: ServerRequestReplier) -> None:
+    """A thread that has nothing to do ends too."""
+    replier.reply_to(ping(1))
+    assert posts.arrived.wait(PATIENCE)
+    replier.stop()
+    replier.join(PATIENCE)
+    (thread,) = posts.threads
+    assert not thread.is_alive()
+
+
+def test_joining_itself_waits_for_nothing() -> None:
+    """A reply may end with the session that it belongs to: its thread does not wait for itself."""
+    told: list[str] = []
+
+    def close(_: dict[str, Any]) -> None:
+        made.join(PATIENCE)
+        told.append("went on")
+
+    made = ServerRequestReplier("buttdial-sync-test-replies", close)
+    made.reply_to(ping(1))
+    finish(made)
+    assert told == ["went on"]
+
+
+@pytest.mark.parametrize("method", ["ping", "roots/list"])
+def test_replies(method: str, posts: Posts, replier: ServerRequestReplier) -> None:
+    """A ping gets an empty result, everything else the code for an unknown method."""
+    replier.reply_to({"jsonrpc": "2.0", "id": 0, "method": method})
+    finish(replier)
+    error = {"code": -32601, "message": "roots/list is not supported"}
+    wanted = {"result": {}} if method == "ping" else {"error": error}
+    assert posts.replies == [{"jsonrpc": "2.0", "id": 0, **wanted}]

@@ -793,3 +793,37 @@ def test_tools_are_asked_for_once(live: Live) -> None:
     assert live.pushed == []
     pages[None] = {"tools": []}
     assert live.session.list_tools(live.deadline()) == []
+
+
+def test_close_drops_replies_that_wait(live: Live) -> None:
+    """The reply under way leaves; those behind it do not, when this side ends the session."""
+    under_way, may_go_on = threading.Event(), threading.Event()
+
+    def hold(_: Message) -> None:
+        under_way.set()
+        assert may_go_on.wait(PATIENCE)
+
+    live.server.on_post[""] = hold
+    live.start()
+    for number in range(3):
+        live.body.write(event({"jsonrpc": "2.0", "id": f"p{number}", "method": "ping"}))
+    live.catch_up()
+    assert under_way.wait(PATIENCE)
+    live.session.close(0)
+    may_go_on.set()
+    for thread in live.threads("replies"):
+        thread.join(PATIENCE)
+    assert live.server.reply()["id"] == "p0"
+    assert [post["id"] for post in live.server.posts if "result" in post] == ["p0"]
+
+
+def test_any_success_of_a_post(live: Live) -> None:
+    """Everything below 300 means that the message was taken."""
+
+    def take(message: Message) -> tuple[int, str]:
+        live.body.write(answer(message["id"], {"a": 1}))
+        return 299, ""
+
+    live.server.on_post["tools/call"] = take
+    live.start()
+    assert live.ask() == {"a": 1}

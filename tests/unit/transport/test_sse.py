@@ -243,3 +243,33 @@ def test_close_wakes_a_reader() -> None:
     assert not reader.is_alive()
     stream.release()
     stream.release()
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        b"",
+        b"data:x\n\n",
+        b"data:x\r\n\r\n",
+        b"data:x\n\ndata:x\r\rdata:x\n\n",
+        b"data:x\r\rdata:x\n\n",
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("cut", [0, 3, 20])
+def test_limit_is_exact(before: bytes, cut: int) -> None:
+    """An event that is still open counts from the end of the last one, to the byte."""
+    limit = 40
+    open_event = b"data:" + b"y" * (limit - 5)
+    head, rest = before + open_event[:cut], open_event[cut:]
+    pieces = [head, rest] if head else [rest]
+    assert events_of(pieces, limit)
+    with pytest.raises(ProtocolError, match="more than 40 bytes"):
+        events_of([*pieces, b"y"], limit)
+    with pytest.raises(ProtocolError, match="more than 40 bytes"):
+        events_of([*pieces[:-1], pieces[-1] + b"y"], limit)
+
+
+def test_limit_of_a_whole_event() -> None:
+    """An event whose text is as long as the limit is dispatched."""
+    assert events_of([b"data:", b"y" * 30, b"\n\n"], 37) == [("message", "y" * 30)]

@@ -42,6 +42,7 @@ def test_forgotten(location: TokenLocation) -> None:
     location.remember("query")
     forget_token_locations()
     assert location.known is None
+    assert TokenLocation.of(location._origin) is not location
 
 
 def test_one_thread_at_a_time(location: TokenLocation) -> None:
@@ -90,8 +91,8 @@ def test_turn_is_given_back_after_a_failure(location: TokenLocation) -> None:
     for _ in range(3):
         with pytest.raises(ValueError, match="mine"), location.probe(patient()):
             raise ValueError("mine")
-    with location.probe(patient()):
-        assert location.known is None
+    assert not has_to_wait(location)
+    assert location.known is None
 
 
 def test_dead_holder_is_survived(location: TokenLocation) -> None:
@@ -110,6 +111,7 @@ def test_known_place_needs_no_turn(location: TokenLocation) -> None:
     location.remember("header")
     first = location.probe(patient())
     first.__enter__()
+    assert not has_to_wait(location)
     with location.probe(Deadline(0.0, lambda: 0.0)):
         assert location.known == "header"
 
@@ -236,3 +238,66 @@ def test_a_pipe_that_somebody_closed_is_left_alone(location: TokenLocation, reus
     finally:
         for number in numbers[: 1 if reused else 0]:
             os.close(number)
+
+
+def test_waiting_goes_on_until_it_is_found(location: TokenLocation) -> None:
+    """Who waits for a turn does not give up because it takes a while."""
+    patience_shown, seen = threading.Event(), []
+    calls = itertools.count()
+
+    def clock() -> float:
+        if next(calls) > 8:  # it has looked up more than once
+            patience_shown.set()
+        return 0.0
+
+    def wait_for_a_turn() -> None:
+        with location.probe(Deadline(PATIENCE, clock)):
+            seen.append(location.known)
+
+    waiting = threading.Thread(target=wait_for_a_turn)
+    with location.probe(patient()):
+        waiting.start()
+        assert patience_shown.wait(PATIENCE)
+        location.remember("query")
+    waiting.join(PATIENCE)
+    assert seen == ["query"]
+
+
+@forking
+def test_sharing_again(location: TokenLocation) -> None:
+    """A pipe is made once; another one where somebody closed it."""
+    location.share()
+    first = location._mark
+    assert first is not None
+    location.share()
+    assert location._mark is first
+    os.close(first._reading)
+    location.share()
+    assert location._mark is not first
+    assert location._mark is not None
+    assert location._mark.is_ours()
+    os.close(first._writing)
+
+
+@forking
+def test_shared_turn_that_finds_nothing(location: TokenLocation) -> None:
+    """It is given back all the same."""
+    location.share()
+    assert not has_to_wait(location)
+    location._locks.clear()  # as in another process
+    assert not has_to_wait(location)
+
+
+@forking
+def test_find_without_a_turn(location: TokenLocation) -> None:
+    """Who could not wait for the turn, and found the place, tells the other processes."""
+    location.share()
+    lost = location.probe(patient())
+    lost.__enter__()
+    location._locks.clear()  # as in another process
+    with location.probe(Deadline(0.0, lambda: 0.0)):
+        location.remember("query")
+    forget_token_locations()  # as in a third one
+    location._locks.clear()
+    with location.probe(patient()):
+        assert location.known == "query"

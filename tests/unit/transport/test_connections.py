@@ -1,0 +1,556 @@
+"""Connections that keep a deadline, over pairs of sockets and over loopback."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+
+from buttdial_sync.errors import DeadlineExceededError, TransportError
+from buttdial_sync.transport.connections import (
+    DeadlineConnection,
+    RequestProgress,
+    bound_to_thread,
+)
+from buttdial_sync.transport.deadline import Deadline
+from buttdial_sync.transport.descriptors import KeptSocket, identity_of
+from buttdial_sync.transport.http import Http, shared_adapter
+
+PATIENCE = 10.0
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+CERTIFICATE = Path(__file__).parents[2] / "integration/doctor/self_signed.pem"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class NotingSocket(socket.socket):
+    """Notes each write and the timeout that it had."""
+
+    def sendall(self, data: Any, *flags: int) -> None:
+        notes = self.__dict__.setdefault("notes", [])
+        notes.append((len(data), self.gettimeout()))
+        if len(notes) == 1:
+            super().sendall(data, *flags)  # the others' bytes nobody reads
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def progress(clock: Clock) -> RequestProgress:
+    return RequestProgress(Deadline(30.0, clock), 5.0)
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as made:
+        made.settimeout(PATIENCE)
+        yield made
+
+
+@pytest.fixture
+def http() -> Iterator[Http]:
+    shared_adapter.cache_clear()
+    made = Http(connect_timeout=5.0)
+    yield made
+    made.close()
+    shared_adapter.cache_clear()
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[NotingSocket, socket.socket]]:
+    """A socket that notes what is written, and the server's end."""
+    ours, theirs = socket.socketpair()
+    noting = NotingSocket(ours.family, ours.type, ours.proto, fileno=ours.detach())
+    with noting, theirs:
+        theirs.settimeout(PATIENCE)
+        yield noting, theirs
+
+
+def over(sock: socket.socket) -> DeadlineConnection:
+    """Return a connection that was made over this socket."""
+    made = DeadlineConnection("h.test", 80)
+    made.sock = sock
+    made._identity = identity_of(sock.fileno())
+    return made
+
+
+def connected_to(*addresses: tuple[str, int]) -> Callable[..., Any]:
+    """Stand in for the name resolution."""
+    return lambda *_: [
+        (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", each) for each in addresses
+    ]
+
+
+def free_port() -> tuple[str, int]:
+    with socket.create_server(("127.0.0.1", 0)) as made:
+        address: tuple[str, int] = made.getsockname()
+    return address
+
+
+def is_called(listener: socket.socket) -> bool:
+    return bool(select.select([listener], [], [], 0)[0])
+
+
+def test_time_left(progress: RequestProgress, clock: Clock) -> None:
+    """What is left of the deadline bounds each read and write; without one there is no limit."""
+    clock.now += 10
+    assert progress.time_left() == 20.0
+    clock.now += 20
+    with pytest.raises(TimeoutError, match="timed out"):
+        progress.time_left()
+    progress.deadline = None
+    assert progress.time_left() is None
+
+
+def test_time_left_of_what_was_aborted(progress: RequestProgress) -> None:
+    """Nothing more is written or read of a request; an open stream is read to its end."""
+    assert progress.abort() is False
+    with pytest.raises(ConnectionAbortedError):
+        progress.time_left()
+    progress.deadline = None
+    assert progress.time_left() is None
+
+
+def test_abort_shuts_the_socket_down(
+    progress: RequestProgress, pair: tuple[NotingSocket, socket.socket]
+) -> None:
+    """The other side sees the end at once."""
+    progress.runs_on(KeptSocket(pair[0], identity_of(pair[0].fileno())))
+    assert progress.is_watched
+    assert progress.abort() is True
+    assert pair[1].recv(1) == b""
+
+
+def test_head_and_body_in_one_write(
+    progress: RequestProgress, pair: tuple[NotingSocket, socket.socket]
+) -> None:
+    """A small request wakes the server once, and has what is left of the deadline."""
+    connection = over(pair[0])
+    pair[1].sendall(OK)
+    with bound_to_thread(progress):
+        connection.request("POST", "/x", body=b"body")
+        assert progress.bytes_may_have_left
+        assert progress.kept is not None
+        response = connection.getresponse()
+        assert (response.status, response.data) == (200, b"ok")
+    sent = pair[1].recv(10_000)
+    assert sent.startswith(b"POST /x HTTP/1.1\r\n")
+    assert sent.endswith(b"\r\n\r\nbody")
+    assert pair[0].__dict__["notes"] == [(len(sent), 30.0)]
+
+
+def test_request_without_a_body(
+    progress: RequestProgress, pair: tuple[NotingSocket, socket.socket]
+) -> None:
+    """Its head leaves before the answer is waited for."""
+    connection = over(pair[0])
+    pair[1].sendall(OK)
+    with bound_to_thread(progress):
+        connection.request("GET", "/x")
+        assert connection.getresponse().data == b"ok"
+    assert pair[1].recv(10_000).startswith(b"GET /x HTTP/1.1\r\n")
+    assert len(pair[0].__dict__["notes"]) == 1
+
+
+def test_big_bodies_are_written_in_parts(
+    progress: RequestProgress, pair: tuple[NotingSocket, socket.socket]
+) -> None:
+    """Each part has the deadline checked before it; not a byte is left out."""
+    connection = over(pair[0])
+    body = b"x" * 150_000
+    with bound_to_thread(progress):
+        connection.request("POST", "/x", body=body)
+    sizes = [size for size, _ in pair[0].__dict__["notes"]]
+    assert sizes[:2] == [65536, 65536]
+    assert max(sizes) == 65536
+    assert sum(sizes) > len(body)
+    assert sum(sizes) - len(body) < 300
+
+
+def test_time_is_up_between_parts(
+    clock: Clock, progress: RequestProgress, pair: tuple[NotingSocket, socket.socket]
+) -> None:
+    """A server that takes a body in slowly does not hold the caller beyond the deadline."""
+    connection = over(pair[0])
+    times = iter([1001.0, 1002.0])
+    progress.deadline = Deadline(30.0, lambda: next(times, 1031.0))
+    with bound_to_thread(progress), pytest.raises(TimeoutError):
+        connection.request("POST", "/x", body=b"x" * 150_000)
+    assert len(pair[0].__dict__["notes"]) == 1
+    assert progress.bytes_may_have_left
+
+
+def test_nothing_may_have_left_before_the_first_write(
+    clock: Clock, progress: RequestProgress, pair: tuple[NotingSocket, socket.socket]
+) -> None:
+    """When the time is up before it, nothing was sent."""
+    clock.now += 30
+    with bound_to_thread(progress), pytest.raises(TimeoutError):
+        over(pair[0]).send(b"x")
+    assert not progress.bytes_may_have_left
+
+
+def test_without_a_progress(pair: tuple[NotingSocket, socket.socket]) -> None:
+    """A connection that nobody watches works as urllib3's own."""
+    connection = over(pair[0])
+    pair[1].sendall(OK)
+    connection.request("GET", "/x")
+    assert connection.getresponse().data == b"ok"
+    assert pair[1].recv(10_000).startswith(b"GET /x HTTP/1.1\r\n")
+
+
+def test_reads_keep_the_deadline(
+    clock: Clock, progress: RequestProgress, pair: tuple[NotingSocket, socket.socket]
+) -> None:
+    """A body that drips ends when the time is up, and with an abort."""
+    connection = over(pair[0])
+    pair[1].sendall(OK.replace(b": 2", b": 9"))
+    with bound_to_thread(progress):
+        connection.request("GET", "/x", preload_content=False)
+        response = connection.getresponse()
+    assert response.read1(2) == b"ok"
+    assert pair[0].gettimeout() == 30.0
+    clock.now += 30
+    with pytest.raises(Exception, match="timed out"):
+        response.read1(2)
+
+
+def test_connecting(
+    progress: RequestProgress, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each address of a name is tried, and the first that answers is taken."""
+    monkeypatch.setattr(
+        socket, "getaddrinfo", connected_to(free_port(), listener.getsockname(), free_port())
+    )
+    connection = DeadlineConnection("h.test", 80, socket_options=[(6, socket.TCP_NODELAY, 1)])
+    with bound_to_thread(progress):
+        connection.connect()
+    assert connection.sock.getpeername() == listener.getsockname()
+    assert connection.sock.getsockopt(6, socket.TCP_NODELAY)
+    assert connection.sock.gettimeout() == 5.0
+    assert connection._identity == identity_of(connection.sock.fileno())
+    assert progress.kept is not None
+    assert progress.kept.sock is connection.sock
+    assert not progress.bytes_may_have_left
+    connection.close()
+
+
+def test_nobody_answers(progress: RequestProgress, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When all addresses refuse, or there is none, there is no connection."""
+    for addresses in ((free_port(), free_port()), ()):
+        monkeypatch.setattr(socket, "getaddrinfo", connected_to(*addresses))
+        with bound_to_thread(progress), pytest.raises(NewConnectionError) as caught:
+            DeadlineConnection("h.test", 80).connect()
+        assert ("has no address" in str(caught.value)) is not bool(addresses)
+    assert progress.is_watched
+
+
+def test_name_that_cannot_be_resolved(
+    progress: RequestProgress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has its own kind of error."""
+
+    def fail(*_: Any) -> None:
+        raise socket.gaierror(-2, "unknown")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    with bound_to_thread(progress), pytest.raises(NameResolutionError):
+        DeadlineConnection("h.test", 80).connect()
+    assert progress.is_watched
+
+
+@pytest.mark.parametrize("seconds", [6.0, 5.0])
+def test_time_to_connect_is_up(
+    seconds: float,
+    clock: Clock,
+    progress: RequestProgress,
+    listener: socket.socket,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The connection's own limit counts from before the name's resolution."""
+    resolve = connected_to(listener.getsockname())
+
+    def slowly(*arguments: Any) -> Any:
+        clock.now += seconds
+        return resolve(*arguments)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slowly)
+    with (
+        bound_to_thread(progress),
+        pytest.raises(ConnectTimeoutError, match="no connection within 5 s"),
+    ):
+        DeadlineConnection("h.test", 80).connect()
+    assert not is_called(listener)
+
+
+def test_aborted_before_connecting(
+    progress: RequestProgress, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request that was ended does not connect any more."""
+    monkeypatch.setattr(socket, "getaddrinfo", connected_to(listener.getsockname()))
+    progress.abort()
+    with bound_to_thread(progress), pytest.raises(NewConnectionError, match="closed by this side"):
+        DeadlineConnection("h.test", 80).connect()
+    assert not is_called(listener)
+
+
+def test_connection_of_an_open_stream(progress: RequestProgress, listener: socket.socket) -> None:
+    """Without a deadline, and without a progress, urllib3 connects."""
+    progress.deadline = None
+    for bound in (True, False):
+        connection = DeadlineConnection(*listener.getsockname())
+        if bound:
+            with bound_to_thread(progress):
+                connection.connect()
+        else:
+            connection.connect()
+        assert connection._identity == identity_of(connection.sock.fileno())
+        connection.close()
+
+
+def test_progress_is_bound_for_a_while(
+    progress: RequestProgress, pair: tuple[NotingSocket, socket.socket]
+) -> None:
+    """What is written afterwards is not that request's."""
+    connection = over(pair[0])
+    with bound_to_thread(progress):
+        pass
+    connection.request("GET", "/x")
+    connection.send(b"")
+    assert not progress.bytes_may_have_left
+    assert not progress.is_watched
+
+
+def test_proxy_that_refuses(
+    http: Http, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a proxy is asked is not the request: nothing was sent."""
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{listener.getsockname()[1]}")
+    asked: list[bytes] = []
+
+    def refuse() -> None:
+        server, _ = listener.accept()
+        with server:
+            asked.append(server.recv(10_000))
+            server.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+
+    proxy = threading.Thread(target=refuse)
+    proxy.start()
+    request = http.prepare("POST", "https://far.test/x", headers={}, body=b"{}")
+    with pytest.raises(TransportError) as caught:
+        http.send(request, Deadline(PATIENCE, lambda: 0.0))
+    proxy.join(PATIENCE)
+    assert (caught.value.code, caught.value.outcome) == ("PROXY", "not_sent")
+    assert asked[0].startswith(b"CONNECT far.test:443 ")
+
+
+def test_idle_connections(
+    progress: RequestProgress,
+    pair: tuple[NotingSocket, socket.socket],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A connection is used again for four seconds after an answer; a new one is not idle."""
+    connection = over(pair[0])
+    now = Clock()
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "monotonic", now)
+        assert connection.is_connected
+        pair[1].sendall(OK)
+        with bound_to_thread(progress):
+            connection.request("GET", "/x")
+            assert connection.getresponse().data == b"ok"
+        found = []
+        for seconds in (0.0, 3.9, 4.0, 5.0):
+            now.now = 1000.0 + seconds
+            found.append(connection.is_connected)
+    assert found == [True, True, False, False]
+
+
+def test_connections_that_cannot_be_used(pair: tuple[NotingSocket, socket.socket]) -> None:
+    """Neither one that was never made, nor one that the server closed."""
+    assert DeadlineConnection("h.test", 80).is_connected is False
+    connection = over(pair[0])
+    assert connection.is_connected
+    pair[1].close()
+    assert not connection.is_connected
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX numbers descriptors so")
+def test_lost_descriptors(
+    progress: RequestProgress, pair: tuple[NotingSocket, socket.socket]
+) -> None:
+    """A number that is another's now is not written to, and not closed."""
+    connection = over(pair[0])
+    number = pair[0].fileno()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        os.dup2(ours.fileno(), number)
+        assert not connection.is_connected
+    with bound_to_thread(progress), pytest.raises(ConnectionAbortedError):
+        connection.send(b"x")
+    assert not progress.bytes_may_have_left
+    connection.close()
+    os.fstat(number)
+    os.close(number)
+
+
+def test_drip_of_a_whole_request(http: Http, listener: socket.socket) -> None:
+    """A server that answers byte by byte is left when the deadline has passed."""
+    clock = Clock()
+
+    def drip() -> None:
+        server, _ = listener.accept()
+        with server:
+            server.recv(10_000)
+            server.sendall(OK.replace(b": 2", b": 9"))
+            clock.now += 100
+            server.sendall(b"x")
+            server.settimeout(PATIENCE)
+            with suppress(ConnectionResetError):  # there is a byte that nobody read
+                server.recv(1)
+
+    dripping = threading.Thread(target=drip)
+    dripping.start()
+    request = http.prepare("GET", f"http://127.0.0.1:{listener.getsockname()[1]}/x", headers={})
+    with pytest.raises(DeadlineExceededError) as caught:
+        http.send(request, Deadline(PATIENCE, clock))
+    dripping.join(PATIENCE)
+    assert caught.value.outcome == "unknown"
+
+
+class TlsStream:
+    """A stream over TLS, whose server writes when it is told to."""
+
+    def __init__(self, http: Http, listener: socket.socket) -> None:
+        self._listener = listener
+        self._written: list[bytes] = []
+        self._go = threading.Semaphore(0)
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}/sse"
+        self.response, self.progress = http.send(
+            http.prepare("GET", url, headers={}), Deadline(PATIENCE), stream=True
+        )
+        self.progress.deadline = None
+
+    def _serve(self) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(CERTIFICATE)
+        plain, _ = self._listener.accept()
+        plain.settimeout(PATIENCE)
+        with context.wrap_socket(plain, server_side=True) as server:
+            server.recv(10_000)
+            server.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n")
+            while self._go.acquire(timeout=PATIENCE) and self._written:
+                server.sendall(self._written.pop(0))
+
+    def write(self, data: bytes) -> None:
+        self._written.append(data)
+        self._go.release()
+
+    def end(self) -> None:
+        self._go.release()
+        self._thread.join(PATIENCE)
+        self.response.close()
+
+
+@pytest.fixture
+def tls_stream(
+    http: Http, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[TlsStream]:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(CERTIFICATE))
+    made = TlsStream(http, listener)
+    yield made
+    made.end()
+
+
+def read_in_a_thread(stream: TlsStream) -> tuple[threading.Thread, list[Any]]:
+    found: list[Any] = []
+
+    def read() -> None:
+        try:
+            found.append(stream.response.raw.read1(10))
+        except Exception as error:  # noqa: BLE001 - whichever it is, the test looks at it
+            found.append(error)
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    return reader, found
+
+
+def test_tls_stream(tls_stream: TlsStream) -> None:
+    """What has arrived is read at once, and what comes later is waited for."""
+    for part in (b"one", b"two"):
+        reader, found = read_in_a_thread(tls_stream)
+        tls_stream.write(part)
+        reader.join(PATIENCE)
+        assert found == [part]
+
+
+def test_tls_with_a_deadline(tls_stream: TlsStream) -> None:
+    """As long as there is one, no read may take longer than it says."""
+    progress = tls_stream.progress
+    progress.deadline = Deadline(30.0, lambda: 0.0)
+    tls_stream.write(b"one")
+    assert tls_stream.response.raw.read1(10) == b"one"
+    assert progress.kept is not None
+    assert progress.kept.sock.gettimeout() == 30.0
+
+
+def test_tls_stream_that_is_aborted(tls_stream: TlsStream) -> None:
+    """A reader that is blocked in it wakes up."""
+    reader, found = read_in_a_thread(tls_stream)
+    assert tls_stream.progress.abort()
+    reader.join(PATIENCE)
+    assert found
+    assert not reader.is_alive()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX numbers descriptors so")
+def test_tls_stream_whose_descriptor_is_lost(tls_stream: TlsStream) -> None:
+    """Nothing is read from another's."""
+    kept = tls_stream.progress.kept
+    assert kept is not None
+    number = kept.sock.fileno()
+    with open(os.devnull, "rb") as other:
+        os.dup2(other.fileno(), number)
+    with pytest.raises(Exception, match="somebody else closed"):
+        tls_stream.response.raw.read1(10)
+    tls_stream.response.close()
+    os.fstat(number)
+    os.close(number)
+
+
+def test_closed_connections_are_gone(
+    progress: RequestProgress, pair: tuple[NotingSocket, socket.socket]
+) -> None:
+    """The server sees the end of a connection, also while somebody keeps an answer of it."""
+    connection = over(pair[0])
+    pair[1].sendall(OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+    with bound_to_thread(progress):
+        connection.request("GET", "/x")
+        response = connection.getresponse()
+    assert response.data == b"ok"
+    assert pair[1].recv(10_000)
+    connection.close()
+    assert pair[1].recv(1) == b""
+    response.close()

@@ -1,0 +1,222 @@
+"""Requests over real sockets: what is read when, what close ends, and what is kept afterwards."""
+
+from __future__ import annotations
+
+import gc
+import socket
+import threading
+import weakref
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+import requests
+import responses
+
+from buttdial_sync.errors import (
+    ArgumentTypeError,
+    ArgumentValueError,
+    ButtDialError,
+    ClientClosedError,
+    DeadlineExceededError,
+    TransportError,
+)
+from buttdial_sync.transport.deadline import Deadline
+from buttdial_sync.transport.http import (
+    Http,
+    is_private_way,
+    json_bytes,
+    origin_of,
+    shared_adapter,
+)
+from buttdial_sync.transport.rest import Rest
+
+PATIENCE = 10.0
+
+
+@pytest.fixture
+def http() -> Iterator[Http]:
+    """A client whose connections no other client of this process uses."""
+    shared_adapter.cache_clear()
+    made = Http(connect_timeout=PATIENCE)
+    yield made
+    made.close()
+    shared_adapter.cache_clear()
+
+
+class Server:
+    """Takes one connection, reads the request's head, and writes what it is told."""
+
+    def __init__(self, answer: bytes, *, hangs_up: bool = False) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/x"
+        self.asked = threading.Event()
+        self.client_left = threading.Event()
+        self._thread = threading.Thread(target=self._serve, args=(answer, hangs_up))
+        self._thread.start()
+
+    def _serve(self, answer: bytes, hangs_up: bool) -> None:
+        self._listener.settimeout(PATIENCE)
+        connection, _ = self._listener.accept()
+        with connection:
+            connection.settimeout(PATIENCE)
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += connection.recv(1000)
+            connection.sendall(answer)
+            self.asked.set()
+            if not hangs_up and not connection.recv(1):
+                self.client_left.set()
+
+    def end(self) -> None:
+        self._thread.join(PATIENCE)
+        self._listener.close()
+
+
+def answer(status: int, body: bytes, length: int, kind: str = "text/plain") -> bytes:
+    head = f"HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n"
+    return head.encode() + body
+
+
+def send(http: Http, url: str, *, stream: bool = False) -> requests.Response:
+    request = http.prepare("GET", url, headers={})
+    return http.send(request, Deadline(PATIENCE, lambda: 0.0), stream=stream)[0]
+
+
+@pytest.mark.parametrize(("stream", "status"), [(False, 200), (False, 500), (True, 401)])
+def test_bodies_are_read_within_the_deadline(stream: bool, status: int, http: Http) -> None:
+    """Sending includes reading the answer: one that is cut short fails there and not later."""
+    server = Server(answer(status, b"no", 5), hangs_up=True)
+    with pytest.raises(TransportError) as caught:
+        send(http, server.url, stream=stream)
+    assert caught.value.outcome == "unknown"
+    server.end()
+
+
+def test_good_stream_is_not_read(http: Http) -> None:
+    """Of a stream that was opened only the head is waited for."""
+    server = Server(answer(200, b"da", 1000, "text/event-stream"))
+    response = send(http, server.url, stream=True)
+    assert response.raw.read1(2) == b"da"
+    response.close()
+    server.end()
+
+
+def test_close_ends_a_request(http: Http) -> None:
+    """A caller that waits for an answer is told at once that the client was closed."""
+    server = Server(b"")
+    told: list[ButtDialError] = []
+
+    def ask() -> None:
+        try:
+            send(http, server.url)
+        except ButtDialError as error:
+            told.append(error)
+
+    caller = threading.Thread(target=ask, daemon=True)
+    caller.start()
+    assert server.asked.wait(PATIENCE)
+    http.close()
+    caller.join(PATIENCE / 2)
+    assert [(type(error), error.outcome) for error in told] == [(ClientClosedError, "unknown")]
+    server.end()
+
+
+def test_close_closes_idle_connections(http: Http) -> None:
+    """The last client that is closed leaves no connection behind."""
+    server = Server(answer(200, b"ok", 2))
+    assert send(http, server.url).content == b"ok"
+    assert not server.client_left.is_set()
+    http.close()
+    server.end()
+    assert server.client_left.is_set()
+
+
+def test_time_is_up_before_sending(http: Http) -> None:
+    """When the deadline has passed nothing is handed to a connection."""
+    clock = iter([0.0])
+    request = http.prepare("GET", "https://h.test/x", headers={})
+    with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
+        mock.get("https://h.test/x", body="ok")
+        with pytest.raises(DeadlineExceededError):
+            http.send(request, Deadline(1.0, lambda: next(clock, 9.0)))
+        assert len(mock.calls) == 0
+
+
+def test_failures_keep_no_client() -> None:
+    """A failed request leaves no cycle that holds the client until the garbage collector comes."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/x"
+    http = Http(connect_timeout=PATIENCE)
+    gone = weakref.ref(http)
+    gc.collect()
+    gc.disable()
+    try:
+        with pytest.raises(TransportError):
+            send(http, url)
+        http.close()
+        del http
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+def proxies_of(http: Http, url: str) -> Mapping[str, str]:
+    """Return the proxies that a request goes out with."""
+    with responses.RequestsMock() as mock:
+        mock.get(url, body="ok")
+        send(http, url)
+        sent: Any = mock.calls[0].request
+        return dict(sent.req_kwargs["proxies"])
+
+
+def test_proxies_of_each_origin(http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the environment says is looked up for each origin, and once."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.test:3128")
+    monkeypatch.setenv("NO_PROXY", "direct.test")
+    for _ in range(2):
+        assert "https" not in proxies_of(http, "https://direct.test/x")
+        assert proxies_of(http, "https://far.test/x")["https"] == "http://proxy.test:3128"
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("HTTPS_PROXY", raising=False)
+
+
+def test_verification_follows_the_environment(http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A company's own certificates are used, as requests does."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/certificates.pem")
+    with responses.RequestsMock() as mock:
+        mock.get("https://h.test/x", body="ok")
+        send(http, "https://h.test/x")
+        sent: Any = mock.calls[0].request
+    assert sent.req_kwargs["verify"] == "/certificates.pem"
+    assert sent.req_kwargs["timeout"] is None
+
+
+@pytest.mark.parametrize(("left", "warned"), [(0, True), (3, True), (4, False)])
+def test_lockout_that_is_near(
+    left: int, warned: bool, http: Http, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The last three failed logins before a lockout are warned of."""
+    with responses.RequestsMock() as mock:
+        mock.get("https://h.test/x", status=401, json={"error": "no", "remainingAttempts": left})
+        with pytest.raises(ButtDialError):
+            Rest(http, "https://h.test").call("GET", "/x", Deadline(PATIENCE))
+    assert (f"{left} more failed logins" in caplog.text) is warned
+
+
+def test_odd_origins() -> None:
+    """A scheme without a default port has port 0."""
+    assert origin_of("ftp://h.example/x") == "ftp://h.example:0"
+    assert not is_private_way("/x")
+
+
+def test_json() -> None:
+    """JSON is compact and UTF-8; what makes none says why."""
+    assert json_bytes({"a": [1, "\u00e9"]}) == '{"a":[1,"\u00e9"]}'.encode()
+    circle: dict[str, Any] = {}
+    circle["again"] = circle
+    for value in (circle, {"a": "\ud83d"}):
+        with pytest.raises(ArgumentValueError, match="or a circle"):
+            json_bytes(value)
+    with pytest.raises(ArgumentTypeError, match=r"make no JSON: .*object"):
+        json_bytes({"a": object()})

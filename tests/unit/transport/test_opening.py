@@ -1,0 +1,254 @@
+"""Opening a session: what is closed when it fails, and what closing does meanwhile."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from itertools import count
+from typing import Any
+
+import pytest
+import responses
+
+from buttdial_sync.errors import (
+    AuthError,
+    ButtDialError,
+    ClientClosedError,
+    DeadlineExceededError,
+    ProtocolError,
+)
+from buttdial_sync.models.events import ClientEvent
+from buttdial_sync.testing import FakeButtDialServer
+from buttdial_sync.transport.deadline import Deadline
+from buttdial_sync.transport.http import Http, origin_of
+from buttdial_sync.transport.opening import SessionOpener
+from buttdial_sync.transport.secrets import scrub_urls_in_logs
+from buttdial_sync.transport.session import McpSession, SessionOptions
+from buttdial_sync.transport.token_location import TokenLocation
+from tests.fakes import add_fault, open_streams
+from tests.unit.transport.test_http import Server, answer
+
+URL = "https://butt-dial.test"
+TOKEN = "agent-secret-1"
+PATIENCE = 10.0
+LOGGERS = ("connectionpool", "connection", "util.retry")
+
+Make = Callable[..., SessionOpener]
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeButtDialServer]:
+    server = FakeButtDialServer()
+    with server.mocked(URL):
+        yield server
+
+
+@pytest.fixture
+def events() -> list[ClientEvent]:
+    return []
+
+
+@pytest.fixture
+def make(events: list[ClientEvent]) -> Iterator[Make]:
+    http = Http(connect_timeout=PATIENCE)
+
+    def make_one(url: str = URL, **options: Any) -> SessionOpener:
+        seconds = count(1000)
+        session_options = SessionOptions(
+            max_event_bytes=1_000_000, clock=lambda: float(next(seconds))
+        )
+        given = {"token_in": "header", "options": session_options, **options}
+        return SessionOpener(http, url, on_event=events.append, **given)
+
+    yield make_one
+    http.close()
+
+
+def deadline(seconds: float = PATIENCE) -> Deadline:
+    return Deadline(seconds, lambda: 0.0)
+
+
+def test_opening_is_told(make: Make, fake: FakeButtDialServer, events: list[ClientEvent]) -> None:
+    """A stream that was opened is told, with how long it took."""
+    session = make().open(TOKEN, deadline())
+    (event,) = events
+    assert (event.kind, event.operation) == ("connect", "session")
+    assert event.seconds is not None
+    assert 0 < event.seconds < 100
+    session.close()
+
+
+def test_what_is_open_is_not_the_openers(make: Make, fake: FakeButtDialServer) -> None:
+    """Closing the opener ends what is being opened, and not a session that it has given away."""
+    opener = make()
+    session = opener.open(TOKEN, deadline())
+    opener.close()
+    assert session.usable
+    session.close()
+
+
+def test_closed_opener(make: Make, fake: FakeButtDialServer, events: list[ClientEvent]) -> None:
+    """It opens nothing, and leaves no stream open."""
+    opener = make()
+    opener.close()
+    with pytest.raises(ClientClosedError) as caught:
+        opener.open(TOKEN, deadline())
+    assert caught.value.outcome == "not_sent"
+    assert fake.wait_for(lambda: open_streams(fake) == 0)
+    assert fake.posts == 0
+    assert events == []
+
+
+def test_closing_ends_an_opening(make: Make, fake: FakeButtDialServer) -> None:
+    """A caller that waits for the handshake is told at once."""
+    add_fault(fake, "no_endpoint", on="stream")
+    opener = make()
+    told: list[ButtDialError] = []
+    shaking_hands = threading.Event()
+
+    def clock() -> float:
+        if opener._starting:
+            shaking_hands.set()
+        return 0.0
+
+    def call() -> None:
+        try:
+            opener.open(TOKEN, Deadline(60.0, clock))
+        except ButtDialError as error:
+            told.append(error)
+
+    caller = threading.Thread(target=call, daemon=True)
+    caller.start()
+    assert shaking_hands.wait(PATIENCE)
+    opener.close()
+    caller.join(PATIENCE)
+    assert [(type(error), error.outcome) for error in told] == [(ClientClosedError, "not_sent")]
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [("foreign_endpoint", ProtocolError), ("no_endpoint", DeadlineExceededError)],
+)
+def test_failed_handshake(
+    fault: Any, kind: type[ButtDialError], make: Make, fake: FakeButtDialServer
+) -> None:
+    """The failure is raised, nothing was sent, and the stream is closed."""
+    add_fault(fake, fault, on="stream")
+    with pytest.raises(kind) as caught:
+        make().open(TOKEN, deadline(0.01))
+    assert caught.value.outcome == "not_sent"
+    assert fake.wait_for(lambda: open_streams(fake) == 0)
+
+
+def test_refused_token(make: Make, fake: FakeButtDialServer) -> None:
+    """A refused credential is a refusal."""
+    fake.revoke(TOKEN)
+    with pytest.raises(AuthError) as caught:
+        make().open(TOKEN, deadline())
+    assert caught.value.outcome == "rejected"
+
+
+def test_before_open_comes_first(make: Make, fake: FakeButtDialServer) -> None:
+    """It gets the token, and what it raises ends the opening before anything is asked."""
+    told: list[str] = []
+
+    def before(token: str, _: Deadline) -> None:
+        told.append(token)
+        raise ProtocolError("no", outcome="unknown")
+
+    with pytest.raises(ProtocolError) as caught:
+        make(before_open=before).open(TOKEN, deadline())
+    assert told == [TOKEN]
+    assert caught.value.outcome == "not_sent"
+    assert fake.requests == []
+
+
+@pytest.mark.parametrize("place", ["header", "query"])
+def test_place_of_the_token(place: Any, make: Make) -> None:
+    """It is in one place, and quoted where that is the URL."""
+    fake = FakeButtDialServer(dialect="open-source" if place == "query" else "hosted")
+    token = "a/b+c d"
+    with fake.mocked(URL):
+        make(token_in=place).open(token, deadline()).close()
+    request = next(each for each in fake.requests if each.method == "GET")
+    assert request.headers["accept"] == "text/event-stream"
+    assert request.headers["cache-control"] == "no-store"
+    found = request.headers.get("authorization"), dict(request.query).get("token")
+    assert token in str(found)
+    assert (found[0] is None) is (place == "query")
+    assert (found[1] is None) is (place == "header")
+
+
+def test_finding_the_place_takes_a_turn(make: Make, fake: FakeButtDialServer) -> None:
+    """While one finds out where the token goes, nobody else asks the server."""
+    calls = count()
+    waiting = threading.Event()
+
+    def clock() -> float:
+        if next(calls) > 8:  # it has looked up more than once
+            waiting.set()
+        return 0.0
+
+    opener = make(token_in="auto")
+    sessions: list[McpSession] = []
+    second = threading.Thread(
+        target=lambda: sessions.append(opener.open(TOKEN, Deadline(PATIENCE, clock)))
+    )
+    with TokenLocation.of(origin_of(URL)).probe(deadline()):
+        second.start()
+        assert waiting.wait(PATIENCE)
+        assert fake.requests == []
+    second.join(PATIENCE)
+    assert len(sessions) == 1
+    sessions[0].close()
+
+
+def test_tokens_in_urls_are_not_logged(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    """Before a token goes into a URL, the loggers that print URLs are told to mask it."""
+    loggers = [logging.getLogger(f"urllib3.{name}") for name in LOGGERS]
+    for logger in loggers:
+        logger.filters.clear()
+    scrub_urls_in_logs.cache_clear()
+    with FakeButtDialServer(dialect="open-source").mocked(URL):
+        make(token_in="query").open(TOKEN, deadline()).close()
+    for logger in loggers:
+        logger.warning("GET /sse?token=%s", TOKEN)
+    assert caplog.text.count("token=***") == len(loggers)
+    assert TOKEN not in caplog.text
+
+
+def test_refused_streams_are_closed(make: Make) -> None:
+    """What is not a stream is not left open, also while somebody keeps the error."""
+    server = Server(answer(200, b"{", 1000, "application/json"))
+    with pytest.raises(ProtocolError) as caught:
+        make(server.url).open(TOKEN, deadline())
+    server.end()
+    assert server.client_left.is_set()
+    assert caught.value.outcome == "not_sent"
+
+
+def test_other_statuses(make: Make) -> None:
+    """From 300 on an answer is a refusal, whatever its kind."""
+    with responses.RequestsMock() as mock:
+        mock.get(f"{URL}/sse", status=300, content_type="text/event-stream", body="x")
+        with pytest.raises(ButtDialError) as caught:
+            make().open(TOKEN, deadline())
+    assert "instead of an event stream" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "words"),
+    [
+        (200, "application/json", "HTTP 200 with application/json instead"),
+        (202, "text/event-stream", "HTTP 202 with text/event-stream instead"),
+        (299, "text/event-stream", "HTTP 299"),
+    ],
+)
+def test_answers_that_are_no_stream(status: int, kind: str, words: str, make: Make) -> None:
+    """Only a 200 with events is a stream."""
+    with responses.RequestsMock() as mock:
+        mock.get(f"{URL}/sse", status=status, content_type=kind, body="x")
+        with pytest.raises(ProtocolError, match=words) as caught:
+            make().open(TOKEN, deadline())
+    assert (caught.value.stage, caught.value.outcome) == ("session", "not_sent")
