@@ -36,6 +36,7 @@ def test_sixty_four_deep() -> None:
     """Deeper is not read, whether it is closed or not, nor where."""
     assert decode_json(nested(64)) is not None
     assert decode_json(nested(63, '{"a": 1}')) is not None
+    assert decode_json(b"[[]," + nested(63) + b"]") is not None
     for body in (
         nested(65),
         nested(64, "{}"),

@@ -186,6 +186,14 @@ def test_a_limited_token_rests_as_long_as_it_is_told(here: Bench) -> None:
     assert here.breaker.pause == 0
 
 
+def test_a_token_that_rested_is_probed_again(here: Bench) -> None:
+    """That it worked before does not count any more."""
+    here.breaker.worked("t")
+    here.breaker.limited("t", "too much", 10.0)
+    here.now = 10.0
+    assert here.probing("t")
+
+
 def test_a_limit_is_not_a_failed_login(here: Bench) -> None:
     """Any number of them leaves the other tokens alone."""
     for number in range(9):
@@ -202,6 +210,8 @@ def test_a_lockout_stops_every_token(here: Bench) -> None:
     assert here.breaker.pause == 600
     here.breaker.locked_out("longer", 700.0)
     assert here.blocked("t") == Blocked("longer", 700.0)
+    here.now = 100.0
+    assert here.blocked("t") == Blocked("longer", 600.0)
     here.now = 700.0
     assert here.blocked("t") is None
     here.breaker.locked_out("again", 10.0)

@@ -72,6 +72,26 @@ def test_sleeping() -> None:
         signals.sleep(3600.0)
 
 
+def test_sleeping_until_the_signal() -> None:
+    """Neither less nor, once it is given, more."""
+    signals = StopSignals(None)
+    listens = threading.Event()
+
+    def sleep() -> None:
+        with signals.listening():
+            listens.set()
+            signals.sleep(3600.0)
+
+    thread = threading.Thread(target=sleep)
+    thread.start()
+    assert listens.wait(SECONDS)
+    thread.join(0.05)
+    assert thread.is_alive()
+    signals.give()
+    thread.join(SECONDS)
+    assert not thread.is_alive()
+
+
 def test_a_forked_child_has_no_listeners() -> None:
     """The parent's threads are not here."""
     signals = StopSignals(None)
