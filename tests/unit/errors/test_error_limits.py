@@ -124,7 +124,8 @@ def test_what_proves_nothing(status: int) -> None:
 )
 def test_a_status_alone(status: int, kind: type[ButtDialError]) -> None:
     """What it means where the server says nothing."""
-    for body in (None, {}, {"error": None}, []):
+    bodies: list[Any] = [None, {}, {"error": None}, []]
+    for body in bodies:
         error = error_from_response(status, body)
         assert type(error) is kind
         assert str(error) == f"HTTP {status}"

@@ -361,10 +361,11 @@ def test_a_ping_that_is_refused_ends_it(
     fake: FakeButtDialServer, make: Make, seconds: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A token that was revoked meanwhile is not tried again, and the log says it."""
-    refused = {"status": 401, "body": REFUSED}
-    listener, _ = silent_with(
-        fake, make, seconds, lambda: fake.fault("status", on="post", **refused)
-    )
+
+    def refuse() -> None:
+        fake.fault("status", on="post", status=401, body=REFUSED)
+
+    listener, _ = silent_with(fake, make, seconds, refuse)
     with listener:
         wait_until(lambda: listener.connected)
         fake.push(message_payload(1))

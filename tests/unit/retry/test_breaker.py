@@ -108,11 +108,12 @@ def test_one_thread_probes_until_the_token_has_worked(here: Bench) -> None:
 
 def test_who_waits_goes_on_when_the_token_works(here: Bench) -> None:
     """Also while the first one still records what it sent."""
-    asked = []
+    asked: list[str] = []
 
     class Once(threading.Event):
         def is_set(self) -> bool:
-            asked.append(here.breaker.worked("t"))
+            here.breaker.worked("t")
+            asked.append("t")
             return len(asked) > 1
 
     with here.breaker.admit("t", threading.Event()), here.breaker.admit("t", Once()) as blocked:

@@ -362,28 +362,27 @@ def test_a_child_of_a_loop_that_was_started_again_is_told(
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_thread_that_died_is_replaced(here: World) -> None:
-    """A hook that ends its thread has not stopped the loop: start() begins another one."""
-    ends = [SystemExit]
-    died = threading.Event()
+    """What ends the thread from outside of a pass has not stopped the loop: it can be started."""
+    ends, sleeper = [SystemExit], Sleeper()
 
-    def pace() -> None:
+    def sleep(seconds: float) -> None:
         if ends:
-            died.set()
             raise ends.pop()
+        sleeper(seconds)
 
     here.add("a")
-    loop = here.loop(sleep=None, pace=pace)
+    loop = here.loop(sleep=sleep)
     loop.start(interval=3600, warmup=0)
-    assert died.wait(SECONDS)
     first = loop._thread
     assert first is not None
     first.join(SECONDS)
-    assert not loop.running
+    lived = loop.running
     here.add("b")
     loop.start(interval=3600, warmup=0)
-    assert here.fake.wait_for(lambda: here.bodies == ["b"], SECONDS)
-    assert loop.running
-    assert loop.stop(SECONDS)
+    sleeper.wait()
+    assert here.bodies == ["a", "b"]
+    assert (lived, loop.running) == (False, True)
+    assert ended(loop, sleeper)
 
 
 @pytest.mark.parametrize(("fraction", "share"), [(0.0, 0.9), (1.0, 1.1)])

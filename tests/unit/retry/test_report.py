@@ -50,8 +50,8 @@ def test_each_step_is_counted() -> None:
     tally.fetched(3)
     tally.fetched(4)
     for step in ("delivered", "retried", "dead", "postponed", "taken", "errors"):
-        tally.count(Recorded(step=step))  # type: ignore[arg-type]
-        tally.count(Recorded(step=step, hook_error="pace failed"))  # type: ignore[arg-type]
+        tally.count(Recorded(step=step))
+        tally.count(Recorded(step=step, hook_error="pace failed"))
     assert tally.report == RetryReport(
         fetched=7,
         delivered=2,
@@ -90,7 +90,7 @@ def test_unsettled_in_a_row() -> None:
     tally = Tally()
     seen = []
     for step in ("taken", "errors", "postponed", "taken", "delivered", "errors"):
-        tally.count(Recorded(step=step))  # type: ignore[arg-type]
+        tally.count(Recorded(step=step))
         seen.append(tally.unsettled_in_a_row)
     assert seen == [1, 2, 0, 1, 0, 1]
 

@@ -14,20 +14,20 @@ SECONDS = 10.0
 def test_a_signal_for_who_listens() -> None:
     """Only inside of the block; the outer block's signal counts again after an inner one."""
     signals = StopSignals(None)
-    assert not signals.is_own_thread
+    before = signals.is_own_thread
     assert not signals.give()
     with signals.listening() as outer:
-        assert signals.is_own_thread
+        within = signals.is_own_thread
         given = threading.Event()
         with signals.listening(given) as inner:
             assert inner is given
             assert set(signals.give()) == {outer, inner}
-        assert signals.is_own_thread
+        again = signals.is_own_thread
         assert outer.is_set()
         assert signals.give() == (outer,)
         assert signals.wait_until_unheard([inner], 0)
         assert not signals.wait_until_unheard([inner, outer], 0)
-    assert not signals.is_own_thread
+    assert (before, within, again, signals.is_own_thread) == (False, True, True, False)
     assert signals.wait_until_unheard([inner, outer], 0)
 
 
