@@ -36,21 +36,15 @@ class Patch:
 
 _SESSION = "buttdial_sync/transport/session.py"
 _POOL = "buttdial_sync/transport/pool.py"
-_SETTLING = "buttdial_sync/retry/settling.py"
-_ROUNDS = "buttdial_sync/retry/rounds.py"
+_RECORDER = "buttdial_sync/retry/recorder.py"
+_WORKER = "buttdial_sync/retry/worker.py"
 _HANDLER = "buttdial_sync/inbound/handler.py"
 _SIGNATURES = "buttdial_sync/inbound/signatures.py"
 _ANSWERS = "buttdial_sync/errors/answers.py"
+_MOMENTS = "buttdial_sync/errors/moments.py"
 
 PATCHES = (
     Patch("S1", _SESSION, "_GRACE_AFTER_BROKEN_POST = 2.0", "_GRACE_AFTER_BROKEN_POST = 0.0"),
-    Patch(
-        "S2",
-        _SESSION,
-        'error.outcome != "unknown" or self._closing',
-        'error.outcome != "unknown"',
-        accepted="closing wakes the waiter too, at once and with the same outcome",
-    ),
     Patch(
         "S5",
         _SESSION,
@@ -60,7 +54,7 @@ PATCHES = (
     Patch("S7", _SESSION, "self._replier.finish()", "pass"),
     Patch("S8", _SESSION, "self._endpoints.put(reason)\n        self._replier", "self._replier"),
     Patch("S9", _SESSION, "if self._stream.at_end:\n", "if False:\n"),
-    Patch("S11", _SESSION, "if self._can_post.wait(_REPLY_SECONDS):", "if True:"),
+    Patch("S11", _SESSION, "if self._can_post.wait(deadline.remaining()):", "if True:"),
     Patch("S12", _SESSION, "self._stream.release()  # there is no reader to do it", "pass"),
     Patch("S14", _SESSION, "not self._closing and self._pending.usable", "self._pending.usable"),
     Patch("S16", _SESSION, "self._pending.discard(waiter)", "pass"),
@@ -82,59 +76,44 @@ PATCHES = (
     Patch("P10", _POOL, "if slot is None or not slot.idle:", "if slot is None:"),
     Patch("P11", _POOL, "kept if out_of_time else _ended(kept)", "_ended(kept)"),
     Patch("P13", _POOL, "not self.users and self.opening is None", "not self.users"),
-    Patch("T1", _SETTLING, "_REFUSED_PAUSE = 120.0", "_REFUSED_PAUSE = 12.0"),
+    Patch("T1", _RECORDER, "_REFUSED_PAUSE = 120.0", "_REFUSED_PAUSE = 12.0"),
+    Patch("T3", _RECORDER, "return lost or message.attempt_started_at is not None", "return lost"),
+    Patch("T4", _RECORDER, "self.may_repeat(token) is False", "not self.may_repeat(token)"),
     Patch(
-        "T3",
-        _SETTLING,
-        "unknown = lost or message.attempt_started_at is not None\n        told",
-        "unknown = lost\n        told",
+        "T6",
+        _RECORDER,
+        'except Exception as error:\n            logger.exception("backoff',
+        'except (TypeError, ValueError) as error:\n            logger.exception("backoff',
     ),
-    Patch("T4", _SETTLING, "self.may_repeat(token) is False", "not self.may_repeat(token)"),
-    Patch("T6", _SETTLING, "            self._later(seconds)\n", ""),
-    Patch("T7", _SETTLING, "return max(0.0, seconds)", "return seconds"),
-    Patch("T8", _SETTLING, "self._later(max(seconds, SHORTEST_PAUSE))", "self._later(seconds)"),
+    Patch("T7", _RECORDER, "max(self._after(seconds), self.clock())", "self._after(seconds)"),
+    Patch("T8", _RECORDER, "self._after(max(seconds, SHORTEST_PAUSE))", "self._after(seconds)"),
     Patch(
         "T10",
-        _SETTLING,
+        _RECORDER,
         "min(_LONGEST_BACKOFF, timedelta(minutes=2 ** min(retry_count, _DOUBLINGS_AT_MOST + 1)))",
         "timedelta(minutes=2 ** min(retry_count, _DOUBLINGS_AT_MOST + 1))",
     ),
-    Patch("T11", _SETTLING, "_told(message, error))", "error)"),
-    Patch("T12", _SETTLING, 'if settled.step != "dead":\n', "if False:\n"),
-    Patch("R3", _ROUNDS, "_NO_TOKEN_PAUSE = 120.0", "_NO_TOKEN_PAUSE = 1.0"),
+    Patch("T11", _RECORDER, "_with_doubt(message, error))", "error)"),
+    Patch("T12", _RECORDER, 'if recorded.step != "dead":\n', "if False:\n"),
+    Patch("R3", _WORKER, "_NO_TOKEN_PAUSE = 120.0", "_NO_TOKEN_PAUSE = 1.0"),
     Patch(
         "R5",
-        _ROUNDS,
-        "as obstacle:\n            if stopping.is_set():",
-        "as obstacle:\n            if False:",
+        _WORKER,
+        "message.retry_count\n        if stopping.is_set():",
+        "message.retry_count\n        if False:",
     ),
-    Patch("R8", _ROUNDS, 'result.outcome in {"sent", "rejected"}', 'result.outcome in {"sent"}'),
-    Patch(
-        "R9",
-        _ROUNDS,
-        "due = message.next_retry_at or self.settler.clock()",
-        "due = self.settler.clock()",
-    ),
+    Patch("R8", _WORKER, 'result.outcome in {"sent", "rejected"}', 'result.outcome in {"sent"}'),
+    Patch("R9", _RECORDER, "due = message.next_retry_at or self.clock()", "due = self.clock()"),
     Patch(
         "R11",
-        _ROUNDS,
-        'feed.end()\n            logger.exception("around',
+        _WORKER,
+        'due.end()\n            logger.exception("around',
         'logger.exception("around',
     ),
-    Patch(
-        "R12",
-        _ROUNDS,
-        "except Exception as error:\n            self._ended = True",
-        "except Exception as error:\n            pass",
-    ),
+    Patch("R12", _WORKER, "self._once or not fetched", "self._once"),
     Patch("H2", _HANDLER, 'f"delivery:{delivery_id}:{number}"', 'f"delivery:{delivery_id}"'),
-    Patch(
-        "H3",
-        _HANDLER,
-        "len(challenge) <= _LONGEST_CHALLENGE",
-        "len(challenge) < _LONGEST_CHALLENGE",
-    ),
-    Patch("H5", _HANDLER, "_LONGEST_CHALLENGE = 1000", "_LONGEST_CHALLENGE = 10_000"),
+    Patch("H3", _HANDLER, "[ -~]{0,1000}", "[ -~]{0,999}"),
+    Patch("H5", _HANDLER, "[ -~]{0,1000}", "[ -~]{0,10000}"),
     Patch("G3", _SIGNATURES, "[1-9][0-9]{0,14}", "[1-9][0-9]{0,13}"),
     Patch("G3b", _SIGNATURES, "[1-9][0-9]{0,14}", "[1-9][0-9]{0,15}"),
     Patch(
@@ -143,10 +122,5 @@ PATCHES = (
         "by_text and not issubclass(by_text[0], ToolNotAvailable)",
         "by_text",
     ),
-    Patch(
-        "A13",
-        _ANSWERS,
-        "moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)",
-        "moment",
-    ),
+    Patch("A13", _MOMENTS, "return moment.replace(tzinfo=timezone.utc)", "return moment"),
 )

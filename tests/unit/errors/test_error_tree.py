@@ -14,7 +14,7 @@ from typing import Any, get_args
 import pytest
 
 from buttdial_sync import errors
-from buttdial_sync.errors import tree
+from buttdial_sync.errors import AuthError, ServerError, tree
 from buttdial_sync.errors.accounts import OnboardingRequired
 
 ButtDialError = errors.ButtDialError
@@ -159,3 +159,28 @@ def test_builtin_bases() -> None:
     assert issubclass(errors.ArgumentValueError, ValueError)
     assert issubclass(errors.DeadlineExceededError, TimeoutError)
     assert issubclass(errors.AgentNotProvisioned, ValueError)
+
+
+def test_as_another_kind() -> None:
+    """All that an error says is said by the other one, but for what is given."""
+    error = AuthError(
+        "no",
+        code="C",
+        stage="parse",
+        outcome="unknown",
+        remediation="do",
+        status_code=401,
+        body={"x": 1},
+        retryable=True,
+        retry_after=5.0,
+        remaining_attempts=3,
+    )
+    other = error.as_kind(ServerError)
+    assert type(other) is ServerError
+    assert str(other) == "no"
+    assert vars(other) == vars(error)
+    changed = error.as_kind(ServerError, "yes", code="D", retry_after=None)
+    assert str(changed) == "yes"
+    assert vars(changed) == {**vars(error), "code": "D", "retry_after": None}
+    assert error.code == "C"
+    assert (other.__cause__, other.__traceback__) == (None, None)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import threading
 
 import pytest
 
-from buttdial_sync import DeliveryInProgressError, DeliveryLog, MemoryDeliveryLog
-from buttdial_sync.errors import ArgumentValueError
+from buttdial_sync import (
+    DeliveryInProgressError,
+    DeliveryLog,
+    InboundHandler,
+    MemoryDeliveryLog,
+)
+from buttdial_sync.errors import ArgumentValueError, ConfigError
+from buttdial_sync.inbound.deliveries import check_token
 from tests.unit.inbound.log_contract import Advance, DeliveryLogContract, claimed
 
 
@@ -85,3 +92,78 @@ def test_fork_while_the_lock_is_held() -> None:
             good = log.claim("claimed", 10) and log.claim("done", 10) is None
             os._exit(0 if good else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_the_usual_bound() -> None:
+    """Fifty thousand are remembered."""
+    log = MemoryDeliveryLog()
+    for number in range(50_000):
+        log.done(str(number), claimed(log, str(number)))
+    assert log.claim("0", 10) is None
+    assert log.claim("one more", 10)
+    assert log.claim("1", 10) is None
+    assert log.claim("0", 10)
+
+
+def test_the_smallest_bound() -> None:
+    """One is enough to remember the last."""
+    log = MemoryDeliveryLog(max_deliveries=1)
+    log.done("a", claimed(log, "a"))
+    assert log.claim("a", 10) is None
+    log.done("b", claimed(log, "b"))
+    assert log.claim("b", 10) is None
+    assert log.claim("a", 10)
+
+
+def test_a_claim_made_anew_is_the_youngest() -> None:
+    """It is not forgotten before those that were made meanwhile."""
+    now = [0.0]
+    log = MemoryDeliveryLog(max_deliveries=2, clock=lambda: now[0])
+    claimed(log, "a")
+    log.done("b", claimed(log, "b"))
+    now[0] = 60.0
+    claimed(log, "a")
+    claimed(log, "c")
+    with pytest.raises(DeliveryInProgressError):
+        log.claim("a", 10)
+    assert log.claim("b", 10)
+
+
+@pytest.mark.parametrize("method", ["claim", "done", "release"])
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        (None, "has no method"),
+        ("text", "has no method"),
+        (lambda: None, "does not take 2 arguments"),
+        (lambda _: None, "does not take 2 arguments"),
+        (lambda _, __, ___: None, "does not take 2 arguments"),
+    ],
+)
+def test_methods_that_cannot_be_called(method: str, wrong: object, reason: str) -> None:
+    """They are found when the handler is made, not when the first message comes."""
+    log = MemoryDeliveryLog()
+    setattr(log, method, wrong)
+    with pytest.raises(ConfigError, match=f"delivery log.*{method}|{method}.*{reason}") as raised:
+        InboundHandler(delivery_log=log)
+    assert reason in str(raised.value)
+    assert "See DeliveryLog" in str(raised.value.remediation)
+
+
+def test_a_method_that_does_not_tell_its_arguments() -> None:
+    """A function of C is taken as it is."""
+    log = MemoryDeliveryLog()
+    unknown: object = dict.update
+    with pytest.raises(ValueError, match="no signature"):
+        inspect.signature(dict.update)
+    for method in ("claim", "done", "release"):
+        setattr(log, method, unknown)
+    InboundHandler(delivery_log=log)
+
+
+def test_a_claim_that_is_not_a_token() -> None:
+    """What a log returns by mistake is told with its type."""
+    with pytest.raises(ConfigError, match="claim returned a bool"):
+        check_token(True)  # type: ignore[arg-type]
+    assert check_token(None) is None
+    assert check_token("") == ""

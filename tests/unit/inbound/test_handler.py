@@ -547,3 +547,122 @@ def test_keys_of_events() -> None:
         "delivery:d1",
     ]
     assert len(got) == 5
+
+
+def test_the_usual_limit_of_a_body() -> None:
+    """One mebibyte comes in, a byte more does not."""
+    inbound, _ = make()
+    assert inbound.max_body_bytes == 1_048_576
+    body = b'"' + b"x" * (1_048_576 - 2) + b'"'
+    assert inbound.handle("butt-dial", body, {}).status == 200
+    assert inbound.handle("butt-dial", body + b" ", {}).status == 413
+
+
+def test_a_refusal_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """With the channel, of which a stranger may write only so much."""
+    inbound, _ = make()
+    inbound.handle("x" * 99, b"", {})
+    assert caplog.messages == [
+        f"a webhook for '{'x' * 39} was refused: no valid signature",
+    ]
+
+
+def test_what_fails_otherwise_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Where the host's function for the secret fails, the sender is asked to try again."""
+
+    def find(_: str) -> str:
+        raise OSError("the database is away")
+
+    inbound, _ = make(account_webhook_secret=find)
+    answer = account(inbound)
+    assert (answer.status, answer.content_type) == (500, "application/json")
+    assert json.loads(answer.body) == {"error": "it could not be handled; try again"}
+    assert "a webhook could not be handled" in caplog.text
+    assert "the database is away" in caplog.text
+
+
+@pytest.mark.parametrize("org_id", ["", None, 5])
+def test_no_secret_is_looked_up_without_an_id(org_id: object) -> None:
+    """The host's function gets the id of a workspace, and nothing else; ``orgId`` comes first."""
+    asked: list[str] = []
+
+    def find(given: str) -> None:
+        asked.append(given)
+
+    inbound, _ = make(account_webhook_secret=find)
+    assert account(inbound, orgId=org_id, org_id="other").status == 401
+    assert asked == []
+    delivery = SIMULATOR.account_verified()
+    inbound.handle("account", b'{"org_id": "org-7"}', delivery.headers)
+    assert asked[-1:] == ["org-7"]
+
+
+def test_an_empty_secret_is_none() -> None:
+    """It would verify anything, so it closes a channel like None, or leaves it open."""
+    inbound, got = make(
+        whatsapp_webhook_secret="",
+        account_webhook_secret="",
+        allow_unsigned=["whatsapp", "account"],
+    )
+    delivery = HostSimulator(now=lambda: NOW).whatsapp({"text": {"body": "a"}})
+    assert inbound.handle("whatsapp", delivery.body, delivery.headers).status == 200
+    body = SIMULATOR.account_verified().body
+    assert inbound.handle("account", body, {}).status == 200
+    assert len(got) == 2
+
+
+@pytest.mark.parametrize("missing", ["X-BD-Signature", "X-BD-Timestamp"])
+def test_half_a_signature(missing: str) -> None:
+    """Both headers are needed."""
+    inbound, got = make()
+    delivery = SIMULATOR.account_verified()
+    headers = {name: value for name, value in delivery.headers.items() if name != missing}
+    assert inbound.handle("account", delivery.body, headers).status == 401
+    assert got == []
+
+
+def test_what_is_not_for_us() -> None:
+    """Account events that nobody knows, or without their token, are taken and ignored."""
+    inbound, got = make()
+    for fields in ({"event": "account.deleted"}, {"teamToken": None}, {"orgId": ""}):
+        answer = account(inbound, **fields)
+        assert answer.status == 200
+        assert json.loads(answer.body)["status"] == "ignored"
+    assert got == []
+
+
+def test_what_a_body_did() -> None:
+    """The answer counts; several messages of a body are told apart by their number."""
+    inbound, got = make()
+    assert json.loads(whatsapp(inbound, "a", "b").body) == {
+        "status": "handled", "handled": 2, "repeated": 0, "failed": 0,
+    }  # fmt: skip
+    assert json.loads(whatsapp(inbound, "b", "c").body) == {
+        "status": "handled", "handled": 1, "repeated": 1, "failed": 0,
+    }  # fmt: skip
+    assert json.loads(whatsapp(inbound, "c").body)["status"] == "repeated"
+    assert len(got) == 3
+
+
+def test_a_payload_that_is_not_an_object() -> None:
+    """Valid JSON of another kind is taken and ignored, on every channel."""
+    inbound, _ = make(
+        whatsapp_webhook_secret=None,
+        account_webhook_secret=None,
+        allow_unsigned=["whatsapp", "butt-dial", "account"],
+    )
+    for channel in ("whatsapp", "butt-dial", "account"):
+        for body in (b"[]", b"5", b"null"):
+            assert json.loads(inbound.handle(channel, body, {}).body)["status"] == "ignored"
+
+
+def test_repr_says_what_is_open() -> None:
+    """And nothing else."""
+    inbound = InboundHandler(allow_unsigned=["whatsapp", "account"])
+    assert repr(inbound) == "InboundHandler(allow_unsigned=['account', 'whatsapp'])"
+
+
+def test_an_unknown_channel_is_named() -> None:
+    """A host that misspells one learns which there are."""
+    with pytest.raises(ArgumentValueError, match=r"\['sms'\].*\['account', 'butt-dial', 'whatsapp"):
+        InboundHandler(allow_unsigned=["sms", "account"])

@@ -16,7 +16,7 @@ from buttdial_sync import (
     StatusUpdate,
     WaitingMessage,
 )
-from buttdial_sync.inbound.native import parse_waiting
+from buttdial_sync.inbound.native import parse_account, parse_waiting
 from buttdial_sync.models.converter import Identifier, structure
 from buttdial_sync.models.names import snake_case
 
@@ -349,3 +349,131 @@ def test_half_a_waiting_message() -> None:
     """An item without a sender or a content is nothing."""
     assert parse_waiting(waiting(channel="sms", body="x")) == []
     assert parse_waiting(waiting(channel="sms", **{"from": "+1"})) == []
+
+
+@pytest.mark.parametrize(
+    "only",
+    [
+        {"body": "x"},
+        {"text": "x"},
+        {"html": "<p>x</p>"},
+        {"subject": "x"},
+        {"mediaUrl": "https://x/y"},
+        {"attachments": [{"filename": "y"}]},
+        {"voiceTranscription": "x"},
+    ],
+)
+def test_one_content_is_enough(only: dict[str, Any]) -> None:
+    """Whatever it is; without any it is no message, and that is told."""
+    (event,) = parse({"from": "+1", "channel": "email", **only})
+    assert isinstance(event, InboundMessage)
+
+
+@pytest.mark.parametrize(
+    ("half", "reason"),
+    [
+        ({"type": "message", "channel": "sms", "body": "x"}, "it lacks its sender or its channel"),
+        ({"from": "+1", "body": "x"}, "it lacks its sender or its channel"),
+        ({"from": "+1", "channel": "sms"}, "it has no content"),
+        ({"from": "+1", "channel": "sms", "body": 5}, "body is not text"),
+        ({"sender": "+1", "channel": "sms", "attachments": 5}, "attachments is not a list"),
+        ({"from": "+1", "channel": "sms", "attachments": {"x": 1}}, "attachments is not a list"),
+    ],
+)
+def test_half_a_message_is_told(
+    half: dict[str, Any], reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log says what it lacks."""
+    assert parse(half) == []
+    (told,) = caplog.messages
+    assert told.startswith(f"an inbound message was ignored: {reason}")
+
+
+@pytest.mark.parametrize(
+    ("media", "kind", "mime", "type_"),
+    [
+        ({"mediaType": "image"}, "image", None, "image"),
+        ({"mediaType": "IMAGE/PNG"}, "image", "IMAGE/PNG", "image"),
+        ({"mediaType": "video/mp4", "mimeType": "video/x"}, "video", "video/x", "video"),
+        ({"mediaType": "text/plain"}, "document", "text/plain", "document"),
+        ({"mediaType": "", "mimeType": ""}, None, None, "text"),
+        ({"mimeType": "image/png"}, None, "image/png", "text"),
+    ],
+)
+def test_media_types(media: dict[str, Any], kind: object, mime: object, type_: str) -> None:
+    """The kind and the MIME type, whichever of them a server writes; empty is none."""
+    given = {"from": "+1", "channel": "sms", "mediaUrl": "https://x/y", "body": "x", **media}
+    (event,) = parse(given)
+    assert (event.media_type, event.mime_type, event.type) == (kind, mime, type_)
+    (event,) = parse({**given, "mediaUrl": None})
+    assert event.type == "text"
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_group"),
+    [({}, False), ({"isGroup": True}, True), ({"groupId": "g"}, True), ({"isGroup": False}, False)],
+)
+def test_groups(fields: dict[str, Any], is_group: bool) -> None:
+    """A group's id is enough."""
+    (event,) = parse({"from": "+1", "channel": "sms", "body": "x", **fields})
+    assert event.is_group is is_group
+
+
+def test_an_account_event_without_its_token_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """It is nothing, like one that nobody knows; only the first is worth a line."""
+    assert parse_account({"event": "account.deleted", "orgId": "o", "teamToken": "t"}) == []
+    assert caplog.messages == []
+    assert parse_account({"event": "account.verified", "orgId": "o"}) == []
+    assert parse_account({"event": "account.verified", "teamToken": "t"}) == []
+    assert caplog.messages == ["an account.verified without its token was ignored"] * 2
+    (event,) = parse_account(
+        {"event": "account.verified", "orgId": 7, "teamToken": "t", "scopes": "x"}, "d1"
+    )
+    assert event == AccountVerified(org_id="7", team_token="t", delivery_id="d1")
+
+
+@pytest.mark.parametrize(
+    ("payload", "kind"),
+    [
+        ({"type": "status", "kind": "a", "event": "b", "status": "c"}, "a"),
+        ({"type": "status_update", "event": "b", "status": "c"}, "b"),
+        ({"type": "receipt", "status": "c"}, "c"),
+        ({"type": "delivery_receipt", "status": "delivered"}, "delivered"),
+    ],
+)
+def test_what_news_is_about(payload: dict[str, Any], kind: str) -> None:
+    """The most exact name comes first."""
+    (event,) = parse(
+        {**payload, "id": "s1", "agentId": "a", "timestamp": 1767323045, "detail": "d"}
+    )
+    if kind == "delivered":
+        assert event == DeliveryReceipt(message_sid="s1", status=kind, timestamp=MOMENT, error="d")
+    else:
+        assert event == StatusUpdate(kind=kind, id="s1", agent_id="a", timestamp=MOMENT, detail="d")
+
+
+@pytest.mark.parametrize(
+    ("details", "detail"),
+    [("in words", "in words"), ({"code": 1}, "provider down"), (None, "provider down")],
+)
+def test_why_an_outbound_message_failed(details: object, detail: str) -> None:
+    """The details where they are words, else the reason; known by the provider's id."""
+    item = waiting(
+        channel="sms",
+        direction="outbound",
+        to="+1",
+        agentId="a",
+        externalId="e1",
+        reason="provider down",
+        errorDetails=details,
+    )
+    (event,) = parse_waiting(item)
+    assert isinstance(event, StatusUpdate)
+    assert (event.detail, event.id, event.agent_id, event.raw) == (detail, "e1", "a", item.raw)
+
+
+def test_waiting_with_another_type() -> None:
+    """What waits is a message, whatever else the server says about it."""
+    item = waiting(channel="sms", **{"from": "+1"}, body="x", type="receipt", status="delivered")
+    (event,) = parse_waiting(item)
+    assert isinstance(event, InboundMessage)

@@ -122,6 +122,8 @@ def test_same_secret() -> None:
     assert not same_secret("", "")
     assert not same_secret(None, None)
     assert not same_secret("a", "b")
+    for wrong in (None, 5, b"a", ["a"]):
+        assert not same_secret(wrong, "a")
 
 
 @pytest.mark.parametrize(
@@ -151,3 +153,16 @@ def test_tolerance_to_the_second(age: float, good: bool) -> None:
         secret="s",
         now=int(NOW) + age,
     )
+
+
+def test_an_empty_secret_signs_nothing() -> None:
+    """Anybody could make such a signature, so it is never right."""
+    timestamp = str(int(NOW))
+    assert not verify_webhook_signature(
+        b"{}",
+        timestamp_header=timestamp,
+        signature_header=sign("", timestamp, b"{}"),
+        secret="",
+        now=NOW,
+    )
+    assert not verify_whatsapp_signature(b"{}", sign_whatsapp(b"{}", ""), "")

@@ -196,3 +196,106 @@ def test_half_a_message(half: dict[str, Any]) -> None:
     """What is not whole is no message; the others beside it are."""
     (event,) = parse(half, {**message("text", text={"body": "whole"}), "id": "wamid.2"})
     assert event.id == "wamid.2"
+
+
+def test_where_it_came_from() -> None:
+    """Other servers that write WhatsApp's format add names, groups and our number."""
+    given = {"to": "1", "groupId": "g1", "groupName": "Friends", "senderName": "Ann"}
+    event = one("text", text={"body": "x"}, **given)
+    assert (event.to, event.sender_name) == ("1", "Ann")
+    assert (event.is_group, event.group_id, event.group_name) == (True, "g1", "Friends")
+    (event,) = parse(
+        message("text", text={"body": "x"}, to="1"), metadata={"display_phone_number": "2"}
+    )
+    assert (event.to, event.is_group) == ("1", False)
+
+
+@pytest.mark.parametrize(
+    ("fields", "contacts", "name"),
+    [
+        ({}, [], None),
+        ({}, [{"wa_id": "+1 415", "profile": {"name": "Ann"}}], "Ann"),
+        ({"senderName": "Bob"}, [{"wa_id": "+1 415", "profile": {"name": "Ann"}}], "Bob"),
+        ({"senderName": "Bob"}, [{"wa_id": SENDER, "profile": {"name": "Ann"}}], "Ann"),
+        ({}, [{"wa_id": "1", "profile": {"name": "A"}}, {"wa_id": "2"}], None),
+    ],
+)
+def test_the_senders_name(fields: dict[str, Any], contacts: list[Any], name: str | None) -> None:
+    """By the number; a single contact is the sender's, however the number is written."""
+    (event,) = parse(message("text", text={"body": "x"}, **fields), contacts=contacts)
+    assert event.sender_name == name
+
+
+def test_half_a_message_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """The log says what it lacks; a status that is not whole is no message of anybody."""
+    assert parse(message("text"), message("image", image={}), message("new")) == []
+    assert caplog.messages == [
+        "a WhatsApp message was ignored: a text without a text",
+        "a WhatsApp message was ignored: image without an id",
+        "a WhatsApp message was ignored: it has no content that could be read",
+    ]
+    caplog.clear()
+    for status in ({"id": "w"}, {"status": "read"}, {"id": "w", "status": "deleted"}, {}):
+        assert parse(statuses=[status]) == []
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(
+    ("place", "text"),
+    [
+        ({}, ""),
+        ({"address": "Main Street"}, "Main Street"),
+        ({"name": "Shop", "address": "Main Street"}, "Shop"),
+        ({"name": ""}, ""),
+    ],
+)
+def test_the_text_of_a_location(place: dict[str, str], text: str) -> None:
+    """Its name, else its address."""
+    event = one("location", location={"latitude": 0, "longitude": 0, **place})
+    assert event.text == text
+    assert event.location is not None
+    assert (event.location.latitude, event.location.address) == (0.0, place.get("address"))
+
+
+@pytest.mark.parametrize("lacking", ["latitude", "longitude"])
+def test_half_a_location(lacking: str) -> None:
+    """Both are needed."""
+    place = {"latitude": 1, "longitude": 1, lacking: None}
+    assert parse(message("location", location=place)) == []
+
+
+@pytest.mark.parametrize(
+    ("button", "text", "reply_id"),
+    [({"text": "Stop"}, "Stop", None), ({"payload": "stop-1"}, "", "stop-1")],
+)
+def test_half_a_button(button: dict[str, str], text: str, reply_id: str | None) -> None:
+    """Its text or its payload is enough."""
+    event = one("button", button=button)
+    assert (event.text, event.reply_id) == (text, reply_id)
+
+
+@pytest.mark.parametrize("media", [{"id": "m1"}, {"url": "https://x/y"}])
+def test_the_least_of_a_medium(media: dict[str, str]) -> None:
+    """An id or an address; a caption is not needed."""
+    event = one("audio", audio={**media, "transcription": "hi"})
+    assert (event.text, event.voice_transcription) == ("", "hi")
+
+
+def test_replies_without_a_title() -> None:
+    """The body, then the name; or nothing."""
+    for reply, text in (({"body": "b", "name": "n"}, "b"), ({"name": "n"}, "n"), ({"id": "1"}, "")):
+        event = one("interactive", interactive={"type": "x", "x": reply})
+        assert (event.text, event.reply_id) == (text, reply.get("id"))
+
+
+def test_contacts_without_a_name() -> None:
+    """They are contacts all the same."""
+    event = one("contacts", contacts=[{}, {"name": {"formatted_name": "Bob"}}, {"name": {}}])
+    assert (event.text, len(event.contacts)) == ("Bob", 3)
+
+
+def test_the_first_error_of_a_receipt() -> None:
+    """Its title, else its message."""
+    errors = [{"code": 1, "message": "no"}, {"code": 2, "title": "never"}]
+    (event,) = parse(statuses=[{"id": "w", "status": "failed", "errors": errors}])
+    assert (event.error_code, event.error) == ("1", "no")

@@ -5,7 +5,10 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import pytest
+
 from buttdial_sync import InboundMessage
+from buttdial_sync.inbound.native import parse_waiting
 from buttdial_sync.listening.inbound_queue import InboundQueue
 from buttdial_sync.models.converter import Identifier
 from buttdial_sync.models.inbox import WaitingMessage
@@ -93,3 +96,56 @@ def test_a_wake_is_not_lost() -> None:
     queue.waiting([waiting("w1")])
     waiter.join(PATIENCE)
     assert got == ["w1"]
+
+
+def test_pushes_before_any_opening_wait_too() -> None:
+    """Nothing is released before somebody says so."""
+    queue = InboundQueue()
+    queue.pushed(push("p1"))
+    assert taken(queue) == []
+    queue.release_pushed(0)
+    assert taken(queue) == ["p1"]
+
+
+def test_only_messages_are_taken_in() -> None:
+    """Another notification may carry the same fields."""
+    queue = InboundQueue()
+    queue.pushed({**push("p1"), "method": "notifications/progress"})
+    queue.release_pushed(0)
+    assert taken(queue) == []
+
+
+def test_what_is_there_ends_the_wait_at_once() -> None:
+    """A wait returns for a message; for a push only when it may be given out."""
+    queue, got = InboundQueue(), threading.Event()
+
+    def wait() -> None:
+        queue.wait(PATIENCE)
+        got.set()
+
+    waiter = threading.Thread(target=wait)
+    queue.pushed(push("p1"))
+    waiter.start()
+    waiter.join(0.05)
+    assert not got.is_set()
+    queue.release_pushed(0)
+    queue.wake()
+    assert got.wait(PATIENCE)
+    waiter.join(PATIENCE)
+    queue.wait(PATIENCE)
+
+
+def test_a_queue_that_is_full(caplog: pytest.LogCaptureFixture) -> None:
+    """It keeps the oldest hundred thousand, and says how many it has dropped."""
+    queue = InboundQueue()
+    (event,) = parse_waiting(waiting("w"))
+    queue._put(0, [event] * 100_000)
+    assert caplog.messages == []
+    queue.waiting([waiting("a"), waiting("b")])
+    assert caplog.messages == [
+        "1 messages dropped: the handlers are too slow",
+        "2 messages dropped: the handlers are too slow",
+    ]
+    assert queue.take() is event
+    queue.waiting([waiting("c")])
+    assert len(caplog.messages) == 2

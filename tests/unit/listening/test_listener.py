@@ -3,62 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from buttdial_sync import AuthError, Client, ConfigError, InboundHandler, InboundMessage, Listener
+from buttdial_sync import AuthError, ConfigError, InboundHandler, InboundMessage
 from buttdial_sync.testing import FakeButtDialServer
 from buttdial_sync.testing.simulate import message_payload
 from tests.fakes import cut_streams
 from tests.integration.inbound.listening import PATIENCE, Inbox, numbered, wait_until
-
-URL = "https://butt-dial.test"
-TOKEN = "tok-1"
-Make = Callable[..., Listener]
-
-
-class Clock:
-    """Seconds that pass only when somebody sleeps, or says so."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self.pauses: list[float] = []
-
-    def __call__(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.pauses.append(seconds)
-        self.now += seconds
-
-
-@pytest.fixture
-def fake() -> Iterator[FakeButtDialServer]:
-    fake = FakeButtDialServer()
-    with fake.mocked(URL):
-        yield fake
-
-
-@pytest.fixture
-def client(fake: FakeButtDialServer) -> Iterator[Client]:
-    with Client(URL, agent_token=TOKEN) as client:
-        yield client
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def make(client: Client, clock: Clock) -> Make:
-    def make(inbound: InboundHandler, **options: Any) -> Listener:
-        defaults = {"clock": clock, "sleep": clock.sleep, "random_fraction": lambda: 1.0}
-        return Listener(client, inbound, **{**defaults, **options})
-
-    return make
+from tests.unit.listening.conftest import TOKEN, Clock, Make
 
 
 def test_reconnects_add_up_over_runs(fake: FakeButtDialServer, make: Make) -> None:
@@ -77,7 +31,7 @@ def test_a_good_stream_begins_the_pauses_anew(
     fake: FakeButtDialServer, make: Make, clock: Clock
 ) -> None:
     """After ten seconds of life the next pause is the first one again; before, it is longer."""
-    inbox, lives, reconnected = Inbox(), iter([9.0, 10.0, 0.0]), threading.Semaphore(0)
+    inbox, lives, reconnected = Inbox(), iter([0.0, 9.5, 10.0, 0.0]), threading.Semaphore(0)
 
     @inbox.handler.on_message
     def live_and_die(_: InboundMessage) -> None:
@@ -90,12 +44,12 @@ def test_a_good_stream_begins_the_pauses_anew(
 
     listener = make(inbox.handler, sleep=sleep)
     with listener:
-        for number in (1, 2, 3):
+        for number in (1, 2, 3, 4):
             wait_until(lambda: listener.connected)
             fake.push(message_payload(number))
             assert reconnected.acquire(timeout=PATIENCE)
         wait_until(lambda: listener.connected)
-    assert clock.pauses == [0.5, 0.5, 1.0]
+    assert clock.pauses == [0.5, 1.0, 0.5, 1.0]
 
 
 def test_a_run_that_ends_leaves_its_successor_alone(fake: FakeButtDialServer, make: Make) -> None:

@@ -267,3 +267,72 @@ def test_the_defaults_serve() -> None:
         loop = RetryLoop(repository, client)
         assert loop.run_once() == RetryReport()
         assert here.fake.requests == []
+
+
+def test_the_usual_batch(here: World) -> None:
+    """Twenty messages, tried in this thread."""
+    for number in range(21):
+        here.add(f"m{number}")
+    threads: set[int] = set()
+    loop = here.loop(pace=lambda: threads.add(threading.get_ident()))
+    assert loop.run_once() == RetryReport(fetched=20, delivered=20)
+    assert threads == {threading.get_ident()}
+
+
+LIMIT = "Rate limit exceeded: per-minute (10/10). Resets in up to 60 seconds."
+
+
+@pytest.mark.parametrize(("timeout", "slept"), [(60, []), (60.5, [61]), (300, [61]), (None, [61])])
+def test_how_long_drain_waits(here: World, timeout: float | None, slept: list[float]) -> None:
+    """For a limit that ends within the time that it has."""
+    here.add("a")
+    here.fake.on_send(error=LIMIT)
+    report = here.loop().drain(timeout=timeout)
+    assert here.slept == slept
+    assert (report.delivered, report.paused_until is None) == (len(slept), bool(slept))
+
+
+def test_drain_waits_only_for_its_own_messages(here: World) -> None:
+    """A limit that holds nothing up is reported, and a missing token is no limit."""
+    here.add("a")
+    here.fake.on_send(error=LIMIT)
+    loop = here.loop()
+    loop.run_once()
+    assert loop.drain().paused_until == here.clock() + timedelta(seconds=60)
+    other = here.loop()
+    here.add("c", agent_id="other")
+    assert other.drain() == RetryReport(
+        fetched=1, postponed=1, last_error="no token for agent other: give the loop token_for"
+    )
+    assert here.slept == []
+
+
+def test_an_interrupt_passes_through(here: World) -> None:
+    """Ctrl-C in a hook ends the pass and the caller."""
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    for workers in (1, 2):
+        here.add(f"m{workers}")
+    with pytest.raises(KeyboardInterrupt):
+        here.loop(pace=interrupt).run_once()
+    assert here.fake.sent_messages == []
+
+
+@pytest.mark.parametrize(
+    ("back", "ticks", "told"), [(5, 0, None), (6, 0, "6 s"), (10, 10, "20 s"), (0, 10, "10 s")]
+)
+def test_how_far_the_clock_went_back(
+    here: World, back: float, ticks: float, told: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As seen from a clock that never does; some seconds are left to those who set clocks."""
+    loop = here.loop()
+    loop.run_once()
+    here.go_on(100)
+    loop.run_once()
+    here.clock.move(-back)
+    here.seconds += ticks
+    loop.run_once()
+    assert ("the clock went back" in caplog.text) is (told is not None)
+    assert f"went back by {told}" in caplog.text or told is None

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from buttdial_sync import RetryLoop
+from buttdial_sync import ArgumentValueError, RetryLoop
 from tests.unit.retry.world import TOKEN, Failing, World, world
 
 SECONDS = 10.0
@@ -336,3 +336,140 @@ def test_started_again_while_the_stopped_thread_still_works(here: World) -> None
     assert not before.is_alive()
     assert loop.running
     assert loop.stop(SECONDS)
+
+
+WARNING = "the retry loop runs in the parent"
+
+
+def test_a_child_of_a_stopped_loop_is_told_nothing(
+    here: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It does not run, as it did not in the parent."""
+    sleeper = Sleeper()
+    loop = here.loop(sleep=sleeper)
+    loop._reset_after_fork()
+    loop.start()
+    sleeper.wait()
+    assert ended(loop, sleeper)
+    loop._reset_after_fork()
+    assert WARNING not in caplog.text
+
+
+def test_a_child_of_a_loop_that_was_started_again_is_told(
+    here: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The end of the thread before does not count."""
+    sending, go_on = threading.Event(), threading.Event()
+
+    def pace() -> None:
+        sending.set()
+        assert go_on.wait(SECONDS)
+
+    here.add("a")
+    loop = here.loop(sleep=None, pace=pace)
+    loop.start(interval=3600, warmup=0)
+    assert sending.wait(SECONDS)
+    before = loop._thread
+    loop.stop(0)
+    loop.start(interval=3600, warmup=3600)
+    go_on.set()
+    assert before is not None
+    before.join(SECONDS)
+    now, stops = loop._thread, loop._stops_thread
+    loop._reset_after_fork()
+    assert caplog.text.count(WARNING) == 1
+    assert not loop.running
+    stops.set()
+    assert now is not None
+    now.join(SECONDS)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_died_is_replaced(here: World) -> None:
+    """What ends the thread from outside of a pass has not stopped the loop: it can be started."""
+    ends, sleeper = [SystemExit], Sleeper()
+
+    def sleep(seconds: float) -> None:
+        if ends:
+            raise ends.pop()
+        sleeper(seconds)
+
+    here.add("a")
+    loop = here.loop(sleep=sleep)
+    loop.start(interval=3600, warmup=0)
+    first = loop._thread
+    assert first is not None
+    first.join(SECONDS)
+    lived = loop.running
+    here.add("b")
+    loop.start(interval=3600, warmup=0)
+    sleeper.wait()
+    assert here.bodies == ["a", "b"]
+    assert (lived, loop.running) == (False, True)
+    assert ended(loop, sleeper)
+
+
+@pytest.mark.parametrize(("fraction", "share"), [(0.0, 0.9), (1.0, 1.1)])
+def test_the_pauses_are_spread(here: World, fraction: float, share: float) -> None:
+    """By a tenth in both directions; the usual interval is a minute."""
+    sleeper = Sleeper()
+    loop = here.loop(sleep=sleeper, random_fraction=lambda: fraction)
+    loop.start()
+    for _ in range(2):
+        sleeper.wait()
+        sleeper.go_on.release()
+    sleeper.wait()
+    assert sleeper.asked == pytest.approx([30, 60 * share, 60 * share])
+    assert ended(loop, sleeper)
+
+
+def test_a_success_ends_the_slowness(here: World) -> None:
+    """The pauses after failures are never shorter than the interval, and begin anew."""
+    sleeper = Sleeper()
+    broken = Failing(here.repository, "fetch_due", times=3)
+    loop = here.loop(broken, sleep=sleeper)
+    loop.start(interval=3, warmup=0)
+    for _ in range(3):
+        sleeper.wait()
+        sleeper.go_on.release()
+    sleeper.wait()
+    assert sleeper.asked == pytest.approx([3, 4, 8, 3])
+    assert ended(loop, sleeper)
+
+
+def test_a_pass_that_fails_as_a_whole(here: World, caplog: pytest.LogCaptureFixture) -> None:
+    """A clock of the host that raises does not end the thread; it is logged, and waited for."""
+    sleeper = Sleeper()
+
+    def clock() -> Any:
+        raise OSError("no time")
+
+    loop = here.loop(sleep=sleeper, clock=clock)
+    loop.start(interval=0.01, warmup=0)
+    sleeper.wait()
+    sleeper.go_on.release()
+    sleeper.wait()
+    assert sleeper.asked == pytest.approx([2, 4])
+    assert ended(loop, sleeper)
+    assert caplog.text.count("a pass of the retry loop failed") == 2
+    assert "no time" in caplog.text
+
+
+@pytest.mark.parametrize("options", [{"interval": 0}, {"interval": -1}, {"warmup": -1}])
+def test_pauses_that_nobody_can_keep(here: World, options: dict[str, Any]) -> None:
+    """They are refused in the caller's thread."""
+    loop = here.loop()
+    with pytest.raises(ArgumentValueError):
+        loop.start(**options)
+    assert not loop.running
+
+
+def test_repr_says_whether_it_runs(here: World) -> None:
+    """And on which repository."""
+    sleeper = Sleeper()
+    loop = here.loop(sleep=sleeper)
+    assert repr(loop).endswith(", running=False)")
+    loop.start()
+    sleeper.wait()
+    assert repr(loop).endswith(", running=True)")
+    assert ended(loop, sleeper)

@@ -234,3 +234,32 @@ def test_another_agents_token_needs_its_id(here: World) -> None:
     with pytest.raises(ArgumentValueError, match="agent_id"):
         here.outbox().send_message("+14155550123", "Hello", agent_token="secret")
     assert here.repository.list() == []
+
+
+def test_the_usual_number_of_attempts(here: World) -> None:
+    """Five in all; the row has what the caller gave, and a key of its own."""
+    one = here.outbox().enqueue("+14155550123", "Hello", agent_name="Shop")
+    two = here.outbox(max_retries=2).enqueue("+14155550123", "Hello", idempotency_key="k")
+    assert (one.max_retries, two.max_retries) == (5, 2)
+    assert (one.agent_name, one.agent_id, one.agent_token) == ("Shop", "agent-1", "")
+    assert (two.idempotency_key, one.status, one.retry_count) == ("k", "pending", 0)
+    assert len({one.id, two.id, one.idempotency_key}) == 3
+    assert {each.id for each in here.repository.list()} == {one.id, two.id}
+
+
+@pytest.mark.parametrize("channels", [["sms", "line"], ("sms", "line")])
+def test_fallback_channels(here: World, channels: Any) -> None:
+    """A list is kept as what cannot change; another type is refused before it is written."""
+    written = here.outbox().enqueue(
+        "+14155550123", "Hello", fallback_channels=channels, send_after=here.clock()
+    )
+    assert written.fallback_channels == ("sms", "line")
+    assert only_row(here).fallback_channels == ("sms", "line")
+    assert only_row(here).next_retry_at == here.clock()
+
+
+def test_a_message_without_a_text(here: World) -> None:
+    """A template or a picture needs none."""
+    written = here.outbox().enqueue("+14155550123", media_url="https://a.example/b.png")
+    assert (written.body, written.media_url) == ("", "https://a.example/b.png")
+    assert here.loop().run_once().delivered == 1

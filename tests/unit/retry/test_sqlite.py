@@ -94,3 +94,37 @@ def test_a_time_that_is_none_keeps_nobody_else_waiting(
     assert [message.id for message in repository.fetch_due(10)] == ["b"]
     assert [message.id for message in repository.list("dead")] == ["a"]
     assert repository.dismiss("a")
+
+
+def test_close_lets_the_file_go(tmp_path: Path) -> None:
+    """Its connection is closed at once where nobody uses it."""
+    repository = SQLiteRepository(tmp_path / "outbox.db")
+    connection = repository._connected()
+    repository.close()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        connection.execute("SELECT 1")
+    assert repository._lock.acquire(timeout=0)
+    repository._lock.release()
+
+
+def test_a_forked_child_does_not_wait_for_its_parents_threads(tmp_path: Path) -> None:
+    """A lock that one of them held at the fork is never given back there."""
+    with SQLiteRepository(tmp_path / "outbox.db") as repository:
+        held, go_on = threading.Event(), threading.Event()
+        lock = repository._lock
+
+        def hold() -> None:
+            with lock:
+                held.set()
+                assert go_on.wait(SECONDS)
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        assert held.wait(SECONDS)
+        repository._reset_after_fork()
+        is_free = repository._lock.acquire(timeout=0)
+        go_on.set()
+        thread.join(SECONDS)
+        assert is_free
+        repository._lock.release()
+        assert repository.count_pending() == 0

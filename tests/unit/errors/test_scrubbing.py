@@ -1,0 +1,67 @@
+"""Secrets are taken out of everything that a person or a log may read."""
+
+from __future__ import annotations
+
+import pytest
+
+from buttdial_sync import ButtDialError
+from buttdial_sync.errors.scrubbing import is_secret, scrub, scrub_error
+
+
+@pytest.mark.parametrize(
+    ("text", "secrets", "scrubbed"),
+    [
+        ("with s3cret here", ["s3cret"], "with *** here"),
+        ("s3cret and other, s3cret", [None, "", "s3cret", "other"], "*** and ***, ***"),
+        ("at /a%2Fb%20c and a/b c", ["a/b c"], "at /*** and ***"),
+        ("four 1234", ["1234"], "four ***"),
+        ("three 123", ["123"], "three 123"),
+        ("https://x/sse?token=abc&y=1", [], "https://x/sse?token=***&y=1"),
+        ("https://x/sse?y=1&TOKEN=abc", [], "https://x/sse?y=1&TOKEN=***"),
+        ("?poll_token=abc def", [], "?poll_token=*** def"),
+        ("token=abc", [], "token=***"),
+        ("got token=abc'", [], "got token=***'"),
+        ('"/sse?token=abc"', [], '"/sse?token=***"'),
+        ("a broken=token", [], "a broken=token"),
+    ],
+)
+def test_a_text(text: str, secrets: list[str | None], scrubbed: str) -> None:
+    """Known secrets and tokens in a query go; what is too short to hide anything stays."""
+    assert scrub(text, secrets) == scrubbed
+
+
+@pytest.mark.parametrize("name", ["token", "teamToken", "team_token", "secret", "OTP", "passcode"])
+def test_names_of_secrets(name: str) -> None:
+    """The end of the name counts, in any writing."""
+    assert is_secret(name)
+    assert not is_secret(f"{name}s_left")
+
+
+def test_an_error() -> None:
+    """Its text, its advice and its body are scrubbed, however deep; all else stays as it is."""
+    error = ButtDialError(
+        "refused s3cret",
+        remediation="replace s3cret",
+        body={
+            "teamToken": "new",
+            "token": {"of": "s3cret", "left": 3},
+            "echo": ["s3cret", None, {"password": "x"}],
+            "to": "Ann",
+        },
+    )
+    scrub_error(error, ["s3cret"])
+    assert error.args == ("refused ***",)
+    assert error.remediation == "replace ***"
+    assert error.body == {
+        "teamToken": "***",
+        "token": {"of": "***", "left": 3},
+        "echo": ["***", None, {"password": "***"}],
+        "to": "Ann",
+    }
+
+
+def test_an_error_without_advice() -> None:
+    """What an error does not have it does not get."""
+    error = ButtDialError("no")
+    scrub_error(error, ["s3cret"])
+    assert (error.args, error.remediation, error.body) == (("no",), None, None)

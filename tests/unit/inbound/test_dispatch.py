@@ -1,0 +1,262 @@
+"""From an event to each handler once, and by which key that is remembered."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pytest
+
+from buttdial_sync import (
+    AccountVerified,
+    DeliveryInProgressError,
+    DeliveryReceipt,
+    InboundHandler,
+    InboundMessage,
+    InboundReport,
+    MemoryDeliveryLog,
+    StatusUpdate,
+)
+from tests.unit.inbound.test_native import HOSTED
+
+HERE = "tests.unit.inbound.test_dispatch"
+
+
+class Noted(MemoryDeliveryLog):
+    """A log that tells what it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.claims: list[tuple[str, float]] = []
+
+    def claim(self, delivery_id: str, lease: float) -> str | None:
+        self.claims.append((delivery_id, lease))
+        return super().claim(delivery_id, lease)
+
+    @property
+    def names(self) -> list[str]:
+        return [key.partition("#")[2] for key, _ in self.claims]
+
+
+class Counting:
+    """A handler that is an object."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, _: object) -> None:
+        self.calls += 1
+
+
+def first(_: InboundMessage) -> None: ...
+
+
+def message(**fields: Any) -> InboundMessage:
+    return InboundMessage(**{"id": "m1", "sender": "+1", "channel": "sms", "text": "x", **fields})
+
+
+def test_names_of_handlers() -> None:
+    """A function's place and name, an object's class; the second of a name has a number."""
+    log = Noted()
+    inbound = InboundHandler(delivery_log=log, lease=7.0)
+    for handler in (first, Counting(), first, Counting(), first):
+        inbound.on_message(handler)
+    assert inbound.dispatch_event(message()) == InboundReport(handled=1)
+    assert log.names == [
+        f"{HERE}.first",
+        f"{HERE}.Counting",
+        f"{HERE}.first-2",
+        f"{HERE}.Counting-2",
+        f"{HERE}.first-3",
+    ]
+    assert {lease for _, lease in log.claims} == {7.0}
+
+
+def test_the_usual_lease() -> None:
+    """Five minutes for a handler."""
+    log = Noted()
+    inbound = InboundHandler(delivery_log=log)
+    inbound.on_message(first)
+    inbound.dispatch_event(message())
+    assert log.claims == [(f"message:sms:m1#{HERE}.first", 300.0)]
+
+
+def test_a_handler_that_was_removed() -> None:
+    """It is called no more, wherever it was added; the others are."""
+    inbound = InboundHandler()
+    gone, kept = Counting(), Counting()
+    for handler in (gone, kept, gone):
+        inbound.on_message(handler)
+    inbound.on_status_update(gone)
+    inbound.remove(gone)
+    inbound.remove(gone)
+    inbound.dispatch_event(message())
+    inbound.dispatch_event(StatusUpdate(kind="x"))
+    assert (gone.calls, kept.calls) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        message(id=None),
+        message(id=""),
+        StatusUpdate(kind="x", channel="sms"),
+        AccountVerified(org_id="1", team_token="t"),
+    ],
+)
+def test_an_event_without_an_id(event: Any) -> None:
+    """Nothing is remembered of it: it is handed over each time."""
+    log = Noted()
+    inbound, handler = InboundHandler(delivery_log=log), Counting()
+    inbound.on_message(handler)
+    inbound.on_status_update(handler)
+    inbound.on_account_verified(handler)
+    for _ in range(2):
+        assert inbound.dispatch_event(event) == InboundReport(handled=1)
+    assert (handler.calls, log.claims) == (2, [])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        message(id="m2"),
+        message(channel="line"),
+        StatusUpdate(kind="x", channel="sms", id="m1"),
+        StatusUpdate(kind="y", channel="sms", id="m1"),
+        DeliveryReceipt(message_sid="m1", status="read", channel="sms"),
+        DeliveryReceipt(message_sid="m1", status="sent", channel="sms"),
+    ],
+)
+def test_another_event(other: Any) -> None:
+    """Each is known by its kind, its id and its channel, and repeated once all had it."""
+    inbound = InboundHandler()
+    inbound.on_message(first)
+    inbound.on_status_update(Counting())
+    inbound.on_delivery_receipt(Counting())
+    assert inbound.dispatch_event(message()) == InboundReport(handled=1)
+    assert inbound.dispatch_event(other) == InboundReport(handled=1)
+    assert inbound.dispatch_event(other) == InboundReport(repeated=1)
+
+
+def test_a_new_handler_gets_what_the_others_had() -> None:
+    """Then the event was handled, and not only repeated."""
+    inbound, late = InboundHandler(), Counting()
+    inbound.on_message(first)
+    inbound.dispatch_event(message())
+    inbound.on_message(late)
+    assert inbound.dispatch_event(message()) == InboundReport(handled=1)
+    assert late.calls == 1
+
+
+def test_nobody_wants_it() -> None:
+    """Then it is handled: the sender need not try again."""
+    inbound = InboundHandler()
+    inbound.on_message("line")(first)
+    assert inbound.dispatch_event(message()) == InboundReport(handled=1)
+    assert inbound.dispatch_event(DeliveryReceipt(message_sid="1", status="read")).handled == 1
+
+
+@pytest.mark.parametrize(
+    ("filler", "is_kept"),
+    [("x" * 100, True), ("ü", False), ("\n", False), ("\x7f", False), (" ", True)],
+)
+def test_a_key_that_every_database_holds(filler: str, is_kept: bool) -> None:
+    """Printable ASCII stays as it is; of anything else the key is a hash."""
+    assert_key(f"m{filler}", is_kept=is_kept)
+
+
+@pytest.mark.parametrize(("length", "is_kept"), [(200, True), (201, False)])
+def test_a_key_of_two_hundred_characters(length: int, is_kept: bool) -> None:
+    """Longer ones are hashed, too."""
+    rest = len(f"message:sms:#{HERE}.first")
+    assert_key("x" * (length - rest), is_kept=is_kept)
+
+
+def assert_key(message_id: str, *, is_kept: bool) -> None:
+    log = Noted()
+    inbound = InboundHandler(delivery_log=log)
+    inbound.on_message(first)
+    inbound.dispatch_event(message(id=message_id))
+    ((key, _),) = log.claims
+    whole = f"message:sms:{message_id}#{HERE}.first"
+    hashed = f"sha256:{hashlib.sha256(whole.encode()).hexdigest()}"
+    assert key == (whole if is_kept else hashed)
+
+
+@pytest.mark.parametrize("method", ["done", "release"])
+def test_a_log_that_fails_at_the_end(method: str, caplog: pytest.LogCaptureFixture) -> None:
+    """What the handler did counts; the log tells what stays claimed."""
+
+    class Broken(MemoryDeliveryLog):
+        def done(self, delivery_id: str, token: str) -> None:
+            raise OSError("the disk is full")
+
+        release = done
+
+    inbound = InboundHandler(delivery_log=Broken())
+
+    def handler(_: InboundMessage) -> None:
+        if method == "release":
+            raise ValueError("the handler's mistake")
+
+    inbound.on_message(handler)
+    report = inbound.dispatch_event(message())
+    assert (report.handled, report.failed) == ((1, 0) if method == "done" else (0, 1))
+    assert "handler stays claimed until its lease ends" in caplog.text
+    assert "the disk is full" in caplog.text
+
+
+def test_a_log_that_fails_at_the_beginning(caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody is called, and the log tells who was not."""
+
+    class Broken(MemoryDeliveryLog):
+        def claim(self, delivery_id: str, lease: float) -> str | None:
+            raise OSError("the disk is full")
+
+    inbound, handler = InboundHandler(delivery_log=Broken()), Counting()
+    inbound.on_message(handler)
+    assert inbound.dispatch_event(message()) == InboundReport(failed=1)
+    assert handler.calls == 0
+    assert f"the delivery log failed; {HERE}.Counting was not called" in caplog.text
+
+
+def test_somebody_else_is_at_it(caplog: pytest.LogCaptureFixture) -> None:
+    """Failed, for the sender to try again; that is no error of anybody."""
+
+    class Busy(MemoryDeliveryLog):
+        def claim(self, delivery_id: str, lease: float) -> str | None:
+            raise DeliveryInProgressError(delivery_id)
+
+    inbound = InboundHandler(delivery_log=Busy())
+    inbound.on_message(first)
+    assert inbound.dispatch_event(message()) == InboundReport(failed=1)
+    assert caplog.text == ""
+
+
+def test_a_handler_that_ends_the_process() -> None:
+    """Its claim is given back, so that whoever gets the event next need not wait."""
+    inbound = InboundHandler()
+    ends = [SystemExit]
+
+    def handler(_: InboundMessage) -> None:
+        if ends:
+            raise ends.pop()
+
+    inbound.on_message(handler)
+    with pytest.raises(SystemExit):
+        inbound.dispatch_event(message())
+    assert inbound.dispatch_event(message()) == InboundReport(handled=1)
+
+
+def test_a_failure_is_told_with_the_handlers_name(caplog: pytest.LogCaptureFixture) -> None:
+    """With its traceback; the event comes again."""
+    inbound = InboundHandler()
+
+    def handler(_: InboundMessage) -> None:
+        raise ValueError("the handler's mistake")
+
+    inbound.on_message(handler)
+    for _ in range(2):
+        assert inbound.dispatch(HOSTED) == InboundReport(failed=1)
+    assert caplog.text.count("handler failed") == 2
+    assert "the handler's mistake" in caplog.text

@@ -1,0 +1,454 @@
+"""One run: the pauses, the pings, and what becomes of events when something goes wrong."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from buttdial_sync import AuthError, Client, InboundHandler, InboundMessage, Listener
+from buttdial_sync.listening.runner import exponential
+from buttdial_sync.testing import FakeButtDialServer
+from buttdial_sync.testing.simulate import message_payload
+from tests.fakes import cut_streams
+from tests.integration.inbound.listening import PATIENCE, Inbox, numbered, wait_until
+from tests.unit.listening.conftest import TOKEN, URL, Clock, Make
+
+REFUSED = {"error": "Invalid token", "code": "AUTH_INVALID_TOKEN", "retryable": False}
+
+
+@pytest.fixture
+def seconds() -> Clock:
+    """Give the seconds that pass for the client, so that a stream is silent when a test says so."""
+    return Clock()
+
+
+@pytest.fixture
+def client(fake: FakeButtDialServer, seconds: Clock) -> Iterator[Client]:
+    with Client(URL, agent_token=TOKEN, clock=seconds, sleep=lambda _: None) as client:
+        yield client
+
+
+def failing(inbound: InboundHandler, error: type[BaseException] = OSError) -> list[Any]:
+    """Let each handling fail; return what was tried."""
+    tried: list[Any] = []
+
+    @inbound.on_message
+    def fail(message: InboundMessage) -> None:
+        tried.append(message.id)
+        raise error
+
+    return tried
+
+
+def waiting(*numbers: int) -> list[str]:
+    return [f"waiting-{number}" for number in numbers]
+
+
+def test_the_pauses() -> None:
+    """Half a second, doubled each time, and never longer than it may be."""
+    assert [exponential(60.0, number) for number in range(9)] == [
+        0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0,
+    ]  # fmt: skip
+    assert exponential(math.inf, 30) == 2.0**29
+    assert exponential(math.inf, 10**6) == 2.0**29
+
+
+def test_pauses_between_streams(
+    fake: FakeButtDialServer, make: Make, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They grow to a minute; at least half of each is waited, and the log says why and how long."""
+    fake.fault("status", on="stream", status=503, count=8)
+    with make(Inbox().handler, random_fraction=lambda: 0.5) as listener:
+        wait_until(lambda: listener.connected)
+        assert listener.reconnects == 8
+    assert clock.pauses == [each * 0.75 for each in (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0)]
+    assert "no stream (Status 503); connecting again in 0.38 s, no. 1" in caplog.text
+    assert "no. 8" in caplog.text
+
+
+def test_the_longest_pause_may_be_another(
+    fake: FakeButtDialServer, make: Make, clock: Clock
+) -> None:
+    """But the server's own wish is kept where it is longer."""
+    fake.fault("status", on="stream", status=503, count=3)
+    fake.fault("status", on="stream", status=429, headers={"Retry-After": "17"})
+    fake.fault("status", on="stream", status=429, headers={"Retry-After": "1"})
+    with make(Inbox().handler, longest_pause=1.5) as listener:
+        wait_until(lambda: listener.connected)
+    assert clock.pauses == [0.5, 1.0, 1.5, 17.0, 1.5]
+
+
+def test_a_stream_that_ended_is_told(
+    fake: FakeButtDialServer, make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    """There is no error to tell then."""
+    inbox = Inbox()
+
+    @inbox.handler.on_message
+    def end(_: InboundMessage) -> None:
+        cut_streams(fake)
+
+    with make(inbox.handler) as listener:
+        wait_until(lambda: listener.connected)
+        fake.push(message_payload(1))
+        wait_until(lambda: listener.reconnects)
+        wait_until(lambda: listener.connected)
+    assert "no stream (it ended); connecting again in 0.50 s" in caplog.text
+
+
+def test_a_handler_that_fails_gets_five_attempts(
+    fake: FakeButtDialServer, make: Make, clock: Clock
+) -> None:
+    """With growing pauses; then the host may keep the event."""
+    inbound, kept = InboundHandler(), list[Any]()
+    tried = failing(inbound)
+    fake.add_waiting()
+    assert make(inbound, on_undelivered=kept.append).poll() == 0
+    assert tried == waiting(1) * 5
+    assert clock.pauses == [0.5, 1.0, 2.0, 4.0]
+    assert [event.id for event in kept] == waiting(1)
+
+
+def test_repetitions_are_not_counted(fake: FakeButtDialServer, make: Make) -> None:
+    """What was handed over before is handed over no more."""
+    inbox = Inbox()
+    for _ in range(2):
+        fake.add_waiting(externalId="same")
+    assert make(inbox.handler).poll() == 1
+    assert inbox.ids == ["same"]
+
+
+def test_each_page_is_handed_over_before_the_next_is_read(
+    fake: FakeButtDialServer, make: Make
+) -> None:
+    """A page that was read is no longer on the server, so it must not wait for others."""
+    left: list[int] = []
+    inbound = InboundHandler()
+
+    @inbound.on_message
+    def look(_: InboundMessage) -> None:
+        left.append(len(fake.waiting))
+
+    for _ in range(120):
+        fake.add_waiting()
+    assert make(inbound).poll() == 120
+    assert left == [70] * 50 + [20] * 50 + [0] * 20
+
+
+def test_a_poll_that_is_stopped(fake: FakeButtDialServer, make: Make) -> None:
+    """The page is handed over to its end; those that were not read stay on the server."""
+    inbox = Inbox()
+
+    @inbox.handler.on_message
+    def stop(_: InboundMessage) -> None:
+        assert listener.stop(PATIENCE) is False
+
+    for _ in range(60):
+        fake.add_waiting()
+    listener = make(inbox.handler)
+    assert listener.poll() == 50
+    assert len(fake.waiting) == 10
+    assert not listener.running
+
+
+def test_stopping_without_time(fake: FakeButtDialServer, make: Make) -> None:
+    """What is left goes to the host, and no handler is called any more."""
+    inbox, kept = Inbox(), list[Any]()
+
+    @inbox.handler.on_message
+    def stop(_: InboundMessage) -> None:
+        listener.stop(0)
+
+    for _ in range(3):
+        fake.add_waiting()
+    listener = make(inbox.handler, on_undelivered=kept.append)
+    listener.run()
+    assert inbox.ids == waiting(1)
+    assert [event.id for event in kept] == waiting(2, 3)
+
+
+def test_stopping_with_time(fake: FakeButtDialServer, make: Make, clock: Clock) -> None:
+    """Handlers get what was taken in until the time is over."""
+    inbox, kept = Inbox(), list[Any]()
+
+    @inbox.handler.on_message
+    def stop(_: InboundMessage) -> None:
+        if clock.now == 0:
+            listener.stop(10.0)
+        clock.now += 5.0
+
+    for _ in range(3):
+        fake.add_waiting()
+    listener = make(inbox.handler, on_undelivered=kept.append)
+    listener.run()
+    assert inbox.ids == waiting(1, 2)
+    assert [event.id for event in kept] == waiting(3)
+
+
+@pytest.mark.parametrize("way", ["run", "poll"])
+def test_an_interrupt_in_a_handler(fake: FakeButtDialServer, make: Make, way: str) -> None:
+    """That event and all that follow go to the host; no other handler is called."""
+    inbound, kept = InboundHandler(), list[Any]()
+    tried = failing(inbound, KeyboardInterrupt)
+    for _ in range(3):
+        fake.add_waiting()
+    listener = make(inbound, on_undelivered=kept.append)
+    with pytest.raises(KeyboardInterrupt):
+        getattr(listener, way)()
+    assert tried == waiting(1)
+    assert [event.id for event in kept] == waiting(1, 2, 3)
+    assert not listener.running
+
+
+@pytest.mark.parametrize("way", ["run", "poll"])
+def test_an_interrupt_while_the_queue_is_read(
+    fake: FakeButtDialServer, clock: Clock, way: str
+) -> None:
+    """What was read by then goes to the host, for the process ends."""
+    inbox, kept = Inbox(), list[Any]()
+
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    for _ in range(2):
+        fake.add_waiting()
+    with Client(URL, agent_token=TOKEN, before_open=interrupt) as client:
+        listener = Listener(
+            client, inbox.handler, on_undelivered=kept.append, clock=clock, sleep=clock.sleep
+        )
+        with pytest.raises(KeyboardInterrupt):
+            getattr(listener, way)()
+    assert inbox.got == []
+    assert [event.id for event in kept] == waiting(1, 2)
+
+
+def test_an_interrupt_while_the_host_keeps_an_event(
+    fake: FakeButtDialServer, make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It passes through, and the host is asked to keep the others all the same."""
+    inbound, kept = InboundHandler(), list[Any]()
+    failing(inbound)
+
+    def keep(event: Any) -> None:
+        kept.append(event.id)
+        if len(kept) == 1:
+            raise KeyboardInterrupt
+
+    for _ in range(3):
+        fake.add_waiting()
+    with pytest.raises(KeyboardInterrupt):
+        make(inbound, on_undelivered=keep, max_attempts=1).poll()
+    assert kept == waiting(1, 2, 3)
+    assert "on_undelivered failed; InboundMessage waiting-1 is lost" in caplog.text
+    assert "InboundMessage waiting-2 could not be handed over" in caplog.text
+
+
+def test_the_second_reading_may_fail(
+    fake: FakeButtDialServer, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The stream is open then, so it is told, and the listener goes on."""
+    inbox = Inbox()
+
+    def break_the_next(_: object) -> None:
+        fake.fault("status", on="rest", status=500)
+
+    fake.add_waiting()
+    with (
+        Client(URL, agent_token=TOKEN, before_open=break_the_next) as client,
+        Listener(client, inbox.handler, clock=clock, sleep=clock.sleep) as listener,
+    ):
+        wait_until(lambda: listener.connected)
+        fake.push(message_payload(1))
+        inbox.wait_for(2)
+        assert listener.reconnects == 0
+    assert inbox.ids == [*waiting(1), *numbered(1)]
+    assert "the waiting queue could not be read: Status 500" in caplog.text
+
+
+def test_the_second_reading_may_be_refused(fake: FakeButtDialServer, clock: Clock) -> None:
+    """A token that was revoked meanwhile ends the listener."""
+
+    def refuse_the_next(_: object) -> None:
+        fake.fault("status", on="rest", status=401, body=REFUSED)
+
+    fake.add_waiting()
+    with Client(URL, agent_token=TOKEN, before_open=refuse_the_next) as client:
+        listener = Listener(client, Inbox().handler, clock=clock, sleep=clock.sleep)
+        with pytest.raises(AuthError, match="Invalid token"):
+            listener.run()
+    assert isinstance(listener.error, AuthError)
+    assert clock.pauses == []
+
+
+def test_a_stream_is_pinged_when_it_was_silent_for_a_minute(
+    fake: FakeButtDialServer, make: Make, seconds: Clock
+) -> None:
+    """Not earlier; the answer is a sign of life."""
+    inbox, posts = Inbox(), list[int]()
+
+    @inbox.handler.on_message
+    def be_silent(message: InboundMessage) -> None:
+        posts.append(fake.posts)
+        seconds.now += 59.0 if message.id == "message-1" else 60.0
+
+    with make(inbox.handler) as listener:
+        wait_until(lambda: listener.connected)
+        for number in (1, 2):
+            fake.push(message_payload(number))
+            inbox.wait_for(number)
+        wait_until(lambda: fake.posts == posts[0] + 1)
+        fake.push(message_payload(3))
+        inbox.wait_for(3)
+        assert fake.streams_opened == 1
+    assert posts[0] == posts[1] == posts[2] - 1
+
+
+def silent_with(
+    fake: FakeButtDialServer, make: Make, seconds: Clock, trouble: Any
+) -> tuple[Listener, Inbox]:
+    """Make a listener whose stream is silent after the first message, and then in trouble."""
+    inbox = Inbox()
+
+    @inbox.handler.on_message
+    def be_silent(message: InboundMessage) -> None:
+        if message.id == "message-1":
+            trouble()
+            seconds.now += 60.0
+
+    return make(inbox.handler), inbox
+
+
+def test_a_server_without_ping_is_alive(
+    fake: FakeButtDialServer, make: Make, seconds: Clock
+) -> None:
+    """It answered: the stream stays."""
+    asked = threading.Event()
+
+    def unknown(*_: Any) -> dict[str, Any]:
+        asked.set()
+        return {"error": {"code": -32601, "message": "Method not found"}}
+
+    fake.core.mcp.methods["ping"] = unknown
+    listener, inbox = silent_with(fake, make, seconds, lambda: None)
+    with listener:
+        wait_until(lambda: listener.connected)
+        fake.push(message_payload(1))
+        assert asked.wait(PATIENCE)
+        fake.push(message_payload(2))
+        inbox.wait_for(2)
+    assert (fake.streams_opened, listener.reconnects) == (1, 0)
+
+
+def test_a_ping_that_fails_opens_another_stream(
+    fake: FakeButtDialServer, make: Make, seconds: Clock
+) -> None:
+    """The old one is closed, or the next round would get it again."""
+    listener, inbox = silent_with(fake, make, seconds, lambda: fake.fault("refuse", on="post"))
+    with listener:
+        wait_until(lambda: listener.connected)
+        fake.push(message_payload(1))
+        wait_until(lambda: listener.reconnects == 1 and listener.connected)
+        fake.push(message_payload(2))
+        inbox.wait_for(2)
+    assert fake.streams_opened == 2
+
+
+def test_a_ping_that_is_refused_ends_it(
+    fake: FakeButtDialServer, make: Make, seconds: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A token that was revoked meanwhile is not tried again, and the log says it."""
+
+    def refuse() -> None:
+        fake.fault("status", on="post", status=401, body=REFUSED)
+
+    listener, _ = silent_with(fake, make, seconds, refuse)
+    with listener:
+        wait_until(lambda: listener.connected)
+        fake.push(message_payload(1))
+        wait_until(lambda: not listener.running)
+    assert isinstance(listener.error, AuthError)
+    assert listener.reconnects == 0
+    assert "the listener ended: Invalid token" in caplog.text
+
+
+def test_the_end_of_a_run_closes_its_stream(fake: FakeButtDialServer, make: Make) -> None:
+    """So that the server keeps what comes from then on."""
+    with make(Inbox().handler) as listener:
+        wait_until(lambda: listener.connected)
+        assert fake.push({"method": "notifications/progress", "params": {}}) == 1
+    wait_until(lambda: not fake.push({"method": "notifications/progress", "params": {}}))
+
+
+def test_a_closed_client_ends_it_without_an_error(
+    fake: FakeButtDialServer, client: Client, make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whether it listens or is about to connect again."""
+    listener = make(Inbox().handler)
+    listener.start()
+    wait_until(lambda: listener.connected)
+    client.close()
+    wait_until(lambda: not listener.running)
+    assert listener.stop(PATIENCE)
+    assert (listener.error, listener.connected, listener.reconnects) == (None, False, 0)
+    assert caplog.text == ""
+
+
+def test_a_mistake_ends_the_thread_and_is_logged(
+    fake: FakeButtDialServer, make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the host's own functions raise must be seen somewhere."""
+
+    def fail(_: float) -> None:
+        raise RuntimeError("the host's mistake")
+
+    fake.fault("status", on="stream", status=503)
+    with make(Inbox().handler, sleep=fail) as listener:
+        wait_until(lambda: not listener.running)
+    assert "the listener ended" in caplog.text
+    assert "the host's mistake" in caplog.text
+    assert listener.error is None
+
+
+def test_a_handler_may_stop_the_thread_that_calls_it(fake: FakeButtDialServer, make: Make) -> None:
+    """It cannot wait for itself, and says that it has not stopped yet."""
+    inbox, answers = Inbox(), list[bool]()
+
+    @inbox.handler.on_message
+    def stop(_: InboundMessage) -> None:
+        answers.append(listener.stop(PATIENCE))
+
+    fake.add_waiting()
+    listener = make(inbox.handler)
+    listener.start()
+    wait_until(lambda: not listener.running)
+    assert listener.stop(PATIENCE)
+    assert answers == [False]
+    assert inbox.ids == waiting(1)
+
+
+def test_a_forked_child_does_not_listen(
+    fake: FakeButtDialServer, make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is told so once, and only where the parent listens."""
+    listener = make(Inbox().handler)
+    listener._reset_after_fork()
+    with listener:
+        wait_until(lambda: listener.connected)
+    listener._reset_after_fork()
+    assert "does not run in this forked process" not in caplog.text
+    listener.start()
+    wait_until(lambda: listener.connected)
+    inherited = listener._runner
+    assert inherited is not None
+    listener._reset_after_fork()
+    listener._reset_after_fork()
+    assert caplog.text.count("does not run in this forked process") == 1
+    assert (listener.running, listener.connected, listener.error) == (False, False, None)
+    assert listener.stop()
+    with make(Inbox().handler) as successor:  # nobody is in its way
+        assert successor.running
+        assert inherited.stop(PATIENCE)

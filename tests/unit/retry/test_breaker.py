@@ -1,0 +1,268 @@
+"""Which token may be used, when and by whom."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from buttdial_sync import FailedMessage
+from buttdial_sync.retry.breaker import Blocked, NoTokenError, TokenBreaker
+
+WINDOW = 900.0
+SEVERAL = "several tokens were refused: another would risk a lockout"
+
+
+class Stopping(threading.Event):
+    """A stop that is given as soon as a thread would wait, and says whether one would."""
+
+    would_wait = False
+
+    def is_set(self) -> bool:
+        self.would_wait = True
+        return True
+
+
+class Bench:
+    """A breaker and its clock."""
+
+    def __init__(self, **options: Any) -> None:
+        self.now = 0.0
+        self.breaker = TokenBreaker(monotonic=lambda: self.now, **options)
+
+    def blocked(self, token: str | None) -> Blocked | None:
+        with self.breaker.admit(token, Stopping()) as blocked:
+            return blocked
+
+    def must_wait(self, token: str | None) -> bool:
+        """Whether a thread that wants to use the token now would wait for another."""
+        stopping = Stopping()
+        with self.breaker.admit(token, stopping):
+            return stopping.would_wait
+
+    def probing(self, token: str | None) -> bool:
+        """Whether a thread that uses the token now makes the others wait."""
+        with self.breaker.admit(token, threading.Event()):
+            return self.must_wait(token)
+
+
+@pytest.fixture
+def here() -> Bench:
+    return Bench()
+
+
+def message(**fields: Any) -> FailedMessage:
+    return FailedMessage(id="a", recipient="+14155550123", body="x", **fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "token"),
+    [
+        ({}, None),
+        ({"agent_id": "own"}, None),
+        ({"agent_id": "own", "agent_token": "row"}, "row"),
+        ({"agent_id": "other", "agent_token": "row"}, "row"),
+        ({"agent_token": "row"}, "row"),
+    ],
+)
+def test_the_token_of_a_row(fields: dict[str, Any], token: str | None) -> None:
+    """The row's, or the client's own for its own agent."""
+    assert Bench(own_agent_id="own").breaker.token_of(message(**fields)) == token
+
+
+def test_token_for_comes_first() -> None:
+    """It knows the current one; a row without an agent is not its concern."""
+    breaker = TokenBreaker({"other": "new"}.get, own_agent_id="own")
+    assert breaker.token_of(message(agent_id="other", agent_token="old")) == "new"
+    assert breaker.token_of(message(agent_token="old")) == "old"
+    assert breaker.token_of(message()) is None
+
+
+@pytest.mark.parametrize("answer", [None, "", 5])
+def test_token_for_without_a_token(answer: Any) -> None:
+    """Anything but a text with something in it is no token."""
+    with pytest.raises(NoTokenError, match="token_for has no token for agent other"):
+        TokenBreaker(lambda _: answer).token_of(message(agent_id="other"))
+
+
+def test_an_agent_without_a_token() -> None:
+    """It is not sent as the client's own."""
+    with pytest.raises(NoTokenError, match="no token for agent other: give the loop token_for"):
+        Bench(own_agent_id="own").breaker.token_of(message(agent_id="other"))
+
+
+def test_one_thread_probes_until_the_token_has_worked(here: Bench) -> None:
+    """The others wait for it, and not when it has worked in the last minute."""
+    assert here.probing("t")
+    assert here.probing("t")
+    here.breaker.worked("t")
+    assert not here.probing("t")
+    here.now = 59.9
+    assert not here.probing("t")
+    here.now = 60.0
+    assert here.probing("t")
+    assert here.probing(None)
+    assert not here.must_wait("t")
+
+
+def test_who_waits_goes_on_when_the_token_works(here: Bench) -> None:
+    """Also while the first one still records what it sent."""
+    asked: list[str] = []
+
+    class Once(threading.Event):
+        def is_set(self) -> bool:
+            here.breaker.worked("t")
+            asked.append("t")
+            return len(asked) > 1
+
+    with here.breaker.admit("t", threading.Event()), here.breaker.admit("t", Once()) as blocked:
+        assert blocked is None
+    assert len(asked) == 1
+
+
+def test_a_second_thread_does_not_end_the_probe(here: Bench) -> None:
+    """Only who probes says that the probe is over."""
+    with here.breaker.admit("t", threading.Event()):
+        assert here.must_wait("t")
+        assert here.must_wait("t")
+
+
+def test_the_end_of_a_probe_wakes_who_waits(here: Bench) -> None:
+    """A thread that waits for its turn gets it when the one before is through."""
+    waits, came = threading.Event(), threading.Event()
+
+    class Watched(threading.Event):
+        def is_set(self) -> bool:
+            waits.set()
+            return False
+
+    def use() -> None:
+        with here.breaker.admit("t", Watched()) as blocked:
+            assert blocked is None
+            came.set()
+
+    with here.breaker.admit("t", threading.Event()):
+        thread = threading.Thread(target=use)
+        thread.start()
+        assert waits.wait(10)
+        assert not came.is_set()
+    assert came.wait(10)
+    thread.join(10)
+
+
+def test_a_refused_token_rests_for_the_window(here: Bench) -> None:
+    """It is looked at again every two minutes, for it may be replaced; the others go on."""
+    here.breaker.worked("t")
+    here.breaker.refused("t", "unknown token")
+    assert here.blocked("t") == Blocked("unknown token", 120.0)
+    assert here.blocked("other") is None
+    here.now = 800.0
+    assert here.blocked("t") == Blocked("unknown token", 100.0)
+    here.now = WINDOW
+    assert here.blocked("t") is None
+    assert here.probing("t")
+    assert here.breaker.pause == 0
+
+
+def test_a_blocked_token_is_not_probed(here: Bench) -> None:
+    """Nobody waits for a token that may not be used."""
+    here.breaker.refused("t", "no")
+    assert not here.probing("t")
+
+
+def test_a_limited_token_rests_as_long_as_it_is_told(here: Bench) -> None:
+    """Its end is known, and the shorter one does not count."""
+    here.breaker.limited("t", "too much", 3600.0)
+    here.breaker.limited("t", "still too much", 60.0)
+    assert here.blocked("t") == Blocked("still too much", 3600.0)
+    assert here.blocked("other") is None
+    assert here.breaker.pause == 3600
+    here.now = 3599.0
+    assert here.breaker.pause == 1
+    here.now = 3600.0
+    assert here.blocked("t") is None
+    assert here.breaker.pause == 0
+    here.now = 4000.0
+    assert here.breaker.pause == 0
+
+
+def test_a_token_that_rested_is_probed_again(here: Bench) -> None:
+    """That it worked before does not count any more."""
+    here.breaker.worked("t")
+    here.breaker.limited("t", "too much", 10.0)
+    here.now = 10.0
+    assert here.probing("t")
+
+
+def test_a_limit_is_not_a_failed_login(here: Bench) -> None:
+    """Any number of them leaves the other tokens alone."""
+    for number in range(9):
+        here.breaker.limited(str(number), "too much", 60.0)
+    assert here.blocked("other") is None
+
+
+def test_a_lockout_stops_every_token(here: Bench) -> None:
+    """The longest one counts, with its own reason."""
+    here.breaker.worked("t")
+    here.breaker.locked_out("long", 600.0)
+    here.breaker.locked_out("short", 60.0)
+    assert here.blocked("t") == here.blocked(None) == Blocked("long", 600.0)
+    assert here.breaker.pause == 600
+    here.breaker.locked_out("longer", 700.0)
+    assert here.blocked("t") == Blocked("longer", 700.0)
+    here.now = 100.0
+    assert here.blocked("t") == Blocked("longer", 600.0)
+    here.now = 700.0
+    assert here.blocked("t") is None
+    here.breaker.locked_out("again", 10.0)
+    assert here.breaker.pause == 10
+
+
+def test_after_four_failures_only_proven_tokens_are_used(here: Bench) -> None:
+    """Until the first of the failures is out of the window, but looked at every two minutes."""
+    for number in range(3):
+        here.now = float(number)
+        here.breaker.refused(str(number), "no")
+    assert here.blocked("new") is None
+    here.now = 3.0
+    here.breaker.refused("3", "no")
+    here.breaker.worked("good")
+    assert here.blocked("good") is None
+    assert here.blocked("new") == Blocked(SEVERAL, 120.0)
+    here.now = 63.0
+    assert here.blocked("good") == Blocked(SEVERAL, 120.0)
+    here.now = WINDOW - 1
+    assert here.blocked("new") == Blocked(SEVERAL, 1.0)
+    here.now = WINDOW
+    assert here.blocked("new") is None
+
+
+@pytest.mark.parametrize(("others", "is_known"), [(999, True), (1000, False)])
+def test_tokens_that_are_long_gone_are_forgotten(here: Bench, others: int, is_known: bool) -> None:
+    """Above a thousand all go but those that rest or are being used."""
+    here.breaker.refused("resting", "no")
+    here.now = WINDOW
+    here.breaker.limited("limited", "too much", 60.0)
+    here.breaker.worked("proven")
+    with here.breaker.admit("probed", threading.Event()):
+        for number in range(others - 3):
+            assert here.blocked(str(number)) is None
+        assert here.probing("proven") is not is_known
+        assert here.must_wait("probed")
+    assert here.blocked("limited") == Blocked("too much", 60.0)
+    assert len(here.breaker._states) == (others + 1 if is_known else 3)
+
+
+def test_a_forked_child_knows_no_token(here: Bench) -> None:
+    """It begins with new locks, but the address is as locked out as it was."""
+    for number in range(4):
+        here.breaker.refused(str(number), "no")
+    here.breaker.locked_out("locked", 60.0)
+    with here.breaker.admit("t", threading.Event()):
+        here.breaker.reset_after_fork()
+    assert here.blocked("0") == Blocked("locked", 60.0)
+    here.now = 60.0
+    assert here.blocked("0") is None
+    assert here.blocked("new") is None
+    assert here.probing("t")

@@ -1,0 +1,277 @@
+"""What a result means for a row, and what the row says afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from buttdial_sync import (
+    ArgumentValueError,
+    ButtDialError,
+    ClientClosedError,
+    ConfigError,
+    FailedMessage,
+    RetryReport,
+    SendResult,
+)
+from buttdial_sync.errors import (
+    ArgumentTypeError,
+    AuthError,
+    AuthLockedOutError,
+    ComplianceError,
+    RateLimitError,
+    TransportError,
+)
+from buttdial_sync.retry import MemoryRepository
+from buttdial_sync.retry.recorder import concerns_everybody, deliver, verdict_of
+from tests.fakes import clear_faults
+from tests.unit.retry.world import Failing, World, world
+
+
+@pytest.fixture
+def here() -> Iterator[World]:
+    with world() as made:
+        yield made
+
+
+@pytest.fixture
+def open_source() -> Iterator[World]:
+    with world("open-source") as made:
+        yield made
+
+
+def result_of(kind: type[ButtDialError], **fields: Any) -> SendResult:
+    return SendResult.of(kind("no", **fields))
+
+
+@pytest.mark.parametrize(
+    ("result", "verdict"),
+    [
+        (SendResult(outcome="sent"), "delivered"),
+        (SendResult(outcome="unknown"), "unknown"),
+        (result_of(AuthError, outcome="unknown"), "unknown"),
+        (result_of(AuthLockedOutError), "locked_out"),
+        (result_of(AuthError), "refused"),
+        (result_of(RateLimitError), "limited"),
+        (result_of(ArgumentTypeError), "hopeless"),
+        (result_of(ArgumentValueError), "hopeless"),
+        (result_of(ConfigError), "not_tried"),
+        (result_of(ClientClosedError), "not_tried"),
+        (result_of(ComplianceError), "failed"),
+        (result_of(ComplianceError, retry_after=5.0), "failed"),
+        (result_of(ComplianceError, stage="tool_call", retry_after=5.0), "limited"),
+        (result_of(ComplianceError, stage="tool_call"), "failed"),
+        (result_of(TransportError), "failed"),
+        (SendResult(outcome="not_sent", stage_failed="config"), "hopeless"),
+        (SendResult(outcome="not_sent", stage_failed="transport"), "failed"),
+        (SendResult(outcome="rejected", retry_after=0.0), "limited"),
+    ],
+)
+def test_verdicts(result: SendResult, verdict: str) -> None:
+    """The kind of the error decides; else the stage, and whether the server names a time."""
+    assert verdict_of(result) == verdict
+
+
+@pytest.mark.parametrize(
+    ("stage", "everybody"),
+    [("server", False), ("session", True), ("tool_call", True), (None, True)],
+)
+def test_whom_a_limit_concerns(stage: Any, everybody: bool) -> None:
+    """A tool's own limit is one agent's."""
+    result = SendResult(outcome="rejected", stage_failed=stage)
+    assert concerns_everybody(result) is everybody
+
+
+class Broken:
+    """A client of a host that raises."""
+
+    agent_id = None
+    timeout = 5.0
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def send_message(self, **_: Any) -> SendResult:
+        raise self.error
+
+
+def test_what_a_client_raises(caplog: pytest.LogCaptureFixture) -> None:
+    """Ours says what became of the message; of any other error nobody knows."""
+    message = FailedMessage(id="a", recipient="+1", body="x")
+    ours: Any = Broken(ArgumentValueError("to is wrong"))
+    result = deliver(ours, message, None)
+    assert (result.outcome, result.error) == ("not_sent", "to is wrong")
+    assert result.idempotency_key == "buttdial-sync-a"
+    assert caplog.text == ""
+    other: Any = Broken(OSError("the client's mistake"))
+    result = deliver(other, message, None)
+    assert (result.outcome, result.error) == ("unknown", "the client failed: OSError")
+    assert (result.error_type, result.idempotency_key) == ("OSError", "buttdial-sync-a")
+    assert "message a: the client failed" in caplog.text
+    assert "the client's mistake" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("fraction", "pauses"), [(0.0, [0.2, 0.8]), (0.5, [0.3, 1.2]), (1.0, [0.4, 1.6])]
+)
+def test_the_pauses_between_writings(
+    here: World, fraction: float, pauses: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Three times in all, so that a database that is busy for a moment loses no end."""
+    here.add("a")
+    broken = Failing(here.repository, "mark_delivered", times=2)
+    loop = here.loop(broken, random_fraction=lambda: fraction)
+    assert loop.run_once() == RetryReport(fetched=1, delivered=1)
+    assert here.slept == pytest.approx(pauses)
+    assert caplog.text.count("the repository failed, once more: OSError") == 2
+
+
+def test_an_end_that_cannot_be_written(here: World, caplog: pytest.LogCaptureFixture) -> None:
+    """After the third time the repository's own error is told, with its traceback."""
+    here.add("a")
+    broken = Failing(here.repository, "mark_delivered")
+    report = here.loop(broken).run_once()
+    assert report == RetryReport(fetched=1, errors=1, last_error="message a: OSError")
+    assert (broken.calls, len(here.slept)) == (3, 2)
+    assert "message a: the repository failed" in caplog.text
+    assert "the disk is full" in caplog.text
+
+
+@pytest.mark.parametrize("answer", [None, True])
+def test_a_repository_that_says_nothing(here: World, answer: bool | None) -> None:
+    """Only False means that somebody else has the message."""
+
+    class Quiet(Failing):
+        def mark_delivered(self, *args: Any) -> bool | None:
+            here.repository.mark_delivered(*args)
+            return answer
+
+    here.add("a")
+    assert here.loop(Quiet(here.repository)).run_once() == RetryReport(fetched=1, delivered=1)
+
+
+def test_taken_over_meanwhile(here: World, caplog: pytest.LogCaptureFixture) -> None:
+    """The row is another's by now; it is told what happened here."""
+
+    class Lost(Failing):
+        def increment_retry(self, *_: Any) -> bool:
+            return False
+
+    here.add("a")
+    here.fake.on_send(error="busy")
+    report = here.loop(Lost(here.repository)).run_once()
+    assert report == RetryReport(fetched=1, taken=1, last_error="busy")
+    assert "a message that is retried here was taken over by another process" in caplog.text
+
+
+def test_a_message_given_up_is_logged(here: World, caplog: pytest.LogCaptureFixture) -> None:
+    """With the reason, though nobody listens for it."""
+    here.add("a", max_retries=1)
+    here.fake.on_send(error="no such number")
+    assert here.loop().run_once().dead == 1
+    assert "message a is given up: no such number" in caplog.text
+
+
+def test_the_last_attempt_may_be_lost(here: World) -> None:
+    """Also where keys are honoured, it is given up, and marked."""
+    here.add("a", max_retries=1)
+    here.fake.fault("cut", count=9)
+    assert here.loop().run_once().dead == 1
+    row = here.row()
+    assert row.attempt_started_at is not None
+    assert str(row.last_error).startswith("outcome unknown, it may have been sent: ")
+    assert "honours no keys" not in str(row.last_error)
+
+
+def test_an_interrupted_attempt_says_when_it_began(open_source: World) -> None:
+    """Beside what went wrong before it."""
+    open_source.add("a", last_error="busy")
+    open_source.repository.fetch_due(1)
+    began = open_source.clock()
+    open_source.repository.begin_attempt("a", 1, began)
+    open_source.go_on(open_source.repository.lease)
+    assert open_source.loop().run_once().dead == 1
+    assert open_source.row().last_error == (
+        f"outcome unknown, it may have been sent: the attempt of {began} has no recorded end; "
+        "busy; this server honours no keys"
+    )
+
+
+def test_the_pause_while_nobody_can_be_asked(here: World) -> None:
+    """A minute; the row says why, and keeps its mark."""
+    here.add("a")
+    here.repository.fetch_due(1)
+    here.repository.begin_attempt("a", 1, here.clock())
+    here.go_on(here.repository.lease)
+    here.fake.fault("refuse", on="stream", count=9)
+    report = here.loop().run_once()
+    assert report.postponed == 1
+    assert report.last_error == "cannot find out whether the server honours keys"
+    assert here.minutes_until_due() == 1
+    clear_faults(here.fake)
+
+
+def test_a_refused_token_waits_two_minutes(here: World) -> None:
+    """The report has the server's advice, else ours."""
+    advice = {"code": "AUTH_INVALID_TOKEN", "error": "no", "remediation": "Ask the operator."}
+    for body, remedy in ((advice, "Ask the operator."), ({"error": "no"}, AuthError.remedy)):
+        here.add(f"m{remedy}")
+        here.fake.fault("status", on="stream", status=401, body=body)
+        report = here.loop().run_once()
+        assert (report.postponed, report.remediation, report.last_error) == (1, remedy, "no")
+        assert here.minutes_until_due(f"m{remedy}") == 2
+
+
+@pytest.mark.parametrize("lease", [5.0, 4.9])
+def test_a_lease_that_is_too_short(here: World, lease: float) -> None:
+    """It must be longer than the client's timeout, in both places."""
+    repository = MemoryRepository(lease=lease, clock=here.clock)
+    for make in (here.loop, here.outbox):
+        with pytest.raises(ArgumentValueError, match=rf"lease \({lease:g} s\).*timeout \(5 s\)"):
+            make(repository)
+    here.loop(MemoryRepository(lease=5.1))
+
+
+@pytest.mark.parametrize("lease", [None, "300"])
+def test_a_repository_without_a_lease(here: World, lease: Any) -> None:
+    """The remedy says where it belongs."""
+
+    class Without:
+        pass
+
+    repository: Any = Without()
+    repository.lease = lease
+    with pytest.raises(ConfigError, match="has no lease") as raised:
+        here.loop(repository)
+    assert "FailedMessageRepository" in str(raised.value.remediation)
+
+
+def test_put_back_without_a_time(here: World) -> None:
+    """A host's row that has none is due now."""
+    here.add("a")
+    due: list[Any] = []
+
+    class Host(Failing):
+        def fetch_due(self, limit: int) -> list[FailedMessage]:
+            return [FailedMessage(id="a", recipient="+14155550123", body="x")]
+
+        def postpone(self, _message: object, _count: int, _error: object, when: Any) -> None:
+            due.append(when)
+
+    loops: list[Any] = []
+    loops.append(here.loop(Host(here.repository), pace=lambda: loops[0].stop(0)))
+    assert loops[0].run_once().postponed == 1
+    assert due == [here.clock()]
+
+
+def test_a_backoff_of_nothing(here: World) -> None:
+    """Due at once, and not before; a pause of a second is kept to the second."""
+    for pause, seconds in ((0, 0), (timedelta(seconds=1), 1), (-1, 0)):
+        here.add(f"m{pause}")
+        here.fake.on_send(error="busy")
+        here.loop(backoff=lambda _, pause=pause: pause).run_once()
+        assert here.minutes_until_due(f"m{pause}") * 60 == seconds
+        here.repository.dismiss(f"m{pause}")

@@ -1,0 +1,344 @@
+"""What every table does with a message, seen at the one in memory and the one in SQLite."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from buttdial_sync import ArgumentValueError, ConfigError, FailedMessage
+from buttdial_sync.retry import MemoryRepository, SQLiteRepository
+from buttdial_sync.retry.rows import as_message, as_row
+from buttdial_sync.retry.table import TableRepository
+from buttdial_sync.testing.conformance import SettableClock
+
+Make = Callable[..., TableRepository]
+
+
+def message(msg_id: str = "a", **fields: Any) -> FailedMessage:
+    return FailedMessage(id=msg_id, recipient="+14155550123", body="x", **fields)
+
+
+@pytest.fixture
+def clock() -> SettableClock:
+    return SettableClock()
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def make(request: pytest.FixtureRequest, clock: SettableClock) -> Iterator[Make]:
+    made: list[SQLiteRepository] = []
+
+    def make(**options: Any) -> TableRepository:
+        if request.param == "memory":
+            return MemoryRepository(clock=clock, **options)
+        made.append(SQLiteRepository(":memory:", clock=clock, **options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def test_the_usual_lease(make: Make, clock: SettableClock) -> None:
+    """Five minutes, from the fetching and from the beginning of an attempt."""
+    repository = make()
+    assert repository.lease == 300
+    repository.add(message(attempt_started_at=clock()))
+    assert repository.leased() == {"a": clock() + timedelta(seconds=300)}
+    for lease in (0, -1, float("nan")):
+        with pytest.raises(ArgumentValueError, match="lease"):
+            make(lease=lease)
+
+
+def test_tokens_are_not_kept_by_default(make: Make) -> None:
+    """Only where the host says so."""
+    for options, token in (({}, ""), ({"keep_tokens": True}, "secret")):
+        repository = make(**options)
+        repository.add(message(agent_token="secret"))
+        (row,) = repository.list()
+        assert row.agent_token == token
+
+
+@pytest.mark.parametrize(("length", "kept"), [(1999, 1999), (2000, 2000), (2001, 1999)])
+def test_long_errors_are_cut(make: Make, clock: SettableClock, length: int, kept: int) -> None:
+    """At two thousand characters, and it shows; whichever way the attempt ended."""
+    repository, error = make(), "x" * length
+    told = "x" * kept + ("…" if kept < length else "")
+    for msg_id in ("retried", "dead", "postponed"):
+        repository.add(message(msg_id))
+    repository.increment_retry("retried", 0, error, clock())
+    repository.mark_dead("dead", 0, error)
+    repository.postpone(message("postponed"), 0, error, clock())
+    assert {each.last_error for each in repository.list()} == {told}
+
+
+def test_add_new(make: Make) -> None:
+    """Those that are there stay as they are."""
+    repository = make()
+    repository.add(message(last_error="busy"))
+    assert repository.add_new([message("a"), message("b"), message("c")]) == 2
+    assert repository.add_new([message("b")]) == 0
+    assert repository.add_new([]) == 0
+    row = repository.get("a")
+    assert row is not None
+    assert row.last_error == "busy"
+    assert repository.count_pending() == 3
+
+
+def test_counts(make: Make) -> None:
+    """Of each status, also where there is none."""
+    repository = make()
+    assert repository.count_pending() == 0
+    assert repository.stats() == {"pending": 0, "delivered": 0, "dead": 0, "dismissed": 0}
+    for msg_id in ("a", "b", "c", "d"):
+        repository.add(message(msg_id))
+    repository.mark_delivered("a", "SM", 0)
+    repository.mark_dead("b", 0, "no")
+    assert repository.dismiss("c")
+    assert repository.stats() == {"pending": 1, "delivered": 1, "dead": 1, "dismissed": 1}
+    assert repository.count_pending() == 1
+    assert [each.id for each in repository.list("dead")] == ["b"]
+
+
+def test_newest_first(make: Make, clock: SettableClock) -> None:
+    """By the time, then by the id; fifty at most where nobody says more."""
+    repository = make()
+    for number in range(51):
+        repository.add(message(f"{number:02}"))
+    clock.move(1)
+    repository.add(message("00-new"))
+    listed = [each.id for each in repository.list()]
+    assert listed == ["00-new", *(f"{number:02}" for number in range(50, 1, -1))]
+    assert len(listed) == 50
+    assert [each.id for each in repository.list(limit=2)] == ["00-new", "50"]
+    assert [each.id for each in repository.list("pending", 1)] == ["00-new"]
+    assert list(repository.list("dead")) == []
+
+
+def test_a_given_time_is_kept(make: Make, clock: SettableClock) -> None:
+    """Of the making and of the next attempt; else it is now."""
+    repository = make()
+    now, later = clock(), clock() + timedelta(hours=1)
+    repository.add(message("a"))
+    repository.add(message("b", created_at=later, next_retry_at=later))
+    found = {each.id: (each.created_at, each.next_retry_at) for each in repository.list()}
+    assert found == {"a": (now, now), "b": (later, later)}
+
+
+def test_force_retry_gives_one_attempt(make: Make, clock: SettableClock) -> None:
+    """One more than were made, or those that are left."""
+    repository = make()
+    repository.add(message("spent", retry_count=7, max_retries=5))
+    repository.add(message("left", retry_count=1, max_retries=5))
+    repository.mark_dead("spent", 7, "no")
+    clock.move(5)
+    assert repository.force_retry("spent")
+    assert repository.force_retry("left")
+    found = {each.id: each for each in repository.list()}
+    assert (found["spent"].max_retries, found["left"].max_retries) == (8, 5)
+    assert {each.next_retry_at for each in found.values()} == {clock()}
+    assert {each.resolved_at for each in found.values()} == {None}
+    assert not repository.force_retry("nobody")
+
+
+def test_leases_end_to_the_second(make: Make, clock: SettableClock) -> None:
+    """The moment at which one ends is free."""
+    repository = make(lease=10.0)
+    repository.add(message())
+    assert len(repository.fetch_due(1)) == 1
+    clock.move(9)
+    assert not repository.dismiss("a")
+    assert repository.fetch_due(1) == []
+    assert repository.leased()
+    clock.move(1)
+    assert repository.leased() == {}
+    assert len(repository.fetch_due(1)) == 1
+    clock.move(10)
+    assert repository.dismiss("a")
+    assert repository.leased() == {}
+
+
+def test_as_many_as_wanted(make: Make, clock: SettableClock) -> None:
+    """The oldest due, then the oldest; the rest stays free."""
+    repository = make()
+    now = clock()
+    for msg_id, due, made in (("a", 2, 0), ("b", 1, 1), ("c", 1, 0), ("later", 9, 0)):
+        moments = {"next_retry_at": now + timedelta(seconds=due)}
+        repository.add(message(msg_id, created_at=now + timedelta(seconds=made), **moments))
+    clock.move(8)
+    assert [each.id for each in repository.fetch_due(2)] == ["c", "b"]
+    assert set(repository.leased()) == {"c", "b"}
+    clock.move(1)
+    assert [each.id for each in repository.fetch_due(9)] == ["a", "later"]
+
+
+def test_what_comes_back_is_a_copy() -> None:
+    """Nobody changes a row by changing what he got."""
+    repository = MemoryRepository()
+    repository.add(message())
+    row = repository._find("a")
+    assert row is not None
+    row["status"] = "dead"
+    repository._newest(None, 1)[0]["status"] = "dead"
+    (claimed,) = repository._claim(repository._clock(), repository._clock(), 1)
+    claimed["status"] = "dead"
+    assert repository.stats()["pending"] == 1
+    assert repository.get("b") is None
+
+
+def test_an_id_that_is_taken(make: Make) -> None:
+    """It is named."""
+    repository = make()
+    repository.add(message())
+    with pytest.raises(ArgumentValueError, match="there is a message with the id 'a'") as raised:
+        repository.add(message())
+    assert raised.value.__suppress_context__ or raised.value.__context__ is None
+
+
+@pytest.mark.parametrize("broken", ["{", "5", '{"a"'])
+@pytest.mark.parametrize("is_marked", [False, True])
+def test_a_row_that_cannot_be_read(
+    make: Make,
+    clock: SettableClock,
+    broken: str,
+    is_marked: bool,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is given up with the reason; that it may have been sent stays."""
+    repository = make()
+    started = clock() if is_marked else None
+    row = as_row(message("bad", attempt_started_at=started, retry_count=2))
+    moments = {"created_at": clock(), "next_retry_at": clock()}
+    field = "fallback_channels" if broken == "5" else "template_vars"
+    repository._insert({**row, **moments, field: broken})
+    repository.add(message("good"))
+    assert [each.id for each in repository.fetch_due(5)] == ["good"]
+    assert repository.stats()["dead"] == 1
+    found = repository._find("bad")
+    assert found is not None
+    assert str(found["last_error"]).startswith("the row cannot be read: ")
+    assert (found["attempt_started_at"] is not None) is is_marked
+    assert "message bad cannot be read" in caplog.text
+
+
+def test_rows_and_messages() -> None:
+    """Nothing is lost on the way there and back; what is empty is not text."""
+    whole = message(template_vars={"a": "b"}, fallback_channels=("sms", "line"))
+    row = as_row(whole)
+    assert (row["template_vars"], row["fallback_channels"]) == ('{"a": "b"}', '["sms", "line"]')
+    assert row["leased_until"] is None
+    assert as_message(row) == whole
+    assert as_row(message())["template_vars"] is None
+    assert as_message(as_row(message())) == message()
+    assert as_message({**row, "template_vars": "", "fallback_channels": ""}) == message()
+
+
+def test_a_file(tmp_path: Path, clock: SettableClock) -> None:
+    """It is made when it is missing, and its times are text that sorts, in UTC."""
+    path = tmp_path / "outbox.db"
+    with SQLiteRepository(path, clock=clock) as repository:
+        repository.add(message())
+        assert repr(repository) == f"SQLiteRepository({os.fspath(path)!r})"
+    with sqlite3.connect(path) as connection:
+        (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+        (due,) = connection.execute("SELECT next_retry_at FROM buttdial_outbox").fetchone()
+        names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        required = {
+            name
+            for _, name, _, is_required, *_ in connection.execute(
+                "PRAGMA table_info(buttdial_outbox)"
+            )
+            if is_required
+        }
+    connection.close()
+    assert mode == "wal"
+    assert due == clock().strftime("%Y-%m-%d %H:%M:%S.%f")
+    assert {"buttdial_outbox", "buttdial_outbox_due", "buttdial_outbox_new"} <= names
+    assert required == {
+        "recipient", "body", "channel", "status", "created_at", "next_retry_at",
+        "retry_count", "max_retries",
+    }  # fmt: skip
+
+
+def test_every_commit_is_on_the_disk(tmp_path: Path) -> None:
+    """Also where the machine loses its power."""
+    with SQLiteRepository(tmp_path / "outbox.db") as repository:
+        (level,) = repository._connected().execute("PRAGMA synchronous").fetchone()
+        assert level == 2
+        (wait,) = repository._connected().execute("PRAGMA busy_timeout").fetchone()
+        assert wait == 30_000
+    with SQLiteRepository(tmp_path / "outbox.db", busy_timeout=1.5) as repository:
+        (wait,) = repository._connected().execute("PRAGMA busy_timeout").fetchone()
+        assert wait == 1500
+
+
+def test_a_table_of_another_name(clock: SettableClock) -> None:
+    """A plain one, for it becomes part of statements."""
+    with SQLiteRepository(":memory:", table="mine", clock=clock) as repository:
+        repository.add(message())
+        assert repository.add_new([message(), message("b")]) == 1
+        assert len(repository.fetch_due(5)) == 2
+        assert repository.stats()["pending"] == 2
+    for name in ("", "a b", "a;b", "a-b", '"a"'):
+        with pytest.raises(ArgumentValueError, match="plain name"):
+            SQLiteRepository(":memory:", table=name)
+    with pytest.raises(ArgumentValueError, match="busy_timeout"):
+        SQLiteRepository(":memory:", busy_timeout=0)
+
+
+def test_a_file_that_cannot_be_used(tmp_path: Path) -> None:
+    """The error names it, and says what to do."""
+    path = tmp_path / "missing" / "outbox.db"
+    with pytest.raises(ConfigError, match=r"outbox\.db cannot be used: ") as raised:
+        SQLiteRepository(path)
+    assert "directory" in str(raised.value.remediation)
+    assert raised.value.__suppress_context__
+    path = tmp_path / "text.db"
+    path.write_text("this is not a database, and long enough to be seen as one" * 30)
+    with pytest.raises(ConfigError, match=r"text\.db cannot be used"):
+        SQLiteRepository(path)
+
+
+def test_within_a_transaction_of_the_host(tmp_path: Path) -> None:
+    """The row is there when the host commits; an id that is taken is told."""
+    path = tmp_path / "outbox.db"
+    with SQLiteRepository(path) as repository:
+        host = sqlite3.connect(path)
+        repository.within(host).add(message())
+        host.rollback()
+        assert repository.count_pending() == 0
+        repository.within(host).add(message())
+        host.commit()
+        with pytest.raises(ArgumentValueError, match="with the id 'a'"):
+            repository.within(host).add(message())
+        host.close()
+        assert repository.count_pending() == 1
+
+
+def test_a_write_that_fails_leaves_nothing_open(tmp_path: Path) -> None:
+    """Another process can write at once."""
+    path = tmp_path / "outbox.db"
+    with SQLiteRepository(path) as repository, SQLiteRepository(path) as other:
+        repository.add(message())
+        with pytest.raises(ArgumentValueError):
+            repository.add(message())
+        assert not repository._connected().in_transaction
+        other.add(message("b"))
+        assert repository.count_pending() == 2
+
+
+def test_a_forked_child_opens_its_own(tmp_path: Path) -> None:
+    """It leaves the parent's connection alone."""
+    with SQLiteRepository(tmp_path / "outbox.db") as repository:
+        parents = repository._connected()
+        repository.add(message())
+        repository._reset_after_fork()
+        assert repository.count_pending() == 1
+        assert repository._connected() is not parents
+        parents.execute("SELECT 1")
+        parents.close()
