@@ -32,7 +32,7 @@ _LIMITS = Endpoint(
 )
 
 _SUNSET = (
-    "{} is deprecated and the hosted server ends it: use register_agent(), then "
+    "{} is deprecated and the hosted server will remove it: use register_agent(), then "
     "manage_agent_channel() for each channel"
 )
 

@@ -25,7 +25,7 @@ from buttdial_sync.transport.secrets import scrub_urls_in_logs
 @attrs.frozen(kw_only=True)
 class RequestSigner:
     """
-    Makes the headers of a signed request, anew for each attempt.
+    Makes the headers of a signed request, new ones for each attempt.
 
     Attributes:
         wall_clock: Unix seconds.
@@ -167,7 +167,7 @@ class EndpointCall(Call):
         scrub_urls_in_logs()
         if not is_private_way(self.connection.base_url):
             raise ConfigError(
-                f"{self.operation} would send {', '.join(secrets)} readable in the URL",
+                f"{self.operation} would send {', '.join(secrets)} in a URL that others can read",
                 remediation="Use https, or a server on this machine.",
             )
 

@@ -71,7 +71,7 @@ class Diagnosis:
         )
 
     def _config(self) -> CheckResult:
-        """There is a token. That there is an address the client's constructor has checked."""
+        """There is a token. The client's constructor has checked the address."""
         context_of(self.client).token_or(None)
         agent = self.client.agent_id
         return CheckResult(detail=self.client.base_url + (f", agent {agent}" if agent else ""))
@@ -127,11 +127,11 @@ class Diagnosis:
         if self.sent is None:
             return skip("no message was sent")
         if _is_of_open_source_server(self.sent):
-            return skip("this server (the open-source one) sends no delivery receipts")
+            return skip("this server (the open-source one) does not send delivery receipts")
         if self.received is None:
             return skip(_NOBODY_LISTENS)
         if self.sent.message_sid is None:
-            return skip("the server named no message id that a receipt could have")
+            return skip("the server returned no message id, so a receipt cannot be recognized")
         found = self.received.receipt(self.sent.message_sid, self.receipt_timeout)
         if found is None:
             raise ButtDialError(

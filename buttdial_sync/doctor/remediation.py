@@ -34,7 +34,7 @@ from buttdial_sync.transport.failures import REMEDIES as CONNECTION_REMEDIES
 
 ErrorTest = Callable[[ButtDialError], bool]
 
-WITHOUT_ADVICE = "The detail is all that the server says: run it with -v, or look at its log."
+WITHOUT_ADVICE = "The server says no more than the detail: run with -v, or read the server's log."
 
 
 @attrs.frozen

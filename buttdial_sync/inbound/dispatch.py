@@ -117,7 +117,7 @@ class Dispatcher:
             self._dispatch_to(each, event, key) for each in self._registrations if each.wants(event)
         }
         if not outcomes:
-            logger.info("no handler wants a %s on %s", type(event).__name__, _channel_of(event))
+            logger.info("no handler for a %s on %s", type(event).__name__, _channel_of(event))
         if "failed" in outcomes:
             return "failed"
         return "repeated" if outcomes == {"repeated"} else "handled"

@@ -55,7 +55,7 @@ def _connection(client: AgentView, timeout: float) -> tuple[ConnectionStatus, in
     try:
         client.ping(timeout=timeout)
     except ButtDialError as error:
-        logger.warning("the overview got no sign of life: %s", error)
+        logger.warning("the overview got no answer to a ping: %s", error)
         return "degraded", len(tools)
     return "connected", len(tools)
 

@@ -190,7 +190,7 @@ class TokenBreaker:
         self._failures = [at for at in self._failures if now - at < _LOCKOUT_WINDOW]
         if len(self._failures) >= _FAILURES_AT_MOST and not self._is_proven(state):
             left = self._failures[0] + _LOCKOUT_WINDOW - now
-            reason = "several tokens were refused: another would risk a lockout"
+            reason = "several tokens were refused: another refusal could cause a lockout"
             return Blocked(reason, min(left, _LONGEST_PAUSE_FOR_TOKEN))
         return None
 

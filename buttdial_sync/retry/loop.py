@@ -143,8 +143,8 @@ class RetryLoop:
         self._make_idle()
         if was_running:
             logger.warning(
-                "the retry loop runs in the parent and not in this forked child (%d). That is "
-                "mostly right: one process is enough. Call start() after the fork where it is not",
+                "the retry loop runs in the parent and not in this forked child (%d). One "
+                "process is usually enough. If it is not, call start() after the fork",
                 os.getpid(),
             )
 
@@ -217,7 +217,7 @@ class RetryLoop:
                 is_through = pause <= 0 or report.postponed == before
                 if stopping.is_set() or is_through or too_long:
                     return report
-                logger.info("waiting %.0f s: the server limits", pause)
+                logger.info("waiting %.0f s because of a limit of the server", pause)
                 self._signals.sleep(pause + SHORTEST_PAUSE)
 
     def start(self, interval: float = 60.0, warmup: float = 30.0) -> None:

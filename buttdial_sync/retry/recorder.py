@@ -314,5 +314,6 @@ def _check_lease(repository: object, client: AgentView) -> None:
     if lease <= client.timeout:
         raise ArgumentValueError(
             f"the repository's lease ({lease:g} s) must be longer than the client's timeout "
-            f"({client.timeout:g} s): else another process takes over what is still being sent"
+            f"({client.timeout:g} s): otherwise another process could take over "
+            "a message that is still being sent"
         )

@@ -78,8 +78,8 @@ class SQLiteRepository(TableRepository):
             self.close()
             raise ConfigError(
                 f"{self._path} cannot be used: {error}",
-                remediation="Give the path of a SQLite file, or of one to be, in a directory that "
-                "this process may write to.",
+                remediation="Give the path of a SQLite file, or of one to create, in a directory "
+                "that this process may write to.",
             ) from None
 
     def _reset_after_fork(self) -> None:

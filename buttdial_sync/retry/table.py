@@ -66,7 +66,7 @@ class TableRepository(ABC):
         clock: Tells the time, aware.
 
     Raises:
-        ArgumentValueError: ``lease`` is no number of seconds that one can wait.
+        ArgumentValueError: ``lease`` is not a number of seconds from above 0 to a year.
     """
 
     def __init__(

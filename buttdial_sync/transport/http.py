@@ -128,7 +128,7 @@ class Http:
                 data=body,
             )
         except (requests.exceptions.RequestException, ValueError):
-            reason = "base_url and the token make no valid request"
+            reason = "base_url or the token cannot be sent in a request"
         else:
             return request
         raise ConfigError(reason, remediation="Check both for blanks and line breaks.")
@@ -227,14 +227,16 @@ def json_bytes(value: Mapping[str, Any]) -> bytes:
 
     Raises:
         ArgumentTypeError: It holds something that JSON has no word for.
-        ArgumentValueError: It holds a text that is no Unicode, or itself.
+        ArgumentValueError: It contains a text that is not valid Unicode, or it contains itself.
     """
     try:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
     except TypeError as error:
-        raise ArgumentTypeError(f"the arguments make no JSON: {error}") from None
+        raise ArgumentTypeError(f"the arguments cannot be sent as JSON: {error}") from None
     except (ValueError, RecursionError):
-        raise ArgumentValueError("the arguments make no JSON: no Unicode, or a circle") from None
+        raise ArgumentValueError(
+            "the arguments cannot be sent as JSON: invalid Unicode, or a circular reference"
+        ) from None
 
 
 def decoded(content: bytes, *secrets: str | None) -> Any:
@@ -260,7 +262,7 @@ def refusal(response: requests.Response, kind: RequestKind, *secrets: str | None
     )
     if error.remaining_attempts is not None and error.remaining_attempts <= _FEW_ATTEMPTS:
         logger.warning(
-            "%d more failed logins and the server locks this address out: stop and mend the token",
+            "%d more failed logins and the server locks this address out: correct the token first",
             error.remaining_attempts,
         )
     return error

@@ -173,8 +173,8 @@ class SessionPool:
     def _await(self, opening: _Opening, deadline: Deadline) -> None:
         if opening.opener == threading.get_ident():
             raise ConfigError(
-                "before_open called the client whose stream it precedes",
-                remediation="Hand the messages on, and use the client after it returned.",
+                "before_open called the client while the client opens the stream",
+                remediation="Store the messages, and use the client after before_open returned.",
             )
         opening.done.wait(deadline.check("waiting for the session that another thread opens"))
         # The opener ran out of its own time; we may still have some, so try again.

@@ -19,7 +19,7 @@ PAGES_AT_MOST = 200
 _PAGE = 50
 _MESSAGE = "notifications/message"
 _NOT_DRAINED = (
-    "%d messages waited. Opening a stream on the open-source server marks those that wait as "
+    "%d messages waited. Opening a stream on the open-source server marks them as "
     "delivered without delivering them: give the client before_open, which gets them first"
 )
 
@@ -163,6 +163,6 @@ class PushRouter:
             return ()
         except ButtDialError as error:
             if error.outcome == "unknown":
-                logger.error("the answer with the waiting messages was lost, and they with it")  # noqa: TRY400
+                logger.error("the answer with the waiting messages was lost, and so are they")  # noqa: TRY400
             raise
         return structure(answer, WaitingMessages, source=WAITING_PATH).messages

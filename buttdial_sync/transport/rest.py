@@ -85,7 +85,7 @@ def _answer(response: requests.Response, source: str) -> Any:
     answer = decoded(response.content)
     if isinstance(answer, str) and not response.content.lstrip().startswith(b'"'):
         raise ProtocolError(
-            f"{source} answered HTTP {response.status_code} with something that is no JSON",
+            f"{source} answered HTTP {response.status_code} with a body that is not JSON",
             outcome="unknown",
             status_code=response.status_code,
         )

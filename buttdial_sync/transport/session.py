@@ -248,7 +248,7 @@ class McpSession:
             url = ""
         if origin_of(url) != origin_of(self._stream.url):
             raise ProtocolError(
-                f"the server wants posts at another origin, {origin_of(url)}",
+                f"the server asks for posts to another origin, {origin_of(url)}",
                 stage="session",
                 remediation="The token is not sent there. If it is yours, give it as base_url.",
             )

@@ -55,7 +55,7 @@ def operator_blueprint(
             return _as_json(error_response(403, "Forbidden"))
         if not is_meant(request.method, dict(request.headers)):
             return _as_json(
-                error_response(403, f"{INTENT_HEADER} is missing, or another site asks")
+                error_response(403, f"{INTENT_HEADER} is missing, or the request is another site's")
             )
         return _as_json(make_api().respond(request.method, path, request.args))
 
