@@ -1,4 +1,4 @@
-"""What one agent does: messages, tools by name, and the families."""
+"""The view of one agent: messages, tools by name, and the families."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class AgentView:
     nothing; closing the client ends all of them.
 
     Args:
-        agent: Who speaks.
+        agent: The agent, and its connection.
         client: Kept alive for as long as the view lives; None for the client itself.
 
     Attributes:
@@ -219,7 +219,7 @@ class AgentView:
             timeout: In seconds, over everything.
 
         Returns:
-            The decoded JSON of the answer, or its text where it is none.
+            The decoded JSON of the answer, or its text if it is not JSON.
 
         Raises:
             ToolError: The tool said no.

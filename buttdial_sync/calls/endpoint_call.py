@@ -49,7 +49,7 @@ class EndpointCall(Call):
 
     Args:
         connection: The client's.
-        endpoint: Which.
+        endpoint: The endpoint.
         arguments: By their names in Python; those that are None are left out.
         credential: Goes into ``Authorization: Bearer``, if any.
         extra: Goes into the body as given.

@@ -1,4 +1,4 @@
-"""What is known of an operation before anybody calls it."""
+"""Operations: the facts about a tool or an endpoint, before anybody calls it."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def fit(
         tools: What the server offers.
         operation: What is called.
         arguments: Its arguments, by their names on the hosted server.
-        agent_id: Goes along where the tool takes an ``agentId`` that says who speaks.
+        agent_id: Is added if the tool takes an ``agentId`` for the agent that speaks.
 
     Returns:
         The tool's name and the arguments.

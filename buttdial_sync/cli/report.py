@@ -1,4 +1,4 @@
-"""What a command has to say, and how it gets to the terminal."""
+"""The result of a command, and how it is printed."""
 
 from __future__ import annotations
 

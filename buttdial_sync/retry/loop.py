@@ -144,7 +144,7 @@ class RetryLoop:
         if was_running:
             logger.warning(
                 "the retry loop runs in the parent and not in this forked child (%d). One "
-                "process is usually enough. If it is not, call start() after the fork",
+                "process is usually enough. Call start() after the fork if it is not",
                 os.getpid(),
             )
 

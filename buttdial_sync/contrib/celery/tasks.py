@@ -91,7 +91,7 @@ class ButtDialTasks:
         self._interval = interval
 
     def _reset_after_fork(self) -> None:
-        """In a forked child: a repository of its own, for database connections are not shared."""
+        """In a forked child: its own repository, because database connections cannot be shared."""
         leak_until_exit(vars(self).get("_repository"))
         self._repository = OnePerProcess(self._make_repository, _close)
         # Not run: it tries one message at a time, and learns about tokens and limits meanwhile.

@@ -29,7 +29,7 @@ def webhook(request: HttpRequest, channel: str) -> HttpResponse:
     """
     inbound = get_handler()
     if request.method == "POST":
-        # One byte more is enough to be refused, and no stranger fills the memory.
+        # One byte more than allowed is enough to refuse it, and a stranger cannot fill the memory.
         body = request.read(inbound.max_body_bytes + 1)
         answer = inbound.handle(channel, body, request.headers)
     else:
