@@ -1,4 +1,4 @@
-"""What WhatsApp's own API sends."""
+"""The webhooks of WhatsApp's own API."""
 
 from __future__ import annotations
 

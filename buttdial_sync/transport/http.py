@@ -52,7 +52,7 @@ class SharedAdapter:
     """
     The open connections of this process, which all clients share. Safe between threads.
 
-    A forked child starts with none. When the last client is closed, so are they.
+    A forked child starts with none. They are closed with the last client.
     """
 
     def __init__(self) -> None:
@@ -226,7 +226,7 @@ def json_bytes(value: Mapping[str, Any]) -> bytes:
     Return the JSON of an object, compact and in UTF-8.
 
     Raises:
-        ArgumentTypeError: It holds something that JSON has no word for.
+        ArgumentTypeError: It contains a value that JSON cannot represent.
         ArgumentValueError: It contains a text that is not valid Unicode, or it contains itself.
     """
     try:

@@ -93,7 +93,7 @@ def _answer(response: requests.Response, source: str) -> Any:
 
 
 def _announce_sunset(method: str, endpoint: str, response: requests.Response) -> None:
-    """Log once per endpoint and process that it ends (RFC 8594)."""
+    """Log once per endpoint and process that the server will remove it (RFC 8594)."""
     if not response.headers.get("deprecation") or (method, endpoint) in _announced:
         return
     _announced.add((method, endpoint))
