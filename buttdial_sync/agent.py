@@ -427,7 +427,7 @@ class AgentView:
 
 def context_of(view: AgentView) -> AgentContext:
     """
-    Return who a view speaks as, and over which connection.
+    Return the agent of a view, and its connection.
 
     This is the one entrance for what is built on a client and needs more of it than its public
     methods: the listener (sessions, pushes) and the doctor (the token, plain HTTP).

@@ -30,7 +30,7 @@ class EventSink:
     """
     Reports to the host what happens. Safe to share between threads.
 
-    It is an object of its own, so that those who only report do not keep the connection alive.
+    It is an object of its own, so that parts that only report do not keep the connection alive.
 
     Args:
         on_event: The host's callback. Its exceptions are logged.

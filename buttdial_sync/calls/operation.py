@@ -39,7 +39,7 @@ class ToolOperation(Generic[T]):
         open_source_names: Arguments that the open-source server calls otherwise.
         defaults: Arguments that the method sends although nobody gave them. A caller loses nothing
             where a server does not know them.
-        agent_id_is_subject: Its ``agentId`` says what the call is about, and not who speaks.
+        agent_id_is_subject: Its ``agentId`` is the subject of the call, not the agent that speaks.
         check: Looks at the decoded answer, and raises if it is not a yes.
     """
 

@@ -52,7 +52,7 @@ def check_message(message: Message) -> None:
 
     Raises:
         ArgumentTypeError: One has the wrong type.
-        ArgumentValueError: One has a value that it cannot have, or there is nothing to send.
+        ArgumentValueError: One has an invalid value, or there is nothing to send.
     """
     for field in attrs.fields(Message):
         value = getattr(message, field.name)

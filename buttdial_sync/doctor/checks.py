@@ -1,4 +1,4 @@
-"""What each stage looks at. A check returns what it found, or raises what is wrong."""
+"""The checks of the stages. A check returns its result, or raises an exception."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ class Diagnosis:
 
     Attributes:
         client: The client.
-        to: Whom to send a message, or None.
-        channel: Which way.
+        to: The recipient of a message, or None.
+        channel: The channel.
         expect_ack: Whether the recipient is to answer.
-        received: What comes in meanwhile; None when nothing receives.
+        received: The events that come in meanwhile; None if nothing receives.
         receipt_timeout: How long to wait for the receipt, in seconds.
         ack_timeout: How long to wait for the answer, in seconds.
         now: The time.
-        sent: What became of the message; None before it was sent.
+        sent: The result of the message; None before it was sent.
     """
 
     client: AgentView
@@ -174,8 +174,8 @@ class Diagnosis:
         skew = skew_of(headers, self.now())
         if skew is None or abs(skew) <= TOLERANCE_SECONDS:
             return CheckResult(detail=detail)
-        # Not a failure, because messages go out all the same; but signed requests and webhooks
-        # are refused.
+        # Not a failure, because messages are still sent. But signed requests and webhooks are
+        # refused.
         return CheckResult(
             detail=f"{detail}; {in_words(skew)}",
             remediation=AuthTimestampExpired.remedy,

@@ -126,6 +126,7 @@ class TokenBreaker:
         try:
             yield blocked
         finally:
+            # Also without a result: the next waiting thread becomes the prober.
             if probes:
                 with self._changed:
                     state.is_probed = False
@@ -194,6 +195,7 @@ class TokenBreaker:
             longest = _LONGEST_PAUSE_FOR_TOKEN if state.to_blame else left
             return Blocked(state.reason, min(left, longest))
         self._failures = [at for at in self._failures if now - at < _LOCKOUT_WINDOW]
+        # A proven token cannot cause a failed login, so it need not wait.
         if len(self._failures) >= _FAILURES_AT_MOST and not self._is_proven(state):
             left = self._failures[0] + _LOCKOUT_WINDOW - now
             reason = "several tokens were refused: another refusal could cause a lockout"

@@ -232,6 +232,8 @@ class RetryLoop:
         delay = check_seconds(warmup, "warmup") if warmup else 0.0
         reset_if_forked()
         with self._lock:
+            # A thread that was told to stop may still be busy with its last message. It does not
+            # count as running: this start gets a thread and a stop signal of its own.
             lives = self._thread is not None and self._thread.is_alive()
             if lives and not self._stops_thread.is_set():
                 return
@@ -296,6 +298,7 @@ class RetryLoop:
                 failures = failures + 1 if report.errors else 0
                 if not stopping.is_set():
                     self._signals.sleep(self._pause_between(interval, failures))
+        # Not if start() has made a newer thread meanwhile.
         if self._stops_thread is stopping:
             self._repeats = False
 

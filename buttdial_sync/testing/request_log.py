@@ -1,4 +1,4 @@
-"""What the fake server has seen, for a test to look at."""
+"""The requests and calls that the fake server got, for tests."""
 
 from __future__ import annotations
 

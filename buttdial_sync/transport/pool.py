@@ -229,7 +229,7 @@ class SessionPool:
         *,
         lent: bool = False,
     ) -> bool:
-        """End the opening and wake those who wait for it; return whether the pool is open."""
+        """End the opening and wake the waiting callers; return whether the pool is open."""
         with self._room:
             slot.session = session
             slot.opening = None

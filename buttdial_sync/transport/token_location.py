@@ -106,7 +106,7 @@ class TokenLocation:
 
 
 class _SharedMark:
-    """One byte in a pipe that forked processes share: who takes it has the turn."""
+    """One byte in a pipe that forked processes share: the process that takes it has the turn."""
 
     def __init__(self) -> None:
         self._reading, self._writing = os.pipe()

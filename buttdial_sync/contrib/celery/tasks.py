@@ -94,7 +94,7 @@ class ButtDialTasks:
         """In a forked child: its own repository, because database connections cannot be shared."""
         leak_until_exit(vars(self).get("_repository"))
         self._repository = OnePerProcess(self._make_repository, _close)
-        # Not run: it tries one message at a time, and learns about tokens and limits meanwhile.
+        # Never started: it sends single messages, and remembers refused tokens and limits.
         self._loop = OnePerProcess(
             lambda: RetryLoop(self._repository.get(), self._client.get(), **self._retry)
         )
@@ -141,7 +141,8 @@ class ButtDialTasks:
         )
 
     def _outgoing_tasks(self, app: Celery) -> tuple[Any, Any]:
-        # Late: a worker's death has the task delivered again, and the row says what that means.
+        # Acknowledged late: if a worker dies, the task is delivered again, and the row shows what
+        # happened to the message.
         @app.task(
             name=f"{PREFIX}.deliver",
             shared=False,

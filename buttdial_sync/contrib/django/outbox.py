@@ -69,7 +69,7 @@ def enqueue(
 
     Raises:
         ArgumentTypeError: An argument has the wrong type.
-        ArgumentValueError: An argument has a value that it cannot have.
+        ArgumentValueError: An argument has an invalid value.
     """
     message = get_outbox().enqueue(to, body, channel, **content)
     if after_commit is not None:

@@ -41,7 +41,7 @@ def webhook(request: HttpRequest, channel: str) -> HttpResponse:
 @csrf_protect
 def operator(request: HttpRequest, path: str) -> HttpResponse:
     """
-    Answer an operator's request, for those who may.
+    Answer an operator's request, if the user has the permission.
 
     Args:
         request: The request. One that changes something needs Django's CSRF token.
