@@ -58,7 +58,7 @@ class Connection:
 
     Args:
         base_url: The server, with or without ``/sse``.
-        timeout: Seconds that a whole call may take, unless it says otherwise.
+        timeout: Seconds that a whole call may take, unless the call has its own ``timeout``.
         connect_timeout: Seconds for each connection.
         max_attempts: Attempts in all, the first included.
         on_event: Called for each attempt, answer, retry and connection, in the calling thread.
@@ -123,7 +123,7 @@ class Connection:
 
         Args:
             token_in: Where the token goes when a stream is opened.
-            before_open: Gets what waits before each stream is opened.
+            before_open: Gets the waiting messages before each stream is opened.
             max_event_bytes: Larger answers end a session.
             max_sessions: Sessions held at once; the one idle for longest goes.
             idle_ping: Seconds of silence after which a stream is pinged before it is used.

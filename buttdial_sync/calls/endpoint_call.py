@@ -96,7 +96,7 @@ class EndpointCall(Call):
 
     @property
     def remedy_for_unknown(self) -> str | None:
-        """What to do about an unknown outcome: where there is a key, call again with it."""
+        """The advice for an unknown outcome: if there is a key, call again with it."""
         if not self._endpoint.takes_key:
             return OutcomeUnknownError.remedy
         return f"Call again with idempotency_key={self._key!r}: it is done only once."
@@ -105,10 +105,10 @@ class EndpointCall(Call):
         """
         Make one attempt.
 
-        The two kinds of server write a few endpoints differently. Nothing but an answer tells which
+        The two kinds of server write a few endpoints differently. Only an answer shows which
         one this is: a page instead of JSON for an unknown path, or a 400 that misses the key which
         only the other way of writing has. Both say that nothing was carried out, so the other way
-        is tried at once. What was found is remembered.
+        is tried at once. The result is remembered.
         """
         answer = self._send_either_way()
         if self._endpoint.check is not None:

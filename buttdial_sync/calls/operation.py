@@ -31,7 +31,7 @@ class ToolOperation(Generic[T]):
 
     Attributes:
         name: Its name on the hosted server.
-        result: What its answer is made into.
+        result: The type of its result.
         reads_only: It changes nothing, so an unknown outcome is repeated.
         shared: The arguments that every server knows under the same name. None where a server may
             lack the tool, or has it under another name.
@@ -78,7 +78,7 @@ class Endpoint(Generic[T]):
     Attributes:
         method: The HTTP method.
         path: The path, with ``{name}`` where an argument goes.
-        result: What its answer is made into.
+        result: The type of its result.
         auth: Whose credential goes with it: the client's own ``"token"`` (unless the call gives
             another), one ``"given"`` by the call, or ``"none"``.
         reads_only: It changes nothing, so an unknown outcome is repeated.

@@ -40,8 +40,8 @@ def fit(
     Return a call in the words of the server that has these tools.
 
     Args:
-        tools: What the server offers.
-        operation: What is called.
+        tools: The server's tools.
+        operation: The operation to call.
         arguments: Its arguments, by their names on the hosted server.
         agent_id: Is added if the tool takes an ``agentId`` for the agent that speaks.
 
@@ -50,7 +50,7 @@ def fit(
 
     Raises:
         ToolNotAvailable: The server has no such tool.
-        PreviewNotSupported: It would carry out what was to be previewed.
+        PreviewNotSupported: It would carry the call out instead of previewing it.
         ArgumentNotSupported: It would drop an argument silently.
     """
     tool = find_tool(tools, operation.name, operation.open_source_name)

@@ -36,7 +36,7 @@ class AgentContext:
     """
     The agent that speaks, and its connection.
 
-    Safe to share between threads: what changes is learned once and stays true.
+    Safe to share between threads: its one value that changes is learned once and then stays.
 
     Attributes:
         connection: The client's.
@@ -201,7 +201,7 @@ class ToolCall(Call):
 
     def _learns_to_send_agent_id(self, refusal: InvalidRequestError) -> bool:
         """
-        Send ``agentId`` from now on, if that is what the server asks for.
+        Send ``agentId`` from now on, if the server asks for it.
 
         Only the server's answer shows which kind a token is. "agentId is required" is a refusal,
         so nothing was carried out.
@@ -235,7 +235,7 @@ def takes_key(tools: list[Tool], name: str) -> bool:
 
 def _answer_of(result: Mapping[str, Any], tool: str) -> Any:
     """
-    Return what a tool answered: decoded JSON, or its text where it is not JSON.
+    Return a tool's answer: decoded JSON, or its text if it is not JSON.
 
     Raises:
         ToolError: The result is marked as an error.

@@ -26,10 +26,10 @@ Act = Callable[[Client, FakeButtDialServer], "Finding"]
 @attrs.frozen
 class Finding:
     """
-    What a step found.
+    The result of a step.
 
     Attributes:
-        ok: Whether it is what was promised.
+        ok: Whether the library kept its promise.
         result: What happened, in words.
     """
 

@@ -52,7 +52,7 @@ def send(client: AgentView, to: str, channel: Any, **content: Any) -> str:
         **content: Further arguments of :meth:`Client.send_message`.
 
     Returns:
-        What to print.
+        The text to print.
 
     Raises:
         CommandFailure: It was not sent, or may have been.
@@ -114,7 +114,7 @@ def poll(listener: Listener) -> str:
     Hand over what waits, once; end earlier after SIGTERM or Ctrl-C: see :func:`listen`.
 
     Returns:
-        What to print.
+        The text to print.
 
     Raises:
         CommandFailure: The queue could not be read.
@@ -126,7 +126,7 @@ def poll(listener: Listener) -> str:
 
 def doctor(client: AgentView, to: str | None, say: Callable[[str], object]) -> None:
     """
-    Report what each stage of the diagnosis found, in ASCII.
+    Report the result of each stage of the diagnosis, in ASCII.
 
     Args:
         client: The client to examine.

@@ -65,7 +65,7 @@ def failed_configuration(error: ConfigError) -> DoctorReport:
     Return the report for a client that could not even be made.
 
     Args:
-        error: What its constructor raised.
+        error: The exception of its constructor.
     """
     first = _failed(STAGES[0], error, None)
     return DoctorReport(stages=(first, *skipped_after(first, STAGES[1:])))

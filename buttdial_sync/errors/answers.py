@@ -131,7 +131,7 @@ def error_from_response(
         status_code: The HTTP status.
         body: The decoded JSON, or the text if it is not JSON.
         headers: The answer's headers, looked up without regard to case.
-        exchange: What was asked: opening the ``"stream"``, posting a ``"message"``, or ``"rest"``.
+        exchange: The request: opening the ``"stream"``, posting a ``"message"``, or ``"rest"``.
 
     Returns:
         The exception, for the caller to raise.

@@ -1,4 +1,4 @@
-"""Whether a webhook comes from whom it says: by its signature."""
+"""Authentication of webhooks by their signatures."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class WebhookAuthenticator:
         Tell whether a webhook may be read: its signature is right, or none is needed.
 
         Raises:
-            UnreadableError: The secret depends on what is in the body, and that is not JSON.
+            UnreadableError: The secret depends on the body, which is not JSON.
             Exception: The exception of the host's function for the secret.
         """
         if channel == "whatsapp":

@@ -76,7 +76,7 @@ class Dispatcher:
 
     def register(self, handler: Any, kind: type[object], channel: str | None = None) -> Any:
         """
-        Add a handler and return it; without one, return what decorates it.
+        Add a handler and return it; without one, return a decorator.
 
         Raises:
             ArgumentTypeError: It is not a plain function.

@@ -124,7 +124,7 @@ class Outbox:
             fallback_channels: Tried by the server in this order when the channel fails.
             scheduled_at: When the server is to send it, ISO 8601.
             thread_id: Your own id of the conversation; comes back in answers.
-            entity_id: Your own id of what it is about.
+            entity_id: Your own id of the subject.
             reply_msg_id: The message that this one answers.
             idempotency_key: One key for one message, made when absent.
             subject: Of an email.

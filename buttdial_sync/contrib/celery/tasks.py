@@ -1,4 +1,4 @@
-"""The tasks: one message, what is due, what came in."""
+"""The tasks: send one message, sweep for due messages, handle an inbound event."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class ButtDialTasks:
         """
         Ask for a message to be sent, after its row was committed.
 
-        For what :meth:`Outbox.enqueue` wrote. Asking twice sends it once.
+        For messages of :meth:`Outbox.enqueue`. Asking twice sends the message once.
 
         Args:
             message: As it was written or fetched.

@@ -89,7 +89,7 @@ def app_settings() -> AppSettings:
 
 def imported(path: str, key: str) -> Any:
     """
-    Import what a setting names.
+    Import the object that a setting names.
 
     Raises:
         ImproperlyConfigured: It cannot be imported.

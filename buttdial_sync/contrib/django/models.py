@@ -1,4 +1,4 @@
-"""What the app keeps in the database."""
+"""The tables of the app."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Delivery(models.Model):
         key: The event and the handler.
         leased_until: When the claim ends, unless it is done before.
         done_at: When it was handed over, or None.
-        claim_token: Tells the claims of a delivery apart. None in rows of the release before it:
+        claim_token: Distinguishes the claims of a delivery. None in rows of the release before it:
             workers of both may run at once while a new version is rolled out.
     """
 
