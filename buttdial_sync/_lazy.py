@@ -1,7 +1,7 @@
 """
 Names of a package that are loaded on their first use (PEP 562).
 
-They stand in the package's stub, ``__init__.pyi``, and nowhere else: type checkers read it, and so
+They are listed only in the package's stub, ``__init__.pyi``: type checkers read it, and so
 does this. A ``__getattr__`` that they could see would turn every misspelt name into ``Any``.
 """
 
@@ -22,7 +22,7 @@ def names_of_stub(package: str, file: str) -> tuple[Callable[[str], Any], Callab
 
     Args:
         package: The package's name.
-        file: Its ``__file__``; the stub is beside it.
+        file: Its ``__file__``; the stub is in the same folder.
     """
     module = sys.modules[package]
     # The loader reads it from wherever the package is, an archive too.

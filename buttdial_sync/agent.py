@@ -1,4 +1,4 @@
-"""What one agent does: messages, tools by name, and the families."""
+"""The view of one agent: messages, tools by name, and the families."""
 
 from __future__ import annotations
 
@@ -73,21 +73,21 @@ class AgentView:
     nothing; closing the client ends all of them.
 
     Args:
-        agent: Who speaks.
+        agent: The agent, and its connection.
         client: Kept alive for as long as the view lives; None for the client itself.
 
     Attributes:
         whatsapp: Reactions, polls, buttons, … on WhatsApp.
         voice: Calls and speech.
         sessions: Conversations with several participants.
-        consent: What contacts have agreed to.
-        trust: Which contacts the agent trusts.
+        consent: The consent of contacts.
+        trust: The contacts that the agent trusts.
         otp: One-time passcodes.
         directory: Other agents, contacts, groups and numbers.
-        inbox: What comes in.
+        inbox: Inbound messages, their address, and filters.
         billing: Usage, costs and income.
         profile: The agent itself.
-        organization: What administrators may do.
+        organization: The calls of administrators.
     """
 
     def __init__(self, agent: AgentContext, client: AgentView | None = None) -> None:
@@ -119,7 +119,7 @@ class AgentView:
         timeout: float | None = None,
     ) -> SendResult:
         """
-        Send a message, and report what became of it.
+        Send a message, and return the result.
 
         Calling it twice sends two messages, unless both calls have the same ``idempotency_key`` and
         the server honours it (the hosted one does, the open-source one does not).
@@ -135,7 +135,7 @@ class AgentView:
             fallback_channels: Tried by the server in this order when the channel fails.
             scheduled_at: When the server is to send it, ISO 8601.
             thread_id: Your own id of the conversation; comes back in answers.
-            entity_id: Your own id of what it is about.
+            entity_id: Your own id of the subject.
             reply_msg_id: The message that this one answers.
             idempotency_key: One key for one message, made when absent.
             subject: Of an email.
@@ -220,7 +220,7 @@ class AgentView:
             timeout: In seconds, over everything.
 
         Returns:
-            The decoded JSON of the answer, or its text where it is none.
+            The decoded JSON of the answer, or its text if it is not JSON.
 
         Raises:
             ToolError: The tool said no.
@@ -328,7 +328,7 @@ class AgentView:
 
     @property
     def timeout(self) -> float:
-        """How long a whole call may take, in seconds, unless it says otherwise."""
+        """How long a whole call may take, in seconds, unless the call has its own ``timeout``."""
         return self._agent.connection.timeout
 
     def close(self, timeout: float = 2.0) -> None:
@@ -371,14 +371,14 @@ class AgentView:
 
     @_MadeOnFirstUse
     def consent(self) -> Consent:
-        """What contacts have agreed to."""
+        """The consent of contacts."""
         from buttdial_sync.tools.consent import Consent
 
         return Consent(self._agent)
 
     @_MadeOnFirstUse
     def trust(self) -> Trust:
-        """Which contacts the agent trusts."""
+        """The contacts that the agent trusts."""
         from buttdial_sync.tools.trust import Trust
 
         return Trust(self._agent)
@@ -399,7 +399,7 @@ class AgentView:
 
     @_MadeOnFirstUse
     def inbox(self) -> Inbox:
-        """What comes in."""
+        """Inbound messages, their address, and filters."""
         from buttdial_sync.tools.inbox import Inbox
 
         return Inbox(self._agent)
@@ -420,7 +420,7 @@ class AgentView:
 
     @_MadeOnFirstUse
     def organization(self) -> Organization:
-        """What administrators may do."""
+        """The calls of administrators."""
         from buttdial_sync.tools.organization import Organization
 
         return Organization(self._agent)
@@ -428,7 +428,7 @@ class AgentView:
 
 def context_of(view: AgentView) -> AgentContext:
     """
-    Return who a view speaks as, and over which connection.
+    Return the agent of a view, and its connection.
 
     This is the one entrance for what is built on a client and needs more of it than its public
     methods: the listener (sessions, pushes) and the doctor (the token, plain HTTP).

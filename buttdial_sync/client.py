@@ -43,8 +43,8 @@ class Client(AgentView):
             names otherwise. False sends it as it is: arguments may be dropped silently, and on the
             open-source server a preview is carried out.
         before_open: Gets the messages that wait for the agent, before each stream is opened:
-            opening one empties the queue on the open-source server. It may not call the client.
-        on_event: Told of each attempt, answer, retry and connection, in the calling thread.
+            opening one empties the queue on the open-source server. It must not call the client.
+        on_event: Called for each attempt, answer, retry and connection, in the calling thread.
         clock: A monotonic clock in seconds, for tests.
         sleep: Sleeps for some seconds between attempts, for tests.
         random_fraction: Gives numbers from 0 to 1 for the jitter, for tests.
@@ -99,7 +99,7 @@ class Client(AgentView):
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Client:
         """
-        Make a client of what the environment says.
+        Make a client from the environment.
 
         It reads ``BUTT_DIAL_BASE_URL`` (else ``BUTT_DIAL_URL``), ``BUTT_DIAL_AGENT_ID``,
         ``BUTT_DIAL_AGENT_TOKEN`` and ``BUTT_DIAL_TOKEN_IN``.
@@ -117,7 +117,7 @@ class Client(AgentView):
         """
         End everything: sessions, requests under way, pauses. Idempotent, from any thread.
 
-        Calls that wait are told (:class:`ClientClosedError`, or a result whose outcome is
+        Running calls end (with :class:`ClientClosedError`, or a result whose outcome is
         unknown); later calls raise :class:`ClientClosedError`. Network faults raise nothing.
 
         Args:

@@ -1,4 +1,4 @@
-"""What a client holds towards one server: HTTP, sessions, the clock, the retry policy, the end."""
+"""A client's connection to one server: HTTP, sessions, the clock, the retry policy, closing."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ logger = logging.getLogger("buttdial_sync")
 
 class EventSink:
     """
-    Tells the host what happens. Safe to share between threads.
+    Reports to the host what happens. Safe to share between threads.
 
-    It is an object of its own, because what only tells must not keep the connection alive.
+    It is an object of its own, so that parts that only report do not keep the connection alive.
 
     Args:
-        on_event: The host's callback. What it raises is logged.
+        on_event: The host's callback. Its exceptions are logged.
     """
 
     def __init__(self, on_event: Callable[[ClientEvent], None] | None) -> None:
@@ -58,17 +58,17 @@ class Connection:
 
     Args:
         base_url: The server, with or without ``/sse``.
-        timeout: Seconds that a whole call may take, unless it says otherwise.
+        timeout: Seconds that a whole call may take, unless the call has its own ``timeout``.
         connect_timeout: Seconds for each connection.
         max_attempts: Attempts in all, the first included.
-        on_event: Told of each attempt, answer, retry and connection, in the thread that caused it.
+        on_event: Called for each attempt, answer, retry and connection, in the calling thread.
         clock: A monotonic clock, in seconds.
         sleep: Sleeps; by default a sleep that ends early when the client is closed.
         random_fraction: Gives numbers from 0 to 1, for the jitter between attempts.
 
     Attributes:
-        used: Whether a call was made; in a forked child, since the fork.
-        variants: Which of an endpoint's variants this server turned out to know, by its path.
+        used: Whether a call was made; in a forked child only calls after the fork count.
+        variants: The variant of an endpoint that this server has, as far as known, by its path.
 
     Raises:
         ConfigError: An argument is missing or wrong.
@@ -123,7 +123,7 @@ class Connection:
 
         Args:
             token_in: Where the token goes when a stream is opened.
-            before_open: Gets what waits before each stream is opened.
+            before_open: Gets the waiting messages before each stream is opened.
             max_event_bytes: Larger answers end a session.
             max_sessions: Sessions held at once; the one idle for longest goes.
             idle_ping: Seconds of silence after which a stream is pinged before it is used.
@@ -160,13 +160,13 @@ class Connection:
 
     @property
     def router(self) -> PushRouter:
-        """Who gets what comes in."""
+        """Passes on what comes in."""
         assert self._router is not None, "this client holds no sessions"  # noqa: S101
         return self._router
 
     @property
     def is_open(self) -> bool:
-        """Whether something may be open that nobody closed."""
+        """Whether the client was used and not closed."""
         return self.used and not self.closed
 
     def check_open(self) -> None:

@@ -17,7 +17,7 @@ TokenIn = Literal["auto", "header", "query"]
 @attrs.frozen(kw_only=True)
 class Settings:
     """
-    The settings of the environment; None where it has none.
+    The settings of the environment; None for those that it does not have.
 
     Attributes:
         base_url: ``BUTT_DIAL_BASE_URL``, else ``BUTT_DIAL_URL``.

@@ -32,7 +32,7 @@ _LIMITS = Endpoint(
 )
 
 _SUNSET = (
-    "{} is deprecated and the hosted server ends it: use register_agent(), then "
+    "{} is deprecated and the hosted server will remove it: use register_agent(), then "
     "manage_agent_channel() for each channel"
 )
 
@@ -106,7 +106,7 @@ class Agents(Subject):
             agent_id: Your own id for it.
             capabilities: Which channels: ``phone``, ``whatsapp``, ``email``, ``voiceAi``.
             email_domain: Of its address.
-            greeting: What it says first.
+            greeting: Its first words in a call.
             system_prompt: How it behaves.
             country: Of its number.
 
@@ -166,7 +166,7 @@ class Agents(Subject):
             language: The language that it speaks.
             gender: Of its voice.
             voice_id: Its voice.
-            greeting: What it says first.
+            greeting: Its first words in a call.
             system_prompt: How it behaves.
             email_domain: Of its address.
 

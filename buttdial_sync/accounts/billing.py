@@ -25,7 +25,7 @@ class Billing(Subject):
         billing_email: str | None = None,
     ) -> BillingSettings:
         """
-        Set how an agent is billed. What is None stays as it is.
+        Set how an agent is billed. Values that are None stay unchanged.
 
         Calling it twice is safe.
 

@@ -58,7 +58,7 @@ class AccountsCaller:
         Call an endpoint.
 
         Args:
-            endpoint: Which.
+            endpoint: The endpoint.
             credential: A webhook secret or poll token, sent instead of the team token.
             idempotency_key: One for all attempts; made when absent, where the endpoint takes one.
             extra: Goes into the body as given.

@@ -41,7 +41,7 @@ class Channels(Subject):
             agent_id: The agent.
             action: ``"add"`` or ``"remove"``.
             channel: ``"phone"``, ``"email"``, ``"whatsapp"`` or ``"line"``.
-            options: What the channel needs, by its names on the wire.
+            options: The values that the channel needs, by their names on the wire.
 
         Raises:
             ProviderWebhookWireFailed: It was rolled back; try again.
@@ -82,7 +82,7 @@ class Channels(Subject):
             identifier: The number or address.
             email_local_part: The part of an email address before the ``@``.
             label: Its name.
-            capabilities: What it can do, such as ``"sms"`` and ``"voice"``.
+            capabilities: Its capabilities, such as ``"sms"`` and ``"voice"``.
 
         Raises:
             ConflictError: The channel is taken.

@@ -42,7 +42,7 @@ class AccountsView(Onboarding, Agents, Channels, Tokens, Members, Erasure, Billi
 
     Raises:
         AuthError: The token is wrong or was revoked.
-        PermissionDeniedError: The token may not do this.
+        PermissionDeniedError: The token does not have the permission.
         NotFoundError: The server does not know the agent, workspace or record.
         OutcomeUnknownError: The call may have been carried out; its answer was lost.
         ButtDialError: The server refused the call, or could not be reached.
@@ -70,7 +70,7 @@ class AccountsView(Onboarding, Agents, Channels, Tokens, Members, Erasure, Billi
             The view.
 
         Raises:
-            ConfigError: The token is empty, or no token.
+            ConfigError: The token is empty, or cannot be one.
         """
         view = AccountsView(self._caller.with_token(token), self._client or self)
         # A view of a closed view is closed, although it has a caller of its own.
@@ -114,12 +114,12 @@ class AccountsClient(AccountsView):
 
     Args:
         base_url: The server, as in ``https://butt-dial.example``.
-        team_token: The workspace's token. Registering and verifying need none.
+        team_token: The workspace's token. Registering and verifying do not need one.
         timeout: Seconds that a whole call may take: connecting, posting, waiting, all attempts.
         connect_timeout: Seconds for each connection.
         max_attempts: Attempts in all; only what was certainly not carried out, or does no harm
             twice, is tried again.
-        on_event: Told of each attempt, answer and retry, in the calling thread.
+        on_event: Called for each attempt, answer and retry, in the calling thread.
         clock: A monotonic clock in seconds, for tests.
         sleep: Sleeps for some seconds between attempts, for tests.
         random_fraction: Gives numbers from 0 to 1 for the jitter, for tests.
@@ -161,7 +161,7 @@ class AccountsClient(AccountsView):
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> AccountsClient:
         """
-        Make a client of what the environment says.
+        Make a client from the environment.
 
         It reads ``BUTT_DIAL_BASE_URL`` (else ``BUTT_DIAL_URL``) and ``BUTT_DIAL_TEAM_TOKEN``.
 
@@ -185,7 +185,7 @@ class AccountsClient(AccountsView):
         nothing.
 
         Args:
-            timeout: How long to wait, in seconds. Nothing of this client has to be waited for.
+            timeout: How long to wait, in seconds. This client has no threads, so it does not wait.
         """
         super().close()
         self._caller.connection.close(timeout)

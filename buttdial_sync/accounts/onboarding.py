@@ -1,4 +1,4 @@
-"""From a registration to the workspace's first token."""
+"""Onboarding: from the registration to the workspace's first token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the subjects of the accounts client have in common."""
+"""The base of the subjects of the accounts client."""
 
 from __future__ import annotations
 

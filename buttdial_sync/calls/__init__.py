@@ -1,1 +1,1 @@
-"""Carrying out an operation: what it is on the wire, its attempts, and its answer."""
+"""Carrying out an operation: its form on the wire, its attempts, and its answer."""

@@ -45,7 +45,7 @@ def check_argument(name: str, value: Any, hint: Any, *, required: bool) -> None:
 
     Raises:
         ArgumentTypeError: It has the wrong type.
-        ArgumentValueError: It is a value that it cannot have.
+        ArgumentValueError: It has an invalid value.
     """
     if not _test(hint)(value):
         raise ArgumentTypeError(f"{name} must be {_in_words(hint)}, not {type(value).__name__}")

@@ -1,4 +1,4 @@
-"""One run of an operation: its attempts, and what is certain about them."""
+"""One run of an operation: its attempts and their outcome."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Call(ABC):
         operation: The operation's name, for events and messages.
         deadline: Over all attempts and the pauses between them.
         reads_only: It changes nothing, so an unknown outcome is repeated.
-        secrets: What must not be in an error.
+        secrets: Texts that must not be in an error.
 
     Attributes:
         attempts: How many were begun.
@@ -61,7 +61,7 @@ class Call(ABC):
         Raises:
             ClientClosedError: The client is closed.
             ButtDialError: The last attempt's. Once an attempt's outcome was unknown, it stays so:
-                a later "no" does not prove that the earlier attempt did nothing.
+                a later refusal does not prove that the earlier attempt did nothing.
         """
         self.connection.check_open()
         attempt = self._told_attempt if self.connection.events.has_listener else self._attempt
@@ -120,7 +120,7 @@ class Call(ABC):
 
     @property
     def remedy_for_unknown(self) -> str | None:
-        """What to do about an unknown outcome."""
+        """The advice for an unknown outcome."""
         return OutcomeUnknownError.remedy
 
     @abstractmethod

@@ -25,7 +25,7 @@ from buttdial_sync.transport.secrets import scrub_urls_in_logs
 @attrs.frozen(kw_only=True)
 class RequestSigner:
     """
-    Makes the headers of a signed request, anew for each attempt.
+    Makes the headers of a signed request, new ones for each attempt.
 
     Attributes:
         wall_clock: Unix seconds.
@@ -49,7 +49,7 @@ class EndpointCall(Call):
 
     Args:
         connection: The client's.
-        endpoint: Which.
+        endpoint: The endpoint.
         arguments: By their names in Python; those that are None are left out.
         credential: Goes into ``Authorization: Bearer``, if any.
         extra: Goes into the body as given.
@@ -96,7 +96,7 @@ class EndpointCall(Call):
 
     @property
     def remedy_for_unknown(self) -> str | None:
-        """What to do about an unknown outcome: where there is a key, call again with it."""
+        """The advice for an unknown outcome: if there is a key, call again with it."""
         if self._key is None:
             return OutcomeUnknownError.remedy
         return f"Call again with idempotency_key={self._key!r}: it is done only once."
@@ -105,10 +105,10 @@ class EndpointCall(Call):
         """
         Make one attempt.
 
-        The two kinds of server write a few endpoints differently. Nothing but an answer tells which
+        The two kinds of server write a few endpoints differently. Only an answer shows which
         one this is: a page instead of JSON for an unknown path, or a 400 that misses the key which
         only the other way of writing has. Both say that nothing was carried out, so the other way
-        is tried at once. What was found is remembered.
+        is tried at once. The result is remembered.
         """
         answer = self._send_either_way()
         if self._endpoint.check is not None:
@@ -167,7 +167,7 @@ class EndpointCall(Call):
         scrub_urls_in_logs()
         if not is_private_way(self.connection.base_url):
             raise ConfigError(
-                f"{self.operation} would send {', '.join(secrets)} readable in the URL",
+                f"{self.operation} would send {', '.join(secrets)} in a URL that others can read",
                 remediation="Use https, or a server on this machine.",
             )
 

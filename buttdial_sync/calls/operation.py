@@ -1,4 +1,4 @@
-"""What is known of an operation before anybody calls it."""
+"""Operations: the facts about a tool or an endpoint, before anybody calls it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ToolOperation(Generic[T]):
 
     Attributes:
         name: Its name on the hosted server.
-        result: What its answer is made into.
+        result: The type of its result.
         reads_only: It changes nothing, so an unknown outcome is repeated.
         shared: The arguments that every server knows under the same name. None where a server may
             lack the tool, or has it under another name.
@@ -39,7 +39,7 @@ class ToolOperation(Generic[T]):
         open_source_names: Arguments that the open-source server calls otherwise.
         defaults: Arguments that the method sends although nobody gave them. A caller loses nothing
             where a server does not know them.
-        agent_id_is_subject: Its ``agentId`` says what the call is about, and not who speaks.
+        agent_id_is_subject: Its ``agentId`` is the subject of the call, not the agent that speaks.
         check: Looks at the decoded answer, and raises if it is not a yes.
     """
 
@@ -78,7 +78,7 @@ class Endpoint(Generic[T]):
     Attributes:
         method: The HTTP method.
         path: The path, with ``{name}`` where an argument goes.
-        result: What its answer is made into.
+        result: The type of its result.
         auth: Whose credential goes with it: the client's own ``"token"`` (unless the call gives
             another), one ``"given"`` by the call, or ``"none"``.
         reads_only: It changes nothing, so an unknown outcome is repeated.

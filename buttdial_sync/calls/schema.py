@@ -40,17 +40,17 @@ def fit(
     Return a call in the words of the server that has these tools.
 
     Args:
-        tools: What the server offers.
-        operation: What is called.
+        tools: The server's tools.
+        operation: The operation to call.
         arguments: Its arguments, by their names on the hosted server.
-        agent_id: Goes along where the tool takes an ``agentId`` that says who speaks.
+        agent_id: Is added if the tool takes an ``agentId`` for the agent that speaks.
 
     Returns:
         The tool's name and the arguments.
 
     Raises:
         ToolNotAvailable: The server has no such tool.
-        PreviewNotSupported: It would carry out what was to be previewed.
+        PreviewNotSupported: It would carry the call out instead of previewing it.
         ArgumentNotSupported: It would drop an argument silently.
     """
     tool = find_tool(tools, operation.name, operation.open_source_name)

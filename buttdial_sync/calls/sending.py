@@ -1,4 +1,4 @@
-"""Sending a message: the operation, its arguments, and what its answer means."""
+"""Sending a message: the operation, its arguments, and the meaning of its answer."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _ID_KEYS = ("messageId", "sid", "message_sid", "externalId")
 
 def _check_accepted(answer: Any) -> None:
     """
-    Tell a yes from a no, and both from something else.
+    Accept a confirmation; raise for a refusal, and for anything else.
 
     Raises:
-        ToolError: It is a no.
+        ToolError: It is a refusal.
         ProtocolError: It is neither; the message may have been sent.
     """
     if isinstance(answer, Mapping):
@@ -52,7 +52,7 @@ def check_message(message: Message) -> None:
 
     Raises:
         ArgumentTypeError: One has the wrong type.
-        ArgumentValueError: One has a value that it cannot have, or there is nothing to send.
+        ArgumentValueError: One has an invalid value, or there is nothing to send.
     """
     for field in attrs.fields(Message):
         value = getattr(message, field.name)

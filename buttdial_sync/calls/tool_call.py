@@ -35,17 +35,17 @@ _AGENT_REQUIRED = re.compile(r"agent ?id is required", re.IGNORECASE)
 @attrs.define
 class AgentContext:
     """
-    Who speaks, and over which connection.
+    The agent that speaks, and its connection.
 
-    Safe to share between threads: what changes is learned once and stays true.
+    Safe to share between threads: its one value that changes is learned once and then stays.
 
     Attributes:
         connection: The client's.
         agent_id: The agent's id.
         token: Its token.
         check_schema: Whether the server's schemas are asked before something is sent.
-        must_send_agent_id: The token turned out to be an organization's: it stands for no single
-            agent, so that ``agentId`` has to go along.
+        must_send_agent_id: The token turned out to be an organization's: it does not belong to
+            one agent, so that ``agentId`` has to be sent too.
     """
 
     connection: Connection
@@ -78,7 +78,7 @@ class SessionCall(Call):
     A question to the session that changes nothing, such as a ping.
 
     Args:
-        agent: Who asks.
+        agent: The agent that asks.
         operation: The question's name, for events and messages.
         question: Asks it.
         agent_token: Ask as another agent.
@@ -114,8 +114,8 @@ class ToolCall(Call):
     A call of a tool.
 
     Args:
-        agent: Who speaks.
-        tool: Which.
+        agent: The agent that calls.
+        tool: The tool.
         arguments: By their names on the hosted server.
         agent_token: Speak as another agent.
         timeout: In seconds, over everything.
@@ -226,7 +226,7 @@ def list_tools(connection: Connection, token: str, deadline: Deadline) -> list[T
         with connection.pool.session(token, deadline) as session:
             return session.list_tools(deadline)
     except ButtDialError as error:
-        # Whatever became of the question, what it was asked for has not left.
+        # Asking for the tools has failed, so the call itself was certainly not sent.
         error.outcome = "rejected" if error.outcome == "rejected" else "not_sent"
         raise
 
@@ -238,7 +238,7 @@ def takes_key(tools: list[Tool], name: str) -> bool:
 
 def _answer_of(result: Mapping[str, Any], tool: str) -> Any:
     """
-    Return what a tool answered: decoded JSON, or its text where it is not JSON.
+    Return a tool's answer: decoded JSON, or its text if it is not JSON.
 
     Raises:
         ToolError: The result is marked as an error.

@@ -34,7 +34,7 @@ _COMMANDS = (
 
 
 class _Program(click.Group):
-    """The commands, and what Ctrl-C means to all of them."""
+    """The commands, and the handling of Ctrl-C for all of them."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -1,4 +1,4 @@
-"""What all commands share: ``--json``, ``-v``, and their exit codes."""
+"""The base of all commands: ``--json``, ``-v``, and their exit codes."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ _SIGNS = "✓✗○—→"
 
 @attrs.frozen(kw_only=True)
 class _Plan:
-    """What the options ask for."""
+    """The options of one run."""
 
     to: str | None
     channel: str | None
@@ -163,7 +163,7 @@ def _stages(plan: _Plan, make_client: Callable[[], Client]) -> Generator[DoctorS
 def _prepare_to_receive(
     plan: _Plan, client: Client, stack: ExitStack
 ) -> tuple[InboundHandler | None, Callable[[], None]]:
-    """Listen for webhooks; return what handles them, and what lets the server send them here."""
+    """Listen for webhooks; return their handler, and a function that makes the server send them."""
     if plan.webhook_port is None:
         return None, lambda: None
     from buttdial_sync.cli.callback import CallbackUrl

@@ -137,6 +137,6 @@ def _failure(done: RetryReport, pending: int) -> Failure | None:
         return None
     remediation = done.remediation or (DEAD_REMEDY if done.dead else None)
     if remediation is None and pending:
-        remediation = "Run it again later: what is pending is sent then."
+        remediation = "Run it again later: pending messages are sent then."
     message = f"not everything was sent: {done.last_error or 'see outbox list'}"
     return Failure(message=message, remediation=remediation)

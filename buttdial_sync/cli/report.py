@@ -1,4 +1,4 @@
-"""What a command has to say, and how it gets to the terminal."""
+"""The result of a command, and how it is printed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from buttdial_sync.errors.exits import DONE, exit_code
 @attrs.frozen(kw_only=True)
 class Failure:
     """
-    What went wrong, for a person.
+    A failure, in words for a person.
 
     Attributes:
         message: What happened.
@@ -31,11 +31,11 @@ class Failure:
 @attrs.frozen(kw_only=True)
 class Report:
     """
-    What a command returns.
+    The result of a command.
 
     Attributes:
-        data: What ``--json`` prints.
-        lines: What is printed otherwise.
+        data: The object that ``--json`` prints.
+        lines: The lines that are printed otherwise.
         failure: Goes to stderr in both cases.
         exit_code: How the program ends.
     """
@@ -93,7 +93,7 @@ def say(text: str, *, err: bool = False) -> None:
 
 def printable(text: str, encoding: str) -> str:
     """
-    Escape what a terminal cannot show, and what would command it.
+    Escape characters that a terminal cannot show, and control characters.
 
     Args:
         text: May come from a server.

@@ -1,4 +1,4 @@
-"""What the demo does: two fake servers, and a few calls that show what is promised."""
+"""The demo: two fake servers, and a few calls that show what the library promises."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ Act = Callable[[Client, FakeButtDialServer], "Finding"]
 @attrs.frozen
 class Finding:
     """
-    What a step found.
+    The result of a step.
 
     Attributes:
-        ok: Whether it is what was promised.
+        ok: Whether the library kept its promise.
         result: What happened, in words.
     """
 
@@ -75,7 +75,7 @@ def play(clock: Callable[[], float], on_event: Callable[[ClientEvent], None]) ->
 
     Args:
         clock: Tells the time, in seconds.
-        on_event: Told of what the clients do.
+        on_event: Gets the events of the clients.
 
     Raises:
         ButtDialError: A fake server could not be reached.

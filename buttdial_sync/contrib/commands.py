@@ -1,4 +1,4 @@
-"""What the frameworks' commands share: sending, listening, polling, diagnosing, signals."""
+"""The common code of the frameworks' commands: send, listen, poll, diagnose, signals."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def send(client: AgentView, to: str, channel: Any, **content: Any) -> str:
 
     Args:
         client: Sends it.
-        to: Whom to.
-        channel: The way.
+        to: The recipient.
+        channel: The channel.
         **content: Further arguments of :meth:`Client.send_message`.
 
     Returns:
-        What to print.
+        The text to print.
 
     Raises:
         CommandFailure: It was not sent, or may have been.
@@ -80,7 +80,7 @@ def make_listener(
     Make a listener whose handlers run inside a context.
 
     Args:
-        client: Whose session is used.
+        client: The client, whose session is used.
         inbound: Has the handlers.
         context: Makes the context, for each event a new one.
         on_undelivered: As in :class:`~buttdial_sync.Listener`; runs inside the context too.
@@ -99,11 +99,11 @@ def make_listener(
 
 def listen(listener: Listener) -> None:
     """
-    Listen until the process is told to end (SIGTERM, Ctrl-C). What is being handled is finished.
+    Listen until SIGTERM or Ctrl-C. The event that is being handled is finished.
 
     Raises:
         CommandFailure: The token was refused, or a setting is wrong.
-        SystemExit: The process was told to end twice.
+        SystemExit: A second signal came.
     """
     with failures(), _stopped_when_told(listener):
         listener.run()
@@ -111,14 +111,14 @@ def listen(listener: Listener) -> None:
 
 def poll(listener: Listener) -> str:
     """
-    Hand over what waits, once, or until the process is told to end: see :func:`listen`.
+    Hand over what waits, once; end earlier after SIGTERM or Ctrl-C: see :func:`listen`.
 
     Returns:
-        What to print.
+        The text to print.
 
     Raises:
         CommandFailure: The queue could not be read.
-        SystemExit: The process was told to end twice.
+        SystemExit: A second signal came.
     """
     with failures(), _stopped_when_told(listener):
         return f"{listener.poll()} handed over"
@@ -126,11 +126,11 @@ def poll(listener: Listener) -> str:
 
 def doctor(client: AgentView, to: str | None, say: Callable[[str], object]) -> None:
     """
-    Report what each stage of the diagnosis found, in ASCII.
+    Report the result of each stage of the diagnosis, in ASCII.
 
     Args:
-        client: Is looked at.
-        to: Gets a test message; without it nothing is sent.
+        client: The client to examine.
+        to: The recipient of a test message; without it nothing is sent.
         say: Prints the report.
 
     Raises:
@@ -158,10 +158,11 @@ def failures() -> Iterator[None]:
 
 def _stopped_when_told(listener: Listener) -> AbstractContextManager[None]:
     """
-    Stop a listener when the process is told to end.
+    Stop a listener after a signal.
 
-    What the listener has read is no longer on the server: it is handed over while there is time,
-    and then given up. Told again, it gives up what it has at once, in the middle of a handler.
+    The messages that the listener has read are no longer on the server: they are handed over while
+    there is time, and then given up. After a second signal they are given up at once, in the middle
+    of a handler.
     """
     return stopped_by_signals(
         lambda: listener.stop(_SECONDS_TO_END), is_running=lambda: listener.running
@@ -173,16 +174,16 @@ def stopped_by_signals(
     stop: Callable[[], object], is_running: Callable[[], bool] = lambda: True
 ) -> Iterator[None]:
     """
-    Stop something when the process is told to end: SIGTERM, Ctrl-C.
+    Stop something after SIGTERM or Ctrl-C.
 
-    Told a second time, or while there is nothing to stop, the process ends at once.
+    After a second signal, or while there is nothing to stop, the process ends at once.
 
     Args:
         stop: Stops it. It runs in a thread of its own.
         is_running: Whether there is something to stop.
 
     Raises:
-        SystemExit: The process was told to end twice.
+        SystemExit: A second signal came.
     """
     is_told = False
 

@@ -1,4 +1,4 @@
-"""What the framework integrations share."""
+"""The common code of the framework integrations."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class OnePerProcess(Generic[T]):
     """
     Makes an object on first use, and ends it with the process. Safe to share between threads.
 
-    A forked child goes on with its parent's object, which has to work in both.
+    A forked child uses its parent's object, which has to work in both.
 
     Args:
         make: Makes it.
-        end: Ends it; may not wait.
+        end: Ends it; must not wait.
     """
 
     def __init__(self, make: Callable[[], T], end: Callable[[T], None] = lambda _: None) -> None:

@@ -1,4 +1,4 @@
-"""What each stage looks at. A check returns what it found, or raises what is wrong."""
+"""The checks of the stages. A check returns its result, or raises an exception."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ class Diagnosis:
 
     Attributes:
         client: The client.
-        to: Whom to send a message, or None.
-        channel: Which way.
+        to: The recipient of a message, or None.
+        channel: The channel.
         expect_ack: Whether the recipient is to answer.
-        received: What comes in meanwhile; None when nothing receives.
+        received: The events that come in meanwhile; None if nothing receives.
         receipt_timeout: How long to wait for the receipt, in seconds.
         ack_timeout: How long to wait for the answer, in seconds.
         now: The time.
-        sent: What became of the message; None before it was sent.
+        sent: The result of the message; None before it was sent.
     """
 
     client: AgentView
@@ -71,7 +71,7 @@ class Diagnosis:
         )
 
     def _config(self) -> CheckResult:
-        """There is a token. That there is an address the client's constructor has checked."""
+        """There is a token. The client's constructor has checked the address."""
         context_of(self.client).token_or(None)
         agent = self.client.agent_id
         return CheckResult(detail=self.client.base_url + (f", agent {agent}" if agent else ""))
@@ -127,11 +127,11 @@ class Diagnosis:
         if self.sent is None:
             return skip("no message was sent")
         if _is_of_open_source_server(self.sent):
-            return skip("this server (the open-source one) sends no delivery receipts")
+            return skip("this server (the open-source one) does not send delivery receipts")
         if self.received is None:
             return skip(_NOBODY_LISTENS)
         if self.sent.message_sid is None:
-            return skip("the server named no message id that a receipt could have")
+            return skip("the server returned no message id, so a receipt cannot be recognized")
         found = self.received.receipt(self.sent.message_sid, self.receipt_timeout)
         if found is None:
             raise ButtDialError(
@@ -174,8 +174,8 @@ class Diagnosis:
         skew = skew_of(headers, self.now())
         if skew is None or abs(skew) <= TOLERANCE_SECONDS:
             return CheckResult(detail=detail)
-        # Not a failure, because messages go out all the same; but signed requests and webhooks
-        # are refused.
+        # Not a failure, because messages are still sent. But signed requests and webhooks are
+        # refused.
         return CheckResult(
             detail=f"{detail}; {in_words(skew)}",
             remediation=AuthTimestampExpired.remedy,

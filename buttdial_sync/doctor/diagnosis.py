@@ -32,26 +32,26 @@ def run_diagnostic(
     now: Now = utc_now,
 ) -> DoctorReport:
     """
-    Look at everything between this program and a person's phone, and find the fault.
+    Check everything between this program and a person's phone, and find the fault.
 
     The stages: config, reaching the server, the handshake, the tools, sending, the receipt, the
     answer. A failure skips the rest. Each call with ``to`` sends a real message. On the open-source
     server opening a stream empties the agent's waiting queue, as every call of a client does.
 
     Args:
-        client: The client to look at. It is not closed.
-        to: Whom to send a test message; without it the last three stages are skipped.
+        client: The client to examine. It is not closed.
+        to: The recipient of a test message; without it the last three stages are skipped.
         inbound_handler: The handler that the host's webhooks or its listener feed in this process;
             without it the last two stages are skipped. The host's own handlers go on as before.
         expect_ack: Wait for a person's answer from ``to``.
         receipt_timeout: How long to wait for the receipt, in seconds.
         ack_timeout: How long to wait for the answer, in seconds.
-        channel: Which way to send; by default email for an email address, else WhatsApp.
+        channel: The channel of the message; by default email for an email address, else WhatsApp.
         clock: A monotonic clock in seconds, for tests.
         now: The time, for tests.
 
     Returns:
-        The report. Whatever is wrong with server, network or settings is in it, not raised.
+        The report. Problems of the server, the network or the settings are in it, not raised.
 
     Raises:
         ArgumentTypeError: ``to`` is not text, or a time-out is not a number.

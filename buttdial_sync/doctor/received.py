@@ -1,4 +1,4 @@
-"""What comes in while a diagnosis waits: receipts of its message, answers of its recipient."""
+"""Events that come in during a diagnosis: receipts of its message, answers of its recipient."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class ReceivedEvents:
         Wait for the receipt that says how a message ended.
 
         Returns:
-            That receipt; else the last interim one; None when there was none.
+            That receipt, otherwise the last interim one, or None.
         """
 
         def final() -> DeliveryReceipt | None:

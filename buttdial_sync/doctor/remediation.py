@@ -34,7 +34,7 @@ from buttdial_sync.transport.failures import REMEDIES as CONNECTION_REMEDIES
 
 ErrorTest = Callable[[ButtDialError], bool]
 
-WITHOUT_ADVICE = "The detail is all that the server says: run it with -v, or look at its log."
+WITHOUT_ADVICE = "The server says no more than the detail: run with -v, or read the server's log."
 
 
 @attrs.frozen
@@ -44,8 +44,8 @@ class Fault:
 
     Attributes:
         name: Its name in reports.
-        title: What it is.
-        remedy: What to do about it, where the server has no advice of its own.
+        title: A short description.
+        remedy: The advice, if the server has none of its own.
         explains: Whether an exception is this fault.
     """
 
@@ -61,7 +61,7 @@ def fault_of(error: ButtDialError) -> Fault | None:
 
 
 def remediation_of(error: ButtDialError) -> str:
-    """Return what to do: the exception's own advice, else the table's, else where to look."""
+    """Return the advice: the exception's own, otherwise the table's, otherwise where to look."""
     fault = fault_of(error)
     advice = error.remediation or (fault.remedy if fault else WITHOUT_ADVICE)
     if error.outcome == "unknown" and fault is not None and fault.remedy not in advice:

@@ -1,4 +1,4 @@
-"""From what a check found to a stage of the report."""
+"""The stages of the report, made from the results of checks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STAGES = (
 
 @attrs.frozen(kw_only=True)
 class CheckResult:
-    """What a check found that did not fail."""
+    """The result of a check that did not fail."""
 
     status: StageStatus = "ok"
     detail: str | None = None
@@ -65,7 +65,7 @@ def failed_configuration(error: ConfigError) -> DoctorReport:
     Return the report for a client that could not even be made.
 
     Args:
-        error: What its constructor raised.
+        error: The exception of its constructor.
     """
     first = _failed(STAGES[0], error, None)
     return DoctorReport(stages=(first, *skipped_after(first, STAGES[1:])))

@@ -21,7 +21,7 @@ class VerificationTokenExpired(AccountsError):
     """The link in the verification mail is too old."""
 
     server_codes = ("VERIFICATION_TOKEN_EXPIRED",)
-    remedy = "Have a new mail sent (resend_verification)."
+    remedy = "Request a new mail (resend_verification)."
 
 
 class PhoneNotConfigured(AccountsError):
@@ -124,7 +124,7 @@ class TosVersionMismatch(AccountsError):
 class OnboardingSessionError(AccountsError):
     """The onboarding session is unknown, used or expired (codes ``ONBOARDING_SESSION_*``)."""
 
-    remedy = "Have the user follow a new verification link."
+    remedy = "Ask the user to follow a new verification link."
 
 
 class OnboardingRequired(AccountsError):

@@ -59,7 +59,7 @@ _BY_STATUS: dict[int, type[ButtDialError]] = {
 _E164 = "Give the recipient in E.164 form, as in +14155550123, or as an email address."
 _NEEDS_AGENT = "This tool needs an agent: use an agent's own token, or give agent_id."
 
-# Servers without codes say it in words. Order matters: the first match wins.
+# Servers without codes use words. The order matters: the first match counts.
 _BY_TEXT: tuple[tuple[re.Pattern[str], type[ButtDialError], str | None], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), kind, remedy)
     for pattern, kind, remedy in (
@@ -90,9 +90,9 @@ _OWN_PLAIN_TEXT = re.compile(
     r"|Request body too large|Invalid (?:Host|Origin|Content-Type) header"
     r"|Too many failed attempts|Too many requests(?: \(global limit\))?$"
 )
-# Express, which the open-source server stands on, for a path that it lacks and a body too large.
+# Pages of Express, which the open-source server uses, for an unknown path and a body too large.
 _OWN_PAGE = re.compile(r">\s*(?:Cannot [A-Z]+ /|PayloadTooLargeError|Payload Too Large)")
-# Proxies send these of their own accord, also after they have passed the request on.
+# Proxies also send these themselves, even after they have passed the request on.
 _ALSO_OF_PROXIES = frozenset({408, 425, 429, 499, 503})
 _STATUS_IN_WORDS = {status.value: status.phrase for status in HTTPStatus}
 # Of the JSON-RPC errors only these say that the request was not carried out.
@@ -113,25 +113,25 @@ def error_from_response(
     Build the exception for an HTTP answer that is not a success.
 
     Its ``outcome`` is "rejected" or "not_sent" only if the server itself says so. A proxy may
-    answer with an error after it has passed the request on: then the outcome is "unknown". What
-    counts as the server's own word, in an answer of 4xx or 503:
+    answer with an error after it has passed the request on: then the outcome is "unknown". These
+    answers of 4xx or 503 count as the server's own:
 
     - a JSON object with a code that Butt-Dial documents;
-    - a JSON object whose ``error`` is a text of its own, not only the status in words. Where
-      proxies answer by themselves as well (408, 425, 429, 499, 503), and where ``error`` is an
-      object, it has to be a text that is known;
+    - a JSON object whose ``error`` is a text of its own, not only the status in words. With a
+      status that proxies also use (408, 425, 429, 499, 503), and if ``error`` is an object, the
+      text has to be a known one;
     - the plain texts of the two servers' MCP libraries, which they send before they carry anything
       out: the session is unknown, the body is too large or cannot be read. The body may follow;
     - Express's page for a path that the server lacks, or for a body that is too large.
 
-    ``retryable: true`` says with any status that nothing was carried out. Nothing was where a
-    stream could not be opened either.
+    ``retryable: true`` says with any status that nothing was carried out. The same is true if a
+    stream could not be opened.
 
     Args:
         status_code: The HTTP status.
-        body: The decoded JSON, or the text where it is none.
+        body: The decoded JSON, or the text if it is not JSON.
         headers: The answer's headers, looked up without regard to case.
-        exchange: What was asked: opening the ``"stream"``, posting a ``"message"``, or ``"rest"``.
+        exchange: The request: opening the ``"stream"``, posting a ``"message"``, or ``"rest"``.
 
     Returns:
         The exception, for the caller to raise.
@@ -154,11 +154,12 @@ def error_from_response(
 
 def error_from_tool_answer(answer: Any, *, code: int | None = None) -> ButtDialError:
     """
-    Build the exception for a tool's "no".
+    Build the exception for a tool's refusal.
 
     A JSON-RPC error proves only with the codes -32700 and -32600 to -32602 that nothing was
     carried out. With any other, such as -32603 (internal error), the server may have acted before
-    it failed: the ``outcome`` is "unknown". So it is where a tool hands on such an error as a text.
+    it failed: the ``outcome`` is "unknown". The same is true if a tool passes on such an error as
+    text.
 
     Args:
         answer: The decoded JSON or the text of the result, or a JSON-RPC error's ``message``.

@@ -36,7 +36,7 @@ def exit_code(outcome: Outcome, stage: Stage | None) -> int:
     Pick the exit code.
 
     Args:
-        outcome: What became of the request, of an exception or of a ``SendResult``.
+        outcome: The ``outcome`` of an exception or of a ``SendResult``.
         stage: Where it failed, or None.
     """
     if outcome == "not_sent" and stage == "config":

@@ -56,7 +56,7 @@ def storable(text: str) -> str:
 
 
 def scrub_error(error: ButtDialError, secrets: Collection[str | None]) -> None:
-    """Take secrets out of an error: the given ones, and what its body names as such."""
+    """Remove secrets from an error: the given ones, and values whose names in the body say so."""
     error.args = tuple(_scrubbed(arg, secrets) for arg in error.args)
     error.remediation = _scrubbed(error.remediation, secrets)
     error.body = _scrubbed(error.body, secrets)

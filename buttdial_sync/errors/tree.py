@@ -16,7 +16,7 @@ The exception tree.
     ├── TransportError                  the way to the server and back
     │   ├── DeadlineExceededError       (also a TimeoutError)
     │   ├── ProtocolError               the response violates the protocol
-    │   ├── SessionUnknownError         the server forgot our session
+    │   ├── SessionUnknownError         the server does not know the session
     │   ├── StreamLostError
     │   └── OutcomeUnknownError         it may have been carried out, or not
     ├── AuthError                       the token was refused
@@ -64,9 +64,9 @@ class ButtDialError(Exception):
             ``"DNS"``, ``"TLS"``, ``"PROXY"``, ``"TIMEOUT"``), or None.
         stage: Where it happened: ``"config"``, ``"transport"``, ``"session"``, ``"tool_call"``,
             ``"parse"`` or ``"server"``.
-        outcome: What became of the request: ``"not_sent"`` (the server never had it),
+        outcome: The outcome of the request: ``"not_sent"`` (the server never had it),
             ``"rejected"`` (the server said no) or ``"unknown"`` (it may have been carried out).
-        remediation: What to do about it: the server's own advice, else ours.
+        remediation: Advice: the server's own, otherwise the library's.
         status_code: The HTTP status, or None.
         body: The decoded body of the answer, or None.
         retryable: What the server says about trying again, or None.
@@ -109,7 +109,7 @@ class ButtDialError(Exception):
 
     def as_kind(self, kind: type[E], message: str | None = None, **changes: Any) -> E:
         """
-        Return another kind of error that says all that this one says.
+        Return another kind of error with all attributes of this one.
 
         Args:
             kind: The class to make.

@@ -1,4 +1,4 @@
-"""Whether a webhook comes from whom it says: by its signature."""
+"""Authentication of webhooks by their signatures."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class WebhookAuthenticator:
 
     Attributes:
         whatsapp_secret: WhatsApp's app secret.
-        account_secret: The webhook secret, or what finds it by the workspace's id.
+        account_secret: The webhook secret, or a function from a workspace's id to it.
         allow_unsigned: The channels that need no signature where there is no secret.
         now: The time in unix seconds; the clock's when None.
     """
@@ -52,16 +52,16 @@ class WebhookAuthenticator:
         Tell whether a webhook may be read: its signature is right, or none is needed.
 
         Raises:
-            UnreadableError: The secret depends on what is in the body, and that is not JSON.
-            Exception: What the host's function raised that was asked for the secret.
+            UnreadableError: The secret depends on the body, which is not JSON.
+            Exception: The exception of the host's function for the secret.
         """
         if channel == "whatsapp":
             return self._authenticates_whatsapp(body, headers)
         if channel not in WEBHOOK_CHANNELS:
             return False
         signature = header(headers, _SIGNATURE)
-        # The open-source server signs none of its messages. A message that is signed all the same
-        # must be signed rightly, or a stranger's forgery would count as unsigned.
+        # The open-source server does not sign messages. But if a message has a signature, it must
+        # be right: otherwise a stranger's forgery would count as unsigned.
         if self.account_secret is None or (signature is None and channel == "butt-dial"):
             return channel in self.allow_unsigned
         timestamp = header(headers, _TIMESTAMP)
@@ -92,7 +92,7 @@ class WebhookAuthenticator:
 
 def check_secret(value: str | None, name: str) -> str | None:
     """
-    Return a secret; None for an empty one, which would verify anything.
+    Return a secret; None for an empty one, which would not protect anything.
 
     Raises:
         ArgumentTypeError: It is not text.

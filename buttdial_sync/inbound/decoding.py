@@ -40,8 +40,8 @@ def _depth(body: bytes) -> int:
     """Return how deep it is nested, or a bit more than allowed when it is deeper than that."""
     if body.count(b"[") + body.count(b"{") <= _DEEPEST:
         return 0
-    # Each step is one pass over the bytes. A regular expression for strings could be made to
-    # backtrack without end by whoever writes the body.
+    # Each step is one pass over the bytes. A stranger could write a body on which a regular
+    # expression for strings would backtrack for a very long time.
     unescaped = body.replace(b"\\\\", b"").replace(b'\\"', b"")
     outside_of_strings = b"".join(unescaped.split(b'"')[::2])
     depth = deepest = 0

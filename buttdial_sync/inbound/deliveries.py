@@ -1,4 +1,4 @@
-"""What was handed over already."""
+"""The memory of events that were handed over already."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from buttdial_sync.transport.fork import reset_after_fork
 
 
 class DeliveryInProgressError(Exception):
-    """Somebody else has claimed the delivery and is still at it, as far as one can know."""
+    """Another worker has claimed the delivery, and its lease has not ended."""
 
 
 class DeliveryLog(Protocol):
     """
     Remembers what was handed over, so that nothing is handed over twice.
 
-    A claim is good for its lease: when the process that holds it dies, the next delivery after that
-    comes through. So the lease must be longer than a handler may take. A handler that takes longer
-    all the same may end after another took over: the token tells their claims apart. Several
-    threads, and where the log is shared several processes, may call at once: of them one gets the
-    claim. Ids are at most 255 printable ASCII characters.
+    A claim ends with its lease. If the process that holds it dies, a delivery after that time is
+    accepted. So the lease must be longer than the slowest handler. A handler that takes longer may
+    end after another worker took over: the token shows whose claim it is. Several threads, and if
+    the log is shared several processes, may call at the same time: one of them gets the claim.
+    Ids are at most 255 printable ASCII characters.
     """
 
     def claim(self, delivery_id: str, lease: float) -> str | None:
@@ -36,12 +36,13 @@ class DeliveryLog(Protocol):
         Claim a delivery for ``lease`` seconds.
 
         Returns:
-            The token of the claim when it is the caller's to hand over: a text that no other claim
-            of the delivery ever had. None when it was handed over before.
+            The token of the claim if the caller is to hand it over: a text that no other claim of
+            the delivery ever had. None if it was handed over before.
 
         Raises:
-            DeliveryInProgressError: Another's claim is still good. The sender is then asked to
-                try again, for that other may yet fail. A log that cannot tell returns None.
+            DeliveryInProgressError: Another claim has not ended. The sender is then asked to try
+                again, because the other worker may still fail. A log that does not know returns
+                None.
         """
         ...
 
@@ -49,12 +50,12 @@ class DeliveryLog(Protocol):
         """
         Note that it was handed over: claiming it returns None from now on.
 
-        That holds even if the lease has ended and another has the claim now, or had it and gave it
-        back: that a handler succeeded is a fact, and no later call takes it back.
+        This is also true if the lease has ended and another worker has the claim now, or had it and
+        gave it back. The handler has succeeded, and no later call changes that.
 
         Args:
-            delivery_id: What was claimed.
-            token: What :meth:`claim` returned.
+            delivery_id: The delivery that was claimed.
+            token: The token that :meth:`claim` returned.
         """
         ...
 
@@ -62,11 +63,11 @@ class DeliveryLog(Protocol):
         """
         Give a claim back: the delivery may be claimed again at once.
 
-        Nothing happens when the claim is no longer the token's, or the delivery is done or unknown.
+        Nothing happens if the claim has another token now, or the delivery is done or unknown.
 
         Args:
-            delivery_id: What was claimed.
-            token: What :meth:`claim` returned.
+            delivery_id: The delivery that was claimed.
+            token: The token that :meth:`claim` returned.
         """
         ...
 
@@ -102,7 +103,7 @@ def check_log(log: DeliveryLog) -> DeliveryLog:
 
 def check_token(token: str | None) -> str | None:
     """
-    Return what a delivery log's ``claim`` returned.
+    Check the return value of a delivery log's ``claim``, and return it.
 
     Raises:
         ConfigError: It is neither text nor None.
@@ -125,8 +126,8 @@ class MemoryDeliveryLog:
     """
     A :class:`DeliveryLog` of one process. Safe to share between threads.
 
-    A forked child goes on with a copy: processes do not know of each other's deliveries. Where a
-    webhook has several worker processes, use one that lives in a database.
+    A forked child has a copy: processes do not know each other's deliveries. If a webhook has
+    several worker processes, use a log in a database.
 
     Args:
         max_deliveries: Remembers this many; the oldest is forgotten first.
@@ -151,7 +152,7 @@ class MemoryDeliveryLog:
     def _reset_after_fork(self) -> None:
         """In a forked child: a new lock, and none of the claims that the parent has not ended."""
         self._lock = threading.Lock()
-        # The parent's threads are not here: what they have claimed nobody would ever end.
+        # The parent's threads do not exist here, so nobody would end their claims.
         self._claims = OrderedDict((key, each) for key, each in self._claims.items() if each.done)
 
     def claim(self, delivery_id: str, lease: float) -> str | None:
@@ -173,13 +174,13 @@ class MemoryDeliveryLog:
     def done(self, delivery_id: str, token: str) -> None:
         """Note that it was handed over; see :meth:`DeliveryLog.done`."""
         with self._lock:
-            # Whoever has the claim now: that a handler succeeded is a fact.
+            # Even if another worker has the claim now: this handler has succeeded.
             self._claims[delivery_id] = _Claim(token, 0.0, done=True)
 
     def release(self, delivery_id: str, token: str) -> None:
         """Give a claim back; see :meth:`DeliveryLog.release`."""
         with self._lock:
             known = self._claims.get(delivery_id)
-            # The fence: a handler that outlived its lease must not free its successor's claim.
+            # The fence: a handler that outlived its lease must not free another worker's claim.
             if known is not None and known.token == token and not known.done:
                 del self._claims[delivery_id]

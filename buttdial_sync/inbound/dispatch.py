@@ -33,12 +33,12 @@ HandlingOutcome: TypeAlias = Literal["handled", "repeated", "failed"]
 _LONGEST_KEY = 200
 
 _Claim: TypeAlias = tuple[str, str]
-"""What was claimed, and the token of the claim."""
+"""The key of a delivery that was claimed, and the token of the claim."""
 
 
 @attrs.frozen(kw_only=True)
 class HandlerRegistration:
-    """A handler of the host, and what it wants."""
+    """A handler of the host, and the events that it gets."""
 
     handler: Callable[[Any], object]
     name: str
@@ -76,7 +76,7 @@ class Dispatcher:
 
     def register(self, handler: Any, kind: type[object], channel: str | None = None) -> Any:
         """
-        Add a handler and return it; without one, return what decorates it.
+        Add a handler and return it; without one, return a decorator.
 
         Raises:
             ArgumentTypeError: It is not a plain function.
@@ -94,7 +94,7 @@ class Dispatcher:
         return handler
 
     def unregister(self, handler: Callable[..., Any]) -> None:
-        """Take a handler out again, wherever it was added. One that was not does no harm."""
+        """Remove a handler, also one that was added several times or not at all."""
         self._registrations = tuple(each for each in self._registrations if each.handler != handler)
 
     def dispatch(self, event: InboundEvent, fallback_key: str | None = None) -> HandlingOutcome:
@@ -103,11 +103,11 @@ class Dispatcher:
 
         Args:
             event: The event.
-            fallback_key: What the delivery log knows it by when it has no id of its own.
+            fallback_key: The key for the delivery log if the event has no id of its own.
 
         Returns:
-            ``"failed"`` when a handler did, or when another process is still busy with it;
-            ``"repeated"`` when all had it before.
+            ``"failed"`` if a handler failed, or if another process is still busy with it;
+            ``"repeated"`` if all had it before.
 
         Raises:
             ConfigError: The log's ``claim`` returned neither a token nor None.
@@ -117,7 +117,7 @@ class Dispatcher:
             self._dispatch_to(each, event, key) for each in self._registrations if each.wants(event)
         }
         if not outcomes:
-            logger.info("no handler wants a %s on %s", type(event).__name__, _channel_of(event))
+            logger.info("no handler for a %s on %s", type(event).__name__, _channel_of(event))
         if "failed" in outcomes:
             return "failed"
         return "repeated" if outcomes == {"repeated"} else "handled"
@@ -153,7 +153,7 @@ class Dispatcher:
             logger.exception("handler %s failed", to.name)
             self._note(self._log.release, claim)
             return "failed"
-        except BaseException:  # the process ends; whoever gets the event next need not wait
+        except BaseException:  # the process ends: the next worker need not wait for the lease
             self._note(self._log.release, claim)
             raise
         self._note(self._log.done, claim)
@@ -171,7 +171,7 @@ class Dispatcher:
 
 
 def key_of(event: InboundEvent) -> str | None:
-    """Return what the delivery log knows an event by; None when it has no id."""
+    """Return the key of an event in the delivery log; None if it has no id."""
     if isinstance(event, InboundMessage):
         return event.id and f"message:{event.channel}:{event.id}"
     if isinstance(event, DeliveryReceipt):
@@ -187,7 +187,7 @@ def _channel_of(event: InboundEvent) -> str | None:
 
 
 def _bounded(key: str) -> str:
-    """Return a key that every database can hold, whatever id a stranger sent."""
+    """Return a key that every database can store, also if a stranger sent a strange id."""
     if len(key) <= _LONGEST_KEY and key.isascii() and key.isprintable():
         return key
     return f"sha256:{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()}"

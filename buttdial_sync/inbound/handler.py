@@ -1,4 +1,4 @@
-"""The one object that everything that comes in goes through."""
+"""The handler of everything that comes in: webhooks, live push, the waiting queue."""
 
 from __future__ import annotations
 
@@ -68,10 +68,10 @@ class InboundResponse:
 @attrs.frozen(kw_only=True)
 class InboundReport:
     """
-    What became of a payload's events.
+    The results of a payload's events.
 
     Attributes:
-        handled: Handed to all handlers that want them, or wanted by none.
+        handled: Handed to all their handlers, or without a handler.
         repeated: Handed over before.
         failed: A handler failed, or another process is still busy with it.
     """
@@ -90,15 +90,15 @@ class InboundHandler:
     run; the sender then tries again, and only those that failed are called again.
 
     Args:
-        whatsapp_verify_token: What WhatsApp was told to prove itself with when it subscribes.
+        whatsapp_verify_token: The text that WhatsApp has to send when it subscribes.
         whatsapp_webhook_secret: WhatsApp's app secret, for its signature.
         account_webhook_secret: The webhook secret that registering returned, or a function from a
             workspace's id to its secret (None when there is none).
-        allow_unsigned: Channels that are let in without a signature where no secret is given:
+        allow_unsigned: Channels that are accepted without a signature if no secret is given:
             ``"whatsapp"``, ``"butt-dial"``, ``"account"``. Anybody can then write to them.
         max_body_bytes: Larger bodies are answered with 413.
         delivery_log: Remembers what was handed over; in this process's memory when None.
-        lease: How long handing one event over may take, in seconds, before it counts as crashed.
+        lease: The time that a handler may take, in seconds, before it counts as crashed.
         now: The time in unix seconds, for tests.
 
     Raises:
@@ -173,12 +173,12 @@ class InboundHandler:
         return self._dispatcher.register(handler, AccountVerified)
 
     def remove(self, handler: Callable[..., object]) -> None:
-        """Take a handler out again, whatever it was added for. Safe to call twice."""
+        """Remove a handler, from all kinds of events. Safe to call twice."""
         self._dispatcher.unregister(handler)
 
     def parse(self, payload: Any) -> list[InboundEvent]:
         """
-        Read a decoded payload of any kind. Who wrote it is not checked.
+        Read a decoded payload of any kind. The sender is not checked.
 
         Args:
             payload: WhatsApp's, Butt-Dial's own, or an account event.
@@ -194,15 +194,15 @@ class InboundHandler:
 
     def dispatch(self, payload: Any) -> InboundReport:
         """
-        Read a decoded payload and hand its events over. Who wrote it is not checked.
+        Read a decoded payload and hand its events over. The sender is not checked.
 
-        What a handler raises is logged. Calling it twice hands nothing over twice.
+        Exceptions of handlers are logged. Calling it twice hands nothing over twice.
 
         Args:
             payload: As in :meth:`parse`.
 
         Returns:
-            What became of the events.
+            The results of the events.
         """
         return self._dispatch(self.parse(payload))
 
@@ -234,11 +234,11 @@ class InboundHandler:
         """
         Answer a webhook, whatever a stranger sends.
 
-        What a handler, the delivery log or the function for the secret raises is logged and
-        answered with 500. Only what ends the process, such as ``SystemExit``, passes through.
+        Exceptions of a handler, of the delivery log or of the function for the secret are logged
+        and answered with 500. Only those that end the process, such as ``SystemExit``, are raised.
 
         Args:
-            channel: What the address was made for: ``"whatsapp"``, ``"butt-dial"`` (Butt-Dial's own
+            channel: The channel of the address: ``"whatsapp"``, ``"butt-dial"`` (Butt-Dial's own
                 messages) or ``"account"`` (``account.verified``).
             body: The body's bytes as they came.
             headers: The headers, in any letters' case.
@@ -285,7 +285,7 @@ class InboundHandler:
 
 
 def _events(channel: str, payload: Any, delivery_id: str | None) -> list[InboundEvent]:
-    """Read a payload as what its channel carries, and as nothing else."""
+    """Read a payload in the format of its channel only."""
     if not isinstance(payload, dict):
         return []
     if channel == "whatsapp":

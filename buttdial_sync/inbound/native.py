@@ -167,7 +167,7 @@ def _status_update(payload: Fields, status: str | None) -> StatusUpdate | None:
 def _message(payload: Fields) -> InboundMessage:
     sender, channel = identifier(payload, "from", "sender"), content(payload, "channel")
     if not sender or not channel:
-        raise MalformedError("it lacks its sender or its channel")
+        raise MalformedError("it has no sender or no channel")
     body, html = content(payload, "body", "text"), content(payload, "html")
     subject, url = content(payload, "subject"), content(payload, "mediaUrl")
     attachments = _attachments(payload)

@@ -23,7 +23,7 @@ _twin = lru_cache(maxsize=256)(snake_case)
 
 
 class MalformedError(Exception):
-    """It is not what it claims to be."""
+    """A message or a field does not have the form that it should have."""
 
 
 def first(data: Fields, *names: str) -> Any:

@@ -1,4 +1,4 @@
-"""Who wrote it: signatures over the bytes as they came, compared in constant time."""
+"""Signatures over the bytes as they came, compared in constant time."""
 
 from __future__ import annotations
 

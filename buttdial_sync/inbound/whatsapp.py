@@ -1,4 +1,4 @@
-"""What WhatsApp's own API sends."""
+"""The webhooks of WhatsApp's own API."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _whole_message(data: Fields, names: Names, our_number: str | None) -> Inboun
 def _message(data: Fields, names: Names, our_number: str | None) -> InboundMessage:
     message_id, sender, kind = identifier(data, "id"), identifier(data, "from"), text(data, "type")
     if not message_id or not sender or not kind:
-        raise MalformedError("it lacks its id, its sender or its type")
+        raise MalformedError("it has no id, no sender or no type")
     # The contact's id may be written in another way than the sender's number.
     only_name = next(iter(names.values())) if len(names) == 1 else None
     return InboundMessage(
@@ -109,7 +109,7 @@ def _content(data: Fields, kind: str) -> dict[str, Any]:
 def _text(data: Fields) -> dict[str, Any]:
     body = content(mapping(data, "text"), "body")
     if not body:
-        raise MalformedError("a text without a text")
+        raise MalformedError("a text message without text")
     return {"text": body}
 
 
@@ -153,7 +153,7 @@ def _location(data: Fields) -> dict[str, Any]:
     place = mapping(data, "location")
     latitude, longitude = number(place, "latitude"), number(place, "longitude")
     if latitude is None or longitude is None:
-        raise MalformedError("a location without a place")
+        raise MalformedError("a location without coordinates")
     location = Location(
         latitude=latitude,
         longitude=longitude,
@@ -176,7 +176,7 @@ def _reaction(data: Fields) -> dict[str, Any]:
     reaction = mapping(data, "reaction")
     target = identifier(reaction, "message_id")
     if not target:
-        raise MalformedError("a reaction to nothing")
+        raise MalformedError("a reaction without a message")
     emoji = content(reaction, "emoji") or ""
     return {"emoji": emoji, "text": emoji, "reacted_to": target}
 

@@ -1,1 +1,1 @@
-"""What brings events: live push and the waiting queue."""
+"""The sources of events: live push and the waiting queue."""

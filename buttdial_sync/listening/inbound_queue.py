@@ -1,4 +1,4 @@
-"""What came in and was not handed over yet, in the order in which it was sent."""
+"""The queue of events that were not handed over yet, in the order in which they were sent."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class InboundQueue:
         self._put(_WAITED, [event for each in messages for event in parse_waiting(each)])
 
     def pushed(self, notification: Mapping[str, Any]) -> None:
-        """Take in what was pushed, if it is a message for the agent."""
+        """Take in a notification, if it is a message for the agent."""
         params = notification.get("params")
         data = params.get("data") if isinstance(params, dict) else None
         if notification.get("method") == "notifications/message" and isinstance(data, dict):
@@ -62,12 +62,12 @@ class InboundQueue:
         self.wake()
 
     def release_pushed(self, generation: int) -> None:
-        """Give out pushes up to this generation: what waited before them was taken in."""
+        """Release the pushes up to this generation: all older messages are in the queue."""
         with self._changed:
             self._released = generation
 
     def wake(self) -> None:
-        """End the :meth:`wait` that is going on, or else the next one."""
+        """End the running :meth:`wait`, or else the next one."""
         with self._changed:
             self._awake = True
             self._changed.notify_all()

@@ -27,16 +27,16 @@ class Listener:
     It uses the client's own session, so that the server knows one session for the agent, and keeps
     that alive: it connects again when the stream ends, after pauses that grow, and pings it when it
     is silent. Messages are handed over one after the other, in the order in which they were sent,
-    in the thread that runs the listener; handlers may call the client. What a handler fails on is
-    tried again, for it is no longer on the server.
+    in the thread that runs the listener; handlers may call the client. An event on which a handler
+    fails is handed over again, because it is no longer on the server.
 
     Run one listener for an agent, in one process. It is not started again in a forked child.
 
     Args:
         client: The agent's client.
         inbound: Has the handlers.
-        on_undelivered: Gets each event that could not be handed over, to keep it. What it raises is
-            logged.
+        on_undelivered: Gets each event that could not be handed over, to keep it. Its exceptions
+            are logged.
         max_attempts: How often an event is handed over before that.
         longest_pause: The longest pause between attempts to connect, in seconds.
         idle_ping: Seconds of silence after which the stream is pinged.
@@ -79,7 +79,7 @@ class Listener:
         reset_after_fork(self)
 
     def _reset_after_fork(self) -> None:
-        """In a forked child: a listener that does not run, and says so if it did."""
+        """In a forked child: the listener does not run; warn if it ran in the parent."""
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
         inherited = self._runner
@@ -93,7 +93,7 @@ class Listener:
 
     @property
     def running(self) -> bool:
-        """Whether it listens, or tries to."""
+        """Whether it listens or tries to connect."""
         return self._runner is not None and not self._runner.ended
 
     @property
@@ -108,7 +108,7 @@ class Listener:
 
     @property
     def error(self) -> ButtDialError | None:
-        """What ended the listener, or None."""
+        """The error that ended the listener, or None."""
         return self._runner.error if self._runner else None
 
     def run(self) -> None:
@@ -117,7 +117,7 @@ class Listener:
 
         Raises:
             AuthError: The token was refused. It is kept in :attr:`error` too.
-            ConfigError: It runs already, or a setting is wrong, which no waiting corrects.
+            ConfigError: It runs already, or a setting is wrong.
         """
         self._new_runner().run()
 
@@ -151,7 +151,7 @@ class Listener:
             timeout: How long to wait, in seconds.
 
         Returns:
-            Whether it has stopped; False from a handler, after which it does.
+            Whether it has stopped. False if a handler calls this: it stops after the handler.
         """
         reset_if_forked()
         with self._lock:
@@ -165,8 +165,8 @@ class Listener:
         """
         Hand over what waits, once, without opening a stream: for cron.
 
-        Reading a page of the queue takes it off the server. So each page is handed over before the
-        next one is read, and :meth:`stop` leaves the pages that were not read on the server.
+        Reading a page of the queue removes it from the server. So each page is handed over before
+        the next one is read, and :meth:`stop` leaves the pages that were not read on the server.
 
         Returns:
             How many events were handed over.

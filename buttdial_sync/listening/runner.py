@@ -26,13 +26,13 @@ logger = logging.getLogger("buttdial_sync.inbound")
 
 _FIRST_PAUSE = 0.5
 _MOST_DOUBLINGS = 30
-# A stream that lived for so many seconds was a good one: the pauses begin anew.
+# After a stream that lived for so many seconds, the pauses start again with the first one.
 _GOOD_AFTER = 10.0
 
 
 @attrs.frozen(kw_only=True)
 class ListenerOptions:
-    """What all runs of a listener have in common; see :class:`~buttdial_sync.Listener`."""
+    """The options of all runs of a listener; see :class:`~buttdial_sync.Listener`."""
 
     inbound: InboundHandler
     on_undelivered: Callable[[InboundEvent], object] | None
@@ -51,14 +51,14 @@ class StreamRunner:
     Any thread may read the attributes and call the other methods.
 
     Args:
-        agent: Who listens.
-        options: How.
+        agent: The agent that listens.
+        options: The options of the listener.
 
     Attributes:
         connected: Whether the stream is open and what waited was read.
         reconnects: How often the stream had to be opened again, or could not be opened.
         handed_over: How many events the handlers got; repetitions do not count.
-        error: What ended :meth:`run`, or None.
+        error: The error that ended :meth:`run`, or None.
 
     Raises:
         ConfigError: There is no token, or another listener listens for the agent.
@@ -79,6 +79,8 @@ class StreamRunner:
         self._stop_at: float | None = None
         self._ended = threading.Event()
         self._sleep = options.sleep or self._stopping.wait
+        # In the constructor, so that a second listener for the agent is refused before its thread
+        # starts.
         self._connection.router.add(self._token, self._queue)
 
     @property
@@ -92,7 +94,7 @@ class StreamRunner:
 
         Raises:
             AuthError: The token was refused.
-            ConfigError: A setting is wrong, which no waiting corrects.
+            ConfigError: A setting is wrong.
         """
         self._thread_id = threading.get_ident()
         try:
@@ -106,9 +108,10 @@ class StreamRunner:
             self._stop_at = self._options.clock()  # the process ends: no more handlers
             raise
         finally:
-            self._stopping.set()  # one attempt for each event that is left
+            self._stopping.set()  # from here on one attempt for each event
             try:
-                # First of all, so that the server keeps what comes from now on.
+                # Before the rest is handed over: without a session the server keeps new messages in
+                # its queue, instead of pushing them to nobody.
                 self._connection.pool.drop(self._token)
             finally:
                 self._finish()
@@ -129,7 +132,8 @@ class StreamRunner:
             self._stop_at = self._options.clock()  # the process ends: no more handlers
             raise
         finally:
-            # A handler that sends opens a stream, and more may have come before that.
+            # If a handler sends, the client opens a stream, and reads the whole queue before that:
+            # hand those messages over too.
             self._finish()
 
     def stop(self, timeout: float) -> bool:
@@ -145,11 +149,11 @@ class StreamRunner:
         self._stop_at = self._options.clock() + timeout
         self._stopping.set()
         self._queue.wake()
-        # A handler that stops its listener cannot wait for itself.
+        # If a handler calls this, the run cannot end before the handler returns: do not wait.
         return self._ended.wait(0.0 if self._thread_id == threading.get_ident() else timeout)
 
     def cancel(self) -> None:
-        """Take in nothing more. Idempotent."""
+        """Stop taking in events. Idempotent."""
         self._connection.router.remove(self._token, self._queue)
 
     def _keep_listening(self) -> None:
@@ -165,6 +169,7 @@ class StreamRunner:
                 failure = error
             finally:
                 self.connected = False
+            # The stream has ended, but events that came on it may still be in the queue.
             while not self._stopping.is_set() and (event := self._queue.take()) is not None:
                 self._dispatch(event)
             if self._connection.closed:
@@ -174,6 +179,8 @@ class StreamRunner:
 
     def _attend(self, session: McpSession) -> None:
         """Hand over what comes for as long as the session lives."""
+        # The generation is taken before the queue is read: if another thread opens a newer stream
+        # meanwhile, the pushes on that one must not be released here.
         opened_at, generation = self._options.clock(), self._queue.generation
         self._drain()
         self._queue.release_pushed(generation)
@@ -190,7 +197,7 @@ class StreamRunner:
                 self._short_streams = 0
 
     def _drain(self) -> None:
-        """Read once more what waits: it may have come between the last reading and the opening."""
+        """Read the waiting queue again: messages may have come between the last reading and now."""
         try:
             self._connection.router.drain(self._token, self._connection.deadline())
         except (AuthError, ClientClosedError):
@@ -208,8 +215,9 @@ class StreamRunner:
             except ToolError:
                 logger.debug("the server has no ping, but it answered, so it is alive")
             except ButtDialError:
-                session.close(0)
+                session.close(0)  # it does not answer, so the next round opens another
                 raise
+        # Not shorter than a tenth, or a server without ping would be asked all the time.
         self._queue.wait(max(idle_ping - session.silent_for, idle_ping / 10))
 
     def _back_off(self, failure: ButtDialError | None) -> None:
@@ -237,7 +245,7 @@ class StreamRunner:
                 return
 
     def _dispatch(self, event: InboundEvent) -> None:
-        """Hand an event over, trying again, for it is no longer on the server; or give it up."""
+        """Hand an event over, several times if necessary; it is not on the server any more."""
         try:
             for attempt in range(self._options.max_attempts):
                 if attempt:
@@ -248,7 +256,7 @@ class StreamRunner:
                     return
                 if self._stopping.is_set():
                     break
-        except BaseException:  # the process ends; the host may still want to keep the event
+        except BaseException:  # the process ends, but the host can still keep the event
             self._give_up(event)
             raise
         self._give_up(event)
@@ -269,7 +277,7 @@ class StreamRunner:
                     self._dispatch(event)
                 else:
                     self._give_up(event)
-        except BaseException:  # told (once more) to end: the host may still want to keep the others
+        except BaseException:  # a second signal: give the others up at once, so the host keeps them
             self._stop_at = self._options.clock()
             self._dispatch_rest()
             raise
@@ -278,7 +286,7 @@ class StreamRunner:
         return self._stop_at is None or self._options.clock() < self._stop_at
 
     def _give_up(self, event: InboundEvent) -> None:
-        """Let the host keep an event that could not be handed over."""
+        """Give the host an event that could not be handed over."""
         what = f"{type(event).__name__} {getattr(event, 'id', None)}"
         if self._options.on_undelivered is None:
             logger.error("%s could not be handed over and is lost: give on_undelivered", what)

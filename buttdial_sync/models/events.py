@@ -1,4 +1,4 @@
-"""What ``on_event`` is told."""
+"""The events that ``on_event`` gets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EventKind = Literal["attempt", "answer", "retry", "connect"]
 @attrs.frozen(kw_only=True)
 class ClientEvent:
     """
-    One thing that a client did. It holds neither tokens nor recipients nor texts.
+    One step of a client. It does not hold tokens, recipients or texts.
 
     Attributes:
         kind: ``"attempt"`` (a request is about to leave), ``"answer"`` (an attempt ended, well or

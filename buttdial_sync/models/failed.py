@@ -19,13 +19,13 @@ class FailedMessage:
 
     Attributes:
         id: The row's id.
-        recipient: Whom it is for.
+        recipient: The recipient.
         body: Its text.
         channel: ``"whatsapp"``, ``"sms"``, ``"email"`` or ``"line"``.
         agent_name: For people who look at the queue.
         agent_id: Which agent sends it.
         agent_token: Its credential. Better left empty and looked up when sending.
-        idempotency_key: Made once, used for every attempt. Without one the row's id serves.
+        idempotency_key: Made once, used for every attempt. If None, the row's id is used.
         thread_id, entity_id, reply_msg_id: As in ``send_message``.
         media_url, subject, html, template_id, template_vars: As in ``send_message``.
         sender_sid, sender_name, language, fallback_channels, scheduled_at, target_gender: As in

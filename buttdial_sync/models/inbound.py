@@ -1,4 +1,4 @@
-"""What reaches the host: messages, receipts, news of channels, verified accounts."""
+"""The events that reach the host: messages, receipts, status updates, verified accounts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Attachment:
         filename: Its name.
         content_type: Its MIME type.
         size: In bytes.
-        url: Where it can be had.
+        url: Its address.
     """
 
     filename: str | None = None
@@ -64,7 +64,7 @@ class InboundMessage:
             ``"location"``, ``"contacts"``, ``"reaction"``, ``"button"``, ``"interactive"``, or what
             the server calls it.
         to: Which of our numbers or addresses it was sent to.
-        external_id: The provider's id, where it is given beside or instead of ``id``.
+        external_id: The provider's id, where it is given in addition to ``id`` or instead of it.
         agent_id: The agent that it is for.
         agent_name: That agent's name.
         agent_gender: How that agent speaks of itself.

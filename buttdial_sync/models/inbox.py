@@ -1,4 +1,4 @@
-"""What waits for an agent."""
+"""The messages that wait for an agent."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class WaitingMessage:
         created_at: When it came (UTC).
     """
 
-    # It is no longer on the server: one odd field must not lose it.
+    # The message is not on the server any more: one bad field must not lose it.
     __kept_as_it_came__: ClassVar[bool] = True
 
     id: Identifier | None = None

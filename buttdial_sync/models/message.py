@@ -39,7 +39,7 @@ class Message:
     fallback_channels: Sequence[str] | None = _optional("fallbackChannels")
     scheduled_at: str | None = _optional("scheduledAt", help="When to send it (ISO 8601).")
     thread_id: str | None = _optional("threadId", help="Your own id of the conversation.")
-    entity_id: str | None = _optional("entityId", help="Your own id of what it is about.")
+    entity_id: str | None = _optional("entityId", help="Your own id of the subject.")
     reply_msg_id: str | None = _optional(
         "replyMsgId", help="Id of the message that this one answers."
     )

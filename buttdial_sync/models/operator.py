@@ -1,4 +1,4 @@
-"""What an operator sees of a host's agents."""
+"""A host's agents as an operator sees them."""
 
 from __future__ import annotations
 

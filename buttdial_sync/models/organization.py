@@ -1,4 +1,4 @@
-"""What an organization's administrator gets back."""
+"""The results of an administrator's calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who an agent is, and which channels it has."""
+"""An agent's profile and channels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What became of a message."""
+"""The result of sending a message."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from buttdial_sync.errors import ButtDialError, ChannelError, Outcome, OutcomeUn
 @attrs.frozen(kw_only=True)
 class SendResult:
     """
-    What became of a message. Exactly one of :attr:`ok`, :attr:`failed`, :attr:`unknown` is true.
+    The result of a message. Exactly one of :attr:`ok`, :attr:`failed`, :attr:`unknown` is true.
 
-    Three states do not fit into a yes or no: ``if result:`` and ``bool(result)`` raise `TypeError`.
+    A yes or no cannot express three states: ``if result:`` and ``bool(result)`` raise `TypeError`.
 
     Attributes:
         outcome: ``"sent"`` (the server took it), ``"rejected"`` (the server said no),
             ``"not_sent"`` (the server never had it) or ``"unknown"`` (it may have been sent).
         message_sid: The server's id of the message; deliveries and failures are reported under it.
-        error: What went wrong, or None.
-        error_type: Name of the exception class that says it, such as ``"RateLimitError"``, or None.
+        error: The error in words, or None.
+        error_type: Name of the exception class, such as ``"RateLimitError"``, or None.
         error_code: The server's code, or None.
         error_channel: The channel that it happened on, where the server says so.
         stage_failed: ``"config"``, ``"transport"``, ``"session"``, ``"tool_call"``, ``"parse"``,
@@ -33,8 +33,7 @@ class SendResult:
         attempts: How often it was tried.
         queued: An :class:`~buttdial_sync.Outbox` keeps the message, and a
             :class:`~buttdial_sync.RetryLoop` goes on with it: do not send it again yourself.
-        exception: What went wrong, as an exception; without traceback, cause and context. None if
-            nothing did.
+        exception: The error as an exception, without traceback, cause and context; or None.
         raw: The server's answer, decoded, or None.
     """
 

@@ -16,8 +16,8 @@ class ToolResult(Mapping[str, Any]):
     A read-only mapping over an answer without a documented shape.
 
     ``result["messageId"]`` and ``result["message_id"]`` are the same. The ``repr`` shows the keys,
-    not the values: they may be tokens, people's numbers, or texts. An answer that is no JSON object
-    has no keys.
+    not the values: they may be tokens, people's numbers, or texts. An answer that is not a JSON
+    object has no keys.
 
     Attributes:
         raw: The answer as it was decoded: an object, a list, a text, …

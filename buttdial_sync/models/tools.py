@@ -1,4 +1,4 @@
-"""What a server offers."""
+"""A server's tools."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an agent did, and what it cost."""
+"""An agent's usage and costs."""
 
 from __future__ import annotations
 

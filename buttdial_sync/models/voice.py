@@ -1,4 +1,4 @@
-"""What calls and speech answer."""
+"""The results of calls and speech."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What WhatsApp actions answer."""
+"""The results of WhatsApp actions."""
 
 from __future__ import annotations
 

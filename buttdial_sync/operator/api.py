@@ -44,7 +44,7 @@ class OperatorResponse:
 
 
 class _HttpError(Exception):
-    """What an endpoint answers instead of a result."""
+    """An endpoint's error answer."""
 
     def __init__(self, status: int, detail: Any) -> None:
         super().__init__(status, detail)
@@ -55,9 +55,9 @@ class OperatorApi:
     """
     Answers the operator endpoints. Safe to share between threads and across forks.
 
-    It asks nobody's permission: whoever passes requests on must have checked it, and that a
-    state-changing request was meant (CSRF). What the host's directory and repository raise goes to
-    the caller, except :class:`AgentNotFound` and :class:`AgentNotProvisioned`.
+    It does not check permissions. The caller must check them, and that a state-changing request
+    does not come from another site (CSRF). Exceptions of the host's directory and repository are
+    raised, except :class:`AgentNotFound` and :class:`AgentNotProvisioned`.
 
     Args:
         client: Whose connection the overview shows.
@@ -95,7 +95,7 @@ class OperatorApi:
         Returns:
             The answer: 404 for an unknown path or object, 405 for a wrong method, 400 for an
             agent that cannot be activated, 409 for a message that may have been sent, 422 for a
-            parameter that cannot be.
+            wrong parameter.
         """
         wanted = "GET" if method == "HEAD" else method
         found = [
@@ -147,8 +147,8 @@ class OperatorApi:
             raise _HttpError(422, _wrong("even_if_sent", "must be true or false"))
         if not even_if_sent and self._may_have_been_sent(message_id):
             raise _HttpError(409, _MAY_HAVE_BEEN_SENT)
-        # A repository of the published interface takes the id only, so the option goes along only
-        # where it is needed.
+        # A repository of the published interface takes only the id, so pass the option only if it
+        # is needed.
         options = {"even_if_sent": True} if even_if_sent else {}
         if not self._failed_messages.force_retry(message_id, **options):
             raise _HttpError(404, "Message not found or not pending")

@@ -1,4 +1,4 @@
-"""Whether a request that changes something was meant, where no framework has a token for that."""
+"""A check against cross-site requests (CSRF), for frameworks without a token for that."""
 
 from __future__ import annotations
 

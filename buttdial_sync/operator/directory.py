@@ -1,4 +1,4 @@
-"""What a host implements so that operators see its agents."""
+"""The interface that a host implements so that operators see its agents."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def overview(
         "tool_count": tool_count,
         **json_fields(directory.overview_snapshot()),
         "failed_queue_size": failed_messages.count_pending(),
-        # A server that is not there, or that refused the token, is not asked once more.
+        # Do not ask again if the server was not reached or refused the token: see the lockout.
         "cost_summary": None if status == "disconnected" else _costs(client),
         "last_ping": "ok" if status == "connected" else None,
     }
@@ -55,7 +55,7 @@ def _connection(client: AgentView, timeout: float) -> tuple[ConnectionStatus, in
     try:
         client.ping(timeout=timeout)
     except ButtDialError as error:
-        logger.warning("the overview got no sign of life: %s", error)
+        logger.warning("the overview got no answer to a ping: %s", error)
         return "degraded", len(tools)
     return "connected", len(tools)
 

@@ -1,5 +1,5 @@
 """
-Sending again what could not be sent: the loop, the outbox, and the tables they stand on.
+Sending messages again that could not be sent: the loop, the outbox, and their tables.
 
 ``RetryLoop``, ``RetryReport``, ``Outbox``, ``FailedMessage`` and the interfaces are names of
 :mod:`buttdial_sync` too. ``SQLAlchemyRepository`` needs ``buttdial-sync[sqlalchemy]``.

@@ -1,4 +1,4 @@
-"""Which token a message goes out with, and a circuit breaker for each token."""
+"""Tokens for messages, and a circuit breaker for each token."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from buttdial_sync.models.failed import FailedMessage
 TokenFor = Callable[[str], str | None]
 
 _LOCKOUT_WINDOW = 900.0
-# Both servers lock an address out after ten failed logins in that time, good tokens too.
+# Both servers lock an address out after ten failed logins in that time, for valid tokens too. Four
+# leaves room for the failed logins of other processes at the same address.
 _FAILURES_AT_MOST = 4
 _PROVEN_FOR = 60.0
 _LONGEST_PAUSE_FOR_TOKEN = 120.0
 _KEPT_AT_MOST = 1000
-_LOOK_AGAIN = 0.25
+_LOOK_AGAIN = 0.25  # seconds
 
 
 @attrs.frozen
 class Blocked:
     """
-    Why nothing may be sent now.
+    The reason why nothing may be sent now.
 
     Attributes:
         reason: In words.
@@ -43,7 +44,7 @@ class NoTokenError(Exception):
 
 @attrs.define
 class _TokenState:
-    """What is known about one token. It changes under the lock of its owner."""
+    """The state of one token. It changes under the lock of the breaker."""
 
     is_probed: bool = False
     proven_at: float | None = None
@@ -56,9 +57,10 @@ class TokenBreaker:
     """
     Keeps a wrong token from locking the address out, and a limited one from spending attempts.
 
-    Only one thread at a time sends with a token until it has worked once in the last minute: that
-    thread probes it, the others wait. A refused token rests until it is replaced or the lockout
-    window has passed; after some failed logins only proven ones are used. Safe to share between
+    A token is *proven* if the server accepted it in the last minute. While it is not, one thread
+    probes it with its message, and the others wait. A refused token rests until it is replaced or
+    the lockout window has passed. After four failed logins in that window only proven tokens are
+    used. Safe to share between
     threads.
 
     Args:
@@ -105,30 +107,33 @@ class TokenBreaker:
     @contextmanager
     def admit(self, token: str | None, stopping: threading.Event) -> Iterator[Blocked | None]:
         """
-        Wait until this token may be used; what is yielded says why it may not at all.
+        Wait until this token may be used; yield the reason if it must not be used.
 
-        The waiting ends when ``stopping`` is set: look at it first. No lock is held inside.
+        The waiting also ends when ``stopping`` is set: check that first. No lock is held inside the
+        block.
         """
         with self._changed:
             state = self._state(token)
             while state.is_probed and not (
                 stopping.is_set() or self._is_proven(state) or self._blocked(state)
             ):
-                # Bounded, because a stop signal does not notify.
+                # Bounded, because setting ``stopping`` does not notify the condition.
                 self._changed.wait(_LOOK_AGAIN)
             blocked = self._blocked(state)
+            # Decided under the lock, so of several threads one becomes the prober.
             probes = not (state.is_probed or blocked or self._is_proven(state))
             state.is_probed |= probes
         try:
             yield blocked
         finally:
+            # Also without a result: the next waiting thread becomes the prober.
             if probes:
                 with self._changed:
                     state.is_probed = False
                     self._changed.notify_all()
 
     def worked(self, token: str | None) -> None:
-        """Note that the server let this token in."""
+        """Note that the server accepted this token."""
         with self._changed:
             self._state(token).proven_at = self._monotonic()
 
@@ -139,7 +144,7 @@ class TokenBreaker:
             self._rest(token, reason, _LOCKOUT_WINDOW, to_blame=True)
 
     def limited(self, token: str | None, reason: str, seconds: float) -> None:
-        """Use this token no more for a time: it sent too much."""
+        """Do not use this token for a time: its agent has sent too much."""
         with self._changed:
             self._rest(token, reason, seconds, to_blame=False)
             self._pause(seconds)
@@ -167,6 +172,7 @@ class TokenBreaker:
         state.rests_until = max(state.rests_until, self._monotonic() + seconds)
 
     def _state(self, token: str | None) -> _TokenState:
+        # Hosts may rotate tokens for years: forget those that say nothing any more.
         if len(self._states) > _KEPT_AT_MOST:
             now = self._monotonic()
             for known, state in list(self._states.items()):
@@ -184,13 +190,15 @@ class TokenBreaker:
             return Blocked(self._lockout, self._locked_until - now)
         if now < state.rests_until:
             left = state.rests_until - now
-            # A refused token may be replaced at any time; a limit ends when it says.
+            # A refused token may be replaced at any time, so its messages look again soon. A limit
+            # ends at a known time.
             longest = _LONGEST_PAUSE_FOR_TOKEN if state.to_blame else left
             return Blocked(state.reason, min(left, longest))
         self._failures = [at for at in self._failures if now - at < _LOCKOUT_WINDOW]
+        # A proven token cannot cause a failed login, so it need not wait.
         if len(self._failures) >= _FAILURES_AT_MOST and not self._is_proven(state):
             left = self._failures[0] + _LOCKOUT_WINDOW - now
-            reason = "several tokens were refused: another would risk a lockout"
+            reason = "several tokens were refused: another refusal could cause a lockout"
             return Blocked(reason, min(left, _LONGEST_PAUSE_FOR_TOKEN))
         return None
 

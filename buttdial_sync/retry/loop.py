@@ -1,4 +1,4 @@
-"""The loop that sends again what could not be sent."""
+"""The loop that sends messages again that could not be sent."""
 
 from __future__ import annotations
 
@@ -51,24 +51,24 @@ class RetryLoop:
     defaults, unless it runs already, and stops it at the end. Safe to share between threads.
     Several processes may run loops on one repository; a forked child does not inherit a running
     one.
-    What a row, the repository or a hook does wrong does not stop the loop: it is logged and counted
-    in the report's ``errors``.
+    A bad row, or an exception of the repository or a hook, does not stop the loop: it is logged and
+    counted in the report's ``errors``.
 
     Args:
         repository: Where the messages are. Its lease must be longer than the client's timeout.
         client: Sends them. It is not closed here.
-        backoff: Called with n after the n-th attempt failed: after how long the next one follows, a
-            ``timedelta`` or seconds.
+        backoff: Called with n after the n-th attempt failed. Returns the pause before the next one:
+            a ``timedelta`` or seconds.
         batch_size: How many messages are fetched at once.
         workers: How many threads send at once; they share one session for each token.
         on_dead_letter: Called with the message and the reason after one was given up, in the thread
             that sent it; not repeated when the process dies before it.
-        on_unknown: What becomes of a message that may have been sent, where the server does not
-            honour keys: ``"dead"``, or ``"retry"`` at the risk of sending it twice. Where the
-            server honours them it is sent again with its key.
-        token_for: Gives the current token of an agent, from its id. Asked before each attempt.
+        on_unknown: How to treat a message that may have been sent, if the server does not honour
+            keys: ``"dead"`` gives it up, ``"retry"`` sends it again, perhaps twice. If the server
+            honours keys, it is always sent again with its key.
+        token_for: Returns the current token of an agent, from its id. Called before each attempt.
         around_pass: Makes a context manager that is entered around each pass, in each thread that
-            takes part; as for closing stale database connections.
+            takes part; for example to close stale database connections.
         pace: Called before each attempt, in the thread that makes it; it may sleep.
         clock: Tells the time, aware.
         monotonic: A monotonic clock, in seconds.
@@ -144,8 +144,8 @@ class RetryLoop:
         self._make_idle()
         if was_running:
             logger.warning(
-                "the retry loop runs in the parent and not in this forked child (%d). That is "
-                "mostly right: one process is enough. Call start() after the fork where it is not",
+                "the retry loop runs in the parent and not in this forked child (%d). One "
+                "process is usually enough. Call start() after the fork if it is not",
                 os.getpid(),
             )
 
@@ -177,10 +177,10 @@ class RetryLoop:
         """
         Try one message once, in this thread, and record what became of it.
 
-        For hosts with a queue of their own: fetch with the repository's ``fetch_due``, hand the
-        messages out, and call this in whatever thread or process each of them gets to. Whoever
-        comes second with the same message sends nothing (``taken``). Raises as little as
-        :meth:`run_once`.
+        For hosts with a queue of their own: fetch with the repository's ``fetch_due``, distribute
+        the messages, and call this for each of them in any thread or process. If two of them try
+        the same message, only the first sends it (the other report counts it as ``taken``). Raises
+        as little as :meth:`run_once`.
 
         Args:
             message: As it was fetched.
@@ -200,8 +200,8 @@ class RetryLoop:
         Args:
             progress: Gets the report after each message, in order and one call at a time, in one of
                 the threads that send.
-            timeout: Begin no further pass after so many seconds, and wait for no limit that ends
-                later. None waits for every limit and lockout.
+            timeout: Do not begin a pass after so many seconds, and do not wait for a limit that
+                ends later. None waits for every limit and lockout.
 
         Returns:
             What was done in all. ``paused_until`` is set if a limit was not waited for; ``errors``
@@ -218,7 +218,7 @@ class RetryLoop:
                 is_through = pause <= 0 or report.postponed == before
                 if stopping.is_set() or is_through or too_long:
                     return report
-                logger.info("waiting %.0f s: the server limits", pause)
+                logger.info("waiting %.0f s because of a limit of the server", pause)
                 self._signals.sleep(pause + SHORTEST_PAUSE)
 
     def start(self, interval: float = 60.0, warmup: float = 30.0) -> None:
@@ -233,6 +233,8 @@ class RetryLoop:
         delay = check_seconds(warmup, "warmup") if warmup else 0.0
         reset_if_forked()
         with self._lock:
+            # A thread that was told to stop may still be busy with its last message. It does not
+            # count as running: this start gets a thread and a stop signal of its own.
             lives = self._thread is not None and self._thread.is_alive()
             if lives and not self._stops_thread.is_set():
                 return
@@ -248,10 +250,10 @@ class RetryLoop:
 
     def stop(self, timeout: float = 10.0) -> bool:
         """
-        Begin no further attempt; wait for those under way. Idempotent, from any thread.
+        Begin no further attempt; wait for those that are running. Idempotent, from any thread.
 
-        That goes for the thread of :meth:`start`, and for :meth:`run_once`, :meth:`run_message` and
-        :meth:`drain` in whatever threads. A message that is being sent is recorded first; the
+        This applies to the thread of :meth:`start`, and to :meth:`run_once`, :meth:`run_message`
+        and :meth:`drain` in any threads. A message that is being sent is recorded first; the
         others are put back. Called from a hook of the loop itself it does not wait.
 
         Args:
@@ -298,6 +300,7 @@ class RetryLoop:
                 failures = failures + 1 if report.errors else 0
                 if not stopping.is_set():
                     self._signals.sleep(self._pause_between(interval, failures))
+        # Not if start() has made a newer thread meanwhile.
         if self._stops_thread is stopping:
             self._repeats = False
 
@@ -337,7 +340,7 @@ class RetryLoop:
             self._worker.work(due, tally, stopping)
 
     def _watch_clock(self) -> None:
-        """Say when the clock went back: what was written before is due later than it should be."""
+        """Warn if the clock went back: rows written before that are due later than intended."""
         now, ticks = self._clock(), self._monotonic()
         before, self._seen = self._seen, (now, ticks)
         if before is None:

@@ -1,4 +1,4 @@
-"""Messages that are written down before they are sent."""
+"""Messages that are stored before they are sent."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ _KEPT = {"retried", "postponed"}
 
 class Outbox:
     """
-    Writes each message before it is sent.
+    Stores each message before it is sent.
 
-    So a crash at any point leaves a row that a :class:`RetryLoop` treats rightly. Safe to share
-    between threads.
+    So a crash at any point leaves a row that a :class:`RetryLoop` can handle correctly. Safe to
+    share between threads.
 
     Args:
         client: Sends the messages. It is not closed here.
@@ -126,7 +126,7 @@ class Outbox:
             fallback_channels: Tried by the server in this order when the channel fails.
             scheduled_at: When the server is to send it, ISO 8601.
             thread_id: Your own id of the conversation; comes back in answers.
-            entity_id: Your own id of what it is about.
+            entity_id: Your own id of the subject.
             reply_msg_id: The message that this one answers.
             idempotency_key: One key for one message, made when absent.
             subject: Of an email.
@@ -139,12 +139,13 @@ class Outbox:
             agent_token: Send as another agent, whose ``agent_id`` goes with it.
 
         Returns:
-            The result. With ``queued`` the message stays in the repository and is tried again, a
-            wrong token included: do not send it again yourself. Without, it was taken, or given up.
+            The result. With ``queued`` the message stays in the repository and is tried again, also
+            after a refused token: do not send it again yourself. Without it, the server took the
+            message, or it was given up.
 
         Raises:
             ArgumentTypeError: An argument has the wrong type; nothing was written.
-            ArgumentValueError: An argument has a value that it cannot have; nothing was written.
+            ArgumentValueError: An argument has an invalid value; nothing was written.
             Exception: The repository's, when it could not write the message; nothing was sent.
         """
         given = {key: value for key, value in locals().items() if key != "self"}
@@ -156,7 +157,7 @@ class Outbox:
         try:
             recorded = self._recorder.record(message, attempt, result, agent_token)
         except Exception:
-            # The row is as it was at the start: an attempt without an end, for the loop to resolve.
+            # The row still has an attempt without an end. The loop handles it after the lease.
             logger.exception("message %s: its end could not be recorded", message.id)
             return attrs.evolve(result, queued=True)
         return attrs.evolve(result, queued=recorded.step in _KEPT)
@@ -182,21 +183,21 @@ class Outbox:
             to: As in :meth:`send_message`, like all that is not named here.
             body: As there.
             channel: As there.
-            within: The host's transaction that it is to be part of, for a repository that has
-                ``within``: it is sent if that commits.
+            within: The host's transaction, for a repository that has ``within``: the message is
+                sent if the transaction commits.
             agent_id: The agent; the client's own when None.
             agent_name: For people who look at the queue.
             agent_token: Kept in the row only if the repository keeps tokens.
             idempotency_key: One key for one message, made when absent.
             send_after: When it is due (aware); at once when None.
-            **content: What else :meth:`send_message` takes.
+            **content: The other arguments of :meth:`send_message`.
 
         Returns:
             The message as it was written.
 
         Raises:
             ArgumentTypeError: An argument has the wrong type, or there is none of this name.
-            ArgumentValueError: An argument has a value that it cannot have.
+            ArgumentValueError: An argument has an invalid value.
             ConfigError: The repository has no ``within``.
             Exception: The repository's. Nothing was written.
         """

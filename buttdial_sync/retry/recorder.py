@@ -38,10 +38,10 @@ Verdict = Literal[
     "delivered", "unknown", "failed", "hopeless", "limited", "locked_out", "refused", "not_tried"
 ]
 """
-What an attempt means.
+The meaning of an attempt.
 
-``"hopeless"``: this message can never be sent. ``"limited"``, ``"locked_out"``, ``"refused"``: the
-server wants to be left alone, or does not know the token; the message is not to blame.
+``"hopeless"``: this message can never be sent. ``"limited"``, ``"locked_out"``, ``"refused"``: a
+limit, a lockout, or a token that the server does not accept; the message is not the cause.
 ``"not_tried"``: the client was closed, or lacks a setting.
 """
 
@@ -55,7 +55,7 @@ _FIRST_PAUSE_TO_WRITE = 0.1
 _UNKNOWN = "outcome unknown, it may have been sent"
 _WITHOUT_KEYS = "; this server honours no keys"
 
-# The first that fits: a class comes before its base class.
+# The first match counts: a class comes before its base class.
 _VERDICTS: tuple[tuple[type[ButtDialError], Verdict], ...] = (
     (AuthLockedOutError, "locked_out"),
     (AuthError, "refused"),
@@ -74,7 +74,7 @@ def doubling_minutes(retry_count: int) -> timedelta:
 
 def deliver(client: AgentView, message: FailedMessage, token: str | None) -> SendResult:
     """
-    Make one attempt. Whatever happens is in the result, a failure of the client too.
+    Make one attempt. The result says what happened, also if the client failed.
 
     A row must be able to hold what the server said, or the attempt would have no recorded end.
     """
@@ -99,7 +99,7 @@ def deliver(client: AgentView, message: FailedMessage, token: str | None) -> Sen
 
 
 def verdict_of(result: SendResult) -> Verdict:
-    """Say what a result means for the row; one without an exception is known by its stage only."""
+    """Return the meaning of a result; without an exception, only the stage shows it."""
     if result.ok:
         return "delivered"
     if result.unknown:
@@ -109,13 +109,13 @@ def verdict_of(result: SendResult) -> Verdict:
             return verdict
     if result.stage_failed == "config":
         return "hopeless"
-    # A tool that names a time for this message alone is no reason to stop the others.
+    # If a tool names a time, it may concern this message alone: the others need not stop.
     names_time = result.retry_after is not None and concerns_everybody(result)
     return "limited" if names_time else "failed"
 
 
 def concerns_everybody(result: SendResult) -> bool:
-    """Whether a limit is the server's, for all from here; else it is one agent's."""
+    """Whether a limit is for all requests from this address; otherwise it is one agent's."""
     return result.stage_failed != "server"
 
 
@@ -128,12 +128,12 @@ class OutcomeRecorder:
     of the message before the attempt began, one more after.
 
     Attributes:
-        repository: Where the rows are.
-        client: Asked whether the server honours keys.
-        backoff: After how long the n-th attempt is followed by another.
-        on_unknown: What becomes of a message that may have been sent, where the server does not
-            honour keys.
-        on_dead_letter: Told when a message is given up.
+        repository: Has the rows.
+        client: Knows whether the server honours keys.
+        backoff: Returns the pause after the n-th attempt.
+        on_unknown: How to treat a message that may have been sent, if the server does not honour
+            keys.
+        on_dead_letter: Called when a message is given up.
         clock: Tells the time, aware.
         sleep: Sleeps for some seconds.
         random_fraction: Gives numbers from 0 to 1.
@@ -167,8 +167,8 @@ class OutcomeRecorder:
         Args:
             message: As it was before the attempt.
             attempt: The attempt's number.
-            result: What became of it.
-            token: What it was sent with.
+            result: Its result.
+            token: The token that it was sent with.
 
         Raises:
             Exception: The repository's, after some tries.
@@ -194,15 +194,15 @@ class OutcomeRecorder:
         self, message: FailedMessage, attempt: int, error: str, *, lost: bool = False
     ) -> Recorded:
         """
-        Give a message up, and tell the host.
+        Give a message up, and call the host's hook.
 
         Args:
             message: As it was before the attempt.
-            attempt: What its row has now.
-            error: Why.
+            attempt: The ``retry_count`` that its row has now.
+            error: The reason.
             lost: The answer to this attempt was lost.
         """
-        # A repository with the published methods does not know the argument: only where it matters.
+        # A repository with the published methods does not have this argument: pass it only if True.
         marked: dict[str, Any] = (
             {"unknown": True} if _may_have_been_sent(message, lost=lost) else {}
         )
@@ -223,7 +223,7 @@ class OutcomeRecorder:
         return recorded
 
     def give_up_interrupted(self, message: FailedMessage) -> Recorded:
-        """Give a message up whose last attempt has no known end; once, however often it returns."""
+        """Give a message up whose last attempt has no recorded end; say the reason only once."""
         before = message.last_error or ""
         if before.startswith(_UNKNOWN):
             reason = before.removesuffix(_WITHOUT_KEYS)
@@ -253,7 +253,7 @@ class OutcomeRecorder:
         return self._write("postponed", None, message.id, self.repository.postpone, *row)
 
     def may_repeat(self, token: str | None) -> bool | None:
-        """Whether a message that may have been sent may be sent again; None: cannot be asked."""
+        """Whether a message that may have been sent may be sent again; None if it is not known."""
         if self.on_unknown == "retry":
             return True
         try:
@@ -300,7 +300,7 @@ class OutcomeRecorder:
         due: datetime | None = None,
         **marked: bool,
     ) -> Recorded:
-        """Change the row; tried again, because a row left open counts as "may have been sent"."""
+        """Change the row; try again on failure: a row without an end counts as maybe sent."""
         for number in range(1, _ATTEMPTS_TO_WRITE + 1):
             try:
                 # A try that failed may have been carried out all the same, and another may have
@@ -350,5 +350,6 @@ def _check_lease(repository: object, client: AgentView) -> None:
     if lease <= client.timeout:
         raise ArgumentValueError(
             f"the repository's lease ({lease:g} s) must be longer than the client's timeout "
-            f"({client.timeout:g} s): else another process takes over what is still being sent"
+            f"({client.timeout:g} s): otherwise another process could take over "
+            "a message that is still being sent"
         )

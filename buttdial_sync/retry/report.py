@@ -1,4 +1,4 @@
-"""What a pass over the due messages did."""
+"""The report of a pass over the due messages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Step = Literal["delivered", "retried", "dead", "postponed", "taken", "errors"]
 @attrs.frozen(kw_only=True)
 class RetryReport:
     """
-    What a pass did with the due messages.
+    The counts of a pass over the due messages.
 
     Attributes:
         fetched: How many were due and leased.
@@ -32,11 +32,11 @@ class RetryReport:
             token that is missing or wrong, a stop.
         taken: Another process had begun an attempt meanwhile.
         errors: How often the repository or a hook failed; ``last_error`` and the log say which. A
-            hook that fails is counted beside what became of the message.
-        paused_until: Until when the server wants to be left alone (aware), or None.
-        last_error: The last thing that went wrong, or None; of a refused token rather than of
-            anything else.
-        remediation: What a person has to do about a token that the server refused, or None.
+            hook that fails is counted in addition to the result of the message.
+        paused_until: When the server's last limit or lockout ends (aware), or None.
+        last_error: The last error, or None. The error of a refused token is kept in preference to
+            others.
+        remediation: Advice for a person if the server refused a token, or None.
     """
 
     fetched: int = 0
@@ -66,13 +66,13 @@ class RetryReport:
 @attrs.frozen(kw_only=True)
 class Recorded:
     """
-    What became of a message in one pass, as its row says it.
+    The result of one message in one pass, as its row has it.
 
     Attributes:
-        step: What became of it; ``"errors"`` if the repository failed.
-        error: Why.
-        remediation: What a person has to do, where a token was refused.
-        hook_error: Which hook failed meanwhile, and how.
+        step: The result; ``"errors"`` if the repository failed.
+        error: The reason.
+        remediation: Advice for a person if a token was refused.
+        hook_error: The hook that failed meanwhile, and how.
     """
 
     step: Step
@@ -138,8 +138,8 @@ class Tally:
         self._report = counted
 
     def _tell(self, progress: Callable[[RetryReport], None]) -> None:
-        # No lock is held while the host's function runs. Who comes meanwhile leaves its report to
-        # the thread that is telling, so that the calls come one at a time and in order.
+        # No lock is held while the host's function runs. Other threads leave their reports to the
+        # thread that is calling it, so that the calls come one at a time and in order.
         while True:
             with self._lock:
                 if self._is_telling or not self._untold:
@@ -151,7 +151,7 @@ class Tally:
             except Exception as error:
                 logger.exception("progress failed")
                 with self._lock:
-                    # What went wrong with a message says more than this.
+                    # An error of a message is more useful than this one.
                     failure = f"progress failed: {type(error).__name__}"
                     self._add("errors", self._report.last_error or failure)
             finally:

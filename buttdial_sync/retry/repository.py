@@ -1,7 +1,7 @@
 """
-What a host implements so that messages survive.
+The interfaces that a host implements so that messages survive.
 
-The host owns persistence: these are interfaces, and nothing here touches a disk.
+The host is responsible for the storage: nothing here writes to a disk.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ class FailedMessageRepository(Protocol):
 
     **At the same time.** Threads and processes call at once. A lease (``lease`` seconds, longer
     than the client's ``timeout``) keeps a fetched message from the others; it begins with
-    :meth:`fetch_due` and anew with :meth:`begin_attempt`. When it runs out the message is due
-    again, with ``attempt_started_at`` as it stands.
+    :meth:`fetch_due` and again with :meth:`begin_attempt`. When it runs out, the message is due
+    again, with ``attempt_started_at`` unchanged.
 
-    **Fences.** Each call that changes a row says the ``retry_count`` that the row must still have,
-    and changes nothing where it has another or is no longer pending: then somebody else took the
-    message over. Such a call returns False; True and None both mean that the row was changed.
+    **Fences.** Each call that changes a row names the ``retry_count`` that the row must still have.
+    If the row has another one or is not pending any more, another process has taken the message
+    over, and the call changes nothing and returns False. True and None both mean that the row was
+    changed.
     """
 
     @property
@@ -45,7 +46,7 @@ class FailedMessageRepository(Protocol):
         """
         Lease and return at most ``limit`` pending messages that are due, oldest due first.
 
-        Whatever is due and not leased by another, also where ``attempt_started_at`` is set.
+        All messages that are due and not leased, also those with ``attempt_started_at``.
         """
         ...
 
@@ -53,7 +54,7 @@ class FailedMessageRepository(Protocol):
         """
         Record that an attempt begins, before anything can leave.
 
-        Sets ``retry_count`` and ``attempt_started_at``, and begins the lease anew, if the row has
+        Sets ``retry_count`` and ``attempt_started_at``, and starts the lease again, if the row has
         ``retry_count - 1``.
 
         Args:
@@ -91,7 +92,8 @@ class FailedMessageRepository(Protocol):
             retry_count: The number of the attempt that failed.
             error: Why.
             next_retry_at: When it is due again (aware).
-            unknown: It may have been sent: ``attempt_started_at`` stays. Else it is emptied.
+            unknown: It may have been sent: ``attempt_started_at`` stays. Otherwise it is set to
+                None.
         """
         ...
 
@@ -105,8 +107,8 @@ class FailedMessageRepository(Protocol):
             msg_id: The message.
             retry_count: What the row has now.
             error: Why.
-            unknown: It may have been sent: ``attempt_started_at`` stays. Else it is emptied. Passed
-                only where it is True.
+            unknown: It may have been sent: ``attempt_started_at`` stays. Otherwise it is set to
+                None. Passed only if it is True.
         """
         ...
 
@@ -121,14 +123,14 @@ class FailedMessageRepository(Protocol):
         Args:
             message: As it was fetched.
             retry_count: What the row has now: one more than ``message`` if the attempt had begun.
-            error: Why; None leaves ``last_error`` as it is.
+            error: The reason; None leaves ``last_error`` as it is.
             next_retry_at: When it is due again (aware).
         """
         ...
 
 
 class AdminFailedMessageRepository(FailedMessageRepository, Protocol):
-    """What an operator's page needs beside."""
+    """The further methods that an operator's page needs."""
 
     def list(self, status: FailedStatus | None = None, limit: int = 50) -> Sequence[FailedMessage]:
         """Return at most ``limit`` messages, newest first."""
@@ -147,9 +149,9 @@ class AdminFailedMessageRepository(FailedMessageRepository, Protocol):
 
         Args:
             msg_id: The message.
-            even_if_sent: ``attempt_started_at`` is emptied: the message is sent on every server, at
-                the risk of a second one. Passed only where it is True, so a repository whose rows
-                have no ``attempt_started_at`` need not know it.
+            even_if_sent: ``attempt_started_at`` is set to None: the message is sent on every
+                server, and the recipient may get it twice. Passed only if it is True, so a
+                repository whose rows have no ``attempt_started_at`` does not need it.
 
         Returns:
             False when there is no such message, or while its lease runs.

@@ -271,6 +271,6 @@ def _is_free(table: Table, now: datetime) -> ColumnElement[bool]:
 
 
 def _begin_as_writer(connection: Connection, table: Table) -> None:
-    """Take SQLite's write lock first: who has read already cannot wait for another writer."""
+    """Take SQLite's write lock first: after a read, SQLite would not wait for another writer."""
     nothing = table.c.id.is_(None)
     connection.execute(update(table).where(nothing).values(leased_until=None))

@@ -39,7 +39,7 @@ class SQLiteRepository(TableRepository):
     between threads and across forks. Use it as a context manager or :meth:`close` it.
 
     Args:
-        path: The file, or ``":memory:"`` for one that ends with the repository.
+        path: The file, or ``":memory:"`` for a database that ends with the repository.
         lease: How long a fetched message is kept from the others, in seconds; longer than the
             client's ``timeout``.
         keep_tokens: Whether the tokens of agents are written into the rows.
@@ -69,6 +69,7 @@ class SQLiteRepository(TableRepository):
         self._busy_timeout = check_seconds(busy_timeout, "busy_timeout")
         self._closed = False
         self._connection: sqlite3.Connection | None = None
+        # One connection for all threads: SQLite has one writer at a time anyway.
         self._lock = threading.RLock()
         reset_after_fork(self)
         try:
@@ -78,19 +79,19 @@ class SQLiteRepository(TableRepository):
             self.close()
             raise ConfigError(
                 f"{self._path} cannot be used: {error}",
-                remediation="Give the path of a SQLite file, or of one to be, in a directory that "
-                "this process may write to.",
+                remediation="Give the path of a SQLite file, or of one to create, in a directory "
+                "that this process may write to.",
             ) from None
 
     def _reset_after_fork(self) -> None:
-        """In a forked child: a new lock, and a connection of its own."""
+        """In a forked child: a new lock and a new connection; an inherited one is not safe."""
         leak_until_exit(self._connection)
         self._connection = None
         self._lock = threading.RLock()
 
     def within(self, connection: sqlite3.Connection) -> Enqueuer:
         """
-        Return what writes inside a transaction of the host's, on the same file.
+        Return an object that writes inside a transaction of the host's, on the same file.
 
         Args:
             connection: The host's; it is neither committed nor closed here.
@@ -107,7 +108,8 @@ class SQLiteRepository(TableRepository):
         """
         self._closed = True
         is_free = self._lock.acquire(timeout=timeout)
-        # A call that still has the connection keeps it alive, and closes it by letting it go.
+        # If another thread's call still uses the connection, that call keeps it alive, and it is
+        # closed when the call ends. Closing it here would break that call.
         connection, self._connection = self._connection, None
         if is_free:
             try:
@@ -209,12 +211,13 @@ class SQLiteRepository(TableRepository):
         with self._lock:
             connection = self._connected()
             try:
-                # Who has read already cannot wait for another writer: begin as one.
+                # IMMEDIATE takes the write lock first. A transaction that reads and then writes
+                # fails at once, without waiting, if another process has written in between.
                 connection.execute("BEGIN IMMEDIATE")
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:
-                # One left open would keep every other process from writing.
+                # An open transaction would keep every other process from writing.
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
@@ -236,6 +239,8 @@ class SQLiteRepository(TableRepository):
             connection.row_factory = sqlite3.Row
             self._connection = connection
             connection.execute("PRAGMA journal_mode = WAL")
+            # In WAL mode SQLite's NORMAL may lose the last commits when the power fails: an attempt
+            # that began would be forgotten, and its message sent twice.
             connection.execute("PRAGMA synchronous = FULL")
         return self._connection
 
@@ -279,7 +284,7 @@ def _as_stored(row: Row) -> Row:
 
 
 def _stored(value: Any) -> Any:
-    """Times become text that sorts as they do."""
+    """Return a value for SQLite: a time becomes text in UTC, which sorts as times do."""
     if not isinstance(value, datetime):
         return value
     return value.astimezone(timezone.utc).strftime(_TIME_FORMAT)

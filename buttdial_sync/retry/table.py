@@ -1,4 +1,4 @@
-"""What every table of messages does, whatever keeps it."""
+"""The rules that all tables of messages share, in memory, SQLite or another database."""
 
 from __future__ import annotations
 
@@ -27,12 +27,16 @@ _LONGEST_ERROR = 2000
 @attrs.frozen(kw_only=True)
 class Condition:
     """
-    Which row may be changed.
+    The condition under which a row may be changed.
+
+    It is part of the statement that changes the row, so that checking and changing are one step.
+    Between two statements another process could change the row.
 
     Attributes:
-        statuses: One of these is its status.
-        retry_count: Its count, or None for any.
-        no_lease_at: No lease runs at this time; None for whatever lease.
+        statuses: The row must have one of these.
+        retry_count: The row must have this count; None allows any. This is the fence: the count
+            rises with each attempt, so a process whose row was taken over cannot change it.
+        no_lease_at: No lease may run at this time; None allows a lease.
     """
 
     statuses: tuple[FailedStatus, ...] = ("pending",)
@@ -43,11 +47,11 @@ class Condition:
 @attrs.frozen
 class Enqueuer:
     """
-    Writes messages inside a transaction of the host's: what ``within`` of a repository returns.
+    Writes messages inside a transaction of the host's; ``within`` of a repository returns it.
 
     Attributes:
-        add: Writes a message; it is there when the host commits. Raises ``ArgumentValueError`` when
-            there is a message with this id.
+        add: Writes a message; it is stored when the host commits. Raises ``ArgumentValueError``
+            if there is a message with this id.
     """
 
     add: Callable[[FailedMessage], None]
@@ -55,7 +59,7 @@ class Enqueuer:
 
 class TableRepository(ABC):
     """
-    The rules of the interfaces, over seven operations on a table.
+    Implements the interfaces with seven operations on a table.
 
     It is a :class:`~buttdial_sync.retry.repository.AdminFailedMessageRepository` and an
     :class:`~buttdial_sync.retry.repository.OutboxRepository`. Safe to share between threads if the
@@ -67,7 +71,7 @@ class TableRepository(ABC):
         clock: Tells the time, aware.
 
     Raises:
-        ArgumentValueError: ``lease`` is no number of seconds that one can wait.
+        ArgumentValueError: ``lease`` is not a number of seconds from above 0 to a year.
     """
 
     def __init__(
@@ -119,6 +123,7 @@ class TableRepository(ABC):
         changes = {
             "retry_count": retry_count,
             "attempt_started_at": started_at,
+            # The message may have waited since it was fetched, so the lease starts again.
             LEASE: self._lease_end(self._clock()),
         }
         return self._update(msg_id, changes, Condition(retry_count=retry_count - 1))
@@ -160,6 +165,8 @@ class TableRepository(ABC):
         self, message: FailedMessage, retry_count: int, error: str | None, next_retry_at: datetime
     ) -> bool:
         """Put a message back as it was fetched, due later; False when another took it over."""
+        # As it was fetched: an attempt that does not count must not remove the mark of an earlier
+        # attempt whose outcome is unknown.
         changes: Row = {
             "retry_count": message.retry_count,
             "attempt_started_at": message.attempt_started_at,
@@ -203,7 +210,7 @@ class TableRepository(ABC):
         """
         Return which pending messages are leased now, and until when.
 
-        Somebody is sending them, or died while they were his.
+        A process is sending them, or died while it had them.
         """
         return {row["id"]: row[LEASE] for row in self._leased(self._clock())}
 
@@ -215,13 +222,14 @@ class TableRepository(ABC):
             return False
         changes = {
             "status": "pending",
-            "max_retries": max(row["max_retries"], row["retry_count"] + 1),
+            "max_retries": max(row["max_retries"], row["retry_count"] + 1),  # one attempt at least
             "next_retry_at": now,
             "resolved_at": None,
             LEASE: None,
         }
         if even_if_sent:
             changes["attempt_started_at"] = None
+        # The count was read a moment ago; a loop may have begun an attempt since.
         condition = Condition(statuses=_OPEN, retry_count=row["retry_count"], no_lease_at=now)
         return self._update(msg_id, changes, condition)
 
@@ -240,13 +248,13 @@ class TableRepository(ABC):
         row["created_at"] = message.created_at or now
         row["next_retry_at"] = message.next_retry_at or now
         if message.attempt_started_at is not None:
-            row[LEASE] = self._lease_end(now)
+            row[LEASE] = self._lease_end(now)  # the caller sends it now, and no loop may
         if not self._keep_tokens:
             row["agent_token"] = ""
         return row
 
     def _readable(self, row: Row) -> FailedMessage | None:
-        """One row that somebody broke by hand must not keep the others from being sent."""
+        """Return a row as a message; give up a row that cannot be read, so that others are sent."""
         try:
             return as_message(row)
         except (TypeError, ValueError) as error:
@@ -271,7 +279,7 @@ class TableRepository(ABC):
 
     @abstractmethod
     def _claim(self, now: datetime, leased_until: datetime, limit: int) -> builtins.list[Row]:
-        """Lease the due rows that nobody has, oldest due first; atomic among processes."""
+        """Lease the due rows that no process has, oldest due first; atomic among processes."""
 
     @abstractmethod
     def _update(self, msg_id: str, changes: Mapping[str, Any], condition: Condition) -> bool:

@@ -149,7 +149,7 @@ class Worker:
                 return self.recorder.put_back(message)
             return self._try(message, stopping)
         except Exception as error:
-            # Hooks are caught where they are called, so this is the repository.
+            # Exceptions of hooks are caught where they are called, so this one is the repository's.
             logger.exception("message %s: the repository failed", message.id)
             return Recorded(step="errors", error=f"message {message.id}: {type(error).__name__}")
 

@@ -56,7 +56,9 @@ def check_nothing_sent(log: RequestLog) -> None:
     """Raise an AssertionError if a message was tried."""
     __tracebackhide__ = True
     if any(map(_is_message, log.calls)):
-        raise AssertionError(f"no message was to be sent\n{_got(log, {})}")
+        raise AssertionError(
+            f"a message was sent or tried, although none was expected\n{_got(log, {})}"
+        )
 
 
 def find_call(log: RequestLog, tool: str, args: Mapping[str, object]) -> ToolCall:

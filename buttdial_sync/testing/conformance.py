@@ -36,7 +36,7 @@ class FullRepository(AdminFailedMessageRepository, OutboxRepository, Protocol):
 
 
 class SettableClock:
-    """A clock that stands still until it is told."""
+    """A clock that does not move by itself."""
 
     def __init__(self, now: datetime = START) -> None:
         self.now = now
@@ -86,7 +86,7 @@ class RepositoryConformance:
         return message
 
     def stored(self, msg_id: str) -> FailedMessage:
-        """Return a message as it stands in the repository."""
+        """Return a message as it is in the repository."""
         found = [message for message in self.repository.list(limit=1000) if message.id == msg_id]
         _equal(len(found), 1, f"messages with the id {msg_id}")
         return found[0]
@@ -107,7 +107,7 @@ class RepositoryConformance:
         _equal(self.repository.lease, LEASE, "the lease")
 
     def test_every_field_comes_back(self) -> None:
-        """What was added is what is fetched, awkward texts, large bodies and times included."""
+        """Messages are fetched as they were added, with special texts, large bodies and times."""
         message = self.add(
             "a",
             agent_name="Ana",
@@ -144,7 +144,7 @@ class RepositoryConformance:
         _equal(self.stored("a").thread_id, None, "the thread of the first")
 
     def test_oldest_due_first(self) -> None:
-        """What is due comes in the order of its time, and not more than asked for."""
+        """Due messages come in the order of their times, and not more than asked for."""
         for msg_id, due in (("b", -20.0), ("c", -10.0), ("a", -30.0), ("d", 10.0)):
             self.add(msg_id, due=due)
         _equal(self.due(2), ["a", "b"], "the first two")
@@ -226,7 +226,7 @@ class RepositoryConformance:
         _equal(self.due(), ["a"], "at its time")
 
     def test_retried_with_an_unknown_outcome(self) -> None:
-        """What may have been sent stays marked as such."""
+        """A message that may have been sent keeps its mark."""
         self.begun()
         began = self.clock()
         self.repository.increment_retry("a", 1, "lost", self.clock.move(1), unknown=True)
@@ -243,7 +243,7 @@ class RepositoryConformance:
         self._is_done()
 
     def test_dead_with_an_unknown_outcome(self) -> None:
-        """What was given up and may have been sent stays marked as such."""
+        """A message that was given up and may have been sent keeps its mark."""
         self.begun()
         began = self.clock()
         self.clock.move(1)
@@ -271,7 +271,7 @@ class RepositoryConformance:
         _equal(self.due(), ["a"], "what is due")
 
     def test_settling_is_fenced(self) -> None:
-        """Who lost a message to another changes nothing any more."""
+        """A process that lost a message to another one cannot change it."""
         fetched = self.begun()
         self.clock.move(LEASE)
         self.due()
@@ -345,7 +345,7 @@ class RepositoryConformance:
         self._is_revived(began)
 
     def test_force_retry_even_if_sent(self) -> None:
-        """Only who says so removes the mark; the key stays."""
+        """Only ``even_if_sent`` removes the mark; the key stays."""
         self._dead(unknown=True)
         _true(self.repository.force_retry("a", even_if_sent=True), "force_retry says True")
         self._is_revived(None)

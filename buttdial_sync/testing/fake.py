@@ -32,7 +32,7 @@ _NUMBERS = itertools.count(1)
 
 class FakeServer:
     """
-    What a test does with a fake server: look at what came, program answers, let something come in.
+    The methods for tests: look at requests, program answers, let something come in.
 
     The faces (`LoopbackServer`, `MockedServer`) know this class, and `FakeButtDialServer` knows the
     faces. All the work is done by the parts of ``core``.
@@ -158,7 +158,7 @@ class FakeServer:
 
     def assert_nothing_sent(self) -> None:
         """
-        Check that no message was even tried: not one by any client, of WhatsApp's kinds included.
+        Check that no message was tried, by any client, including WhatsApp's kinds of messages.
 
         Raises:
             AssertionError: There was one, maybe refused.
@@ -371,8 +371,8 @@ class FakeServer:
             host: Where to: a URL, which gets a webhook over HTTP, signed where servers sign; or an
                 `InboundHandler`, which gets it without a network and without a check of its
                 signature.
-            sender: Who wrote it.
-            text: What.
+            sender: The sender.
+            text: The text.
             channel: On which channel.
             whatsapp_secret: Send it as WhatsApp Cloud does, signed with this app secret; else it
                 comes in the format of this server's dialect.

@@ -179,7 +179,7 @@ def make_fault(
         only = sorted(known.options)
         raise ValueError(f"fault {kind!r} has no option {sorted(unknown)}: only {only}")
     if tool is not None and on not in _POSTED:
-        raise ValueError(f"a fault on {on!r} knows no tool")
+        raise ValueError(f"a fault on {on!r} cannot be limited to a tool")
     return known.make(on, tool, options)
 
 

@@ -39,7 +39,7 @@ _STREAM_HEADERS: Mapping[str, str] = MappingProxyType(
 
 
 def shut(sock: socket.socket) -> None:
-    """Wake whoever reads from a socket or writes to it, and let the other end know."""
+    """Wake the threads that read from a socket or write to it, and let the other end know."""
     # Not close(): only shutdown wakes a thread that is blocked in recv(), and only shutdown
     # reaches the other end while a forked child holds a copy of the socket.
     with contextlib.suppress(OSError):

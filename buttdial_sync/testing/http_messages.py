@@ -1,4 +1,4 @@
-"""What travels between the fake server's core and its faces: requests and replies."""
+"""Requests and replies between the fake server's core and its faces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the fake server has seen, for a test to look at."""
+"""The requests and calls that the fake server got, for tests."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class ToolCall:
     language = TextArgument("language", "The language of the text.")
     scheduled_at = TextArgument("scheduledAt", "When it was to be sent, ISO 8601.")
     thread_id = TextArgument("threadId", "The host's id of the conversation.")
-    entity_id = TextArgument("entityId", "The host's id of what it is about.")
+    entity_id = TextArgument("entityId", "The host's id of the subject.")
     reply_msg_id = TextArgument("replyMsgId", "The message that this one answers.")
     idempotency_key = TextArgument(
         "idempotencyKey", "The key under which the message may be sent once only."

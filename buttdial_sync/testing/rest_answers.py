@@ -108,4 +108,4 @@ ENDPOINTS: tuple[RestEndpoint, ...] = (
     ),
     _row("DELETE", "/api/v1/comm-channels/{id}", {"deleted": True}),
 )
-"""They stand before those of the workspace: ``me`` is not an agent's id."""
+"""They come before those of the workspace: ``me`` is not an agent's id."""

@@ -1,4 +1,4 @@
-"""What servers send to a host: signed webhooks over real HTTP, repeated as servers repeat them."""
+"""Simulated servers: signed webhooks over real HTTP, repeated as servers repeat them."""
 
 from __future__ import annotations
 

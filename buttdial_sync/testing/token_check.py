@@ -19,7 +19,7 @@ class TokenCheck:
     Checks tokens and counts failed logins, as both servers do for each IP address.
 
     There is one counter for streams, POSTs and REST. On the open-source server a missing token
-    counts as a wrong one, and a good login makes the counter start anew; on the hosted service
+    counts as a wrong one, and a good login resets the counter; on the hosted service
     neither is known, so a missing token is refused without being counted.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""What a tool answers: its programmed answer, or a small one of its own."""
+"""The answers of tools: a programmed answer, or a small default."""
 
 from __future__ import annotations
 

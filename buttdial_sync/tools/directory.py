@@ -78,7 +78,7 @@ class Directory(Family):
     @checked
     def group_members(self, group_id: str) -> ToolResult:
         """
-        Return who is in a group.
+        Return the members of a group.
 
         Args:
             group_id: The group's id.

@@ -77,7 +77,7 @@ class Profile(Family):
 
         Args:
             agent_name: Its name.
-            greeting: What it says first in a call.
+            greeting: Its first words in a call.
             system_prompt: Its task.
             voice_id: Its voice.
             language: As in ``"en-US"``.

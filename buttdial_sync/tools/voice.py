@@ -59,7 +59,7 @@ class Voice(Family):
         Args:
             to: The recipient's E.164 number.
             system_prompt: The agent's task in this call.
-            greeting: What it says first.
+            greeting: The agent's first words.
             voice: The voice's name or id.
             language: As in ``"en-US"``.
             recipient_timezone: As in ``"Europe/Paris"``; calls respect the recipient's hours.
@@ -105,9 +105,9 @@ class Voice(Family):
         Args:
             target: The E.164 number to call.
             requester_phone: The other person's E.164 number.
-            target_name: Name of the one who is called.
-            requester_name: Name of the one who asked for it.
-            message: What to tell the one who is called.
+            target_name: Name of the person to call.
+            requester_name: Name of the person who asked for the call.
+            message: The message for the person to call.
             recipient_timezone: As in ``"Europe/Paris"``; calls respect the recipient's hours.
             target_gender: How to address the recipient; a server may ignore it.
 

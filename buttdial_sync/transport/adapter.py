@@ -1,4 +1,4 @@
-"""The pools of connections, one for each origin and what it is reached with."""
+"""The pools of connections, one for each origin and its proxy and certificate settings."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class _HTTPSPool(HTTPSConnectionPool):
 
 class DeadlineAdapter(HTTPAdapter):
     """
-    A ``requests`` adapter whose connections keep the running exchange's deadline.
+    A ``requests`` adapter whose connections keep the deadline of the running request.
 
     It keeps one pool for each origin, proxy and certificate setting, the last used ones. A pool
     that is dropped closes its connections as soon as no request uses it.

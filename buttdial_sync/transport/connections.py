@@ -1,9 +1,10 @@
 """
 Connections that keep a deadline.
 
-A socket's own timeout starts again with every byte, so a server that drips holds a caller for ever.
-Here each read and each write gets what is left of the whole call, and so does each address that a
-name resolves to. Name resolution itself cannot be interrupted.
+A socket's own timeout starts again with every byte, so a server that sends a byte now and then
+could hold a caller without a limit. Here each read, each write, and each address that a name
+resolves to gets only the time that is left of the whole call. Name resolution itself cannot be
+interrupted.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from urllib3.util.connection import allowed_gai_family
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.descriptors import Identity, KeptSocket, identity_of
 
-# Both servers close an idle connection after 5 s. A request written into one that closes at that
-# moment has an unknown outcome, so an idle connection is left alone a little earlier.
+# Both servers close an idle connection after 5 s. A request that is written at that moment has an
+# unknown outcome, so an idle connection is not used any more a little earlier.
 IDLE_CONNECTION_SECONDS = 4.0
 _WRITE_SIZE = 65536
 
@@ -37,10 +38,11 @@ class RequestProgress:
     One request and its answer: its deadline, and how far it got.
 
     Attributes:
-        deadline: Until when; None once a stream is open, which may be silent for long.
-        is_watched: One of our connections carries it, so that what is said here is complete.
-        bytes_may_have_left: From here on the server may have the request.
-        kept: The socket that it runs on.
+        deadline: The deadline; None once a stream is open, which may be silent for long.
+        is_watched: Whether one of our connections carries it. If not (a mock, for example), the
+            other attributes prove nothing.
+        bytes_may_have_left: Whether the server may have a part of the request.
+        kept: The socket that carries it.
     """
 
     __slots__ = (
@@ -63,7 +65,7 @@ class RequestProgress:
     def time_left(self) -> float | None:
         """Return the seconds left for the next read or write, None for no limit."""
         if self.deadline is None:
-            return None  # an aborted stream is read to its end: what has arrived is not lost
+            return None  # also if aborted: what has arrived on a stream is read to its end
         if self._aborted:
             raise ConnectionAbortedError("closed by this side")
         left = self.deadline.remaining()
@@ -102,7 +104,7 @@ def bound_to_thread(progress: RequestProgress) -> Iterator[None]:
     """
     Make ``progress`` the one that this thread's connections keep to.
 
-    requests and urllib3 have no way to hand something down to a connection, so it goes around them.
+    requests and urllib3 cannot pass it down to a connection, so it goes through the thread.
     """
     thread = threading.get_ident()
     _progress_of[thread] = progress
@@ -129,7 +131,8 @@ class _DeadlineReader(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int | None:
         left = self._progress.time_left()
-        # Not gevent's or eventlet's, whose reads do not block.
+        # A stream over TLS needs more care; sockets of gevent and eventlet do not, as their reads
+        # do not block the thread.
         if left is None and type(self._kept.sock).__module__ == "ssl":
             return self._read_tls_stream(buffer)
         self._kept.check()
@@ -137,9 +140,11 @@ class _DeadlineReader(io.RawIOBase):
         return self._raw.readinto(buffer)
 
     def _read_tls_stream(self, buffer: Any) -> int | None:
-        # OpenSSL takes several reads for a record. It must not sleep in one of them: when it wakes
-        # up, the number may be another's. So this sleeps for it. Not in poll(), which looks the
-        # number up again; a recv() stays with the connection that it began with.
+        # OpenSSL needs several reads for one record. It must not sleep in one of them: while it
+        # sleeps, a daemon may close the descriptor, and the next read would take the bytes of the
+        # host's socket that got the same number. So this method sleeps instead, in a recv() that
+        # takes nothing: the kernel keeps a recv() on the connection that it began with. poll()
+        # would not do, because it looks the number up again.
         sock = self._kept.sock
         while True:
             self._kept.check()
@@ -171,6 +176,7 @@ class DeadlineConnection(HTTPConnection):
 
     response_class = _DeadlineResponse
     _connecting = False
+    # Head and body leave in one write: two writes would wake the server twice.
     _holding = False
     _head = b""
     _idle_since = 0.0
@@ -218,6 +224,7 @@ class DeadlineConnection(HTTPConnection):
                 raise TimeoutError
             sock = socket.socket(family, kind, protocol)
             try:
+                # Before it is connected, so that close() can end the attempt.
                 progress.runs_on(KeptSocket(sock, identity_of(sock.fileno())))
                 for option in self.socket_options or ():
                     sock.setsockopt(*option)
@@ -227,13 +234,14 @@ class DeadlineConnection(HTTPConnection):
                 sock.close()
                 failure = error
             else:
-                sock.settimeout(max(limit.remaining(), 0.001))  # also bounds the TLS handshake
+                # Also bounds the TLS handshake. Not 0, which would mean a socket that never blocks.
+                sock.settimeout(max(limit.remaining(), 0.001))
                 return sock
         raise failure
 
     def endheaders(self, *args: Any, **kwargs: Any) -> None:
         """Send the head, and the body with it."""
-        self._holding = True  # head and body leave in one write, and wake the server once
+        self._holding = True
         try:
             super().endheaders(*args, **kwargs)
         finally:
@@ -254,16 +262,19 @@ class DeadlineConnection(HTTPConnection):
         sock = self.sock
         kept = KeptSocket(sock, self._identity)
         progress.runs_on(kept)
+        # In pieces: the descriptor is checked before each of them, and a TLS socket applies the
+        # timeout to each write and not to all of them together.
         for start in range(0, len(data), _WRITE_SIZE):
             kept.check()
             sock.settimeout(progress.time_left())
+            # Before the write: if it fails, nobody knows how much of it has left.
             progress.bytes_may_have_left |= not self._connecting
             sock.sendall(data[start : start + _WRITE_SIZE])
 
     def getresponse(self) -> Any:
         """Read the answer's head."""
         if self._head:
-            self.send(b"")  # there was no body to wait for
+            self.send(b"")  # a request without a body: send the head that was held back
         response = super().getresponse()
         self._idle_since = time.monotonic()
         return response

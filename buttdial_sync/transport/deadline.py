@@ -56,8 +56,8 @@ def check_seconds(value: float, name: str) -> float:
     Return ``value`` as a float if it is a number of seconds that one can wait.
 
     Raises:
-        ArgumentTypeError: It is no number.
-        ArgumentValueError: It is not positive, or over a year; nothing here waits for ever.
+        ArgumentTypeError: It is not a number.
+        ArgumentValueError: It is not positive, or over a year: no call may wait without a limit.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ArgumentTypeError(f"{name} must be a number of seconds, not {type(value).__name__}")

@@ -1,9 +1,9 @@
 """
-Telling a descriptor of ours from somebody else's under the same number.
+Telling our own descriptor from somebody else's with the same number.
 
-Code that makes a process a daemon closes every descriptor (``os.closerange(3, 256)``). The numbers
-are soon used again, for the host's own sockets. So a number that was kept is compared before it is
-used, and one that is no longer ours is neither written to nor read from nor closed.
+Code that turns a process into a daemon closes every descriptor (``os.closerange(3, 256)``). The
+host's own sockets then get the same numbers. So a descriptor is compared before it is used, and one
+that is not ours any more is not written to, read from or closed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What really happened when a request failed, without its URL."""
+"""The cause of a failed request, without its URL."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
 """
 Resetting in a forked child what must not be shared with its parent.
 
-Locks may be held, threads are gone, and a connection used by two processes swaps their answers. So
-what must not be shared registers here, and is reset in the child. ``os.register_at_fork`` does not
-run under every server (uWSGI without ``--py-call-uwsgi-fork-hooks``): hence the process id.
+In a child locks may be held by threads that do not exist there, and two processes that use one
+connection get each other's answers. So an object that must not be shared registers here, and is
+reset in the child. uWSGI without ``--py-call-uwsgi-fork-hooks`` does not run the hooks of
+``os.register_at_fork``, so the process id is compared too.
 """
 
 from __future__ import annotations

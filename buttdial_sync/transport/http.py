@@ -52,7 +52,7 @@ class SharedAdapter:
     """
     The open connections of this process, which all clients share. Safe between threads.
 
-    A forked child starts with none. When the last client is closed, so are they.
+    A forked child starts with none. They are closed with the last client.
     """
 
     def __init__(self) -> None:
@@ -133,7 +133,7 @@ class Http:
                 data=body,
             )
         except (requests.exceptions.RequestException, ValueError):
-            reason = "base_url and the token make no valid request"
+            reason = "base_url or the token cannot be sent in a request"
         else:
             return request
         raise ConfigError(reason, remediation="Check both for blanks and line breaks.")
@@ -231,18 +231,19 @@ def json_bytes(value: Mapping[str, Any]) -> bytes:
     Return the JSON of an object, compact and in UTF-8.
 
     Raises:
-        ArgumentTypeError: It holds something that JSON has no word for.
-        ArgumentValueError: It holds itself, a text that is not Unicode, or a number that is not
-            finite.
+        ArgumentTypeError: It contains a value that JSON cannot represent.
+        ArgumentValueError: It contains itself, a text that is not valid Unicode, or a number that
+            is not finite.
     """
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         return text.encode()
     except TypeError as error:
-        raise ArgumentTypeError(f"the arguments make no JSON: {error}") from None
+        raise ArgumentTypeError(f"the arguments cannot be sent as JSON: {error}") from None
     except (ValueError, RecursionError):
         raise ArgumentValueError(
-            "the arguments make no JSON: no Unicode, a number that is not finite, or a circle"
+            "the arguments cannot be sent as JSON: invalid Unicode, a number that is not finite, "
+            "or a circular reference"
         ) from None
 
 
@@ -269,7 +270,7 @@ def refusal(response: requests.Response, kind: RequestKind, *secrets: str | None
     )
     if error.remaining_attempts is not None and error.remaining_attempts <= _FEW_ATTEMPTS:
         logger.warning(
-            "%d more failed logins and the server locks this address out: correct the token",
+            "%d more failed logins and the server locks this address out: correct the token first",
             error.remaining_attempts,
         )
     return error

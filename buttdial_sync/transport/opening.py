@@ -43,8 +43,8 @@ class SessionOpener:
         token_in: Where the token goes; ``"auto"`` finds out.
         options: What the sessions have in common.
         before_open: Called with the token before each stream is opened; opening one empties the
-            waiting queue on one of the servers. What it raises ends the opening.
-        on_event: Told of each stream that is opened.
+            waiting queue on one of the servers. Its exceptions end the opening.
+        on_event: Called for each stream that is opened.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class SessionOpener:
         try:
             session = self._opened(token, deadline)
         except ButtDialError as error:
-            # Whatever became of the opening, what it is opened for has not left.
+            # The stream is opened for a request that was not posted yet, so that one was not sent.
             error.outcome = "rejected" if isinstance(error, AuthError) else "not_sent"
             raise
         seconds = self._options.clock() - started

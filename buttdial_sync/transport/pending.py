@@ -1,4 +1,4 @@
-"""Who waits for which answer."""
+"""The table of callers that wait for an answer."""
 
 from __future__ import annotations
 

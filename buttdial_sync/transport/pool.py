@@ -35,7 +35,7 @@ class _Opening:
 
 
 class _Slot:
-    """A token's place. It changes under the pool's lock only."""
+    """A token's place. It changes under the pool's lock only; so does the table of slots."""
 
     __slots__ = ("opening", "session", "users")
 
@@ -53,8 +53,8 @@ class SessionPool:
     """
     Keeps one live session per token. Safe to share between threads and across forks.
 
-    One caller opens, the others wait for it, each until its own deadline. No lock is held while
-    anything is sent.
+    One caller opens a session, and the others wait for it, each until its own deadline. So a
+    refused token costs one failed login. No lock is held while anything is sent.
 
     Args:
         open_session: Opens a session.
@@ -73,6 +73,7 @@ class SessionPool:
     def _make_empty(self) -> None:
         self._slots: OrderedDict[str, _Slot] = OrderedDict()
         self._room = threading.Condition()
+        # Nearly always 0. Counted, so that a call need not wake anybody when it ends.
         self._waiting_for_room = 0
 
     def _reset_after_fork(self) -> None:
@@ -87,7 +88,7 @@ class SessionPool:
 
         Raises:
             ClientClosedError: :meth:`close` was called.
-            ButtDialError: There is no session to be had; nothing was sent.
+            ButtDialError: No session could be opened; nothing was sent.
         """
         slot, session = self._acquire(token, deadline)
         try:
@@ -104,7 +105,7 @@ class SessionPool:
         return len(self._slots)
 
     def drop(self, token: str) -> None:
-        """Close the token's session, unless somebody uses it now."""
+        """Close the token's session, unless a call uses it now."""
         with self._room:
             slot = self._slots.get(token)
             if slot is None or not slot.idle:
@@ -120,7 +121,7 @@ class SessionPool:
             self._slots.clear()
             self._room.notify_all()
         limit = Deadline(seconds)
-        for session in sessions:  # all are told before one is waited for
+        for session in sessions:  # end all of them before waiting for one
             session.close(0, ClientClosedError)
         for session in sessions:
             session.close(limit.remaining(), ClientClosedError)
@@ -135,6 +136,7 @@ class SessionPool:
                     if session is not None and self._is_fresh(session):
                         slot.users += 1
                         return slot, session
+                    # From here on this thread is the opener. It works without the lock.
                     opening = slot.opening = _Opening()
                     break
             self._await(opening, deadline)
@@ -173,11 +175,12 @@ class SessionPool:
     def _await(self, opening: _Opening, deadline: Deadline) -> None:
         if opening.opener == threading.get_ident():
             raise ConfigError(
-                "before_open called the client whose stream it precedes",
-                remediation="Hand the messages on, and use the client after it returned.",
+                "before_open called the client while the client opens the stream",
+                remediation="Store the messages, and use the client after before_open returned.",
             )
         opening.done.wait(deadline.check("waiting for the session that another thread opens"))
-        # The opener ran out of its own time; we may still have some, so try again.
+        # If the opener ran out of its own time, this caller may still have some: it tries again.
+        # The copy is this caller's own: a raised error gets a traceback.
         if opening.failure is not None and not isinstance(opening.failure, DeadlineExceededError):
             raise opening.failure.as_kind(type(opening.failure))
 
@@ -188,10 +191,12 @@ class SessionPool:
         try:
             session = self._revived(kept, deadline) or self._open_session(token, deadline)
         except BaseException as error:
-            # A copy: the error's traceback holds this frame, and this frame holds the opening.
+            # A copy, because the error's traceback refers to this frame, and this frame to the
+            # opening: such a cycle would keep the client alive until the garbage collector runs.
             opening.failure = (
                 error.as_kind(type(error)) if isinstance(error, ButtDialError) else None
             )
+            # Out of time says nothing about the old session, which may still answer others.
             out_of_time = isinstance(error, DeadlineExceededError)
             self._settle(token, slot, opening, kept if out_of_time else _ended(kept))
             raise
@@ -209,7 +214,7 @@ class SessionPool:
         except AuthError:
             raise
         except ToolError:
-            return session  # a server without ping is alive all the same
+            return session  # the server has no ping, but it has answered
         except ButtDialError:
             deadline.check("pinging a silent stream")
             return _ended(session)
@@ -224,11 +229,12 @@ class SessionPool:
         *,
         lent: bool = False,
     ) -> bool:
-        """End the opening and wake those who wait for it; return whether the pool is open."""
+        """End the opening and wake the waiting callers; return whether the pool is open."""
         with self._room:
             slot.session = session
             slot.opening = None
             slot.users += lent
+            # close() may have removed the slot, and after a fork the table is a new one.
             if session is None and self._slots.get(token) is slot:
                 del self._slots[token]
             if self._waiting_for_room:
@@ -238,7 +244,7 @@ class SessionPool:
 
 
 def _ended(session: McpSession | None) -> McpSession | None:
-    """Close a session that is given up, and return none in its place."""
+    """Close a session that is given up; return None."""
     if session is not None:
         session.close(0)
     return None

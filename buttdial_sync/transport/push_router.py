@@ -1,4 +1,4 @@
-"""Who gets what comes in for an agent: what waits for it, what is pushed, the end of its stream."""
+"""Routing of what comes in for an agent: waiting and pushed messages, the end of its stream."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ PAGES_AT_MOST = 200
 _PAGE = 50
 _MESSAGE = "notifications/message"
 _NOT_DRAINED = (
-    "%d messages waited. Opening a stream on the open-source server marks those that wait as "
+    "%d messages waited. Opening a stream on the open-source server marks them as "
     "delivered without delivering them: give the client before_open, which gets them first"
 )
 
 
 class PushSink(Protocol):
     """
-    Takes in what comes for one agent.
+    Receives what comes in for one agent.
 
-    It is called in the thread that opens a stream and in the one that reads it: it may only queue.
+    Its methods are called in the thread that opens a stream and in the one that reads it: they may
+    only queue.
     """
 
     def opening(self) -> None:
@@ -66,10 +67,10 @@ class PushRouter:
 
     def add(self, token: str, sink: PushSink) -> None:
         """
-        Let a sink have what comes for a token.
+        Route to a sink what comes in for a token.
 
         Raises:
-            ConfigError: Another one has it.
+            ConfigError: Another sink gets it already.
         """
         if self._sinks.setdefault(token, sink) is not sink:
             raise ConfigError(
@@ -78,14 +79,14 @@ class PushRouter:
             )
 
     def remove(self, token: str, sink: PushSink) -> None:
-        """Let a sink have nothing more. Does nothing where it has nothing, or another one does."""
+        """Route nothing more to a sink. Does nothing if it does not get the token's messages."""
         # Not atomic, but nobody else can be added while this sink is there.
         if self._sinks.get(token) is sink:
             del self._sinks[token]
 
     def opening(self, token: str, deadline: Deadline) -> None:
         """
-        Drain the waiting queue before a stream is opened, if anybody wants that.
+        Drain the waiting queue before a stream is opened, if there is a sink or ``before_open``.
 
         Raises:
             ButtDialError: The queue could not be read. The stream must not be opened then: on the
@@ -130,14 +131,14 @@ class PushRouter:
         return len(messages) >= _PAGE
 
     def with_warning(self, waiting: WaitingMessages) -> WaitingMessages:
-        """Return what was read; warn once that it could get lost, unless the client drains it."""
+        """Return the messages; warn once that such messages get lost without ``before_open``."""
         warning = next(self._warnings, None) if waiting.messages else None
         if warning is not None:
             logger.warning(warning, len(waiting.messages))
         return waiting
 
     def pushed(self, token: str, notification: Mapping[str, Any]) -> None:
-        """Pass on what was pushed on a stream; say once for each agent that nobody wants it."""
+        """Pass on what was pushed on a stream; warn once for each agent if nobody listens."""
         sink = self._sinks.get(token)
         if sink is not None:
             sink.pushed(notification)
@@ -163,6 +164,6 @@ class PushRouter:
             return ()
         except ButtDialError as error:
             if error.outcome == "unknown":
-                logger.error("the answer with the waiting messages was lost, and they with it")  # noqa: TRY400
+                logger.error("the answer with the waiting messages was lost, and so are they")  # noqa: TRY400
             raise
         return structure(answer, WaitingMessages, source=WAITING_PATH).messages

@@ -86,7 +86,7 @@ def _answer(response: requests.Response, source: str) -> Any:
     answer = decoded(response.content)
     if isinstance(answer, str) and not response.content.lstrip().startswith(b'"'):
         raise ProtocolError(
-            f"{source} answered HTTP {response.status_code} with something that is no JSON",
+            f"{source} answered HTTP {response.status_code} with a body that is not JSON",
             outcome="unknown",
             status_code=response.status_code,
         )
@@ -94,7 +94,7 @@ def _answer(response: requests.Response, source: str) -> Any:
 
 
 def _announce_sunset(method: str, endpoint: str, response: requests.Response) -> None:
-    """Log once per endpoint and process that it ends (RFC 8594)."""
+    """Log once per endpoint and process that the server will remove it (RFC 8594)."""
     if not response.headers.get("deprecation") or (method, endpoint) in _announced:
         return
     _announced.add((method, endpoint))

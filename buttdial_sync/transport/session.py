@@ -1,4 +1,4 @@
-"""One live MCP session: a stream that answers come on, and the address that requests go to."""
+"""One live MCP session: a stream with the answers, and the address for the requests."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ from buttdial_sync.transport.tool_list import ToolList
 logger = logging.getLogger("buttdial_sync.session")
 
 PROTOCOL_VERSION = "2025-11-25"
-# A POST that broke, or that a proxy answered with an error, may have arrived all the same; its
-# answer then comes on the stream, and soon.
+# A POST that broke, or that a proxy answered with an error, may still have arrived. Then its answer
+# comes on the stream soon.
 _GRACE_AFTER_BROKEN_POST = 2.0
 _REPLY_SECONDS = 10.0
 _numbers = count(1)
@@ -54,8 +54,8 @@ class SessionOptions:
     Attributes:
         max_event_bytes: Larger events end the session.
         on_notification: Gets the token and what the server pushed. Called in the reading thread, so
-            that closing a session drops nothing that has arrived: it may only queue.
-        on_end: Gets the token when a session can be used no longer. As above.
+            that closing a session does not drop what has arrived. It may only queue.
+        on_end: Gets the token when the session cannot be used any more. Also called in that thread.
         clock: A monotonic clock, in seconds.
     """
 
@@ -185,19 +185,20 @@ class McpSession:
         reason: type[TransportError | ClientClosedError] = StreamLostError,
     ) -> None:
         """
-        End the session and tell everyone who waits. Idempotent, from any thread.
+        End the session, and fail all waiting requests. Idempotent, from any thread.
 
         Args:
-            seconds: How long to wait for the threads at most.
-            reason: What they are told.
+            seconds: The longest time to wait for the session's threads.
+            reason: The class of the error with which the requests fail.
         """
         self._closing = True
+        # First the waiters, then the stream: they get this reason and not that of a broken stream.
         self._endpoints.put(reason("the session was closed"))
         self._pending.end(lambda outcome: reason("the session was closed", outcome=outcome))
         self._replier.stop()
         self._stream.close()
         if self._reader.ident is None:
-            self._stream.release()  # there is no reader to do it
+            self._stream.release()  # the reader does it otherwise, but it never started
         elif self._reader.is_alive() and self._reader is not threading.current_thread():
             self._reader.join(seconds)  # join() refuses one that is only about to be alive
         self._replier.join(seconds)
@@ -223,7 +224,7 @@ class McpSession:
         return answer
 
     def _post(self, message: dict[str, Any], deadline: Deadline) -> None:
-        # Preparing costs a tenth of a send, and only the body differs.
+        # Preparing a request costs a tenth of a send, and only the body differs between requests.
         request = self._post_template.copy()
         request.prepare_body(json_bytes(message), None)
         response, _ = self._http.send(request, deadline)
@@ -232,7 +233,7 @@ class McpSession:
         try:
             raise refusal(response, "message", self._token)
         except SessionUnknownError as error:
-            self._end(error)  # or the next attempt would post to it again
+            self._end(error)  # otherwise the next attempt would use this session again
             raise
 
     def _await_endpoint(self, deadline: Deadline) -> str:
@@ -253,7 +254,7 @@ class McpSession:
             url = ""
         if origin_of(url) != origin_of(self._stream.url):
             raise ProtocolError(
-                f"the server wants posts at another origin, {origin_of(url)}",
+                f"the server asks for posts to another origin, {origin_of(url)}",
                 stage="session",
                 remediation="The token is not sent there. If it is yours, give it as base_url.",
             )
@@ -263,6 +264,8 @@ class McpSession:
         reason: ButtDialError = StreamLostError("the server ended the stream")
         try:
             for event in self._stream.events():
+                # The last event of a stream that broke may be cut short: half an address would be
+                # the address of something else.
                 if event.event == "endpoint" and not self._stream.at_end:
                     self._endpoints.put(event.data)
                 elif event.event == "message":
@@ -276,12 +279,14 @@ class McpSession:
             self._end(reason)
 
     def _end(self, reason: ButtDialError) -> None:
+        # Called by the reader, and by a caller whose post shows that the server forgot the session.
         if self._ended:
             return
         self._ended = True
         if not self._closing:
             logger.info("session ended: %s", str(reason))  # a record must not keep its frames
-        # Copies: what is raised gets a traceback, whose frames hold the client.
+        # A new error for each waiter: several threads must not raise the same object. And copies,
+        # because what is raised gets a traceback, whose frames hold the client.
         kept = reason.as_kind(type(reason))
         self._pending.end(lambda outcome: kept.as_kind(type(kept), outcome=outcome))
         self._endpoints.put(reason.as_kind(type(reason)))
@@ -294,7 +299,7 @@ class McpSession:
             message = json.loads(data)
         except ValueError:
             if self._stream.at_end:
-                return  # cut short in the middle of an event
+                return  # the stream broke in the middle of this event
             raise ProtocolError("the stream carried something that is not JSON") from None
         if not isinstance(message, dict):
             logger.warning("ignored a JSON-RPC message that is not an object")

@@ -68,7 +68,7 @@ class EventStream:
                 self._check_size(len(event.data))
                 yield event
         except UnicodeDecodeError:
-            raise ProtocolError("the stream is no UTF-8") from None
+            raise ProtocolError("the stream is not UTF-8") from None
 
     def close(self) -> None:
         """End the stream. A reader that is blocked in it wakes up. Never waits."""

@@ -1,9 +1,9 @@
 """
 Where a server wants the token: in a header or in the URL.
 
-It shows only by trying, a wrong try is a failed login, and failed logins add up to a lockout. So
-one process tries at a time, also among the workers that a server forks from one parent, and what
-it finds is known to all of them.
+Only a try shows it, a wrong try is a failed login, and failed logins add up to a lockout. So one
+process tries at a time, also among the workers that a server forks from one parent, and all of them
+learn the result.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class TokenLocation:
 
 
 class _SharedMark:
-    """One byte in a pipe that forked processes share: who takes it has the turn."""
+    """One byte in a pipe that forked processes share: the process that takes it has the turn."""
 
     def __init__(self) -> None:
         self._reading, self._writing = os.pipe()

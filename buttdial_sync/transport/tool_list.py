@@ -1,4 +1,4 @@
-"""What a server offers, asked once per session."""
+"""The tools of a server, asked for once per session."""
 
 from __future__ import annotations
 

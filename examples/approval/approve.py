@@ -18,7 +18,7 @@ EXIT_CODES = {"approve": 0, "reject": 1, None: 4}
 
 
 def choice_of(message: InboundMessage, approver: str, question_id: str | None) -> str | None:
-    """Return which button a message chose, or None if it is no answer to the question."""
+    """Return which button a message chose, or None if it does not answer the question."""
     if message.channel != "whatsapp" or digits(message.sender) != digits(approver):
         return None
     if message.reply_to and question_id and message.reply_to != question_id:

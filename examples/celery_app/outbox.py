@@ -27,7 +27,7 @@ inbound = InboundHandler()
 
 
 def make_repository() -> SQLiteRepository:
-    """Open the outbox: in each worker anew."""
+    """Open the outbox, separately in each worker."""
     return SQLiteRepository(os.environ.get("OUTBOX", "outbox.db"))
 
 

@@ -3,9 +3,9 @@ Send reminders from cron: each once, however often the job runs.
 
 Set BUTT_DIAL_BASE_URL and BUTT_DIAL_AGENT_TOKEN, then: python remind.py reminders.csv
 
-What is done is noted in sent.txt. The job is silent when all went well, for cron mails what it
-says, and its exit code tells the rest: 1 if a message failed (the next run tries it again), 3 if
-the outcome of one is unknown (no run tries it again: look whether it arrived).
+Messages that were sent are noted in sent.txt. The job prints nothing when all went well, because
+cron mails its output. The exit code is 1 if a message failed (the next run tries it again), and 3
+if the outcome of one is unknown (no run tries it again: find out whether it arrived).
 """
 
 import csv

@@ -1,4 +1,4 @@
-"""The tasks: one message, what is due, what came in."""
+"""The tasks: send one message, sweep for due messages, handle an inbound event."""
 
 from __future__ import annotations
 
@@ -91,10 +91,10 @@ class ButtDialTasks:
         self._interval = interval
 
     def _reset_after_fork(self) -> None:
-        """In a forked child: a repository of its own, for database connections are not shared."""
+        """In a forked child: its own repository, because database connections cannot be shared."""
         leak_until_exit(vars(self).get("_repository"))
         self._repository = OnePerProcess(self._make_repository, _close)
-        # Not run: it tries one message at a time, and learns about tokens and limits meanwhile.
+        # Never started: it sends single messages, and remembers refused tokens and limits.
         self._loop = OnePerProcess(
             lambda: RetryLoop(self._repository.get(), self._client.get(), **self._retry)
         )
@@ -103,7 +103,7 @@ class ButtDialTasks:
         """
         Ask for a message to be sent, after its row was committed.
 
-        For what :meth:`Outbox.enqueue` wrote. Asking twice sends it once.
+        For messages of :meth:`Outbox.enqueue`. Asking twice sends the message once.
 
         Args:
             message: As it was written or fetched.
@@ -141,7 +141,8 @@ class ButtDialTasks:
         )
 
     def _outgoing_tasks(self, app: Celery) -> tuple[Any, Any]:
-        # Late: a worker's death has the task delivered again, and the row says what that means.
+        # Acknowledged late: if a worker dies, the task is delivered again, and the row shows what
+        # happened to the message.
         @app.task(
             name=f"{PREFIX}.deliver",
             shared=False,

@@ -31,7 +31,7 @@ class AppSettings(Settings):
         whatsapp_verify_token, whatsapp_webhook_secret, account_webhook_secret, allow_unsigned,
             max_body_bytes: As in :class:`~buttdial_sync.InboundHandler`.
         lease: The same, in seconds.
-        on_undelivered: Dotted path of what gets the events that ``buttdial_listen`` and
+        on_undelivered: Dotted path of a function that gets the events that ``buttdial_listen`` and
             ``buttdial_poll`` could not hand over; see :class:`~buttdial_sync.Listener`.
         agent_directory: Dotted path of an :class:`~buttdial_sync.AgentDirectory`, or of what makes
             one, for the operator API.
@@ -89,7 +89,7 @@ def app_settings() -> AppSettings:
 
 def imported(path: str, key: str) -> Any:
     """
-    Import what a setting names.
+    Import the object that a setting names.
 
     Raises:
         ImproperlyConfigured: It cannot be imported.

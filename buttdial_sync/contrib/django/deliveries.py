@@ -30,12 +30,12 @@ class DatabaseDeliveryLog:
     """
     A :class:`~buttdial_sync.DeliveryLog` in the database. Safe to share between threads and forks.
 
-    A claim is a row with a unique key, or the taking over of one whose lease has run out; either is
-    one statement, so of several workers one wins, on SQLite and PostgreSQL alike. A claim must be
-    seen by the other workers at once: do not claim inside a transaction.
+    To claim means to insert a row with a unique key, or to take over a row whose lease has run out.
+    Either is one statement, so one of several workers wins, on SQLite and on PostgreSQL. The other
+    workers must see a claim at once: do not claim inside a transaction.
 
     Args:
-        keep: How long deliveries are remembered. Each process deletes older ones now and then.
+        keep: How long deliveries are remembered. Each process deletes older ones from time to time.
         now: The time, for tests.
     """
 
@@ -54,14 +54,13 @@ class DatabaseDeliveryLog:
         Claim a delivery for ``lease`` seconds.
 
         Returns:
-            The claim's token when it is the caller's to hand over, None when it was handed over
-            before.
+            The claim's token if the caller is to hand it over, None if it was handed over before.
 
         Raises:
-            DeliveryInProgressError: Another's claim is still good.
+            DeliveryInProgressError: Another worker's claim has not ended.
         """
         now = self._now()
-        if next(self._claims) % _CLAIMS_PER_PURGE == 0:
+        if next(self._claims) % _CLAIMS_PER_PURGE == 0:  # the first claim of a process purges too
             _rows().filter(leased_until__lt=now - self._keep).delete()
         leased_until = now + timedelta(seconds=lease)
         token = uuid4().hex
@@ -74,18 +73,21 @@ class DatabaseDeliveryLog:
             return token
         if others.exclude(done_at=None).exists():
             return None
-        # Another has it, or had it until a moment ago and failed.
+        # Another worker has it, or has just given it back. Neither proves that it was handed over,
+        # so the sender has to try again.
         raise DeliveryInProgressError(delivery_id)
 
     def done(self, delivery_id: str, token: str) -> None:
-        """Note that it was handed over, whoever has the claim now."""
+        """Note that it was handed over, even if another worker has the claim now."""
         now = self._now()
-        # Another may have taken over, failed and released; a third may claim it in between.
+        # Normally the first statement is enough. There is no row if this worker outlived its lease
+        # and another one took over, failed and released: then insert a finished row. If that fails,
+        # a third worker has just claimed it, and now there is a row to update.
         if not (_execute(_DONE, now, token, delivery_id) or _insert(now, now, delivery_id, token)):
             _execute(_DONE, now, token, delivery_id)
 
     def release(self, delivery_id: str, token: str) -> None:
-        """Give a claim back, if it is still the token's."""
+        """Give a claim back, if it still has this token."""
         _execute(_RELEASE, delivery_id, token)
 
 

@@ -1,4 +1,4 @@
-"""What the app keeps in the database."""
+"""The tables of the app."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Delivery(models.Model):
 
     Attributes:
         key: The event and the handler.
-        leased_until: Until when whoever claimed it is trusted to be at it.
+        leased_until: When the claim ends, unless it is done before.
         done_at: When it was handed over, or None.
-        claim_token: Tells the claims of a delivery apart. None in rows of the release before it:
+        claim_token: Distinguishes the claims of a delivery. None in rows of the release before it:
             workers of both may run at once while a new version is rolled out.
     """
 
@@ -43,7 +43,7 @@ class OutboxMessage(models.Model):
     Change rows through :class:`~buttdial_sync.contrib.django.repository.DatabaseRepository`.
 
     Attributes:
-        leased_until: Until when whoever fetched it is trusted to be at it.
+        leased_until: Until when others must not fetch it, or None.
     """
 
     STATUSES: ClassVar[list[tuple[str, str]]] = [(status, status) for status in FAILED_STATUSES]

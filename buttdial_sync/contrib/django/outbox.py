@@ -61,7 +61,7 @@ def enqueue(
         body: The text.
         channel: ``"whatsapp"``, ``"sms"``, ``"email"`` or ``"line"``.
         after_commit: Called with the message once it is committed, as Celery's ``deliver_soon`` to
-            send it at once. What it raises is logged: the row is there, and will be swept.
+            send it at once. Its exceptions are logged: the row is stored, and a sweep will find it.
         **content: As in :meth:`Outbox.enqueue`.
 
     Returns:
@@ -69,7 +69,7 @@ def enqueue(
 
     Raises:
         ArgumentTypeError: An argument has the wrong type.
-        ArgumentValueError: An argument has a value that it cannot have.
+        ArgumentValueError: An argument has an invalid value.
     """
     message = get_outbox().enqueue(to, body, channel, **content)
     if after_commit is not None:

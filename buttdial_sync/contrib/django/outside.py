@@ -1,4 +1,4 @@
-"""What runs outside of requests: commands, and handlers of pushed messages."""
+"""Helpers for code outside of requests: commands, and handlers of pushed messages."""
 
 from __future__ import annotations
 

@@ -23,8 +23,8 @@ class DatabaseRepository(TableRepository):
     """
     A repository in a table of the host's database, with Django's connections and router.
 
-    For PostgreSQL and whatever else has ``FOR UPDATE SKIP LOCKED``, and SQLite. Safe to share
-    between threads and across forks.
+    For PostgreSQL and other databases with ``FOR UPDATE SKIP LOCKED``, and for SQLite. Safe to
+    share between threads and across forks.
 
     ``add`` takes part in the transaction that is open in this thread: so
     :meth:`Outbox.enqueue` inside ``transaction.atomic`` writes a message that is there when the
@@ -68,7 +68,8 @@ class DatabaseRepository(TableRepository):
         database = connections[self.alias]
         with self._transaction():
             if database.vendor == "sqlite":
-                # Who has read already cannot wait for another writer: take the write lock first.
+                # SQLite fails at once if a transaction reads first and then has to wait for another
+                # writer. So take the write lock first, with an update that changes no row.
                 self._rows().filter(pk="").update(leased_until=None)
             due = (
                 self._rows()
@@ -88,7 +89,8 @@ class DatabaseRepository(TableRepository):
             rows = rows.filter(retry_count=condition.retry_count)
         if condition.no_lease_at is not None:
             rows = rows.filter(_is_free(_stored(condition.no_lease_at)))
-        # An operator's change may be part of a request's transaction, an attempt's may not.
+        # An operator's change may be part of a request's transaction. An attempt's must not: it has
+        # to be on disk before the message leaves.
         is_operators = condition.no_lease_at is not None
         with self._transaction(durable=not is_operators):
             return bool(rows.update(**_as_stored(changes)))

@@ -29,7 +29,7 @@ def webhook(request: HttpRequest, channel: str) -> HttpResponse:
     """
     inbound = get_handler()
     if request.method == "POST":
-        # One byte more is enough to be refused, and no stranger fills the memory.
+        # One byte more than allowed is enough to refuse it, and a stranger cannot fill the memory.
         body = request.read(inbound.max_body_bytes + 1)
         answer = inbound.handle(channel, body, request.headers)
     else:
@@ -41,7 +41,7 @@ def webhook(request: HttpRequest, channel: str) -> HttpResponse:
 @csrf_protect
 def operator(request: HttpRequest, path: str) -> HttpResponse:
     """
-    Answer an operator's request, for those who may.
+    Answer an operator's request, if the user has the permission.
 
     Args:
         request: The request. One that changes something needs Django's CSRF token.

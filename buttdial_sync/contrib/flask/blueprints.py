@@ -25,7 +25,7 @@ def webhook_blueprint(inbound: InboundHandler, url_prefix: str) -> Blueprint:
     @blueprint.route("/<channel>/", methods=["GET", "POST"], strict_slashes=False)
     def webhook(channel: str) -> Response:
         if request.method == "POST":
-            # One byte more is enough to be refused, and no stranger fills the memory.
+            # One byte more than allowed is enough to refuse it; a stranger cannot fill the memory.
             # Where the host has read the body already, the stream is empty and Flask has kept it.
             body = request.stream.read(inbound.max_body_bytes + 1) or request.get_data(cache=False)
             answer = inbound.handle(channel, body, dict(request.headers))
@@ -55,7 +55,7 @@ def operator_blueprint(
             return _as_json(error_response(403, "Forbidden"))
         if not is_meant(request.method, dict(request.headers)):
             return _as_json(
-                error_response(403, f"{INTENT_HEADER} is missing, or another site asks")
+                error_response(403, f"{INTENT_HEADER} is missing, or the request is another site's")
             )
         return _as_json(make_api().respond(request.method, path, request.args))
 

@@ -165,8 +165,8 @@ def test_limit_is_for_one_event(ending: bytes, piece: int) -> None:
 
 
 def test_invalid_utf8() -> None:
-    """Bytes that are no UTF-8 are a protocol error, without the bytes in it."""
-    with pytest.raises(ProtocolError, match="no UTF-8") as caught:
+    """Bytes that are not UTF-8 are a protocol error, without the bytes in it."""
+    with pytest.raises(ProtocolError, match="is not UTF-8") as caught:
         events_of([b"data: ok\n\n", b"data: \xff\xfe\n\n"])
     assert caught.value.__cause__ is None
 

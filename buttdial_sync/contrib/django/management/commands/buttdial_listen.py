@@ -1,4 +1,4 @@
-"""``manage.py buttdial_listen``: hand over what is pushed to the agent, until told to end."""
+"""``manage.py buttdial_listen``: hand over pushed messages, until SIGTERM or Ctrl-C."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``manage.py buttdial_poll``: hand over what waits for the agent, once."""
+"""``manage.py buttdial_poll``: hand over the messages that wait, once."""
 
 from __future__ import annotations
 

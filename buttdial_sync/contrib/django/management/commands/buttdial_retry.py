@@ -1,4 +1,4 @@
-"""``manage.py buttdial_retry``: send what waits in the outbox."""
+"""``manage.py buttdial_retry``: send the due messages of the outbox."""
 
 from __future__ import annotations
 
