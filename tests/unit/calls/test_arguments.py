@@ -88,7 +88,6 @@ def fits(value: object, hint: Any) -> bool:
         (int | str | None, [5, "a", None], [1.5, []]),
         (Sequence[str] | None, [None, ["a"]], ["a"]),
     ],
-    ids=str,
 )
 def test_types(hint: Any, good: list[object], bad: list[object]) -> None:
     """A value is what its annotation says, with all that is inside of it."""
@@ -104,7 +103,6 @@ def test_types(hint: Any, good: list[object], bad: list[object]) -> None:
         (Literal["a", "b"] | None, "'a' or 'b'"),
         (int | Sequence[str], r"int or Sequence"),
     ],
-    ids=str,
 )
 def test_hints_in_words(hint: Any, words: str) -> None:
     """A message names the types that are allowed."""
@@ -143,7 +141,6 @@ def test_to_wire() -> None:
         ({"k": None}, {"k": None}),
         ([None], [None]),
     ],
-    ids=repr,
 )
 def test_json_values(value: object, wanted: object) -> None:
     """Values become plain JSON types, their texts with line feeds only."""
@@ -166,7 +163,6 @@ def test_json_values(value: object, wanted: object) -> None:
         ({"a"}, ArgumentTypeError, r"not set$"),
         ([object()], ArgumentTypeError, r"^x\[0\] must be plain JSON, not object$"),
     ],
-    ids=repr,
 )
 def test_no_json_values(value: object, kind: type[Exception], words: str) -> None:
     """What JSON cannot hold is named with its place."""
