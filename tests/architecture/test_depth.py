@@ -15,8 +15,8 @@ LIMITS = {
     "send": (13, 16),
     "tool": (17, 21),
     "account call": (17, 18),
-    "run_once": (19, 27),
-    "webhook": (9, 8),
+    "run_once": (19, 28),
+    "webhook": (9, 9),
 }
 
 

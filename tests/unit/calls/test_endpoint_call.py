@@ -183,7 +183,7 @@ def test_secrets_in_a_readable_url(connect: Callable[..., Connection]) -> None:
     """A secret goes into a URL over TLS or on this machine only."""
     for url in (URL, "http://127.0.0.1:3100"):
         EndpointCall(connect(url), READING, {"agent_id": "a"}, credential=None)
-    with pytest.raises(ConfigError, match="team_token readable in the URL"):
+    with pytest.raises(ConfigError, match="team_token in a URL that others can read"):
         EndpointCall(connect("http://h.example"), READING, {"agent_id": "a"}, credential=None)
     EndpointCall(connect("http://h.example"), PLAIN, {"agent_id": "a"}, credential=None)
 

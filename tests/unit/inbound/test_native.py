@@ -372,8 +372,8 @@ def test_one_content_is_enough(only: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("half", "reason"),
     [
-        ({"type": "message", "channel": "sms", "body": "x"}, "it lacks its sender or its channel"),
-        ({"from": "+1", "body": "x"}, "it lacks its sender or its channel"),
+        ({"type": "message", "channel": "sms", "body": "x"}, "it has no sender or no channel"),
+        ({"from": "+1", "body": "x"}, "it has no sender or no channel"),
         ({"from": "+1", "channel": "sms"}, "it has no content"),
         ({"from": "+1", "channel": "sms", "body": 5}, "body is not text"),
         ({"sender": "+1", "channel": "sms", "attachments": 5}, "attachments is not a list"),

@@ -230,7 +230,7 @@ def test_half_a_message_is_told(caplog: pytest.LogCaptureFixture) -> None:
     """The log says what it lacks; a status that is not whole is no message of anybody."""
     assert parse(message("text"), message("image", image={}), message("new")) == []
     assert caplog.messages == [
-        "a WhatsApp message was ignored: a text without a text",
+        "a WhatsApp message was ignored: a text message without text",
         "a WhatsApp message was ignored: image without an id",
         "a WhatsApp message was ignored: it has no content that could be read",
     ]

@@ -11,7 +11,7 @@ from buttdial_sync import FailedMessage
 from buttdial_sync.retry.breaker import Blocked, NoTokenError, TokenBreaker
 
 WINDOW = 900.0
-SEVERAL = "several tokens were refused: another would risk a lockout"
+SEVERAL = "several tokens were refused: another refusal could cause a lockout"
 
 
 class Stopping(threading.Event):

@@ -216,7 +216,7 @@ def test_json() -> None:
     circle: dict[str, Any] = {}
     circle["again"] = circle
     for value in (circle, {"a": "\ud83d"}):
-        with pytest.raises(ArgumentValueError, match="or a circle"):
+        with pytest.raises(ArgumentValueError, match="or a circular reference"):
             json_bytes(value)
     with pytest.raises(ArgumentTypeError, match=r"make no JSON: .*object"):
         json_bytes({"a": object()})
