@@ -218,5 +218,5 @@ def test_json() -> None:
     for value in (circle, {"a": "\ud83d"}):
         with pytest.raises(ArgumentValueError, match="or a circular reference"):
             json_bytes(value)
-    with pytest.raises(ArgumentTypeError, match=r"make no JSON: .*object"):
+    with pytest.raises(ArgumentTypeError, match=r"cannot be sent as JSON: .*object"):
         json_bytes({"a": object()})
