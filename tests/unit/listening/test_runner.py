@@ -137,6 +137,7 @@ def test_each_page_is_handed_over_before_the_next_is_read(
         fake.add_waiting()
     assert make(inbound).poll() == 120
     assert left == [70] * 50 + [20] * 50 + [0] * 20
+    assert len(fake.requests) == 3
 
 
 def test_a_poll_that_is_stopped(fake: FakeButtDialServer, make: Make) -> None:
@@ -438,6 +439,8 @@ def test_a_forked_child_does_not_listen(
     listener._reset_after_fork()
     with listener:
         wait_until(lambda: listener.connected)
+        assert listener._thread is not None
+        assert listener._thread.daemon
     listener._reset_after_fork()
     assert "does not run in this forked process" not in caplog.text
     listener.start()

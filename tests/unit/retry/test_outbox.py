@@ -15,7 +15,7 @@ from buttdial_sync import (
     FailedMessage,
     Outbox,
 )
-from buttdial_sync.retry import MemoryRepository
+from buttdial_sync.retry import MemoryRepository, SQLiteRepository
 from tests.unit.retry.world import TOKEN, Failing, World, world
 
 
@@ -263,3 +263,15 @@ def test_a_message_without_a_text(here: World) -> None:
     written = here.outbox().enqueue("+14155550123", media_url="https://a.example/b.png")
     assert (written.body, written.media_url) == ("", "https://a.example/b.png")
     assert here.loop().run_once().delivered == 1
+
+
+def test_within_a_transaction(here: World) -> None:
+    """The message is the host's transaction's; without one it is written at once."""
+    with SQLiteRepository(":memory:", clock=here.clock) as repository:
+        outbox, host = here.outbox(repository), repository._connected()
+        host.execute("BEGIN")
+        outbox.enqueue("+14155550123", "Hello", within=host)
+        host.execute("ROLLBACK")
+        assert repository.count_pending() == 0
+        outbox.enqueue("+14155550123", "Hello", within=host)
+        assert repository.count_pending() == 1

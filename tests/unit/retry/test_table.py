@@ -13,7 +13,7 @@ import pytest
 
 from buttdial_sync import ArgumentValueError, ConfigError, FailedMessage
 from buttdial_sync.retry import MemoryRepository, SQLiteRepository
-from buttdial_sync.retry.rows import as_message, as_row
+from buttdial_sync.retry.rows import arguments_of, as_message, as_row
 from buttdial_sync.retry.table import TableRepository
 from buttdial_sync.testing.conformance import SettableClock
 
@@ -342,3 +342,16 @@ def test_a_forked_child_opens_its_own(tmp_path: Path) -> None:
         assert repository._connected() is not parents
         parents.execute("SELECT 1")
         parents.close()
+
+
+def test_what_a_row_is_sent_with() -> None:
+    """An empty text is none, and a row without a key gets one from its id."""
+    arguments = arguments_of(message(media_url="https://a.example/b.png", idempotency_key="k"))
+    assert (arguments["to"], arguments["body"]) == ("+14155550123", "x")
+    assert (arguments["media_url"], arguments["idempotency_key"]) == (
+        "https://a.example/b.png",
+        "k",
+    )
+    arguments = arguments_of(FailedMessage(id="b", recipient="+1", body=""))
+    assert arguments["body"] is None
+    assert arguments["idempotency_key"] == "buttdial-sync-b"
