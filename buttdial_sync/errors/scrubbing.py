@@ -40,8 +40,9 @@ def scrub(text: str, secrets: Iterable[str | None] = ()) -> str:
 
     Secrets of less than four characters stay: they hide nothing, and every text has them.
     """
-    for secret in secrets:
-        if secret and len(secret) >= _SHORTEST_SECRET:
+    # The longest first: of one that begins with another, the rest would stay.
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
+        if len(secret) >= _SHORTEST_SECRET:
             text = text.replace(secret, _MASK).replace(quote(secret, safe=""), _MASK)
     return _IN_QUERY.sub(rf"\1{_MASK}", text)
 
@@ -68,7 +69,7 @@ def _scrubbed(value: Any, secrets: Collection[str | None]) -> Any:
     if isinstance(value, Mapping):
         return {
             key: _MASK
-            if is_secret(str(key)) and isinstance(item, str)
+            if is_secret(str(key)) and isinstance(item, str | int)
             else _scrubbed(item, secrets)
             for key, item in value.items()
         }

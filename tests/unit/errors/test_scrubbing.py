@@ -65,3 +65,17 @@ def test_an_error_without_advice() -> None:
     error = ButtDialError("no")
     scrub_error(error, ["s3cret"])
     assert (error.args, error.remediation, error.body) == (("no",), None, None)
+
+
+def test_one_secret_begins_with_another() -> None:
+    """Nothing of the longer one stays, in whichever order they are given."""
+    short, long = "token-1", "token-1-of-two"
+    for secrets in ([short, long], [long, short]):
+        assert scrub(f"{long} {short}", secrets) == "*** ***"
+
+
+def test_numbers_that_are_secrets() -> None:
+    """A passcode that the server repeats as a number is masked too."""
+    error = ButtDialError("no", body={"otp": 123456, "attempts": 3, "token": None})
+    scrub_error(error, [])
+    assert error.body == {"otp": "***", "attempts": 3, "token": None}
