@@ -68,9 +68,12 @@ def _scrubbed(value: Any, secrets: Collection[str | None]) -> Any:
         return scrub(value, secrets)
     if isinstance(value, Mapping):
         return {
-            key: _MASK
-            if is_secret(str(key)) and isinstance(item, str | int)
-            else _scrubbed(item, secrets)
+            key: _MASK if _is_secret_item(str(key), item) else _scrubbed(item, secrets)
             for key, item in value.items()
         }
     return [_scrubbed(item, secrets) for item in value] if isinstance(value, list) else value
+
+
+def _is_secret_item(name: str, value: Any) -> bool:
+    # A yes or no under such a name, as in "hasToken", is not a secret.
+    return is_secret(name) and isinstance(value, str | int) and not isinstance(value, bool)

@@ -76,6 +76,6 @@ def test_one_secret_begins_with_another() -> None:
 
 def test_numbers_that_are_secrets() -> None:
     """A passcode that the server repeats as a number is masked too."""
-    error = ButtDialError("no", body={"otp": 123456, "attempts": 3, "token": None})
+    error = ButtDialError("no", body={"otp": 123456, "attempts": 3, "hasToken": True})
     scrub_error(error, [])
-    assert error.body == {"otp": "***", "attempts": 3, "token": None}
+    assert error.body == {"otp": "***", "attempts": 3, "hasToken": True}
