@@ -8,7 +8,13 @@ from collections.abc import Collection
 from typing import Any, TypeVar
 
 from buttdial_sync.connection import Connection
-from buttdial_sync.errors import AuthError, ButtDialError, ClientClosedError, OutcomeUnknownError
+from buttdial_sync.errors import (
+    AuthError,
+    ButtDialError,
+    ClientClosedError,
+    Outcome,
+    OutcomeUnknownError,
+)
 from buttdial_sync.errors.scrubbing import scrub_error
 from buttdial_sync.models.converter import structure
 from buttdial_sync.models.events import ClientEvent
@@ -146,7 +152,7 @@ class Call(ABC):
         return pause if pause < self.deadline.remaining() else None
 
     @property
-    def _outcome_so_far(self) -> Any:
+    def _outcome_so_far(self) -> Outcome:
         return "unknown" if self._may_have_been_carried_out else "not_sent"
 
     def _told_attempt(self) -> Any:
