@@ -203,7 +203,7 @@ class StreamRunner:
         except (AuthError, ClientClosedError):
             raise
         except ButtDialError as error:
-            logger.warning("the waiting queue could not be read: %s", error)
+            logger.warning("the waiting queue could not be read: %s", str(error))
 
     def _wait(self, session: McpSession) -> None:
         idle_ping = self._options.idle_ping

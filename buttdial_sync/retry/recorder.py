@@ -259,7 +259,7 @@ class OutcomeRecorder:
         try:
             return self.client.honours_idempotency_key(agent_token=token)
         except ButtDialError as error:
-            logger.info("cannot find out whether the server honours keys: %s", error)
+            logger.info("cannot find out whether the server honours keys: %s", str(error))
             return None
 
     def _keep_or_give_up(

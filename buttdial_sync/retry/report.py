@@ -121,9 +121,10 @@ class Tally:
                 self._add("errors", wrong)
             is_settled = recorded.step not in {"taken", "errors"}
             self._unsettled_in_a_row = 0 if is_settled else self._unsettled_in_a_row + 1
+            if self._progress is None:
+                return
             self._untold.append(self._report)
-        if self._progress is not None:
-            self._tell(self._progress)
+        self._tell(self._progress)
 
     def paused(self, until: datetime | None) -> None:
         """Note until when the server wants to be left alone."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import attrs
@@ -140,3 +141,13 @@ def test_progress_goes_on_after_the_process_was_told_to_end() -> None:
         tally.count(Recorded(step="delivered"))
     tally.count(Recorded(step="delivered"))
     assert told == [1, 2]
+
+
+def test_nothing_is_kept_where_nobody_asks() -> None:
+    """A long drain without a progress function keeps one report, not one for each message."""
+    tally = Tally()
+    tally.fetched(987_654_321)
+    for _ in range(100):
+        tally.count(Recorded(step="delivered"))
+    kept = (each for each in gc.get_objects() if isinstance(each, RetryReport))
+    assert [each.delivered for each in kept if each.fetched == 987_654_321] == [100]
