@@ -127,7 +127,7 @@ def test_open_source_server_sends_no_receipts(inbound: InboundHandler) -> None:
     with FakeButtDialServer(dialect="open-source").listen() as server:
         report = examine(server, inbound, expect_ack=True)
     assert report.stages[RECEIPT].skipped
-    assert "no delivery receipts" in str(report.stages[RECEIPT].detail)
+    assert "does not send delivery receipts" in str(report.stages[RECEIPT].detail)
     assert report.failure is report.stages[ACK]
 
 
