@@ -73,8 +73,8 @@ class SQLiteRepository(TableRepository):
         self._lock = threading.RLock()
         reset_after_fork(self)
         try:
-            with self._lock:
-                self._make_table(self._connected())
+            with self._locked() as connection:
+                self._make_table(connection)
         except sqlite3.Error as error:
             self.close()
             raise ConfigError(
@@ -107,14 +107,10 @@ class SQLiteRepository(TableRepository):
                 file is closed when that call has ended.
         """
         self._closed = True
-        is_free = self._lock.acquire(timeout=timeout)
-        # If another thread's call still uses the connection, that call keeps it alive, and it is
-        # closed when the call ends. Closing it here would break that call.
-        connection, self._connection = self._connection, None
-        if is_free:
+        # If another thread's call still uses the connection, that call closes it at its end.
+        if self._lock.acquire(timeout=timeout):
             try:
-                if connection is not None:
-                    connection.close()
+                self._close_connection()
             finally:
                 self._lock.release()
 
@@ -197,19 +193,27 @@ class SQLiteRepository(TableRepository):
 
     def _counts(self) -> Mapping[str, int]:
         statement = f"SELECT status, count(*) FROM {self._table} GROUP BY status"  # noqa: S608 - a checked name
-        with self._lock:
-            return {row[0]: row[1] for row in self._connected().execute(statement)}
+        with self._locked() as connection:
+            return {row[0]: row[1] for row in connection.execute(statement)}
 
     def _read(self, rest: str, values: Sequence[Any]) -> list[Row]:
         statement = f"SELECT {_COLUMNS} FROM {self._table} {rest}"  # noqa: S608 - text of ours
+        with self._locked() as connection:
+            return [_loaded(row) for row in connection.execute(statement, values)]
+
+    @contextmanager
+    def _locked(self) -> Iterator[sqlite3.Connection]:
+        reset_if_forked()
         with self._lock:
-            return [_loaded(row) for row in self._connected().execute(statement, values)]
+            try:
+                yield self._connected()
+            finally:
+                if self._closed:
+                    self._close_connection()
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        reset_if_forked()
-        with self._lock:
-            connection = self._connected()
+        with self._locked() as connection:
             try:
                 # IMMEDIATE takes the write lock first. A transaction that reads and then writes
                 # fails at once, without waiting, if another process has written in between.
@@ -222,8 +226,12 @@ class SQLiteRepository(TableRepository):
                     connection.execute("ROLLBACK")
                 raise
 
+    def _close_connection(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
     def _connected(self) -> sqlite3.Connection:
-        reset_if_forked()
         if self._closed:
             raise ClientClosedError(
                 f"the repository {self._path} is closed",
