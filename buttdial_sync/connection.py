@@ -46,7 +46,7 @@ class EventSink:
             return
         try:
             self._on_event(event)
-        except Exception:
+        except Exception:  # the host's callback must not change what a call does
             logger.exception("on_event failed")
 
 

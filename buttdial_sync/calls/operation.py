@@ -21,8 +21,6 @@ HINTS = frozenset(
 )
 """Arguments that a server may drop: what is done stays the same."""
 
-_MISSING = object()
-
 
 @attrs.frozen
 class ToolOperation(Generic[T]):
@@ -57,9 +55,13 @@ class ToolOperation(Generic[T]):
         """Whether every server has the tool, and none drops or misreads one of these arguments."""
         shared = self.shared
         return shared is not None and all(
-            key in shared or key in HINTS or self.defaults.get(key, _MISSING) == value
+            key in shared or key in HINTS or self.is_default(key, value)
             for key, value in arguments.items()
         )
+
+    def is_default(self, key: str, value: Any) -> bool:
+        """Whether the method sends this argument although nobody gave it."""
+        return key in self.defaults and bool(self.defaults[key] == value)
 
 
 @attrs.frozen(kw_only=True)

@@ -10,8 +10,6 @@ from buttdial_sync.calls.operation import HINTS, ToolOperation
 from buttdial_sync.errors import ArgumentNotSupported, PreviewNotSupported, ToolNotAvailable
 from buttdial_sync.models.tools import Tool
 
-_MISSING = object()
-
 
 def find_tool(tools: Iterable[Tool], name: str, other_name: str | None = None) -> Tool:
     """
@@ -56,9 +54,11 @@ def fit(
     tool = find_tool(tools, operation.name, operation.open_source_name)
     fitted = _renamed(tool, operation, arguments)
     _fit_confirmation(tool, fitted)
-    for key, default in operation.defaults.items():
-        if key not in tool.properties and fitted.get(key, _MISSING) == default:
-            del fitted[key]
+    fitted = {
+        key: value
+        for key, value in fitted.items()
+        if key in tool.properties or not operation.is_default(key, value)
+    }
     _require_arguments(tool, fitted)
     if agent_id and "agentId" in tool.properties and not operation.agent_id_is_subject:
         fitted.setdefault("agentId", agent_id)

@@ -70,7 +70,7 @@ class CallbackUrl:
         with _without_interruption():
             try:
                 self._set(before)
-            except BaseException:
+            except BaseException:  # whatever it was: only this line still has the old URL
                 say(f"The callback URL could not be restored. It was: {_shown(before)}", err=True)
                 raise
         logger.debug("the callback URL was restored")

@@ -16,7 +16,6 @@ from buttdial_sync.cli.command import ReportingCommand, wants_json
 from buttdial_sync.cli.connection import ask_for_token, connection_options, open_client
 from buttdial_sync.cli.report import Failure, Report, printable, say
 from buttdial_sync.errors import ConfigError
-from buttdial_sync.errors.exits import DONE, USAGE, exit_code
 from buttdial_sync.models.message import CHANNELS, Channel
 
 if TYPE_CHECKING:
@@ -217,24 +216,22 @@ def _teller(as_json: bool, *, ascii_only: bool) -> Callable[[DoctorStage], None]
 
 
 def _report(stages: list[DoctorStage]) -> Report:
-    failed = next((stage for stage in stages if stage.failed), None)
+    from buttdial_sync.doctor.stages import exit_code_of
+    from buttdial_sync.models.doctor import DoctorReport
+
+    report = DoctorReport(stages=tuple(stages))
+    failed = report.failure
     skipped = sum(stage.skipped for stage in stages)
     passed = f"{len(stages) - skipped} of {len(stages)} stages passed, {skipped} skipped."
     return Report(
         data={
-            "ok": failed is None,
+            "ok": report.ok,
             "stages": [{**attrs.asdict(stage), "ok": stage.ok} for stage in stages],
         },
         lines=() if failed else ("", passed if skipped else "All stages passed."),
         failure=Failure(message=f'the stage "{failed.name}" failed') if failed else None,
-        exit_code=_exit_code(stages, failed),
+        exit_code=exit_code_of(report),
     )
-
-
-def _exit_code(stages: list[DoctorStage], failed: DoctorStage | None) -> int:
-    if failed is None:
-        return DONE
-    return USAGE if failed is stages[0] else exit_code(failed.outcome or "unknown", None)
 
 
 def _can_show_signs() -> bool:

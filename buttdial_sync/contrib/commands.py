@@ -13,8 +13,9 @@ from typing import Any
 from buttdial_sync.agent import AgentView
 from buttdial_sync.contrib.shared import HandlerWithin
 from buttdial_sync.doctor import run_diagnostic
+from buttdial_sync.doctor.stages import exit_code_of
 from buttdial_sync.errors import ButtDialError
-from buttdial_sync.errors.exits import USAGE, exit_code
+from buttdial_sync.errors.exits import exit_code
 from buttdial_sync.inbound.handler import InboundHandler
 from buttdial_sync.listening.listener import Listener
 from buttdial_sync.models.inbound import InboundEvent
@@ -141,9 +142,7 @@ def doctor(client: AgentView, to: str | None, say: Callable[[str], object]) -> N
     say(report.summary(ascii_only=True))
     failed = report.failure
     if failed is not None:
-        is_usage = failed is report.stages[0]
-        code = USAGE if is_usage else exit_code(failed.outcome or "unknown", None)
-        raise CommandFailure(f'the stage "{failed.name}" failed', None, code)
+        raise CommandFailure(f'the stage "{failed.name}" failed', None, exit_code_of(report))
 
 
 @contextmanager

@@ -92,6 +92,6 @@ class HandlerWithin(InboundHandler):
                 report = self._inbound.dispatch_event(event)
         except ConfigError:
             raise
-        except Exception:
+        except Exception:  # the host's context may raise anything; the listener goes on
             logger.exception("the context of the handlers failed")
         return report

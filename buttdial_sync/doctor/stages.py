@@ -8,6 +8,7 @@ import attrs
 
 from buttdial_sync.doctor.remediation import detail_of, fault_of, remediation_of
 from buttdial_sync.errors import ButtDialError, ConfigError
+from buttdial_sync.errors.exits import DONE, USAGE, exit_code
 from buttdial_sync.models.doctor import DoctorReport, DoctorStage, StageStatus
 
 STAGES = (
@@ -69,6 +70,14 @@ def failed_configuration(error: ConfigError) -> DoctorReport:
     """
     first = _failed(STAGES[0], error, None)
     return DoctorReport(stages=(first, *skipped_after(first, STAGES[1:])))
+
+
+def exit_code_of(report: DoctorReport) -> int:
+    """Return the exit code of a command that made this report."""
+    failed = report.failure
+    if failed is None:
+        return DONE
+    return USAGE if failed.name == STAGES[0] else exit_code(failed.outcome or "unknown", None)
 
 
 def _failed(name: str, error: ButtDialError, seconds: float | None) -> DoctorStage:

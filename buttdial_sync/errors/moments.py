@@ -11,6 +11,18 @@ def utc_now() -> datetime:
     return datetime.now(timezone.utc)
 
 
+def as_utc(moment: datetime) -> datetime:
+    """
+    Return a time in UTC. One without a zone counts as UTC.
+
+    Raises:
+        OverflowError: Its year in UTC is not one that Python knows.
+    """
+    if moment.tzinfo is None:
+        return moment.replace(tzinfo=timezone.utc)
+    return moment.astimezone(timezone.utc)
+
+
 def parse_moment(value: object) -> datetime:
     """
     Read a time as the servers write it.
@@ -35,10 +47,8 @@ def parse_moment(value: object) -> datetime:
         # fromisoformat knows neither "Z" nor other than 3 or 6 decimals before Python 3.11.
         text = re.sub(r"\.(\d+)", lambda found: f".{found[1]:0<6.6}", value.strip())
         moment = datetime.fromisoformat(re.sub(r"[Zz]$", "+00:00", text))
-    if moment.tzinfo is None:
-        return moment.replace(tzinfo=timezone.utc)
     try:
-        return moment.astimezone(timezone.utc)
+        return as_utc(moment)
     except OverflowError:
         raise ValueError("not a time") from None
 

@@ -149,7 +149,7 @@ class Dispatcher:
     ) -> HandlingOutcome:
         try:
             to.handler(event)
-        except Exception:
+        except Exception:  # a handler of the host; the other handlers still run
             logger.exception("handler %s failed", to.name)
             self._note(self._log.release, claim)
             return "failed"
@@ -164,7 +164,7 @@ class Dispatcher:
             return
         try:
             note(*claim)
-        except Exception:
+        except Exception:  # the host's log; the handler has run, and that must be reported
             logger.exception(
                 "the delivery log failed; %s stays claimed until its lease ends", claim[0]
             )

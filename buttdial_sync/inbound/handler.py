@@ -249,7 +249,7 @@ class InboundHandler:
         """
         try:
             return self._handle(channel, body, headers)
-        except Exception:
+        except Exception:  # any other end, and the sender would not know to send it again
             logger.exception("a webhook could not be handled")
             return _answer(500, "it could not be handled; try again")
 

@@ -294,7 +294,7 @@ class RetryLoop:
             while not stopping.is_set():
                 try:
                     report = self._pass(stopping, Tally(), once=False)
-                except Exception:
+                except Exception:  # the thread goes on: the next pass may succeed
                     logger.exception("a pass of the retry loop failed")
                     report = RetryReport(errors=1)
                 failures = failures + 1 if report.errors else 0

@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime
-from typing import Literal
+from typing import Literal, get_args
 
 import attrs
 
@@ -16,6 +16,8 @@ from buttdial_sync.errors import Outcome
 logger = logging.getLogger("buttdial_sync.retry")
 
 Step = Literal["delivered", "retried", "dead", "postponed", "taken", "errors"]
+STEPS: tuple[Step, ...] = get_args(Step)
+"""The steps; each is also the name of its count in a :class:`RetryReport`."""
 
 
 @attrs.frozen(kw_only=True)

@@ -33,7 +33,7 @@ from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.types import TypeDecorator
 
 from buttdial_sync.errors import ArgumentValueError, ConfigError
-from buttdial_sync.errors.moments import utc_now
+from buttdial_sync.errors.moments import as_utc, utc_now
 from buttdial_sync.models.failed import FailedMessage, FailedStatus
 from buttdial_sync.retry.rows import (
     COLUMNS,
@@ -66,9 +66,7 @@ class UtcDateTime(TypeDecorator[datetime]):
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         """Read a time; one without a zone was written in UTC."""
-        if value is None or value.tzinfo is not None:
-            return None if value is None else value.astimezone(timezone.utc)
-        return value.replace(tzinfo=timezone.utc)
+        return None if value is None else as_utc(value)
 
 
 class Executes(Protocol):

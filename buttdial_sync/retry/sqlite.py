@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from buttdial_sync.errors import ArgumentValueError, ClientClosedError, ConfigError
-from buttdial_sync.errors.moments import utc_now
+from buttdial_sync.errors.moments import as_utc, utc_now
 from buttdial_sync.models.failed import FailedMessage, FailedStatus
 from buttdial_sync.retry.rows import COLUMNS, NUMBER_FIELDS, TABLE_NAME, TIME_FIELDS, Row
 from buttdial_sync.retry.table import (
@@ -139,17 +139,15 @@ class SQLiteRepository(TableRepository):
 
     def write(self, connection: sqlite3.Connection, message: FailedMessage) -> None:
         """Write a message on this connection, without a commit."""
-        row = self._new_row(message)
-        try:
-            connection.execute(self._insert_statement("INSERT"), _as_stored(row))
-        except sqlite3.IntegrityError:
-            raise ArgumentValueError(id_taken(row["id"])) from None
+        self._insert_on(connection, self._new_row(message))
 
     def _insert(self, row: Row) -> None:
-        statement = self._insert_statement("INSERT")
+        with self._writing() as connection:
+            self._insert_on(connection, row)
+
+    def _insert_on(self, connection: sqlite3.Connection, row: Row) -> None:
         try:
-            with self._writing() as connection:
-                connection.execute(statement, _as_stored(row))
+            connection.execute(self._insert_statement("INSERT"), _as_stored(row))
         except sqlite3.IntegrityError:
             raise ArgumentValueError(id_taken(row["id"])) from None
 
@@ -311,4 +309,4 @@ def _time(stored: Any) -> Any:
         moment = datetime.fromisoformat(stored)
     except (TypeError, ValueError):
         return stored
-    return moment.astimezone(timezone.utc) if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+    return as_utc(moment)

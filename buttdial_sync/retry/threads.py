@@ -99,7 +99,7 @@ def work_side_by_side(
         thread.start()
     try:
         _join(threads)
-    except BaseException:
+    except BaseException:  # Ctrl-C: the threads must not go on without their caller
         stopping.set()
         _join(threads)
         raise

@@ -19,12 +19,11 @@ from buttdial_sync.testing.request_log import RequestLog
 from buttdial_sync.testing.rest_endpoints import RestEndpoints
 from buttdial_sync.testing.sessions import ServerSessions
 from buttdial_sync.testing.stream import encode_event
-from buttdial_sync.testing.token_check import TokenCheck
+from buttdial_sync.testing.token_check import MISSING_HEADER, TokenCheck
 from buttdial_sync.testing.tools import FakeTools
 from buttdial_sync.testing.waiting_queue import WaitingQueue
 
 _MISSING_IN_QUERY = "Missing token. Use: /sse?token=<token>"
-_MISSING_HEADER = "Missing Authorization header. Use: Bearer <token>"
 
 
 class ServerCore:
@@ -71,7 +70,7 @@ class ServerCore:
         fault = self._take_fault(request, ("stream",))
         if fault is not None:
             return fault.reply
-        token, missing = request.bearer, _MISSING_HEADER
+        token, missing = request.bearer, MISSING_HEADER
         if self.dialect.token_in == "query":
             token, missing = request.query.get("token"), _MISSING_IN_QUERY
         refusal = self.token_check.refuse(token, missing=missing)
@@ -92,7 +91,7 @@ class ServerCore:
             if fault.delivered and is_call(message):
                 self.mcp.call_tool(message, request.bearer)
             return fault.reply
-        refusal = self.token_check.refuse(request.bearer, missing=_MISSING_HEADER)
+        refusal = self.token_check.refuse(request.bearer)
         if refusal is not None:
             return refusal
         session = self.sessions.by_id.get(request.query.get(self.dialect.session_key, ""))

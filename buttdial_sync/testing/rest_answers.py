@@ -101,11 +101,7 @@ ENDPOINTS: tuple[RestEndpoint, ...] = (
     _row("POST", "/api/v1/release-number", _echo("phoneNumber", released=True)),
     _row("GET", "/api/v1/agents/{agent_id}/comm-channels", {"records": [_RECORD]}),
     _row("POST", "/api/v1/agents/{agent_id}/comm-channels", _RECORD),
-    _row(
-        "PATCH",
-        "/api/v1/comm-channels/{id}",
-        lambda _ws, call: {**_RECORD, **call.params, **call.body},
-    ),
+    _row("PATCH", "/api/v1/comm-channels/{id}", _update_record),
     _row("DELETE", "/api/v1/comm-channels/{id}", {"deleted": True}),
 )
 """They come before those of the workspace: ``me`` is not an agent's id."""

@@ -19,8 +19,6 @@ from buttdial_sync.testing.workspace_orgs import ENDPOINTS as ORG_ENDPOINTS
 
 MAX_BODY = 1024 * 1024
 
-_MISSING_HEADER = "Missing Authorization header. Use: Bearer <token>"
-
 
 class RestEndpoints:
     """
@@ -62,7 +60,7 @@ class RestEndpoints:
             return html_response(404, f"Cannot {request.method} {request.path}")
         endpoint, call = found
         if not endpoint.public:
-            refusal = self._token_check.refuse(request.bearer, missing=_MISSING_HEADER)
+            refusal = self._token_check.refuse(request.bearer)
             if refusal is not None:
                 return refusal
         if len(request.body) > MAX_BODY:

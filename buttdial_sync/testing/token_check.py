@@ -12,6 +12,7 @@ from buttdial_sync.testing.http_messages import HttpResponse, json_response
 
 ALLOWED_FAILURES = 10
 LOCKOUT = timedelta(minutes=15)
+MISSING_HEADER = "Missing Authorization header. Use: Bearer <token>"
 
 
 class TokenCheck:
@@ -50,7 +51,7 @@ class TokenCheck:
         with self._lock:
             self._revoked.add(token)
 
-    def refuse(self, token: str | None, *, missing: str) -> HttpResponse | None:
+    def refuse(self, token: str | None, *, missing: str = MISSING_HEADER) -> HttpResponse | None:
         """
         Check a token.
 

@@ -17,13 +17,12 @@ from buttdial_sync.inbound.handler import InboundHandler
 from buttdial_sync.models.failed import FailedMessage
 from buttdial_sync.models.inbound import InboundEvent
 from buttdial_sync.retry.loop import RetryLoop
-from buttdial_sync.retry.report import RetryReport
+from buttdial_sync.retry.report import STEPS, RetryReport
 from buttdial_sync.retry.repository import FailedMessageRepository
 from buttdial_sync.transport.fork import leak_until_exit, reset_after_fork
 
 PREFIX = "buttdial_sync"
 _CLOCKS_DIFFER = timedelta(seconds=5)
-_STEPS = ("delivered", "retried", "dead", "postponed", "taken", "errors")
 
 
 class StoredMessages(FailedMessageRepository, Protocol):
@@ -221,4 +220,4 @@ def _is_waiting(message: FailedMessage, retry_count: int) -> bool:
 
 
 def _word(report: RetryReport) -> str:
-    return next((step for step in _STEPS if getattr(report, step)), "taken")
+    return next((step for step in STEPS if getattr(report, step)), "taken")

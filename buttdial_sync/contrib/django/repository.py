@@ -13,7 +13,7 @@ from django.db import IntegrityError, connections, router, transaction
 from django.db.models import Count, Q
 
 from buttdial_sync.errors import ArgumentValueError
-from buttdial_sync.errors.moments import utc_now
+from buttdial_sync.errors.moments import as_utc, utc_now
 from buttdial_sync.models.failed import FailedStatus
 from buttdial_sync.retry.rows import COLUMNS, LEASE, TIME_FIELDS, Row
 from buttdial_sync.retry.table import DEFAULT_LEASE, Condition, TableRepository, id_taken
@@ -139,12 +139,8 @@ def _stored(value: Any) -> Any:
 def _loaded(stored: Mapping[str, Any]) -> Row:
     row: Row = dict(stored)
     for name in TIME_FIELDS:
-        moment = row[name]
-        if moment is not None:
-            is_naive = moment.tzinfo is None
-            row[name] = (
-                moment.replace(tzinfo=timezone.utc) if is_naive else moment.astimezone(timezone.utc)
-            )
+        if row[name] is not None:
+            row[name] = as_utc(row[name])
     return row
 
 

@@ -12,7 +12,7 @@ from buttdial_sync.contrib.commands import CommandFailure, stopped_by_signals
 from buttdial_sync.contrib.django.outbox import make_retry_loop
 from buttdial_sync.contrib.django.outside import command_errors
 from buttdial_sync.errors.exits import exit_code
-from buttdial_sync.retry.report import RetryReport
+from buttdial_sync.retry.report import STEPS, RetryReport
 
 _SECONDS_TO_END = 60.0
 
@@ -51,8 +51,7 @@ class Command(BaseCommand):
                 loop.stop(_SECONDS_TO_END)
 
     def _tell(self, report: RetryReport) -> None:
-        counts = ("delivered", "retried", "dead", "postponed", "taken", "errors")
-        self.stdout.write(", ".join(f"{getattr(report, name)} {name}" for name in counts))
+        self.stdout.write(", ".join(f"{getattr(report, name)} {name}" for name in STEPS))
         if report.outcome != "sent":
             raise CommandFailure(
                 f"not everything was sent: {report.last_error}",
