@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -12,12 +11,6 @@ import pytest
 from buttdial_sync import ArgumentValueError, Client, ConfigError, RetryLoop, RetryReport
 from buttdial_sync.retry import MemoryRepository
 from tests.unit.retry.world import TOKEN, Failing, World, world
-
-
-@pytest.fixture
-def here() -> Iterator[World]:
-    with world() as made:
-        yield made
 
 
 def test_due_messages_are_sent(here: World) -> None:

@@ -16,13 +16,7 @@ from buttdial_sync import FailedMessage, RetryLoop, RetryReport
 from buttdial_sync.retry import SQLiteRepository
 from buttdial_sync.retry.recorder import doubling_minutes
 from buttdial_sync.retry.rows import as_row
-from tests.unit.retry.world import Failing, World, world
-
-
-@pytest.fixture
-def here() -> Iterator[World]:
-    with world() as made:
-        yield made
+from tests.unit.retry.world import Failing, World
 
 
 def fail(*_args: Any) -> Any:

@@ -21,12 +21,6 @@ def hosted() -> Iterator[World]:
         yield made
 
 
-@pytest.fixture
-def open_source() -> Iterator[World]:
-    with world("open-source") as made:
-        yield made
-
-
 def interrupted(here: World) -> None:
     """Leave a row as a process does that died while it sent."""
     here.add("a")

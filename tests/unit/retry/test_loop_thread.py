@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from buttdial_sync import ArgumentValueError, RetryLoop
-from tests.unit.retry.world import TOKEN, Failing, World, world
+from tests.unit.retry.world import TOKEN, Failing, World
 
 SECONDS = 10.0
 
@@ -33,12 +33,6 @@ class Sleeper:
 
     def wait(self) -> None:
         assert self.sleeping.acquire(timeout=SECONDS)
-
-
-@pytest.fixture
-def here() -> Iterator[World]:
-    with world() as made:
-        yield made
 
 
 def ended(loop: RetryLoop, sleeper: Sleeper) -> bool:
@@ -315,8 +309,8 @@ def test_a_hook_that_forks(here: World) -> None:
     assert status == 0
 
 
-def test_started_again_while_the_stopped_thread_still_works(here: World) -> None:
-    """start() after a stop() that did not wait begins a new thread, which goes on."""
+def started_again_while_it_sends(here: World) -> RetryLoop:
+    """Return a loop whose first thread was stopped, replaced while it sent, and has ended."""
     sending, go_on = threading.Event(), threading.Event()
 
     def pace() -> None:
@@ -334,6 +328,12 @@ def test_started_again_while_the_stopped_thread_still_works(here: World) -> None
     go_on.set()
     before.join(SECONDS)
     assert not before.is_alive()
+    return loop
+
+
+def test_started_again_while_the_stopped_thread_still_works(here: World) -> None:
+    """start() after a stop() that did not wait begins a new thread, which goes on."""
+    loop = started_again_while_it_sends(here)
     assert loop.running
     assert loop.stop(SECONDS)
 
@@ -359,22 +359,7 @@ def test_a_child_of_a_loop_that_was_started_again_is_told(
     here: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The end of the thread before does not count."""
-    sending, go_on = threading.Event(), threading.Event()
-
-    def pace() -> None:
-        sending.set()
-        assert go_on.wait(SECONDS)
-
-    here.add("a")
-    loop = here.loop(sleep=None, pace=pace)
-    loop.start(interval=3600, warmup=0)
-    assert sending.wait(SECONDS)
-    before = loop._thread
-    loop.stop(0)
-    loop.start(interval=3600, warmup=3600)
-    go_on.set()
-    assert before is not None
-    before.join(SECONDS)
+    loop = started_again_while_it_sends(here)
     now, stops = loop._thread, loop._stops_thread
     loop._reset_after_fork()
     assert caplog.text.count(WARNING) == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -17,12 +16,6 @@ from buttdial_sync import (
 )
 from buttdial_sync.retry import MemoryRepository, SQLiteRepository
 from tests.unit.retry.world import TOKEN, Failing, World, world
-
-
-@pytest.fixture
-def here() -> Iterator[World]:
-    with world() as made:
-        yield made
 
 
 def only_row(here: World) -> FailedMessage:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -28,19 +27,7 @@ from buttdial_sync.errors import (
 from buttdial_sync.retry import MemoryRepository
 from buttdial_sync.retry.recorder import concerns_everybody, deliver, verdict_of
 from tests.fakes import clear_faults
-from tests.unit.retry.world import Failing, World, world
-
-
-@pytest.fixture
-def here() -> Iterator[World]:
-    with world() as made:
-        yield made
-
-
-@pytest.fixture
-def open_source() -> Iterator[World]:
-    with world("open-source") as made:
-        yield made
+from tests.unit.retry.world import Failing, World
 
 
 def result_of(kind: type[ButtDialError], **fields: Any) -> SendResult:

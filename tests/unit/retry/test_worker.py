@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,15 +12,9 @@ from buttdial_sync import FailedMessage, RetryReport
 from buttdial_sync.retry.report import Recorded, Tally
 from buttdial_sync.retry.worker import DueMessages
 from tests.fakes import clear_faults
-from tests.unit.retry.world import TOKEN, Failing, World, world
+from tests.unit.retry.world import TOKEN, Failing, World
 
 LIMIT = "Rate limit exceeded: per-minute (10/10). Resets in up to 60 seconds."
-
-
-@pytest.fixture
-def here() -> Iterator[World]:
-    with world() as made:
-        yield made
 
 
 def messages(*ids: str) -> list[FailedMessage]:

@@ -233,11 +233,8 @@ def test_revoked_meanwhile(opener: Opener) -> None:
     assert (opener.attempts, pool.count) == (1, 0)
 
 
-def test_no_session_is_lost_to_a_short_deadline(opener: Opener) -> None:
-    """A caller whose time passes during the ping neither kills nor loses the session."""
-    pool = pool_of(opener)
-    use(pool)
-    session = opener.opened[0]
+def run_out_of_time(pool: SessionPool, session: StubSession) -> None:
+    """Let a caller's time pass while a silent session is pinged."""
     session.silent_for = 61.0
     now = [0.0]
 
@@ -246,11 +243,17 @@ def test_no_session_is_lost_to_a_short_deadline(opener: Opener) -> None:
         raise DeadlineExceededError("no answer", outcome="unknown")
 
     session.on_ping = take_long
-    with (
-        pytest.raises(DeadlineExceededError),
-        pool.session(TOKEN, Deadline(1.0, lambda: now[0])),
-    ):
+    hasty = Deadline(1.0, lambda: now[0])
+    with pytest.raises(DeadlineExceededError), pool.session(TOKEN, hasty):
         pass
+
+
+def test_no_session_is_lost_to_a_short_deadline(opener: Opener) -> None:
+    """A caller whose time passes during the ping neither kills nor loses the session."""
+    pool = pool_of(opener)
+    use(pool)
+    session = opener.opened[0]
+    run_out_of_time(pool, session)
     pool.close(1.0)
     assert session.closed
 
@@ -475,17 +478,7 @@ def test_short_deadline_leaves_the_session(opener: Opener) -> None:
     pool = pool_of(opener)
     use(pool)
     session = opener.opened[0]
-    session.silent_for = 61.0
-    now = [0.0]
-
-    def take_long() -> None:
-        now[0] = 100.0
-        raise DeadlineExceededError("no answer", outcome="unknown")
-
-    session.on_ping = take_long
-    hasty = Deadline(1.0, lambda: now[0])
-    with pytest.raises(DeadlineExceededError), pool.session(TOKEN, hasty):
-        pass
+    run_out_of_time(pool, session)
     session.on_ping = lambda: None
     assert use(pool) is cast("McpSession", session)
     assert (session.closed, opener.attempts) == (0, 1)
