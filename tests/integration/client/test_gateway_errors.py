@@ -133,9 +133,10 @@ def gateway() -> Iterator[Gateway]:
         thread.join(10)
 
 
-def send(gateway: Gateway) -> SendResult:
+def send(gateway: Gateway, timeout: float = 2.0) -> SendResult:
+    """Send one message; without an answer it takes the whole timeout."""
     with Client(
-        gateway.url, agent_token="t", timeout=1.0, token_in="header", sleep=lambda _: None
+        gateway.url, agent_token="t", timeout=timeout, token_in="header", sleep=lambda _: None
     ) as client:
         return client.send_message("+1", "hello")
 
@@ -197,7 +198,7 @@ def test_the_servers_own_503_is_repeated(gateway: Gateway) -> None:
     """What the server itself takes back was not carried out, as far as it says."""
     gateway.body = b'{"error": "starting", "retryable": true}'
     gateway.spoils = 9
-    result = send(gateway)
+    result = send(gateway, timeout=30.0)  # more than the longest pauses between three attempts
     assert (result.outcome, result.attempts) == ("rejected", 3)
 
 
