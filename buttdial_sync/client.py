@@ -30,7 +30,7 @@ class Client(AgentView):
         agent_id: The agent's id.
         agent_token: The agent's token.
         timeout: Seconds that a whole call may take: connecting, posting, waiting, all attempts.
-        connect_timeout: Seconds for each connection.
+        connect_timeout: Seconds for each address of the host, at most its share of the time.
         max_attempts: Attempts in all; only what was certainly not carried out, or does no harm
             twice, is tried again.
         token_in: Where the token goes when a stream is opened: ``"header"``, ``"query"``, or

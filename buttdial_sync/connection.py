@@ -59,7 +59,7 @@ class Connection:
     Args:
         base_url: The server, with or without ``/sse``.
         timeout: Seconds that a whole call may take, unless the call has its own ``timeout``.
-        connect_timeout: Seconds for each connection.
+        connect_timeout: Seconds for each address of the host.
         max_attempts: Attempts in all, the first included.
         on_event: Called for each attempt, answer, retry and connection, in the calling thread.
         clock: A monotonic clock, in seconds.

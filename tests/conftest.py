@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from buttdial_sync.testing import plugin
+from buttdial_sync.transport.addresses import failed_addresses
 from buttdial_sync.transport.token_location import forget_token_locations
 
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
@@ -44,6 +45,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _nothing_remembered() -> None:
     forget_token_locations()
+    failed_addresses.clear()
 
 
 @pytest.fixture(autouse=True)

@@ -116,7 +116,7 @@ class AccountsClient(AccountsView):
         base_url: The server, as in ``https://butt-dial.example``.
         team_token: The workspace's token. Registering and verifying do not need one.
         timeout: Seconds that a whole call may take: connecting, posting, waiting, all attempts.
-        connect_timeout: Seconds for each connection.
+        connect_timeout: Seconds for each address of the host, at most its share of the time.
         max_attempts: Attempts in all; only what was certainly not carried out, or does no harm
             twice, is tried again.
         on_event: Called for each attempt, answer and retry, in the calling thread.

@@ -61,7 +61,7 @@ class ButtDialError(Exception):
 
     Attributes:
         code: Machine-readable: the server's, or for a broken connection ours (``"REFUSED"``,
-            ``"DNS"``, ``"TLS"``, ``"PROXY"``, ``"TIMEOUT"``), or None.
+            ``"DNS"``, ``"TLS"``, ``"PROXY"``, ``"TIMEOUT"``, ``"EMFILE"``), or None.
         stage: Where it happened: ``"config"``, ``"transport"``, ``"session"``, ``"tool_call"``,
             ``"parse"`` or ``"server"``.
         outcome: The outcome of the request: ``"not_sent"`` (the server never had it),

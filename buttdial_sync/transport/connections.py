@@ -2,9 +2,9 @@
 Connections that keep a deadline.
 
 A socket's own timeout starts again with every byte, so a server that sends a byte now and then
-could hold a caller without a limit. Here each read, each write, and each address that a name
-resolves to gets only the time that is left of the whole call. Name resolution itself cannot be
-interrupted.
+could hold a caller without a limit. Here each read and each write gets only the time that is left
+of the whole call, and each address that a name resolves to gets its share of it. Name resolution
+itself cannot be interrupted.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 from urllib3.util.connection import allowed_gai_family
 
+from buttdial_sync.transport.addresses import failed_addresses
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.descriptors import Identity, KeptSocket, identity_of
 
@@ -181,15 +182,21 @@ class DeadlineConnection(HTTPConnection):
     _head = b""
     _idle_since = 0.0
     _identity: Identity | None = None
+    _address: tuple[Any, ...] | None = None
 
     def connect(self) -> None:
-        """Connect, to a proxy first if there is one."""
+        """Connect, to a proxy first if there is one. An address that fails is tried last then."""
         progress = _progress_of_thread()
         if progress is not None:
             progress.is_watched = True
         self._connecting = True  # what is written now is for a proxy, not for the server
         try:
             super().connect()
+        except Exception:
+            # It accepted the connection, but the proxy or the TLS handshake failed.
+            if self._address is not None:
+                failed_addresses.add(self._address)
+            raise
         finally:
             self._connecting = False
 
@@ -202,25 +209,23 @@ class DeadlineConnection(HTTPConnection):
         progress = _progress_of_thread()
         if progress is None or progress.deadline is None:
             return super()._new_conn()
-        limit = progress.deadline.within(progress.connect_timeout)
         try:
-            return self._connect_to_any(progress, limit)
+            return self._connect_to_any(progress, progress.deadline)
         except TimeoutError:
-            raise ConnectTimeoutError(self, f"no connection within {limit.seconds:.3g} s") from None
+            raise ConnectTimeoutError(self, "no connection in time") from None
         except socket.gaierror as error:
             raise NameResolutionError(self.host, self, error) from error
         except OSError as error:
             raise NewConnectionError(self, f"cannot connect: {error}") from error
 
-    def _connect_to_any(self, progress: RequestProgress, limit: Deadline) -> socket.socket:
+    def _connect_to_any(self, progress: RequestProgress, deadline: Deadline) -> socket.socket:
         failure: OSError = OSError("the name has no address")
-        addresses = socket.getaddrinfo(
-            self._dns_host, self.port, allowed_gai_family(), socket.SOCK_STREAM
-        )
+        addresses = failed_addresses.put_last(self._resolved())
         for number, (family, kind, protocol, _, address) in enumerate(addresses):
             # Or a first address that is dead would use up the time of those that are not.
-            share = limit.remaining() / (len(addresses) - number)
-            if not share:
+            share = deadline.remaining() / (len(addresses) - number)
+            limit = deadline.within(min(progress.connect_timeout, share))
+            if not limit.seconds:
                 raise TimeoutError
             sock = socket.socket(family, kind, protocol)
             try:
@@ -228,16 +233,28 @@ class DeadlineConnection(HTTPConnection):
                 progress.runs_on(KeptSocket(sock, identity_of(sock.fileno())))
                 for option in self.socket_options or ():
                     sock.setsockopt(*option)
-                sock.settimeout(min(share, progress.time_left() or math.inf))
+                sock.settimeout(min(limit.seconds, progress.time_left() or math.inf))
                 sock.connect(address)
             except OSError as error:
                 sock.close()
+                failed_addresses.add(address)
                 failure = error
             else:
+                failed_addresses.discard(address)
+                self._address = address
                 # Also bounds the TLS handshake. Not 0, which would mean a socket that never blocks.
                 sock.settimeout(max(limit.remaining(), 0.001))
                 return sock
         raise failure
+
+    def _resolved(self) -> list[Any]:
+        family = allowed_gai_family()
+        try:
+            return socket.getaddrinfo(self._dns_host, self.port, family, socket.SOCK_STREAM)
+        except socket.gaierror:
+            # A resolver that cannot open its files says that there is no such name.
+            socket.socket().close()
+            raise
 
     def endheaders(self, *args: Any, **kwargs: Any) -> None:
         """Send the head, and the body with it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ssl
 import traceback
 from collections.abc import Iterator
@@ -33,7 +34,10 @@ REMEDIES = {
     "TLS": "Check the server's certificate, this machine's clock, and REQUESTS_CA_BUNDLE.",
     "PROXY": "Check HTTP_PROXY, HTTPS_PROXY and NO_PROXY.",
     "TIMEOUT": "Raise timeout, or find out why the server is slow.",
+    "EMFILE": "This process has too many files and connections open: close what it does not need, "
+    "make one client for the whole process, or raise the limit (ulimit -n).",
 }
+_NO_DESCRIPTOR_LEFT = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 def failure_of(
@@ -115,6 +119,10 @@ def _code_and_reason(error: Exception, progress: RequestProgress) -> tuple[str |
 
     if progress.deadline is not None and progress.deadline.remaining() <= 0:
         return "TIMEOUT", f"not done within {progress.deadline.seconds:g} s"
+    # First: it looks like any of the others, as names, certificates and proxies all need a file.
+    for link in links:
+        if isinstance(link, OSError) and link.errno in _NO_DESCRIPTOR_LEFT:
+            return "EMFILE", f"no file descriptor is left ({_words(link)})"
     if has(ProxyError, requests.exceptions.ProxyError):
         return "PROXY", f"the proxy does not let it through ({_words(links[-1])})"
     if has(NameResolutionError):

@@ -17,6 +17,7 @@ import pytest
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
 from buttdial_sync.errors import DeadlineExceededError, TransportError
+from buttdial_sync.transport.addresses import failed_addresses
 from buttdial_sync.transport.connections import (
     DeadlineConnection,
     RequestProgress,
@@ -278,28 +279,105 @@ def test_name_that_cannot_be_resolved(
     assert progress.is_watched
 
 
-@pytest.mark.parametrize("seconds", [6.0, 5.0])
-def test_time_to_connect_is_up(
-    seconds: float,
+def test_time_is_up_when_the_name_is_resolved(
     clock: Clock,
     progress: RequestProgress,
     listener: socket.socket,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The connection's own limit counts from before the name's resolution."""
+    """Then no address is called, and none is to blame."""
     resolve = connected_to(listener.getsockname())
 
     def slowly(*arguments: Any) -> Any:
-        clock.now += seconds
+        clock.now += 30.0
         return resolve(*arguments)
 
     monkeypatch.setattr(socket, "getaddrinfo", slowly)
-    with (
-        bound_to_thread(progress),
-        pytest.raises(ConnectTimeoutError, match="no connection within 5 s"),
-    ):
+    with bound_to_thread(progress), pytest.raises(ConnectTimeoutError):
         DeadlineConnection("h.test", 80).connect()
     assert not is_called(listener)
+    assert failed_addresses._failed_at == {}
+
+
+class Network:
+    """Stands in for a network whose time is the test's: who is called, and for how long."""
+
+    def __init__(self, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.called: list[tuple[str, float | None]] = []
+        self.dead: set[str] = set()
+        network = self
+
+        class Wire(socket.socket):
+            def connect(self, address: Any) -> None:
+                network.called.append((address[0], self.gettimeout()))
+                if address[0] in network.dead:
+                    clock.now += self.gettimeout() or 0.0
+                    raise TimeoutError("timed out")
+
+        monkeypatch.setattr(socket, "socket", Wire)
+
+    def connect(self, progress: RequestProgress) -> None:
+        connection = DeadlineConnection("h.test", 80)
+        with bound_to_thread(progress):
+            connection.connect()
+        connection.close()
+
+    @property
+    def hosts(self) -> list[str]:
+        return [host for host, _ in self.called]
+
+
+@pytest.fixture
+def network(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Network:
+    monkeypatch.setattr(
+        socket, "getaddrinfo", connected_to(("192.0.2.1", 80), ("192.0.2.2", 80), ("192.0.2.3", 80))
+    )
+    return Network(clock, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "connect_timeout", "each"), [(30.0, 5.0, 5.0), (9.0, 5.0, 3.0), (30.0, 20.0, 10.0)]
+)
+def test_each_address_gets_its_share(
+    seconds: float, connect_timeout: float, each: float, clock: Clock, network: Network
+) -> None:
+    """Dead first addresses do not use up the time of a good last one."""
+    network.dead = {"192.0.2.1", "192.0.2.2"}
+    network.connect(RequestProgress(Deadline(seconds, clock), connect_timeout))
+    assert network.called == [("192.0.2.1", each), ("192.0.2.2", each), ("192.0.2.3", each)]
+
+
+def test_next_connection_begins_after_the_address_that_failed(
+    progress: RequestProgress, network: Network
+) -> None:
+    """The good one comes first then; and after it fails, the one that failed longest ago."""
+    network.dead = {"192.0.2.1", "192.0.2.2"}
+    network.connect(progress)
+    network.called.clear()
+    network.connect(progress)
+    assert network.hosts == ["192.0.2.3"]
+    network.dead = {"192.0.2.3"}
+    network.called.clear()
+    network.connect(progress)
+    assert network.hosts == ["192.0.2.3", "192.0.2.1"]
+
+
+def test_address_whose_handshake_fails_is_tried_last(
+    http: Http, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It accepts connections, so that only the attempt after it can go elsewhere."""
+    good = ("127.0.0.1", listener.getsockname()[1])
+    with socket.create_server(("127.0.0.2", good[1])) as bad:
+        bad.settimeout(PATIENCE)
+        monkeypatch.setattr(socket, "getaddrinfo", connected_to(bad.getsockname(), good))
+        url = f"https://h.test:{good[1]}/x"
+        for server in (bad, listener):
+            hanging_up = threading.Thread(target=lambda at: at.accept()[0].close(), args=[server])
+            hanging_up.start()
+            with pytest.raises(TransportError):
+                http.send(http.prepare("GET", url, headers={}), Deadline(PATIENCE))
+            hanging_up.join(PATIENCE)
+            assert not hanging_up.is_alive()
 
 
 def test_aborted_before_connecting(

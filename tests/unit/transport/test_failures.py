@@ -63,6 +63,8 @@ REASONS = [
     (wrapped(ConnectTimeoutError(NOBODY, "slow")), "TIMEOUT", "no connection in time"),
     (requests.exceptions.ReadTimeout("slow"), "TIMEOUT", "no connection in time"),
     (ConnectionResetError(104, "reset"), None, "broke (ConnectionResetError: reset)"),
+    (wrapped(SSLError(OSError(24, "too many"))), "EMFILE", "no file descriptor is left"),
+    (wrapped(NewConnectionError(NOBODY, str(OSError(23, "x")))), "REFUSED", "no connection"),
     (OSError(), None, "the connection broke (OSError)"),
 ]
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import select
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -270,3 +273,28 @@ def test_deprecation_without_a_template(
     Rest(http, BASE_URL).call("GET", "/going", Deadline(5.0))
     (record,) = caplog.records
     assert record.getMessage() == "the server deprecates GET /going"
+
+
+@contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken = [os.open(os.devnull, os.O_RDONLY)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (taken[0] + 1, hard))
+    try:
+        with suppress(OSError):
+            while True:  # those below it that are free
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for descriptor in taken:
+            os.close(descriptor)
+
+
+@pytest.mark.parametrize("host", ["http://127.0.0.1", "https://127.0.0.1", "http://no-such.test"])
+def test_no_descriptor_left(host: str, http: Http) -> None:
+    """It is this process that has to change, not the address or the server."""
+    with no_descriptor_left(), pytest.raises(TransportError) as caught:
+        Rest(http, host).call("GET", "/x", Deadline(5.0))
+    assert (caught.value.code, caught.value.outcome) == ("EMFILE", "not_sent")
+    assert "ulimit -n" in str(caught.value.remediation)
