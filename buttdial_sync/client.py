@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -131,5 +132,8 @@ class Client(AgentView):
     def __del__(self) -> None:
         # A constructor that raised has left nothing.
         agent = getattr(self, "_agent", None)
-        if agent is not None and agent.connection.is_open:
-            warnings.warn(f"{self!r} was not closed", ResourceWarning, source=self, stacklevel=2)
+        if agent is None or not agent.connection.is_open:
+            return
+        warnings.warn(f"{self!r} was not closed", ResourceWarning, source=self, stacklevel=2)
+        if not sys.is_finalizing():  # then everything ends anyway
+            agent.connection.abandon()

@@ -210,6 +210,12 @@ class Connection:
             self._opener.close()
             self._pool.close(timeout)
 
+    def abandon(self) -> None:
+        """End the sessions of a client that is collected without close(). Never waits."""
+        self.closed = True
+        if self._pool is not None:
+            self._pool.abandon()
+
 
 def check_base_url(base_url: str | None) -> str:
     """

@@ -126,6 +126,12 @@ class SessionPool:
         for session in sessions:
             session.close(limit.remaining(), ClientClosedError)
 
+    def abandon(self) -> None:
+        """End every session; see :meth:`McpSession.abandon`. Only when nobody uses the pool."""
+        for slot in list(self._slots.values()):
+            if slot.session is not None:
+                slot.session.abandon()
+
     def _acquire(self, token: str, deadline: Deadline) -> tuple[_Slot, McpSession]:
         while True:
             with self._room:

@@ -42,6 +42,11 @@ PROTOCOL_VERSION = "2025-11-25"
 _GRACE_AFTER_BROKEN_POST = 2.0
 _REPLY_SECONDS = 10.0
 _numbers = count(1)
+_DROPPED = (
+    "a client was dropped without close(); its sessions are ended. Make one client for the whole "
+    "process, and close it, or use it as a context manager"
+)
+_warnings = iter((_DROPPED,))  # taking the next is atomic: one thread gets it
 
 Notification = dict[str, Any]
 
@@ -94,6 +99,7 @@ class McpSession:
         # Not a SimpleQueue: up to Python 3.12 its get() can hang where little time is left.
         self._endpoints: queue.Queue[str | ButtDialError] = queue.Queue()
         self._closing = False
+        self._abandoned = False
         self._ended = False
         self._tools = ToolList(self.request)
         self._can_post = threading.Event()
@@ -203,6 +209,15 @@ class McpSession:
             self._reader.join(seconds)  # join() refuses one that is only about to be alive
         self._replier.join(seconds)
 
+    def abandon(self) -> None:
+        """
+        Have the reading thread end the session. For a client that is collected without close().
+
+        A finalizer runs in any thread at any moment, so this takes no lock and waits for nothing.
+        """
+        self._abandoned = self._closing = True
+        self._stream.close()
+
     def _ask(self, message: dict[str, Any], waiter: Waiter, deadline: Deadline) -> dict[str, Any]:
         try:
             self._post(message, deadline)
@@ -277,6 +292,14 @@ class McpSession:
         finally:
             self._stream.release()
             self._end(reason)
+            if self._abandoned:
+                self._clean_up()
+
+    def _clean_up(self) -> None:
+        self._http.close()
+        warning = next(_warnings, None)
+        if warning is not None:
+            logger.warning(warning)
 
     def _end(self, reason: ButtDialError) -> None:
         # Called by the reader, and by a caller whose post shows that the server forgot the session.

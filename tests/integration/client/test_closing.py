@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,11 +14,14 @@ import pytest
 
 from buttdial_sync import Client
 from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
-from tests.fakes import open_connections
+from buttdial_sync.transport import session
+from buttdial_sync.transport.http import shared_adapter
+from tests.fakes import open_connections, open_streams
 from tests.integration.client.test_resilience import client_of, wait_until
 
 CERTIFICATE = Path(__file__).parents[1] / "doctor/self_signed.pem"
 THREADS = 16
+DROPPED = 30
 SERVERS = 80  # more than there are origins whose connections are kept
 
 
@@ -50,6 +54,56 @@ def test_close_closes_every_connection(server: LoopbackServer) -> None:
                 assert each.result() == ("sent", None)
         assert open_connections(server) > 1
     wait_until(lambda: open_connections(server) == 0)
+
+
+def drop_unclosed(server: LoopbackServer) -> None:
+    client = client_of(server)
+    assert outcome_of(client) == ("sent", None)
+    with pytest.warns(ResourceWarning, match="was not closed"):
+        del client
+
+
+def readers() -> int:
+    return sum(thread.name.endswith("-reader") for thread in threading.enumerate())
+
+
+def test_dropped_clients_leave_nothing(
+    server: LoopbackServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No thread, no connection, no session on the server; and one warning for all of them."""
+    monkeypatch.setattr(session, "_warnings", iter(["dropped"]))
+    for _ in range(DROPPED):
+        drop_unclosed(server)
+    wait_until(lambda: not readers())
+    wait_until(lambda: open_streams(server.fake) == 0)
+    wait_until(lambda: open_connections(server) == 0)
+    assert server.fake.streams_opened == DROPPED
+    assert [(each.levelname, each.message) for each in caplog.records] == [("WARNING", "dropped")]
+
+
+def test_dropped_client_does_not_end_others(server: LoopbackServer) -> None:
+    """The connections of the process stay for those who use them."""
+    with client_of(server) as other:
+        assert outcome_of(other) == ("sent", None)
+        drop_unclosed(server)
+        wait_until(lambda: readers() == 1)
+        assert outcome_of(other) == ("sent", None)
+        assert server.fake.streams_opened == 2
+
+
+def test_finalizer_waits_for_no_lock(server: LoopbackServer) -> None:
+    """It may run in a thread that holds any of them."""
+    client = client_of(server)
+    assert outcome_of(client) == ("sent", None)
+    pool = client._agent.connection.pool
+    live = next(iter(pool._slots.values())).session
+    assert live is not None
+    connections = shared_adapter()
+    with connections._lock, connections.adapter._lock, live._pending._lock, live._endpoints.mutex:
+        with pytest.warns(ResourceWarning, match="was not closed"):
+            client.__del__()
+        assert live._reader.is_alive()  # what needs a lock is left to this thread
+    wait_until(lambda: not readers())
 
 
 @pytest.mark.skipif(not os.path.isdir("/dev/fd"), reason="needs /dev/fd")
