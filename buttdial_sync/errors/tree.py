@@ -127,8 +127,8 @@ class ButtDialError(Exception):
 class ConfigError(ButtDialError):
     """A setting or an argument is wrong, and the caller has to correct it. Nothing was sent."""
 
-    default_stage = "config"
-    default_outcome = "not_sent"
+    default_stage: ClassVar[Stage] = "config"
+    default_outcome: ClassVar[Outcome] = "not_sent"
 
 
 class ArgumentTypeError(ConfigError, TypeError):
@@ -230,7 +230,7 @@ class AuthError(ButtDialError):
     """The token was refused (HTTP 401). Never retried: failed logins add up to a lockout."""
 
     remedy = "Check the token: is it complete, for this server, and of the right kind?"
-    default_stage = "session"
+    default_stage: ClassVar[Stage] = "session"
 
 
 class AuthMissingHeaderError(AuthError):

@@ -24,7 +24,7 @@ STEPS: tuple[frozenset[str], ...] = tuple(
         "calls",
         "tools",
         "agent",
-        "client accounts",
+        "client accounts happy",
         "inbound",
         "retry listening",
         "doctor operator",
@@ -41,6 +41,9 @@ ONLY_IN = {
     "django": ("contrib.django",),
     "flask": ("contrib.flask",),
     "celery": ("contrib.celery",),
+    "socketio": ("happy", "testing.happy"),
+    "nacl": ("happy",),
+    "cryptography": ("happy",),
     "opentelemetry": ("contrib.opentelemetry",),
     "prometheus_client": ("contrib.prometheus",),
 }

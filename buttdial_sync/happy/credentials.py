@@ -1,0 +1,154 @@
+"""Where the token and the secret come from: arguments, the environment, or a key file."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+
+from buttdial_sync.errors.scrubbing import Secret
+from buttdial_sync.happy.crypto import KEY_BYTES, KeyBytes
+from buttdial_sync.happy.errors import CredentialsError
+
+SecretKind = Literal["account", "machine", "unknown"]
+"""Whose secret it is: the account's, one machine's, or not known because no key file tells."""
+
+_KEY_FILES = ("agent.key", "access.key")
+_HOME = ".happy"
+
+
+@attrs.frozen(kw_only=True)
+class Credentials:
+    """
+    A token and the secret that opens records. Not shown, and never pickled.
+
+    Attributes:
+        token: The bearer token.
+        secret: 32 bytes.
+        kind: Whose secret it is.
+        source: Where both come from, for messages.
+    """
+
+    token: Secret = attrs.field(repr=False)
+    secret: KeyBytes = attrs.field(repr=False)
+    kind: SecretKind
+    source: str
+
+
+def given_credentials(token: str, secret_b64: str, source: str = "the arguments") -> Credentials:
+    """
+    Make credentials of a token and a secret in base64.
+
+    Raises:
+        CredentialsError: One of them is malformed.
+    """
+    return Credentials(
+        token=_checked_token(token, source),
+        secret=_decoded_secret(Secret(secret_b64), source),
+        kind="unknown",
+        source=source,
+    )
+
+
+def credentials_from_env(environ: Mapping[str, str]) -> Credentials:
+    """
+    Read ``HAPPY_TOKEN`` and ``HAPPY_SECRET``, else the key file in ``HAPPY_HOME_DIR``.
+
+    Raises:
+        CredentialsError: Only one of the two is set, or something is missing or malformed.
+    """
+    names = ("HAPPY_TOKEN", "HAPPY_SECRET")
+    given = [Secret(environ.get(name, "").strip()) for name in names]
+    if all(given):
+        return given_credentials(given[0], given[1], "the environment")
+    if any(given):
+        raise CredentialsError("HAPPY_TOKEN and HAPPY_SECRET must be set both, or neither")
+    return load_credentials(None, environ)
+
+
+def load_credentials(
+    path: str | os.PathLike[str] | None, environ: Mapping[str, str] | None = None
+) -> Credentials:
+    """
+    Read a key file, in either of its formats.
+
+    Args:
+        path: The file; when None ``agent.key``, else ``access.key``, in ``HAPPY_HOME_DIR`` or
+            ``~/.happy``.
+        environ: Where to look for ``HAPPY_HOME_DIR``; ``os.environ`` when None.
+
+    Raises:
+        CredentialsError: There is no such file, or it is malformed.
+    """
+    file = _default_file(environ or os.environ) if path is None else Path(path).expanduser()
+    data = _read(file)
+    encryption = data.get("encryption")
+    kind: SecretKind = "account"
+    secret = data.get("secret")
+    if not secret and isinstance(encryption, dict):
+        kind, secret = "machine", encryption.get("machineKey")
+    if not secret or not data.get("token"):
+        raise CredentialsError(
+            f"{file} lacks the token or the secret",
+            remediation='It must have "token", and "secret" or "encryption": {"machineKey": …}.',
+        )
+    return Credentials(
+        token=_checked_token(data["token"], str(file)),
+        secret=_decoded_secret(secret, str(file)),
+        kind=kind,
+        source=str(file),
+    )
+
+
+def _default_file(environ: Mapping[str, str]) -> Path:
+    home = environ.get("HAPPY_HOME_DIR", "").strip()
+    folder = Path(home).expanduser() if home else Path.home() / _HOME
+    for name in _KEY_FILES:
+        if (folder / name).is_file():
+            return folder / name
+    raise CredentialsError(f"there is no {' and no '.join(_KEY_FILES)} in {folder}")
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(file.read_text("utf-8"), object_hook=_hidden)
+    except FileNotFoundError:
+        reason = f"there is no {file}"
+    except OSError as error:
+        reason = f"{file} cannot be read: {type(error).__name__}"
+    except ValueError:
+        reason = f"{file} is not JSON"
+    else:
+        if isinstance(data, dict):
+            return data
+        reason = f"{file} is not a JSON object"
+    raise CredentialsError(reason)
+
+
+def _hidden(part: dict[str, Any]) -> dict[str, Any]:
+    """Hide every text of a key file from those who print local variables."""
+    return {key: Secret(text) if isinstance(text, str) else text for key, text in part.items()}
+
+
+def _checked_token(token: Any, source: str) -> Secret:
+    if not isinstance(token, str) or not token.strip():
+        raise CredentialsError(f"the token in {source} is empty")
+    if not (token.strip().isascii() and token.strip().isprintable()):
+        raise CredentialsError(f"the token in {source} has characters that cannot be sent")
+    return Secret(token.strip())
+
+
+def _decoded_secret(text: Any, source: str) -> KeyBytes:
+    try:
+        secret = KeyBytes(base64.b64decode(text.strip(), validate=True))
+    except (AttributeError, TypeError, ValueError, binascii.Error):
+        secret = KeyBytes()
+    if len(secret) == KEY_BYTES:
+        return secret
+    raise CredentialsError(f"the secret in {source} is not {KEY_BYTES} bytes in base64")
