@@ -8,8 +8,8 @@ from buttdial_sync.errors import *  # noqa: F403
 from buttdial_sync.inbound.deliveries import DeliveryInProgressError as DeliveryInProgressError
 from buttdial_sync.inbound.deliveries import DeliveryLog as DeliveryLog
 from buttdial_sync.inbound.deliveries import MemoryDeliveryLog as MemoryDeliveryLog
+from buttdial_sync.inbound.dispatch import InboundReport as InboundReport
 from buttdial_sync.inbound.handler import InboundHandler as InboundHandler
-from buttdial_sync.inbound.handler import InboundReport as InboundReport
 from buttdial_sync.inbound.handler import InboundResponse as InboundResponse
 from buttdial_sync.inbound.signatures import verify_webhook_signature as verify_webhook_signature
 from buttdial_sync.listening.listener import Listener as Listener
@@ -41,6 +41,7 @@ from buttdial_sync.models.inbound import DeliveryReceipt as DeliveryReceipt
 from buttdial_sync.models.inbound import InboundMessage as InboundMessage
 from buttdial_sync.models.inbound import Location as Location
 from buttdial_sync.models.inbound import StatusUpdate as StatusUpdate
+from buttdial_sync.models.inbound import UnreadableEvent as UnreadableEvent
 from buttdial_sync.models.inbox import WaitingMessage as WaitingMessage
 from buttdial_sync.models.inbox import WaitingMessages as WaitingMessages
 from buttdial_sync.models.onboarding import AbandonedOrg as AbandonedOrg

@@ -10,7 +10,8 @@ from contextlib import AbstractContextManager
 from typing import Generic, TypeVar
 
 from buttdial_sync.errors import ConfigError
-from buttdial_sync.inbound.handler import InboundHandler, InboundReport
+from buttdial_sync.inbound.dispatch import InboundReport
+from buttdial_sync.inbound.handler import InboundHandler
 from buttdial_sync.models.inbound import InboundEvent
 from buttdial_sync.transport.fork import reset_after_fork
 

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection, Mapping
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import attrs
 
 from buttdial_sync.errors import ArgumentTypeError, ArgumentValueError
 from buttdial_sync.inbound.decoding import decode_json
-from buttdial_sync.inbound.signatures import verify_webhook_signature, verify_whatsapp_signature
-
-logger = logging.getLogger("buttdial_sync.inbound")
+from buttdial_sync.inbound.signatures import (
+    Secrets,
+    secrets_of,
+    verify_webhook_signature,
+    verify_whatsapp_signature,
+)
 
 Headers: TypeAlias = Mapping[str, str]
-AccountSecret: TypeAlias = str | Callable[[str], str | None]
+AccountSecret: TypeAlias = Secrets | Callable[[str], Secrets | None]
+Authenticity: TypeAlias = Literal["signed", "unsigned", "refused"]
 
 WEBHOOK_CHANNELS = frozenset({"whatsapp", "butt-dial", "account"})
-_SIGNATURE = "x-bd-signature"
+SIGNATURE = "x-bd-signature"
 _TIMESTAMP = "x-bd-timestamp"
 
 
@@ -36,63 +39,81 @@ class WebhookAuthenticator:
     Checks the signatures of webhooks. Safe to share between threads.
 
     Attributes:
-        whatsapp_secret: WhatsApp's app secret.
-        account_secret: The webhook secret, or a function from a workspace's id to it.
+        whatsapp_secrets: WhatsApp's app secrets, one of which has to fit.
+        account_secrets: The webhook secrets, or a function from a workspace's id to them.
         allow_unsigned: The channels that need no signature where there is no secret.
         now: The time in unix seconds; the clock's when None.
     """
 
-    whatsapp_secret: str | None = attrs.field(default=None, repr=False)
-    account_secret: AccountSecret | None = attrs.field(default=None, repr=False)
+    whatsapp_secrets: tuple[str, ...] = attrs.field(default=(), repr=False)
+    account_secrets: tuple[str, ...] | Callable[[str], Secrets | None] = attrs.field(
+        default=(), repr=False
+    )
     allow_unsigned: frozenset[str] = frozenset()
     now: Callable[[], float] | None = attrs.field(default=None, repr=False)
 
-    def authenticates(self, channel: str, body: bytes, headers: Headers) -> bool:
+    def authenticate(self, channel: str, body: bytes, headers: Headers) -> Authenticity:
         """
-        Tell whether a webhook may be read: its signature is right, or none is needed.
+        Tell whether a webhook has a right signature, needs none, or must not be read.
 
         Raises:
             UnreadableError: The secret depends on the body, which is not JSON.
             Exception: The exception of the host's function for the secret.
         """
-        if channel == "whatsapp":
-            return self._authenticates_whatsapp(body, headers)
         if channel not in WEBHOOK_CHANNELS:
-            return False
-        signature = header(headers, _SIGNATURE)
+            return "refused"
+        if channel == "whatsapp":
+            if not self.whatsapp_secrets:
+                return self._without_secret(channel)
+            signature = header(headers, "x-hub-signature-256")
+            is_signed = verify_whatsapp_signature(body, signature, self.whatsapp_secrets)
+            return "signed" if is_signed else "refused"
+        signature = header(headers, SIGNATURE)
         # The open-source server does not sign messages. But if a message has a signature, it must
         # be right: otherwise a stranger's forgery would count as unsigned.
-        if self.account_secret is None or (signature is None and channel == "butt-dial"):
-            return channel in self.allow_unsigned
+        if not self.account_secrets or (signature is None and channel == "butt-dial"):
+            return self._without_secret(channel)
         timestamp = header(headers, _TIMESTAMP)
         if signature is None or timestamp is None:
-            return False
-        return verify_webhook_signature(
+            return "refused"
+        is_signed = verify_webhook_signature(
             body,
             timestamp_header=timestamp,
             signature_header=signature,
-            secret=self._account_secret_for(body) or "",  # no secret: no signature is right
+            secret=self._account_secrets_for(body),
             now=None if self.now is None else self.now(),
         )
+        return "signed" if is_signed else "refused"
 
-    def _authenticates_whatsapp(self, body: bytes, headers: Headers) -> bool:
-        if self.whatsapp_secret is None:
-            return "whatsapp" in self.allow_unsigned
-        signature = header(headers, "x-hub-signature-256")
-        return verify_whatsapp_signature(body, signature, self.whatsapp_secret)
+    def _without_secret(self, channel: str) -> Authenticity:
+        return "unsigned" if channel in self.allow_unsigned else "refused"
 
-    def _account_secret_for(self, body: bytes) -> str | None:
-        if not callable(self.account_secret):
-            return self.account_secret
+    def _account_secrets_for(self, body: bytes) -> Secrets:
+        if not callable(self.account_secrets):
+            return self.account_secrets
         # Read before its signature was checked: only to look the secret up, never to act on it.
         payload = decode_json(body)
         org_id = payload.get("orgId", payload.get("org_id")) if isinstance(payload, dict) else None
-        return self.account_secret(org_id) if isinstance(org_id, str) and org_id else None
+        # Without a secret no signature is right.
+        return self.account_secrets(org_id) or () if isinstance(org_id, str) and org_id else ()
+
+
+def check_secrets(value: Secrets | None, name: str) -> tuple[str, ...]:
+    """
+    Return the secrets; none for an empty text, which would not protect anything.
+
+    Raises:
+        ArgumentTypeError: It is neither text nor a list or tuple of texts.
+    """
+    several = value if isinstance(value, list | tuple) else [value]
+    if not all(isinstance(each, str) for each in several if each is not None):
+        raise ArgumentTypeError(f"{name} must be text, or a list of texts")
+    return secrets_of(value)
 
 
 def check_secret(value: str | None, name: str) -> str | None:
     """
-    Return a secret; None for an empty one, which would not protect anything.
+    Return a secret; None for an empty one.
 
     Raises:
         ArgumentTypeError: It is not text.

@@ -6,6 +6,7 @@ import json
 from typing import Any, NoReturn
 
 _DEEPEST = 64
+_MOST_CONTAINERS = 20_000
 _LONGEST_NUMBER = 64
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
@@ -25,32 +26,31 @@ def decode_json(body: bytes) -> Any:
         The value.
 
     Raises:
-        UnreadableError: It is not JSON in UTF-8, or it is nested deeper, or holds longer numbers,
-            than anything that a server sends.
+        UnreadableError: It is not JSON in UTF-8, or it is nested deeper, or holds more objects or
+            longer numbers, than anything that a server sends.
     """
-    if _depth(body) > _DEEPEST:
-        raise UnreadableError("nested too deep")
+    _check_containers(body)
     try:
         return json.loads(body.decode(), parse_int=_whole_number, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise UnreadableError(type(error).__name__) from None
 
 
-def _depth(body: bytes) -> int:
-    """Return how deep it is nested, or a bit more than allowed when it is deeper than that."""
+def _check_containers(body: bytes) -> None:
+    """Refuse what would be expensive to read: it is nested too deep, or has too many objects."""
     if body.count(b"[") + body.count(b"{") <= _DEEPEST:
-        return 0
+        return
     # Each step is one pass over the bytes. A stranger could write a body on which a regular
     # expression for strings would backtrack for a very long time.
     unescaped = body.replace(b"\\\\", b"").replace(b'\\"', b"")
-    outside_of_strings = b"".join(unescaped.split(b'"')[::2])
-    depth = deepest = 0
-    for bracket in outside_of_strings.translate(None, _NOT_BRACKETS):
+    brackets = b"".join(unescaped.split(b'"')[::2]).translate(None, _NOT_BRACKETS)
+    if len(brackets) > 2 * _MOST_CONTAINERS:
+        raise UnreadableError("too many objects")
+    depth = 0
+    for bracket in brackets:
         depth += 1 if bracket in b"[{" else -1
-        deepest = max(deepest, depth)
-        if deepest > _DEEPEST:
-            break
-    return deepest
+        if depth > _DEEPEST:
+            raise UnreadableError("nested too deep")
 
 
 def _whole_number(digits: str) -> int:

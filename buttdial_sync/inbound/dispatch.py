@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import inspect
 import logging
+import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import attrs
 
-from buttdial_sync.errors import ArgumentTypeError
+from buttdial_sync.errors import ArgumentTypeError, ConfigError
 from buttdial_sync.inbound.deliveries import (
     DeliveryInProgressError,
     DeliveryLog,
@@ -20,35 +21,61 @@ from buttdial_sync.inbound.deliveries import (
     check_token,
 )
 from buttdial_sync.models.inbound import (
+    AccountVerified,
     DeliveryReceipt,
     InboundEvent,
     InboundMessage,
     StatusUpdate,
+    UnreadableEvent,
 )
 
 logger = logging.getLogger("buttdial_sync.inbound")
 
-HandlingOutcome: TypeAlias = Literal["handled", "repeated", "failed"]
+HandlingOutcome: TypeAlias = Literal["handled", "repeated", "failed", "unreadable"]
 
 _LONGEST_KEY = 200
+_UNSIGNED = "unsigned:"
 
 _Claim: TypeAlias = tuple[str, str]
 """The key of a delivery that was claimed, and the token of the claim."""
 
 
 @attrs.frozen(kw_only=True)
+class InboundReport:
+    """
+    The results of a payload's events.
+
+    Attributes:
+        handled: Handed to all their handlers, or without a handler.
+        repeated: Handed over before.
+        failed: A handler failed, or another process is still busy with it.
+        unreadable: They cannot be read, and no handler is there for those: somebody has to keep
+            them.
+    """
+
+    handled: int = 0
+    repeated: int = 0
+    failed: int = 0
+    unreadable: int = 0
+
+
+@attrs.frozen(kw_only=True)
 class HandlerRegistration:
     """A handler of the host, and the events that it gets."""
 
-    handler: Callable[[Any], object]
+    handler: Callable[..., Any]
     name: str
     kind: type[object]
     channel: str | None = None
+    verified_only: bool = False
+    takes_context: bool = False
 
     def wants(self, event: InboundEvent) -> bool:
         """Whether the handler gets this event."""
-        return isinstance(event, self.kind) and (
-            self.channel is None or _channel_of(event) == self.channel
+        return (
+            isinstance(event, self.kind)
+            and (self.channel is None or _channel_of(event) == self.channel)
+            and (event.verified or not self.verified_only)
         )
 
 
@@ -74,7 +101,14 @@ class Dispatcher:
         self._registrations: tuple[HandlerRegistration, ...] = ()
         self._names: Counter[str] = Counter()
 
-    def register(self, handler: Any, kind: type[object], channel: str | None = None) -> Any:
+    def register(
+        self,
+        handler: Any,
+        kind: type[object],
+        channel: str | None = None,
+        *,
+        verified_only: bool = False,
+    ) -> Any:
         """
         Add a handler and return it; without one, return a decorator.
 
@@ -82,13 +116,20 @@ class Dispatcher:
             ArgumentTypeError: It is not a plain function.
         """
         if handler is None:
-            return partial(self.register, kind=kind, channel=channel)
+            return partial(self.register, kind=kind, channel=channel, verified_only=verified_only)
         _check_plain(handler)
         name = _name_of(handler)
         self._names[name] += 1
         if self._names[name] > 1:
             name = f"{name}-{self._names[name]}"
-        added = HandlerRegistration(handler=handler, name=name, kind=kind, channel=channel)
+        added = HandlerRegistration(
+            handler=handler,
+            name=name,
+            kind=kind,
+            channel=channel,
+            verified_only=verified_only,
+            takes_context=_takes_context(handler),
+        )
         # A new tuple, so that a dispatch that is going on in another thread keeps its own.
         self._registrations = (*self._registrations, added)
         return handler
@@ -97,89 +138,137 @@ class Dispatcher:
         """Remove a handler, also one that was added several times or not at all."""
         self._registrations = tuple(each for each in self._registrations if each.handler != handler)
 
-    def dispatch(self, event: InboundEvent, fallback_key: str | None = None) -> HandlingOutcome:
+    def dispatch(
+        self, event: InboundEvent, delivery_keys: Sequence[str] = (), context: object = None
+    ) -> HandlingOutcome:
         """
         Call the handlers that have not had the event yet.
 
         Args:
             event: The event.
-            fallback_key: The key for the delivery log if the event has no id of its own.
+            delivery_keys: The delivery that brought it. They stand for the event in the delivery
+                log if it has no id of its own.
+            context: The second argument of handlers that take two.
 
         Returns:
             ``"failed"`` if a handler failed, or if another process is still busy with it;
-            ``"repeated"`` if all had it before.
+            ``"repeated"`` if all had it before; ``"unreadable"`` if it is an
+            :class:`UnreadableEvent` that no handler wants.
 
         Raises:
             ConfigError: The log's ``claim`` returned neither a token nor None.
         """
-        key = key_of(event) or fallback_key
         outcomes = {
-            self._dispatch_to(each, event, key) for each in self._registrations if each.wants(event)
+            self._dispatch_to(each, event, keys_of(event, delivery_keys, each), context)
+            for each in self._registrations
+            if each.wants(event)
         }
         if not outcomes:
-            logger.info("no handler for a %s on %s", type(event).__name__, _channel_of(event))
+            if isinstance(event, UnreadableEvent):
+                return "unreadable"
+            logger.info("no handler for a %s on %.40r", type(event).__name__, _channel_of(event))
         if "failed" in outcomes:
             return "failed"
         return "repeated" if outcomes == {"repeated"} else "handled"
 
     def _dispatch_to(
-        self, to: HandlerRegistration, event: InboundEvent, key: str | None
+        self, to: HandlerRegistration, event: InboundEvent, keys: Sequence[str], context: object
     ) -> HandlingOutcome:
-        if key is None:
-            return self._run(to, event, None)
         # A claim for each handler: when one fails and the event comes again, the others are not
         # called again. The name is part of the key, so it must be the same in all processes.
-        unit = _bounded(f"{key}#{to.name}")
         try:
-            token = self._log.claim(unit, self._lease)
-        except DeliveryInProgressError:
-            logger.info("%s is still busy with %s", to.name, unit)
+            claims = self._claim([_bounded(f"{key}#{to.name}") for key in keys])
+        except DeliveryInProgressError as error:
+            logger.info("%s is still busy with %.200r", to.name, str(error))
             return "failed"
+        except ConfigError:
+            raise
         except Exception:
             # Without a claim nobody is called: the sender tries again, and nothing happens twice.
             logger.exception("the delivery log failed; %s was not called", to.name)
             return "failed"
-        token = check_token(token)
-        if token is None:
-            return "repeated"
-        return self._run(to, event, (unit, token))
+        return "repeated" if claims is None else self._run(to, event, claims, context)
+
+    def _claim(self, units: Sequence[str]) -> list[_Claim] | None:
+        """Claim all of them, or none: None if one was handed over before."""
+        claims: list[_Claim] = []
+        is_all = False
+        try:
+            for unit in units:
+                token = check_token(self._log.claim(unit, self._lease))
+                if token is None:
+                    return None
+                claims.append((unit, token))
+            is_all = True
+        finally:
+            if not is_all:
+                self._note(self._log.release, claims)
+        return claims
 
     def _run(
-        self, to: HandlerRegistration, event: InboundEvent, claim: _Claim | None
+        self, to: HandlerRegistration, event: InboundEvent, claims: list[_Claim], context: object
     ) -> HandlingOutcome:
         try:
-            to.handler(event)
+            result = to.handler(event, context) if to.takes_context else to.handler(event)
+            _check_done(result)
         except Exception:  # a handler of the host; the other handlers still run
             logger.exception("handler %s failed", to.name)
-            self._note(self._log.release, claim)
+        except BaseException as error:
+            # The process ends: the next worker need not wait for the lease.
+            self._note(self._log.release, claims)
+            logger.exception("handler %s raised %s", to.name, type(error).__name__)
+            # In a thread SystemExit would end only the thread, and nobody would see it.
+            if not isinstance(error, SystemExit) or _is_main_thread():
+                raise
             return "failed"
-        except BaseException:  # the process ends: the next worker need not wait for the lease
-            self._note(self._log.release, claim)
-            raise
-        self._note(self._log.done, claim)
-        return "handled"
+        else:
+            self._note(self._log.done, claims)
+            return "handled"
+        self._note(self._log.release, claims)
+        return "failed"
 
-    def _note(self, note: Callable[[str, str], None], claim: _Claim | None) -> None:
-        if claim is None:
-            return
-        try:
-            note(*claim)
-        except Exception:  # the host's log; the handler has run, and that must be reported
-            logger.exception(
-                "the delivery log failed; %s stays claimed until its lease ends", claim[0]
-            )
+    def _note(self, note: Callable[[str, str], None], claims: Sequence[_Claim]) -> None:
+        for claim in claims:
+            try:
+                note(*claim)
+            except Exception:  # noqa: PERF203 - the host's log; the handler has run all the same
+                logger.exception(
+                    "the delivery log failed; %s stays claimed until its lease ends", claim[0]
+                )
 
 
-def key_of(event: InboundEvent) -> str | None:
-    """Return the key of an event in the delivery log; None if it has no id."""
-    if isinstance(event, InboundMessage):
-        return event.id and f"message:{event.channel}:{event.id}"
+def keys_of(
+    event: InboundEvent, delivery_keys: Sequence[str], to: HandlerRegistration
+) -> tuple[str, ...]:
+    """
+    Return the keys of an event in the delivery log; none if nothing identifies it.
+
+    What is unsigned has keys of its own, so that a stranger's delivery does not count as one that
+    is signed. An event from the client's own connection may have come by webhook before, in one or
+    the other way, so it has both.
+    """
+    keys = _plain_keys(event, delivery_keys)
+    unsigned = tuple(_UNSIGNED + key for key in keys)
+    if not event.verified:
+        return unsigned
+    came_by_connection = event.source in {"push", "queue"}
+    return (*keys, *unsigned) if came_by_connection and not to.verified_only else keys
+
+
+def _plain_keys(event: InboundEvent, delivery_keys: Sequence[str]) -> tuple[str, ...]:
     if isinstance(event, DeliveryReceipt):
         # With the status: a message that was sent is delivered and read later.
-        return f"receipt:{event.channel}:{event.message_sid}:{event.status}"
+        return (f"receipt:{event.channel}:{event.message_sid}:{event.status}",)
+    if isinstance(event, AccountVerified):
+        own = event.delivery_id and f"delivery:{event.delivery_id}"
+        return tuple(delivery_keys) or ((own,) if own else ())
+    if not event.id:
+        return tuple(delivery_keys)
     if isinstance(event, StatusUpdate):
-        return event.id and f"status:{event.channel}:{event.id}:{event.kind}"
-    return event.delivery_id and f"delivery:{event.delivery_id}"
+        return (f"status:{event.channel}:{event.id}:{event.kind}",)
+    # With the agent: one e-mail to two agents has one id.
+    kind = "message" if isinstance(event, InboundMessage) else "unreadable"
+    return (f"{kind}:{event.channel}:{event.agent_id or ''}:{event.id}",)
 
 
 def _channel_of(event: InboundEvent) -> str | None:
@@ -196,6 +285,37 @@ def _bounded(key: str) -> str:
 def _check_plain(handler: object) -> None:
     if not callable(handler) or inspect.iscoroutinefunction(handler):
         raise ArgumentTypeError("a handler is a plain function, not a coroutine")
+
+
+def _check_done(result: object) -> None:
+    """
+    Refuse what a handler returned if its work is not done yet.
+
+    Raises:
+        ArgumentTypeError: It is a coroutine, or something else that has to be awaited.
+    """
+    if inspect.isawaitable(result):
+        if inspect.iscoroutine(result):
+            result.close()  # else Python warns that nobody awaited it
+        raise ArgumentTypeError("the handler returned a coroutine, which nobody awaits")
+
+
+def _takes_context(handler: Callable[..., Any]) -> bool:
+    """Whether a handler needs two arguments: the event and the context."""
+    try:
+        signature = inspect.signature(handler)
+        signature.bind(None, None)
+    except (TypeError, ValueError):
+        return False
+    try:
+        signature.bind(None)
+    except TypeError:
+        return True
+    return False
+
+
+def _is_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def _name_of(handler: Callable[..., Any]) -> str:

@@ -6,45 +6,53 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, TypeVar, overload
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, TypeAlias, TypeVar, overload
 
 import attrs
 
 from buttdial_sync.errors import ArgumentTypeError
 from buttdial_sync.inbound.authentication import (
+    SIGNATURE,
     AccountSecret,
     Headers,
     WebhookAuthenticator,
     check_secret,
+    check_secrets,
     check_unsigned,
     header,
 )
 from buttdial_sync.inbound.decoding import UnreadableError, decode_json
 from buttdial_sync.inbound.deliveries import DeliveryLog, MemoryDeliveryLog
-from buttdial_sync.inbound.dispatch import Dispatcher
+from buttdial_sync.inbound.dispatch import Dispatcher, InboundReport
 from buttdial_sync.inbound.native import parse_account, parse_native
-from buttdial_sync.inbound.signatures import same_secret
+from buttdial_sync.inbound.signatures import Secrets, same_secret
 from buttdial_sync.inbound.whatsapp import looks_like_whatsapp, parse_whatsapp
 from buttdial_sync.models.inbound import (
     AccountVerified,
     DeliveryReceipt,
     InboundEvent,
     InboundMessage,
+    Source,
     StatusUpdate,
+    UnreadableEvent,
 )
 from buttdial_sync.settings import check_count
 from buttdial_sync.transport.deadline import check_seconds
 
 logger = logging.getLogger("buttdial_sync.inbound")
 
-M = TypeVar("M", bound=Callable[[InboundMessage], object])
-R = TypeVar("R", bound=Callable[[DeliveryReceipt], object])
-S = TypeVar("S", bound=Callable[[StatusUpdate], object])
-A = TypeVar("A", bound=Callable[[AccountVerified], object])
+E = TypeVar("E")
+Handler: TypeAlias = Callable[[E], object] | Callable[[E, Any], object]
+M = TypeVar("M", bound=Handler[InboundMessage])
+R = TypeVar("R", bound=Handler[DeliveryReceipt])
+S = TypeVar("S", bound=Handler[StatusUpdate])
+A = TypeVar("A", bound=Handler[AccountVerified])
+U = TypeVar("U", bound=Handler[UnreadableEvent])
 
 _MIB = 1024 * 1024
 _JSON = "application/json"
+_DELIVERY_ID = "x-bd-delivery-id"
 # It is sent back: a stranger may not put line breaks or control characters into our answer.
 _CHALLENGE = re.compile(r"[ -~]{0,1000}")
 
@@ -65,35 +73,29 @@ class InboundResponse:
     content_type: str = _JSON
 
 
-@attrs.frozen(kw_only=True)
-class InboundReport:
-    """
-    The results of a payload's events.
-
-    Attributes:
-        handled: Handed to all their handlers, or without a handler.
-        repeated: Handed over before.
-        failed: A handler failed, or another process is still busy with it.
-    """
-
-    handled: int = 0
-    repeated: int = 0
-    failed: int = 0
+_SOURCES: Mapping[str, Source] = {
+    "whatsapp": "whatsapp_webhook",
+    "butt-dial": "butt_dial_webhook",
+    "account": "account_webhook",
+}
 
 
 class InboundHandler:
     """
     Checks, reads and hands over what comes in. Safe to share between threads and forks.
 
-    Handlers are plain functions of one argument, the event. They run in the thread that called
-    :meth:`handle`, in the order in which they were added. One that raises is logged, and the others
-    run; the sender then tries again, and only those that failed are called again.
+    Handlers are plain functions of one argument, the event; if they need two, the second is the
+    ``context`` of :meth:`handle`. They run in the thread that called :meth:`handle`, in the order
+    in which they were added. One that raises, or returns a coroutine, is logged, and the others
+    run; the sender then tries again, and only those that failed are called again. With
+    ``verified_only=True`` a handler gets only events whose ``verified`` is true.
 
     Args:
         whatsapp_verify_token: The text that WhatsApp has to send when it subscribes.
         whatsapp_webhook_secret: WhatsApp's app secret, for its signature.
         account_webhook_secret: The webhook secret that registering returned, or a function from a
-            workspace's id to its secret (None when there is none).
+            workspace's id to its secret (None when there is none). Where one secret replaces
+            another, give both as a list: one of them has to fit.
         allow_unsigned: Channels that are accepted without a signature if no secret is given:
             ``"whatsapp"``, ``"butt-dial"``, ``"account"``. Anybody can then write to them.
         max_body_bytes: Larger bodies are answered with 413.
@@ -110,7 +112,7 @@ class InboundHandler:
         self,
         *,
         whatsapp_verify_token: str | None = None,
-        whatsapp_webhook_secret: str | None = None,
+        whatsapp_webhook_secret: Secrets | None = None,
         account_webhook_secret: AccountSecret | None = None,
         allow_unsigned: Collection[str] = (),
         max_body_bytes: int = _MIB,
@@ -120,10 +122,10 @@ class InboundHandler:
     ) -> None:
         self._verify_token = check_secret(whatsapp_verify_token, "whatsapp_verify_token")
         self._authenticator = WebhookAuthenticator(
-            whatsapp_secret=check_secret(whatsapp_webhook_secret, "whatsapp_webhook_secret"),
-            account_secret=account_webhook_secret
+            whatsapp_secrets=check_secrets(whatsapp_webhook_secret, "whatsapp_webhook_secret"),
+            account_secrets=account_webhook_secret
             if callable(account_webhook_secret)
-            else check_secret(account_webhook_secret, "account_webhook_secret"),
+            else check_secrets(account_webhook_secret, "account_webhook_secret"),
             allow_unsigned=check_unsigned(allow_unsigned),
             now=now,
         )
@@ -134,43 +136,59 @@ class InboundHandler:
     @overload
     def on_message(self, channel: M, /) -> M: ...
     @overload
-    def on_message(self, channel: str | None = None) -> Callable[[M], M]: ...
-    def on_message(self, channel: Any = None) -> Any:
+    def on_message(
+        self, channel: str | None = None, *, verified_only: bool = False
+    ) -> Callable[[M], M]: ...
+    def on_message(self, channel: Any = None, *, verified_only: bool = False) -> Any:
         """
         Add a handler of messages: ``@on_message``, ``@on_message()``, ``@on_message("sms")``.
 
         Args:
             channel: Only messages of this channel; of all when None.
+            verified_only: Only messages whose origin is proven. Also in the other methods.
         """
         if callable(channel):
-            return self._dispatcher.register(channel, InboundMessage)
+            return self._dispatcher.register(channel, InboundMessage, verified_only=verified_only)
         if channel is not None and not isinstance(channel, str):
             raise ArgumentTypeError("channel must be text")
-        return self._dispatcher.register(None, InboundMessage, channel)
+        return self._dispatcher.register(None, InboundMessage, channel, verified_only=verified_only)
 
     @overload
     def on_delivery_receipt(self, handler: R, /) -> R: ...
     @overload
-    def on_delivery_receipt(self) -> Callable[[R], R]: ...
-    def on_delivery_receipt(self, handler: Any = None) -> Any:
+    def on_delivery_receipt(self, *, verified_only: bool = False) -> Callable[[R], R]: ...
+    def on_delivery_receipt(self, handler: Any = None, *, verified_only: bool = False) -> Any:
         """Add a handler of receipts for messages of ours."""
-        return self._dispatcher.register(handler, DeliveryReceipt)
+        return self._dispatcher.register(handler, DeliveryReceipt, verified_only=verified_only)
 
     @overload
     def on_status_update(self, handler: S, /) -> S: ...
     @overload
-    def on_status_update(self) -> Callable[[S], S]: ...
-    def on_status_update(self, handler: Any = None) -> Any:
+    def on_status_update(self, *, verified_only: bool = False) -> Callable[[S], S]: ...
+    def on_status_update(self, handler: Any = None, *, verified_only: bool = False) -> Any:
         """Add a handler of news about channels, and of messages of ours that failed."""
-        return self._dispatcher.register(handler, StatusUpdate)
+        return self._dispatcher.register(handler, StatusUpdate, verified_only=verified_only)
 
     @overload
     def on_account_verified(self, handler: A, /) -> A: ...
     @overload
-    def on_account_verified(self) -> Callable[[A], A]: ...
-    def on_account_verified(self, handler: Any = None) -> Any:
+    def on_account_verified(self, *, verified_only: bool = False) -> Callable[[A], A]: ...
+    def on_account_verified(self, handler: Any = None, *, verified_only: bool = False) -> Any:
         """Add a handler of verified accounts. It gets a credential: keep it, do not log it."""
-        return self._dispatcher.register(handler, AccountVerified)
+        return self._dispatcher.register(handler, AccountVerified, verified_only=verified_only)
+
+    @overload
+    def on_unreadable(self, handler: U, /) -> U: ...
+    @overload
+    def on_unreadable(self, *, verified_only: bool = False) -> Callable[[U], U]: ...
+    def on_unreadable(self, handler: Any = None, *, verified_only: bool = False) -> Any:
+        """
+        Add a handler of messages and account events that lack a part, to keep them.
+
+        Without one a webhook is answered with 422, and a listener gives them to its
+        ``on_undelivered``.
+        """
+        return self._dispatcher.register(handler, UnreadableEvent, verified_only=verified_only)
 
     def remove(self, handler: Callable[..., object]) -> None:
         """Remove a handler, from all kinds of events. Safe to call twice."""
@@ -184,7 +202,8 @@ class InboundHandler:
             payload: WhatsApp's, Butt-Dial's own, or an account event.
 
         Returns:
-            Its events in their order; none when it is unknown, not whole, or an echo.
+            Its events in their order; none when it is unknown or an echo. ``source`` is None, and
+            ``verified`` is false.
         """
         if not isinstance(payload, Mapping):
             return []
@@ -204,11 +223,11 @@ class InboundHandler:
         Returns:
             The results of the events.
         """
-        return self._dispatch(self.parse(payload))
+        return InboundReport(**Counter[str](map(self._dispatcher.dispatch, self.parse(payload))))
 
     def dispatch_event(self, event: InboundEvent) -> InboundReport:
         """Hand an event over, as :meth:`dispatch` does with those of a payload."""
-        return self._dispatch([event])
+        return InboundReport(**Counter[str]([self._dispatcher.dispatch(event)]))
 
     def verify_subscription(self, query: Mapping[str, str]) -> InboundResponse:
         """
@@ -230,69 +249,92 @@ class InboundHandler:
             return _answer(403, "the subscription is refused")
         return InboundResponse(200, challenge, "text/plain")
 
-    def handle(self, channel: str, body: bytes, headers: Headers) -> InboundResponse:
+    def handle(
+        self, channel: str, body: bytes, headers: Headers, *, context: object = None
+    ) -> InboundResponse:
         """
         Answer a webhook, whatever a stranger sends.
 
         Exceptions of a handler, of the delivery log or of the function for the secret are logged
-        and answered with 500. Only those that end the process, such as ``SystemExit``, are raised.
+        and answered with 500. Those that end the process are raised: ``KeyboardInterrupt``, and in
+        the main thread ``SystemExit``.
 
         Args:
             channel: The channel of the address: ``"whatsapp"``, ``"butt-dial"`` (Butt-Dial's own
                 messages) or ``"account"`` (``account.verified``).
             body: The body's bytes as they came.
             headers: The headers, in any letters' case.
+            context: What handlers of two arguments get as their second, such as your tenant.
 
         Returns:
             200 handled, repeated, or not for us; 400 not JSON; 401 a bad or missing signature, or a
-            channel that is not open; 413 too large; 500 a handler failed: send it again.
+            channel that is not open; 413 too large; 422 a message lacks a part, and there is no
+            handler for those; 500 a handler failed: send it again.
         """
         try:
-            return self._handle(channel, body, headers)
+            return self._handle(channel, body, headers, context)
         except Exception:  # any other end, and the sender would not know to send it again
             logger.exception("a webhook could not be handled")
             return _answer(500, "it could not be handled; try again")
 
-    def _handle(self, channel: str, body: bytes, headers: Headers) -> InboundResponse:
+    def _handle(
+        self, channel: str, body: bytes, headers: Headers, context: object
+    ) -> InboundResponse:
         # JSON is decoded after the signature was checked, except to find a workspace's secret.
         if len(body) > self.max_body_bytes:
             return _answer(413, "the body is too large")
         try:
-            if not self._authenticator.authenticates(channel, body, headers):
+            authenticity = self._authenticator.authenticate(channel, body, headers)
+            if authenticity == "refused":
                 logger.warning("a webhook for %.40r was refused: no valid signature", channel)
                 return _answer(401, "the signature is missing or wrong")
             payload = decode_json(body)
         except UnreadableError:
             return _answer(400, "the body is not JSON")
-        delivery_id = header(headers, "x-bd-delivery-id")
-        report = self._dispatch(_events(channel, payload, delivery_id), delivery_id)
-        if report.failed:
-            return _answer(500, "a handler failed; try again")
-        status = "handled" if report.handled else "repeated" if report.repeated else "ignored"
-        return InboundResponse(200, json.dumps({"status": status, **attrs.asdict(report)}))
-
-    def _dispatch(
-        self, events: Sequence[InboundEvent], delivery_id: str | None = None
-    ) -> InboundReport:
+        is_signed = authenticity == "signed"
         counts: Counter[str] = Counter()
-        for number, event in enumerate(events):
-            fallback = f"delivery:{delivery_id}:{number}" if delivery_id else None
-            counts[self._dispatcher.dispatch(event, fallback)] += 1
-        return InboundReport(**counts)
+        for number, parsed in enumerate(_events(channel, payload, headers)):
+            event = attrs.evolve(parsed, source=_SOURCES[channel], verified=is_signed)
+            keys = [f"{key}:{number}" for key in _delivery_keys(headers, is_signed=is_signed)]
+            counts[self._dispatcher.dispatch(event, keys, context)] += 1
+        return _answer_of(InboundReport(**counts), channel)
 
     def __repr__(self) -> str:
         return f"InboundHandler(allow_unsigned={sorted(self._authenticator.allow_unsigned)!r})"
 
 
-def _events(channel: str, payload: Any, delivery_id: str | None) -> list[InboundEvent]:
+def _events(channel: str, payload: Any, headers: Headers) -> list[InboundEvent]:
     """Read a payload in the format of its channel only."""
     if not isinstance(payload, dict):
         return []
     if channel == "whatsapp":
         return list(parse_whatsapp(payload))
     if channel == "account":
-        return parse_account(payload, delivery_id)
+        return parse_account(payload, header(headers, _DELIVERY_ID))
     return parse_native(payload)
+
+
+def _delivery_keys(headers: Headers, *, is_signed: bool) -> list[str]:
+    """Return what a delivery is known by: the id that its sender gives it, and its signature."""
+    delivery_id, signature = header(headers, _DELIVERY_ID), header(headers, SIGNATURE)
+    keys = [f"delivery:{delivery_id}"] if delivery_id else []
+    # The id is not signed: whoever repeats a delivery could write another one.
+    return [*keys, f"signature:{signature}"] if is_signed and signature else keys
+
+
+def _answer_of(report: InboundReport, channel: str) -> InboundResponse:
+    if report.failed:
+        return _answer(500, "a handler failed; try again")
+    if report.unreadable:
+        # Not 2xx: a server that has a queue keeps it there, and others try again.
+        logger.error(
+            "%d messages on %s lack a part and were refused: add a handler with on_unreadable",
+            report.unreadable,
+            channel,
+        )
+        return _answer(422, "a message lacks its sender, its content or its id")
+    status = "handled" if report.handled else "repeated" if report.repeated else "ignored"
+    return InboundResponse(200, json.dumps({"status": status, **attrs.asdict(report)}))
 
 
 def _answer(status: int, error: str) -> InboundResponse:

@@ -10,7 +10,6 @@ import attrs
 from buttdial_sync.inbound.reading import (
     Fields,
     MalformedError,
-    content,
     first,
     flag,
     identifier,
@@ -18,6 +17,7 @@ from buttdial_sync.inbound.reading import (
     moment,
     text,
     whole_number,
+    wrong_texts,
 )
 from buttdial_sync.models.inbound import (
     AccountVerified,
@@ -26,6 +26,7 @@ from buttdial_sync.models.inbound import (
     InboundEvent,
     InboundMessage,
     StatusUpdate,
+    UnreadableEvent,
 )
 from buttdial_sync.models.inbox import WaitingMessage
 
@@ -35,6 +36,8 @@ ACCOUNT_VERIFIED = "account.verified"
 OUTBOUND_FAILED = "outbound_failed"
 STATUSES = frozenset({"queued", "sent", "delivered", "read", "failed", "undelivered"})
 _NO_MESSAGE = frozenset({"status", "status_update", "receipt", "delivery_receipt"})
+_DEFAULT_CHANNEL = "sms"
+_MOST_ATTACHMENTS = 100
 
 
 def parse_native(payload: Fields) -> list[InboundEvent]:
@@ -42,16 +45,29 @@ def parse_native(payload: Fields) -> list[InboundEvent]:
     Read a payload in Butt-Dial's own format, but for account events.
 
     Returns:
-        The event; nothing for echoes of our own messages and for what is unknown or not whole.
+        The event; nothing for echoes of our own messages and for what is unknown. A message without
+        sender or content is an :class:`~buttdial_sync.UnreadableEvent`.
     """
     if flag(payload, "echo", "isEcho"):
         return []
     try:
         event = _event(payload)
     except MalformedError as error:
-        logger.warning("an inbound message was ignored: %s", error)
-        return []
+        event = UnreadableEvent(
+            reason=str(error),
+            id=_id_of(payload),
+            channel=text(payload, "channel"),
+            agent_id=identifier(payload, "agentId"),
+            raw=payload,
+        )
+    if isinstance(event, InboundMessage):
+        _warn_of_unreadable_parts(payload, event.id)
     return [] if event is None else [event]
+
+
+def parse_pushed(payload: Fields) -> list[InboundEvent]:
+    """Read what was pushed over the client's own session; see :func:`parse_native`."""
+    return [attrs.evolve(event, source="push", verified=True) for event in parse_native(payload)]
 
 
 def parse_account(payload: Fields, delivery_id: str | None = None) -> list[InboundEvent]:
@@ -60,8 +76,8 @@ def parse_account(payload: Fields, delivery_id: str | None = None) -> list[Inbou
         return []
     org_id, token = identifier(payload, "orgId"), text(payload, "teamToken")
     if not org_id or not token:
-        logger.warning("an %s without its token was ignored", ACCOUNT_VERIFIED)
-        return []
+        reason = f"{ACCOUNT_VERIFIED} without its workspace or its token"
+        return [UnreadableEvent(reason=reason, id=delivery_id, raw=payload)]
     scopes = first(payload, "scopes")
     known_scopes = scopes if isinstance(scopes, list) else []
     return [
@@ -82,8 +98,7 @@ def parse_waiting(waiting: WaitingMessage) -> list[InboundEvent]:
     Read an item of the waiting queue.
 
     Returns:
-        The event; a message of ours that failed is a :class:`~buttdial_sync.StatusUpdate`. Nothing
-        when it is not whole.
+        The event; a message of ours that failed is a :class:`~buttdial_sync.StatusUpdate`.
     """
     if waiting.direction == "outbound":
         return [_failed_outbound(waiting)]
@@ -103,7 +118,10 @@ def parse_waiting(waiting: WaitingMessage) -> list[InboundEvent]:
         # provider's comes first, so that a message that was pushed and waited is known again.
         "messageId": waiting.external_id or waiting.id,
     }
-    return [attrs.evolve(event, raw=waiting.raw) for event in parse_native(fields)]
+    return [
+        attrs.evolve(event, raw=waiting.raw, source="queue", verified=True)
+        for event in parse_native(fields)
+    ]
 
 
 def _failed_outbound(waiting: WaitingMessage) -> StatusUpdate:
@@ -117,6 +135,8 @@ def _failed_outbound(waiting: WaitingMessage) -> StatusUpdate:
         recipient=waiting.to,
         text=waiting.body,
         timestamp=waiting.created_at,
+        source="queue",
+        verified=True,
         raw=waiting.raw,
     )
 
@@ -165,11 +185,11 @@ def _status_update(payload: Fields, status: str | None) -> StatusUpdate | None:
 
 
 def _message(payload: Fields) -> InboundMessage:
-    sender, channel = identifier(payload, "from", "sender"), content(payload, "channel")
-    if not sender or not channel:
-        raise MalformedError("it has no sender or no channel")
-    body, html = content(payload, "body", "text"), content(payload, "html")
-    subject, url = content(payload, "subject"), content(payload, "mediaUrl")
+    sender = identifier(payload, "from", "sender")
+    if not sender:
+        raise MalformedError("it has no sender")
+    body, html = text(payload, "body", "text"), text(payload, "html")
+    subject, url = text(payload, "subject"), text(payload, "mediaUrl")
     attachments = _attachments(payload)
     transcription = _transcription(payload)
     if not (body or html or subject or url or attachments or transcription):
@@ -177,11 +197,12 @@ def _message(payload: Fields) -> InboundMessage:
     media_type, mime_type = _media_types(payload)
     group_id = identifier(payload, "groupId")
     return InboundMessage(
-        id=identifier(payload, "messageId", "id", "externalId"),
+        id=_id_of(payload),
         sender=sender,
-        channel=channel,
+        channel=text(payload, "channel") or _DEFAULT_CHANNEL,
         text=body or "",
-        type=(media_type if url else None) or "text",
+        # The waiting queue has the address of a picture or a document, but not its type.
+        type=(media_type or "media") if url else "text",
         to=identifier(payload, "to"),
         external_id=identifier(payload, "externalId"),
         agent_id=identifier(payload, "agentId"),
@@ -226,16 +247,32 @@ def _transcription(payload: Fields) -> str | None:
 
 
 def _attachments(payload: Fields) -> tuple[Attachment, ...]:
-    items = first(payload, "attachments") or []
-    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        raise MalformedError("attachments is not a list of attachments")
+    items = first(payload, "attachments")
     return tuple(
         Attachment(
             filename=text(item, "filename", "fileName"),
             content_type=text(item, "contentType"),
             size=whole_number(item, "size"),
-            url=content(item, "url"),
+            url=text(item, "url"),
             raw=item,
         )
-        for item in items
+        for item in (items[:_MOST_ATTACHMENTS] if isinstance(items, list) else ())
+        if isinstance(item, Mapping)
     )
+
+
+def _warn_of_unreadable_parts(payload: Fields, message_id: str | None) -> None:
+    wrong = wrong_texts(payload, "channel", "body", "text", "html", "subject", "mediaUrl")
+    items = first(payload, "attachments")
+    if items is not None and not (
+        isinstance(items, list)
+        and len(items) <= _MOST_ATTACHMENTS
+        and all(isinstance(item, Mapping) for item in items)
+    ):
+        wrong.append("attachments")
+    if wrong:
+        logger.warning("message %.80r has parts that cannot be read: %s", message_id, wrong)
+
+
+def _id_of(payload: Fields) -> str | None:
+    return identifier(payload, "messageId", "id", "externalId")

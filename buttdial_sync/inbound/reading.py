@@ -1,8 +1,8 @@
 """
 Reading single fields of decoded JSON that anybody may have written.
 
-What a message consists of must be right: a wrong type there is :class:`MalformedError`. What
-surrounds it is None when it is wrong, for a message must not get lost over its sender's name.
+What has the wrong type is None, because a message must not get lost over one of its fields. Where
+nothing is left that makes a message, the parsers raise :class:`MalformedError`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _twin = lru_cache(maxsize=256)(snake_case)
 
 
 class MalformedError(Exception):
-    """A message or a field does not have the form that it should have."""
+    """A part is missing without which it is not a message."""
 
 
 def first(data: Fields, *names: str) -> Any:
@@ -43,17 +43,9 @@ def text(data: Fields, *names: str) -> str | None:
     return storable(value) if isinstance(value, str) else None
 
 
-def content(data: Fields, *names: str) -> str | None:
-    """
-    Return a text, None when there is none.
-
-    Raises:
-        MalformedError: There is something else in its place.
-    """
-    value = first(data, *names)
-    if value is not None and not isinstance(value, str):
-        raise MalformedError(f"{names[0]} is not text")
-    return None if value is None else storable(value)
+def wrong_texts(data: Fields, *names: str) -> list[str]:
+    """Return the names under which there is something, but not a text."""
+    return [name for name in names if not isinstance(first(data, name), str | None)]
 
 
 def identifier(data: Fields, *names: str) -> str | None:

@@ -6,6 +6,11 @@ import hashlib
 import hmac
 import re
 import time
+from collections.abc import Sequence
+from typing import TypeAlias
+
+Secrets: TypeAlias = str | Sequence[str]
+"""A secret, or several while one replaces the other."""
 
 _BUTT_DIAL_PREFIX = "hmac-sha256="
 _WHATSAPP_PREFIX = "sha256="
@@ -17,7 +22,7 @@ def verify_webhook_signature(
     *,
     timestamp_header: str | None,
     signature_header: str | None,
-    secret: str,
+    secret: Secrets,
     tolerance_seconds: float = 300,
     now: float | None = None,
 ) -> bool:
@@ -32,7 +37,8 @@ def verify_webhook_signature(
             signature.
         timestamp_header: ``X-BD-Timestamp``: unix seconds.
         signature_header: ``X-BD-Signature``: ``hmac-sha256=`` and 64 hex digits.
-        secret: The ``webhook_secret`` that registering returned.
+        secret: The ``webhook_secret`` that registering returned; or several, of which one has to
+            fit, while a new one replaces the old.
         tolerance_seconds: Older or more in the future than this is refused, in seconds.
         now: The time in unix seconds; the clock's when None.
 
@@ -50,14 +56,16 @@ def verify_webhook_signature(
     )
 
 
-def verify_whatsapp_signature(raw_body: bytes, signature_header: str | None, secret: str) -> bool:
+def verify_whatsapp_signature(
+    raw_body: bytes, signature_header: str | None, secret: Secrets
+) -> bool:
     """
     Tell whether a webhook was signed by WhatsApp. Raises nothing; safe to share between threads.
 
     Args:
         raw_body: The body's bytes as they came.
         signature_header: ``X-Hub-Signature-256``: ``sha256=`` and 64 hex digits.
-        secret: The app secret.
+        secret: The app secret, or several, of which one has to fit.
 
     Returns:
         True if the signature is right; False for all else, malformed input included.
@@ -82,12 +90,19 @@ def same_secret(given: object, wanted: str | None) -> bool:
     return hmac.compare_digest(_bytes(given), _bytes(wanted))
 
 
-def _is_signed(header: object, prefix: str, secret: object, head: bytes, body: object) -> bool:
-    if not isinstance(secret, str) or not secret or not isinstance(header, str):
+def _is_signed(header: object, prefix: str, secrets: object, head: bytes, body: object) -> bool:
+    if not isinstance(header, str) or not isinstance(body, bytes | bytearray | memoryview):
         return False
-    if not isinstance(body, bytes | bytearray | memoryview):
-        return False
-    return hmac.compare_digest(_bytes(header), _bytes(prefix + _digest(secret, head, body)))
+    return any(
+        hmac.compare_digest(_bytes(header), _bytes(prefix + _digest(secret, head, body)))
+        for secret in secrets_of(secrets)
+    )
+
+
+def secrets_of(given: object) -> tuple[str, ...]:
+    """Return the secrets that could protect something: no empty ones, and text only."""
+    several = given if isinstance(given, list | tuple) else [given]
+    return tuple(each for each in several if isinstance(each, str) and each)
 
 
 def _digest(secret: str, head: bytes, body: bytes | bytearray | memoryview) -> str:

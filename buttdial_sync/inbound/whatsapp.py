@@ -9,7 +9,6 @@ from typing import Any, TypeAlias
 from buttdial_sync.inbound.reading import (
     Fields,
     MalformedError,
-    content,
     flag,
     identifier,
     mapping,
@@ -17,13 +16,20 @@ from buttdial_sync.inbound.reading import (
     moment,
     number,
     text,
+    wrong_texts,
 )
-from buttdial_sync.models.inbound import DeliveryReceipt, InboundMessage, Location
+from buttdial_sync.models.inbound import (
+    DeliveryReceipt,
+    InboundMessage,
+    Location,
+    UnreadableEvent,
+)
 
 logger = logging.getLogger("buttdial_sync.inbound")
 
 CHANNEL = "whatsapp"
 Names: TypeAlias = Mapping[str | None, str | None]
+Parsed: TypeAlias = InboundMessage | DeliveryReceipt | UnreadableEvent
 
 STATUSES = frozenset({"sent", "delivered", "read", "failed"})
 MEDIA = frozenset({"image", "audio", "video", "document", "sticker"})
@@ -34,42 +40,41 @@ def looks_like_whatsapp(payload: Fields) -> bool:
     return isinstance(payload.get("entry"), list)
 
 
-def parse_whatsapp(payload: Fields) -> list[InboundMessage | DeliveryReceipt]:
+def parse_whatsapp(payload: Fields) -> list[Parsed]:
     """
     Read a payload: several entries, several changes, messages and receipts.
 
     Returns:
-        The events in their order; what is not whole is left out, and logged.
+        The events in their order. A message that lacks a part is an
+        :class:`~buttdial_sync.UnreadableEvent`.
     """
-    events: list[InboundMessage | DeliveryReceipt] = []
+    events: list[Parsed] = []
     for entry in mappings(payload, "entry"):
         for change in mappings(entry, "changes"):
             events += _events_of(mapping(change, "value"))
     return events
 
 
-def _events_of(value: Fields) -> Iterator[InboundMessage | DeliveryReceipt]:
+def _events_of(value: Fields) -> Iterator[Parsed]:
     names = {
         identifier(contact, "wa_id"): text(mapping(contact, "profile"), "name")
         for contact in mappings(value, "contacts")
     }
     our_number = text(mapping(value, "metadata"), "display_phone_number")
     for data in mappings(value, "messages"):
-        message = _whole_message(data, names, our_number)
-        if message is not None:
-            yield message
+        yield _message_or_unreadable(data, names, our_number)
     for data in mappings(value, "statuses"):
         receipt = _receipt(data)
         if receipt is not None:
             yield receipt
 
 
-def _whole_message(data: Fields, names: Names, our_number: str | None) -> InboundMessage | None:
+def _message_or_unreadable(data: Fields, names: Names, our_number: str | None) -> Parsed:
     try:
         return _message(data, names, our_number)
     except MalformedError as error:
-        logger.warning("a WhatsApp message was ignored: %s", error)
-        return None
+        message_id = identifier(data, "id")
+        return UnreadableEvent(reason=str(error), id=message_id, channel=CHANNEL, raw=data)
 
 
 def _message(data: Fields, names: Names, our_number: str | None) -> InboundMessage:
@@ -97,29 +102,31 @@ def _message(data: Fields, names: Names, our_number: str | None) -> InboundMessa
 
 def _content(data: Fields, kind: str) -> dict[str, Any]:
     if kind in MEDIA:
-        return _media(mapping(data, kind), kind)
+        media = mapping(data, kind)
+        wrong = wrong_texts(media, "link", "url", "caption")
+        if wrong:
+            logger.warning("message %.80r has parts that cannot be read: %s", data.get("id"), wrong)
+        return _media(media, kind)
+    # "unsupported" and "unknown" stand for what WhatsApp's API cannot show; of types that are newer
+    # than this module, raw has the content.
     read = _CONTENTS.get(kind)
-    if read is not None:
-        return read(data)
-    if not isinstance(data.get(kind), dict | list):
-        raise MalformedError("it has no content that could be read")
-    return {}
+    return {} if read is None else read(data)
 
 
 def _text(data: Fields) -> dict[str, Any]:
-    body = content(mapping(data, "text"), "body")
+    body = text(mapping(data, "text"), "body")
     if not body:
         raise MalformedError("a text message without text")
     return {"text": body}
 
 
 def _media(media: Fields, kind: str) -> dict[str, Any]:
-    media_id, url = identifier(media, "id"), content(media, "link", "url")
+    media_id, url = identifier(media, "id"), text(media, "link", "url")
     if not media_id and not url:
         raise MalformedError(f"{kind} without an id")
     transcription = text(media, "voiceTranscription", "transcription")
     return {
-        "text": content(media, "caption") or "",
+        "text": text(media, "caption") or "",
         "media_id": media_id,
         "media_url": url,
         "media_type": kind,
@@ -136,14 +143,14 @@ def _interactive(data: Fields) -> dict[str, Any]:
     if not reply:
         raise MalformedError("an interactive reply without a reply")
     return {
-        "text": content(reply, "title", "body", "name") or "",
+        "text": text(reply, "title", "body", "name") or "",
         "reply_id": identifier(reply, "id"),
     }
 
 
 def _button(data: Fields) -> dict[str, Any]:
     button = mapping(data, "button")
-    title, payload = content(button, "text"), identifier(button, "payload")
+    title, payload = text(button, "text"), identifier(button, "payload")
     if not title and not payload:
         raise MalformedError("a button without a text")
     return {"text": title or "", "reply_id": payload}
@@ -177,7 +184,7 @@ def _reaction(data: Fields) -> dict[str, Any]:
     target = identifier(reaction, "message_id")
     if not target:
         raise MalformedError("a reaction without a message")
-    emoji = content(reaction, "emoji") or ""
+    emoji = text(reaction, "emoji") or ""
     return {"emoji": emoji, "text": emoji, "reacted_to": target}
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Any
 
-from buttdial_sync.inbound.native import parse_native, parse_waiting
+from buttdial_sync.inbound.native import parse_pushed, parse_waiting
 from buttdial_sync.models.inbound import InboundEvent
 from buttdial_sync.models.inbox import WaitingMessage
 
@@ -55,7 +55,7 @@ class InboundQueue:
         params = notification.get("params")
         data = params.get("data") if isinstance(params, dict) else None
         if notification.get("method") == "notifications/message" and isinstance(data, dict):
-            self._put(_PUSHED, parse_native(data))
+            self._put(_PUSHED, parse_pushed(data))
 
     def ended(self) -> None:
         """Wake the runner: the stream is over."""

@@ -202,5 +202,5 @@ def _run_in_thread(runner: StreamRunner) -> None:
         runner.run()
     except ButtDialError as error:
         logger.error("the listener ended: %s", error)  # noqa: TRY400 - the error says it all
-    except Exception:  # a thread has no caller that could see it
+    except BaseException:  # a thread has no caller that could see it
         logger.exception("the listener ended")

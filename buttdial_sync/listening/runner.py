@@ -253,6 +253,8 @@ class StreamRunner:
                 report = self._options.inbound.dispatch_event(event)
                 if not report.failed:
                     self.handed_over += report.handled
+                    if report.unreadable:
+                        self._give_up(event)
                     return
                 if self._stopping.is_set():
                     break
@@ -287,7 +289,7 @@ class StreamRunner:
 
     def _give_up(self, event: InboundEvent) -> None:
         """Give the host an event that could not be handed over."""
-        what = f"{type(event).__name__} {getattr(event, 'id', None)}"
+        what = f"{type(event).__name__} {getattr(event, 'id', None)!r:.80}"
         if self._options.on_undelivered is None:
             logger.error("%s could not be handed over and is lost: give on_undelivered", what)
             return

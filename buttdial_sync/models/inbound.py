@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import attrs
+
+Source: TypeAlias = Literal[
+    "whatsapp_webhook", "butt_dial_webhook", "account_webhook", "push", "queue"
+]
+"""How an event reached this process."""
 
 
 @attrs.frozen(kw_only=True)
@@ -93,6 +98,10 @@ class InboundMessage:
         session: What the server says about the conversation.
         thread_id: Your own id of the conversation, as given when sending.
         received_at: When it was sent or came (UTC).
+        source: How it came: ``"whatsapp_webhook"``, ``"butt_dial_webhook"``, ``"push"`` or
+            ``"queue"``; None if the host read it with :meth:`InboundHandler.parse`.
+        verified: Whether its origin is proven: by a signature, or because it came over the
+            client's own connection to the server.
     """
 
     id: str | None = None
@@ -130,6 +139,8 @@ class InboundMessage:
     session: Mapping[str, Any] | None = None
     thread_id: str | None = None
     received_at: datetime | None = None
+    source: Source | None = None
+    verified: bool = False
     raw: Any = attrs.field(default=None, eq=False, repr=False)
 
     @property
@@ -152,6 +163,8 @@ class DeliveryReceipt:
         timestamp: When that happened (UTC).
         error_code: Why it failed, as a code.
         error: Why it failed, in words.
+        source: As in :class:`InboundMessage`.
+        verified: As in :class:`InboundMessage`.
     """
 
     message_sid: str
@@ -161,6 +174,8 @@ class DeliveryReceipt:
     timestamp: datetime | None = None
     error_code: str | None = None
     error: str | None = None
+    source: Source | None = None
+    verified: bool = False
     raw: Any = attrs.field(default=None, eq=False, repr=False)
 
 
@@ -179,6 +194,8 @@ class StatusUpdate:
         recipient: Whom a failed message was for.
         text: The text of a failed message.
         timestamp: When it happened (UTC).
+        source: As in :class:`InboundMessage`.
+        verified: As in :class:`InboundMessage`.
     """
 
     kind: str
@@ -189,6 +206,8 @@ class StatusUpdate:
     recipient: str | None = None
     text: str | None = None
     timestamp: datetime | None = None
+    source: Source | None = None
+    verified: bool = False
     raw: Any = attrs.field(default=None, eq=False, repr=False)
 
 
@@ -204,6 +223,8 @@ class AccountVerified:
         scopes: What the credential may do.
         verified_at: When it was confirmed (UTC).
         delivery_id: The id of this delivery; the same when it is repeated.
+        source: ``"account_webhook"``.
+        verified: Whether it was signed.
     """
 
     org_id: str
@@ -212,7 +233,38 @@ class AccountVerified:
     scopes: tuple[str, ...] = ()
     verified_at: datetime | None = None
     delivery_id: str | None = None
+    source: Source | None = None
+    verified: bool = False
     raw: Any = attrs.field(default=None, eq=False, repr=False)
 
 
-InboundEvent: TypeAlias = InboundMessage | DeliveryReceipt | StatusUpdate | AccountVerified
+@attrs.frozen(kw_only=True)
+class UnreadableEvent:
+    """
+    A message or an account event that cannot be handed over as such, because a part is missing.
+
+    A message needs a sender and a content, an account event its workspace and its credential.
+    :meth:`InboundHandler.on_unreadable` and a listener's ``on_undelivered`` get it, with all that
+    the server sent in ``raw``.
+
+    Attributes:
+        reason: What is missing.
+        id: The id, where there is one.
+        channel: The channel, where there is one.
+        agent_id: The agent that it is for, where that is known.
+        source: As in :class:`InboundMessage`.
+        verified: As in :class:`InboundMessage`.
+    """
+
+    reason: str
+    id: str | None = None
+    channel: str | None = None
+    agent_id: str | None = None
+    source: Source | None = None
+    verified: bool = False
+    raw: Any = attrs.field(default=None, eq=False, repr=False)
+
+
+InboundEvent: TypeAlias = (
+    InboundMessage | DeliveryReceipt | StatusUpdate | AccountVerified | UnreadableEvent
+)

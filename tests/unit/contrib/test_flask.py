@@ -10,9 +10,14 @@ import pytest
 from flask import Flask, abort, current_app, request
 from flask.testing import FlaskClient
 
-from buttdial_sync import AccountsClient, ClientClosedError, ConfigError, InboundHandler
+from buttdial_sync import (
+    AccountsClient,
+    ClientClosedError,
+    ConfigError,
+    InboundHandler,
+    InboundReport,
+)
 from buttdial_sync.contrib.flask import ButtDial
-from buttdial_sync.inbound.handler import InboundReport
 from buttdial_sync.models.inbound import InboundEvent
 from buttdial_sync.testing import FakeButtDialServer
 from buttdial_sync.testing.simulate import Delivery, HostSimulator

@@ -49,6 +49,15 @@ def test_sixty_four_deep() -> None:
             decode_json(body)
 
 
+def test_twenty_thousand_objects() -> None:
+    """More of them would be expensive to read; those in a text are not counted."""
+    assert len(decode_json(b"[" + b"{}," * 19_998 + b"{}]")) == 19_999
+    assert decode_json(b'["' + b"{}" * 30_000 + b'"]') == ["{}" * 30_000]
+    for body in (b"[" + b"{}," * 19_999 + b"{}]", b"[" + b"[]," * 19_999 + b"[]]", b"[]" * 20_001):
+        with pytest.raises(UnreadableError, match="too many objects"):
+            decode_json(body)
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from typing import Any
+from unittest.mock import MagicMock, Mock
 
 import pytest
 
@@ -78,7 +80,7 @@ def test_the_usual_lease() -> None:
     inbound = InboundHandler(delivery_log=log)
     inbound.on_message(first)
     inbound.dispatch_event(message())
-    assert log.claims == [(f"message:sms:m1#{HERE}.first", 300.0)]
+    assert log.claims == [(f"unsigned:message:sms::m1#{HERE}.first", 300.0)]
 
 
 def test_a_handler_that_was_removed() -> None:
@@ -168,7 +170,7 @@ def test_a_key_that_every_database_holds(filler: str, is_kept: bool) -> None:
 @pytest.mark.parametrize(("length", "is_kept"), [(200, True), (201, False)])
 def test_a_key_of_two_hundred_characters(length: int, is_kept: bool) -> None:
     """Longer ones are hashed, too."""
-    rest = len(f"message:sms:#{HERE}.first")
+    rest = len(f"unsigned:message:sms::#{HERE}.first")
     assert_key("x" * (length - rest), is_kept=is_kept)
 
 
@@ -178,7 +180,7 @@ def assert_key(message_id: str, *, is_kept: bool) -> None:
     inbound.on_message(first)
     inbound.dispatch_event(message(id=message_id))
     ((key, _),) = log.claims
-    whole = f"message:sms:{message_id}#{HERE}.first"
+    whole = f"unsigned:message:sms::{message_id}#{HERE}.first"
     hashed = f"sha256:{hashlib.sha256(whole.encode()).hexdigest()}"
     assert key == (whole if is_kept else hashed)
 
@@ -233,19 +235,53 @@ def test_somebody_else_is_at_it(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.text == ""
 
 
-def test_a_handler_that_ends_the_process() -> None:
-    """Its claim is given back, so that whoever gets the event next need not wait."""
+@pytest.mark.parametrize("end", [SystemExit, KeyboardInterrupt])
+def test_a_handler_that_ends_the_process(
+    end: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its claim is given back, so that whoever gets the event next need not wait. It is logged."""
     inbound = InboundHandler()
-    ends = [SystemExit]
+    ends = [end]
 
     def handler(_: InboundMessage) -> None:
         if ends:
             raise ends.pop()
 
     inbound.on_message(handler)
-    with pytest.raises(SystemExit):
+    with pytest.raises(end):
         inbound.dispatch_event(message())
+    assert f"handler raised {end.__name__}" in caplog.text
     assert inbound.dispatch_event(message()) == InboundReport(handled=1)
+
+
+def test_a_handler_that_ends_a_thread(caplog: pytest.LogCaptureFixture) -> None:
+    """There ``sys.exit()`` would end only the thread, in silence: the handler has failed."""
+    inbound = InboundHandler()
+    ends = [SystemExit]
+    reports: list[InboundReport] = []
+
+    def handler(_: InboundMessage) -> None:
+        if ends:
+            raise ends.pop()
+
+    def work() -> None:
+        reports.extend(inbound.dispatch_event(message()) for _ in range(2))
+
+    inbound.on_message(handler)
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(30)
+    assert reports == [InboundReport(failed=1), InboundReport(handled=1)]
+    assert "handler raised SystemExit" in caplog.text
+
+
+@pytest.mark.parametrize("handler", [Mock(), MagicMock()])
+def test_a_mock_is_a_handler(handler: Mock) -> None:
+    """Hosts test with them; they take any arguments and return a mock."""
+    inbound = InboundHandler()
+    inbound.on_message(handler)
+    assert inbound.dispatch_event(message()) == InboundReport(handled=1)
+    handler.assert_called_once_with(message())
 
 
 def test_a_failure_is_told_with_the_handlers_name(caplog: pytest.LogCaptureFixture) -> None:

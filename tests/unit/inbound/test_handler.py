@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+import attrs
 import pytest
 
 from buttdial_sync import (
@@ -19,8 +20,12 @@ from buttdial_sync import (
     InboundResponse,
     MemoryDeliveryLog,
     StatusUpdate,
+    UnreadableEvent,
+    WaitingMessage,
 )
 from buttdial_sync.errors import ArgumentTypeError, ArgumentValueError, ConfigError
+from buttdial_sync.inbound.native import parse_waiting
+from buttdial_sync.models.converter import Identifier
 from buttdial_sync.testing.simulate import HostSimulator
 from tests.unit.inbound.test_native import HOSTED
 
@@ -540,13 +545,28 @@ def test_keys_of_events() -> None:
     inbound.dispatch_event(StatusUpdate(kind="quality", id="s1", channel="sms"))
     inbound.dispatch_event(AccountVerified(org_id="1", team_token="t", delivery_id="d1"))
     assert keys == [
-        f"message:{got[0].channel}:{got[0].id}",
-        "delivery:d1:0",
-        "receipt:sms:m1:read",
-        "status:sms:s1:quality",
-        "delivery:d1",
+        "unsigned:message:whatsapp:agent-1:m1",
+        "unsigned:delivery:d1:0",
+        "unsigned:receipt:sms:m1:read",
+        "unsigned:status:sms:s1:quality",
+        "unsigned:delivery:d1",
     ]
     assert len(got) == 5
+    keys.clear()
+    delivery = SIMULATOR.account_verified()
+    inbound.handle("account", delivery.body, delivery.headers)
+    inbound.dispatch_event(attrs.evolve(got[0], source="queue", verified=True, id="m2"))
+    inbound.dispatch_event(StatusUpdate(kind="quality", id="s2", source="push", verified=True))
+    whatsapp(inbound, "a")
+    assert keys == [
+        f"delivery:{delivery.headers['X-BD-Delivery-Id']}:0",
+        f"signature:{delivery.headers['X-BD-Signature']}:0",
+        "message:whatsapp:agent-1:m2",
+        "unsigned:message:whatsapp:agent-1:m2",
+        "status:None:s2:quality",
+        "unsigned:status:None:s2:quality",
+        "message:whatsapp::wamid.a",
+    ]
 
 
 def test_the_usual_limit_of_a_body() -> None:
@@ -622,23 +642,59 @@ def test_half_a_signature(missing: str) -> None:
 
 
 def test_what_is_not_for_us() -> None:
-    """Account events that nobody knows, or without their token, are taken and ignored."""
+    """Account events that nobody knows are taken and ignored."""
     inbound, got = make()
-    for fields in ({"event": "account.deleted"}, {"teamToken": None}, {"orgId": ""}):
-        answer = account(inbound, **fields)
-        assert answer.status == 200
-        assert json.loads(answer.body)["status"] == "ignored"
+    answer = account(inbound, event="account.deleted")
+    assert answer.status == 200
+    assert json.loads(answer.body)["status"] == "ignored"
     assert got == []
+
+
+def test_a_message_that_lacks_a_part(caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody has it, so the answer is not 2xx: the server keeps it. The others are handed over."""
+    inbound, got = make()
+    body = SIMULATOR.whatsapp({"text": {"body": "a"}}, {"text": {"body": ""}, "id": "wamid.2"})
+    for _ in range(2):
+        answer = inbound.handle("whatsapp", body.body, body.headers)
+        assert answer.status == 422
+    assert own(inbound, **{"from": None}).status == 422
+    assert account(inbound, teamToken=None).status == 422
+    assert [event.text for event in got] == ["a"]
+    assert caplog.messages == [
+        f"1 messages on {channel} lack a part and were refused: add a handler with on_unreadable"
+        for channel in ("whatsapp", "whatsapp", "butt-dial", "account")
+    ]
+
+
+def test_a_handler_of_what_cannot_be_read() -> None:
+    """It keeps it, once; if it fails, the sender tries again."""
+    inbound, got = make()
+    kept: list[UnreadableEvent] = []
+    failures = [OSError("the disk is full")]
+
+    @inbound.on_unreadable
+    def keep(event: UnreadableEvent) -> None:
+        if failures:
+            raise failures.pop()
+        kept.append(event)
+
+    assert [own(inbound, **{"from": None}).status for _ in range(3)] == [500, 200, 200]
+    assert got == []
+    (event,) = kept
+    assert (event.id, event.reason) == ("m1", "it has no sender")
+    assert (event.source, event.verified) == ("butt_dial_webhook", False)
+    assert event.raw == {**HOSTED, "from": None}
+    assert inbound.dispatch_event(event) == InboundReport(repeated=1)
 
 
 def test_what_a_body_did() -> None:
     """The answer counts; several messages of a body are told apart by their number."""
     inbound, got = make()
     assert json.loads(whatsapp(inbound, "a", "b").body) == {
-        "status": "handled", "handled": 2, "repeated": 0, "failed": 0,
+        "status": "handled", "handled": 2, "repeated": 0, "failed": 0, "unreadable": 0,
     }  # fmt: skip
     assert json.loads(whatsapp(inbound, "b", "c").body) == {
-        "status": "handled", "handled": 1, "repeated": 1, "failed": 0,
+        "status": "handled", "handled": 1, "repeated": 1, "failed": 0, "unreadable": 0,
     }  # fmt: skip
     assert json.loads(whatsapp(inbound, "c").body)["status"] == "repeated"
     assert len(got) == 3
@@ -666,3 +722,238 @@ def test_an_unknown_channel_is_named() -> None:
     """A host that misspells one learns which there are."""
     with pytest.raises(ArgumentValueError, match=r"\['sms'\].*\['account', 'butt-dial', 'whatsapp"):
         InboundHandler(allow_unsigned=["sms", "account"])
+
+
+def signed(**fields: Any) -> tuple[bytes, dict[str, str]]:
+    """A message in Butt-Dial's own format that is signed."""
+    delivery = SIMULATOR.account_verified(event=None, **{**HOSTED, **fields})
+    return delivery.body, dict(delivery.headers)
+
+
+def test_where_an_event_comes_from() -> None:
+    """Each webhook says which it was, and whether its signature was checked."""
+    inbound, got = make()
+    whatsapp(inbound, "a")
+    own(inbound)
+    inbound.handle("butt-dial", *signed())
+    account(inbound)
+    inbound.dispatch({**HOSTED, "messageId": "m2"})
+    assert [(event.source, event.verified) for event in got] == [
+        ("whatsapp_webhook", True),
+        ("butt_dial_webhook", False),
+        ("butt_dial_webhook", True),
+        ("account_webhook", True),
+        (None, False),
+    ]
+    opened, got = make(whatsapp_webhook_secret=None, allow_unsigned=["whatsapp"])
+    whatsapp(opened, "a")
+    assert [(event.source, event.verified) for event in got] == [("whatsapp_webhook", False)]
+
+
+def test_a_stranger_neither_suppresses_nor_poses() -> None:
+    """A message of a stranger with the id of a signed one is another message, in both orders."""
+    inbound, got = make()
+    proven: list[Any] = []
+    inbound.on_message("whatsapp", verified_only=True)(proven.append)
+    forged = {"channel": "whatsapp", "agentId": None, "body": "forged"}
+    assert own(inbound, messageId="wamid.a", **forged).status == 200
+    assert whatsapp(inbound, "a").status == 200
+    assert whatsapp(inbound, "b").status == 200
+    assert own(inbound, messageId="wamid.b", **forged).status == 200
+    assert [(event.text, event.verified) for event in got] == [
+        ("forged", False),
+        ("a", True),
+        ("b", True),
+        ("forged", False),
+    ]
+    assert [event.text for event in proven] == ["a", "b"]
+
+
+def test_handlers_of_what_is_proven() -> None:
+    """Each kind has them; an unsigned event for which there is no other handler is ignored."""
+    inbound = InboundHandler()
+    got: list[Any] = []
+    inbound.on_message(verified_only=True)(got.append)
+    inbound.on_delivery_receipt(verified_only=True)(got.append)
+    inbound.on_status_update(verified_only=True)(got.append)
+    inbound.on_account_verified(verified_only=True)(got.append)
+    inbound.on_unreadable(verified_only=True)(got.append)
+    events: list[Any] = [
+        InboundMessage(sender="+1", channel="sms"),
+        DeliveryReceipt(message_sid="1", status="read"),
+        StatusUpdate(kind="x"),
+        AccountVerified(org_id="1", team_token="t"),
+    ]
+    for event in events:
+        assert inbound.dispatch_event(event) == InboundReport(handled=1)
+    unreadable = UnreadableEvent(reason="x")
+    assert inbound.dispatch_event(unreadable) == InboundReport(unreadable=1)
+    assert got == []
+    proven = [attrs.evolve(event, verified=True) for event in (*events, unreadable)]
+    for event in proven:
+        assert inbound.dispatch_event(event) == InboundReport(handled=1)
+    assert got == proven
+
+
+@pytest.mark.parametrize("is_signed", [True, False])
+def test_what_came_by_webhook_and_waits(is_signed: bool) -> None:
+    """A handler that had it is not called again, whether the webhook was signed or not."""
+    inbound, got = make()
+    failures = [OSError("the database is away")]
+
+    @inbound.on_message
+    def fail_once(_: InboundMessage) -> None:
+        if failures:
+            raise failures.pop()
+        got.append("the other")
+
+    body, headers = signed() if is_signed else (json.dumps(HOSTED).encode(), {})
+    assert inbound.handle("butt-dial", body, headers).status == 500
+    (waited,) = parse_waiting(
+        WaitingMessage(
+            external_id=Identifier("m1"),
+            agent_id=Identifier("agent-1"),
+            channel="whatsapp",
+            from_="+1",
+            body="x",
+        )
+    )
+    assert inbound.dispatch_event(waited) == InboundReport(handled=1)
+    assert inbound.dispatch_event(waited) == InboundReport(repeated=1)
+    assert inbound.handle("butt-dial", body, headers).status == 200
+    assert [getattr(event, "id", event) for event in got] == ["m1", "the other"]
+
+
+def test_one_email_to_two_agents() -> None:
+    """Both hear of it: the provider gives it one id."""
+    inbound, got = make()
+    for agent in ("agent-1", "agent-2", "agent-1"):
+        assert own(inbound, agentId=agent).status == 200
+    assert [event.agent_id for event in got] == ["agent-1", "agent-2"]
+
+
+@pytest.mark.parametrize("other_id", ["other", None])
+def test_a_verified_account_is_known_by_its_signature_too(other_id: str | None) -> None:
+    """The delivery's id is not signed, so a stranger who repeats it could write another one."""
+    inbound, got = make()
+    delivery = SIMULATOR.account_verified()
+    headers = dict(delivery.headers)
+    assert inbound.handle("account", delivery.body, headers).status == 200
+    if other_id is None:
+        del headers["X-BD-Delivery-Id"]
+    else:
+        headers["X-BD-Delivery-Id"] = other_id
+    answer = inbound.handle("account", delivery.body, headers)
+    assert json.loads(answer.body)["status"] == "repeated"
+    assert len(got) == 1
+
+
+def test_a_repetition_takes_no_other_deliverys_id() -> None:
+    """A captured delivery under the id of another one does not suppress that one."""
+    inbound, got = make()
+    first = SIMULATOR.account_verified()
+    second = HostSimulator(now=lambda: NOW - 1).account_verified(orgId="org-2")
+    headers = {**first.headers, "X-BD-Delivery-Id": second.headers["X-BD-Delivery-Id"]}
+    for body, sent in ((first.body, first.headers), (first.body, headers)):
+        inbound.handle("account", body, sent)
+    assert inbound.handle("account", second.body, second.headers).status == 200
+    assert [event.org_id for event in got] == ["org-1", "org-2"]
+
+
+def test_a_handler_that_returns_a_coroutine(caplog: pytest.LogCaptureFixture) -> None:
+    """Its work was not done: that is an error, and the sender tries again."""
+    inbound, _ = make()
+
+    async def work(_: InboundMessage) -> None: ...
+
+    def begin(message: InboundMessage) -> object:
+        return work(message)
+
+    inbound.on_message(begin)
+    assert own(inbound).status == 500
+    assert own(inbound).status == 500
+    assert "the handler returned a coroutine, which nobody awaits" in caplog.text
+
+
+class Tenant:
+    def __init__(self) -> None:
+        self.got: list[tuple[Any, object]] = []
+
+    def __call__(self, event: Any, context: object) -> None:
+        self.got.append((event, context))
+
+
+def test_the_context_of_a_host() -> None:
+    """A handler that needs two arguments gets it as its second; the others do not."""
+    inbound, got = make()
+    tenant = Tenant()
+    optional: list[object] = []
+
+    def with_default(_: InboundMessage, more: object = "mine") -> None:
+        optional.append(more)
+
+    inbound.on_message(tenant)
+    inbound.on_message(lambda *arguments: optional.append(arguments[1:]))
+    inbound.on_message(with_default)
+    body = json.dumps(HOSTED).encode()
+    assert inbound.handle("butt-dial", body, {}, context="acme").status == 200
+    assert inbound.dispatch({**HOSTED, "messageId": "m2"}) == InboundReport(handled=1)
+    assert [context for _, context in tenant.got] == ["acme", None]
+    assert [event for event, _ in tenant.got] == got
+    assert optional == [(), "mine"] * 2
+
+
+@pytest.mark.parametrize("secret", ["old", "new"])
+def test_two_secrets_at_once(secret: str) -> None:
+    """While one replaces the other, both are right; a third is not."""
+    inbound, got = make(
+        whatsapp_webhook_secret=["old", "new"], account_webhook_secret=("old", "", "new")
+    )
+    for given, status in ((secret, 200), ("third", 401)):
+        sender = HostSimulator(whatsapp_secret=given, account_secret=given, now=lambda: NOW)
+        delivery = sender.whatsapp({"text": {"body": "a"}})
+        assert inbound.handle("whatsapp", delivery.body, delivery.headers).status == status
+        delivery = sender.account_verified()
+        assert inbound.handle("account", delivery.body, delivery.headers).status == status
+    assert len(got) == 2
+
+
+def test_two_secrets_of_a_workspace() -> None:
+    """The host's function may return several."""
+    inbound, _ = make(account_webhook_secret={"org-1": ["webhook-secret", "new"]}.get)
+    assert account(inbound).status == 200
+    assert account(inbound, orgId="org-2").status == 401
+
+
+@pytest.mark.parametrize("secrets", [[], [""], ["", None]])
+def test_no_secret_in_a_list(secrets: list[Any]) -> None:
+    """An empty one protects nothing, so the channel stays closed."""
+    inbound, _ = make(
+        whatsapp_webhook_secret=secrets, account_webhook_secret=secrets, allow_unsigned=[]
+    )
+    empty = HostSimulator(whatsapp_secret="", account_secret="", now=lambda: NOW)
+    for channel, delivery in (
+        ("whatsapp", empty.whatsapp({"text": {"body": "a"}})),
+        ("account", empty.account_verified()),
+    ):
+        assert inbound.handle(channel, delivery.body, delivery.headers).status == 401
+
+
+def test_a_strangers_channel_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """It cannot forge a line."""
+    caplog.set_level(logging.INFO)
+    inbound = InboundHandler(allow_unsigned=["butt-dial"])
+    assert own(inbound, channel="sms\nERROR all is lost\x1b[2J" + "x" * 99).status == 200
+    (line,) = caplog.messages
+    assert "\n" not in line
+    assert "\x1b" not in line
+    assert len(line) < 100
+
+
+def test_a_body_that_is_expensive_to_read() -> None:
+    """A mebibyte of empty objects is refused before it is read."""
+    inbound, got = make()
+    start = b'{"from": "+1", "body": "x", "attachments": ['
+    body = start + b"{}," * ((inbound.max_body_bytes - len(start) - 4) // 3) + b"{}]}"
+    assert inbound.handle("butt-dial", body, {}).status == 400
+    assert got == []

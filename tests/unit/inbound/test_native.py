@@ -14,9 +14,10 @@ from buttdial_sync import (
     InboundHandler,
     InboundMessage,
     StatusUpdate,
+    UnreadableEvent,
     WaitingMessage,
 )
-from buttdial_sync.inbound.native import parse_account, parse_waiting
+from buttdial_sync.inbound.native import parse_account, parse_pushed, parse_waiting
 from buttdial_sync.models.converter import Identifier, structure
 from buttdial_sync.models.names import snake_case
 
@@ -207,23 +208,79 @@ def test_unknown(payload: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("wrong", "attribute", "value"),
     [
-        {"from": None},
-        {"from": ""},
-        {"from": []},
-        {"channel": None},
-        {"channel": 5},
-        {"body": 5},
-        {"mediaUrl": ["x"]},
-        {"attachments": "x"},
-        {"attachments": [1]},
-        dict.fromkeys(("body", "mediaUrl", "attachments", "voiceTranscription")),
+        ({"subject": 7}, "subject", None),
+        ({"html": {}}, "html", None),
+        ({"mediaUrl": False}, "media_url", None),
+        ({"mediaUrl": ["x"]}, "media_url", None),
+        ({"body": 5}, "text", ""),
+        ({"channel": 5}, "channel", "sms"),
+        ({"attachments": "x"}, "attachments", ()),
+        ({"attachments": {"url": "x"}}, "attachments", ()),
+        ({"attachments": ["https://x"]}, "attachments", ()),
+        ({"attachments": [1, {"url": "y"}]}, "attachments", (Attachment(url="y"),)),
     ],
 )
-def test_half_a_message(wrong: dict[str, Any]) -> None:
-    """Without a sender, a channel or a content that can be read it is no message."""
-    assert parse({**HOSTED, **wrong}) == []
+def test_an_odd_neighbour(
+    wrong: dict[str, Any], attribute: str, value: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A message with one unreadable field is handed over without it; a warning has the id."""
+    (event,) = parse({**HOSTED, **wrong})
+    assert isinstance(event, InboundMessage)
+    assert getattr(event, attribute) == value
+    assert event.sender_name == "Ann"
+    (field,) = wrong
+    assert caplog.messages == [f"message 'm1' has parts that cannot be read: ['{field}']"]
+
+
+def test_a_good_message_is_not_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    """Whether fields are there, empty or missing."""
+    parse(HOSTED)
+    parse({**HOSTED, "subject": None, "html": ""})
+    parse({**HOSTED, "attachments": []})
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("channel", [{}, {"channel": None}, {"channel": ""}])
+def test_without_a_channel_it_is_sms(channel: dict[str, Any]) -> None:
+    """As the published SDK reads it."""
+    (event,) = parse({"type": "message", "from": "+1", "body": "x", **channel})
+    assert (event.channel, event.text) == ("sms", "x")
+
+
+def test_a_hundred_attachments(caplog: pytest.LogCaptureFixture) -> None:
+    """More are left out: each costs time, and a stranger can write thousands of them."""
+    many = [{"url": str(number)} for number in range(101)]
+    assert len(parse({**HOSTED, "attachments": many[:100]})[0].attachments) == 100
+    assert caplog.messages == []
+    (event,) = parse({**HOSTED, "attachments": many})
+    assert [each.url for each in event.attachments] == [str(number) for number in range(100)]
+    assert len(event.raw["attachments"]) == 101
+    assert "'attachments'" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"from": None}, "it has no sender"),
+        ({"from": ""}, "it has no sender"),
+        ({"from": []}, "it has no sender"),
+        (
+            dict.fromkeys(("body", "mediaUrl", "attachments", "voiceTranscription")),
+            "it has no content",
+        ),
+        (
+            {"body": 5, "mediaUrl": 5, "attachments": 5, "voiceTranscription": 5},
+            "it has no content",
+        ),
+    ],
+)
+def test_half_a_message(wrong: dict[str, Any], reason: str) -> None:
+    """Without a sender or a content it is no message, but somebody has to get it."""
+    (event,) = parse({**HOSTED, **wrong})
+    assert event == UnreadableEvent(reason=reason, id="m1", channel="whatsapp", agent_id="agent-1")
+    assert event.raw == {**HOSTED, **wrong}
 
 
 @pytest.mark.parametrize(
@@ -298,8 +355,10 @@ def test_account_verified_hides_its_token() -> None:
         verified_at=MOMENT,
     )
     assert "a-secret" not in repr(event)
-    assert parse({**payload, "teamToken": None}) == []
-    assert parse({**payload, "orgId": ""}) == []
+    for lacking in ({"teamToken": None}, {"orgId": ""}):
+        (event,) = parse({**payload, **lacking})
+        assert isinstance(event, UnreadableEvent)
+        assert "a-secret" not in repr(event)
 
 
 def waiting(**fields: Any) -> WaitingMessage:
@@ -315,6 +374,7 @@ def test_waiting() -> None:
     assert isinstance(event, InboundMessage)
     assert (event.id, event.received_at, event.subject) == ("e1", MOMENT, "s")
     assert event.raw == item.raw
+    assert (event.source, event.verified) == ("queue", True)
     (event,) = parse_waiting(waiting(channel="sms", **{"from": "+1"}, body="x"))
     assert isinstance(event, InboundMessage)
     assert event.id == "7"
@@ -341,14 +401,38 @@ def test_waiting_outbound() -> None:
             recipient="+1",
             text="x",
             timestamp=MOMENT,
+            source="queue",
+            verified=True,
         )
     ]
 
 
 def test_half_a_waiting_message() -> None:
-    """An item without a sender or a content is nothing."""
-    assert parse_waiting(waiting(channel="sms", body="x")) == []
-    assert parse_waiting(waiting(channel="sms", **{"from": "+1"})) == []
+    """It is not on the server any more, so it is not dropped."""
+    for item, reason in (
+        (waiting(channel="sms", body="x"), "it has no sender"),
+        (waiting(channel="sms", **{"from": "+1"}), "it has no content"),
+    ):
+        (event,) = parse_waiting(item)
+        assert event == UnreadableEvent(
+            reason=reason, id="7", channel="sms", source="queue", verified=True
+        )
+        assert event.raw == item.raw
+
+
+def test_a_picture_that_waited() -> None:
+    """The queue has its address, but not its type."""
+    item = waiting(channel="sms", **{"from": "+1"}, body="", mediaUrl="https://x/y")
+    (event,) = parse_waiting(item)
+    assert isinstance(event, InboundMessage)
+    assert (event.type, event.media_type, event.media_url) == ("media", None, "https://x/y")
+
+
+def test_pushed() -> None:
+    """What comes on the client's own stream is as good as signed."""
+    for payload in (HOSTED, {"messageId": "m1", "status": "read"}, {"from": "+1"}):
+        (event,) = parse_pushed(payload)
+        assert (event.source, event.verified) == ("push", True)
 
 
 @pytest.mark.parametrize(
@@ -370,34 +454,14 @@ def test_one_content_is_enough(only: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("half", "reason"),
-    [
-        ({"type": "message", "channel": "sms", "body": "x"}, "it has no sender or no channel"),
-        ({"from": "+1", "body": "x"}, "it has no sender or no channel"),
-        ({"from": "+1", "channel": "sms"}, "it has no content"),
-        ({"from": "+1", "channel": "sms", "body": 5}, "body is not text"),
-        ({"sender": "+1", "channel": "sms", "attachments": 5}, "attachments is not a list"),
-        ({"from": "+1", "channel": "sms", "attachments": {"x": 1}}, "attachments is not a list"),
-    ],
-)
-def test_half_a_message_is_told(
-    half: dict[str, Any], reason: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The log says what it lacks."""
-    assert parse(half) == []
-    (told,) = caplog.messages
-    assert told.startswith(f"an inbound message was ignored: {reason}")
-
-
-@pytest.mark.parametrize(
     ("media", "kind", "mime", "type_"),
     [
         ({"mediaType": "image"}, "image", None, "image"),
         ({"mediaType": "IMAGE/PNG"}, "image", "IMAGE/PNG", "image"),
         ({"mediaType": "video/mp4", "mimeType": "video/x"}, "video", "video/x", "video"),
         ({"mediaType": "text/plain"}, "document", "text/plain", "document"),
-        ({"mediaType": "", "mimeType": ""}, None, None, "text"),
-        ({"mimeType": "image/png"}, None, "image/png", "text"),
+        ({"mediaType": "", "mimeType": ""}, None, None, "media"),
+        ({"mimeType": "image/png"}, None, "image/png", "media"),
     ],
 )
 def test_media_types(media: dict[str, Any], kind: object, mime: object, type_: str) -> None:
@@ -419,13 +483,14 @@ def test_groups(fields: dict[str, Any], is_group: bool) -> None:
     assert event.is_group is is_group
 
 
-def test_an_account_event_without_its_token_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    """It is nothing, like one that nobody knows; only the first is worth a line."""
+def test_an_account_event_without_its_token() -> None:
+    """Somebody has to get it; one that nobody knows is nothing."""
     assert parse_account({"event": "account.deleted", "orgId": "o", "teamToken": "t"}) == []
-    assert caplog.messages == []
-    assert parse_account({"event": "account.verified", "orgId": "o"}) == []
-    assert parse_account({"event": "account.verified", "teamToken": "t"}) == []
-    assert caplog.messages == ["an account.verified without its token was ignored"] * 2
+    for lacking in ({"orgId": "o"}, {"teamToken": "t"}):
+        (unreadable,) = parse_account({"event": "account.verified", **lacking}, "d1")
+        assert unreadable == UnreadableEvent(
+            reason="account.verified without its workspace or its token", id="d1"
+        )
     (event,) = parse_account(
         {"event": "account.verified", "orgId": 7, "teamToken": "t", "scopes": "x"}, "d1"
     )

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from buttdial_sync.inbound import reading
-from buttdial_sync.inbound.reading import MalformedError
 
 
 @pytest.mark.parametrize(
@@ -36,10 +35,6 @@ def test_first(data: dict[str, Any], value: object) -> None:
         (reading.text, "cut \ud83d", "cut \ufffd"),
         (reading.text, 5, None),
         (reading.text, ["x"], None),
-        (reading.content, "x", "x"),
-        (reading.content, "", ""),
-        (reading.content, "cut \ud83d", "cut \ufffd"),
-        (reading.content, None, None),
         (reading.identifier, "x", "x"),
         (reading.identifier, 5, "5"),
         (reading.identifier, 0, "0"),
@@ -80,11 +75,11 @@ def test_a_field(function: Any, given: object, value: object) -> None:
     assert type(found) is type(value)
 
 
-@pytest.mark.parametrize("given", [5, ["x"], {}, True])
-def test_a_content_of_another_type(given: object) -> None:
-    """It is not left out in silence: the whole message would be another one."""
-    with pytest.raises(MalformedError, match="a is not text"):
-        reading.content({"a": given}, "a", "b")
+def test_texts_of_another_type() -> None:
+    """Their names, in the order asked for; empty and missing ones are not wrong."""
+    data = {"a": 5, "b": "x", "some_name": ["x"], "c": False, "d": None, "e": ""}
+    names = ("someName", "a", "b", "c", "d", "e", "f")
+    assert reading.wrong_texts(data, *names) == ["someName", "a", "c"]
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from tests.unit.inbound.test_native import HOSTED, OPEN_SOURCE
 from tests.unit.inbound.test_whatsapp import message, payload
 
 CHANNELS = ("whatsapp", "butt-dial", "account", "elsewhere")
-ANSWERS = {200, 400, 401, 413}
+ANSWERS = {200, 400, 401, 413, 422}
 ACCOUNT = {
     "event": "account.verified",
     "orgId": "o1",

@@ -7,7 +7,13 @@ from typing import Any
 
 import pytest
 
-from buttdial_sync import DeliveryReceipt, InboundHandler, InboundMessage, Location
+from buttdial_sync import (
+    DeliveryReceipt,
+    InboundHandler,
+    InboundMessage,
+    Location,
+    UnreadableEvent,
+)
 
 SENDER = "14155550123"
 SENT_AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
@@ -34,6 +40,14 @@ def one(kind: str, **content: Any) -> InboundMessage:
     assert (event.type, event.received_at) == (kind, SENT_AT)
     assert event.raw == message(kind, **content)
     return event
+
+
+def unreadable(*messages: dict[str, Any]) -> list[str]:
+    """Why each of the messages cannot be read."""
+    events = parse(*messages)
+    assert [event.raw for event in events] == list(messages)
+    assert {(type(event), event.id) for event in events} == {(UnreadableEvent, "wamid.1")}
+    return [event.reason for event in events]
 
 
 def test_text() -> None:
@@ -88,7 +102,8 @@ def test_location() -> None:
 
 def test_a_location_out_of_this_world() -> None:
     """A number too large for a float is no place, and no exception."""
-    assert parse(message("location", location={"latitude": 10**400, "longitude": 13})) == []
+    far = message("location", location={"latitude": 10**400, "longitude": 13})
+    assert unreadable(far) == ["a location without coordinates"]
 
 
 def test_contacts() -> None:
@@ -109,9 +124,20 @@ def test_reaction(given: dict[str, str], emoji: str) -> None:
 
 
 def test_other_types() -> None:
-    """A type that we do not know is handed over if it has a content."""
+    """What WhatsApp's API cannot show, and what is newer than this library, is handed over."""
     assert one("order", order={"catalog_id": "1"}).text == ""
-    assert parse(message("unsupported", errors=[{"code": 131051}])) == []
+    assert one("unsupported", errors=[{"code": 131051}]).text == ""
+    assert one("unknown").text == ""
+    assert one("edit", edit={"original_message_id": "wamid.0"}).text == ""
+
+
+@pytest.mark.parametrize("wrong", [{"caption": 5}, {"link": False}, {"url": {}}])
+def test_an_odd_neighbour(wrong: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    """A picture whose caption cannot be read is a picture; a warning has the message's id."""
+    event = one("image", image={"id": "m1", **wrong})
+    assert (event.media_id, event.media_url, event.text) == ("m1", None, "")
+    (field,) = wrong
+    assert caplog.messages == [f"message 'wamid.1' has parts that cannot be read: ['{field}']"]
 
 
 def test_names_are_joined() -> None:
@@ -141,7 +167,7 @@ def test_several_entries_and_changes() -> None:
             {"changes": [changes[0], {"value": None}, changes[1]]},
             None,
             {"changes": "x"},
-            {"changes": [{"value": {"messages": [None, 1, {}], "statuses": [1]}}, changes[2]]},
+            {"changes": [{"value": {"messages": [None, 1], "statuses": [1]}}, changes[2]]},
             {"changes": [changes[3]]},
         ]
     }
@@ -180,7 +206,6 @@ def test_failed_receipt() -> None:
         message("text", text={"body": 5}),
         message("text", text="x"),
         message("image", image={"caption": "x"}),
-        message("image", image={"id": "x", "caption": 5}),
         message("interactive", interactive={"type": "button_reply"}),
         message("button", button={}),
         message("location", location={"latitude": "52", "longitude": 13}),
@@ -193,8 +218,10 @@ def test_failed_receipt() -> None:
     ],
 )
 def test_half_a_message(half: dict[str, Any]) -> None:
-    """What is not whole is no message; the others beside it are."""
-    (event,) = parse(half, {**message("text", text={"body": "whole"}), "id": "wamid.2"})
+    """What is not whole is no message, and is not dropped; the others beside it are handed over."""
+    lacking, event = parse(half, {**message("text", text={"body": "whole"}), "id": "wamid.2"})
+    assert isinstance(lacking, UnreadableEvent)
+    assert (lacking.channel, lacking.raw) == ("whatsapp", half)
     assert event.id == "wamid.2"
 
 
@@ -226,15 +253,12 @@ def test_the_senders_name(fields: dict[str, Any], contacts: list[Any], name: str
     assert event.sender_name == name
 
 
-def test_half_a_message_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    """The log says what it lacks; a status that is not whole is no message of anybody."""
-    assert parse(message("text"), message("image", image={}), message("new")) == []
-    assert caplog.messages == [
-        "a WhatsApp message was ignored: a text message without text",
-        "a WhatsApp message was ignored: image without an id",
-        "a WhatsApp message was ignored: it has no content that could be read",
+def test_what_half_a_message_lacks(caplog: pytest.LogCaptureFixture) -> None:
+    """It is told; a status that is not whole is no message of anybody."""
+    assert unreadable(message("text"), message("image", image={})) == [
+        "a text message without text",
+        "image without an id",
     ]
-    caplog.clear()
     for status in ({"id": "w"}, {"status": "read"}, {"id": "w", "status": "deleted"}, {}):
         assert parse(statuses=[status]) == []
     assert caplog.messages == []
@@ -261,7 +285,7 @@ def test_the_text_of_a_location(place: dict[str, str], text: str) -> None:
 def test_half_a_location(lacking: str) -> None:
     """Both are needed."""
     place = {"latitude": 1, "longitude": 1, lacking: None}
-    assert parse(message("location", location=place)) == []
+    assert unreadable(message("location", location=place)) == ["a location without coordinates"]
 
 
 @pytest.mark.parametrize(

@@ -63,13 +63,13 @@ def test_a_later_stream_s_pushes_wait_for_their_own_release() -> None:
 
 
 def test_what_is_not_a_message_for_the_agent_is_left_out() -> None:
-    """Progress, log lines and half messages are not queued."""
+    """Progress and log lines are not queued."""
     queue = InboundQueue()
     for notification in (
         {"method": "notifications/progress", "params": {"data": {"from": "+1"}}},
         {"method": "notifications/message", "params": {"data": "a log line"}},
         {"method": "notifications/message", "params": None},
-        {"method": "notifications/message", "params": {"data": {"from": "+1"}}},
+        {"method": "notifications/message", "params": {"data": {"level": "info"}}},
     ):
         queue.pushed(notification)
     queue.release_pushed(0)

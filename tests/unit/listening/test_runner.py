@@ -9,7 +9,14 @@ from typing import Any
 
 import pytest
 
-from buttdial_sync import AuthError, Client, InboundHandler, InboundMessage, Listener
+from buttdial_sync import (
+    AuthError,
+    Client,
+    InboundHandler,
+    InboundMessage,
+    Listener,
+    UnreadableEvent,
+)
 from buttdial_sync.listening.runner import exponential
 from buttdial_sync.testing import FakeButtDialServer
 from buttdial_sync.testing.simulate import message_payload
@@ -244,8 +251,8 @@ def test_an_interrupt_while_the_host_keeps_an_event(
     with pytest.raises(KeyboardInterrupt):
         make(inbound, on_undelivered=keep, max_attempts=1).poll()
     assert kept == waiting(1, 2, 3)
-    assert "on_undelivered failed; InboundMessage waiting-1 is lost" in caplog.text
-    assert "InboundMessage waiting-2 could not be handed over" in caplog.text
+    assert "on_undelivered failed; InboundMessage 'waiting-1' is lost" in caplog.text
+    assert "InboundMessage 'waiting-2' could not be handed over" in caplog.text
 
 
 def test_the_second_reading_may_fail(
@@ -455,3 +462,32 @@ def test_a_forked_child_does_not_listen(
     with make(Inbox().handler) as successor:  # nobody is in its way
         assert successor.running
         assert inherited.stop(PATIENCE)
+
+
+def test_what_cannot_be_read_is_given_up_at_once(
+    fake: FakeButtDialServer, make: Make, clock: Clock
+) -> None:
+    """It is not on the server any more, and trying again does not make it readable."""
+    kept: list[Any] = []
+    inbox = Inbox()
+    fake.add_waiting(body="")
+    fake.add_waiting(body="good")
+    assert make(inbox.handler, on_undelivered=kept.append).poll() == 1
+    assert [(type(event), event.reason) for event in kept] == [
+        (UnreadableEvent, "it has no content")
+    ]
+    assert clock.pauses == []
+
+
+def test_sys_exit_in_a_handler(
+    fake: FakeButtDialServer, make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the listener's thread it is a failure like others, and the listener goes on."""
+    inbound, kept = InboundHandler(), list[Any]()
+    failing(inbound, SystemExit)
+    for _ in range(2):
+        fake.add_waiting()
+    with make(inbound, on_undelivered=kept.append, max_attempts=2) as listener:
+        wait_until(lambda: len(kept) == 2)
+        assert listener.running
+    assert caplog.text.count("fail raised SystemExit") == 4
