@@ -72,13 +72,17 @@ LISTS: tuple[tuple[type[Any], str, object], ...] = (
     (WaitingMessages, "messages", WaitingMessage()),
 )
 RECORDS = {
+    "AccountVerified",
     "AgentCredentials",
     "AgentInfo",
     "CommChannel",
+    "DeliveryReceipt",
     "InboundMessage",
     "Registration",
     "RotatedToken",
+    "StatusUpdate",
     "TeamCredentials",
+    "UnreadableEvent",
 }
 """What has a field that is a yes or no, but is about more than that: always true."""
 
