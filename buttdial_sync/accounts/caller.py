@@ -18,6 +18,7 @@ from buttdial_sync.errors import (
     InvalidRequestError,
 )
 from buttdial_sync.errors.scrubbing import Secret
+from buttdial_sync.errors.texts import MEANING_OF_CODE
 
 T = TypeVar("T")
 
@@ -85,7 +86,7 @@ class AccountsCaller:
             return call.result(endpoint.result)
         except InvalidRequestError as error:
             # Refusals of these endpoints have codes of their own.
-            if type(error) is not InvalidRequestError or not error.code:
+            if type(error) is not InvalidRequestError or error.code in MEANING_OF_CODE:
                 raise
             raise error.as_kind(AccountsError) from None
 

@@ -13,6 +13,7 @@ from buttdial_sync import errors as tree
 from buttdial_sync.cli.command import ReportingCommand
 from buttdial_sync.cli.report import Report
 from buttdial_sync.errors import ButtDialError
+from buttdial_sync.errors.texts import MEANING_OF_CODE
 
 _INDENT = "  "
 
@@ -25,7 +26,7 @@ def errors(name: str | None) -> Report:
     """
     List the exceptions, or explain one.
 
-    NAME is a class, as in RateLimitError, or a server's code, as in AUTH_INVALID_TOKEN.
+    NAME is a class, as in RateLimitError, or a code, as in AUTH_INVALID_TOKEN.
     """
     if name is None:
         return Report(
@@ -33,7 +34,11 @@ def errors(name: str | None) -> Report:
             lines=list(_tree(ButtDialError)),
         )
     kind = _find(name)
-    return Report(data={"ok": True, **_as_data(kind)}, lines=list(_details(kind)))
+    data = _as_data(kind)
+    meaning = MEANING_OF_CODE.get(name.upper())
+    if meaning is not None and meaning.remedy is not None:
+        data["remediation"] = meaning.remedy
+    return Report(data={"ok": True, **data}, lines=list(_details(kind, data)))
 
 
 def _exported() -> dict[str, Kind]:
@@ -51,8 +56,9 @@ def _all() -> list[Kind]:
 
 
 def _find(name: str) -> Kind:
-    codes = {code: kind for kind in _all() for code in vars(kind).get("server_codes", ())}
-    names = {known.casefold(): kind for known, kind in {**codes, **_exported()}.items()}
+    codes = {code: kind for kind in _all() for code in _codes(kind)}
+    named = {**codes, **{code: each.kind for code, each in MEANING_OF_CODE.items()}, **_exported()}
+    names = {known.casefold(): kind for known, kind in named.items()}
     kind = names.get(name.casefold())
     if kind is None:
         found = get_close_matches(name.casefold(), names, n=3)
@@ -70,8 +76,12 @@ def _tree(kind: Kind, depth: int = 0) -> Iterator[str]:
             yield from _tree(child, depth + 1)
 
 
-def _details(kind: Kind) -> Iterator[str]:
-    data = _as_data(kind)
+def _codes(kind: Kind) -> list[str]:
+    own = (vars(kind).get("default_code"), *vars(kind).get("server_codes", ()))
+    return [code for code in own if code]
+
+
+def _details(kind: Kind, data: dict[str, Any]) -> Iterator[str]:
     yield f"{kind.__name__} ({', '.join(data['bases'])})"
     yield ""
     yield from inspect.cleandoc(kind.__doc__ or "").splitlines()
@@ -93,7 +103,7 @@ def _as_data(kind: Kind) -> dict[str, Any]:
         "name": kind.__name__,
         "summary": _summary(kind),
         "bases": [base.__name__ for base in kind.__bases__],
-        "codes": list(vars(kind).get("server_codes", ())),
+        "codes": _codes(kind),
         "stage": kind.default_stage,
         "outcome": kind.default_outcome,
         "remediation": kind.remedy,

@@ -14,6 +14,7 @@ __all__ = [
     "AccountsError",
     "AgentNotFound",
     "AgentNotProvisioned",
+    "AgentSuspended",
     "ArgumentNotSupported",
     "ArgumentTypeError",
     "ArgumentValueError",

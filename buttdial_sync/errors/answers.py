@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from buttdial_sync.errors.accounts import OnboardingSessionError
 from buttdial_sync.errors.moments import parse_moment
+from buttdial_sync.errors.texts import INVALID_REQUEST, Meaning, meaning_of
 from buttdial_sync.errors.tree import (
     AuthError,
     AuthInvalidTokenError,
@@ -18,12 +19,10 @@ from buttdial_sync.errors.tree import (
     AuthMissingHeaderError,
     ButtDialError,
     ChannelError,
-    ComplianceError,
     ConflictError,
     EndpointNotAvailable,
     InvalidRequestError,
     NotFoundError,
-    NotProvisioned,
     Outcome,
     PayloadTooLargeError,
     PermissionDeniedError,
@@ -56,25 +55,6 @@ _BY_STATUS: dict[int, type[ButtDialError]] = {
     429: RateLimitError,
 }
 
-_E164 = "Give the recipient in E.164 form, as in +14155550123, or as an email address."
-_NEEDS_AGENT = "This tool needs an agent: use an agent's own token, or give agent_id."
-
-# Servers without codes use words. The order matters: the first match counts.
-_BY_TEXT: tuple[tuple[re.Pattern[str], type[ButtDialError], str | None], ...] = tuple(
-    (re.compile(pattern, re.IGNORECASE), kind, remedy)
-    for pattern, kind, remedy in (
-        (r"too many failed attempts", AuthLockedOutError, None),
-        (r"rate limit|too many requests", RateLimitError, None),
-        (r"tool \S+ not found|unknown tool", ToolNotAvailable, None),
-        (r"agent ?id is required", InvalidRequestError, _NEEDS_AGENT),
-        (r"invalid[ _](recipient|phone|number)", InvalidRequestError, _E164),
-        (r"^auth error", PermissionDeniedError, None),
-        (r"^compliance|consent|opted out|do[- ]not[- ]contact", ComplianceError, None),
-        (r"not provisioned", NotProvisioned, None),
-        (r"^PayloadTooLargeError", PayloadTooLargeError, None),
-        (r"-32602", InvalidRequestError, None),
-    )
-)
 _BARE_CODE = re.compile(r"[A-Z]+(?:_[A-Z]+)+")
 _MISSING_TOKEN = re.compile(r"\bmissing\b", re.IGNORECASE)
 _UNKNOWN_SESSION = re.compile(
@@ -96,7 +76,8 @@ _OWN_PAGE = re.compile(r">\s*(?:Cannot [A-Z]+ /|PayloadTooLargeError|Payload Too
 _ALSO_OF_PROXIES = frozenset({408, 425, 429, 499, 503})
 _STATUS_IN_WORDS = {status.value: status.phrase for status in HTTPStatus}
 # Of the JSON-RPC errors only these say that the request was not carried out.
-_REFUSING_RPC_CODES = frozenset({-32700, -32600, -32601, -32602})
+_INVALID_PARAMS = -32602
+_REFUSING_RPC_CODES = frozenset({-32700, -32600, -32601, _INVALID_PARAMS})
 _RPC_ERROR = re.compile(r"MCP error (-\d{1,12})\b")
 _SECONDS = re.compile(r"\bin (?:up to )?(\d{1,12})\s*(second|minute|hour)", re.IGNORECASE)
 _UNIT_SECONDS = {"second": 1, "minute": 60, "hour": 3600}
@@ -139,9 +120,9 @@ def error_from_response(
     envelope = _envelope(body)
     text = str(envelope.get("message", ""))
     is_own = _is_own(status_code, body, text)
-    kind, remedy = _kind_of_response(status_code, envelope, text, exchange, is_own=is_own)
+    meaning = _meaning_of_response(status_code, envelope, text, exchange, is_own=is_own)
     is_page = isinstance(body, str) and body.lstrip().startswith("<")
-    error = _build(kind, envelope, f"HTTP {status_code}" if is_page or not text else text, remedy)
+    error = _build(meaning, envelope, f"HTTP {status_code}" if is_page or not text else text)
     error.status_code = status_code
     error.body = body
     error.stage = _STAGES[exchange]
@@ -169,14 +150,16 @@ def error_from_tool_answer(answer: Any, *, code: int | None = None) -> ButtDialE
         The exception, for the caller to raise; :class:`ToolError` or one of its subclasses.
     """
     envelope = _envelope(answer)
-    if code is not None:
-        envelope.setdefault("code", str(code))
     text = str(envelope.get("message") or "the tool failed without saying why")
-    known = _kind_by_code(envelope)
-    kind, remedy = known or _kind_by_text(text) or (ToolError, None)
-    if not issubclass(kind, ToolError):
-        kind = ToolError
-    error = _build(kind, envelope, text, remedy)
+    known = _meaning_of_code(envelope)
+    meaning = known or meaning_of(text) or Meaning(ToolError)
+    if code == _INVALID_PARAMS and meaning.kind is not ToolNotAvailable:
+        meaning = known or INVALID_REQUEST
+    if not issubclass(meaning.kind, ToolError):
+        meaning = Meaning(ToolError)
+    if code not in {None, _INVALID_PARAMS}:
+        envelope.setdefault("code", str(code))
+    error = _build(meaning, envelope, text)
     error.body = answer
     says_why = known is not None or error.retryable is True
     error.outcome = "rejected" if says_why or _refuses(text, code) else "unknown"
@@ -226,7 +209,7 @@ def _is_own(status: int, body: Any, text: str) -> bool:
         return bool(_OWN_PLAIN_TEXT.match(body) or _OWN_PAGE.search(body))
     if not isinstance(body, Mapping):
         return False
-    return bool(_kind_by_code(_envelope(body))) or _is_own_text(status, body.get("error"), text)
+    return bool(_meaning_of_code(_envelope(body))) or _is_own_text(status, body.get("error"), text)
 
 
 def _is_own_text(status: int, error: object, text: str) -> bool:
@@ -234,27 +217,28 @@ def _is_own_text(status: int, error: object, text: str) -> bool:
         return False
     if isinstance(error, str) and status not in _ALSO_OF_PROXIES:
         return True
-    return bool(_kind_by_text(text) or _UNKNOWN_SESSION.search(text))
+    return bool(meaning_of(text) or _UNKNOWN_SESSION.search(text))
 
 
-def _kind_of_response(
+def _meaning_of_response(
     status: int, envelope: Mapping[str, Any], text: str, exchange: Exchange, *, is_own: bool
-) -> tuple[type[ButtDialError], str | None]:
-    by_code = _kind_by_code(envelope)
+) -> Meaning:
+    by_code = _meaning_of_code(envelope)
     if by_code:
         return by_code
     if exchange == "message" and is_own and _session_is_unknown(status, text):
-        return SessionUnknownError, None
+        return Meaning(SessionUnknownError)
     if status in {404, 405, 410} and text.startswith("<") and exchange != "message":
-        return EndpointNotAvailable, None
+        return Meaning(EndpointNotAvailable)
     if status == 401:
         missing = _MISSING_TOKEN.search(text)
-        return (AuthMissingHeaderError if missing else AuthInvalidTokenError), None
+        return Meaning(AuthMissingHeaderError if missing else AuthInvalidTokenError)
     if status in {400, 403, 429}:
-        by_text = _kind_by_text(text)
-        if by_text and not issubclass(by_text[0], ToolNotAvailable):
+        by_text = meaning_of(text)
+        if by_text and by_text.kind is not ToolNotAvailable:
             return by_text
-    return _BY_STATUS.get(status, ServerError if status >= 500 else InvalidRequestError), None
+    otherwise = ServerError if status >= 500 else InvalidRequestError
+    return Meaning(_BY_STATUS.get(status, otherwise))
 
 
 def _session_is_unknown(status: int, text: str) -> bool:
@@ -263,32 +247,27 @@ def _session_is_unknown(status: int, text: str) -> bool:
     return is_page or (status in {400, 404} and bool(_UNKNOWN_SESSION.search(text)))
 
 
-def _kind_by_code(envelope: Mapping[str, Any]) -> tuple[type[ButtDialError], str | None] | None:
+def _meaning_of_code(envelope: Mapping[str, Any]) -> Meaning | None:
     code = str(envelope.get("code") or "")
     if code.startswith("ONBOARDING_SESSION_"):
-        return OnboardingSessionError, None
+        return Meaning(OnboardingSessionError)
     kind = _BY_CODE.get(code)
-    return (kind, None) if kind else None
+    return Meaning(kind) if kind else None
 
 
-def _kind_by_text(text: str) -> tuple[type[ButtDialError], str | None] | None:
-    return next(((kind, remedy) for rule, kind, remedy in _BY_TEXT if rule.search(text)), None)
-
-
-def _build(
-    kind: type[ButtDialError], envelope: Mapping[str, Any], text: str, remedy: str | None
-) -> ButtDialError:
+def _build(meaning: Meaning, envelope: Mapping[str, Any], text: str) -> ButtDialError:
+    kind = meaning.kind
     error = kind(
         text,
-        code=_text_or_none(envelope.get("code")),
-        remediation=_text_or_none(envelope.get("remediation")) or remedy,
+        code=_text_or_none(envelope.get("code")) or meaning.code,
+        remediation=_text_or_none(envelope.get("remediation")) or meaning.remedy,
         retryable=_retryable(kind, envelope),
         retry_after=_retry_after(envelope, text),
         remaining_attempts=_whole_number(envelope.get("remainingAttempts")),
         locked_until=_moment(envelope.get("lockedUntil")),
     )
     if isinstance(error, ChannelError):
-        error.channel = _text_or_none(envelope.get("channel"))
+        error.channel = _text_or_none(envelope.get("channel")) or meaning.channel
         error.action = _text_or_none(envelope.get("action"))
         error.provider = _text_or_none(envelope.get("provider"))
     if isinstance(error, AuthLockedOutError) and error.retry_after is None:

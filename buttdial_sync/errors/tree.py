@@ -26,7 +26,8 @@ The exception tree.
     │   └── AuthLockedOutError
     ├── ToolError                       an operation said no, asked as a tool or over REST
     │   ├── PermissionDeniedError       the token is valid, but lacks the permission
-    │   ├── ComplianceError             consent, do-not-contact, quiet hours
+    │   ├── AgentSuspended              the agent exists, but is not active
+    │   ├── ComplianceError             consent, do-not-contact, calling hours, content
     │   ├── RateLimitError
     │   ├── ChannelError
     │   │   ├── ProviderCapabilityError
@@ -60,8 +61,8 @@ class ButtDialError(Exception):
     Instances pickle, so that they cross process boundaries. None of the attributes holds a token.
 
     Attributes:
-        code: Machine-readable: the server's, or for a broken connection ours (``"REFUSED"``,
-            ``"DNS"``, ``"TLS"``, ``"PROXY"``, ``"TIMEOUT"``, ``"EMFILE"``), or None.
+        code: Machine-readable: the server's; where it gives none, the library's (``"REFUSED"``,
+            ``"NOT_FOUND"``, …: ``docs/errors.rst`` lists them); or None.
         stage: Where it happened: ``"config"``, ``"transport"``, ``"session"``, ``"tool_call"``,
             ``"parse"`` or ``"server"``.
         outcome: The outcome of the request: ``"not_sent"`` (the server never had it),
@@ -76,6 +77,7 @@ class ButtDialError(Exception):
     """
 
     server_codes: ClassVar[tuple[str, ...]] = ()
+    default_code: ClassVar[str | None] = None
     remedy: ClassVar[str | None] = None
     default_stage: ClassVar[Stage] = "server"
     default_outcome: ClassVar[Outcome] = "rejected"
@@ -96,7 +98,7 @@ class ButtDialError(Exception):
         locked_until: datetime | None = None,
     ) -> None:
         super().__init__(message)
-        self.code = code
+        self.code = code or self.default_code or next(iter(self.server_codes), None)
         self.stage: Stage = stage or self.default_stage
         self.outcome: Outcome = outcome or self.default_outcome
         self.remediation = remediation or self.remedy
@@ -142,6 +144,7 @@ class ArgumentValueError(ConfigError, ValueError):
 class ClientClosedError(ButtDialError):
     """The client was closed before or during the call."""
 
+    default_code = "CLIENT_CLOSED"
     remedy = "Make a new client, or close this one later."
     default_stage = "config"
     default_outcome = "not_sent"
@@ -161,24 +164,28 @@ class ToolError(ButtDialError):
 class ToolNotAvailable(NotSupportedError, ToolError):
     """The server has no such tool; the message names the nearest ones."""
 
+    default_code = "TOOL_NOT_AVAILABLE"
     remedy = "Call list_tools() to see what this server offers; the two kinds of server differ."
 
 
 class ArgumentNotSupported(NotSupportedError):
     """The server's schema lacks an argument that the caller gave; it would be dropped silently."""
 
+    default_code = "ARGUMENT_NOT_SUPPORTED"
     remedy = "Leave the argument out, or make the client with check_schema=False to send it anyway."
 
 
 class PreviewNotSupported(NotSupportedError):
     """The tool has no ``confirm`` on this server: a preview would be carried out."""
 
+    default_code = "PREVIEW_NOT_SUPPORTED"
     remedy = "This server has no previews. Pass confirm=True to carry the operation out."
 
 
 class EndpointNotAvailable(NotSupportedError):
     """The server has no such REST endpoint."""
 
+    default_code = "ENDPOINT_NOT_AVAILABLE"
     remedy = "Check base_url; the open-source server lacks some endpoints of the hosted one."
 
 
@@ -193,12 +200,14 @@ class TransportError(ButtDialError):
 class DeadlineExceededError(TransportError, TimeoutError):
     """The call's ``timeout`` passed."""
 
+    default_code = "TIMEOUT"
     remedy = "Raise timeout, or find out why the server is slow."
 
 
 class ProtocolError(TransportError):
     """The response violates the protocol."""
 
+    default_code = "PROTOCOL_ERROR"
     remedy = "Check that base_url is a Butt-Dial server and not a proxy's or a login page."
     default_stage = "parse"
 
@@ -206,12 +215,14 @@ class ProtocolError(TransportError):
 class SessionUnknownError(TransportError):
     """The server does not know our session any more. The request was not carried out."""
 
+    default_code = "SESSION_UNKNOWN"
     default_stage = "session"
 
 
 class StreamLostError(TransportError):
     """The event stream ended."""
 
+    default_code = "STREAM_LOST"
     default_stage = "session"
 
 
@@ -273,13 +284,27 @@ class AuthLockedOutError(AuthError):
 class PermissionDeniedError(ToolError):
     """The token is valid, but may not do this (HTTP 403)."""
 
+    default_code = "PERMISSION_DENIED"
     remedy = "Use a token of the scope that the operation needs."
 
 
-class ComplianceError(ToolError):
-    """A rule forbids this message: consent, do-not-contact, quiet hours, content."""
+class AgentSuspended(ToolError):
+    """The agent exists, but the operator suspended it or took it out of service."""
 
-    remedy = "Check the recipient's consent (client.consent.check) before sending."
+    default_code = "AGENT_SUSPENDED"
+    remedy = "Have the operator activate the agent again."
+
+
+class ComplianceError(ToolError):
+    """
+    A rule forbids this message.
+
+    ``code`` says which: ``"DO_NOT_CONTACT"``, ``"CONSENT_REQUIRED"``, ``"CALLING_HOURS"``,
+    ``"CONTENT_REFUSED"``, or ``"COMPLIANCE"`` for another one.
+    """
+
+    default_code = "COMPLIANCE"
+    remedy = "Do what the rule asks for: the error names it. The same message is refused again."
 
 
 class RateLimitError(ToolError):
@@ -335,24 +360,32 @@ class ProviderWebhookWireFailed(ChannelError):
 class InvalidRequestError(ToolError):
     """The request is invalid (HTTP 400, or a tool's invalid arguments)."""
 
+    default_code = "INVALID_REQUEST"
+
 
 class NotFoundError(ToolError):
     """The object does not exist (HTTP 404 or 410)."""
+
+    default_code = "NOT_FOUND"
 
 
 class ConflictError(ToolError):
     """The object exists already, or its state forbids the change (HTTP 409)."""
 
+    default_code = "CONFLICT"
+
 
 class PayloadTooLargeError(ToolError):
     """The request is larger than the server accepts (HTTP 413): 1 MB for REST, 4 MiB for tools."""
 
+    default_code = "PAYLOAD_TOO_LARGE"
     remedy = "Send less at once; pass media by URL."
 
 
 class ServerError(ButtDialError):
     """The server failed (HTTP 5xx)."""
 
+    default_code = "SERVER_ERROR"
     remedy = "Try again later. If the error stays, look at the server's log."
 
 

@@ -129,7 +129,7 @@ PATCHES = (
     Patch(
         "A6",
         _ANSWERS,
-        "by_text and not issubclass(by_text[0], ToolNotAvailable)",
+        "by_text and by_text.kind is not ToolNotAvailable",
         "by_text",
     ),
     Patch("A13", _MOMENTS, "return moment.replace(tzinfo=timezone.utc)", "return moment"),

@@ -186,7 +186,7 @@ def test_tool_missing(server: LoopbackServer) -> None:
         (ToolFailure("agentId is required"), "agent_id", "agent_id"),
         (ToolFailure("Invalid recipient: 0123"), "recipient", "E.164"),
         (ToolFailure("no", "INVALID_RECIPIENT"), "recipient", "E.164"),
-        (ToolFailure("Compliance: +1 opted out"), "consent", "consent.check"),
+        (ToolFailure("Compliance: +1 opted out"), "consent", "remove them"),
         (
             ToolFailure("Rate limit exceeded: per-minute (10/10). Resets in up to 60 seconds."),
             "rate_limit",

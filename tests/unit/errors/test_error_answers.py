@@ -90,28 +90,29 @@ OF_ACCOUNTS = [
     "ONBOARDING_SESSION_USED",
 ]
 
-BY_WORDS: tuple[tuple[int, str, type[ButtDialError]], ...] = (
-    (401, "Missing token. Use: /sse?token=<token>", AuthMissingHeaderError),
-    (401, "Missing Authorization header", AuthMissingHeaderError),
-    (401, "Invalid or revoked token", AuthInvalidTokenError),
-    (429, "Too many failed attempts. Try again later.", AuthLockedOutError),
-    (429, "Too many requests", RateLimitError),
-    (429, "Rate limit exceeded: per-minute (10/10). Resets in up to 60 seconds.", RateLimitError),
-    (403, "Auth error: not yours", PermissionDeniedError),
-    (403, "Compliance: no consent", ComplianceError),
-    (403, "no", PermissionDeniedError),
-    (404, "Agent not provisioned", NotFoundError),
-    (404, "gone", NotFoundError),
-    (410, "gone", NotFoundError),
-    (400, "Invalid recipient", InvalidRequestError),
-    (400, "what", InvalidRequestError),
-    (409, "Agent exists", ConflictError),
-    (413, "too large", PayloadTooLargeError),
-    (418, "teapot", InvalidRequestError),
-    (500, "boom", ServerError),
-    (502, "bad gateway", ServerError),
-    (503, "busy", ServerError),
-    (504, "gateway timeout", ServerError),
+PER_MINUTE = "Rate limit exceeded: per-minute (10/10). Resets in up to 60 seconds."
+BY_WORDS: tuple[tuple[int, str, type[ButtDialError], str], ...] = (
+    (401, "Missing token. Use: /sse?token=<token>", AuthMissingHeaderError, "AUTH_MISSING_HEADER"),
+    (401, "Missing Authorization header", AuthMissingHeaderError, "AUTH_MISSING_HEADER"),
+    (401, "Invalid or revoked token", AuthInvalidTokenError, "AUTH_INVALID_TOKEN"),
+    (429, "Too many failed attempts. Try again later.", AuthLockedOutError, "AUTH_LOCKED_OUT"),
+    (429, "Too many requests", RateLimitError, "RATE_LIMITED"),
+    (429, PER_MINUTE, RateLimitError, "RATE_LIMITED"),
+    (403, "Auth error: not yours", PermissionDeniedError, "PERMISSION_DENIED"),
+    (403, "Compliance: no consent", ComplianceError, "CONSENT_REQUIRED"),
+    (403, "no", PermissionDeniedError, "PERMISSION_DENIED"),
+    (404, "Agent not provisioned", NotFoundError, "NOT_FOUND"),
+    (404, "gone", NotFoundError, "NOT_FOUND"),
+    (410, "gone", NotFoundError, "NOT_FOUND"),
+    (400, "Invalid recipient", InvalidRequestError, "INVALID_RECIPIENT"),
+    (400, "what", InvalidRequestError, "INVALID_REQUEST"),
+    (409, "Agent exists", ConflictError, "CONFLICT"),
+    (413, "too large", PayloadTooLargeError, "PAYLOAD_TOO_LARGE"),
+    (418, "teapot", InvalidRequestError, "INVALID_REQUEST"),
+    (500, "boom", ServerError, "SERVER_ERROR"),
+    (502, "bad gateway", ServerError, "SERVER_ERROR"),
+    (503, "busy", ServerError, "SERVER_ERROR"),
+    (504, "gateway timeout", ServerError, "SERVER_ERROR"),
 )
 
 
@@ -133,8 +134,10 @@ def test_codes_of_accounts(code: str) -> None:
     assert type(error) is not AccountsError
 
 
-@pytest.mark.parametrize(("status", "text", "kind"), BY_WORDS)
-def test_words_decide_without_a_code(status: int, text: str, kind: type[ButtDialError]) -> None:
+@pytest.mark.parametrize(("status", "text", "kind", "code"), BY_WORDS)
+def test_words_decide_without_a_code(
+    status: int, text: str, kind: type[ButtDialError], code: str
+) -> None:
     """Where there is no code, the status and the server's words say what it was."""
     for body in ({"error": text}, {"message": text}, {"error": {"message": text}}, text):
         error = error_from_response(status, body)
@@ -142,7 +145,7 @@ def test_words_decide_without_a_code(status: int, text: str, kind: type[ButtDial
         assert str(error) == text
         assert error.status_code == status
         assert error.body == body
-        assert error.code is None
+        assert error.code == code
 
 
 @pytest.mark.parametrize(

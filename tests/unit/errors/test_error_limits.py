@@ -129,7 +129,8 @@ def test_a_status_alone(status: int, kind: type[ButtDialError]) -> None:
         error = error_from_response(status, body)
         assert type(error) is kind
         assert str(error) == f"HTTP {status}"
-        assert (error.code, error.retryable, error.retry_after) == (None, None, None)
+        assert (error.retryable, error.retry_after) == (None, None)
+        assert error.code == (kind.default_code or kind.server_codes[0])
 
 
 @pytest.mark.parametrize("status", [401, 402, 404, 409, 500])
@@ -215,8 +216,10 @@ def test_retryable(body: dict[str, Any], retryable: bool | None) -> None:
 )  # fmt: skip
 def test_shapes(body: dict[str, Any], text: str, code: str | None) -> None:
     """The innermost text and code count."""
-    for error in (error_from_response(400, body), error_from_tool_answer(body)):
-        assert (str(error), error.code) == (text, code)
+    of_status = error_from_response(400, body)
+    of_tool = error_from_tool_answer(body)
+    assert (str(of_status), of_status.code) == (text, code or "INVALID_REQUEST")
+    assert (str(of_tool), of_tool.code) == (text, code)
 
 
 def test_details_of_channels_only() -> None:
@@ -264,8 +267,8 @@ def test_whether_a_tool_refused(answer: object, code: int | None, outcome: str) 
 def test_a_tool_that_says_nothing() -> None:
     """It gets a text all the same, and keeps the number of the error."""
     error = error_from_tool_answer({"success": False}, code=-32602)
-    assert (str(error), error.code) == ("the tool failed without saying why", "-32602")
-    assert type(error) is ToolError
+    assert (str(error), error.code) == ("the tool failed without saying why", "INVALID_REQUEST")
+    assert type(error) is InvalidRequestError
 
 
 def test_what_opening_a_stream_proves() -> None:

@@ -112,9 +112,9 @@ def test_unknown_tool(fake: FakeButtDialServer, client: Client) -> None:
 def test_jsonrpc_error(fake: FakeButtDialServer, client: Client) -> None:
     """The third shape of an error, JSON-RPC's own, is a ``ToolError`` too."""
     add_fault(fake, "jsonrpc_error", on="call", code=-32602, message="Invalid params")
-    with pytest.raises(ToolError, match="Invalid params") as caught:
+    with pytest.raises(InvalidRequestError, match="Invalid params") as caught:
         client.call_tool("comms_ping")
-    assert caught.value.code == "-32602"
+    assert caught.value.code == "INVALID_REQUEST"
 
 
 def test_internal_error(fake: FakeButtDialServer, client: Client) -> None:

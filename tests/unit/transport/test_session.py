@@ -207,7 +207,7 @@ def test_null_error(error: object, live: Live) -> None:
         ({"code": "later", "message": "out of order"}, "out of order", None),
         ({"message": None}, "the server refused the request", None),
         ("just words", "just words", None),
-        ({"code": -32602, "message": f"{TOKEN} is wrong"}, "*** is wrong", "-32602"),
+        ({"code": -32602, "message": f"{TOKEN} is wrong"}, "*** is wrong", "INVALID_REQUEST"),
     ],
 )
 def test_json_rpc_error(error: object, text: str, code: str | None, live: Live) -> None:
