@@ -123,7 +123,7 @@ def test_a_detail_has_the_code_and_the_time() -> None:
 def test_a_lockout_names_its_end() -> None:
     """The time is shown with its zone, once."""
     error = AuthLockedOutError("locked", locked_until=NOON, retry_after=60.0)
-    assert detail_of(error) == "locked; locked out until 2026-01-02 12:00:00 UTC"
+    assert detail_of(error) == "locked (AUTH_LOCKED_OUT); locked out until 2026-01-02 12:00:00 UTC"
 
 
 def test_failed_logins_that_are_left_are_told() -> None:
