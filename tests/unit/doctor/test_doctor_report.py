@@ -129,7 +129,7 @@ def test_a_lockout_names_its_end() -> None:
 def test_failed_logins_that_are_left_are_told() -> None:
     """Whoever is near a lockout reads it."""
     error = errors.AuthInvalidTokenError("wrong", remaining_attempts=2)
-    assert detail_of(error) == "wrong; 2 more failed logins until a lockout"
+    assert detail_of(error) == "wrong (AUTH_INVALID_TOKEN); 2 more failed logins until a lockout"
 
 
 def test_a_detail_is_one_line() -> None:
