@@ -13,7 +13,6 @@ from buttdial_sync.calls.tool_call import AgentContext, SessionCall, ToolCall, t
 from buttdial_sync.errors import (
     ArgumentNotSupported,
     ArgumentTypeError,
-    AuthError,
     ButtDialError,
     ClientClosedError,
 )
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_RAISED = (AuthError, ClientClosedError, ArgumentTypeError, ArgumentNotSupported)
+_RAISED = (ClientClosedError, ArgumentTypeError, ArgumentNotSupported)
 
 
 class _MadeOnFirstUse(Generic[T]):
@@ -121,6 +120,9 @@ class AgentView:
         """
         Send a message, and return the result.
 
+        The result tells all that the network and the server did, a refused token included; its
+        ``raise_for_outcome()`` makes an exception of a failure.
+
         Calling it twice sends two messages, unless both calls have the same ``idempotency_key`` and
         the server honours it (the hosted one does, the open-source one does not).
 
@@ -150,7 +152,6 @@ class AgentView:
             The result; ``ok``, ``failed`` or ``unknown``. It has the key, for sending again.
 
         Raises:
-            AuthError: The token is wrong, revoked or locked out.
             ConfigError: There is no token.
             ArgumentNotSupported: This server would silently drop an argument.
             ArgumentTypeError: An argument has the wrong type.

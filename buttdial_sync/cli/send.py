@@ -63,6 +63,9 @@ def _report(result: SendResult, channel: str, key: str) -> Report:
     return Report(
         data={
             "ok": result.ok,
+            "retryable": result.retryable,
+            "permanent": result.permanent,
+            "needs_operator": result.needs_operator,
             **attrs.asdict(result, filter=_is_plain),
             "remediation": failure and failure.remediation,
         },

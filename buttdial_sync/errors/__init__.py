@@ -33,6 +33,7 @@ __all__ = [
     "ComplianceError",
     "ConfigError",
     "ConflictError",
+    "Cure",
     "DeadlineExceededError",
     "EmailAlreadyRegistered",
     "EndpointNotAvailable",

@@ -37,7 +37,9 @@ from buttdial_sync.errors.tree import (
 
 Exchange = Literal["stream", "message", "rest"]
 
-LOCKOUT_SECONDS = 900.0  # the open-source server names no time; this is its measured window
+# The open-source server names no time for these two; these are its measured windows.
+LOCKOUT_SECONDS = 900.0
+LIMITER_SECONDS = 60.0
 _LONGEST_MESSAGE = 300
 _LONGEST_PAUSE = 365 * 24 * 3600
 _MOST_DIGITS = 12
@@ -55,6 +57,7 @@ _BY_STATUS: dict[int, type[ButtDialError]] = {
     429: RateLimitError,
 }
 
+_AGENTS_LIMIT = re.compile(r"^rate limit exceeded", re.IGNORECASE)
 _BARE_CODE = re.compile(r"[A-Z]+(?:_[A-Z]+)+")
 _MISSING_TOKEN = re.compile(r"\bmissing\b", re.IGNORECASE)
 _UNKNOWN_SESSION = re.compile(
@@ -130,6 +133,8 @@ def error_from_response(
     waiting = _retry_after_header(headers or {})
     if waiting is not None:
         error.retry_after = waiting
+    elif is_own and error.retry_after is None and _is_of_limiter(error):
+        error.retry_after = LIMITER_SECONDS
     return error
 
 
@@ -165,6 +170,11 @@ def error_from_tool_answer(answer: Any, *, code: int | None = None) -> ButtDialE
     error.outcome = "rejected" if says_why or _refuses(text, code) else "unknown"
     error.stage = "server"
     return error
+
+
+def _is_of_limiter(error: ButtDialError) -> bool:
+    """Whether a 429 is about the requests of this address, not about an agent's own actions."""
+    return isinstance(error, RateLimitError) and not _AGENTS_LIMIT.search(str(error))
 
 
 def _refuses(text: str, code: int | None) -> bool:

@@ -52,6 +52,16 @@ E = TypeVar("E", bound="ButtDialError")
 
 Stage = Literal["config", "transport", "session", "tool_call", "parse", "server"]
 Outcome = Literal["sent", "rejected", "not_sent", "unknown"]
+Cure = Literal["time", "operator", "nothing"]
+
+# What ends a failure, where one code differs from the others of its class.
+_CURE_OF_CODE: dict[str, Cure] = {
+    "AGENT_ID_REQUIRED": "operator",
+    "CALLING_HOURS": "time",
+    "PROXY": "operator",
+    "QUOTA_EXCEEDED": "operator",
+    "TLS": "operator",
+}
 
 
 class ButtDialError(Exception):
@@ -81,6 +91,7 @@ class ButtDialError(Exception):
     remedy: ClassVar[str | None] = None
     default_stage: ClassVar[Stage] = "server"
     default_outcome: ClassVar[Outcome] = "rejected"
+    default_cure: ClassVar[Cure] = "operator"
 
     def __init__(
         self,
@@ -108,6 +119,20 @@ class ButtDialError(Exception):
         self.retry_after = retry_after
         self.remaining_attempts = remaining_attempts
         self.locked_until = locked_until
+
+    @property
+    def cured_by(self) -> Cure:
+        """
+        What ends the failure.
+
+        ``"time"``: the same again later. ``"operator"``: somebody corrects a setting, a credential,
+        a channel or a quota. ``"nothing"``: the recipient or the content is at fault.
+        """
+        if self.code in _CURE_OF_CODE:
+            return _CURE_OF_CODE[self.code]
+        is_known = self.code in {self.default_code, *self.server_codes} - {None}
+        says_no = self.retryable is False and not is_known
+        return "operator" if says_no and self.default_cure == "time" else self.default_cure
 
     def as_kind(self, kind: type[E], message: str | None = None, **changes: Any) -> E:
         """
@@ -140,6 +165,8 @@ class ArgumentTypeError(ConfigError, TypeError):
 class ArgumentValueError(ConfigError, ValueError):
     """An argument has an invalid value; the message names it."""
 
+    default_cure: ClassVar[Cure] = "nothing"
+
 
 class ClientClosedError(ButtDialError):
     """The client was closed before or during the call."""
@@ -153,12 +180,16 @@ class ClientClosedError(ButtDialError):
 class NotSupportedError(ButtDialError):
     """This server cannot do what was asked. Nothing was carried out."""
 
+    default_cure: ClassVar[Cure] = "operator"
+
     default_stage = "config"
     default_outcome = "not_sent"
 
 
 class ToolError(ButtDialError):
     """The server refused an operation. The subclasses are the reasons that have a name."""
+
+    default_cure: ClassVar[Cure] = "time"
 
 
 class ToolNotAvailable(NotSupportedError, ToolError):
@@ -193,6 +224,7 @@ class TransportError(ButtDialError):
     """The server could not be reached, or the connection broke."""
 
     remedy = "Check base_url, the network and whether the server is up, then try again."
+    default_cure: ClassVar[Cure] = "time"
     default_stage: ClassVar[Stage] = "transport"
     default_outcome: ClassVar[Outcome] = "not_sent"
 
@@ -206,6 +238,8 @@ class DeadlineExceededError(TransportError, TimeoutError):
 
 class ProtocolError(TransportError):
     """The response violates the protocol."""
+
+    default_cure: ClassVar[Cure] = "operator"
 
     default_code = "PROTOCOL_ERROR"
     remedy = "Check that base_url is a Butt-Dial server and not a proxy's or a login page."
@@ -279,10 +313,13 @@ class AuthLockedOutError(AuthError):
 
     server_codes = ("AUTH_LOCKED_OUT",)
     remedy = "Stop, correct the wrong token, and wait until the lockout has passed (15 minutes)."
+    default_cure: ClassVar[Cure] = "time"
 
 
 class PermissionDeniedError(ToolError):
     """The token is valid, but may not do this (HTTP 403)."""
+
+    default_cure: ClassVar[Cure] = "operator"
 
     default_code = "PERMISSION_DENIED"
     remedy = "Use a token of the scope that the operation needs."
@@ -290,6 +327,8 @@ class PermissionDeniedError(ToolError):
 
 class AgentSuspended(ToolError):
     """The agent exists, but the operator suspended it or took it out of service."""
+
+    default_cure: ClassVar[Cure] = "operator"
 
     default_code = "AGENT_SUSPENDED"
     remedy = "Have the operator activate the agent again."
@@ -302,6 +341,8 @@ class ComplianceError(ToolError):
     ``code`` says which: ``"DO_NOT_CONTACT"``, ``"CONSENT_REQUIRED"``, ``"CALLING_HOURS"``,
     ``"CONTENT_REFUSED"``, or ``"COMPLIANCE"`` for another one.
     """
+
+    default_cure: ClassVar[Cure] = "nothing"
 
     default_code = "COMPLIANCE"
     remedy = "Do what the rule asks for: the error names it. The same message is refused again."
@@ -327,6 +368,7 @@ class ChannelError(ToolError):
     channel: str | None = None
     action: str | None = None
     provider: str | None = None
+    default_cure: ClassVar[Cure] = "operator"
 
 
 class ProviderCapabilityError(ChannelError):
@@ -355,10 +397,13 @@ class ProviderWebhookWireFailed(ChannelError):
 
     server_codes = ("PROVIDER_WEBHOOK_WIRE_FAILED",)
     remedy = "Try again in a moment. If the error stays, check the provider's credentials."
+    default_cure: ClassVar[Cure] = "time"
 
 
 class InvalidRequestError(ToolError):
     """The request is invalid (HTTP 400, or a tool's invalid arguments)."""
+
+    default_cure: ClassVar[Cure] = "nothing"
 
     default_code = "INVALID_REQUEST"
 
@@ -366,11 +411,15 @@ class InvalidRequestError(ToolError):
 class NotFoundError(ToolError):
     """The object does not exist (HTTP 404 or 410)."""
 
+    default_cure: ClassVar[Cure] = "operator"
+
     default_code = "NOT_FOUND"
 
 
 class ConflictError(ToolError):
     """The object exists already, or its state forbids the change (HTTP 409)."""
+
+    default_cure: ClassVar[Cure] = "operator"
 
     default_code = "CONFLICT"
 
@@ -378,12 +427,16 @@ class ConflictError(ToolError):
 class PayloadTooLargeError(ToolError):
     """The request is larger than the server accepts (HTTP 413): 1 MB for REST, 4 MiB for tools."""
 
+    default_cure: ClassVar[Cure] = "nothing"
+
     default_code = "PAYLOAD_TOO_LARGE"
     remedy = "Send less at once; pass media by URL."
 
 
 class ServerError(ButtDialError):
     """The server failed (HTTP 5xx)."""
+
+    default_cure: ClassVar[Cure] = "time"
 
     default_code = "SERVER_ERROR"
     remedy = "Try again later. If the error stays, look at the server's log."

@@ -6,13 +6,22 @@ from typing import Any, NoReturn
 
 import attrs
 
-from buttdial_sync.errors import ButtDialError, ChannelError, Outcome, OutcomeUnknownError, Stage
+from buttdial_sync.errors import (
+    ButtDialError,
+    ChannelError,
+    Cure,
+    Outcome,
+    OutcomeUnknownError,
+    Stage,
+)
 
 
 @attrs.frozen(kw_only=True)
 class SendResult:
     """
     The result of a message. Exactly one of :attr:`ok`, :attr:`failed`, :attr:`unknown` is true.
+
+    Of a failed one exactly one of :attr:`retryable`, :attr:`permanent`, :attr:`needs_operator` is.
 
     A yes or no cannot express three states: ``if result:`` and ``bool(result)`` raise `TypeError`.
 
@@ -30,7 +39,8 @@ class SendResult:
         retry_after: In how many seconds to try again, where the server says so.
         idempotency_key: The key that the message went out with. Sending again with the same key is
             safe on a server that honours it.
-        attempts: How often it was tried.
+        attempts: How often it was tried; 0 if nothing was asked, as with a token that the server
+            refused before.
         queued: An :class:`~buttdial_sync.Outbox` keeps the message, and a
             :class:`~buttdial_sync.RetryLoop` goes on with it: do not send it again yourself.
         exception: The error as an exception, without traceback, cause and context; or None.
@@ -95,6 +105,58 @@ class SendResult:
         return self.outcome in {"rejected", "not_sent"}
 
     @property
+    def retryable(self) -> bool:
+        """
+        The same message may be sent again later, after :attr:`retry_after` if it is set.
+
+        The server was not reached, was limiting or failed: it ends by itself.
+        """
+        return self.failed and self._cured_by == "time"
+
+    @property
+    def permanent(self) -> bool:
+        """This content can never be sent to this recipient. Other messages are not concerned."""
+        return self.failed and self._cured_by == "nothing"
+
+    @property
+    def needs_operator(self) -> bool:
+        """
+        Somebody has to act first, mostly as :attr:`remediation` says.
+
+        A credential, a setting, a channel, the agent or a quota is the cause. Other messages of
+        this agent meet it too.
+        """
+        return self.failed and self._cured_by == "operator"
+
+    @property
+    def _cured_by(self) -> Cure:
+        if self.exception is not None:
+            return self.exception.cured_by
+        return "time" if self.outcome == "not_sent" else "operator"
+
+    @property
     def unknown(self) -> bool:
         """The message may have been sent: its answer was lost. Sending again could send twice."""
         return self.outcome == "unknown"
+
+    def raise_for_outcome(self) -> SendResult:
+        """
+        Return this result if the message was sent.
+
+        Raises:
+            OutcomeUnknownError: It may have been sent.
+            ButtDialError: It was not sent; the class is that of :attr:`error_type`.
+        """
+        if self.ok:
+            return self
+        told = self.exception or ButtDialError(
+            self.error or "the message was not sent",
+            code=self.error_code,
+            stage=self.stage_failed,
+            outcome=self.outcome,
+            remediation=self.remediation,
+            retry_after=self.retry_after,
+        )
+        if self.unknown and not isinstance(told, OutcomeUnknownError):
+            raise told.as_kind(OutcomeUnknownError, f"the message may have been sent: {told}")
+        raise told.as_kind(type(told))  # a copy: a raised error gets a traceback

@@ -73,7 +73,7 @@ def _is_worth_another(error: ButtDialError) -> bool:
     if error.outcome == "unknown" or error.retryable is True:
         return True
     if isinstance(error, RateLimitError):
-        # A tool's own limit without a time is the agent's quota, not the server's load.
-        return error.retry_after is not None or error.status_code is not None
+        # The server's own limit without a time is the agent's quota, not the server's load.
+        return error.retry_after is not None or error.outcome == "not_sent"
     # Of a server's failures only its own 503 comes here: the others' outcome is unknown.
     return isinstance(error, TransportError | ServerError)

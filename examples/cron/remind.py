@@ -42,6 +42,8 @@ def main(reminders: str) -> int:
             if not result.ok:
                 print(f"{row['id']}: {result.outcome}: {result.error}", file=sys.stderr)
                 exit_code = max(exit_code, 3 if result.unknown else 1)
+            if result.needs_operator:  # a wrong token, a quota: the other rows would fail too
+                break
     return exit_code
 
 

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from buttdial_sync import (
-    AuthError,
     Client,
     ClientClosedError,
     ClientEvent,
@@ -356,8 +355,8 @@ def test_a_refused_token_is_tried_once(server: LoopbackServer) -> None:
     """Failed logins add up to a lockout: a call costs one, whatever max_attempts says."""
     server.fake.revoke("tok-bad")
     client = client_of(server, agent_token="tok-bad", max_attempts=5)
-    with client, pytest.raises(AuthError):
-        client.send_message("+1", "hello")
+    with client:
+        assert client.send_message("+1", "hello").needs_operator
     # One for the refused token. The open-source server counts the look without ``?token=``, too.
     assert failed_logins(server.fake) == (1 if server.fake.dialect == "hosted" else 2)
 
@@ -376,7 +375,7 @@ def test_concurrent_callers_share_one_refusal(hosted: LoopbackServer) -> None:
         calls = [in_thread(send) for _ in range(20)]
         for thread, _ in calls:
             thread.join(PATIENCE)
-        assert all(isinstance(outcome[0], AuthError) for _, outcome in calls)
+        assert all(outcome[0].error_code == "AUTH_TOKEN_REVOKED" for _, outcome in calls)
     assert failed_logins(hosted.fake) < 10
 
 

@@ -165,7 +165,7 @@ def test_frames_show_no_token_that_is_given(server: LoopbackServer) -> None:
     unknown = FakeButtDialServer(tokens=["another"])
     with unknown.listen() as strict, Client(strict.base_url, agent_token="another") as client:
         with pytest.raises(AuthError) as refused:
-            client.send_message("+1", "x", agent_token=TOKEN)
+            client.send_message("+1", "x", agent_token=TOKEN).raise_for_outcome()
         assert_clean_frames(refused.value)
         with pytest.raises(AuthError) as refused:
             client.as_agent(TOKEN).profile.get()

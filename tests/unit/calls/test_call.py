@@ -143,7 +143,7 @@ def test_success_after_failures() -> None:
         SessionUnknownError("gone"),
         StreamLostError("gone", outcome="not_sent"),
         ServerError("busy", status_code=503),
-        RateLimitError("slow", status_code=429),
+        RateLimitError("slow", status_code=429, outcome="not_sent"),
         RateLimitError("slow", retry_after=1.0),
         ProviderWebhookWireFailed("rolled back", retryable=True),
         ToolError("rolled back", retryable=True),

@@ -276,3 +276,23 @@ def test_what_opening_a_stream_proves() -> None:
     assert error_from_response(500, None, exchange="stream").outcome == "not_sent"
     assert error_from_response(401, None, exchange="stream").outcome == "rejected"
     assert error_from_response(403, {"error": "x"}, exchange="stream").outcome == "not_sent"
+
+
+@pytest.mark.parametrize(
+    ("body", "seconds"),
+    [
+        ("Too many requests", 60.0),
+        ({"error": "Too many requests (global limit)"}, 60.0),
+        ({"error": "slow down", "code": "RATE_LIMITED"}, 60.0),
+        ({"error": "slow down", "code": "RATE_LIMITED", "retryAfterSeconds": 3}, 3.0),
+        ({"error": "Rate limit exceeded: spend per day (5/5)"}, None),
+        ({"error": "Rate limit exceeded: per-minute. Resets in up to 20 seconds"}, 20.0),
+        ({"message": "Too many requests"}, None),
+        ("<html>Too many requests</html>", None),
+    ],
+    ids=str,
+)
+def test_the_window_of_a_limiter_without_a_time(body: Any, seconds: float | None) -> None:
+    """A limiter of the address has a window of a minute; a quota and a proxy's 429 have none."""
+    assert error_from_response(429, body).retry_after == seconds
+    assert error_from_response(429, body, {"Retry-After": "7"}).retry_after == 7.0

@@ -443,30 +443,63 @@ def test_odd_tool_lists(
     assert fake.sent_messages == []
 
 
-def test_wrong_token_raises(fake: FakeButtDialServer) -> None:
-    """A refused credential is raised, not reported, and never tried again."""
+def test_a_refused_token_is_reported(fake: FakeButtDialServer) -> None:
+    """A refused credential is a result like any other, and is never tried again by itself."""
     fake.revoke("old-secret-9")
     with Client(BASE_URL, agent_token="old-secret-9", sleep=lambda _: None) as client:
-        kind = AuthTokenRevokedError if fake.dialect == "hosted" else AuthInvalidTokenError
-        with pytest.raises(kind) as caught:
-            client.send_message("+1", "hi")
+        result = client.send_message("+1", "hi")
+    kind = AuthTokenRevokedError if fake.dialect == "hosted" else AuthInvalidTokenError
+    assert (result.outcome, result.error_type, result.attempts) == ("rejected", kind.__name__, 1)
+    assert (result.retryable, result.permanent, result.needs_operator) == (False, False, True)
     # The open-source server counts the attempt without ``?token=``, too.
     assert failed_logins(fake) == (1 if fake.dialect == "hosted" else 2)
-    assert "old-secret" not in str(caught.value) + repr(caught.value.body)
+    assert "old-secret" not in f"{result} {result.raw}"
+    with pytest.raises(kind) as caught:
+        result.raise_for_outcome()
+    assert "old-secret" not in f"{caught.value} {caught.value.body}"
 
 
-def test_lockout_raises(fake: FakeButtDialServer) -> None:
-    """A lockout is raised with its time, after exactly the failed logins that the caller made."""
+def test_a_lockout_is_reported(fake: FakeButtDialServer) -> None:
+    """A lockout is reported with its time; it passes, so the message may be sent later."""
     fake.revoke("old-secret-9")
     with Client(BASE_URL, agent_token="old-secret-9", sleep=lambda _: None) as client:
         while failed_logins(fake) < 10:  # fewer calls where a missing token counts, too
-            with pytest.raises((AuthTokenRevokedError, AuthInvalidTokenError)):
-                client.send_message("+1", "hi")
-        with pytest.raises(AuthLockedOutError) as caught:
-            client.send_message("+1", "hi", agent_token="good-secret")
+            assert client.send_message("+1", "hi").needs_operator
+        result = client.send_message("+1", "hi", agent_token="good-secret")
     assert failed_logins(fake) == 10
-    assert caught.value.retry_after is not None
-    assert caught.value.retry_after > 800
+    assert isinstance(result.exception, AuthLockedOutError)
+    assert result.retryable
+    assert result.retry_after is not None
+    assert result.retry_after > 800
+
+
+LIMITER: dict[str, Any] = {"status": 429, "body": {"error": "Too many requests (global limit)"}}
+
+
+@pytest.mark.parametrize("place", ["stream", "call"])
+def test_a_limiter_without_a_time_is_asked_once(place: Any, fake: FakeButtDialServer) -> None:
+    """Its window is a minute: a call with less time fails at once, and makes no more requests."""
+    fake.fault("status", on=place, count=9, **LIMITER)
+    where = fake.core.dialect.token_in
+    with Client(BASE_URL, agent_token=TOKEN, timeout=30.0, token_in=where) as client:
+        result = client.send_message("+1", "hi")
+    limited = [each for each in fake.requests if each.path == "/sse" or each.method == "POST"]
+    assert len(limited) == (1 if place == "stream" else 4)  # the handshake, and the call
+    assert (result.failed, result.retryable, result.attempts) == (True, True, 1)
+    assert (result.error_type, result.retry_after) == ("RateLimitError", 60.0)
+
+
+@pytest.mark.parametrize("place", ["stream", "call"])
+def test_a_limiter_is_waited_for(place: Any, fake: FakeButtDialServer) -> None:
+    """With more than a minute, the call waits for the end of the window and succeeds."""
+    fake.fault("status", on=place, **LIMITER)
+    slept: list[float] = []
+    where = fake.core.dialect.token_in
+    with Client(
+        BASE_URL, agent_token=TOKEN, timeout=90.0, token_in=where, sleep=slept.append
+    ) as client:
+        result = client.send_message("+1", "hi")
+    assert (result.ok, result.attempts, slept) == (True, 2, [60.0])
 
 
 def test_another_agent(fake: FakeButtDialServer, client: Client) -> None:
