@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,6 +48,7 @@ BROKEN = (
     requests.exceptions.ConnectionError(NameResolutionError("h", None, OSError())),  # type: ignore[arg-type]
     requests.exceptions.ConnectionError(ConnectionRefusedError()),
     requests.exceptions.ConnectTimeout(),
+    requests.exceptions.ConnectionError(OSError(errno.EMFILE, "Too many open files")),
 )
 
 
