@@ -57,7 +57,7 @@ _BY_STATUS: dict[int, type[ButtDialError]] = {
     429: RateLimitError,
 }
 
-_AGENTS_LIMIT = re.compile(r"^rate limit exceeded", re.IGNORECASE)
+_ADDRESS_LIMIT = re.compile(r"^too many requests", re.IGNORECASE)
 _BARE_CODE = re.compile(r"[A-Z]+(?:_[A-Z]+)+")
 _MISSING_TOKEN = re.compile(r"\bmissing\b", re.IGNORECASE)
 _UNKNOWN_SESSION = re.compile(
@@ -133,7 +133,7 @@ def error_from_response(
     waiting = _retry_after_header(headers or {})
     if waiting is not None:
         error.retry_after = waiting
-    elif is_own and error.retry_after is None and _is_of_limiter(error):
+    elif is_own and error.retry_after is None and _is_of_limiter(error, envelope):
         error.retry_after = LIMITER_SECONDS
     return error
 
@@ -172,9 +172,10 @@ def error_from_tool_answer(answer: Any, *, code: int | None = None) -> ButtDialE
     return error
 
 
-def _is_of_limiter(error: ButtDialError) -> bool:
+def _is_of_limiter(error: ButtDialError, envelope: Mapping[str, Any]) -> bool:
     """Whether a 429 is about the requests of this address, not about an agent's own actions."""
-    return isinstance(error, RateLimitError) and not _AGENTS_LIMIT.search(str(error))
+    is_named = bool(envelope.get("code") or _ADDRESS_LIMIT.search(str(error)))
+    return isinstance(error, RateLimitError) and is_named
 
 
 def _refuses(text: str, code: int | None) -> bool:

@@ -130,9 +130,10 @@ class ButtDialError(Exception):
         """
         if self.code in _CURE_OF_CODE:
             return _CURE_OF_CODE[self.code]
-        is_known = self.code in {self.default_code, *self.server_codes} - {None}
-        says_no = self.retryable is False and not is_known
-        return "operator" if says_no and self.default_cure == "time" else self.default_cure
+        is_known = self.code and self.code in {self.default_code, *self.server_codes}
+        if self.retryable is False and self.default_cure == "time" and not is_known:
+            return "operator"
+        return self.default_cure
 
     def as_kind(self, kind: type[E], message: str | None = None, **changes: Any) -> E:
         """
