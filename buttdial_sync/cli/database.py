@@ -65,7 +65,7 @@ def open_database(db: str, client: Client | None = None) -> Iterator[TableReposi
     Raises:
         ConfigError: It cannot be opened or used.
     """
-    from buttdial_sync.retry.table import DEFAULT_LEASE
+    from buttdial_sync.stores.table import DEFAULT_LEASE
 
     timeout = 0.0 if client is None else client.timeout
     lease = max(DEFAULT_LEASE, timeout + _LEASE_BEYOND_TIMEOUT)

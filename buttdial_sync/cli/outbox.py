@@ -1,9 +1,9 @@
-"""Manage an outbox: ``outbox list|show|retry|dismiss|drain|stats``."""
+"""Manage an outbox: ``outbox list|show|retry|dismiss|purge|drain|stats``."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,6 +15,7 @@ from buttdial_sync.cli.connection import with_client
 from buttdial_sync.cli.database import check_is_there, db_option, open_database, with_database
 from buttdial_sync.cli.draining import drain as drain_outbox
 from buttdial_sync.cli.draining import rate_option, report_of, workers_option
+from buttdial_sync.cli.purging import purge_options, purged
 from buttdial_sync.cli.report import Failure, Report
 from buttdial_sync.errors.exits import EXIT_CODES, USAGE
 from buttdial_sync.models.failed import FAILED_STATUSES, FailedMessage, FailedStatus
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from buttdial_sync.client import Client
     from buttdial_sync.retry.table import TableRepository
 
+RESOLVED = tuple(status for status in FAILED_STATUSES if status != "pending")
 _SECRET = "agent_token"
 _WIDTH_OF_ERROR = 60
 
@@ -89,6 +91,14 @@ def retry(repository: TableRepository, msg_id: str, even_if_sent: bool) -> Repor
 def dismiss(repository: TableRepository, msg_id: str) -> Report:
     """Give a message up: it is not sent any more."""
     return _change(repository, msg_id, repository.dismiss, "is dismissed")
+
+
+@outbox.command(cls=ReportingCommand)
+@purge_options(RESOLVED)
+@with_database
+def purge(repository: TableRepository, older_than: timedelta, status: tuple[str, ...]) -> Report:
+    """Delete messages that were delivered or dismissed long ago."""
+    return purged(repository, older_than, status)
 
 
 @outbox.command(cls=ReportingCommand)

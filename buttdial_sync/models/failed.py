@@ -35,12 +35,16 @@ class FailedMessage:
             adds a message which it has tried itself decides whether that attempt counts: then 1.
         max_retries: How many attempts there may be in all: the message is given up when the attempt
             fails with which ``retry_count`` reaches it.
+        attempt_number: How many attempts were begun at all, those that do not count included. It
+            never falls: it is the fence that tells one attempt from another.
         last_error: Why the last attempt failed.
         status: ``"pending"``, ``"delivered"``, ``"dead"`` or ``"dismissed"``.
         message_sid: The server's id of the message, once it is delivered.
         created_at, next_retry_at, resolved_at: Aware times.
         attempt_started_at: When an attempt began whose outcome is not known: it is still under way,
             its process died, or its answer was lost.
+        unreadable: Why its row cannot be read, as after an edit by hand; None for all others. Such
+            a message is a dead letter with what could be read. It is not a column.
     """
 
     id: str
@@ -74,6 +78,8 @@ class FailedMessage:
     next_retry_at: datetime | None = None
     resolved_at: datetime | None = None
     attempt_started_at: datetime | None = None
+    attempt_number: int = 0
+    unreadable: str | None = None
 
     @property
     def attempts(self) -> int:

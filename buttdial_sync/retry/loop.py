@@ -123,7 +123,6 @@ class RetryLoop:
             breaker=self._breaker,
             around_pass=around_pass,
             pace=pace,
-            clock=clock,
         )
         self._seen: tuple[datetime, float] | None = None
         self._make_idle()

@@ -152,7 +152,10 @@ class Outbox:
         message = self._message(given)
         attempt = 1
         now = self._clock()
-        self._repository.add(attrs.evolve(message, retry_count=attempt, attempt_started_at=now))
+        begun = attrs.evolve(
+            message, retry_count=attempt, attempt_number=attempt, attempt_started_at=now
+        )
+        self._repository.add(begun)
         result = deliver(self._client, message, agent_token)
         try:
             recorded = self._recorder.record(message, attempt, result, agent_token)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import random
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Literal
 
 import attrs
@@ -52,6 +54,7 @@ _LONGEST_BACKOFF = timedelta(days=1)
 _DOUBLINGS_AT_MOST = 10
 _ATTEMPTS_TO_WRITE = 3
 _FIRST_PAUSE_TO_WRITE = 0.1
+_FENCED = ("begin_attempt", "mark_delivered", "increment_retry", "mark_dead", "postpone")
 _UNKNOWN = "outcome unknown, it may have been sent"
 _WITHOUT_KEYS = "; this server honours no keys"
 
@@ -124,8 +127,9 @@ class OutcomeRecorder:
     """
     Records in the rows how attempts ended. Safe to share between threads.
 
-    The ``attempt`` of its methods is the number that the row has now, which fences the change: that
-    of the message before the attempt began, one more after.
+    The ``attempt`` of its methods is the ``retry_count`` that the row has now: that of the message
+    before the attempt began, one more after. It fences the change, and so does the attempt's number
+    if the repository keeps one.
 
     Attributes:
         repository: Has the rows.
@@ -153,10 +157,35 @@ class OutcomeRecorder:
     sleep: Callable[[float], object]
     random_fraction: Callable[[], float] = random.random
 
+    _numbered: frozenset[str] = attrs.field(init=False)
+
+    @_numbered.default
+    def _methods_with_numbers(self) -> frozenset[str]:
+        """Name the repository's methods that take more than the published arguments."""
+        found = {name: getattr(self.repository, name, None) for name in _FENCED}
+        return frozenset(
+            name
+            for name, method in found.items()
+            if method is not None and "attempt_number" in inspect.signature(method).parameters
+        )
+
     def __attrs_post_init__(self) -> None:
         _check_lease(self.repository, self.client)
         if self.on_unknown not in {"dead", "retry"}:
             raise ArgumentValueError('on_unknown must be "dead" or "retry"')
+
+    def begin(self, message: FailedMessage, attempt: int) -> bool:
+        """
+        Record that an attempt begins, before anything can leave.
+
+        Returns:
+            Whether it may be made; False when another has begun one meanwhile.
+
+        Raises:
+            Exception: The repository's.
+        """
+        fence = self._fence("begin_attempt", message, attempt)
+        return self.repository.begin_attempt(message.id, attempt, self.clock(), **fence)
 
     def record(
         self, message: FailedMessage, attempt: int, result: SendResult, token: str | None
@@ -176,9 +205,14 @@ class OutcomeRecorder:
         verdict = verdict_of(result)
         error = result.error or "the message was not sent"
         if verdict == "delivered":
-            mark = self.repository.mark_delivered
-            row = (message.id, result.message_sid, attempt)
-            return self._write("delivered", None, message.id, mark, *row)
+            mark = partial(
+                self.repository.mark_delivered,
+                message.id,
+                result.message_sid,
+                attempt,
+                **self._fence("mark_delivered", message, attempt),
+            )
+            return self._write("delivered", None, message.id, mark)
         if verdict == "hopeless":
             return self.give_up(message, attempt, _with_doubt(message, error))
         if verdict in {"failed", "unknown"}:
@@ -206,13 +240,15 @@ class OutcomeRecorder:
         marked: dict[str, Any] = (
             {"unknown": True} if _may_have_been_sent(message, lost=lost) else {}
         )
-        mark = self.repository.mark_dead
-        recorded = self._write(
-            "dead", error, message.id, mark, message.id, attempt, error, **marked
-        )
-        if recorded.step != "dead":
-            return recorded
+        fence = self._fence("mark_dead", message, attempt)
+        mark = partial(self.repository.mark_dead, message.id, attempt, error, **marked, **fence)
+        recorded = self._write("dead", error, message.id, mark)
+        return self.tell_dead(message, error) if recorded.step == "dead" else recorded
+
+    def tell_dead(self, message: FailedMessage, error: str) -> Recorded:
+        """Call the host's hook for a message that was given up."""
         logger.error("message %s is given up: %s", message.id, error)
+        recorded = Recorded(step="dead", error=error)
         if self.on_dead_letter is not None:
             try:
                 self.on_dead_letter(message, error)
@@ -242,15 +278,18 @@ class OutcomeRecorder:
     ) -> Recorded:
         """Put a message back for some seconds; the attempt does not count."""
         due = self._after(max(seconds, SHORTEST_PAUSE))
-        change = self.repository.postpone
-        row = (message, attempt, error, due)
-        return self._write("postponed", error, message.id, change, *row, due=due)
+        fence = self._fence("postpone", message, attempt)
+        change = partial(self.repository.postpone, message, attempt, error, due, **fence)
+        return self._write("postponed", error, message.id, change, due)
 
     def put_back(self, message: FailedMessage) -> Recorded:
         """Put a message back as it was fetched, without an attempt."""
         due = message.next_retry_at or self.clock()
-        row = (message, message.retry_count, None, due)
-        return self._write("postponed", None, message.id, self.repository.postpone, *row)
+        count = message.retry_count
+        fence = self._fence("postpone", message, count)
+        change = partial(self.repository.postpone, message, count, None, due, **fence)
+        # Without the time: the row has it already, so it would say nothing about this change.
+        return self._write("postponed", None, message.id, change)
 
     def may_repeat(self, token: str | None) -> bool | None:
         """Whether a message that may have been sent may be sent again; None if it is not known."""
@@ -272,8 +311,17 @@ class OutcomeRecorder:
             return self.give_up(message, attempt, told, lost=lost)
         due, hook_error = self._next_attempt_after(attempt)
         logger.info("message %s: attempt %d failed: %s", message.id, attempt, told)
-        row = (message.id, attempt, told, due, _may_have_been_sent(message, lost=lost))
-        recorded = self._write("retried", told, message.id, self.repository.increment_retry, *row)
+        unknown = _may_have_been_sent(message, lost=lost)
+        change = partial(
+            self.repository.increment_retry,
+            message.id,
+            attempt,
+            told,
+            due,
+            unknown,
+            **self._fence("increment_retry", message, attempt),
+        )
+        recorded = self._write("retried", told, message.id, change, due)
         return attrs.evolve(recorded, hook_error=hook_error)
 
     def _next_attempt_after(self, attempt: int) -> tuple[datetime, str | None]:
@@ -295,19 +343,16 @@ class OutcomeRecorder:
         step: Step,
         error: str | None,
         msg_id: str,
-        change: Callable[..., bool | None],
-        *arguments: Any,
+        change: Callable[[], bool | None],
         due: datetime | None = None,
-        **marked: bool,
     ) -> Recorded:
         """Change the row; try again on failure: a row without an end counts as maybe sent."""
         for number in range(1, _ATTEMPTS_TO_WRITE + 1):
             try:
-                # A try that failed may have been carried out all the same, and another may have
-                # begun an attempt since. It bears the number of this one where this one does not
-                # count, so the fence would let a second change undo it.
+                # A try that failed may have been carried out all the same: then what the row says
+                # counts, and a second change could undo what another process has done since.
                 is_written = number > 1 and self._is_written(msg_id, step, due)
-                done = is_written or change(*arguments, **marked)
+                done = is_written or change()
             except Exception as failure:  # noqa: PERF203 - at most three rounds
                 if number == _ATTEMPTS_TO_WRITE:
                     raise
@@ -320,14 +365,20 @@ class OutcomeRecorder:
         logger.warning("a message that is %s here was taken over by another process", step)
         return Recorded(step="taken", error=error)
 
+    def _fence(self, method: str, message: FailedMessage, attempt: int) -> dict[str, Any]:
+        """Return the number of an attempt, if this method of the repository takes it."""
+        begun = attempt - message.retry_count
+        number = message.attempt_number + begun
+        return {"attempt_number": number} if method in self._numbered else {}
+
     def _is_written(self, msg_id: str, step: Step, due: datetime | None) -> bool:
         """Whether a row is as this step leaves it; False where the repository cannot be asked."""
         get = getattr(self.repository, "get", None)
         row = None if get is None else get(msg_id)
         if row is None:
             return False
-        is_postponed: bool = due is not None and row.next_retry_at == due
-        return is_postponed or row.status == step
+        # Until when a message waits stays in its row, also if another has begun an attempt since.
+        return bool(row.status == step if due is None else row.next_retry_at == due)
 
 
 def _may_have_been_sent(message: FailedMessage, *, lost: bool) -> bool:

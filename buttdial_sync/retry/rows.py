@@ -12,23 +12,31 @@ import attrs
 from buttdial_sync.calls import sending
 from buttdial_sync.models.failed import FailedMessage
 from buttdial_sync.models.message import CONTENT, Message
-
-Row = dict[str, Any]
+from buttdial_sync.stores.schema import LEASE, WORK_COLUMNS, Column, ColumnKind, Row, Schema
 
 TABLE_NAME = "buttdial_outbox"
 JSON_FIELDS = ("template_vars", "fallback_channels")
-TIME_FIELDS = (
-    "created_at",
-    "next_retry_at",
-    "resolved_at",
-    "attempt_started_at",
-    "leased_until",
-)
-NUMBER_FIELDS = ("retry_count", "max_retries")
-LEASE = "leased_until"
-FIELDS = tuple(field.name for field in attrs.fields(FailedMessage))
+_NOT_STORED = frozenset({"unreadable"})
+_REQUIRED = frozenset({"recipient", "body", "channel"})
+FIELDS = tuple(field.name for field in attrs.fields(FailedMessage) if field.name not in _NOT_STORED)
 COLUMNS = (*FIELDS, LEASE)
 """The columns of a table: the fields of a message, and until when it is leased."""
+_TIME_FIELDS = ("created_at", "next_retry_at", "resolved_at", "attempt_started_at")
+_NUMBER_FIELDS = ("retry_count", "max_retries", "attempt_number")
+_WORK = {column.name: column for column in WORK_COLUMNS}
+
+
+def outbox_schema(table: str = TABLE_NAME) -> Schema:
+    """Describe the table of outgoing messages."""
+    return Schema(table=table, columns=tuple(map(_column, COLUMNS)))
+
+
+def _column(name: str) -> Column:
+    if name in _WORK:
+        return _WORK[name]
+    number, time = name in _NUMBER_FIELDS, name in _TIME_FIELDS
+    kind: ColumnKind = "number" if number else "time" if time else "text"
+    return Column(name, kind, required=number or name in _REQUIRED)
 
 
 def as_row(message: FailedMessage) -> Row:
@@ -48,15 +56,30 @@ def as_message(row: Mapping[str, Any]) -> FailedMessage:
         TypeError, ValueError: Somebody wrote what cannot be read.
     """
     values = {name: row[name] for name in FIELDS}
-    for name in TIME_FIELDS:
-        if not isinstance(row[name], datetime | None):
+    for name in _TIME_FIELDS:
+        if not isinstance(values[name], datetime | None):
             raise TypeError(f"{name} is not a time")
+    values["attempt_number"] = values["attempt_number"] or 0  # none in rows of an earlier release
+    for name in _NUMBER_FIELDS:
+        if not isinstance(values[name], int):
+            raise TypeError(f"{name} is not a number")
     variables, channels = (
         json.loads(values[name]) if values[name] else None for name in JSON_FIELDS
     )
     values["template_vars"] = variables
     values["fallback_channels"] = None if channels is None else tuple(channels)
     return FailedMessage(**values)
+
+
+def read_message(row: Mapping[str, Any]) -> FailedMessage:
+    """Return the message of a row; of one that somebody broke, what can be read, marked so."""
+    try:
+        return as_message(row)
+    except (TypeError, ValueError) as error:
+        times = {name: None for name in _TIME_FIELDS if not isinstance(row[name], datetime)}
+        numbers = {name: 0 for name in _NUMBER_FIELDS if not isinstance(row[name], int)}
+        readable = as_message({**row, **times, **numbers, **dict.fromkeys(JSON_FIELDS)})
+        return attrs.evolve(readable, unreadable=f"{type(error).__name__}: {error}")
 
 
 def arguments_of(message: FailedMessage) -> dict[str, Any]:

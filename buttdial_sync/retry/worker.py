@@ -7,7 +7,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from datetime import datetime
 
 import attrs
 
@@ -120,7 +119,6 @@ class Worker:
         breaker: Knows which tokens may be used.
         around_pass: Entered in each thread that takes part.
         pace: Called before each attempt.
-        clock: Tells the time, aware.
     """
 
     repository: FailedMessageRepository
@@ -129,7 +127,6 @@ class Worker:
     breaker: TokenBreaker
     around_pass: AroundPass
     pace: Callable[[], object] | None
-    clock: Callable[[], datetime]
 
     def work(self, due: DueMessages, tally: Tally, stopping: threading.Event) -> None:
         """Take messages until there are none; never raises an ``Exception``."""
@@ -145,6 +142,9 @@ class Worker:
 
     def _process(self, message: FailedMessage, stopping: threading.Event) -> Recorded:
         try:
+            if message.unreadable is not None:
+                # The repository gave it up when it was fetched: nobody has been told yet.
+                return self.recorder.tell_dead(message, message.last_error or message.unreadable)
             if stopping.is_set():
                 return self.recorder.put_back(message)
             return self._try(message, stopping)
@@ -166,7 +166,7 @@ class Worker:
                 return recorded
             attempt = message.retry_count + 1
             # On disk before the message leaves: a crash from here on means "may have been sent".
-            if not self.repository.begin_attempt(message.id, attempt, self.clock()):
+            if not self.recorder.begin(message, attempt):
                 return Recorded(step="taken")
             result = deliver(self.client, message, token)
             self._learn(token, result)

@@ -15,7 +15,8 @@ LIMITS = {
     "send": (13, 16),
     "tool": (17, 21),
     "account call": (17, 18),
-    "run_once": (19, 28),
+    # Two of the files are the store's, which also keeps what comes in: its rules, and its times.
+    "run_once": (19, 30),
     "webhook": (9, 9),
 }
 

@@ -20,6 +20,7 @@ STEPS: tuple[frozenset[str], ...] = tuple(
         "settings",
         "models",
         "transport",
+        "stores",
         "connection",
         "calls",
         "tools",
@@ -36,7 +37,7 @@ ANYWHERE = {"attrs", "cattrs", "click", "requests", "sseclient", "tenacity", "ur
 ONLY_IN = {
     "pytest": ("testing.plugin",),
     "responses": ("testing.mocked",),
-    "sqlalchemy": ("retry.sqlalchemy",),
+    "sqlalchemy": ("stores.sqlalchemy", "retry.sqlalchemy"),
     "dotenv": ("settings", "cli"),
     "django": ("contrib.django",),
     "flask": ("contrib.flask",),

@@ -189,7 +189,10 @@ class ButtDialTasks:
             if not due:
                 break
             for message in due:
-                self.deliver_soon(message)
+                if message.unreadable is None:
+                    self.deliver_soon(message)
+                else:
+                    self._loop.get().run_message(message)  # tells that it is given up
             handed_out += len(due)
         return handed_out
 

@@ -8,6 +8,7 @@ from typing import Any
 from django.core import checks
 from django.core.checks import CheckMessage, register
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connections, router
 
 from buttdial_sync.contrib.django.conf import NAME, AppSettings, app_settings, imported
 from buttdial_sync.contrib.django.process import get_handler
@@ -30,6 +31,22 @@ def check_settings(app_configs: object, **_: Any) -> list[CheckMessage]:
         *_check_handler(configured),
         *_check_secrets(configured),
         *_check_paths(configured),
+    ]
+
+
+@register(_LABEL)
+def check_databases(app_configs: object, **_: Any) -> list[CheckMessage]:
+    """Refuse databases on which leases and fences were never tested. Nothing is connected to."""
+    return [
+        _error(
+            "E007",
+            f"the database {alias!r} is MySQL or MariaDB, which the tables do not support",
+            "Route the app buttdial_sync to PostgreSQL or SQLite. If none of its tables is there, "
+            "list this check in SILENCED_SYSTEM_CHECKS.",
+        )
+        for alias in connections
+        if connections[alias].vendor == "mysql"
+        and router.allow_migrate(alias, _LABEL, model_name="outboxmessage")
     ]
 
 

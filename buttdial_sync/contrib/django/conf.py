@@ -40,6 +40,8 @@ class AppSettings(Settings):
             operator API; when absent, active staff with the permissions ``view_outboxmessage`` (to
             read) and ``change_outboxmessage`` (to change something).
         outbox: Arguments of :class:`~buttdial_sync.contrib.django.repository.DatabaseRepository`.
+        retention_days: After how many days ``buttdial_purge`` deletes what is resolved; 30 when
+            absent. Nothing is deleted without that command.
         retry: Further arguments of :class:`~buttdial_sync.RetryLoop`; functions may be dotted
             paths.
     """
@@ -61,6 +63,7 @@ class AppSettings(Settings):
     failed_messages: str | None = None
     operator_permission: str | None = None
     outbox: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
+    retention_days: float = 30.0
     retry: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
 
 

@@ -43,6 +43,8 @@ class OutboxMessage(models.Model):
     Change rows through :class:`~buttdial_sync.contrib.django.repository.DatabaseRepository`.
 
     Attributes:
+        attempt_number: None in rows of the release before it: workers of both may run at once
+            while a new version is rolled out.
         leased_until: Until when others must not fetch it, or None.
     """
 
@@ -71,6 +73,7 @@ class OutboxMessage(models.Model):
     scheduled_at = models.TextField(null=True)
     target_gender = models.TextField(null=True)
     retry_count = models.IntegerField()
+    attempt_number = models.IntegerField(null=True, default=0)
     max_retries = models.IntegerField()
     last_error = models.TextField(null=True)
     status = models.CharField(max_length=16, choices=STATUSES)
@@ -91,6 +94,8 @@ class OutboxMessage(models.Model):
                 fields=["status", "next_retry_at", "created_at"], name="buttdial_sync_outbox_due"
             ),
             models.Index(fields=["created_at", "id"], name="buttdial_sync_outbox_new"),
+            models.Index(fields=["status", "created_at", "id"], name="buttdial_sync_outbox_listed"),
+            models.Index(fields=["status", "resolved_at"], name="buttdial_sync_outbox_resolved"),
         ]
 
     def __str__(self) -> str:

@@ -73,7 +73,7 @@ def close(repository: Any) -> None:
     if hasattr(repository, "close"):
         repository.close()
     else:
-        repository._engine.dispose()
+        repository.store._engine.dispose()
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -120,15 +120,10 @@ def fill(repository: TableRepository, count: int) -> None:
     messages = [
         FailedMessage(id=f"m{number}", recipient="+1", body=f"m{number}") for number in range(count)
     ]
-    if hasattr(repository, "_engine"):
-        from sqlalchemy import insert
-
-        repository.create_table()  # type: ignore[attr-defined]
-        with repository._engine.begin() as connection:
-            rows = [repository._new_row(message) for message in messages]
-            connection.execute(insert(repository.table), rows)  # type: ignore[attr-defined]
-    else:
-        repository.add_new(messages)
+    create_table = getattr(repository, "create_table", None)
+    if create_table is not None:
+        create_table()
+    assert repository.add_new(messages) == count
 
 
 def drain_with_a_kill(

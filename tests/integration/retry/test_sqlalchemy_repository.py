@@ -10,13 +10,21 @@ from typing import Any
 
 import pytest
 
-from buttdial_sync import Client, ConfigError, FailedMessage, Outbox
+from buttdial_sync import ArgumentValueError, Client, ConfigError, FailedMessage, Outbox
 from buttdial_sync.retry import SQLiteRepository
 from buttdial_sync.testing.conformance import START, Clock, SettableClock
 
 sqlalchemy = pytest.importorskip("sqlalchemy")
 
-from sqlalchemy import Engine, MetaData, create_engine, event, insert, text  # noqa: E402
+from sqlalchemy import (  # noqa: E402
+    Engine,
+    MetaData,
+    create_engine,
+    create_mock_engine,
+    event,
+    insert,
+    text,
+)
 from sqlalchemy.exc import OperationalError  # noqa: E402
 from sqlalchemy.orm import Session  # noqa: E402
 
@@ -188,12 +196,12 @@ def test_sqlite_looks_up_due_messages_in_the_index(tmp_path: Path) -> None:
     """So does the plain SQLite repository, in order, without a sort."""
     with SQLiteRepository(tmp_path / "outbox.db", clock=SettableClock()) as repository:
         repository.add_new(many(ROWS))
-        connection = repository._connected()
+        connection = repository.store._connected()
         statements: list[str] = []
         connection.set_trace_callback(statements.append)
         assert len(repository.fetch_due(20)) == 20
         connection.set_trace_callback(None)
-        (query,) = (each for each in statements if each.startswith("SELECT"))
+        query = next(each for each in statements if each.startswith("SELECT"))
         plan = "\n".join(row["detail"] for row in connection.execute(f"EXPLAIN QUERY PLAN {query}"))
         assert "USING INDEX buttdial_outbox_due (status=? AND next_retry_at<?)" in plan
         assert "TEMP B-TREE" not in plan
@@ -224,3 +232,81 @@ def test_an_address_that_cannot_be_read() -> None:
     ):
         pass
     assert "s3cret" not in str(caught.value)
+
+
+def test_a_table_of_an_earlier_release(tmp_path: Path) -> None:
+    """It is told which columns are missing, with statements that add them; then it works."""
+    engine = create_engine(f"sqlite:///{tmp_path / 'outbox.db'}")
+    repository = SQLAlchemyRepository(engine)
+    repository.create_table()
+    repository.add(FailedMessage(id="a", recipient="+1", body="x"))
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE buttdial_outbox DROP COLUMN attempt_number"))
+    with pytest.raises(ConfigError, match="lacks the columns attempt_number") as raised:
+        repository.create_table()
+    remedy = str(raised.value.remediation)
+    assert remedy == ("Add them: ALTER TABLE buttdial_outbox ADD COLUMN attempt_number INTEGER;")
+    with engine.begin() as connection:
+        connection.execute(text(remedy.removeprefix("Add them: ")))
+    repository.create_table()
+    (found,) = repository.fetch_due(1)
+    assert (found.id, found.attempt_number) == ("a", 0)
+    assert repository.begin_attempt("a", 1, START, attempt_number=1)
+    assert not repository.begin_attempt("a", 1, START, attempt_number=1)
+    engine.dispose()
+
+
+def test_a_time_written_by_hand_harms_its_own_row(tmp_path: Path) -> None:
+    """On SQLite, where a time is text: the row is given up, and the others are fetched."""
+    engine = create_engine(f"sqlite:///{tmp_path / 'outbox.db'}")
+    repository = SQLAlchemyRepository(engine)
+    repository.create_table()
+    for msg_id in ("bad", "good"):
+        repository.add(FailedMessage(id=msg_id, recipient="+1", body="x"))
+    with engine.begin() as connection:
+        connection.execute(
+            text("UPDATE buttdial_outbox SET created_at = 'in May' WHERE id = 'bad'")
+        )
+    fetched = {each.id: each.unreadable for each in repository.fetch_due(5)}
+    assert fetched == {"bad": "TypeError: created_at is not a time", "good": None}
+    assert [each.id for each in repository.list("dead")] == ["bad"]
+    engine.dispose()
+
+
+@pytest.mark.parametrize("name", ["mysql", "mariadb"])
+def test_mysql_is_refused(name: str) -> None:
+    """Leases and fences were never tested there."""
+    engine = create_mock_engine(f"{name}+mysqldb://", lambda *_: None)
+    with pytest.raises(ConfigError, match=f"{name} is not supported"):
+        SQLAlchemyRepository(engine)  # type: ignore[arg-type]
+
+
+def test_leases_follow_the_clock_of_postgresql(engine: Engine) -> None:
+    """Not that of a machine: two of them need not agree."""
+    repository = SQLAlchemyRepository(engine)
+    repository.create_table()
+    repository.add(FailedMessage(id="a", recipient="+1", body="x"))
+    with engine.connect() as connection:
+        before = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+    assert len(repository.fetch_due(1)) == 1
+    with engine.connect() as connection:
+        after = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+    (until,) = repository.leased().values()
+    lease = timedelta(seconds=repository.lease)
+    assert before - timedelta(seconds=1) <= until - lease <= after
+
+
+def test_the_clock_is_asked_inside_of_the_hosts_transaction(postgres_url: str) -> None:
+    """A pool of one connection is enough, and an id that is taken leaves the transaction alive."""
+    engine = create_engine(postgres_url, pool_size=1, max_overflow=0, pool_timeout=5)
+    repository = SQLAlchemyRepository(engine)
+    repository.table.drop(engine, checkfirst=True)
+    repository.create_table()
+    fresh = SQLAlchemyRepository(engine)
+    with engine.begin() as connection:
+        fresh.within(connection).add(FailedMessage(id="a", recipient="+1", body="x"))
+        with pytest.raises(ArgumentValueError, match="with the id 'a'"):
+            fresh.within(connection).add(FailedMessage(id="a", recipient="+1", body="x"))
+        fresh.within(connection).add(FailedMessage(id="b", recipient="+1", body="x"))
+    assert repository.count_pending() == 2
+    engine.dispose()

@@ -58,6 +58,20 @@ def test_looking_after_messages(db: str) -> None:
     assert (counts["pending"], counts["dismissed"]) == (1, 1)
 
 
+def test_purging(db: str) -> None:
+    """What was resolved long ago goes, dead letters only if they are named."""
+    with SQLiteRepository(db, clock=lambda: _LONG_AGO) as repository:
+        repository.mark_delivered("a", "SM", 0)
+        repository.mark_dead("b", 0, "no")
+    assert run("outbox", "purge", "--older-than", "30d", "--db", db).stdout == "1 deleted\n"
+    options = ("--older-than", "90m", "--status", "dead", "--db", db, "--json")
+    assert json.loads(run("outbox", "purge", *options).stdout) == {"ok": True, "deleted": 1}
+    for wrong in ("30", "0d", "d", "-1d", "1y", "9999999d"):
+        result = run("outbox", "purge", "--older-than", wrong, "--db", db)
+        assert (result.exit_code, result.stdout) == (2, ""), wrong
+    assert run("outbox", "purge", "--db", db).exit_code == 2
+
+
 @pytest.mark.parametrize("command", ["show", "retry", "dismiss"])
 def test_no_such_message(db: str, command: str) -> None:
     """An id that is not there is a usage error."""

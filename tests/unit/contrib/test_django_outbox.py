@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from io import StringIO
 from typing import Any
 
@@ -307,3 +307,32 @@ def test_the_page_does_not_send_twice(http: Client) -> None:
     row = repository.get("lost")
     assert row is not None
     assert (row.status, row.attempt_started_at) == ("pending", None)
+
+
+def test_purging() -> None:
+    """What was resolved longer ago than the setting says is deleted; dead letters on demand."""
+
+    def purge(*arguments: str) -> str:
+        out = StringIO()
+        call_command("buttdial_purge", *arguments, stdout=out)
+        return out.getvalue().strip()
+
+    repository = get_repository()
+    for msg_id in ("delivered", "dead", "pending"):
+        repository.add(FailedMessage(id=msg_id, recipient=TO, body="x"))
+    repository.mark_delivered("delivered", None, 0)
+    repository.mark_dead("dead", 0, "no")
+    OutboxMessage.objects.filter(pk="delivered").update(
+        resolved_at=repository.store.now() - timedelta(days=31)
+    )
+    with override_settings(BUTT_DIAL={**BUTT_DIAL, "RETENTION_DAYS": 32}):
+        assert purge() == "0 outgoing messages deleted"
+    assert purge() == "1 outgoing messages deleted"
+    OutboxMessage.objects.filter(pk="dead").update(
+        resolved_at=repository.store.now() - timedelta(days=2)
+    )
+    assert purge("--days", "1") == "0 outgoing messages deleted"
+    assert purge("--days", "1", "--dead") == "1 outgoing messages deleted"
+    with pytest.raises(CommandError, match="positive"):
+        purge("--days", "0")
+    assert repository.stats()["pending"] == 1

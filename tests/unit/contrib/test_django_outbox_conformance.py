@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ class OverDjango(TableConformance):
             cursor.execute("ANALYZE")
         with CaptureQueriesContext(connections[ALIAS]) as captured:
             assert len(repository.fetch_due(20)) == 1
-        (query,) = (each["sql"] for each in captured if each["sql"].startswith("SELECT"))
+        query = next(each["sql"] for each in captured if each["sql"].startswith("SELECT"))
         explain = "EXPLAIN QUERY PLAN" if connections[ALIAS].vendor == "sqlite" else "EXPLAIN"
         with connections[ALIAS].cursor() as cursor:
             cursor.execute(f"{explain} {query}")
@@ -111,11 +112,47 @@ class ClosingRepository(DatabaseRepository):
 
 @pytest.mark.usefixtures("on_sqlite")
 class TestSQLite(OverDjango):
-    pass
+    def test_a_time_written_by_hand_harms_its_own_row(self) -> None:
+        """SQLite keeps times as text: the row is given up, and the others are fetched."""
+        self.add("bad")
+        self.add("good")
+        with connections[ALIAS].cursor() as cursor:
+            cursor.execute(
+                "UPDATE buttdial_sync_outboxmessage SET created_at = 'in May' WHERE id = 'bad'"
+            )
+        fetched = {each.id: each.unreadable for each in self.repository.fetch_due(5)}
+        assert fetched == {"bad": "TypeError: created_at is not a time", "good": None}
+        assert [each.id for each in self.repository.list("dead")] == ["bad"]
+
+    def test_without_autocommit_nothing_begins(self) -> None:
+        """The row would not be on disk when its message leaves."""
+        self.add("a")
+        connections[ALIAS].set_autocommit(False)
+        try:
+            with pytest.raises(RuntimeError, match="autocommit is off"):
+                self.repository.fetch_due(1)
+            with pytest.raises(RuntimeError, match="autocommit is off"):
+                self.repository.begin_attempt("a", 1, START)
+        finally:
+            connections[ALIAS].rollback()
+            connections[ALIAS].set_autocommit(True)
+        assert self.due() == ["a"]
 
 
 @pytest.mark.usefixtures("on_postgresql")
 class TestPostgreSQL(OverDjango):
+    def test_leases_follow_the_databases_clock(self) -> None:
+        """Not that of a machine: two of them need not agree."""
+        repository = DatabaseRepository(using=ALIAS)
+        self.add("a", due=-1e9)
+        assert len(repository.fetch_due(1)) == 1
+        (until,) = repository.leased().values()
+        with connections[ALIAS].cursor() as cursor:
+            cursor.execute("SELECT clock_timestamp()")
+            (told,) = cursor.fetchone()
+        assert timedelta(0) <= told + timedelta(seconds=repository.lease) - until
+        assert told + timedelta(seconds=repository.lease - 60) < until
+
     def test_a_locked_row_is_skipped(self) -> None:
         """Fetching does not wait for a row that another transaction has locked."""
         self.add("a")

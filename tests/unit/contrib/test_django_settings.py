@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
 from django.test import override_settings
 
 from buttdial_sync import AccountsClient, Client, ClientClosedError, ConfigError
@@ -25,6 +26,29 @@ def found(**changes: Any) -> list[str]:
     changed = {key: value for key, value in {**BUTT_DIAL, **changes}.items() if value is not None}
     with override_settings(BUTT_DIAL=changed):
         return [str(each.id).removeprefix("buttdial_sync.") for each in run_checks()]
+
+
+class Elsewhere:
+    """Keeps the app's tables out of a database."""
+
+    def allow_migrate(self, db: str, app_label: str, **_: Any) -> bool | None:
+        return False if (db, app_label) == ("shop", "buttdial_sync") else None
+
+
+def test_mysql_is_refused() -> None:
+    """As long as the app's tables may be there."""
+    configured = {"ENGINE": "tests.unit.contrib.mysql_like", "NAME": "shop"}
+    connections.settings["shop"] = connections.configure_settings(
+        {"default": {}, "shop": configured}
+    )["shop"]
+    try:
+        (told,) = (each for each in run_checks() if each.id == "buttdial_sync.E007")
+        assert "'shop' is MySQL or MariaDB" in told.msg
+        with override_settings(DATABASE_ROUTERS=[f"{__name__}.Elsewhere"]):
+            assert "E007" not in found()
+    finally:
+        del connections["shop"]
+        del connections.settings["shop"]
 
 
 @pytest.mark.parametrize(

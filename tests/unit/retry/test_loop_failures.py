@@ -252,7 +252,7 @@ def test_a_row_that_cannot_be_read(here: World) -> None:
     with SQLiteRepository(":memory:", clock=here.clock) as repository:
         broken = as_row(FailedMessage(id="a", recipient="+14155550123", body="a"))
         times = {"created_at": here.clock(), "next_retry_at": here.clock()}
-        repository._insert({**broken, **times, "template_vars": "{"})
+        repository.store.insert({**broken, **times, "template_vars": "{"})
         repository.add(FailedMessage(id="b", recipient="+14155550123", body="b"))
         assert here.loop(repository).drain().delivered == 1
         assert (repository.stats()["dead"], repository.stats()["delivered"]) == (1, 1)
@@ -272,9 +272,9 @@ def test_a_commit_that_fails(here: World) -> None:
     """The transaction is rolled back, so that the next call works."""
     message = FailedMessage(id="a", recipient="+14155550123", body="a")
     with SQLiteRepository(":memory:", clock=here.clock) as repository:
-        with pytest.raises(KeyboardInterrupt), repository._writing():
+        with pytest.raises(KeyboardInterrupt), repository.store.writing():
             raise KeyboardInterrupt
-        connection = repository._connected()
+        connection = repository.store._connected()
         connection.set_authorizer(
             lambda _, what, *__: sqlite3.SQLITE_DENY if what == "COMMIT" else sqlite3.SQLITE_OK
         )

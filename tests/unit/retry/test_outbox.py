@@ -261,7 +261,7 @@ def test_a_message_without_a_text(here: World) -> None:
 def test_within_a_transaction(here: World) -> None:
     """The message is the host's transaction's; without one it is written at once."""
     with SQLiteRepository(":memory:", clock=here.clock) as repository:
-        outbox, host = here.outbox(repository), repository._connected()
+        outbox, host = here.outbox(repository), repository.store._connected()
         host.execute("BEGIN")
         outbox.enqueue("+14155550123", "Hello", within=host)
         host.execute("ROLLBACK")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import wraps
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from buttdial_sync.errors import (
 )
 from buttdial_sync.retry import MemoryRepository
 from buttdial_sync.retry.recorder import concerns_everybody, deliver, verdict_of
+from buttdial_sync.stores.schema import Condition
 from tests.fakes import clear_faults
 from tests.unit.retry.world import Failing, World
 
@@ -262,3 +264,104 @@ def test_a_backoff_of_nothing(here: World) -> None:
         here.loop(backoff=lambda _, pause=pause: pause).run_once()
         assert here.minutes_until_due(f"m{pause}") * 60 == seconds
         here.repository.dismiss(f"m{pause}")
+
+
+class LostAnswer:
+    """A repository that carries a change out, and loses the answer; with or without ``get``."""
+
+    def __init__(self, inner: Any, method: str, *, can_be_asked: bool = True) -> None:
+        self._inner = inner
+        self._method = method
+        self._can_be_asked = can_be_asked
+        self.calls = 0
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "get" and not self._can_be_asked:
+            raise AttributeError(name)
+        method = getattr(self._inner, name)
+        if name != self._method:
+            return method
+
+        @wraps(method)
+        def lose(*args: Any, **options: Any) -> Any:
+            self.calls += 1
+            done = method(*args, **options)
+            if self.calls == 1:
+                raise OSError("the connection was cut after the commit")
+            return done
+
+        return lose
+
+
+@pytest.mark.parametrize("can_be_asked", [True, False])
+def test_a_late_postponement_leaves_the_attempt_of_another_alone(
+    here: World, can_be_asked: bool
+) -> None:
+    """
+    A message is not sent twice, however late the answer of a commit is repeated.
+
+    A meets a limit and puts the message back; the commit succeeds, and its answer is lost. Before A
+    asks again, B begins the next attempt. A's second change must not free the message for C.
+    """
+    here.add("a")
+    limit = {"Retry-After": "40"}
+    here.fake.fault("status", status=429, body="Too many requests", headers=limit)
+    fetched_by_b: list[FailedMessage] = []
+
+    def b_begins(seconds: float) -> None:
+        here.sleep(seconds)
+        if not fetched_by_b:
+            here.go_on(120)
+            fetched_by_b.extend(here.repository.fetch_due(1))
+            (message,) = fetched_by_b
+            number = message.attempt_number + 1
+            begun = here.repository.begin_attempt(
+                "a", message.retry_count + 1, here.clock(), attempt_number=number
+            )
+            assert begun
+
+    lossy = LostAnswer(here.repository, "postpone", can_be_asked=can_be_asked)
+    report = here.loop(lossy, sleep=b_begins).run_once()
+    assert fetched_by_b, "the limit was not met"
+    assert (report.postponed, report.taken) == ((1, 0) if can_be_asked else (0, 1))
+    assert here.repository.fetch_due(1) == [], "C must not get what B is sending"
+    assert here.row().attempt_started_at is not None
+    assert here.repository.mark_delivered("a", "SM-1", 1, attempt_number=2)
+
+
+def test_a_dead_letter_is_told_although_the_answer_was_lost(here: World) -> None:
+    """The row says that it is dead, so the hook is called, once."""
+    told: list[str] = []
+    here.add("a", channel="pigeon")
+    lossy = LostAnswer(here.repository, "mark_dead")
+    loop = here.loop(lossy, on_dead_letter=lambda each, _: told.append(each.id))
+    report = loop.run_once()
+    assert (report.dead, report.taken, told) == (1, 0, ["a"])
+    assert lossy.calls == 1
+
+
+@pytest.mark.parametrize("is_retried", [False, True])
+def test_what_was_recorded_is_not_taken(here: World, is_retried: bool) -> None:
+    """A delivery or a failure whose commit lost its answer counts as what it is."""
+    here.add("a")
+    if is_retried:
+        here.fake.on_send(error="closed for today")
+    lossy = LostAnswer(here.repository, "increment_retry" if is_retried else "mark_delivered")
+    report = here.loop(lossy).run_once()
+    assert (report.retried, report.delivered, report.taken) == (is_retried, not is_retried, 0)
+    assert lossy.calls == 1
+
+
+def test_a_row_that_cannot_be_read_is_told(here: World) -> None:
+    """As a dead letter, with what could be read of it; the others of its batch are sent."""
+    told: list[tuple[str, str]] = []
+    here.add("a")
+    here.add("b")
+    here.repository.store.update("a", {"template_vars": "{"}, Condition())
+    loop = here.loop(on_dead_letter=lambda each, why: told.append((each.recipient, why)))
+    report = loop.run_once()
+    assert (report.dead, report.delivered) == (1, 1)
+    ((recipient, why),) = told
+    assert recipient == "+14155550123"
+    assert why.startswith("the row cannot be read: JSONDecodeError")
+    assert loop.run_once() == RetryReport()

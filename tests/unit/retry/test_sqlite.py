@@ -35,7 +35,7 @@ def test_close_does_not_wait_longer_than_it_may(tmp_path: Path) -> None:
     writing, go_on = threading.Event(), threading.Event()
 
     def write() -> None:
-        with repository._writing() as connection:
+        with repository.store.writing() as connection:
             writing.set()
             assert go_on.wait(SECONDS)
             repository.write(connection, FailedMessage(id="a", recipient="+1", body="x"))
@@ -91,27 +91,28 @@ def test_a_time_that_is_none_keeps_nobody_else_waiting(
         connection.execute(BY_HAND, (written,))
     with pytest.raises(ConfigError, match="next_retry_at is not a time"):
         repository.get("a")
-    assert [message.id for message in repository.fetch_due(10)] == ["b"]
-    assert [message.id for message in repository.list("dead")] == ["a"]
+    fetched = {message.id: message.unreadable for message in repository.fetch_due(10)}
+    assert fetched == {"a": "TypeError: next_retry_at is not a time", "b": None}
+    assert [message.unreadable for message in repository.list("dead")] == [fetched["a"]]
     assert repository.dismiss("a")
 
 
 def test_close_lets_the_file_go(tmp_path: Path) -> None:
     """Its connection is closed at once where nobody uses it."""
     repository = SQLiteRepository(tmp_path / "outbox.db")
-    connection = repository._connected()
+    connection = repository.store._connected()
     repository.close()
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
         connection.execute("SELECT 1")
-    assert repository._lock.acquire(timeout=0)
-    repository._lock.release()
+    assert repository.store._lock.acquire(timeout=0)
+    repository.store._lock.release()
 
 
 def test_a_forked_child_does_not_wait_for_its_parents_threads(tmp_path: Path) -> None:
     """A lock that one of them held at the fork is never given back there."""
     with SQLiteRepository(tmp_path / "outbox.db") as repository:
         held, go_on = threading.Event(), threading.Event()
-        lock = repository._lock
+        lock = repository.store._lock
 
         def hold() -> None:
             with lock:
@@ -121,10 +122,10 @@ def test_a_forked_child_does_not_wait_for_its_parents_threads(tmp_path: Path) ->
         thread = threading.Thread(target=hold)
         thread.start()
         assert held.wait(SECONDS)
-        repository._reset_after_fork()
-        is_free = repository._lock.acquire(timeout=0)
+        repository.store._reset_after_fork()
+        is_free = repository.store._lock.acquire(timeout=0)
         go_on.set()
         thread.join(SECONDS)
         assert is_free
-        repository._lock.release()
+        repository.store._lock.release()
         assert repository.count_pending() == 0

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from buttdial_sync import ArgumentValueError, ConfigError, FailedMessage
+from buttdial_sync import ArgumentTypeError, ArgumentValueError, ConfigError, FailedMessage
 from buttdial_sync.retry import MemoryRepository, SQLiteRepository
-from buttdial_sync.retry.rows import arguments_of, as_message, as_row
+from buttdial_sync.retry.rows import COLUMNS, arguments_of, as_message, as_row
 from buttdial_sync.retry.table import TableRepository
+from buttdial_sync.stores.schema import Claim
 from buttdial_sync.testing.conformance import SettableClock
 
 Make = Callable[..., TableRepository]
@@ -181,11 +183,12 @@ def test_what_comes_back_is_a_copy() -> None:
     """Nobody changes a row by changing what he got."""
     repository = MemoryRepository()
     repository.add(message())
-    row = repository._find("a")
+    row = repository.store.find("a")
     assert row is not None
     row["status"] = "dead"
-    repository._newest(None, 1)[0]["status"] = "dead"
-    (claimed,) = repository._claim(repository._clock(), repository._clock(), 1)
+    repository.store.newest(None, 1)[0]["status"] = "dead"
+    now = repository.store.now()
+    (claimed,) = repository.store.claim(Claim(now=now, leased_until=now, limit=1))
     claimed["status"] = "dead"
     assert repository.stats()["pending"] == 1
     assert repository.get("b") is None
@@ -215,11 +218,15 @@ def test_a_row_that_cannot_be_read(
     row = as_row(message("bad", attempt_started_at=started, retry_count=2))
     moments = {"created_at": clock(), "next_retry_at": clock()}
     field = "fallback_channels" if broken == "5" else "template_vars"
-    repository._insert({**row, **moments, field: broken})
+    repository.store.insert({**row, **moments, field: broken})
     repository.add(message("good"))
-    assert [each.id for each in repository.fetch_due(5)] == ["good"]
+    bad, good = sorted(repository.fetch_due(5), key=lambda each: each.id)
+    assert (good.id, good.unreadable, good.status) == ("good", None, "pending")
+    assert (bad.id, bad.status, bad.body) == ("bad", "dead", "x")
+    assert bad.unreadable is not None
+    assert repository.list("dead")[0].unreadable == bad.unreadable
     assert repository.stats()["dead"] == 1
-    found = repository._find("bad")
+    found = repository.store.find("bad")
     assert found is not None
     assert str(found["last_error"]).startswith("the row cannot be read: ")
     assert (found["attempt_started_at"] is not None) is is_marked
@@ -268,12 +275,12 @@ def test_a_file(tmp_path: Path, clock: SettableClock) -> None:
 def test_every_commit_is_on_the_disk(tmp_path: Path) -> None:
     """Also where the machine loses its power."""
     with SQLiteRepository(tmp_path / "outbox.db") as repository:
-        (level,) = repository._connected().execute("PRAGMA synchronous").fetchone()
+        (level,) = repository.store._connected().execute("PRAGMA synchronous").fetchone()
         assert level == 2
-        (wait,) = repository._connected().execute("PRAGMA busy_timeout").fetchone()
+        (wait,) = repository.store._connected().execute("PRAGMA busy_timeout").fetchone()
         assert wait == 30_000
     with SQLiteRepository(tmp_path / "outbox.db", busy_timeout=1.5) as repository:
-        (wait,) = repository._connected().execute("PRAGMA busy_timeout").fetchone()
+        (wait,) = repository.store._connected().execute("PRAGMA busy_timeout").fetchone()
         assert wait == 1500
 
 
@@ -327,7 +334,7 @@ def test_a_write_that_fails_leaves_nothing_open(tmp_path: Path) -> None:
         repository.add(message())
         with pytest.raises(ArgumentValueError):
             repository.add(message())
-        assert not repository._connected().in_transaction
+        assert not repository.store._connected().in_transaction
         other.add(message("b"))
         assert repository.count_pending() == 2
 
@@ -335,11 +342,11 @@ def test_a_write_that_fails_leaves_nothing_open(tmp_path: Path) -> None:
 def test_a_forked_child_opens_its_own(tmp_path: Path) -> None:
     """It leaves the parent's connection alone."""
     with SQLiteRepository(tmp_path / "outbox.db") as repository:
-        parents = repository._connected()
+        parents = repository.store._connected()
         repository.add(message())
-        repository._reset_after_fork()
+        repository.store._reset_after_fork()
         assert repository.count_pending() == 1
-        assert repository._connected() is not parents
+        assert repository.store._connected() is not parents
         parents.execute("SELECT 1")
         parents.close()
 
@@ -355,3 +362,89 @@ def test_what_a_row_is_sent_with() -> None:
     arguments = arguments_of(FailedMessage(id="b", recipient="+1", body=""))
     assert arguments["body"] is None
     assert arguments["idempotency_key"] == "buttdial-sync-b"
+
+
+@pytest.mark.parametrize(
+    ("older_than", "statuses", "error"),
+    [
+        (0, None, "positive"),
+        (-1.0, None, "positive"),
+        (float("nan"), None, "positive"),
+        (timedelta(0), None, "positive"),
+        (1e300, None, "too long"),
+        (1, ["pending"], "delivered, dead, dismissed"),
+        (1, ["sent"], "delivered, dead, dismissed"),
+    ],
+)
+def test_purging_what_must_stay(
+    make: Make, older_than: Any, statuses: list[str] | None, error: str
+) -> None:
+    """Pending messages cannot be purged, whatever is asked for."""
+    repository = make()
+    repository.add(message())
+    with pytest.raises(ArgumentValueError, match=error):
+        repository.purge(older_than, statuses)
+    with pytest.raises(ArgumentTypeError):
+        repository.purge("30 days")  # type: ignore[arg-type]
+    with pytest.raises(ArgumentTypeError):
+        repository.purge(True)
+    with pytest.raises(ArgumentTypeError, match="collection"):
+        repository.purge(1, "dead")
+    assert repository.count_pending() == 1
+
+
+def earlier_release(path: Path, *missing: str) -> None:
+    """Write a file as an earlier release did: without some columns, with a message."""
+    columns = [name for name in COLUMNS if name not in missing]
+    row = {**as_row(message()), "created_at": "2026-01-01", "next_retry_at": "2026-01-01"}
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f"CREATE TABLE buttdial_outbox ({', '.join(columns)})")
+        places = ", ".join(f":{name}" for name in columns)
+        connection.execute(f"INSERT INTO buttdial_outbox VALUES ({places})", row)  # noqa: S608
+
+
+def test_a_file_of_an_earlier_release(tmp_path: Path, clock: SettableClock) -> None:
+    """It gets its column; its messages are fenced, those of an older process that runs on too."""
+    path = tmp_path / "outbox.db"
+    earlier_release(path, "attempt_number")
+    clock.move(1e6)
+    for _ in range(2):
+        with SQLiteRepository(path, clock=clock, lease=1.0) as repository:
+            (found,) = repository.fetch_due(1)
+            assert (found.id, found.attempt_number, found.retry_count) == ("a", 0, 0)
+        clock.move(2)
+    with SQLiteRepository(path, clock=clock, lease=1.0) as repository:
+        assert repository.begin_attempt("a", 1, clock(), attempt_number=1)
+        assert not repository.begin_attempt("a", 1, clock(), attempt_number=1)
+        assert repository.mark_delivered("a", None, 1, attempt_number=1)
+
+
+def test_a_file_with_another_table(tmp_path: Path) -> None:
+    """What a message needs is not added to a table of somebody else's."""
+    path = tmp_path / "shop.db"
+    earlier_release(path, "recipient", "next_retry_at")
+    with pytest.raises(ConfigError, match="it lacks recipient, next_retry_at") as raised:
+        SQLiteRepository(path)
+    assert "another name" in str(raised.value.remediation)
+
+
+def test_lists_and_counts_use_an_index(tmp_path: Path) -> None:
+    """So that they stay fast among a million messages."""
+    with SQLiteRepository(tmp_path / "outbox.db") as repository:
+        connection = repository.store._connected()
+        statements: list[str] = []
+        connection.set_trace_callback(statements.append)
+        repository.list()
+        repository.list("dead")
+        repository.count_pending()
+        repository.stats()
+        repository.purge(1)
+        connection.set_trace_callback(None)
+        for statement in statements:
+            if statement.startswith(("SELECT", "DELETE")):
+                plan = [
+                    row["detail"] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}")
+                ]
+                assert any("INDEX buttdial_outbox_" in step for step in plan), (statement, plan)
+                assert "USE TEMP B-TREE" not in str(plan), (statement, plan)
+        assert len(statements) >= 5

@@ -1,0 +1,55 @@
+"""The deletion of old messages: ``purge --older-than 30d``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from buttdial_sync.cli.report import Report
+
+if TYPE_CHECKING:
+    from buttdial_sync.stores.table import WorkTable
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_UNITS = {"d": "days", "h": "hours", "m": "minutes"}
+
+
+def _age(ctx: click.Context, param: click.Parameter, value: str) -> timedelta:
+    """Read ``30d``, ``12h`` or ``90m``."""
+    found = re.fullmatch(r"(\d{1,6})([dhm])", value)
+    if found is None or not int(found[1]):
+        raise click.BadParameter(f"{value} is not a time such as 30d, 12h or 90m")
+    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+def purge_options(statuses: Sequence[str]) -> Callable[[F], F]:
+    """Give a command ``--older-than`` and ``--status``."""
+
+    def decorate(command: F) -> F:
+        older_than = click.option(
+            "--older-than",
+            metavar="30d|12h|90m",
+            callback=_age,
+            required=True,
+            help="Resolved that long ago.",
+        )
+        status = click.option(
+            "--status",
+            multiple=True,
+            type=click.Choice(statuses),
+            help="Only these; may be repeated. Without it all but dead.",
+        )
+        return older_than(status(command))
+
+    return decorate
+
+
+def purged(table: WorkTable, older_than: timedelta, statuses: Sequence[str]) -> Report:
+    """Delete, and say how many."""
+    count = table.purge(older_than, statuses or None)
+    return Report(data={"ok": True, "deleted": count}, lines=[f"{count} deleted"])

@@ -1,0 +1,216 @@
+"""Rows of work in the host's database, by way of Django's ORM."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime, timezone
+from typing import Any
+
+from django.conf import settings
+from django.db import IntegrityError, connections, router, transaction
+from django.db.models import Count, Exists, F, OuterRef, Q, TextField
+from django.db.models.functions import Cast, Coalesce
+
+from buttdial_sync.errors import ArgumentValueError
+from buttdial_sync.errors.moments import as_utc, utc_now
+from buttdial_sync.stores.schema import LEASE, PENDING, Claim, Condition, Row, Schema, id_taken
+from buttdial_sync.stores.store import Store
+from buttdial_sync.stores.times import Clock, DatabaseClock, from_text
+
+_TEXT = "text_of_"
+
+
+class DatabaseStore(Store):
+    """
+    Rows in a table of the host's database, with Django's connections and router.
+
+    For PostgreSQL and SQLite. Safe to share between threads and across forks. What has to be on
+    disk before work begins is a transaction of its own, and raises ``RuntimeError`` inside one of
+    the host's, or where the host has switched autocommit off.
+
+    Args:
+        schema: The table.
+        model: Returns its model; called when the apps are loaded.
+        using: The database's alias; that of the router when None.
+        clock: Tells the time, aware; PostgreSQL's own, or this machine's, when None.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        model: Callable[[], Any],
+        *,
+        using: str | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        super().__init__(schema, clock or self._time)
+        self._model = model
+        self._using = using
+        self._database_clock = DatabaseClock(self._ask_time)
+
+    @property
+    def alias(self) -> str:
+        """The alias of the database."""
+        return self._using or str(router.db_for_write(self._model()))
+
+    def insert(self, row: Row) -> None:
+        """Write a new row, inside the transaction that is open, unless it is leased already."""
+        try:
+            with self._transaction(durable=row[LEASE] is not None):
+                self._rows().bulk_create([self._model()(**_as_stored(row))])
+        except IntegrityError:
+            raise ArgumentValueError(id_taken(row["id"])) from None
+
+    def insert_new(self, rows: Sequence[Row]) -> int:
+        """Write those that are new; see :meth:`Store.insert_new`."""
+        ids = {row["id"] for row in rows}
+        with self._transaction(durable=False):
+            known = self._rows().filter(pk__in=ids).count()
+            made = [self._model()(**_as_stored(row)) for row in rows]
+            self._rows().bulk_create(made, ignore_conflicts=True)
+        return len(ids) - int(known)
+
+    def claim(self, claim: Claim) -> list[Row]:
+        """Lease rows; see :meth:`Store.claim`."""
+        moment = _stored(claim.now)
+        database = connections[self.alias]
+        changes: dict[str, Any] = {LEASE: _stored(claim.leased_until)}
+        if claim.begins_attempt:
+            changes["retry_count"] = F("retry_count") + 1
+            changes["attempt_number"] = F("attempt_number") + 1
+        with self._transaction():
+            if database.vendor == "sqlite":
+                # SQLite fails at once if a transaction reads first and then has to wait for another
+                # writer. So take the write lock first, with an update that changes no row.
+                self._rows().filter(pk="").update(leased_until=None)
+            due = (
+                self._only_heads()
+                .filter(_is_free(moment), status=PENDING, next_retry_at__lte=moment)
+                .order_by("next_retry_at", "created_at")
+                .select_for_update(skip_locked=database.features.has_select_for_update_skip_locked)
+            )
+            ids = list(due.values_list("pk", flat=True)[: claim.limit])
+            if not ids:
+                return []
+            chosen = self._rows().filter(pk__in=ids)
+            chosen.update(**changes)
+            rows = {row["id"]: row for row in self._read(chosen)}
+        return [rows[row_id] for row_id in ids]
+
+    def update(self, row_id: str, changes: Mapping[str, Any], condition: Condition) -> bool:
+        """Change a row; see :meth:`Store.update`."""
+        rows = self._rows().filter(pk=row_id, status__in=condition.statuses)
+        if condition.retry_count is not None:
+            rows = rows.filter(retry_count=condition.retry_count)
+        if condition.attempt_number is not None:
+            rows = rows.annotate(number=Coalesce("attempt_number", 0))
+            rows = rows.filter(number=condition.attempt_number)
+        if condition.no_lease_at is not None:
+            rows = rows.filter(_is_free(_stored(condition.no_lease_at)))
+        # An operator's change may be part of a request's transaction. An attempt's must not: it has
+        # to be on disk before the message leaves.
+        is_operators = condition.no_lease_at is not None
+        with self._transaction(durable=not is_operators):
+            return bool(rows.update(**_as_stored(changes)))
+
+    def find(self, row_id: str) -> Row | None:
+        """Return one row; see :meth:`Store.find`."""
+        found = self._read(self._rows().filter(pk=row_id))
+        return found[0] if found else None
+
+    def newest(self, status: str | None, limit: int) -> list[Row]:
+        """Return rows; see :meth:`Store.newest`."""
+        rows = self._rows() if status is None else self._rows().filter(status=status)
+        return self._read(rows.order_by("-created_at", "-id")[:limit])
+
+    def leased(self, now: datetime) -> list[Row]:
+        """Return the leased ones; see :meth:`Store.leased`."""
+        return self._read(self._rows().filter(status=PENDING, leased_until__gt=_stored(now)))
+
+    def counts(self) -> Mapping[str, int]:
+        """Count all; see :meth:`Store.counts`."""
+        counted = self._rows().order_by().values_list("status").annotate(Count("pk"))
+        return dict(counted)
+
+    def count(self, status: str) -> int:
+        """Count those of a status; see :meth:`Store.count`."""
+        return int(self._rows().filter(status=status).count())
+
+    def delete(self, statuses: Sequence[str], before: datetime, limit: int) -> int:
+        """Delete rows; see :meth:`Store.delete`."""
+        old = self._rows().filter(status__in=statuses, resolved_at__lt=_stored(before))
+        ids = list(old.order_by().values_list("pk", flat=True)[:limit])
+        with self._transaction(durable=False):
+            deleted, _ = self._rows().filter(pk__in=ids, status__in=statuses).delete()
+        return int(deleted)
+
+    def _time(self) -> datetime:
+        has_clock = connections[self.alias].vendor == "postgresql"
+        return self._database_clock() if has_clock else utc_now()
+
+    def _ask_time(self) -> datetime:
+        with connections[self.alias].cursor() as cursor:
+            # Django gives times without a zone, in UTC, to projects without USE_TZ.
+            cursor.execute("SELECT extract(epoch FROM clock_timestamp())::float8")
+            return datetime.fromtimestamp(cursor.fetchone()[0], timezone.utc)
+
+    def _transaction(self, *, durable: bool = True) -> AbstractContextManager[object]:
+        if durable and not connections[self.alias].in_atomic_block:
+            _check_autocommit(self.alias)
+        block: AbstractContextManager[object] = transaction.atomic(self.alias, durable=durable)
+        return block
+
+    def _only_heads(self) -> Any:
+        """Return the rows that may be claimed as far as their groups go."""
+        group = self.schema.group
+        if group is None:
+            return self._rows()
+        older = self._rows().filter(
+            **{group: OuterRef(group)}, status=PENDING, created_at__lt=OuterRef("created_at")
+        )
+        return self._rows().filter(~Exists(older))
+
+    def _read(self, rows: Any) -> list[Row]:
+        """Return the columns; on SQLite times as text, because a person may have written them."""
+        if connections[self.alias].vendor != "sqlite":
+            return [self._loaded(row) for row in rows.values(*self.schema.names)]
+        names = [name for name in self.schema.names if name not in self.schema.times]
+        texts = {f"{_TEXT}{name}": Cast(name, TextField()) for name in self.schema.times}
+        return [self._loaded(row) for row in rows.values(*names, **texts)]
+
+    def _loaded(self, stored: Mapping[str, Any]) -> Row:
+        row: Row = dict(stored)
+        for name in self.schema.times:
+            if f"{_TEXT}{name}" in row:
+                row[name] = from_text(row.pop(f"{_TEXT}{name}"))
+            elif row[name] is not None:
+                row[name] = as_utc(row[name])
+        return row
+
+    def _rows(self) -> Any:
+        return self._model().objects.using(self.alias)
+
+
+def _check_autocommit(alias: str) -> None:
+    if not connections[alias].get_autocommit():
+        raise RuntimeError(
+            f"autocommit is off for the database {alias!r}: what has to be on disk before a "
+            "message leaves would not be. Leave it on, and use transaction.atomic"
+        )
+
+
+def _is_free(moment: datetime) -> Any:
+    return Q(**{f"{LEASE}__isnull": True}) | Q(**{f"{LEASE}__lte": moment})
+
+
+def _as_stored(row: Mapping[str, Any]) -> Row:
+    return {name: _stored(value) for name, value in row.items()}
+
+
+def _stored(value: Any) -> Any:
+    """Times are UTC: without a zone where the project has none, which local times would break."""
+    if not isinstance(value, datetime):
+        return value
+    moment = value.astimezone(timezone.utc)
+    return moment if settings.USE_TZ else moment.replace(tzinfo=None)

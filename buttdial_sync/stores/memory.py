@@ -1,0 +1,151 @@
+"""Rows in memory: for tests, and for hosts that can afford to lose them."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from buttdial_sync.errors import ArgumentValueError
+from buttdial_sync.stores.schema import (
+    LEASE,
+    PENDING,
+    Claim,
+    Condition,
+    Row,
+    Schema,
+    id_taken,
+)
+from buttdial_sync.stores.store import Store
+from buttdial_sync.stores.times import Clock
+from buttdial_sync.transport.fork import reset_after_fork
+
+
+class MemoryStore(Store):
+    """The rows of one process; all are lost when it ends. A forked child has a copy."""
+
+    def __init__(self, schema: Schema, clock: Clock | None = None) -> None:
+        super().__init__(schema, clock)
+        self._rows: dict[str, Row] = {}
+        self._pending: dict[str, Row] = {}
+        self._reset_after_fork()
+        reset_after_fork(self)
+
+    def _reset_after_fork(self) -> None:
+        """In a forked child: a new lock."""
+        self._lock = threading.Lock()
+
+    def insert(self, row: Row) -> None:
+        """Write a new row; see :meth:`Store.insert`."""
+        with self._lock:
+            if row["id"] in self._rows:
+                raise ArgumentValueError(id_taken(row["id"]))
+            self._keep(dict(row))
+
+    def insert_new(self, rows: Sequence[Row]) -> int:
+        """Write those that are new; see :meth:`Store.insert_new`."""
+        with self._lock:
+            before = len(self._rows)
+            for row in rows:
+                if row["id"] not in self._rows:
+                    self._keep(dict(row))
+            return len(self._rows) - before
+
+    def claim(self, claim: Claim) -> list[Row]:
+        """Lease rows; see :meth:`Store.claim`."""
+        with self._lock:
+            due = [
+                row
+                for row in self._heads()
+                if row["next_retry_at"] <= claim.now and _is_free(row, claim.now)
+            ]
+            due.sort(key=lambda row: (row["next_retry_at"], row["created_at"]))
+            for row in due[: claim.limit]:
+                row[LEASE] = claim.leased_until
+                if claim.begins_attempt:
+                    row["retry_count"] += 1
+                    row["attempt_number"] += 1
+            return [dict(row) for row in due[: claim.limit]]
+
+    def update(self, row_id: str, changes: Mapping[str, Any], condition: Condition) -> bool:
+        """Change a row; see :meth:`Store.update`."""
+        with self._lock:
+            row = self._rows.get(row_id)
+            if row is None or not _meets(row, condition):
+                return False
+            self._keep({**row, **changes})
+            return True
+
+    def find(self, row_id: str) -> Row | None:
+        """Return one row; see :meth:`Store.find`."""
+        with self._lock:
+            row = self._rows.get(row_id)
+            return None if row is None else dict(row)
+
+    def newest(self, status: str | None, limit: int) -> list[Row]:
+        """Return rows; see :meth:`Store.newest`."""
+        with self._lock:
+            rows = [dict(row) for row in self._rows.values() if status in {None, row["status"]}]
+        rows.sort(key=lambda row: (row["created_at"], row["id"]), reverse=True)
+        return rows[:limit]
+
+    def leased(self, now: datetime) -> list[Row]:
+        """Return the leased ones; see :meth:`Store.leased`."""
+        with self._lock:
+            return [dict(row) for row in self._pending.values() if not _is_free(row, now)]
+
+    def counts(self) -> Mapping[str, int]:
+        """Count all; see :meth:`Store.counts`."""
+        with self._lock:
+            return Counter(row["status"] for row in self._rows.values())
+
+    def count(self, status: str) -> int:
+        """Count those of a status; see :meth:`Store.count`."""
+        return self.counts().get(status, 0)
+
+    def delete(self, statuses: Sequence[str], before: datetime, limit: int) -> int:
+        """Delete rows; see :meth:`Store.delete`."""
+        with self._lock:
+            old = [
+                row["id"]
+                for row in self._rows.values()
+                if row["status"] in statuses
+                and row["resolved_at"] is not None
+                and row["resolved_at"] < before
+            ][:limit]
+            for row_id in old:
+                del self._rows[row_id]
+            return len(old)
+
+    def _heads(self) -> list[Row]:
+        """Return the rows that may be claimed as far as their groups go."""
+        if self.schema.group is None:
+            return list(self._pending.values())
+        heads: dict[Any, Row] = {}
+        for row in self._pending.values():
+            head = heads.setdefault(row[self.schema.group], row)
+            if row["created_at"] < head["created_at"]:
+                heads[row[self.schema.group]] = row
+        return list(heads.values())
+
+    def _keep(self, row: Row) -> None:
+        self._rows[row["id"]] = row
+        if row["status"] == PENDING:
+            self._pending[row["id"]] = row
+        else:
+            self._pending.pop(row["id"], None)
+
+
+def _is_free(row: Row, now: datetime) -> bool:
+    return row[LEASE] is None or row[LEASE] <= now
+
+
+def _meets(row: Row, condition: Condition) -> bool:
+    return (
+        row["status"] in condition.statuses
+        and condition.retry_count in {None, row["retry_count"]}
+        and condition.attempt_number in {None, row["attempt_number"] or 0}
+        and (condition.no_lease_at is None or _is_free(row, condition.no_lease_at))
+    )

@@ -1,0 +1,142 @@
+"""The columns of a table of work, and the condition under which a row may be changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Literal
+
+import attrs
+
+Row = dict[str, Any]
+ColumnKind = Literal["key", "text", "word", "number", "time"]
+"""``"key"``: text of at most 255 characters; ``"word"``: of at most 16, as a status."""
+
+KEY_LENGTH = 255
+WORD_LENGTH = 16
+PENDING = "pending"
+LEASE = "leased_until"
+
+
+@attrs.frozen
+class Column:
+    """
+    A column.
+
+    Attributes:
+        name: Its name.
+        kind: What it holds.
+        required: Whether each row has a value. A column that is added to tables of an earlier
+            release is not required: older processes may still write rows without it.
+    """
+
+    name: str
+    kind: ColumnKind = "text"
+    required: bool = False
+
+
+WORK_COLUMNS = (
+    Column("id", "key", required=True),
+    Column("status", "word", required=True),
+    Column("retry_count", "number", required=True),
+    Column("attempt_number", "number"),
+    Column("last_error"),
+    Column("created_at", "time", required=True),
+    Column("next_retry_at", "time", required=True),
+    Column("resolved_at", "time"),
+    Column(LEASE, "time"),
+)
+"""
+What each table of work has, in any order among its own columns.
+
+``retry_count`` is a budget: it falls back when an attempt does not count. ``attempt_number`` only
+grows: it is the fence. ``next_retry_at`` is when a pending row is due, ``leased_until`` until when
+it is kept from the others.
+"""
+
+WORK_INDEXES: Mapping[str, tuple[str, ...]] = {
+    "due": ("status", "next_retry_at", "created_at"),
+    "new": ("created_at", "id"),
+    "listed": ("status", "created_at", "id"),
+    "resolved": ("status", "resolved_at"),
+}
+
+
+@attrs.frozen(kw_only=True)
+class Schema:
+    """
+    A table of work.
+
+    Attributes:
+        table: The table's name.
+        columns: Its columns, all of :data:`WORK_COLUMNS` among them.
+        indexes: The columns of each index, by the end of the index's name.
+        group: A column of kind ``"key"``. Of the pending rows that share its value only the oldest
+            may be claimed, so that they are worked on in their order. None: all may be.
+    """
+
+    table: str
+    columns: tuple[Column, ...]
+    indexes: Mapping[str, tuple[str, ...]] = WORK_INDEXES
+    group: str | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the columns."""
+        return tuple(column.name for column in self.columns)
+
+    @property
+    def times(self) -> tuple[str, ...]:
+        """The names of the columns that hold times."""
+        return tuple(column.name for column in self.columns if column.kind == "time")
+
+
+@attrs.frozen(kw_only=True)
+class Condition:
+    """
+    The condition under which a row may be changed.
+
+    It is part of the statement that changes the row, so that checking and changing are one step.
+    Between two statements another process could change the row.
+
+    Attributes:
+        statuses: The row must have one of these.
+        retry_count: The row must have this count; None allows any.
+        attempt_number: The row must have this number; None allows any. This is the fence: the
+            number rises with each attempt and never falls, so a process whose row was taken over
+            cannot change it. 0 allows a row of an earlier release too, which has none.
+        no_lease_at: No lease may run at this time; None allows a lease.
+    """
+
+    statuses: tuple[str, ...] = (PENDING,)
+    retry_count: int | None = None
+    attempt_number: int | None = None
+    no_lease_at: datetime | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Claim:
+    """
+    What a process wants to have.
+
+    Attributes:
+        now: The time.
+        leased_until: The end of the lease that it gets.
+        limit: How many rows at most.
+        begins_attempt: Count the claim as an attempt: ``retry_count`` and ``attempt_number`` rise.
+    """
+
+    now: datetime
+    leased_until: datetime
+    limit: int
+    begins_attempt: bool = False
+
+
+def id_taken(row_id: str) -> str:
+    """Return what :meth:`Store.insert` says about an id that is taken."""
+    return f"there is a message with the id {row_id!r}"
+
+
+def missing_columns(schema: Schema, present: set[str]) -> tuple[Column, ...]:
+    """Return the columns that a table lacks."""
+    return tuple(column for column in schema.columns if column.name not in present)

@@ -1,0 +1,377 @@
+"""Rows in a table of the host's database, by way of SQLAlchemy 2."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from datetime import datetime, timezone
+from typing import Any, Protocol
+
+from sqlalchemy import Column as TableColumn
+from sqlalchemy import (
+    Connection,
+    DateTime,
+    Dialect,
+    Engine,
+    Index,
+    Integer,
+    MetaData,
+    Select,
+    String,
+    Table,
+    Text,
+    create_engine,
+    delete,
+    exists,
+    func,
+    insert,
+    inspect,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError, StatementError
+from sqlalchemy.schema import CreateColumn
+from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from buttdial_sync.errors import ArgumentValueError, ConfigError
+from buttdial_sync.errors.moments import as_utc
+from buttdial_sync.stores.schema import (
+    KEY_LENGTH,
+    PENDING,
+    WORD_LENGTH,
+    Claim,
+    Column,
+    Condition,
+    Row,
+    Schema,
+    id_taken,
+    missing_columns,
+)
+from buttdial_sync.stores.store import Store
+from buttdial_sync.stores.times import Clock, DatabaseClock, from_text
+
+_UNTESTED = frozenset({"mysql", "mariadb"})
+
+
+class _TextTime(sqlite.DATETIME):
+    """SQLite's times are text, and a person may have written one that cannot be read."""
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:
+        """Return what reads a time, and leaves anything else as it is."""
+        return from_text
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware time, also in databases that know none."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Return the database's type."""
+        kind: type[TypeEngine[Any]] = _TextTime
+        if dialect.name == "sqlite":
+            return dialect.type_descriptor(kind())
+        return dialect.type_descriptor(DateTime(timezone=True))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Write a time in UTC."""
+        return None if value is None else value.astimezone(timezone.utc)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        """Read a time; one without a zone was written in UTC."""
+        return as_utc(value) if isinstance(value, datetime) else value
+
+
+class Executes(Protocol):
+    """A transaction of the host's: a ``Connection`` or an ORM ``Session``."""
+
+    def execute(self, statement: Any, parameters: Any = None, /) -> Any:
+        """Execute a statement."""
+        ...
+
+
+def table_of(schema: Schema, metadata: MetaData) -> Table:
+    """Describe a table of work in a host's metadata, so that its migrations know it."""
+    return Table(
+        schema.table,
+        metadata,
+        *map(_column, schema.columns),
+        *(Index(f"{schema.table}_{name}", *keys) for name, keys in schema.indexes.items()),
+    )
+
+
+class SQLAlchemyStore(Store):
+    """
+    Rows in a table of the host's database: PostgreSQL (``FOR UPDATE SKIP LOCKED``) or SQLite.
+
+    Safe to share between threads. An engine must not be used on both sides of a fork: the host
+    disposes of it in the child, as SQLAlchemy's manual says.
+
+    Args:
+        engine: The host's.
+        schema: The table.
+        metadata: The host's; the table is described in it, or found there.
+        clock: Tells the time, aware; PostgreSQL's own, or this machine's, when None.
+
+    Attributes:
+        table: The table.
+
+    Raises:
+        ConfigError: This database is not supported.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        schema: Schema,
+        *,
+        metadata: MetaData | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        if engine.dialect.name in _UNTESTED:
+            raise ConfigError(
+                f"{engine.dialect.name} is not supported",
+                remediation="Use PostgreSQL or SQLite: leases and fences are tested there.",
+            )
+        self._engine = engine
+        self._database_clock = (
+            DatabaseClock(self._ask_time)
+            if clock is None and engine.dialect.name == "postgresql"
+            else None
+        )
+        super().__init__(schema, clock or self._database_clock)
+        known = None if metadata is None else metadata.tables.get(schema.table)
+        self.table = table_of(schema, metadata or MetaData()) if known is None else known
+
+    def create_table(self) -> None:
+        """
+        Make the table where it is missing. Safe to repeat; hosts with migrations use those.
+
+        Raises:
+            ConfigError: There is a table of an earlier release, which lacks columns.
+        """
+        self.table.create(self._engine, checkfirst=True)
+        present = {each["name"] for each in inspect(self._engine).get_columns(self.table.name)}
+        missing = missing_columns(self.schema, present)
+        if missing:
+            raise ConfigError(
+                f"the table {self.table.name} lacks the columns "
+                f"{', '.join(column.name for column in missing)}",
+                remediation="Add them: "
+                + " ".join(self._add_statement(column) for column in missing),
+            )
+
+    def sync_clock(self, transaction: Executes) -> None:
+        """Ask for the database's time in a transaction that is open, if it has to be asked for."""
+        if self._database_clock is not None:
+            self._database_clock.asking(lambda: _time_of(transaction))
+
+    def insert(self, row: Row) -> None:
+        """Write a new row; see :meth:`Store.insert`."""
+        with _telling_only(row["id"]), self._engine.begin() as connection:
+            connection.execute(insert(self.table), row)
+
+    def insert_on(self, transaction: Any, row: Row) -> None:
+        """Write a new row inside a transaction of the host's, without a commit."""
+        # PostgreSQL ends a transaction whose statement failed, unless it stood in a savepoint.
+        in_savepoint = self._engine.dialect.name == "postgresql"
+        with (
+            _telling_only(row["id"]),
+            transaction.begin_nested() if in_savepoint else nullcontext(),
+        ):
+            transaction.execute(insert(self.table), row)
+
+    def insert_new(self, rows: Sequence[Row]) -> int:
+        """Write those that are new; see :meth:`Store.insert_new`."""
+        if not rows:
+            return 0
+        if self._engine.dialect.name == "postgresql":
+            made = postgresql.insert(self.table).on_conflict_do_nothing(index_elements=["id"])
+            with _telling_only(""), self._engine.begin() as connection:
+                return len(connection.scalars(made.returning(self.table.c.id), rows).all())
+        statement = sqlite.insert(self.table).on_conflict_do_nothing(index_elements=["id"])
+        with _telling_only(""), self._engine.begin() as connection:
+            return sum(connection.execute(statement, row).rowcount for row in rows)
+
+    def claim(self, claim: Claim) -> list[Row]:
+        """Lease rows; see :meth:`Store.claim`."""
+        table = self.table.c
+        due = (
+            select(table.id)
+            .where(
+                table.status == PENDING,
+                table.next_retry_at <= claim.now,
+                _is_free(self.table, claim.now),
+                *self._only_heads(),
+            )
+            .order_by(table.next_retry_at, table.created_at)
+            .limit(claim.limit)
+            .with_for_update(skip_locked=True)
+        )
+        changes: dict[str, Any] = {"leased_until": claim.leased_until}
+        if claim.begins_attempt:
+            changes["retry_count"] = table.retry_count + 1
+            changes["attempt_number"] = table.attempt_number + 1
+        with self._engine.begin() as connection:
+            if self._engine.dialect.name == "sqlite":
+                _begin_as_writer(connection, self.table)
+            ids = list(connection.execute(due).scalars())
+            if not ids:
+                return []
+            chosen = table.id.in_(ids)
+            connection.execute(update(self.table).where(chosen).values(changes))
+            found = connection.execute(select(self.table).where(chosen)).mappings()
+            rows = {row["id"]: dict(row) for row in found}
+        return [rows[row_id] for row_id in ids]
+
+    def update(self, row_id: str, changes: Mapping[str, Any], condition: Condition) -> bool:
+        """Change a row; see :meth:`Store.update`."""
+        table = self.table.c
+        statement = update(self.table).where(
+            table.id == row_id, table.status.in_(condition.statuses)
+        )
+        if condition.retry_count is not None:
+            statement = statement.where(table.retry_count == condition.retry_count)
+        if condition.attempt_number is not None:
+            number = func.coalesce(table.attempt_number, 0)
+            statement = statement.where(number == condition.attempt_number)
+        if condition.no_lease_at is not None:
+            statement = statement.where(_is_free(self.table, condition.no_lease_at))
+        with self._engine.begin() as connection:
+            return connection.execute(statement.values(**changes)).rowcount == 1
+
+    def find(self, row_id: str) -> Row | None:
+        """Return one row; see :meth:`Store.find`."""
+        found = self._read(select(self.table).where(self.table.c.id == row_id))
+        return found[0] if found else None
+
+    def newest(self, status: str | None, limit: int) -> list[Row]:
+        """Return rows; see :meth:`Store.newest`."""
+        table = self.table.c
+        query = select(self.table).order_by(table.created_at.desc(), table.id.desc()).limit(limit)
+        return self._read(query if status is None else query.where(table.status == status))
+
+    def leased(self, now: datetime) -> list[Row]:
+        """Return the leased ones; see :meth:`Store.leased`."""
+        table = self.table.c
+        query = select(self.table).where(table.status == PENDING, table.leased_until > now)
+        return self._read(query)
+
+    def counts(self) -> Mapping[str, int]:
+        """Count all; see :meth:`Store.counts`."""
+        status = self.table.c.status
+        with self._engine.connect() as connection:
+            counted = connection.execute(select(status, func.count()).group_by(status))
+            return {row[0]: row[1] for row in counted}
+
+    def count(self, status: str) -> int:
+        """Count those of a status; see :meth:`Store.count`."""
+        query = select(func.count()).select_from(self.table).where(self.table.c.status == status)
+        with self._engine.connect() as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def delete(self, statuses: Sequence[str], before: datetime, limit: int) -> int:
+        """Delete rows; see :meth:`Store.delete`."""
+        table = self.table.c
+        old = (
+            select(table.id)
+            .where(table.status.in_(statuses), table.resolved_at < before)
+            .limit(limit)
+        )
+        with self._engine.begin() as connection:
+            return connection.execute(delete(self.table).where(table.id.in_(old))).rowcount
+
+    def _ask_time(self) -> datetime:
+        with self._engine.connect() as connection:
+            return _time_of(connection)
+
+    def _only_heads(self) -> tuple[ColumnElement[bool], ...]:
+        """Return the condition that a row is the oldest pending one of its group."""
+        if self.schema.group is None:
+            return ()
+        older, found = self.table.alias(), self.table.c
+        return (
+            ~exists().where(
+                older.c[self.schema.group] == found[self.schema.group],
+                older.c.status == PENDING,
+                older.c.created_at < found.created_at,
+            ),
+        )
+
+    def _read(self, query: Select[Any]) -> list[Row]:
+        with self._engine.connect() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
+
+    def _add_statement(self, column: Column) -> str:
+        definition = CreateColumn(self.table.c[column.name]).compile(dialect=self._engine.dialect)
+        return f"ALTER TABLE {self.table.name} ADD COLUMN {definition};"
+
+
+@contextmanager
+def engine_at(url: str) -> Iterator[Engine]:
+    """
+    Make an engine for programs without one of their own; errors become :class:`ConfigError`.
+
+    Args:
+        url: SQLAlchemy's address; it may hold a password, and is never repeated.
+    """
+    try:
+        engine = create_engine(url)
+    except (SQLAlchemyError, ImportError, ValueError) as error:
+        raise ConfigError(
+            f"this database's address cannot be used: {type(error).__name__}",
+            remediation="Check it, and that the driver that it names is installed.",
+        ) from None
+    try:
+        yield engine
+    except SQLAlchemyError as error:
+        raise ConfigError(
+            f"the database failed: {type(error).__name__}",
+            remediation="Check that it is up, and that its user may read and write the table.",
+        ) from None
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def _telling_only(row_id: str) -> Iterator[None]:
+    """Keep what was to be written, tokens among it, out of the database's errors."""
+    try:
+        yield
+    except IntegrityError:
+        raise ArgumentValueError(id_taken(row_id)) from None
+    except StatementError as error:
+        error.hide_parameters = True
+        raise
+
+
+def _time_of(transaction: Executes) -> datetime:
+    told: datetime = transaction.execute(select(func.clock_timestamp())).scalar_one()
+    return as_utc(told)
+
+
+def _column(column: Column) -> TableColumn[Any]:
+    if column.name == "id":
+        return TableColumn(column.name, String(KEY_LENGTH), primary_key=True)
+    kinds: Mapping[str, Any] = {
+        "key": String(KEY_LENGTH),
+        "word": String(WORD_LENGTH),
+        "text": Text,
+        "number": Integer,
+        "time": UtcDateTime,
+    }
+    return TableColumn(column.name, kinds[column.kind], nullable=not column.required)
+
+
+def _is_free(table: Table, now: datetime) -> ColumnElement[bool]:
+    return or_(table.c.leased_until.is_(None), table.c.leased_until <= now)
+
+
+def _begin_as_writer(connection: Connection, table: Table) -> None:
+    """Take SQLite's write lock first: after a read, SQLite would not wait for another writer."""
+    nothing = table.c.id.is_(None)
+    connection.execute(update(table).where(nothing).values(leased_until=None))

@@ -1,0 +1,80 @@
+"""What keeps the rows of a table of work."""
+
+from __future__ import annotations
+
+import builtins
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from buttdial_sync.errors.moments import utc_now
+from buttdial_sync.stores.schema import Claim, Condition, Row, Schema
+from buttdial_sync.stores.times import Clock
+
+
+class Store(ABC):
+    """
+    The rows of one table. Safe to share between threads; processes that share the table may too.
+
+    Each call is a transaction of its own. A time that somebody wrote by hand and that cannot be
+    read comes back as it is, so that it harms its own row only.
+
+    Args:
+        schema: The table.
+        clock: Tells the time, aware; this machine's when None.
+
+    Attributes:
+        schema: The table.
+        now: Tells the time (aware): the database's where it has a clock of its own.
+    """
+
+    def __init__(self, schema: Schema, clock: Clock | None = None) -> None:
+        self.schema = schema
+        self.now = clock or utc_now
+
+    @abstractmethod
+    def insert(self, row: Row) -> None:
+        """Write a new row, or raise ArgumentValueError when its id is taken."""
+
+    @abstractmethod
+    def insert_new(self, rows: Sequence[Row]) -> int:
+        """Write those whose ids are not there yet, all or none of them; return how many."""
+
+    @abstractmethod
+    def claim(self, claim: Claim) -> builtins.list[Row]:
+        """
+        Lease pending rows that are due and that no process has; atomic among processes.
+
+        Returns:
+            At most as many as wanted, oldest due first, as they are after the claim but for the
+            lease.
+        """
+
+    @abstractmethod
+    def update(self, row_id: str, changes: Mapping[str, Any], condition: Condition) -> bool:
+        """Change a row if it is as the condition says; atomic. Return whether it was."""
+
+    @abstractmethod
+    def find(self, row_id: str) -> Row | None:
+        """Return one row."""
+
+    @abstractmethod
+    def newest(self, status: str | None, limit: int) -> builtins.list[Row]:
+        """Return rows, newest first."""
+
+    @abstractmethod
+    def leased(self, now: datetime) -> builtins.list[Row]:
+        """Return the pending rows whose lease ends after this time."""
+
+    @abstractmethod
+    def counts(self) -> Mapping[str, int]:
+        """Return how many rows there are of each status."""
+
+    @abstractmethod
+    def count(self, status: str) -> int:
+        """Return how many rows have a status."""
+
+    @abstractmethod
+    def delete(self, statuses: Sequence[str], before: datetime, limit: int) -> int:
+        """Delete at most ``limit`` rows that were resolved before this time; return how many."""

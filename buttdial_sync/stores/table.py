@@ -1,0 +1,153 @@
+"""The rules that all tables of work share, in memory, SQLite or another database."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from buttdial_sync.errors import ArgumentTypeError, ArgumentValueError
+from buttdial_sync.stores.schema import LEASE, PENDING, Condition, Row
+from buttdial_sync.stores.store import Store
+from buttdial_sync.transport.deadline import check_seconds
+
+DEFAULT_LEASE = 300.0
+_LONGEST_ERROR = 2000
+_PURGED_AT_ONCE = 1000
+_OPEN = (PENDING, "dead")
+
+
+class WorkTable:
+    """
+    Work that is pending until it is resolved, by one process at a time. Safe between threads.
+
+    Args:
+        store: Has the rows.
+        statuses: What a row may be, ``"pending"`` first.
+        lease: How long claimed work is kept from the others, in seconds.
+
+    Attributes:
+        store: Has the rows.
+
+    Raises:
+        ArgumentValueError: ``lease`` is not a number of seconds from above 0 to a year.
+    """
+
+    def __init__(
+        self, store: Store, statuses: tuple[str, ...], lease: float = DEFAULT_LEASE
+    ) -> None:
+        self.store = store
+        self._statuses = statuses
+        self._lease = check_seconds(lease, "lease")
+
+    @property
+    def lease(self) -> float:
+        """How long a message is kept from the others, in seconds."""
+        return self._lease
+
+    def count_pending(self) -> int:
+        """Return how many are pending."""
+        return self.store.count(PENDING)
+
+    def stats(self) -> Mapping[str, int]:
+        """Return how many messages there are of each status."""
+        counts = self.store.counts()
+        return {status: counts.get(status, 0) for status in self._statuses}
+
+    def leased(self) -> dict[str, datetime]:
+        """
+        Return which pending messages are leased now, and until when.
+
+        A process works on them, or died while it had them.
+        """
+        return {row["id"]: row[LEASE] for row in self.store.leased(self.store.now())}
+
+    def extend_lease(self, msg_id: str, attempt_number: int) -> bool:
+        """
+        Start the lease of a message again while work on it goes on.
+
+        Args:
+            msg_id: The message.
+            attempt_number: The number that its row must still have.
+
+        Returns:
+            False when another has taken it over, or it is resolved.
+        """
+        condition = Condition(attempt_number=attempt_number)
+        return self.store.update(msg_id, {LEASE: self._lease_end()}, condition)
+
+    def dismiss(self, msg_id: str) -> bool:
+        """
+        Give up a pending or dead message; False when there is none, or while its lease runs.
+
+        One that may have been sent stays marked so.
+        """
+        condition = Condition(statuses=_OPEN, no_lease_at=self.store.now())
+        return self.store.update(msg_id, self._resolved("dismissed"), condition)
+
+    def purge(self, older_than: timedelta | float, statuses: Collection[str] | None = None) -> int:
+        """
+        Delete messages that were resolved long ago. Safe to repeat, and while others work.
+
+        They are deleted in portions, each a transaction of its own, so that nobody waits long.
+
+        Args:
+            older_than: How long ago at least: a ``timedelta`` or seconds.
+            statuses: Of which status, never ``"pending"``; all resolved ones but dead letters when
+                None, because those wait for a person.
+
+        Returns:
+            How many were deleted.
+
+        Raises:
+            ArgumentTypeError: ``older_than`` is no time, or ``statuses`` a text.
+            ArgumentValueError: It is not positive, or a status is not one of a resolved message.
+        """
+        resolved = [status for status in self._statuses if status != PENDING]
+        if statuses is None:
+            statuses = [status for status in resolved if status != "dead"]
+        if isinstance(statuses, str):
+            raise ArgumentTypeError("statuses must be a collection of texts")
+        if not set(statuses) <= set(resolved):
+            raise ArgumentValueError(f"statuses must be some of {', '.join(resolved)}")
+        before = _ago(self.store.now(), older_than)
+        total = 0
+        while (deleted := self.store.delete(sorted(statuses), before, _PURGED_AT_ONCE)) > 0:
+            total += deleted
+        return total
+
+    def _force_retry(self, msg_id: str, attempt_number: int, changes: Mapping[str, Any]) -> bool:
+        now = self.store.now()
+        revived = {
+            "status": PENDING,
+            "next_retry_at": now,
+            "resolved_at": None,
+            LEASE: None,
+            **changes,
+        }
+        # The number was read a moment ago; somebody may have begun an attempt since.
+        condition = Condition(statuses=_OPEN, attempt_number=attempt_number, no_lease_at=now)
+        return self.store.update(msg_id, revived, condition)
+
+    def _lease_end(self) -> datetime:
+        return self.store.now() + timedelta(seconds=self._lease)
+
+    def _resolved(self, status: str) -> Row:
+        return {"status": status, "resolved_at": self.store.now(), LEASE: None}
+
+
+def cut(error: str) -> str:
+    """Return an error as rows keep it: not longer than people read."""
+    return error if len(error) <= _LONGEST_ERROR else error[: _LONGEST_ERROR - 1] + "…"
+
+
+def _ago(now: datetime, older_than: timedelta | float) -> datetime:
+    seconds = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise ArgumentTypeError("older_than must be a timedelta or a number of seconds")
+    if not seconds > 0:
+        raise ArgumentValueError("older_than must be positive")
+    try:
+        return now - timedelta(seconds=seconds)
+    except OverflowError:
+        raise ArgumentValueError("older_than is too long") from None

@@ -1,0 +1,60 @@
+"""Times in rows: as text that sorts, and the clock of a database."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from buttdial_sync.errors.moments import as_utc
+
+Clock = Callable[[], datetime]
+
+_TEXT = "%Y-%m-%d %H:%M:%S.%f"
+_ASK_AGAIN_AFTER = 60.0
+
+
+def as_text(value: Any) -> Any:
+    """Return a time as text in UTC, which sorts as times do; anything else as it is."""
+    return value.astimezone(timezone.utc).strftime(_TEXT) if isinstance(value, datetime) else value
+
+
+def from_text(stored: Any) -> Any:
+    """Return a time, also one that a person wrote; anything else as it is."""
+    try:
+        return as_utc(datetime.fromisoformat(stored))
+    except (OverflowError, TypeError, ValueError):
+        return stored
+
+
+class DatabaseClock:
+    """
+    The time of a database, so that the clocks of several machines need not agree about leases.
+
+    It is asked once a minute; in between this machine's monotonic clock goes on from there. Safe to
+    share between threads.
+
+    Args:
+        ask: Asks the database for its time (aware).
+        monotonic: A monotonic clock, in seconds.
+    """
+
+    def __init__(self, ask: Clock, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._ask = ask
+        self._monotonic = monotonic
+        self._known: tuple[datetime, float] | None = None
+
+    def __call__(self) -> datetime:
+        """Return the time."""
+        return self.asking(self._ask)
+
+    def asking(self, ask: Clock) -> datetime:
+        """Return the time; where the database has to be asked for it, in this way."""
+        known = self._known
+        if known is None or self._monotonic() - known[1] >= _ASK_AGAIN_AFTER:
+            told = ask()
+            # The moment after the answer: a slow one makes this clock late, and a late clock does
+            # not take a lease for ended that still runs.
+            self._known = known = (told, self._monotonic())
+        return known[0] + timedelta(seconds=self._monotonic() - known[1])

@@ -1,0 +1,82 @@
+"""Times in rows, and the clock of a database."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from buttdial_sync.stores.times import DatabaseClock, as_text, from_text
+
+NOON = datetime(2026, 3, 29, 12, tzinfo=timezone.utc)
+
+
+def test_text_sorts_as_times_do() -> None:
+    """In UTC, with all digits; anything else stays as it is."""
+    east = timezone(timedelta(hours=9))
+    assert as_text(NOON) == "2026-03-29 12:00:00.000000"
+    assert as_text(NOON.astimezone(east)) == as_text(NOON)
+    assert from_text(as_text(NOON)) == NOON
+    assert as_text("soon") == "soon"
+    assert as_text(None) is None
+
+
+@pytest.mark.parametrize("written", ["", "soon", None, 7, "9999-12-31 23:59:59-01:00"])
+def test_what_is_not_a_time_stays(written: object) -> None:
+    """Also a time that no calendar has in UTC."""
+    assert from_text(written) == written
+
+
+class Database:
+    """A database whose clock is ahead, and how often it was asked."""
+
+    def __init__(self) -> None:
+        self.ticks = 100.0
+        self.ahead = timedelta(minutes=10)
+        self.asked = 0
+        self.latency = 0.0
+
+    def time(self) -> datetime:
+        self.asked += 1
+        told = NOON + timedelta(seconds=self.ticks) + self.ahead
+        self.ticks += self.latency
+        return told
+
+    def monotonic(self) -> float:
+        return self.ticks
+
+
+def test_the_databases_clock_is_asked_once_a_minute() -> None:
+    """In between the monotonic clock goes on from its answer."""
+    database = Database()
+    clock = DatabaseClock(database.time, database.monotonic)
+    first = clock()
+    assert first == NOON + timedelta(seconds=100) + database.ahead
+    database.ticks += 59.5
+    assert clock() - first == timedelta(seconds=59.5)
+    assert database.asked == 1
+    database.ahead = timedelta(0)
+    database.ticks += 0.5
+    assert clock() == NOON + timedelta(seconds=160)
+    assert database.asked == 2
+
+
+def test_a_slow_answer_makes_the_clock_late_and_never_early() -> None:
+    """A late clock ends no lease of another process too soon."""
+    database = Database()
+    database.latency = 2.0
+    clock = DatabaseClock(database.time, database.monotonic)
+    real = NOON + timedelta(seconds=100) + database.ahead
+    assert clock() == real
+    assert database.ticks == 102.0
+
+
+def test_it_can_be_asked_in_another_way() -> None:
+    """In a transaction that is open; not while the answer of before holds."""
+    database = Database()
+    own_connection = Database()
+    clock = DatabaseClock(own_connection.time, database.monotonic)
+    assert clock.asking(database.time) == clock()
+    assert clock.asking(database.time) == clock()
+    assert database.asked == 1
+    assert own_connection.asked == 0
