@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import random
 import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from buttdial_sync.agent import AgentView
 from buttdial_sync.calls.tool_call import AgentContext
@@ -15,6 +16,10 @@ from buttdial_sync.connection import Connection
 from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.models.inbox import WaitingMessage
 from buttdial_sync.settings import TokenIn, load_settings
+from buttdial_sync.transport.network import NetworkOptions
+
+if TYPE_CHECKING:
+    from requests.adapters import BaseAdapter
 
 _MIB = 1024 * 1024
 
@@ -45,6 +50,15 @@ class Client(AgentView):
             open-source server a preview is carried out.
         before_open: Gets the messages that wait for the agent, before each stream is opened:
             opening one empties the queue on the open-source server. It must not call the client.
+        ca_bundle: Path of the certificates (PEM) that the server's is checked with. When None,
+            ``REQUESTS_CA_BUNDLE`` and those of ``certifi``.
+        client_cert: Path of a PEM file with a certificate and its key, or a tuple of both paths,
+            for a server that wants to know the client by it.
+        proxies: The proxy for each scheme, as in ``{"https": "http://proxy:3128"}``; ``{}`` for
+            none. When None, those of the environment.
+        headers: Sent with every request, for a gateway. Tokens are refused here.
+        transport_adapter: Sends the requests instead of the library's connections. It is closed
+            with the client; see :doc:`/configuration`.
         on_event: Called for each attempt, answer, retry and connection, in the calling thread.
         clock: A monotonic clock in seconds, for tests.
         sleep: Sleeps for some seconds between attempts, for tests.
@@ -69,6 +83,11 @@ class Client(AgentView):
         idle_ping: float = 60.0,
         check_schema: bool = True,
         before_open: Callable[[Sequence[WaitingMessage]], None] | None = None,
+        ca_bundle: str | os.PathLike[str] | None = None,
+        client_cert: str | tuple[str, str] | None = None,
+        proxies: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        transport_adapter: BaseAdapter | None = None,
         on_event: Callable[[ClientEvent], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] | None = None,
@@ -79,6 +98,13 @@ class Client(AgentView):
             timeout=timeout,
             connect_timeout=connect_timeout,
             max_attempts=max_attempts,
+            network=NetworkOptions.checked(
+                ca_bundle=ca_bundle,
+                client_cert=client_cert,
+                proxies=proxies,
+                headers=headers,
+                transport_adapter=transport_adapter,
+            ),
             on_event=on_event,
             clock=clock,
             sleep=sleep,
@@ -103,7 +129,8 @@ class Client(AgentView):
         Make a client from the environment.
 
         It reads ``BUTT_DIAL_BASE_URL`` (else ``BUTT_DIAL_URL``), ``BUTT_DIAL_AGENT_ID``,
-        ``BUTT_DIAL_AGENT_TOKEN`` and ``BUTT_DIAL_TOKEN_IN``.
+        ``BUTT_DIAL_AGENT_TOKEN``, ``BUTT_DIAL_TOKEN_IN``, ``BUTT_DIAL_CA_BUNDLE`` and
+        ``BUTT_DIAL_CLIENT_CERT``.
 
         Args:
             environ: Where to look; ``os.environ`` when None.

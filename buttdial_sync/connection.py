@@ -16,6 +16,7 @@ from buttdial_sync.settings import TokenIn, check_count, check_token_in
 from buttdial_sync.transport.deadline import Clock, Deadline, check_seconds
 from buttdial_sync.transport.fork import reset_after_fork, reset_if_forked
 from buttdial_sync.transport.http import Http
+from buttdial_sync.transport.network import NetworkOptions
 from buttdial_sync.transport.opening import SessionOpener
 from buttdial_sync.transport.pool import SessionPool
 from buttdial_sync.transport.push_router import PushRouter
@@ -61,6 +62,7 @@ class Connection:
         timeout: Seconds that a whole call may take, unless the call has its own ``timeout``.
         connect_timeout: Seconds for each address of the host.
         max_attempts: Attempts in all, the first included.
+        network: Proxies, certificates, headers and adapter of this client.
         on_event: Called for each attempt, answer, retry and connection, in the calling thread.
         clock: A monotonic clock, in seconds.
         sleep: Sleeps; by default a sleep that ends early when the client is closed.
@@ -81,6 +83,7 @@ class Connection:
         timeout: float,
         connect_timeout: float,
         max_attempts: int,
+        network: NetworkOptions | None = None,
         on_event: Callable[[ClientEvent], None] | None = None,
         clock: Clock = time.monotonic,
         sleep: Callable[[float], None] | None = None,
@@ -90,7 +93,9 @@ class Connection:
         self.clock = clock
         self.timeout = check_seconds(timeout, "timeout")
         self.retries = RetryPolicy(check_count(max_attempts, "max_attempts"), random_fraction)
-        self.http = Http(connect_timeout=check_seconds(connect_timeout, "connect_timeout"))
+        self.http = Http(
+            connect_timeout=check_seconds(connect_timeout, "connect_timeout"), network=network
+        )
         self.rest = Rest(self.http, self.base_url)
         self.events = EventSink(on_event)
         self._own_sleep = sleep

@@ -25,6 +25,8 @@ class Settings:
         agent_token: ``BUTT_DIAL_AGENT_TOKEN``.
         team_token: ``BUTT_DIAL_TEAM_TOKEN``.
         token_in: ``BUTT_DIAL_TOKEN_IN``: ``"auto"``, ``"header"`` or ``"query"``.
+        ca_bundle: ``BUTT_DIAL_CA_BUNDLE``: a path.
+        client_cert: ``BUTT_DIAL_CLIENT_CERT``: the path of one file with certificate and key.
     """
 
     base_url: str | None = None
@@ -32,6 +34,8 @@ class Settings:
     agent_token: str | None = attrs.field(default=None, repr=False)
     team_token: str | None = attrs.field(default=None, repr=False)
     token_in: TokenIn | None = None
+    ca_bundle: str | None = None
+    client_cert: str | None = None
 
     def filled_from(self: S, other: Settings) -> S:  # noqa: PYI019 - Self comes with Python 3.11
         """Return these settings, with those of ``other`` where these have none."""
@@ -49,12 +53,20 @@ class Settings:
             "agent_id": self.agent_id,
             "agent_token": self.agent_token,
             "token_in": self.token_in or "auto",
+            "ca_bundle": self.ca_bundle,
+            "client_cert": self.client_cert,
             **overrides,
         }
 
     def for_accounts(self, **overrides: Any) -> dict[str, Any]:
         """Return the arguments of an :class:`AccountsClient`; ``overrides`` win."""
-        return {"base_url": self.base_url, "team_token": self.team_token, **overrides}
+        return {
+            "base_url": self.base_url,
+            "team_token": self.team_token,
+            "ca_bundle": self.ca_bundle,
+            "client_cert": self.client_cert,
+            **overrides,
+        }
 
 
 _VARIABLES = {
@@ -63,6 +75,8 @@ _VARIABLES = {
     "agent_token": ("BUTT_DIAL_AGENT_TOKEN",),
     "team_token": ("BUTT_DIAL_TEAM_TOKEN",),
     "token_in": ("BUTT_DIAL_TOKEN_IN",),
+    "ca_bundle": ("BUTT_DIAL_CA_BUNDLE",),
+    "client_cert": ("BUTT_DIAL_CLIENT_CERT",),
 }
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import random
 import secrets
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from buttdial_sync.accounts.agents import Agents
 from buttdial_sync.accounts.billing import Billing
@@ -22,6 +23,10 @@ from buttdial_sync.calls.endpoint_call import RequestSigner
 from buttdial_sync.connection import Connection
 from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.settings import load_settings
+from buttdial_sync.transport.network import NetworkOptions
+
+if TYPE_CHECKING:
+    from requests.adapters import BaseAdapter
 
 
 def _fresh_nonce() -> str:
@@ -119,6 +124,15 @@ class AccountsClient(AccountsView):
         connect_timeout: Seconds for each address of the host, at most its share of the time.
         max_attempts: Attempts in all; only what was certainly not carried out, or does no harm
             twice, is tried again.
+        ca_bundle: Path of the certificates (PEM) that the server's is checked with. When None,
+            ``REQUESTS_CA_BUNDLE`` and those of ``certifi``.
+        client_cert: Path of a PEM file with a certificate and its key, or a tuple of both paths,
+            for a server that wants to know the client by it.
+        proxies: The proxy for each scheme, as in ``{"https": "http://proxy:3128"}``; ``{}`` for
+            none. When None, those of the environment.
+        headers: Sent with every request, for a gateway. Tokens are refused here.
+        transport_adapter: Sends the requests instead of the library's connections. It is closed
+            with the client; see :doc:`/configuration`.
         on_event: Called for each attempt, answer and retry, in the calling thread.
         clock: A monotonic clock in seconds, for tests.
         sleep: Sleeps for some seconds between attempts, for tests.
@@ -138,6 +152,11 @@ class AccountsClient(AccountsView):
         timeout: float = 15.0,
         connect_timeout: float = 10.0,
         max_attempts: int = 3,
+        ca_bundle: str | os.PathLike[str] | None = None,
+        client_cert: str | tuple[str, str] | None = None,
+        proxies: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        transport_adapter: BaseAdapter | None = None,
         on_event: Callable[[ClientEvent], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] | None = None,
@@ -150,6 +169,13 @@ class AccountsClient(AccountsView):
             timeout=timeout,
             connect_timeout=connect_timeout,
             max_attempts=max_attempts,
+            network=NetworkOptions.checked(
+                ca_bundle=ca_bundle,
+                client_cert=client_cert,
+                proxies=proxies,
+                headers=headers,
+                transport_adapter=transport_adapter,
+            ),
             on_event=on_event,
             clock=clock,
             sleep=sleep,
@@ -163,7 +189,8 @@ class AccountsClient(AccountsView):
         """
         Make a client from the environment.
 
-        It reads ``BUTT_DIAL_BASE_URL`` (else ``BUTT_DIAL_URL``) and ``BUTT_DIAL_TEAM_TOKEN``.
+        It reads ``BUTT_DIAL_BASE_URL`` (else ``BUTT_DIAL_URL``), ``BUTT_DIAL_TEAM_TOKEN``,
+        ``BUTT_DIAL_CA_BUNDLE`` and ``BUTT_DIAL_CLIENT_CERT``.
 
         Args:
             environ: Where to look; ``os.environ`` when None.

@@ -143,8 +143,9 @@ class Call(ABC):
             self._may_have_been_carried_out = True
         if self._may_have_been_carried_out:
             error.outcome = "unknown"
-            error.retryable = None  # the server said it of this attempt, not of the earlier one
         pause = self.connection.retries.pause_after(error, self.attempts)
+        if self._may_have_been_carried_out:
+            error.retryable = None  # the server said it of this attempt, not of the earlier one
         if pause is None or self.connection.closed or not self.deadline.remaining():
             return None
         if error.outcome == "unknown" and not (self.reads_only or self._server_honours_key()):

@@ -33,6 +33,7 @@ from buttdial_sync.errors.tree import (
     Stage,
     ToolError,
     ToolNotAvailable,
+    TransportError,
 )
 
 Exchange = Literal["stream", "message", "rest"]
@@ -58,6 +59,10 @@ _BY_STATUS: dict[int, type[ButtDialError]] = {
 }
 
 _ADDRESS_LIMIT = re.compile(r"^too many requests", re.IGNORECASE)
+_REFUSED_BY_A_PROXY = (
+    "It is not Butt-Dial that refused. Check the login in proxies, or in HTTP_PROXY and NO_PROXY, "
+    "and the rules of the gateway before the server, which may want headers."
+)
 _BARE_CODE = re.compile(r"[A-Z]+(?:_[A-Z]+)+")
 _MISSING_TOKEN = re.compile(r"\bmissing\b", re.IGNORECASE)
 _UNKNOWN_SESSION = re.compile(
@@ -108,6 +113,8 @@ def error_from_response(
       out: the session is unknown, the body is too large or cannot be read. The body may follow;
     - Express's page for a path that the server lacks, or for a body that is too large.
 
+    A page or an empty body with 401, 403 or 407 is the refusal of a proxy or gateway.
+
     ``retryable: true`` says with any status that nothing was carried out. The same is true if a
     stream could not be opened.
 
@@ -126,9 +133,11 @@ def error_from_response(
     meaning = _meaning_of_response(status_code, envelope, text, exchange, is_own=is_own)
     is_page = isinstance(body, str) and body.lstrip().startswith("<")
     error = _build(meaning, envelope, f"HTTP {status_code}" if is_page or not text else text)
+    error.stage = _STAGES[exchange]
+    if not is_own and _is_of_a_proxy(status_code, body, headers or {}):
+        error = _refusal_of_a_proxy(status_code)
     error.status_code = status_code
     error.body = body
-    error.stage = _STAGES[exchange]
     error.outcome = _outcome_of_response(error, exchange, is_own=is_own)
     waiting = _retry_after_header(headers or {})
     if waiting is not None:
@@ -231,6 +240,24 @@ def _is_own_text(status: int, error: object, text: str) -> bool:
     return bool(meaning_of(text) or _UNKNOWN_SESSION.search(text))
 
 
+def _is_of_a_proxy(status: int, body: Any, headers: Mapping[str, str]) -> bool:
+    """Whether a proxy or a gateway refuses: Butt-Dial does it with words, or asks for a bearer."""
+    if status not in {401, 403, 407} or not isinstance(body, str):
+        return status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED
+    values = {name.lower(): value for name, value in headers.items()}
+    wants_bearer = values.get("www-authenticate", "").lower().startswith("bearer")
+    return body.strip()[:1] in {"", "<"} and not wants_bearer
+
+
+def _refusal_of_a_proxy(status: int) -> TransportError:
+    return TransportError(
+        f"a proxy or gateway on the way refuses with HTTP {status}",
+        code="PROXY",
+        remediation=_REFUSED_BY_A_PROXY,
+        retryable=False,
+    )
+
+
 def _meaning_of_response(
     status: int, envelope: Mapping[str, Any], text: str, exchange: Exchange, *, is_own: bool
 ) -> Meaning:
@@ -289,6 +316,8 @@ def _build(meaning: Meaning, envelope: Mapping[str, Any], text: str) -> ButtDial
 def _outcome_of_response(error: ButtDialError, exchange: Exchange, *, is_own: bool) -> Outcome:
     if exchange == "stream":
         return "rejected" if isinstance(error, AuthError) else "not_sent"
+    if error.status_code == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and error.code == "PROXY":
+        return "not_sent"  # the others may also be refusals to pass the answer on
     if not is_own:
         return "rejected" if error.retryable is True else "unknown"
     nothing_done = isinstance(error, SessionUnknownError | EndpointNotAvailable)

@@ -9,11 +9,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from requests import PreparedRequest
-from requests.adapters import HTTPAdapter
+from requests.adapters import BaseAdapter, HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection
 
+from buttdial_sync.errors import ConfigError
 from buttdial_sync.transport.connections import DeadlineConnection, DeadlineHTTPSConnection
+from buttdial_sync.transport.fork import leak_until_exit
 
 # A peer that vanished without a word shows after about two minutes.
 _KEEP_ALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
@@ -23,12 +25,44 @@ _KEEP_ALIVE = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)] + [
 ]
 
 
+def _vcrs_class(pool: type[HTTPConnectionPool]) -> Any:
+    """Return the class with which vcr.py replaced urllib3's connections; None if it did not."""
+    kind: Any = pool.ConnectionCls
+    return kind if kind.__module__.partition(".")[0] == "vcr" else None
+
+
 class _HTTPPool(HTTPConnectionPool):
-    ConnectionCls = DeadlineConnection
+    @property
+    def ConnectionCls(self) -> Any:  # type: ignore[override]  # noqa: N802 - urllib3's name
+        return _vcrs_class(HTTPConnectionPool) or DeadlineConnection
 
 
 class _HTTPSPool(HTTPSConnectionPool):
-    ConnectionCls = DeadlineHTTPSConnection
+    @property
+    def ConnectionCls(self) -> Any:  # type: ignore[override]  # noqa: N802 - urllib3's name
+        return _vcrs_class(HTTPSConnectionPool) or DeadlineHTTPSConnection
+
+
+def refuse_recorded_stream() -> None:
+    """
+    Call this before a stream is opened.
+
+    Raises:
+        ConfigError: vcr.py records. It reads each answer to its end, and a stream has none.
+    """
+    if _vcrs_class(HTTPConnectionPool) is not None:
+        raise ConfigError(
+            "vcr.py cannot record an event stream, which never ends",
+            remediation="Record calls that need no stream, or test with the fake_server fixture.",
+        )
+
+
+def reset_adapter(adapter: BaseAdapter) -> None:
+    """Give a host's adapter new connections, in a forked child; the inherited stay untouched."""
+    if isinstance(adapter, HTTPAdapter):
+        leak_until_exit(adapter.poolmanager, adapter.proxy_manager)
+        # As after pickling: it makes new managers.
+        adapter.__setstate__(adapter.__getstate__())  # type: ignore[attr-defined]
 
 
 class DeadlineAdapter(HTTPAdapter):

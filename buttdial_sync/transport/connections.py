@@ -79,6 +79,13 @@ class RequestProgress:
         self.kept = kept
         self.is_watched = True
 
+    def adopt(self, raw: Any) -> None:
+        """Take over an open stream's connection if it is not one of ours: no time limit, abort."""
+        sock = getattr(getattr(raw, "connection", None), "sock", None)
+        if self.kept is None and sock is not None:
+            sock.settimeout(None)
+            self.kept = KeptSocket(sock, identity_of(sock.fileno()))
+
     def abort(self) -> bool:
         """
         End the request from another thread.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
+import re
 import ssl
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from urllib.parse import urlsplit
 
 import requests
@@ -31,12 +32,16 @@ from buttdial_sync.transport.connections import RequestProgress
 REMEDIES = {
     "DNS": "Check the host in base_url and this machine's name resolution.",
     "REFUSED": "Nothing listens there: check the host and port in base_url, and start the server.",
-    "TLS": "Check the server's certificate, this machine's clock, and REQUESTS_CA_BUNDLE.",
-    "PROXY": "Check HTTP_PROXY, HTTPS_PROXY and NO_PROXY.",
+    "TLS": "Check the server's certificate, this machine's clock, and ca_bundle or "
+    "REQUESTS_CA_BUNDLE; and client_cert, if the server wants one.",
+    "PROXY": "Check the proxy's address and login: proxies, or HTTP_PROXY, HTTPS_PROXY, NO_PROXY.",
     "TIMEOUT": "Raise timeout, or find out why the server is slow.",
     "EMFILE": "This process has too many files and connections open: close what it does not need, "
     "make one client for the whole process, or raise the limit (ulimit -n).",
 }
+# OpenSSL's names: of what it finds in a certificate, and of what the server says about ours.
+_CERTIFICATE = re.compile("CERTIFICATE|UNKNOWN_CA")
+_PROXY_REFUSES = re.compile(r"Tunnel connection failed: (401|403|407)\b")
 _NO_DESCRIPTOR_LEFT = frozenset({errno.EMFILE, errno.ENFILE})
 
 
@@ -57,7 +62,8 @@ def failure_of(
     outcome: Outcome = "unknown" if sent else "not_sent"
     if closed:
         return ClientClosedError("the client was closed meanwhile", outcome=outcome)
-    code, reason = _code_and_reason(error, progress)
+    links = list(_chain(error))
+    code, reason = _code_and_reason(links, progress)
     kind = DeadlineExceededError if code == "TIMEOUT" else TransportError
     host = urlsplit(url).netloc.rpartition("@")[2]
     return kind(
@@ -65,6 +71,7 @@ def failure_of(
         code=code,
         outcome=outcome,
         remediation=REMEDIES.get(code or ""),
+        retryable=False if _is_a_no(links) else None,
     )
 
 
@@ -111,9 +118,19 @@ def _is_before_sending(error: Exception) -> bool:
     return any(isinstance(link, kinds) for link in _chain(error))
 
 
-def _code_and_reason(error: Exception, progress: RequestProgress) -> tuple[str | None, str]:
-    links = list(_chain(error))
+def _is_a_no(links: Sequence[BaseException]) -> bool:
+    """Whether a second attempt would end like the first: a certificate, a proxy that refuses."""
+    return any(
+        _CERTIFICATE.search(getattr(link, "reason", None) or "")
+        if isinstance(link, ssl.SSLError)
+        else _PROXY_REFUSES.search(str(link))
+        for link in links
+    )
 
+
+def _code_and_reason(
+    links: Sequence[BaseException], progress: RequestProgress
+) -> tuple[str | None, str]:
     def has(*kinds: type[BaseException]) -> bool:
         return any(isinstance(link, kinds) for link in links)
 

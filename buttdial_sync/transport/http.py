@@ -7,13 +7,15 @@ import logging
 import platform
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
+from requests.adapters import BaseAdapter
+from requests.cookies import RequestsCookieJar
 
 from buttdial_sync._version import __version__
 from buttdial_sync.errors import (
@@ -27,11 +29,16 @@ from buttdial_sync.errors import (
 )
 from buttdial_sync.errors.answers import Exchange as RequestKind
 from buttdial_sync.errors.scrubbing import scrub
-from buttdial_sync.transport.adapter import DeadlineAdapter
+from buttdial_sync.transport.adapter import (
+    DeadlineAdapter,
+    refuse_recorded_stream,
+    reset_adapter,
+)
 from buttdial_sync.transport.connections import RequestProgress, bound_to_thread
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.failures import clear_frames, failure_of
 from buttdial_sync.transport.fork import leak_until_exit, reset_after_fork
+from buttdial_sync.transport.network import NetworkOptions
 
 logger = logging.getLogger("buttdial_sync.http")
 
@@ -71,10 +78,11 @@ class SharedAdapter:
         leak_until_exit(self._lock, self.adapter)
         self._make_empty()
 
-    def join(self, user: Http) -> None:
-        """Keep the connections for a client."""
+    def join(self, user: Http) -> DeadlineAdapter:
+        """Keep the connections for a client, and return their adapter."""
         with self._lock:
             self._users.add(user)
+            return self.adapter
 
     def leave(self, user: Http) -> None:
         """Close them if nobody else uses them."""
@@ -90,28 +98,57 @@ def shared_adapter() -> SharedAdapter:
     return SharedAdapter()
 
 
+class _NoCookies(RequestsCookieJar):
+    """Keeps nothing: a session that threads share must not change."""
+
+    def extract_cookies(self, *_: Any) -> None:
+        """Keep nothing of an answer."""
+
+
+class _Session(requests.Session):
+    """A session whose only use is the way that mocks and recorders know: it keeps no state."""
+
+    def __init__(self, adapter: BaseAdapter) -> None:
+        super().__init__()
+        self.cookies = _NoCookies()
+        for scheme in ("https://", "http://"):
+            self.mount(scheme, adapter)
+
+    def resolve_redirects(self, *_: Any, **__: Any) -> Iterator[Any]:
+        """Follow none, and do not even read where one leads."""
+        return iter(())
+
+
 class Http:
     """
     Sends requests for one client. Safe to share between threads and across forks.
 
     Args:
-        connect_timeout: In seconds, for each connection.
+        connect_timeout: In seconds, for each address.
+        network: The client's own proxies, certificates, headers and adapter.
     """
 
-    def __init__(self, *, connect_timeout: float) -> None:
+    def __init__(self, *, connect_timeout: float, network: NetworkOptions | None = None) -> None:
         self._connect_timeout = connect_timeout
-        self._env_session = requests.Session()
+        self._network = network or NetworkOptions()
         self._proxy_and_tls: dict[str, Mapping[str, Any]] = {}
         self._under_way: set[RequestProgress] = set()
         self._closed = False
         self._connections = shared_adapter()
-        self._connections.join(self)
+        self._session = self._make_session()
         reset_after_fork(self)
+
+    def _make_session(self) -> _Session:
+        own = self._connections.join(self)
+        return _Session(self._network.adapter or own)
 
     def _reset_after_fork(self) -> None:
         """In a forked child: what the parent has under way stays the parent's."""
-        leak_until_exit(self._under_way)
+        leak_until_exit(self._under_way, self._session)
         self._under_way = set()
+        if self._network.adapter is not None:
+            reset_adapter(self._network.adapter)
+        self._session = self._make_session()
 
     def prepare(
         self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None = None
@@ -128,6 +165,7 @@ class Http:
                     "User-Agent": _USER_AGENT,
                     "Accept-Encoding": "identity",
                     # Plain text from here on: recorders such as vcr.py write down the type too.
+                    **{name: str(value) for name, value in self._network.headers.items()},
                     **{name: str(value) for name, value in headers.items()},
                 },
                 data=body,
@@ -149,17 +187,26 @@ class Http:
             DeadlineExceededError: The deadline passed.
             TransportError: Anything else; ``outcome`` says whether the server may have it.
         """
-        deadline.check("sending")
+        seconds = deadline.check("sending")
         progress = RequestProgress(deadline, self._connect_timeout)
         self._under_way.add(progress)
         try:
             if self._closed:
                 raise ClientClosedError("the client is closed")
+            if stream:
+                refuse_recorded_stream()
             with bound_to_thread(progress):
-                response = self._connections.adapter.send(
-                    request, stream=stream, timeout=None, **self._proxy_and_tls_of(request.url)
+                response = self._session.send(
+                    request,
+                    stream=True,
+                    allow_redirects=False,
+                    # For connections that are not ours: ours keep the deadline by themselves.
+                    timeout=(min(self._connect_timeout, seconds), seconds),
+                    **self._proxy_and_tls_of(str(request.url)),
                 )
-                if not (stream and response.status_code == OK):
+                if stream and response.status_code == OK:
+                    progress.adopt(response.raw)
+                else:
                     response.content  # noqa: B018 - reads the body within the deadline
         except (requests.exceptions.RequestException, OSError, ValueError) as error:
             failure = failure_of(error, progress, str(request.url), closed=self._closed)
@@ -184,14 +231,14 @@ class Http:
         for progress in self._under_way.copy():
             progress.abort()
         self._connections.leave(self)
+        if self._network.adapter is not None:
+            self._network.adapter.close()
 
-    def _proxy_and_tls_of(self, url: str | None) -> Mapping[str, Any]:
-        origin = origin_of(url or "")
+    def _proxy_and_tls_of(self, url: str) -> Mapping[str, Any]:
+        origin = origin_of(url)
         known = self._proxy_and_tls.get(origin)
         if known is None:
-            found = self._env_session.merge_environment_settings(url, {}, None, None, None)
-            known = {name: found.get(name) for name in ("proxies", "verify", "cert")}
-            self._proxy_and_tls[origin] = known
+            known = self._proxy_and_tls[origin] = self._network.for_url(url, self._session)
         return known
 
 

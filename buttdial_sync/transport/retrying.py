@@ -68,7 +68,7 @@ class RetryPolicy:
 
 
 def _is_worth_another(error: ButtDialError) -> bool:
-    if isinstance(error, _FINAL):
+    if isinstance(error, _FINAL) or error.retryable is False:
         return False
     if error.outcome == "unknown" or error.retryable is True:
         return True

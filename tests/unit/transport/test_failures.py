@@ -82,6 +82,33 @@ def test_reasons(error: Exception, code: str | None, words: str) -> None:
     assert "pw" not in str(found)
 
 
+def tls_error(reason: str) -> ssl.SSLError:
+    error = ssl.SSLError(1, f"[SSL: {reason}] no")
+    error.reason = reason
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "retryable"),
+    [
+        (tls_error("CERTIFICATE_VERIFY_FAILED"), False),
+        (wrapped(SSLError(tls_error("TLSV13_ALERT_CERTIFICATE_REQUIRED"))), False),
+        (tls_error("TLSV1_ALERT_UNKNOWN_CA"), False),
+        (tls_error("UNEXPECTED_EOF_WHILE_READING"), None),
+        (wrapped(ProxyError("no", OSError("Tunnel connection failed: 407 Login"))), False),
+        (wrapped(ProxyError("no", OSError("Tunnel connection failed: 401 Login"))), False),
+        (wrapped(ProxyError("no", OSError("Tunnel connection failed: 403 Filtered"))), False),
+        (wrapped(ProxyError("no", OSError("Tunnel connection failed: 4031 X"))), None),
+        (wrapped(ProxyError("no", OSError("Tunnel connection failed: 502 Bad Gateway"))), None),
+        (wrapped(REFUSED), None),
+    ],
+    ids=range(10),
+)
+def test_what_a_second_attempt_cannot_cure(error: Exception, retryable: bool | None) -> None:
+    """A certificate, and a proxy that says no; anything else may pass."""
+    assert failure(error).retryable is retryable
+
+
 def test_host_without_a_user() -> None:
     """The host is named also where the URL has no user."""
     found = failure_of(OSError("x"), progress_of(), "http://h.example/x", closed=False)

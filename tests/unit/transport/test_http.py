@@ -183,13 +183,13 @@ def test_proxies_of_each_origin(http: Http, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_verification_follows_the_environment(http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
     """A company's own certificates are used, as requests does."""
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/certificates.pem")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", __file__)
     with responses.RequestsMock() as mock:
         mock.get("https://h.test/x", body="ok")
         send(http, "https://h.test/x")
         sent: Any = mock.calls[0].request
-    assert sent.req_kwargs["verify"] == "/certificates.pem"
-    assert sent.req_kwargs["timeout"] is None
+    assert sent.req_kwargs["verify"] == __file__
+    assert sent.req_kwargs["timeout"] == (PATIENCE, PATIENCE)
 
 
 @pytest.mark.parametrize(("left", "warned"), [(0, True), (3, True), (4, False)])
