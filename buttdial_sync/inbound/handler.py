@@ -27,6 +27,14 @@ from buttdial_sync.inbound.deliveries import DeliveryLog, MemoryDeliveryLog
 from buttdial_sync.inbound.dispatch import Dispatcher, InboundReport
 from buttdial_sync.inbound.native import parse_account, parse_native
 from buttdial_sync.inbound.signatures import Secrets, same_secret
+from buttdial_sync.inbound.web import (
+    AsgiApplication,
+    Request,
+    Response,
+    WsgiApplication,
+    asgi_application,
+    wsgi_application,
+)
 from buttdial_sync.inbound.whatsapp import looks_like_whatsapp, parse_whatsapp
 from buttdial_sync.models.inbound import (
     AccountVerified,
@@ -276,6 +284,35 @@ class InboundHandler:
         except Exception:  # any other end, and the sender would not know to send it again
             logger.exception("a webhook could not be handled")
             return _answer(500, "it could not be handled; try again")
+
+    def wsgi(self) -> WsgiApplication:
+        """
+        Return a WSGI application for the webhooks, to be mounted at an address of your choice.
+
+        ``POST <channel>/`` is a delivery, as in :meth:`handle`; ``GET <channel>/`` is WhatsApp's
+        subscription. Safe to share between threads and forks.
+        """
+        return wsgi_application(self._respond, self.max_body_bytes)
+
+    def asgi(self) -> AsgiApplication:
+        """
+        Return an ASGI application, as :meth:`wsgi` does, for servers on asyncio.
+
+        The handlers run in threads, so they may block, and do not block the event loop.
+        """
+        return asgi_application(self._respond, self.max_body_bytes)
+
+    def _respond(self, request: Request) -> Response:
+        if request.method == "POST":
+            answer = self.handle(request.path, request.body, request.headers)
+        elif request.method in {"GET", "HEAD"}:
+            answer = self.verify_subscription(request.query)
+        else:
+            answer = _answer(405, "only GET and POST are answered")
+        headers = {"Content-Type": answer.content_type}
+        if answer.status == 405:
+            headers["Allow"] = "GET, HEAD, POST"
+        return Response(status=answer.status, body=answer.body, headers=headers)
 
     def _handle(
         self, channel: str, body: bytes, headers: Headers, context: object

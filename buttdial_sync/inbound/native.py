@@ -65,9 +65,19 @@ def parse_native(payload: Fields) -> list[InboundEvent]:
     return [] if event is None else [event]
 
 
-def parse_pushed(payload: Fields) -> list[InboundEvent]:
-    """Read what was pushed over the client's own session; see :func:`parse_native`."""
-    return [attrs.evolve(event, source="push", verified=True) for event in parse_native(payload)]
+def parse_pushed(payload: Fields, agent_id: str | None = None) -> list[InboundEvent]:
+    """
+    Read what was pushed over the client's own session; see :func:`parse_native`.
+
+    Args:
+        payload: The payload.
+        agent_id: The agent whose session it is, for payloads that do not name it.
+    """
+    named = {"agentId": agent_id, **payload} if agent_id else payload
+    return [
+        attrs.evolve(event, source="push", verified=True, raw=payload)
+        for event in parse_native(named)
+    ]
 
 
 def parse_account(payload: Fields, delivery_id: str | None = None) -> list[InboundEvent]:

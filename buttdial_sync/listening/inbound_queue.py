@@ -28,12 +28,17 @@ class InboundQueue:
     the stream is open. So each opening begins a generation, and the pushes of a generation are held
     back until :meth:`release_pushed` says that all older messages are here.
 
+    Args:
+        agent_id: The listening agent, where that is known. Pushes do not name it, but the waiting
+            queue does, and a message that came both ways has to be known again.
+
     Attributes:
         generation: The number of streams that were about to be opened so far.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, agent_id: str | None = None) -> None:
         self.generation = 0
+        self._agent_id = agent_id
         self._changed = threading.Condition()
         self._entries: list[tuple[int, int, int, InboundEvent]] = []
         self._numbers = count()
@@ -48,6 +53,9 @@ class InboundQueue:
 
     def waiting(self, messages: Sequence[WaitingMessage]) -> None:
         """Take in messages that waited."""
+        self._agent_id = self._agent_id or next(
+            (each.agent_id for each in messages if each.agent_id), None
+        )
         self._put(_WAITED, [event for each in messages for event in parse_waiting(each)])
 
     def pushed(self, notification: Mapping[str, Any]) -> None:
@@ -55,7 +63,7 @@ class InboundQueue:
         params = notification.get("params")
         data = params.get("data") if isinstance(params, dict) else None
         if notification.get("method") == "notifications/message" and isinstance(data, dict):
-            self._put(_PUSHED, parse_pushed(data))
+            self._put(_PUSHED, parse_pushed(data, self._agent_id))
 
     def ended(self) -> None:
         """Wake the runner: the stream is over."""

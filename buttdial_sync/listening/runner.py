@@ -72,7 +72,7 @@ class StreamRunner:
         self._options = options
         self._connection = agent.connection
         self._token = agent.token_or(None)
-        self._queue = InboundQueue()
+        self._queue = InboundQueue(agent.agent_id)
         self._short_streams = 0
         self._thread_id: int | None = None
         self._stopping = threading.Event()

@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, get_args
+from functools import partial
+from typing import Any, TypeAlias, get_args
 
 import attrs
 
 from buttdial_sync.agent import AgentView
-from buttdial_sync.errors import AgentNotFound, AgentNotProvisioned
+from buttdial_sync.errors import AgentNotFound, AgentNotProvisioned, ArgumentTypeError
+from buttdial_sync.inbound.web import (
+    AsgiApplication,
+    Request,
+    Response,
+    WsgiApplication,
+    asgi_application,
+    wsgi_application,
+)
 from buttdial_sync.models.failed import FailedStatus
 from buttdial_sync.models.operator import AgentInfo
+from buttdial_sync.operator.csrf import INTENT_HEADER, is_meant
 from buttdial_sync.operator.directory import AgentDirectory
 from buttdial_sync.operator.overview import overview
 from buttdial_sync.operator.rows import agent_row, failed_message_row
 from buttdial_sync.retry.repository import AdminFailedMessageRepository
 
+Permission: TypeAlias = Callable[[Mapping[str, Any]], bool]
+
 _STATUSES: Mapping[str, FailedStatus] = {status: status for status in get_args(FailedStatus)}
 _MOST_ROWS = 1000
+NOT_MEANT = f"{INTENT_HEADER} is missing, or the request is another site's"
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 _MAY_HAVE_BEEN_SENT = (
     "This message may have been sent already, or is being sent: the outcome of its last attempt is "
@@ -55,9 +70,10 @@ class OperatorApi:
     """
     Answers the operator endpoints. Safe to share between threads and across forks.
 
-    It does not check permissions. The caller must check them, and that a state-changing request
-    does not come from another site (CSRF). Exceptions of the host's directory and repository are
-    raised, except :class:`AgentNotFound` and :class:`AgentNotProvisioned`.
+    :meth:`respond` does not check permissions. The caller must check them, and that a
+    state-changing request does not come from another site (CSRF). Exceptions of the host's
+    directory and repository are raised, except :class:`AgentNotFound` and
+    :class:`AgentNotProvisioned`.
 
     Args:
         client: Whose connection the overview shows.
@@ -110,6 +126,49 @@ class OperatorApi:
                 return self._carry_out(endpoint, match.groupdict(), query or {})
         response = error_response(405, "Method Not Allowed")
         return attrs.evolve(response, headers={"Allow": ", ".join(row[0] for row in found)})
+
+    def wsgi(self, permission: Permission) -> WsgiApplication:
+        """
+        Return a WSGI application for the endpoints, to be mounted at an address of your choice.
+
+        It answers 403 to requests without permission, and to state-changing ones without the header
+        ``X-Requested-With`` or from another site (CSRF). Safe to share between threads and forks.
+
+        Args:
+            permission: Gets WSGI's environ, and returns True if the request may use the API. Any
+                other value is a no.
+
+        Raises:
+            ArgumentTypeError: ``permission`` is a coroutine function.
+        """
+        return wsgi_application(partial(self._respond_to, _checked(permission)), 0)
+
+    def asgi(self, permission: Permission) -> AsgiApplication:
+        """
+        Return an ASGI application, as :meth:`wsgi` does, for servers on asyncio.
+
+        Args:
+            permission: Gets ASGI's scope. It may block, because it runs in a thread.
+
+        Raises:
+            ArgumentTypeError: ``permission`` is a coroutine function.
+        """
+        return asgi_application(partial(self._respond_to, _checked(permission)), 0)
+
+    def _respond_to(self, permission: Permission, request: Request) -> Response:
+        # Compared with True: whatever else it returns, such as a coroutine, is not a yes.
+        if permission(request.surroundings) is not True:
+            answer = error_response(403, "Forbidden")
+        elif not is_meant(request.method, request.headers):
+            answer = error_response(403, NOT_MEANT)
+        else:
+            answer = self.respond(request.method, request.path, request.query)
+        headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+        return Response(
+            status=answer.status,
+            body=json.dumps(answer.data),
+            headers={**headers, **answer.headers},
+        )
 
     def _carry_out(
         self, endpoint: _Endpoint, names: Mapping[str, str], query: Mapping[str, str]
@@ -187,6 +246,12 @@ _ROUTES: tuple[tuple[str, re.Pattern[str], _Endpoint], ...] = tuple(
 def error_response(status: int, detail: Any) -> OperatorResponse:
     """Return an error in the form that operators' pages know."""
     return OperatorResponse(status, {"detail": detail})
+
+
+def _checked(permission: Permission) -> Permission:
+    if inspect.iscoroutinefunction(permission):
+        raise ArgumentTypeError("permission is a plain function, not a coroutine")
+    return permission
 
 
 def _changed(change: Callable[[str], AgentInfo], agent_id: str) -> Any:

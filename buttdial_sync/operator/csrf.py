@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from buttdial_sync.inbound.authentication import Headers, header
 
 INTENT_HEADER = "X-Requested-With"
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _OUR_PAGES = frozenset({"same-origin", "none"})
 
 
-def is_meant(method: str, headers: Mapping[str, str]) -> bool:
+def is_meant(method: str, headers: Headers) -> bool:
     """
     Tell whether a browser cannot have been tricked into a request by another site.
 
@@ -20,9 +20,11 @@ def is_meant(method: str, headers: Mapping[str, str]) -> bool:
 
     Args:
         method: The HTTP method.
-        headers: The request's headers; names are looked up in canonical spelling.
+        headers: The request's headers, in any letters' case.
     """
     if method in _SAFE_METHODS:
         return True
-    came_from = headers.get("Sec-Fetch-Site")
-    return bool(headers.get(INTENT_HEADER)) and (came_from is None or came_from in _OUR_PAGES)
+    came_from = header(headers, "sec-fetch-site")
+    return bool(header(headers, INTENT_HEADER.lower())) and (
+        came_from is None or came_from in _OUR_PAGES
+    )

@@ -15,6 +15,13 @@ from buttdial_sync.contrib.django.process import get_handler
 from buttdial_sync.errors import ConfigError
 
 _LABEL = "buttdial_sync"
+_SECRETS = (
+    "agent_token",
+    "team_token",
+    "whatsapp_verify_token",
+    "whatsapp_webhook_secret",
+    "account_webhook_secret",
+)
 _FUNCTIONS = ("ON_UNDELIVERED", "OPERATOR_PERMISSION")
 
 
@@ -30,6 +37,8 @@ def check_settings(app_configs: object, **_: Any) -> list[CheckMessage]:
         *_check_agent_token(configured),
         *_check_handler(configured),
         *_check_secrets(configured),
+        *_check_spelling(configured),
+        *_check_what_is_kept(configured),
         *_check_paths(configured),
     ]
 
@@ -103,6 +112,49 @@ def _check_secrets(configured: AppSettings) -> Iterator[CheckMessage]:
             "every webhook is refused: no secret is configured",
             "Set WHATSAPP_WEBHOOK_SECRET or ACCOUNT_WEBHOOK_SECRET, or name the channels in "
             "ALLOW_UNSIGNED.",
+        )
+
+
+def _check_spelling(configured: AppSettings) -> Iterator[CheckMessage]:
+    """Name secrets that protect nothing, or that a file's last line break has made others."""
+    for name in _SECRETS:
+        given = getattr(configured, name)
+        several = given if isinstance(given, list | tuple) else [given]
+        for secret in (each for each in several if isinstance(each, str)):
+            if not secret:
+                yield _warning(
+                    "W005",
+                    f"{name.upper()} is empty",
+                    "An empty secret counts as none. Remove the key, or look where the value "
+                    "comes from.",
+                )
+            elif secret != secret.strip():
+                yield _warning(
+                    "W006",
+                    f"{name.upper()} begins or ends with white space",
+                    "No signature is right with it. A file that holds a secret often ends with a "
+                    "line break: strip() it.",
+                )
+
+
+def _check_what_is_kept(configured: AppSettings) -> Iterator[CheckMessage]:
+    if not configured.on_undelivered and (
+        configured.whatsapp_webhook_secret
+        or configured.account_webhook_secret
+        or configured.allow_unsigned
+        or configured.handler
+    ):
+        yield _warning(
+            "W007",
+            "nobody keeps the events that cannot be handed over",
+            f"Set {NAME}['ON_UNDELIVERED'] to the path of a function that writes them down.",
+        )
+    if configured.outbox.get("keep_tokens"):
+        yield _warning(
+            "W008",
+            "the rows of the outbox keep agents' tokens, as plain text",
+            f"Give {NAME}['RETRY'] a token_for that finds an agent's token instead, or list this "
+            "check in SILENCED_SYSTEM_CHECKS.",
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import attrs
@@ -10,6 +10,8 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
+from buttdial_sync.inbound.authentication import AccountSecret
+from buttdial_sync.inbound.signatures import Secrets
 from buttdial_sync.settings import Settings, load_settings
 
 NAME = "BUTT_DIAL"
@@ -32,7 +34,8 @@ class AppSettings(Settings):
             max_body_bytes: As in :class:`~buttdial_sync.InboundHandler`.
         lease: The same, in seconds.
         on_undelivered: Dotted path of a function that gets the events that ``buttdial_listen`` and
-            ``buttdial_poll`` could not hand over; see :class:`~buttdial_sync.Listener`.
+            ``buttdial_poll`` could not hand over, see :class:`~buttdial_sync.Listener`, and those
+            that cannot be read, see :meth:`~buttdial_sync.InboundHandler.on_unreadable`.
         agent_directory: Dotted path of an :class:`~buttdial_sync.AgentDirectory`, or of what makes
             one, for the operator API.
         failed_messages: The same for an :class:`~buttdial_sync.AdminFailedMessageRepository`.
@@ -51,10 +54,8 @@ class AppSettings(Settings):
     listener: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
     handler: str | None = None
     whatsapp_verify_token: str | None = attrs.field(default=None, repr=False)
-    whatsapp_webhook_secret: str | None = attrs.field(default=None, repr=False)
-    account_webhook_secret: str | Callable[[str], str | None] | None = attrs.field(
-        default=None, repr=False
-    )
+    whatsapp_webhook_secret: Secrets | None = attrs.field(default=None, repr=False)
+    account_webhook_secret: AccountSecret | None = attrs.field(default=None, repr=False)
     allow_unsigned: Collection[str] = ()
     max_body_bytes: int | None = None
     lease: float | None = None

@@ -115,6 +115,11 @@ def _make_handler() -> InboundHandler:
     if not isinstance(handler, InboundHandler):
         raise ImproperlyConfigured(f"{NAME}['HANDLER'] must name an InboundHandler")
     forward_to_signals(handler)
+    keep = app_settings().on_undelivered
+    if keep:
+        function = imported(keep, "ON_UNDELIVERED")
+        handler.remove(function)  # a handler of the host may have it from earlier settings
+        handler.on_unreadable(function)
     return handler
 
 

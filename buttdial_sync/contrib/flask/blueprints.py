@@ -7,8 +7,9 @@ from collections.abc import Callable
 from flask import Blueprint, Response, jsonify, request
 
 from buttdial_sync.inbound.handler import InboundHandler
-from buttdial_sync.operator.api import OperatorApi, OperatorResponse, error_response
-from buttdial_sync.operator.csrf import INTENT_HEADER, is_meant
+from buttdial_sync.inbound.web import has_unknown_length
+from buttdial_sync.operator.api import NOT_MEANT, OperatorApi, OperatorResponse, error_response
+from buttdial_sync.operator.csrf import is_meant
 
 
 def webhook_blueprint(inbound: InboundHandler, url_prefix: str) -> Blueprint:
@@ -24,6 +25,8 @@ def webhook_blueprint(inbound: InboundHandler, url_prefix: str) -> Blueprint:
     # Senders do not follow the redirect that Flask makes of a missing slash.
     @blueprint.route("/<channel>/", methods=["GET", "POST"], strict_slashes=False)
     def webhook(channel: str) -> Response:
+        if has_unknown_length(request.environ):
+            return Response(status=411)
         if request.method == "POST":
             # One byte more than allowed is enough to refuse it; a stranger cannot fill the memory.
             # Where the host has read the body already, the stream is empty and Flask has kept it.
@@ -54,9 +57,7 @@ def operator_blueprint(
         if not permission():
             return _as_json(error_response(403, "Forbidden"))
         if not is_meant(request.method, dict(request.headers)):
-            return _as_json(
-                error_response(403, f"{INTENT_HEADER} is missing, or the request is another site's")
-            )
+            return _as_json(error_response(403, NOT_MEANT))
         return _as_json(make_api().respond(request.method, path, request.args))
 
     return blueprint

@@ -57,6 +57,7 @@ BUTT_DIAL = {
     "WHATSAPP_VERIFY_TOKEN": os.environ.get("WHATSAPP_VERIFY_TOKEN"),
     "WHATSAPP_WEBHOOK_SECRET": os.environ.get("WHATSAPP_WEBHOOK_SECRET"),
     "ACCOUNT_WEBHOOK_SECRET": os.environ.get("ACCOUNT_WEBHOOK_SECRET"),
+    "ON_UNDELIVERED": "shop.messages.keep",
     "AGENT_DIRECTORY": "shop.operators.Agents",
     "FAILED_MESSAGES": "shop.operators.failed_messages",
 }

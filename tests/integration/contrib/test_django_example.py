@@ -71,6 +71,19 @@ def workers(access_log: Path) -> set[str]:
     return {line.split()[0] for line in access_log.read_text().splitlines()}
 
 
+def test_a_body_in_chunks(server: LoopbackServer, shop: str) -> None:
+    """Without a proxy before it gunicorn gives Django a body without a length."""
+    delivery = sender.whatsapp({"text": {"body": "hi"}})
+    url = f"{shop}/whatsapp/"
+    for _ in range(2):
+        chunks = iter([delivery.body[:10], delivery.body[10:]])
+        answer = requests.post(url, chunks, headers=delivery.headers, timeout=PATIENCE)
+        assert answer.status_code == 200
+    assert len(server.fake.sent_messages) == 1
+    large = iter([b" " * (1024 * 1024 + 1)])
+    assert requests.post(url, large, timeout=PATIENCE).status_code == 413
+
+
 def test_forged_and_stale_webhooks(server: LoopbackServer, shop: str) -> None:
     """A wrong signature and an old one are 401; nothing is sent."""
     forger = HostSimulator(whatsapp_secret="guessed", account_secret="guessed")

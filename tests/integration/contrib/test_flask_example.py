@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -64,6 +65,21 @@ def test_one_delivery_to_several_threads(server: LoopbackServer, shop: str) -> N
     assert answers <= {200, 500}
     assert delivery.send(f"{shop}/whatsapp/") == 200
     assert len(server.fake.sent_messages) == 2
+
+
+def test_a_body_in_chunks_under_gunicorn(server: LoopbackServer, env: dict[str, str]) -> None:
+    """Without a proxy before it, gunicorn gives Flask a body without a length."""
+    if not hasattr(os, "fork"):
+        pytest.skip("needs fork: gunicorn runs on POSIX only")
+    port = free_port()
+    arguments = ("--bind", f"127.0.0.1:{port}", "--log-level", "error", "app:app")
+    delivery = sender.whatsapp({"text": {"body": "hi"}})
+    with serving("-m", "gunicorn", *arguments, folder=FOLDER, env=env, port=port) as url:
+        chunks = iter([delivery.body[:10], delivery.body[10:]])
+        address = f"{url}/butt-dial/whatsapp/"
+        answer = requests.post(address, chunks, headers=delivery.headers, timeout=PATIENCE)
+    assert answer.status_code == 200
+    assert len(server.fake.sent_messages) == 1
 
 
 def test_the_operator_api(shop: str) -> None:

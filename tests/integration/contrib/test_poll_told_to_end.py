@@ -85,7 +85,7 @@ def test_what_was_read_is_handled_or_kept(
     assert ids(tmp_path / "kept") == [3]
     assert ids(tmp_path / "handled") == [1, 2, *range(4, PAGE + 1)]
     assert len(server.fake.waiting) == WAITING - PAGE
-    assert "waiting-3 could not be handed over" in (tmp_path / "log").read_text()
+    assert "'waiting-3' could not be handed over" in (tmp_path / "log").read_text()
 
 
 @pytest.mark.parametrize("how", ["django", "flask"])

@@ -50,4 +50,5 @@ BUTT_DIAL = {
     "ALLOW_UNSIGNED": ["butt-dial"],
     "AGENT_DIRECTORY": "tests.unit.operator.host.Directory",
     "FAILED_MESSAGES": "tests.unit.operator.host.FailedMessages",
+    "ON_UNDELIVERED": "tests.unit.contrib.undelivered.keep",
 }

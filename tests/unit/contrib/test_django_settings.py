@@ -19,6 +19,12 @@ from tests.unit.contrib.django_settings import BUTT_DIAL
 pytestmark = pytest.mark.usefixtures("project")
 
 not_a_handler = object()
+RECEIVING = (
+    "WHATSAPP_WEBHOOK_SECRET",
+    "WHATSAPP_VERIFY_TOKEN",
+    "ACCOUNT_WEBHOOK_SECRET",
+    "ALLOW_UNSIGNED",
+)
 
 
 def found(**changes: Any) -> list[str]:
@@ -57,9 +63,19 @@ def test_mysql_is_refused() -> None:
         ({}, []),
         ({"BASE_URL": None}, ["W001"]),
         ({"AGENT_TOKEN": None}, ["W004"]),
-        ({"AGENT_TOKEN": ""}, ["W004"]),
+        ({"AGENT_TOKEN": ""}, ["W004", "W005"]),
+        ({"AGENT_TOKEN": "agent-token\n"}, ["W006"]),
         ({"AGENT_TOKEN": None, "RETRY": {"token_for": "shop.tokens.of"}}, []),
-        ({"AGENT_TOKEN": None, "OUTBOX": {"keep_tokens": True}}, []),
+        ({"AGENT_TOKEN": None, "OUTBOX": {"keep_tokens": True}}, ["W008"]),
+        ({"WHATSAPP_WEBHOOK_SECRET": ""}, ["W002", "W005"]),
+        ({"ACCOUNT_WEBHOOK_SECRET": ""}, ["W005"]),
+        ({"ACCOUNT_WEBHOOK_SECRET": ["old", ""]}, ["W005"]),
+        ({"ACCOUNT_WEBHOOK_SECRET": ("old", "new")}, []),
+        ({"ACCOUNT_WEBHOOK_SECRET": ("old ", "\tnew")}, ["W006", "W006"]),
+        ({"WHATSAPP_VERIFY_TOKEN": "verify-me\n"}, ["W006"]),
+        pytest.param({"ACCOUNT_WEBHOOK_SECRET": {"org-1": "x"}.get}, [], id="function"),
+        ({"ON_UNDELIVERED": None}, ["W007"]),
+        ({"ON_UNDELIVERED": "nowhere.at.all"}, ["E002", "E005"]),
         ({"TOKEN": "x"}, ["E001"]),
         ({"HANDLER": "nowhere.to.be.found"}, ["E002"]),
         ({"HANDLER": f"{__name__}.not_a_handler"}, ["E002"]),
@@ -67,15 +83,8 @@ def test_mysql_is_refused() -> None:
         ({"ALLOW_UNSIGNED": ["whatsapp"]}, ["E003"]),
         ({"WHATSAPP_VERIFY_TOKEN": None}, ["W002"]),
         ({"WHATSAPP_WEBHOOK_SECRET": None}, ["W002"]),
-        (
-            {
-                "WHATSAPP_WEBHOOK_SECRET": None,
-                "WHATSAPP_VERIFY_TOKEN": None,
-                "ACCOUNT_WEBHOOK_SECRET": None,
-                "ALLOW_UNSIGNED": None,
-            },
-            ["W003"],
-        ),
+        (dict.fromkeys(RECEIVING), ["W003"]),
+        ({**dict.fromkeys(RECEIVING), "ON_UNDELIVERED": None}, ["W003"]),
         ({"AGENT_DIRECTORY": None}, ["E004"]),
         ({"FAILED_MESSAGES": "nowhere.at.all"}, ["E005"]),
         ({"OPERATOR_PERMISSION": f"{__name__}.not_a_handler"}, ["E006"]),

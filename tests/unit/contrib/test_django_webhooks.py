@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from io import BytesIO
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from django.test import Client, override_settings
 from buttdial_sync.contrib.django import get_handler, signals
 from buttdial_sync.contrib.django.models import Delivery as Row
 from buttdial_sync.testing.simulate import Delivery, HostSimulator
-from tests.unit.contrib import own_handler
+from tests.unit.contrib import own_handler, undelivered
 from tests.unit.contrib.django_settings import BUTT_DIAL
 
 pytestmark = pytest.mark.usefixtures("project")
@@ -83,6 +84,21 @@ def test_a_large_body_is_refused(http: Client) -> None:
         assert send(http, "butt-dial", large) == 413
 
 
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_body_in_chunks(http: Client, receivers: dict[str, Receiver], ends: bool) -> None:
+    """It is read if the server puts the chunks together; else the sender has to send it whole."""
+    answer = http.generic(
+        "POST",
+        "/hooks/butt-dial/",
+        "",
+        CONTENT_LENGTH="",
+        HTTP_TRANSFER_ENCODING="chunked",
+        **{"wsgi.input": BytesIO(server.message(body="hi").body), "wsgi.input_terminated": ends},
+    )
+    assert answer.status_code == (200 if ends else 411)
+    assert [event.text for event in receivers["message_received"].events] == ["hi"] * ends
+
+
 def test_a_failed_receiver_gets_the_retry(
     http: Client, receivers: dict[str, Receiver], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -107,6 +123,18 @@ def test_signals(http: Client, receivers: dict[str, Receiver]) -> None:
     counts = {name: len(receiver.events) for name, receiver in receivers.items()}
     assert counts == dict.fromkeys(counts, 1)
     assert receivers["message_received"].events[0].text == "hi"
+
+
+def test_what_cannot_be_read_is_kept(http: Client, receivers: dict[str, Receiver]) -> None:
+    """ON_UNDELIVERED gets it, once, though the settings were made anew meanwhile."""
+    undelivered.kept.clear()
+    delivery = server.message(body="", messageId="m1")
+    for _ in range(2):
+        assert send(http, "butt-dial", delivery) == 200
+    assert [getattr(event, "reason", None) for event in undelivered.kept] == ["it has no content"]
+    with override_settings(BUTT_DIAL={**BUTT_DIAL, "ON_UNDELIVERED": None}):
+        assert send(http, "butt-dial", delivery) == 422
+    assert receivers["message_received"].events == []
 
 
 def test_receivers_run_outside_of_a_transaction(http: Client) -> None:

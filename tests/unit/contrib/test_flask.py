@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from io import BytesIO
 from typing import Any
 
 import pytest
@@ -97,6 +98,16 @@ def test_a_large_body_is_refused(http: FlaskClient, host: Host) -> None:
     """A body above max_body_bytes is 413."""
     large = Delivery(body=b" " * (1024 * 1024 + 1), headers={})
     assert send(http, "butt-dial", large) == 413
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_body_in_chunks(http: FlaskClient, host: Host, ends: bool) -> None:
+    """It is read if the server puts the chunks together; else the sender has to send it whole."""
+    environ = {"wsgi.input_terminated": ends, "HTTP_TRANSFER_ENCODING": "chunked"}
+    stream = BytesIO(server.message(body="hi").body)
+    answer = http.post("/butt-dial/butt-dial/", input_stream=stream, environ_overrides=environ)
+    assert answer.status_code == (200 if ends else 411)
+    assert [event.text for event in host.received] == ["hi"] * ends
 
 
 def test_a_failed_handler_gets_the_retry(

@@ -435,6 +435,14 @@ def test_pushed() -> None:
         assert (event.source, event.verified) == ("push", True)
 
 
+def test_the_agent_of_a_push() -> None:
+    """Where a push does not name it, it is the one whose session it is."""
+    for payload, agent in (({"from": "+1", "body": "x"}, "mine"), (HOSTED, "agent-1")):
+        (event,) = parse_pushed(payload, "mine")
+        assert isinstance(event, InboundMessage)
+        assert (event.agent_id, event.raw) == (agent, payload)
+
+
 @pytest.mark.parametrize(
     "only",
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import attrs
 import pytest
 
 from buttdial_sync import InboundMessage
@@ -149,3 +150,17 @@ def test_a_queue_that_is_full(caplog: pytest.LogCaptureFixture) -> None:
     assert queue.take() is event
     queue.waiting([waiting("c")])
     assert len(caplog.messages) == 2
+
+
+@pytest.mark.parametrize("known", ["agent-7", None])
+def test_pushes_of_the_agent_whose_queue_it_is(known: str | None) -> None:
+    """A push does not name the agent; it is the client's, or the one that the queue names."""
+    queue = InboundQueue(known)
+    queue.waiting([attrs.evolve(waiting("w"), agent_id=Identifier("agent-7"))])
+    queue.pushed(push("p"))
+    queue.release_pushed(0)
+    agents = []
+    while (event := queue.take()) is not None:
+        assert isinstance(event, InboundMessage)
+        agents.append(event.agent_id)
+    assert agents == ["agent-7", "agent-7"]
