@@ -1,10 +1,13 @@
 """
-The pytest plugin: a fake server as a fixture.
+The pytest plugin: a fake server as a fixture, and a guard against sending in earnest.
 
 ``fake_server`` answers behind the ``responses`` library at ``https://butt-dial.test``;
 ``loopback_server`` listens on a port of 127.0.0.1; ``butt_dial_client`` is a client of the first.
 Both servers are the hosted one, unless the test is marked, as in
 ``@pytest.mark.butt_dial(dialect="open-source")``, or the fixture is parametrized with a dialect.
+
+While a test runs, the clients of this library connect to this machine only. The mark
+``butt_dial_network`` and the ini option of the same name lift that.
 """
 
 from __future__ import annotations
@@ -21,15 +24,41 @@ if TYPE_CHECKING:
     from buttdial_sync.testing.server import FakeButtDialServer
 
 _MARKER = "butt_dial"
+_NETWORK = "butt_dial_network"
+_ADVICE = (
+    "Use the fixture fake_server or loopback_server, or a mock; or let the test out with "
+    f"@pytest.mark.{_NETWORK}, and all tests with the ini option {_NETWORK} = true."
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Make the ini option known."""
+    parser.addini(
+        _NETWORK, "let the clients of buttdial_sync connect to other machines", type="bool"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known."""
+    """Make the markers known."""
+    config.addinivalue_line(
+        "markers", f"{_NETWORK}: the test's clients of buttdial_sync may leave this machine"
+    )
     config.addinivalue_line(
         "markers",
         f"{_MARKER}(**options): options of FakeButtDialServer for fake_server and loopback_server, "
         'such as dialect="open-source"',
     )
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Keep the clients on this machine while a test runs, its fixtures included."""
+    from buttdial_sync.transport.addresses import connection_guard
+
+    may_leave = item.config.getini(_NETWORK) or item.get_closest_marker(_NETWORK) is not None
+    connection_guard.advice = None if may_leave else _ADVICE
+    yield
+    connection_guard.advice = None
 
 
 @pytest.fixture
@@ -65,7 +94,9 @@ def doctor_report() -> DoctorReport:
     """Examine the server that the environment names; nothing is sent. For a host's smoke test."""
     from buttdial_sync.client import Client
     from buttdial_sync.doctor import run_diagnostic
+    from buttdial_sync.transport.addresses import connection_guard
 
+    connection_guard.advice = None  # a smoke test wants the real server
     with Client.from_env() as client:
         return run_diagnostic(client)
 

@@ -1,10 +1,13 @@
-"""The addresses of a name: which one is tried first."""
+"""The addresses of a name: which may be connected to, and which one is tried first."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from ipaddress import ip_address
 from typing import Any
+
+from buttdial_sync.errors import ConfigError
 
 # What socket.getaddrinfo() returns: family, kind, protocol, canonical name, address.
 AddressInfo = tuple[Any, Any, int, str, tuple[Any, ...]]
@@ -52,4 +55,31 @@ class FailedAddresses:
         return sorted(found, key=failed_at)
 
 
+class ConnectionGuard:
+    """
+    Keeps the clients of a process on this machine, while the pytest plugin runs a test.
+
+    Attributes:
+        advice: What to do instead of connecting; None while every address is allowed.
+    """
+
+    def __init__(self) -> None:
+        self.advice: str | None = None
+
+    def check(self, host: str, address: tuple[Any, ...]) -> None:
+        """
+        Call this before a connection is made.
+
+        Args:
+            host: The name that was resolved, for the message.
+            address: Where the connection would go.
+
+        Raises:
+            ConfigError: That is another machine.
+        """
+        if self.advice is not None and not ip_address(address[0]).is_loopback:
+            raise ConfigError(f"a test tried to connect to {host}", remediation=self.advice)
+
+
 failed_addresses = FailedAddresses()
+connection_guard = ConnectionGuard()

@@ -24,7 +24,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 from urllib3.util.connection import allowed_gai_family
 
-from buttdial_sync.transport.addresses import failed_addresses
+from buttdial_sync.transport.addresses import connection_guard, failed_addresses
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.descriptors import Identity, KeptSocket, identity_of
 
@@ -234,6 +234,7 @@ class DeadlineConnection(HTTPConnection):
             limit = deadline.within(min(progress.connect_timeout, share))
             if not limit.seconds:
                 raise TimeoutError
+            connection_guard.check(self.host, address)
             sock = socket.socket(family, kind, protocol)
             try:
                 # Before it is connected, so that close() can end the attempt.

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import socket
 
-from buttdial_sync.transport.addresses import AddressInfo, FailedAddresses
+import pytest
+
+from buttdial_sync.errors import ConfigError
+from buttdial_sync.transport.addresses import AddressInfo, ConnectionGuard, FailedAddresses
 
 
 class Clock:
@@ -58,6 +61,31 @@ def test_after_five_minutes_it_counts_no_more() -> None:
     assert order(failed) == "bca"
     clock.now += 1
     assert order(failed) == "abc"
+
+
+@pytest.mark.parametrize(
+    ("host", "allowed"),
+    [
+        ("127.0.0.1", True),
+        ("127.8.8.8", True),
+        ("::1", True),
+        ("10.0.0.1", False),
+        ("192.0.2.1", False),
+        ("fe80::1%eth0", False),
+        ("2001:db8::1", False),
+    ],
+)
+def test_guard(host: str, allowed: bool) -> None:
+    """With an advice only this machine may be called, by whatever name."""
+    guard = ConnectionGuard()
+    guard.check("h.test", (host, 443))
+    guard.advice = "use a mock"
+    if allowed:
+        guard.check("h.test", (host, 443))
+    else:
+        with pytest.raises(ConfigError, match=r"h\.test") as caught:
+            guard.check("h.test", (host, 443))
+        assert caught.value.remediation == "use a mock"
 
 
 def test_they_are_bounded() -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
-from buttdial_sync.errors import DeadlineExceededError, TransportError
+from buttdial_sync.errors import ConfigError, DeadlineExceededError, TransportError
 from buttdial_sync.transport.addresses import failed_addresses
 from buttdial_sync.transport.connections import (
     DeadlineConnection,
@@ -335,6 +335,7 @@ def network(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Network:
     return Network(clock, monkeypatch)
 
 
+@pytest.mark.butt_dial_network
 @pytest.mark.parametrize(
     ("seconds", "connect_timeout", "each"), [(30.0, 5.0, 5.0), (9.0, 5.0, 3.0), (30.0, 20.0, 10.0)]
 )
@@ -347,6 +348,7 @@ def test_each_address_gets_its_share(
     assert network.called == [("192.0.2.1", each), ("192.0.2.2", each), ("192.0.2.3", each)]
 
 
+@pytest.mark.butt_dial_network
 def test_next_connection_begins_after_the_address_that_failed(
     progress: RequestProgress, network: Network
 ) -> None:
@@ -360,6 +362,14 @@ def test_next_connection_begins_after_the_address_that_failed(
     network.called.clear()
     network.connect(progress)
     assert network.hosts == ["192.0.2.3", "192.0.2.1"]
+
+
+def test_guard_is_asked_before_connecting(progress: RequestProgress, network: Network) -> None:
+    """Under pytest nothing is written to another machine, and the one who tries hears it."""
+    with pytest.raises(ConfigError, match=r"a test tried to connect to h\.test"):
+        network.connect(progress)
+    assert network.called == []
+    assert failed_addresses._failed_at == {}
 
 
 def test_address_whose_handshake_fails_is_tried_last(
