@@ -14,6 +14,7 @@ from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.models.inbox import WaitingMessage
 from buttdial_sync.settings import TokenIn, check_count, check_token_in
 from buttdial_sync.transport.deadline import Clock, Deadline, check_seconds
+from buttdial_sync.transport.event_sink import EventSink
 from buttdial_sync.transport.fork import reset_after_fork, reset_if_forked
 from buttdial_sync.transport.http import Http
 from buttdial_sync.transport.network import NetworkOptions
@@ -22,33 +23,9 @@ from buttdial_sync.transport.pool import SessionPool
 from buttdial_sync.transport.push_router import PushRouter
 from buttdial_sync.transport.rest import Rest
 from buttdial_sync.transport.retrying import RetryPolicy
-from buttdial_sync.transport.session import SessionOptions
+from buttdial_sync.transport.session import McpSession, SessionOptions
 
 logger = logging.getLogger("buttdial_sync")
-
-
-class EventSink:
-    """
-    Reports to the host what happens. Safe to share between threads.
-
-    It is an object of its own, so that parts that only report do not keep the connection alive.
-
-    Args:
-        on_event: The host's callback. Its exceptions are logged.
-    """
-
-    def __init__(self, on_event: Callable[[ClientEvent], None] | None) -> None:
-        self._on_event = on_event
-        self.has_listener = on_event is not None
-
-    def emit(self, event: ClientEvent) -> None:
-        """Call the host's callback, if there is one."""
-        if self._on_event is None:
-            return
-        try:
-            self._on_event(event)
-        except Exception:  # the host's callback must not change what a call does
-            logger.exception("on_event failed")
 
 
 class Connection:
@@ -102,7 +79,7 @@ class Connection:
         self.closed = False
         self.variants: dict[str, int] = {}
         self._opener: SessionOpener | None = None
-        self._pool: SessionPool | None = None
+        self._pool: SessionPool[McpSession] | None = None
         self._router: PushRouter | None = None
         self._reset_after_fork()
         reset_after_fork(self)
@@ -158,7 +135,7 @@ class Connection:
         )
 
     @property
-    def pool(self) -> SessionPool:
+    def pool(self) -> SessionPool[McpSession]:
         """The live sessions."""
         assert self._pool is not None, "this client holds no sessions"  # noqa: S101
         return self._pool

@@ -49,7 +49,7 @@ _ASKS_ELSEWHERE = frozenset({307, 308})
 _KEPT_PER_ORIGIN = 64
 _ORIGINS_KEPT = 32
 _FEW_ATTEMPTS = 3
-_USER_AGENT = (
+USER_AGENT = (
     f"buttdial-sync/{__version__} python/{platform.python_version()} "
     f"requests/{requests.__version__}"
 )
@@ -162,7 +162,7 @@ class Http:
                 method=method,
                 url=url,
                 headers={
-                    "User-Agent": _USER_AGENT,
+                    "User-Agent": USER_AGENT,
                     "Accept-Encoding": "identity",
                     # Plain text from here on: recorders such as vcr.py write down the type too.
                     **{name: str(value) for name, value in self._network.headers.items()},
@@ -254,13 +254,16 @@ def origin_of(url: str) -> str:
 
 def is_private_way(url: str) -> bool:
     """Whether nobody on the way can read the URL: TLS, or this machine itself."""
-    parts = urlsplit(url)
-    host = (parts.hostname or "").lower()
+    return urlsplit(url).scheme == "https" or is_this_machine(url)
+
+
+def is_this_machine(url: str) -> bool:
+    """Whether the URL's host is a loopback address or ``localhost``."""
+    host = (urlsplit(url).hostname or "").lower()
     try:
-        is_this_machine = ip_address(host).is_loopback
+        return ip_address(host).is_loopback
     except ValueError:
-        is_this_machine = host == "localhost"
-    return parts.scheme == "https" or is_this_machine
+        return host == "localhost"
 
 
 def _redirected(response: requests.Response, *, is_opening: bool) -> ProtocolError:

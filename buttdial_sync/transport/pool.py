@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Generic, Protocol, TypeVar
 
 from buttdial_sync.errors import (
     AuthError,
@@ -14,12 +15,37 @@ from buttdial_sync.errors import (
     ConfigError,
     DeadlineExceededError,
     ToolError,
+    TransportError,
 )
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.fork import leak_until_exit, reset_after_fork
-from buttdial_sync.transport.session import McpSession
 
-OpenSession = Callable[[str, Deadline], McpSession]
+
+class PooledSession(Protocol):
+    """What the pool has to know of a session."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether a request can still be answered."""
+
+    @property
+    def silent_for(self) -> float:
+        """Seconds since the last sign of life."""
+
+    def ping(self, deadline: Deadline) -> float:
+        """Ask for a sign of life."""
+
+    def close(
+        self, seconds: float = ..., reason: type[TransportError | ClientClosedError] = ...
+    ) -> None:
+        """End it; wait at most ``seconds``."""
+
+    def abandon(self) -> None:
+        """End it without a lock and without a wait."""
+
+
+S = TypeVar("S", bound=PooledSession)
+OpenSession = Callable[[str, Deadline], S]
 
 # How long a ping may take before a silent stream counts as dead.
 _PING_SECONDS = 5.0
@@ -34,13 +60,13 @@ class _Opening:
         self.failure: ButtDialError | None = None
 
 
-class _Slot:
+class _Slot(Generic[S]):
     """A token's place. It changes under the pool's lock only; so does the table of slots."""
 
     __slots__ = ("opening", "session", "users")
 
     def __init__(self) -> None:
-        self.session: McpSession | None = None
+        self.session: S | None = None
         self.opening: _Opening | None = None
         self.users = 0
 
@@ -49,7 +75,7 @@ class _Slot:
         return not self.users and self.opening is None
 
 
-class SessionPool:
+class SessionPool(Generic[S]):
     """
     Keeps one live session per token. Safe to share between threads and across forks.
 
@@ -62,7 +88,9 @@ class SessionPool:
         idle_ping: Seconds of silence after which a stream is pinged before it is used.
     """
 
-    def __init__(self, open_session: OpenSession, *, max_sessions: int, idle_ping: float) -> None:
+    def __init__(
+        self, open_session: OpenSession[S], *, max_sessions: int, idle_ping: float
+    ) -> None:
         self._open_session = open_session
         self._max_sessions = max_sessions
         self._idle_ping = idle_ping
@@ -71,7 +99,7 @@ class SessionPool:
         reset_after_fork(self)
 
     def _make_empty(self) -> None:
-        self._slots: OrderedDict[str, _Slot] = OrderedDict()
+        self._slots: OrderedDict[str, _Slot[S]] = OrderedDict()
         self._room = threading.Condition()
         # Nearly always 0. Counted, so that a call need not wake anybody when it ends.
         self._waiting_for_room = 0
@@ -82,7 +110,7 @@ class SessionPool:
         self._make_empty()
 
     @contextmanager
-    def session(self, token: str, deadline: Deadline) -> Iterator[McpSession]:
+    def session(self, token: str, deadline: Deadline) -> Iterator[S]:
         """
         Lend the token's session.
 
@@ -127,12 +155,12 @@ class SessionPool:
             session.close(limit.remaining(), ClientClosedError)
 
     def abandon(self) -> None:
-        """End every session; see :meth:`McpSession.abandon`. Only when nobody uses the pool."""
+        """End every session; see :meth:`PooledSession.abandon`. Only when nobody uses the pool."""
         for slot in list(self._slots.values()):
             if slot.session is not None:
                 slot.session.abandon()
 
-    def _acquire(self, token: str, deadline: Deadline) -> tuple[_Slot, McpSession]:
+    def _acquire(self, token: str, deadline: Deadline) -> tuple[_Slot[S], S]:
         while True:
             with self._room:
                 slot = self._slot(token, deadline)
@@ -148,7 +176,7 @@ class SessionPool:
             self._await(opening, deadline)
         return self._prepare(token, slot, opening, deadline)
 
-    def _slot(self, token: str, deadline: Deadline) -> _Slot:
+    def _slot(self, token: str, deadline: Deadline) -> _Slot[S]:
         """Return the token's slot, made if there is room for it. Under the lock."""
         while True:
             if self._closed:
@@ -175,7 +203,7 @@ class SessionPool:
             session.close(0)
         return True
 
-    def _is_fresh(self, session: McpSession) -> bool:
+    def _is_fresh(self, session: S) -> bool:
         return session.usable and session.silent_for < self._idle_ping
 
     def _await(self, opening: _Opening, deadline: Deadline) -> None:
@@ -191,8 +219,8 @@ class SessionPool:
             raise opening.failure.as_kind(type(opening.failure))
 
     def _prepare(
-        self, token: str, slot: _Slot, opening: _Opening, deadline: Deadline
-    ) -> tuple[_Slot, McpSession]:
+        self, token: str, slot: _Slot[S], opening: _Opening, deadline: Deadline
+    ) -> tuple[_Slot[S], S]:
         kept = slot.session
         try:
             session = self._revived(kept, deadline) or self._open_session(token, deadline)
@@ -211,7 +239,7 @@ class SessionPool:
             raise ClientClosedError("the client was closed meanwhile")
         return slot, session
 
-    def _revived(self, session: McpSession | None, deadline: Deadline) -> McpSession | None:
+    def _revived(self, session: S | None, deadline: Deadline) -> S | None:
         """Return the session if it still answers, else None."""
         if session is None or not session.usable:
             return _ended(session)
@@ -229,9 +257,9 @@ class SessionPool:
     def _settle(
         self,
         token: str,
-        slot: _Slot,
+        slot: _Slot[S],
         opening: _Opening,
-        session: McpSession | None,
+        session: S | None,
         *,
         lent: bool = False,
     ) -> bool:
@@ -249,7 +277,7 @@ class SessionPool:
             return not self._closed
 
 
-def _ended(session: McpSession | None) -> McpSession | None:
+def _ended(session: S | None) -> S | None:
     """Close a session that is given up; return None."""
     if session is not None:
         session.close(0)

@@ -43,6 +43,7 @@ ONLY_IN = {
     "flask": ("contrib.flask",),
     "celery": ("contrib.celery",),
     "socketio": ("happy", "testing.happy"),
+    "websockets": ("transport.websocket", "testing.procedura"),
     "nacl": ("happy",),
     "cryptography": ("happy",),
     "opentelemetry": ("contrib.opentelemetry",),

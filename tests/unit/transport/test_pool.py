@@ -78,11 +78,11 @@ def opener() -> Opener:
     return Opener()
 
 
-def pool_of(opener: Opener, **options: Any) -> SessionPool:
+def pool_of(opener: Opener, **options: Any) -> SessionPool[McpSession]:
     return SessionPool(opener, **{"max_sessions": 2, "idle_ping": 60.0, **options})
 
 
-def use(pool: SessionPool, token: str = TOKEN, seconds: float = PATIENCE) -> McpSession:
+def use(pool: SessionPool[McpSession], token: str = TOKEN, seconds: float = PATIENCE) -> McpSession:
     with pool.session(token, Deadline(seconds)) as session:
         return session
 
@@ -98,7 +98,7 @@ class Caller(threading.Thread):
     """A thread that uses the pool, and keeps what came of it."""
 
     def __init__(
-        self, pool: SessionPool, token: str = TOKEN, deadline: Deadline | None = None
+        self, pool: SessionPool[McpSession], token: str = TOKEN, deadline: Deadline | None = None
     ) -> None:
         super().__init__()
         self.pool, self.token, self.deadline = pool, token, deadline or Deadline(60.0)
@@ -233,7 +233,7 @@ def test_revoked_meanwhile(opener: Opener) -> None:
     assert (opener.attempts, pool.count) == (1, 0)
 
 
-def run_out_of_time(pool: SessionPool, session: StubSession) -> None:
+def run_out_of_time(pool: SessionPool[McpSession], session: StubSession) -> None:
     """Let a caller's time pass while a silent session is pinged."""
     session.silent_for = 61.0
     now = [0.0]

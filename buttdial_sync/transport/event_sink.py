@@ -1,0 +1,34 @@
+"""Reporting to the host what happens."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from buttdial_sync.models.events import ClientEvent
+
+logger = logging.getLogger("buttdial_sync")
+
+
+class EventSink:
+    """
+    Reports to the host what happens. Safe to share between threads.
+
+    It is an object of its own, so that parts that only report do not keep the connection alive.
+
+    Args:
+        on_event: The host's callback. Its exceptions are logged.
+    """
+
+    def __init__(self, on_event: Callable[[ClientEvent], None] | None) -> None:
+        self._on_event = on_event
+        self.has_listener = on_event is not None
+
+    def emit(self, event: ClientEvent) -> None:
+        """Call the host's callback, if there is one."""
+        if self._on_event is None:
+            return
+        try:
+            self._on_event(event)
+        except Exception:  # the host's callback must not change what a call does
+            logger.exception("on_event failed")

@@ -1,0 +1,401 @@
+"""One live WebSocket: messages, the ways in which it ends, and closing it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from websockets.frames import Frame, Opcode
+from websockets.server import ServerProtocol
+from websockets.sync.server import ServerConnection
+
+from buttdial_sync.errors import (
+    ArgumentTypeError,
+    AuthError,
+    ButtDialError,
+    ClientClosedError,
+    DeadlineExceededError,
+    ProtocolError,
+    StreamLostError,
+)
+from buttdial_sync.transport.deadline import Deadline
+from buttdial_sync.transport.websocket import WebSocket
+from tests.unit.transport.websocket_servers import (
+    CERTIFICATE,
+    PATIENCE,
+    Kept,
+    Server,
+    echo,
+    opened,
+    raw_server,
+)
+
+
+def soon() -> Deadline:
+    return Deadline(PATIENCE)
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_messages_go_out_and_come_in(tls: bool) -> None:
+    """Each as one text frame of JSON, in any language, up to large ones."""
+    options = {"ca_file": str(CERTIFICATE)}
+    with (
+        Server(echo, tls=tls, max_size=None) as server,
+        opened(server.url, **(options if tls else {})) as websocket,
+    ):
+        for message in ({"a": 1}, {"text": "été 😀"}, {"large": "x" * 3_000_000}):
+            websocket.send(message, soon())
+            assert websocket.receiver.next() == message
+        assert websocket.usable
+        assert websocket.ping(soon()) >= 0.0
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_threads_send_and_receive_at_once(tls: bool) -> None:
+    """Large messages in both directions, from several threads, none cut or mixed."""
+
+    def flood(connection: ServerConnection) -> None:
+        def send_down() -> None:
+            for _ in range(40):
+                connection.send(json.dumps({"down": "d" * 70_000}))
+
+        sender = threading.Thread(target=send_down)
+        sender.start()
+        for message in connection:
+            connection.send(json.dumps({"up": len(message)}))
+        sender.join()
+
+    options = {"ca_file": str(CERTIFICATE)}
+    with (
+        Server(flood, tls=tls, max_size=None) as server,
+        opened(server.url, **(options if tls else {})) as websocket,
+    ):
+
+        def send_up() -> None:
+            for _ in range(10):
+                websocket.send({"m": "u" * 70_000}, soon())
+
+        senders = [threading.Thread(target=send_up) for _ in range(4)]
+        for sender in senders:
+            sender.start()
+        got = [websocket.receiver.next() for _ in range(80)]
+        for sender in senders:
+            sender.join(PATIENCE)
+    size = len('{"m":""}') + 70_000
+    assert [message["up"] for message in got if "up" in message] == [size] * 40
+    assert sum(len(message["down"]) for message in got if "down" in message) == 40 * 70_000
+
+
+def test_message_in_fragments_and_in_binary() -> None:
+    """Servers may cut a message into frames, and send JSON in binary frames."""
+
+    def handler(connection: ServerConnection) -> None:
+        connection.send(iter(['{"a"', "", ": ", "1}"]))
+        connection.send(b'{"b": 2}')
+        echo(connection)
+
+    with Server(handler) as server, opened(server.url) as websocket:
+        assert [websocket.receiver.next(), websocket.receiver.next()] == [{"a": 1}, {"b": 2}]
+
+
+@pytest.mark.parametrize("sent", ["[1,2,3]", "null", "no JSON", "[" * 100_000, b"\xff\xfe"])
+def test_message_that_is_not_an_object_ends_the_connection(sent: str | bytes) -> None:
+    """The waiting calls hear of it at once, and the server gets a Close frame."""
+    codes: queue.Queue[int | None] = queue.Queue()
+
+    def handler(connection: ServerConnection) -> None:
+        connection.recv()
+        connection.send(sent)
+        echo(connection)
+        codes.put(connection.close_code)
+
+    with Server(handler) as server, opened(server.url) as websocket:
+        websocket.send({}, soon())
+        failure = websocket.receiver.failure()
+        assert isinstance(failure, ProtocolError)
+        assert failure.outcome == "unknown"
+        assert not websocket.usable
+        with pytest.raises(StreamLostError) as caught:
+            websocket.send({}, soon())
+        assert caught.value.outcome == "not_sent"
+        assert codes.get(timeout=PATIENCE) == 1000
+
+
+def test_message_over_the_limit_ends_the_connection() -> None:
+    """The library answers with 1009; the error says what to raise."""
+
+    def handler(connection: ServerConnection) -> None:
+        connection.recv()
+        connection.send('{"x": "%s"}' % ("x" * 5000))
+        echo(connection)
+
+    with Server(handler) as server, opened(server.url, max_size=4096) as websocket:
+        websocket.send({}, soon())
+        failure = websocket.receiver.failure()
+        assert isinstance(failure, ProtocolError)
+        assert failure.code == "1009"
+        assert "max_size" in str(failure.remediation)
+
+
+@pytest.mark.parametrize(
+    ("close", "kind", "code"),
+    [
+        (lambda connection: connection.close(1011, "broken"), StreamLostError, "1011"),
+        (lambda connection: connection.close(4401, "Invalid token tok-secret"), AuthError, "4401"),
+        (lambda connection: connection.close(1000), StreamLostError, "1000"),
+        (lambda connection: connection.socket.shutdown(2), StreamLostError, None),
+    ],
+    ids=["1011", "4401", "1000", "cut"],
+)
+def test_server_ends_the_connection(
+    close: Callable[[ServerConnection], None], kind: type[ButtDialError], code: str | None
+) -> None:
+    """Each end is told with its code and words, without the token, after what came before it."""
+
+    def handler(connection: ServerConnection) -> None:
+        connection.recv()
+        connection.send('{"last": 1}')
+        close(connection)
+
+    with Server(handler) as server, opened(server.url, "tok-secret") as websocket:
+        websocket.send({}, soon())
+        assert websocket.receiver.next() == {"last": 1}
+        failure = websocket.receiver.failure()
+        assert type(failure) is kind
+        assert failure.code == code
+        assert "tok-secret" not in str(failure)
+        with pytest.raises(StreamLostError):
+            websocket.ping(soon())
+
+
+def shake_hands(peer: Any) -> ServerProtocol:
+    """Do the server's part of the upgrade by hand."""
+    protocol = ServerProtocol(max_size=None)
+    while not (requests := protocol.events_received()):
+        protocol.receive_data(peer.recv(65536))
+    protocol.send_response(protocol.accept(requests[0]))  # type: ignore[arg-type]
+    for data in protocol.data_to_send():
+        peer.sendall(data)
+    return protocol
+
+
+def frame(opcode: Opcode, data: bytes) -> bytes:
+    return Frame(opcode, data).serialize(mask=False)
+
+
+@pytest.mark.parametrize(
+    "last",
+    [frame(Opcode.TEXT, b"x" * 5000), frame(Opcode.CLOSE, b"\x03\xf3")],
+    ids=["over the limit", "Close 1011"],
+)
+def test_server_that_never_ends_its_side(last: bytes) -> None:
+    """It is not waited for: the waiting calls are told soon."""
+    told = threading.Event()
+
+    def work(peer: Any) -> None:
+        shake_hands(peer)
+        peer.sendall(last)
+        told.wait(PATIENCE)
+
+    with raw_server(work) as url, opened(url, max_size=4096) as websocket:
+        assert websocket.receiver.failure().outcome == "unknown"
+        told.set()
+
+
+def test_peer_that_answers_no_ping_is_dead() -> None:
+    """The connection ends by itself."""
+    told = threading.Event()
+
+    def work(peer: Any) -> None:
+        shake_hands(peer)
+        told.wait(PATIENCE)
+
+    with raw_server(work) as url, opened(url, ping_interval=0.05, ping_timeout=0.05) as websocket:
+        assert isinstance(websocket.receiver.failure(), StreamLostError)
+        told.set()
+
+
+def test_peer_that_reads_nothing_blocks_no_sender() -> None:
+    """A sender ends with its deadline, and says whether something may have left."""
+    told = threading.Event()
+
+    def work(peer: Any) -> None:
+        shake_hands(peer)
+        told.wait(PATIENCE)
+
+    with raw_server(work) as url, opened(url) as websocket:
+        with pytest.raises(DeadlineExceededError) as caught:
+            websocket.send({"large": "x" * 50_000_000}, Deadline(0.3))
+        assert caught.value.outcome == "unknown"
+        assert not websocket.usable
+        told.set()
+
+
+def await_congestion(websocket: WebSocket[Kept]) -> None:
+    """Return when the peer takes no more bytes."""
+    limit = soon()
+    assert websocket._wire is not None
+    while websocket._wire.wait_until_writable(0):
+        limit.check("congestion")
+        time.sleep(0)
+
+
+def test_sender_behind_a_slow_one_was_not_sent() -> None:
+    """It waits for its turn only until its own deadline, and the connection stays."""
+    told = threading.Event()
+
+    def work(peer: Any) -> None:
+        protocol = shake_hands(peer)
+        told.wait(PATIENCE)
+        while data := peer.recv(1 << 20):
+            protocol.receive_data(data)
+            for event in protocol.events_received():
+                if isinstance(event, Frame) and event.opcode is Opcode.TEXT:
+                    text = json.dumps({"length": len(event.data)})
+                    peer.sendall(frame(Opcode.TEXT, text.encode()))
+
+    with raw_server(work) as url, opened(url) as websocket:
+        slow = threading.Thread(target=websocket.send, args=({"x": "x" * 30_000_000}, soon()))
+        slow.start()
+        await_congestion(websocket)
+        with pytest.raises(DeadlineExceededError) as caught:
+            websocket.send({}, Deadline(0.05))
+        assert caught.value.outcome == "not_sent"
+        told.set()
+        slow.join(PATIENCE)
+        websocket.send({"after": 1}, soon())
+        assert websocket.receiver.next() == {"length": 30_000_008}
+        assert websocket.receiver.next() == {"length": len('{"after":1}')}
+
+
+def test_close_says_goodbye() -> None:
+    """The server gets a Close frame with 1000; waiting calls and later ones get the reason."""
+    codes: queue.Queue[int | None] = queue.Queue()
+
+    def handler(connection: ServerConnection) -> None:
+        echo(connection)
+        codes.put(connection.close_code)
+
+    with Server(handler) as server, opened(server.url) as websocket:
+        websocket.close(PATIENCE, ClientClosedError)
+        websocket.close(PATIENCE)
+        assert isinstance(websocket.receiver.failure(), ClientClosedError)
+        with pytest.raises(StreamLostError):
+            websocket.send({}, soon())
+        assert codes.get(timeout=PATIENCE) == 1000
+
+
+def test_close_ends_a_sender_that_is_blocked() -> None:
+    """From any thread, during anything: the library holds its lock meanwhile."""
+    told = threading.Event()
+    errors: list[BaseException] = []
+
+    def work(peer: Any) -> None:
+        shake_hands(peer)
+        told.wait(PATIENCE)
+
+    def send(websocket: Any) -> None:
+        try:
+            websocket.send({"large": "x" * 50_000_000}, soon())
+        except ButtDialError as error:
+            errors.append(error)
+
+    with raw_server(work) as url, opened(url) as websocket:
+        sender = threading.Thread(target=send, args=(websocket,))
+        sender.start()
+        await_congestion(websocket)
+        websocket.close(PATIENCE)
+        sender.join(PATIENCE)
+        told.set()
+    assert [type(error) for error in errors] == [StreamLostError]
+
+
+def test_abandoned_connection_ends() -> None:
+    """Without a lock and without a wait."""
+    with Server(echo) as server, opened(server.url) as websocket:
+        websocket.abandon()
+        assert isinstance(websocket.receiver.failure(), StreamLostError)
+        assert not websocket.usable
+
+
+def test_what_is_not_json_is_refused_before_it_is_sent() -> None:
+    """And the connection stays."""
+    with Server(echo) as server, opened(server.url) as websocket:
+        with pytest.raises(ArgumentTypeError):
+            websocket.send({"x": object()}, soon())
+        websocket.send({"x": 1}, soon())
+        assert websocket.receiver.next() == {"x": 1}
+
+
+def test_one_reading_thread_and_one_that_pings() -> None:
+    """They have our names, and end with the connection."""
+    before = set(threading.enumerate())
+    with Server(echo) as server:
+        servers = set(threading.enumerate())
+        with opened(server.url) as websocket:
+            websocket.send({}, soon())
+            websocket.receiver.next()
+            ours = [
+                thread.name
+                for thread in set(threading.enumerate()) - before - servers
+                if thread.name.startswith("buttdial-sync-websocket")
+            ]
+            assert sorted(name.rpartition("-")[2] for name in ours) == ["pings", "reader"]
+            websocket.close(PATIENCE)
+
+
+def test_no_secret_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """The library's debug log would show headers and frames, even if a host turns everything on."""
+    caplog.set_level(logging.DEBUG)
+    logging.getLogger("websockets.client").setLevel(logging.DEBUG)
+    with Server(echo) as server, opened(server.url, "tok-secret-1") as websocket:
+        websocket.send({"password": "pass-secret-1"}, soon())
+        websocket.receiver.next()
+    assert "tok-secret-1" not in "".join(
+        record.getMessage() for record in caplog.records if "server" not in record.name
+    )
+    assert not [record for record in caplog.records if record.name == "websockets.client"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_forked_child_has_no_connection() -> None:
+    """It is not sent on, not closed, and not waited for; the parent's goes on."""
+    with Server(echo) as server, opened(server.url) as websocket:
+        child = os.fork()
+        if not child:
+            try:
+                assert not websocket.usable
+                with pytest.raises(StreamLostError):
+                    websocket.send({}, soon())
+                websocket.close(1.0)
+                os._exit(0)
+            except BaseException:  # noqa: BLE001 - a child must never return into pytest
+                os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        websocket.send({"parent": 1}, soon())
+        assert websocket.receiver.next() == {"parent": 1}
+
+
+def test_receiver_that_refuses_a_message_ends_the_connection() -> None:
+    """Its reason is the reason of the end."""
+
+    class Strict(Kept):
+        def take(self, message: dict[str, Any]) -> None:
+            raise ProtocolError("not like that")
+
+    from buttdial_sync.transport.websocket_opening import WebSocketOpener, WebSocketOptions
+
+    with Server(echo) as server:
+        opener = WebSocketOpener(server.url, Strict, WebSocketOptions(), lambda _: None)
+        websocket = opener.open("", soon())
+        websocket.send({}, soon())
+        assert str(websocket.receiver.failure()) == "not like that"
+        websocket.close(PATIENCE)
