@@ -69,6 +69,8 @@ except ImportError as error:
     raise ImportError(MISSING) from error
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_REFUSED_TOKENS = frozenset({401, 403})
+_MOST_WORDS = 200
 _DEFAULT_PORTS = {"ws": 80, "wss": 443}
 _HTTP_SCHEMES = {"ws": "http", "wss": "https"}
 _CLOSE_SECONDS = 0.5
@@ -390,6 +392,10 @@ def _refusal(error: InvalidStatus, token: str) -> ButtDialError:
             f"the server redirects (HTTP {status}); that is not followed", status_code=status
         )
     body = decoded(bytes(response.body or b""), token)
+    if status in _REFUSED_TOKENS:  # with or without words: a server of WebSockets is no HTTP API
+        words = body if isinstance(body, str) and len(body) < _MOST_WORDS else ""
+        told = f"the server refuses the upgrade (HTTP {status}) {words}".strip()
+        return AuthError(told, status_code=status, body=body)
     return error_from_response(status, body, dict(response.headers.raw_items()), exchange="stream")
 
 

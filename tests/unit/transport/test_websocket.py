@@ -150,7 +150,7 @@ def test_message_over_the_limit_ends_the_connection() -> None:
         (lambda connection: connection.close(1011, "broken"), StreamLostError, "1011"),
         (lambda connection: connection.close(4401, "Invalid token tok-secret"), AuthError, "4401"),
         (lambda connection: connection.close(1000), StreamLostError, "1000"),
-        (lambda connection: connection.socket.shutdown(2), StreamLostError, None),
+        (lambda connection: connection.socket.shutdown(2), StreamLostError, "STREAM_LOST"),
     ],
     ids=["1011", "4401", "1000", "cut"],
 )
