@@ -41,52 +41,61 @@ class Credentials:
     source: str
 
 
-def given_credentials(token: str, secret_b64: str, source: str = "the arguments") -> Credentials:
+def credentials_of(
+    token: str | None, secret_b64: str | None, path: str | os.PathLike[str] | None
+) -> Credentials:
     """
-    Make credentials of a token and a secret in base64.
+    Return the credentials that a client was given, or those of a key file.
+
+    Args:
+        token: The bearer token.
+        secret_b64: The secret in base64; given together with the token, or not at all.
+        path: The key file; see :func:`load_credentials`.
 
     Raises:
-        CredentialsError: One of them is malformed.
+        CredentialsError: Something is missing or malformed.
     """
+    if token is None and secret_b64 is None:
+        return load_credentials(path)
+    if not token or not secret_b64:
+        raise CredentialsError("token and secret_b64 must be given both, or neither")
+    source = "the arguments"
     return Credentials(
         token=_checked_token(token, source),
-        secret=_decoded_secret(Secret(secret_b64), source),
+        secret=_decoded_secret(secret_b64, source),
         kind="unknown",
         source=source,
     )
 
 
-def credentials_from_env(environ: Mapping[str, str]) -> Credentials:
+def arguments_from_env(environ: Mapping[str, str]) -> dict[str, Any]:
     """
-    Read ``HAPPY_TOKEN`` and ``HAPPY_SECRET``, else the key file in ``HAPPY_HOME_DIR``.
+    Return a client's arguments: ``HAPPY_TOKEN`` and ``HAPPY_SECRET``, else the key file.
 
     Raises:
-        CredentialsError: Only one of the two is set, or something is missing or malformed.
+        CredentialsError: Only one of the two is set, or there is no key file.
     """
     names = ("HAPPY_TOKEN", "HAPPY_SECRET")
-    given = [Secret(environ.get(name, "").strip()) for name in names]
-    if all(given):
-        return given_credentials(given[0], given[1], "the environment")
-    if any(given):
+    token, secret = (Secret(environ.get(name, "").strip()) for name in names)
+    if not token and not secret:
+        return {"credentials_path": default_key_file(environ)}
+    if not token or not secret:
         raise CredentialsError("HAPPY_TOKEN and HAPPY_SECRET must be set both, or neither")
-    return load_credentials(None, environ)
+    return {"token": token, "secret_b64": secret}
 
 
-def load_credentials(
-    path: str | os.PathLike[str] | None, environ: Mapping[str, str] | None = None
-) -> Credentials:
+def load_credentials(path: str | os.PathLike[str] | None) -> Credentials:
     """
     Read a key file, in either of its formats.
 
     Args:
         path: The file; when None ``agent.key``, else ``access.key``, in ``HAPPY_HOME_DIR`` or
             ``~/.happy``.
-        environ: Where to look for ``HAPPY_HOME_DIR``; ``os.environ`` when None.
 
     Raises:
         CredentialsError: There is no such file, or it is malformed.
     """
-    file = _default_file(environ or os.environ) if path is None else Path(path).expanduser()
+    file = default_key_file(os.environ) if path is None else Path(path).expanduser()
     data = _read(file)
     encryption = data.get("encryption")
     kind: SecretKind = "account"
@@ -106,7 +115,8 @@ def load_credentials(
     )
 
 
-def _default_file(environ: Mapping[str, str]) -> Path:
+def default_key_file(environ: Mapping[str, str]) -> Path:
+    """Find the key file; raise :class:`CredentialsError` if there is none."""
     home = environ.get("HAPPY_HOME_DIR", "").strip()
     folder = Path(home).expanduser() if home else Path.home() / _HOME
     for name in _KEY_FILES:

@@ -17,11 +17,15 @@ import os
 from collections.abc import Sequence
 from typing import Any, NoReturn, Protocol
 
-import nacl.exceptions
-import nacl.public
-import nacl.secret
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+try:
+    import nacl.exceptions
+    import nacl.public
+    import nacl.secret
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+except ImportError as missing:
+    reason = f"the Happy client needs {missing.name}: pip install 'buttdial-sync[happy]'"
+    raise ImportError(reason) from missing
 
 from buttdial_sync.happy.errors import EncryptionError
 from buttdial_sync.transport.http import json_bytes

@@ -8,7 +8,7 @@ Each is a :class:`HappyError` and also the matching class of the library's own t
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from buttdial_sync.errors import (
     ArgumentValueError,
@@ -30,6 +30,8 @@ from buttdial_sync.errors import (
     ToolError,
     TransportError,
 )
+
+E = TypeVar("E", bound="HappyError")
 
 
 class HappyError(ButtDialError):
@@ -247,3 +249,9 @@ def happy_error(error: ButtDialError) -> HappyError:
         return error
     kind = next((ours for kind, ours in _COUNTERPARTS if isinstance(error, kind)), RequestRefused)
     return error.as_kind(kind)
+
+
+def about(error: E, session_id: str) -> E:
+    """Note in an error which session it is about."""
+    error.session_id = session_id
+    return error

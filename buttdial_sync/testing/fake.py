@@ -54,6 +54,10 @@ class FakeServer:
         """Answer one request. Faces call this, each request in a thread of its own."""
         return self.core.handle(request)
 
+    def count_connection(self) -> None:
+        """Note that a connection was accepted. The socket face calls this."""
+        self.core.log.count("connections")
+
     @property
     def dialect(self) -> DialectName:
         """Which server this is."""

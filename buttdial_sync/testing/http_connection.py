@@ -15,8 +15,8 @@ from types import MappingProxyType
 from typing import Any, final
 from urllib.parse import parse_qsl
 
-from buttdial_sync.testing.fake import FakeServer
 from buttdial_sync.testing.http_messages import (
+    Answering,
     BrokenConnection,
     HttpResponse,
     Reply,
@@ -70,7 +70,7 @@ class HttpConnection(BaseHTTPRequestHandler):
         address: tuple[str, int],
         server: BaseServer,
         *,
-        fake: FakeServer,
+        fake: Answering,
         keep_alive: float,
     ) -> None:
         self._fake = fake

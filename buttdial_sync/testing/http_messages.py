@@ -6,7 +6,7 @@ import json
 import socket
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 import attrs
 
@@ -114,6 +114,16 @@ class RawResponse:
 
 
 Reply: TypeAlias = HttpResponse | StreamResponse | BrokenConnection | RawResponse
+
+
+class Answering(Protocol):
+    """A server without a socket: what the socket face serves."""
+
+    def handle(self, request: Request) -> Reply:
+        """Answer one request. Each comes in a thread of its own."""
+
+    def count_connection(self) -> None:
+        """Note that a connection was accepted."""
 
 
 def json_response(

@@ -15,16 +15,17 @@ from typing import Any, final
 
 from buttdial_sync.testing.fake import FakeServer
 from buttdial_sync.testing.http_connection import HttpConnection, shut
+from buttdial_sync.testing.http_messages import Answering
 
 _HOST = "127.0.0.1"
 _JOIN_TIMEOUT = 5.0
 # Where shutting a listening socket down does not wake its thread, stop() waits as long as this.
 _POLL_INTERVAL = 0.05
 
-_running: weakref.WeakSet[_SocketServer] = weakref.WeakSet()
+_running: weakref.WeakSet[SocketServer] = weakref.WeakSet()
 
 
-class _SocketServer(ThreadingHTTPServer):
+class SocketServer(ThreadingHTTPServer):
     """Listens from `start` to `stop`, and knows its connections."""
 
     daemon_threads = True
@@ -32,7 +33,7 @@ class _SocketServer(ThreadingHTTPServer):
     # Some Python versions set it, and then two servers may be given the same port.
     allow_reuse_port = False
 
-    def __init__(self, port: int, fake: FakeServer, keep_alive: float) -> None:
+    def __init__(self, port: int, fake: Answering, keep_alive: float) -> None:
         self._fake = fake
         self._lock = threading.Lock()
         self._sockets: set[socket.socket] = set()
@@ -45,15 +46,18 @@ class _SocketServer(ThreadingHTTPServer):
         )
 
     def server_bind(self) -> None:
-        # HTTPServer's own looks the host's name up, which may take long.
+        """Bind, without looking the host's name up."""
+        # HTTPServer's own looks it up, which may take long.
         TCPServer.server_bind(self)
         self.server_name, self.server_port = _HOST, self.socket.getsockname()[1]
 
     def start(self) -> None:
+        """Accept connections."""
         self._acceptor.start()
         _running.add(self)
 
     def stop(self) -> None:
+        """Accept no more connections; those that are open stay."""
         _running.discard(self)
         # It wakes the acceptor at once, and also refuses new clients while a forked child holds a
         # copy of the socket.
@@ -63,6 +67,7 @@ class _SocketServer(ThreadingHTTPServer):
         self.server_close()
 
     def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve a connection in a thread of its own."""
         # Not the base class's own: its threads have no telling name, and nobody can wait for them.
         worker = threading.Thread(
             target=self.process_request_thread,
@@ -70,24 +75,27 @@ class _SocketServer(ThreadingHTTPServer):
             name="fake-butt-dial-connection",
             daemon=True,
         )
-        self._fake.core.log.count("connections")
+        self._fake.count_connection()
         with self._lock:
             self._sockets.add(request)
             worker.start()
             self._workers = [each for each in self._workers if each.is_alive()] + [worker]
 
     def shutdown_request(self, request: Any) -> None:
+        """Forget a connection that is over."""
         super().shutdown_request(request)
         with self._lock:
             self._sockets.discard(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
+        """Raise what went wrong with a connection, unless the other end has cut it."""
         error = sys.exc_info()[1]
         # An OSError says that the client or `drop_connections` has cut the connection.
         if error is not None and not isinstance(error, OSError):
             raise error
 
     def drop_connections(self) -> None:
+        """Cut all connections, and wait for their threads."""
         with self._lock:
             sockets, workers = list(self._sockets), list(self._workers)
         for sock in sockets:
@@ -124,7 +132,7 @@ class LoopbackServer:
         self.keep_alive = keep_alive
         self.port = 0
         self._pid = os.getpid()
-        self._listener: _SocketServer | None = None
+        self._listener: SocketServer | None = None
         self.start()
 
     def __enter__(self) -> LoopbackServer:
@@ -147,7 +155,7 @@ class LoopbackServer:
         """Listen, on the same port as before. Does nothing if it listens already."""
         if self._listener is not None:
             return
-        self._listener = _SocketServer(self.port, self.fake, self.keep_alive)
+        self._listener = SocketServer(self.port, self.fake, self.keep_alive)
         self.port = self._listener.server_port
         self._listener.start()
 

@@ -3,7 +3,8 @@ The pytest plugin: a fake server as a fixture, and a guard against sending in ea
 
 ``fake_server`` answers behind the ``responses`` library at ``https://butt-dial.test``;
 ``loopback_server`` listens on a port of 127.0.0.1; ``butt_dial_client`` is a client of the first.
-Both servers are the hosted one, unless the test is marked, as in
+``happy_server`` is a fake Happy server, and ``happy_client`` a client of it.
+Both Butt-Dial servers are the hosted one, unless the test is marked, as in
 ``@pytest.mark.butt_dial(dialect="open-source")``, or the fixture is parametrized with a dialect.
 
 While a test runs, the clients of this library connect to this machine only. The mark
@@ -19,7 +20,9 @@ import pytest
 
 if TYPE_CHECKING:
     from buttdial_sync.client import Client
+    from buttdial_sync.happy.client import HappyClient
     from buttdial_sync.models.doctor import DoctorReport
+    from buttdial_sync.testing.happy_server import FakeHappyServer
     from buttdial_sync.testing.loopback import LoopbackServer
     from buttdial_sync.testing.server import FakeButtDialServer
 
@@ -86,6 +89,26 @@ def butt_dial_client(fake_server: FakeButtDialServer) -> Iterator[Client]:
 
     base_url = fake_server.install()
     with Client(base_url, agent_id="agent-1", agent_token="agent-token") as client:  # noqa: S106
+        yield client
+
+
+@pytest.fixture
+def happy_server() -> Iterator[FakeHappyServer]:
+    """Give a fake Happy server that listens. It needs ``buttdial-sync[happy-testing]``."""
+    from buttdial_sync.testing.happy_server import FakeHappyServer
+
+    with FakeHappyServer() as server:
+        yield server
+
+
+@pytest.fixture
+def happy_client(happy_server: FakeHappyServer) -> Iterator[HappyClient]:
+    """Give a client of ``happy_server``; it is closed afterwards."""
+    from buttdial_sync.happy.client import HappyClient
+
+    with HappyClient(
+        happy_server.server_url, token=happy_server.token, secret_b64=happy_server.secret_b64
+    ) as client:
         yield client
 
 

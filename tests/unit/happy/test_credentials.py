@@ -38,30 +38,38 @@ def test_older_access_keys(tmp_path: Path) -> None:
     assert found.kind == "account"
 
 
-def test_agent_key_comes_first(tmp_path: Path) -> None:
+def test_agent_key_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a path agent.key is taken, and access.key where there is none."""
-    home = {"HAPPY_HOME_DIR": str(tmp_path)}
+    monkeypatch.setenv("HAPPY_HOME_DIR", str(tmp_path))
     written(tmp_path, "access.key", ACCESS_KEY)
-    assert credentials.load_credentials(None, home).kind == "machine"
+    assert credentials.load_credentials(None).kind == "machine"
     written(tmp_path, "agent.key", AGENT_KEY)
-    assert credentials.load_credentials(None, home).kind == "account"
-    assert credentials.credentials_from_env(home).source == str(tmp_path / "agent.key")
+    assert credentials.load_credentials(None).kind == "account"
+    assert credentials.credentials_of(None, None, None).source == str(tmp_path / "agent.key")
 
 
 def test_the_environment_comes_before_the_file(tmp_path: Path) -> None:
     """HAPPY_TOKEN and HAPPY_SECRET win, and say nothing about whose secret it is."""
-    written(tmp_path, "agent.key", {**AGENT_KEY, "token": "another"})
-    environ = {"HAPPY_HOME_DIR": str(tmp_path), "HAPPY_TOKEN": TOKEN, "HAPPY_SECRET": SECRET}
-    found = credentials.credentials_from_env(environ)
-    assert (str(found.token), found.kind) == (TOKEN, "unknown")
+    file = written(tmp_path, "agent.key", AGENT_KEY)
+    home = {"HAPPY_HOME_DIR": str(tmp_path)}
+    assert credentials.arguments_from_env(home) == {"credentials_path": file}
+    environ = {**home, "HAPPY_TOKEN": TOKEN, "HAPPY_SECRET": SECRET}
+    given = credentials.arguments_from_env(environ)
+    assert given == {"token": TOKEN, "secret_b64": SECRET}
+    assert SECRET not in repr(given)
+    assert credentials.credentials_of(**given, path=None).kind == "unknown"
 
 
 @pytest.mark.parametrize("name", ["HAPPY_TOKEN", "HAPPY_SECRET"])
-def test_half_an_environment(tmp_path: Path, name: str) -> None:
+def test_half_of_the_credentials(tmp_path: Path, name: str) -> None:
     """One of the two alone is an error, and does not silently fall back to the file."""
-    written(tmp_path, "agent.key", AGENT_KEY)
+    file = written(tmp_path, "agent.key", AGENT_KEY)
     with pytest.raises(CredentialsError, match="both"):
-        credentials.credentials_from_env({"HAPPY_HOME_DIR": str(tmp_path), name: SECRET})
+        credentials.arguments_from_env({"HAPPY_HOME_DIR": str(tmp_path), name: SECRET})
+    half = {"token": TOKEN if name == "HAPPY_TOKEN" else None}
+    half["secret_b64"] = None if half["token"] else SECRET
+    with pytest.raises(CredentialsError, match="both"):
+        credentials.credentials_of(**half, path=file)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +105,7 @@ def test_no_file(tmp_path: Path) -> None:
     with pytest.raises(CredentialsError, match=r"nowhere\.key"):
         credentials.load_credentials(tmp_path / "nowhere.key")
     with pytest.raises(CredentialsError, match=r"agent\.key"):
-        credentials.load_credentials(None, {"HAPPY_HOME_DIR": str(tmp_path)})
+        credentials.default_key_file({"HAPPY_HOME_DIR": str(tmp_path)})
 
 
 def test_a_folder_instead_of_a_file(tmp_path: Path) -> None:
@@ -114,7 +122,7 @@ def test_classes() -> None:
 
 def test_nothing_is_shown() -> None:
     """Neither the token nor the secret is in the repr."""
-    found = credentials.given_credentials(TOKEN, SECRET)
+    found = credentials.credentials_of(TOKEN, SECRET, None)
     assert TOKEN not in repr(found)
     assert SECRET not in repr(found)
     assert repr(bytes(range(32))) not in repr(found)

@@ -1,0 +1,209 @@
+"""A person or a rule in the loop: what the agent asks, and the answers to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from buttdial_sync.happy.errors import (
+    HappyConfigError,
+    RequestNotPending,
+    RpcOutcomeUnknownError,
+    about,
+)
+from buttdial_sync.happy.models import PermissionMode, PermissionRequest, Session
+from buttdial_sync.happy.results import Approval, Denial
+from buttdial_sync.happy.watching import SessionWatch
+from buttdial_sync.happy.wiring import Family
+from buttdial_sync.transport.deadline import Deadline
+
+# These take a decision instead of a mode.
+_DECIDERS = frozenset({"codex", "gemini"})
+
+
+class Permissions(Family):
+    """The calls of :class:`HappyClient` about what an agent may do."""
+
+    def pending_requests(self, session_id: str) -> list[PermissionRequest]:
+        """
+        Return the permissions that the agent waits for, the oldest first.
+
+        Raises:
+            SessionNotFound: The account has no such session.
+            HappyError: The server refused it, or could not be reached.
+        """
+        parts = self._wiring
+        record = parts.records.session(session_id, parts.connection.deadline())
+        parts.records.session_cipher(session_id, parts.connection.deadline())
+        return parts.records.read_session(record).pending_requests
+
+    def approve(
+        self,
+        session_id: str,
+        request_id: str,
+        *,
+        mode: PermissionMode | None = None,
+        allow_tools: Sequence[str] | None = None,
+        updated_input: Mapping[str, Any] | None = None,
+        for_session: bool = False,
+        timeout: float | None = None,
+    ) -> PermissionRequest:
+        """
+        Allow what the agent asks. When this returns, the agent has taken the answer.
+
+        Args:
+            session_id: The session.
+            request_id: The request.
+            mode: Claude: the permission mode of the session from now on.
+            allow_tools: Claude: not to be asked for any more in this session.
+            updated_input: Claude: other arguments for the tool.
+            for_session: Codex and Gemini: not only this once.
+            timeout: In seconds; the client's when None.
+
+        Returns:
+            The request with its status.
+
+        Raises:
+            RequestNotPending: Somebody else was faster, or the agent has withdrawn it.
+            SessionOfflineError: The session's process is not connected.
+            RpcOutcomeUnknownError: The agent did not confirm it. Calling again does no harm.
+            HappyError: Anything else.
+        """
+        answer = Approval(
+            mode=mode, allow_tools=allow_tools, updated_input=updated_input, for_session=for_session
+        )
+        return self._answer_alone(session_id, request_id, answer, timeout)
+
+    def deny(
+        self,
+        session_id: str,
+        request_id: str,
+        *,
+        reason: str | None = None,
+        mode: PermissionMode | None = None,
+        abort: bool = False,
+        timeout: float | None = None,
+    ) -> PermissionRequest:
+        """
+        Forbid what the agent asks. When this returns, the agent has taken the answer.
+
+        Args:
+            session_id: The session.
+            request_id: The request.
+            reason: Claude: why, for the agent.
+            mode: Claude: the permission mode of the session from now on.
+            abort: Codex and Gemini: end the turn too.
+            timeout: In seconds; the client's when None.
+
+        Returns:
+            The request with its status.
+
+        Raises:
+            HappyError: As for :meth:`approve`.
+        """
+        answer = Denial(reason=reason, mode=mode, abort=abort)
+        return self._answer_alone(session_id, request_id, answer, timeout)
+
+    def abort_turn(self, session_id: str, *, timeout: float | None = None) -> None:
+        """
+        End what the agent is doing. In a session at a terminal it also takes the control over.
+
+        Args:
+            session_id: The session.
+            timeout: In seconds; the client's when None.
+
+        Raises:
+            SessionOfflineError: The session's process is not connected.
+            RpcOutcomeUnknownError: No answer came. Calling again does no harm.
+            HappyError: Anything else.
+        """
+        self._wiring.rpc.session(session_id, "abort", {}, self._wiring.connection.deadline(timeout))
+
+    def _answer_alone(
+        self, session_id: str, request_id: str, answer: Approval | Denial, timeout: float | None
+    ) -> PermissionRequest:
+        deadline = self._wiring.connection.deadline(timeout)
+        with self._wiring.watch(session_id, None) as watch:
+            watch.poll_and_keep(deadline)
+            return self._answer(watch, request_id, answer, deadline)
+
+    def _answer(
+        self, watch: SessionWatch, request_id: str, answer: Approval | Denial, deadline: Deadline
+    ) -> PermissionRequest:
+        """Answer, and wait until the state shows it: late answers are ignored in silence."""
+        session = watch.known_session
+        if not _is_pending(session, request_id):
+            raise _not_pending(session, request_id)
+        params = {"id": request_id, **_form_of(answer, session.agent)}
+        self._wiring.rpc.session(session.id, "permission", params, deadline)
+        wanted = "approved" if isinstance(answer, Approval) else "denied"
+        while _is_pending(watch.known_session, request_id):
+            if not deadline.remaining():
+                raise about(
+                    RpcOutcomeUnknownError(f"the agent did not confirm the answer to {request_id}"),
+                    session.id,
+                )
+            watch.wait(deadline)
+            watch.poll_and_keep(deadline)
+        answered = _find(watch.known_session.answered_requests, request_id)
+        if answered is None or answered.status != wanted:
+            raise _not_pending(watch.known_session, request_id)
+        return answered
+
+
+def _form_of(answer: Approval | Denial, agent: str | None) -> dict[str, Any]:
+    """Write an answer as the agent reads it."""
+    approved = isinstance(answer, Approval)
+    if agent in _DECIDERS:
+        return {"approved": approved, "decision": _decision(answer)}
+    if isinstance(answer, Approval):
+        if answer.for_session:
+            raise HappyConfigError("for_session is for Codex and Gemini; Claude has allow_tools")
+        options = {
+            "mode": answer.mode,
+            "allowTools": answer.allow_tools and list(answer.allow_tools),
+            "updatedInput": answer.updated_input,
+        }
+    else:
+        if answer.abort:
+            raise HappyConfigError("abort is for Codex and Gemini; Claude has abort_turn()")
+        options = {"mode": answer.mode, "reason": answer.reason}
+    return {
+        "approved": approved,
+        **{key: value for key, value in options.items() if value is not None},
+    }
+
+
+def _decision(answer: Approval | Denial) -> str:
+    given = {key for key, value in _claudes_own(answer).items() if value is not None}
+    if given:
+        raise HappyConfigError(f"this agent does not take {', '.join(sorted(given))}")
+    if isinstance(answer, Approval):
+        return "approved_for_session" if answer.for_session else "approved"
+    return "abort" if answer.abort else "denied"
+
+
+def _claudes_own(answer: Approval | Denial) -> dict[str, Any]:
+    if isinstance(answer, Approval):
+        return {
+            "mode": answer.mode,
+            "allow_tools": answer.allow_tools,
+            "updated_input": answer.updated_input,
+        }
+    return {"mode": answer.mode}
+
+
+def _find(requests: Sequence[PermissionRequest], request_id: str) -> PermissionRequest | None:
+    return next((each for each in requests if each.id == request_id), None)
+
+
+def _is_pending(session: Session, request_id: str) -> bool:
+    return _find(session.pending_requests, request_id) is not None
+
+
+def _not_pending(session: Session, request_id: str) -> RequestNotPending:
+    answered = _find(session.answered_requests, request_id)
+    what = f"was {answered.status} already" if answered else "is not known to the agent"
+    error = RequestNotPending(f"request {request_id} {what}")
+    error.status = answered.status if answered else None
+    return about(error, session.id)

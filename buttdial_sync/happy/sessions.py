@@ -1,0 +1,377 @@
+"""Machines and sessions: listing, starting, stopping, naming."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from buttdial_sync.happy.errors import (
+    DirectoryNeedsApproval,
+    HappyError,
+    MetadataConflictError,
+    MetadataUpdateError,
+    RpcError,
+    RpcOutcomeUnknownError,
+    SpawnError,
+    SpawnOutcomeUnknownError,
+    StopSessionError,
+    about,
+)
+from buttdial_sync.happy.models import Agent, Machine, PermissionMode, Session
+from buttdial_sync.happy.wiring import Family
+from buttdial_sync.transport.deadline import Deadline
+
+_METADATA_ATTEMPTS = 8
+_ACK_SECONDS = 15.0
+
+
+class Sessions(Family):
+    """The calls of :class:`HappyClient` about machines and sessions."""
+
+    def list_machines(self, active_only: bool = False) -> list[Machine]:
+        """
+        List the machines of the account.
+
+        Args:
+            active_only: Only those that are connected.
+
+        Returns:
+            The machines. One that cannot be decrypted says why in ``unreadable``.
+
+        Raises:
+            HappyError: The server refused it, or could not be reached.
+        """
+        parts = self._wiring
+        machines = map(
+            parts.records.read_machine, parts.records.machines(parts.connection.deadline())
+        )
+        return [machine for machine in machines if machine.active or not active_only]
+
+    def get_machine(self, machine_id: str) -> Machine:
+        """
+        Return one machine.
+
+        Raises:
+            MachineNotFound: The account has no such machine.
+            HappyError: The server refused it, or could not be reached.
+        """
+        parts = self._wiring
+        return parts.records.read_machine(
+            parts.records.machine(machine_id, parts.connection.deadline())
+        )
+
+    def list_sessions(self, active_only: bool = False) -> list[Session]:
+        """
+        List the sessions of the account, all of them.
+
+        Args:
+            active_only: Only those that are connected.
+
+        Returns:
+            The sessions. One that cannot be decrypted says why in ``unreadable``.
+
+        Raises:
+            HappyError: The server refused it, or could not be reached.
+        """
+        return list(self.iter_sessions(active_only))
+
+    def iter_sessions(self, active_only: bool = False) -> Iterator[Session]:
+        """
+        Give the sessions of the account page by page. Each page may take ``timeout``.
+
+        Args:
+            active_only: Only those that are connected.
+
+        Raises:
+            HappyError: The server refused it, or could not be reached.
+        """
+        records = self._wiring.records
+        found = (
+            records.all_active_sessions(self._wiring.connection.deadline())
+            if active_only
+            else records.sessions()
+        )
+        return map(records.read_session, found)
+
+    def get_session(self, session_id: str) -> Session:
+        """
+        Return one session. Of many sessions, one that is not connected takes a request per 200.
+
+        Raises:
+            SessionNotFound: The account has no such session.
+            HappyError: The server refused it, or could not be reached.
+        """
+        parts = self._wiring
+        return parts.records.read_session(
+            parts.records.session(session_id, parts.connection.deadline())
+        )
+
+    def is_alive(self, session_id: str) -> bool:
+        """
+        Whether the session's process was connected within the last 15 minutes.
+
+        Raises:
+            HappyError: The server refused it, or could not be reached.
+        """
+        parts = self._wiring
+        active = parts.records.all_active_sessions(parts.connection.deadline())
+        return any(record["id"] == session_id for record in active)
+
+    def spawn_session(
+        self,
+        machine_id: str,
+        directory: str,
+        agent: Agent = "claude",
+        create_dir: bool = False,
+        name: str | None = None,
+        *,
+        permission_mode: PermissionMode | None = None,
+        environment_variables: Mapping[str, str] | None = None,
+        options: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+    ) -> str:
+        """
+        Start an agent on a machine.
+
+        It is never repeated by itself: a second attempt could start a second agent.
+
+        Args:
+            machine_id: The machine.
+            directory: Where the agent works.
+            agent: Which agent.
+            create_dir: Create the directory if it does not exist.
+            name: The title that the apps show. It is set after the session was started.
+            permission_mode: What the agent may do without being asked.
+            environment_variables: More variables for the agent's process.
+            options: More options of the daemon under its own names, such as ``modelMode``,
+                ``effortLevel`` or ``resumeClaudeSessionId``.
+            timeout: In seconds; the client's when None.
+
+        Returns:
+            The session's id.
+
+        Raises:
+            MachineOfflineError: The machine is not connected; nothing was started.
+            DirectoryNeedsApproval: The directory does not exist, and ``create_dir`` is not set.
+            SpawnError: The daemon refused, in its own words.
+            SpawnOutcomeUnknownError: The machine was slow; see :meth:`find_spawned`.
+            HappyError: Anything else.
+        """
+        deadline = self._wiring.connection.deadline(timeout)
+        optional = {
+            "permissionMode": permission_mode,
+            "environmentVariables": environment_variables,
+        }
+        params = {
+            **(options or {}),
+            "type": "spawn-in-directory",
+            "directory": directory,
+            "approvedNewDirectoryCreation": create_dir,
+            "agent": agent,
+            **{key: value for key, value in optional.items() if value is not None},
+        }
+        try:
+            answer = self._wiring.rpc.machine(machine_id, "spawn-happy-session", params, deadline)
+        except RpcError as error:
+            raise error.as_kind(SpawnError) from None
+        except RpcOutcomeUnknownError as error:
+            raise error.as_kind(
+                SpawnOutcomeUnknownError, remediation=SpawnOutcomeUnknownError.remedy
+            ) from None
+        session_id = _spawned(answer)
+        if name is not None:
+            try:
+                self.set_session_name(session_id, name)
+            except HappyError as error:
+                raise about(error, session_id) from None
+        return session_id
+
+    def find_spawned(
+        self, machine_id: str, directory: str | None = None, *, since: datetime
+    ) -> list[Session]:
+        """
+        Find the sessions that were started on a machine, to learn what became of a slow spawn.
+
+        Args:
+            machine_id: The machine.
+            directory: The directory as the session names it; any when None.
+            since: Only sessions made after this moment. Leave some seconds for clocks that differ.
+
+        Returns:
+            The sessions, the newest first.
+
+        Raises:
+            HappyError: The server refused it, or could not be reached.
+        """
+        records = self._wiring.records
+        changed = records.sessions(changed_since=int(since.timestamp() * 1000))
+        found = [
+            session
+            for session in map(records.read_session, changed)
+            if session.machine_id == machine_id
+            and directory in (None, session.directory)
+            and session.created_at is not None
+            and session.created_at >= since
+        ]
+        return sorted(found, key=lambda session: str(session.created_at), reverse=True)
+
+    def stop_session(
+        self, session_id: str, *, machine_id: str | None = None, timeout: float | None = None
+    ) -> None:
+        """
+        End a session's process on its machine. The session stays in the lists.
+
+        Args:
+            session_id: The session.
+            machine_id: Its machine; looked up in the session's metadata when None.
+            timeout: In seconds; the client's when None.
+
+        Raises:
+            StopSessionError: The daemon refused, or the session names no machine.
+            MachineOfflineError: The machine is not connected.
+            RpcOutcomeUnknownError: No answer came. Calling again does no harm.
+            HappyError: Anything else.
+        """
+        parts = self._wiring
+        deadline = parts.connection.deadline(timeout)
+        if machine_id is None:
+            session = parts.records.read_session(parts.records.session(session_id, deadline))
+            machine_id = session.machine_id
+        if machine_id is None:
+            reason = "it was not started by a daemon, or its metadata cannot be decrypted"
+            raise about(
+                StopSessionError(f"session {session_id} names no machine: {reason}"), session_id
+            )
+        try:
+            parts.rpc.machine(machine_id, "stop-session", {"sessionId": session_id}, deadline)
+        except RpcError as error:
+            raise about(error.as_kind(StopSessionError), session_id) from None
+        except HappyError as error:
+            raise about(error, session_id) from None
+
+    def kill_session(self, session_id: str, *, timeout: float | None = None) -> None:
+        """
+        Have a session's process end itself; it archives the session.
+
+        Args:
+            session_id: The session.
+            timeout: In seconds; the client's when None.
+
+        Raises:
+            SessionOfflineError: The process is not connected.
+            StopSessionError: The process refused.
+            RpcOutcomeUnknownError: No answer came. Calling again does no harm.
+            HappyError: Anything else.
+        """
+        deadline = self._wiring.connection.deadline(timeout)
+        answer = self._wiring.rpc.session(session_id, "killSession", {}, deadline)
+        if isinstance(answer, Mapping) and answer.get("success") is False:
+            said = answer.get("message") or answer.get("error") or "no reason given"
+            raise about(StopSessionError(f"killSession: {said}"), session_id)
+
+    def archive_session(self, session_id: str) -> None:
+        """
+        Archive a session: it ends, and leaves the lists of the apps. Safe to call again.
+
+        Raises:
+            SessionNotFound: The account has no such session.
+            HappyError: The server refused it, or could not be reached.
+        """
+        deadline = self._wiring.connection.deadline()
+        self._wiring.records.session_request("POST", session_id, deadline, rest="/archive")
+
+    def delete_session(self, session_id: str) -> None:
+        """
+        Delete a session with all its messages. This cannot be undone.
+
+        Raises:
+            SessionNotFound: The account has no such session; it may have been deleted before.
+            HappyOutcomeUnknownError: It may have been deleted. Calling again does no harm.
+            HappyError: The server refused it, or could not be reached.
+        """
+        deadline = self._wiring.connection.deadline()
+        self._wiring.records.session_request("DELETE", session_id, deadline)
+
+    def set_session_name(self, session_id: str, name: str) -> Session:
+        """
+        Set the title that the apps show.
+
+        Returns:
+            The session, as it is now.
+
+        Raises:
+            HappyError: As for :meth:`update_session_metadata`.
+        """
+        summary = {"text": name, "updatedAt": int(time.time() * 1000)}
+        return self.update_session_metadata(session_id, {"name": name, "summary": summary})
+
+    def update_session_metadata(self, session_id: str, changes: Mapping[str, Any]) -> Session:
+        """
+        Change some of a session's metadata; what others changed meanwhile is kept.
+
+        Args:
+            session_id: The session.
+            changes: The new values by their names; they replace the old ones whole.
+
+        Returns:
+            The session, as it is now.
+
+        Raises:
+            SessionNotFound: The account has no such session.
+            MetadataConflictError: Others changed it again and again.
+            MetadataUpdateError: The server refused.
+            EncryptionError: The metadata cannot be decrypted; nothing was changed.
+            HappyError: Anything else.
+        """
+        records = self._wiring.records
+        deadline = self._wiring.connection.deadline()
+        for _ in range(_METADATA_ATTEMPTS):
+            record = records.session(session_id, deadline)
+            cipher = records.session_cipher(session_id, deadline)
+            current = cipher.open(record["metadata"])
+            if not isinstance(current, Mapping):
+                raise about(MetadataUpdateError("the metadata are not an object"), session_id)
+            sealed = cipher.seal({**current, **changes})
+            version = record.get("metadataVersion", 0)
+            answer = self._offer_metadata(session_id, sealed, version, deadline)
+            if answer.get("result") == "success":
+                changed = {
+                    **record,
+                    "metadata": sealed,
+                    "metadataVersion": answer.get("version", version + 1),
+                }
+                return records.read_session(changed)
+            if answer.get("result") == "error":
+                raise about(MetadataUpdateError("the server refused the change"), session_id)
+        raise about(
+            MetadataConflictError(f"others changed it {_METADATA_ATTEMPTS} times meanwhile"),
+            session_id,
+        )
+
+    def _offer_metadata(
+        self, session_id: str, sealed: str, version: int, deadline: Deadline
+    ) -> Mapping[str, Any]:
+        change = {"sid": session_id, "metadata": sealed, "expectedVersion": version}
+        limit = deadline.within(_ACK_SECONDS)
+        try:
+            answer = self._wiring.realtime.call("update-metadata", change, limit)
+        except RpcOutcomeUnknownError as error:
+            # The version guards it: a change that was carried out is not carried out again. There
+            # is no answer at all if the session is gone, which reading it again will tell.
+            if not deadline.remaining():
+                raise about(error, session_id) from None
+            return {}
+        return answer if isinstance(answer, Mapping) else {"result": "error"}
+
+
+def _spawned(answer: Any) -> str:
+    answer = answer if isinstance(answer, Mapping) else {}
+    if answer.get("type") == "requestToApproveDirectoryCreation":
+        raise DirectoryNeedsApproval(f"the directory {answer.get('directory')} does not exist")
+    session_id = answer.get("sessionId")
+    if answer.get("type") == "success" and isinstance(session_id, str) and session_id:
+        return session_id
+    said = answer.get("errorMessage") or "the daemon named no session and no reason"
+    raise SpawnError(f"spawn-happy-session: {said}")

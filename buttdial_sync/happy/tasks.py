@@ -1,0 +1,353 @@
+"""Tasks: a prompt, the turn that answers it, and how that ended."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable
+from typing import Any, cast
+
+import attrs
+
+from buttdial_sync.happy.errors import HappyTimeoutError, RequestNotPending, about
+from buttdial_sync.happy.messaging import Messaging
+from buttdial_sync.happy.models import Agent, PermissionMode, PermissionRequest
+from buttdial_sync.happy.permissions import Permissions
+from buttdial_sync.happy.records import NEWEST
+from buttdial_sync.happy.results import Approval, Denial, TaskResult, TaskStatus
+from buttdial_sync.happy.sessions import Sessions
+from buttdial_sync.happy.turns import Standing, TurnTracker, standing_of
+from buttdial_sync.happy.updates import PermissionRequested, StateChanged, Update, update_of
+from buttdial_sync.happy.watching import SessionWatch
+from buttdial_sync.transport.deadline import Deadline
+
+logger = logging.getLogger("buttdial_sync.happy")
+
+_LOOKED_BACK = 2_000
+_UNFINISHED = frozenset({"timed_out", "waiting_for_permission"})
+# A producer that names no turns and never says that it is ready is done when it is quiet so long.
+_QUIET_SECONDS = 60.0
+
+OnPermission = Callable[[PermissionRequest], "Approval | Denial | bool | None"]
+OnUpdate = Callable[[Update], object]
+
+
+@attrs.frozen(kw_only=True)
+class _Hooks:
+    on_permission: OnPermission | None = None
+    on_update: OnUpdate | None = None
+
+
+class Tasks(Sessions, Messaging, Permissions):
+    """The calls of :class:`HappyClient` that wait for an agent."""
+
+    def run_task(
+        self,
+        machine_id: str,
+        directory: str,
+        prompt: str,
+        agent: Agent = "claude",
+        timeout_seconds: float = 600.0,
+        *,
+        create_dir: bool = False,
+        name: str | None = None,
+        permission_mode: PermissionMode = "yolo",
+        on_permission: OnPermission | None = None,
+        on_update: OnUpdate | None = None,
+        on_session: Callable[[str], object] | None = None,
+        stop: bool = True,
+        **message_options: Any,
+    ) -> TaskResult:
+        """
+        Start an agent, give it a prompt, wait until it is done, and stop it.
+
+        A session whose turn is not finished (``"timed_out"``, ``"waiting_for_permission"``) is
+        left running, so that you or a person can go on with it.
+
+        Args:
+            machine_id: The machine.
+            directory: Where the agent works.
+            prompt: What to do.
+            agent: Which agent.
+            timeout_seconds: For the turn, in seconds. The time in ``on_permission`` is not counted.
+            create_dir: Create the directory if it does not exist.
+            name: The title that the apps show.
+            permission_mode: What the agent may do without being asked. ``AskUserQuestion`` and
+                plans are asked about in every mode.
+            on_permission: Called with each request, in the calling thread. It returns an
+                :class:`Approval`, a :class:`Denial`, True, False, or None for "let somebody else
+                answer". It may take its time.
+            on_update: Called with each update of the session, in the calling thread.
+            on_session: Called with the session's id as soon as there is one.
+            stop: Stop the session when its turn is over.
+            **message_options: More options of :meth:`send_message`, such as ``model``.
+
+        Returns:
+            What the agent wrote and did, and how it ended.
+
+        Raises:
+            MachineOfflineError: The machine is not connected.
+            SpawnError: The daemon refused.
+            SpawnOutcomeUnknownError: The machine was slow; see :meth:`find_spawned`.
+            HappyError: Anything else. ``session_id`` names the session, once there is one.
+        """
+        session_id = self.spawn_session(
+            machine_id,
+            directory,
+            agent,
+            create_dir,
+            name,
+            permission_mode=None if permission_mode == "default" else permission_mode,
+        )
+        if on_session is not None:
+            on_session(session_id)
+        result = self.run_prompt(
+            session_id,
+            prompt,
+            timeout_seconds,
+            permission_mode=permission_mode,
+            on_permission=on_permission,
+            on_update=on_update,
+            **message_options,
+        )
+        if stop and result.status not in {*_UNFINISHED, "archived"}:
+            self.stop_session(session_id, machine_id=machine_id)
+        return result
+
+    def run_prompt(
+        self,
+        session_id: str,
+        prompt: str,
+        timeout_seconds: float = 600.0,
+        *,
+        permission_mode: PermissionMode | None = "yolo",
+        on_permission: OnPermission | None = None,
+        on_update: OnUpdate | None = None,
+        **message_options: Any,
+    ) -> TaskResult:
+        """
+        Give a running session a prompt, and wait until the turn that answers it is over.
+
+        Args:
+            session_id: The session.
+            prompt: What to do.
+            timeout_seconds: For the turn, in seconds. The time in ``on_permission`` is not counted.
+            permission_mode: What the agent may do without being asked.
+            on_permission: As for :meth:`run_task`.
+            on_update: As for :meth:`run_task`.
+            **message_options: More options of :meth:`send_message`, such as ``model``.
+
+        Returns:
+            What the agent wrote and did, and how it ended.
+
+        Raises:
+            MessageDeliveryError: The prompt was not stored.
+            HappyError: Anything else.
+        """
+        deadline = self._wiring.connection.deadline(timeout_seconds)
+        hooks = _Hooks(on_permission=on_permission, on_update=on_update)
+        sent = self.send_message(session_id, prompt, permission_mode, **message_options)
+        return self._turn_after(session_id, sent.seq, deadline, hooks)
+
+    def wait_for_turn_completion(
+        self,
+        session_id: str,
+        timeout_seconds: float = 300.0,
+        *,
+        on_permission: OnPermission | None = None,
+        on_update: OnUpdate | None = None,
+    ) -> TaskResult:
+        """
+        Wait until the turn is over that answers the last message this client has sent.
+
+        If it has not sent any to this session, then for the turn that runs now, or that a message
+        of somebody else waits for. A turn that is over already is told at once.
+
+        Args:
+            session_id: The session.
+            timeout_seconds: In seconds. The time in ``on_permission`` is not counted.
+            on_permission: As for :meth:`run_task`.
+            on_update: As for :meth:`run_task`.
+
+        Returns:
+            What the agent wrote and did, and how it ended.
+
+        Raises:
+            TimeoutError: The time has passed; the message names the permissions that are open.
+            SessionNotFound: The account has no such session.
+            HappyError: Anything else.
+        """
+        deadline = self._wiring.connection.deadline(timeout_seconds)
+        hooks = _Hooks(on_permission=on_permission, on_update=on_update)
+        sent_seq = self._wiring.last_sent.get(session_id)
+        if sent_seq is None:
+            result = self._turn_now(session_id, deadline, hooks)
+        else:
+            result = self._turn_after(session_id, sent_seq, deadline, hooks)
+        return _finished(result, timeout_seconds)
+
+    def wait_for_idle(self, session_id: str, timeout_seconds: float = 300.0) -> None:
+        """
+        Wait until the agent does nothing, and nothing waits for it. It may be so already.
+
+        Args:
+            session_id: The session.
+            timeout_seconds: In seconds.
+
+        Raises:
+            TimeoutError: The time has passed; the message names the permissions that are open.
+            SessionNotFound: The account has no such session.
+            HappyError: Anything else.
+        """
+        deadline = self._wiring.connection.deadline(timeout_seconds)
+        is_idle = False
+        while not is_idle:
+            standing = self._standing(session_id, NEWEST)
+            is_idle = standing.running is None and standing.asked_seq is None
+            if not is_idle:
+                result = self._turn_now(session_id, deadline, _Hooks())
+                _finished(result, timeout_seconds)
+                is_idle = result.status in {"undetermined", "archived"}
+
+    def _standing(self, session_id: str, below: int) -> Standing:
+        messages = self._newest_first(session_id, below, 100)
+        return standing_of(map(update_of, itertools.islice(messages, _LOOKED_BACK)))
+
+    def _turn_after(
+        self, session_id: str, seq: int, deadline: Deadline, hooks: _Hooks
+    ) -> TaskResult:
+        tracker = TurnTracker(self._standing(session_id, seq).running)
+        return self._follow_turn(session_id, seq, tracker, deadline, hooks)
+
+    def _turn_now(self, session_id: str, deadline: Deadline, hooks: _Hooks) -> TaskResult:
+        newest = self._newest_seq(session_id)
+        standing = self._standing(session_id, newest + 1)
+        if standing.asked_seq is not None:
+            tracker = TurnTracker(standing.running)
+            return self._follow_turn(session_id, standing.asked_seq, tracker, deadline, hooks)
+        if standing.running is not None:
+            tracker = TurnTracker.of_running(standing.running)
+            return self._follow_turn(session_id, newest, tracker, deadline, hooks)
+        return TaskResult(session_id=session_id, status=standing.last_end or "undetermined")
+
+    def _follow_turn(
+        self, session_id: str, seq: int, tracker: TurnTracker, deadline: Deadline, hooks: _Hooks
+    ) -> TaskResult:
+        with self._wiring.watch(session_id, seq) as watch:
+            turn = _Turn(tracker, watch, self._wiring.connection.clock)
+            while True:
+                for update in watch.poll_patiently(deadline):
+                    turn.see(update)
+                    if hooks.on_update is not None:
+                        hooks.on_update(update)
+                    if isinstance(update, PermissionRequested) and hooks.on_permission is not None:
+                        left = deadline.remaining()
+                        self._ask(watch, update.request, hooks.on_permission)
+                        deadline = Deadline(left, self._wiring.connection.clock)
+                status = turn.status(self._wiring.settle_seconds)
+                if status is None and not deadline.remaining():
+                    status = "waiting_for_permission" if turn.requests else "timed_out"
+                if status is not None:
+                    return TaskResult(
+                        session_id=session_id,
+                        status=status,
+                        updates=[each for each in turn.updates if tracker.is_of_turn(each)],
+                        requests=turn.requests,
+                    )
+                watch.wait(deadline, turn.at_most(self._wiring.settle_seconds))
+
+    def _ask(
+        self, watch: SessionWatch, request: PermissionRequest, on_permission: OnPermission
+    ) -> None:
+        answer = on_permission(request)
+        if answer is None:
+            return
+        if isinstance(answer, bool):
+            answer = Approval() if answer else Denial()
+        deadline = self._wiring.connection.deadline()
+        watch.look_again()
+        watch.poll_and_keep(deadline)
+        try:
+            self._answer(watch, request.id, answer, deadline)
+        except RequestNotPending as error:
+            # A person was faster in the app, or the agent has withdrawn it. It goes on either way.
+            logger.info("%s", error)
+
+
+class _Turn:
+    """A turn that is being followed: what was seen of it, and whether it is over."""
+
+    def __init__(
+        self, tracker: TurnTracker, watch: SessionWatch, clock: Callable[[], float]
+    ) -> None:
+        self.updates: list[Update] = []
+        self._tracker = tracker
+        self._watch = watch
+        self._clock = clock
+        self._quiet_since = clock()
+        self._became_idle = False
+        self._looked_again = False
+
+    @property
+    def requests(self) -> list[PermissionRequest]:
+        session = self._watch.session
+        return session.pending_requests if session else []
+
+    def see(self, update: Update) -> None:
+        self._quiet_since = self._clock()
+        self._looked_again = False
+        if update.seq is not None:
+            self._tracker.see(update)
+            self.updates.append(update)
+        elif isinstance(update, StateChanged):
+            state = update.session.agent_state or {}
+            self._became_idle = (
+                self._tracker.has_output
+                and state.get("controlledByUser") is False
+                and not update.session.pending_requests
+            )
+
+    def status(self, settle_seconds: float) -> TaskStatus | None:
+        """Return how it ended; None while it may go on."""
+        if self._tracker.ended is not None:
+            return self._tracker.ended
+        if self._watch.has_ended:
+            return "archived"
+        after = self._quiet_needed(settle_seconds)
+        if after is None or self._clock() - self._quiet_since < after:
+            return None
+        if not self._looked_again:
+            # Only a look at the server proves that there is nothing more.
+            self._looked_again = True
+            self._watch.look_again()
+            return None
+        return cast("TaskStatus", self._tracker.likely_end or "undetermined")
+
+    def at_most(self, settle_seconds: float) -> float:
+        """Return how long to wait before looking at :meth:`status` again."""
+        after = self._quiet_needed(settle_seconds)
+        if after is None or self._looked_again:
+            return _QUIET_SECONDS
+        return max(0.0, after - (self._clock() - self._quiet_since))
+
+    def _quiet_needed(self, settle_seconds: float) -> float | None:
+        """Return for how long it has to be quiet to be over; None if being quiet says nothing."""
+        tracker, session = self._tracker, self._watch.session
+        if self.requests or self._watch.is_thinking:
+            return None
+        if tracker.likely_end is not None or (session is not None and not session.active):
+            return settle_seconds
+        if not tracker.has_output or tracker.turn is not None:
+            return None
+        said_so = self._became_idle or self._watch.is_thinking is False
+        return settle_seconds if said_so else _QUIET_SECONDS
+
+
+def _finished(result: TaskResult, seconds: float) -> TaskResult:
+    if result.status not in _UNFINISHED:
+        return result
+    open_requests = ", ".join(request.tool for request in result.requests)
+    waits = f"; the agent waits for permission: {open_requests}" if open_requests else ""
+    raise about(
+        HappyTimeoutError(f"the turn is not over after {seconds:g} s{waits}"), result.session_id
+    )

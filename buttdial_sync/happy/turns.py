@@ -1,0 +1,145 @@
+"""Which turn of an agent answers a message, and when it has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+import attrs
+
+from buttdial_sync.happy.updates import (
+    AgentReady,
+    AgentText,
+    RawUpdate,
+    ToolCallEnded,
+    ToolCallStarted,
+    TurnEnded,
+    TurnStarted,
+    Update,
+    UserText,
+)
+
+EndedHow = Literal["completed", "failed", "cancelled", "undetermined"]
+
+_UNNAMED = ""
+_OUTPUT = (AgentText, ToolCallStarted, ToolCallEnded)
+
+
+class TurnTracker:
+    """
+    Follows the updates above one message, and finds the turn that answers it.
+
+    It sees each update once, in the order of their numbers. An agent works on one turn at a time.
+
+    - The first turn that starts above the message is ours, and only its own end ends it.
+    - A turn that was running when the message was stored may take the message in. Its end
+      is ours if nothing more follows; if another turn starts then, that one is ours.
+    - Older producers say only that they are ready. That counts after output above the message.
+
+    Args:
+        running: The turn that ran when the message was stored; None if none did.
+
+    Attributes:
+        turn: The id of our turn, once it is known.
+        ended: How our turn ended, once that is certain.
+        likely_end: How it ended if nothing more follows; None while it has not.
+        has_output: Whether the agent wrote something that may belong to our turn.
+    """
+
+    def __init__(self, running: str | None = None) -> None:
+        self.turn: str | None = None
+        self.ended: EndedHow | None = None
+        self.likely_end: EndedHow | None = None
+        self.has_output = False
+        self._running = running
+
+    @classmethod
+    def of_running(cls, turn: str) -> TurnTracker:
+        """Return a tracker of a turn that has started already."""
+        tracker = cls()
+        tracker.turn, tracker.has_output = turn, True
+        return tracker
+
+    def see(self, update: Update) -> None:
+        """Take the next update."""
+        if self.ended is not None or update.subagent is not None:
+            return
+        named = update.turn or _UNNAMED
+        if isinstance(update, TurnStarted):
+            if self.turn is None:
+                self.turn = named
+            self.likely_end = None
+        elif isinstance(update, TurnEnded):
+            self._see_end(named, update.status)
+        elif isinstance(update, AgentReady):
+            self._see_ready()
+        elif _is_output(update) and update.turn in (None, self.turn):
+            self.has_output = True
+            self.likely_end = None
+
+    def is_of_turn(self, update: Update) -> bool:
+        """Whether an update belongs to our turn, as far as it says."""
+        ours = self._running if self.turn is None else self.turn
+        return update.turn is None or update.turn == ours
+
+    def _see_end(self, turn: str, status: EndedHow) -> None:
+        if turn == self.turn:
+            self.ended = status
+        elif self.turn is None and turn == self._running:
+            self.likely_end = status
+
+    def _see_ready(self) -> None:
+        if not self.has_output:
+            return
+        if self.turn is None and self._running is None:
+            self.ended = "completed"
+        else:
+            # A turn with a name has an end of its own: this may be an earlier turn's.
+            self.likely_end = "completed"
+
+
+@attrs.frozen(kw_only=True)
+class Standing:
+    """
+    What a session is doing.
+
+    Attributes:
+        running: The id of the turn that runs; None if none does.
+        asked_seq: The number of the last message to the agent that nothing followed, or None.
+        last_end: How the last turn ended, or None.
+    """
+
+    running: str | None = None
+    asked_seq: int | None = None
+    last_end: EndedHow | None = None
+
+
+def standing_of(newest_first: Iterable[Update]) -> Standing:
+    """
+    Find out what a session is doing, from its updates.
+
+    Args:
+        newest_first: As many as are needed are taken.
+    """
+    asked_seq: int | None = None
+    is_first = True
+    for update in newest_first:
+        if update.subagent is not None:
+            continue
+        if isinstance(update, TurnStarted):
+            return Standing(running=update.turn or _UNNAMED, asked_seq=asked_seq)
+        if isinstance(update, TurnEnded):
+            return Standing(asked_seq=asked_seq, last_end=update.status)
+        if isinstance(update, AgentReady):
+            return Standing(asked_seq=asked_seq, last_end="completed")
+        if isinstance(update, UserText):
+            asked_seq = update.seq if is_first else asked_seq
+        elif _is_output(update) and update.turn is None:
+            # An older producer, which does not name its turns, and has not said that it is ready.
+            return Standing(running=_UNNAMED, asked_seq=asked_seq)
+        is_first = False
+    return Standing(asked_seq=asked_seq)
+
+
+def _is_output(update: Update) -> bool:
+    return isinstance(update, _OUTPUT) or (isinstance(update, RawUpdate) and update.is_output)

@@ -1,0 +1,310 @@
+"""Watching one session: its messages by number and its state, without a gap and each once."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any
+
+import attrs
+
+from buttdial_sync.happy.connection import HappyConnection
+from buttdial_sync.happy.errors import (
+    AuthenticationError,
+    EncryptionError,
+    HappyClosedError,
+    HappyConnectionError,
+    HappyError,
+    HappyRateLimitError,
+    HappyServerError,
+    HappyTimeoutError,
+    SessionNotFound,
+)
+from buttdial_sync.happy.models import Session
+from buttdial_sync.happy.realtime import Realtime
+from buttdial_sync.happy.records import Records
+from buttdial_sync.happy.updates import (
+    PermissionRequested,
+    SessionEnded,
+    StateChanged,
+    Update,
+    update_of,
+)
+from buttdial_sync.transport.deadline import Deadline
+
+logger = logging.getLogger("buttdial_sync.happy")
+
+# With a live connection the server tells what is new. It is looked at all the same now and then,
+# in case something between us and the server keeps the connection but drops what comes over it.
+_LOOK_EVERY = 15.0
+_LONGEST_PAUSE = 60.0
+_FRAMES_KEPT = 1_000
+_OUTAGES = (HappyConnectionError, HappyTimeoutError, HappyServerError, HappyRateLimitError)
+
+
+class SessionWatch:
+    """
+    Gives what is new in a session. For one thread.
+
+    REST is what is believed: messages are read above the last number that was seen. The live
+    connection only tells when to look, so losing it costs time and no message. The state comes
+    with the pushed frames; after a connection was lost it is read again.
+
+    Args:
+        connection: The client's.
+        records: Reads and decrypts.
+        realtime: The live connection.
+        session_id: The session.
+        after_seq: Messages above this number are new; None for the state alone.
+        poll_interval: Seconds between two looks while there is no live connection.
+
+    Attributes:
+        session: The session as it is known now; None before the first :meth:`poll`.
+        is_thinking: Whether the agent said that it works; None where it never did.
+        has_ended: Whether the session was archived or deleted.
+    """
+
+    def __init__(
+        self,
+        connection: HappyConnection,
+        records: Records,
+        realtime: Realtime,
+        session_id: str,
+        after_seq: int | None,
+        poll_interval: float,
+    ) -> None:
+        self.session: Session | None = None
+        self.is_thinking: bool | None = None
+        self.has_ended = False
+        self._connection = connection
+        self._records = records
+        self._realtime = realtime
+        self._id = session_id
+        self._seq = after_seq
+        self._poll_interval = poll_interval
+        self._wake = threading.Event()
+        self._frames: deque[Mapping[str, Any]] = deque(maxlen=_FRAMES_KEPT)
+        self._first_seq = after_seq or 0
+        self._seen: deque[int] = deque(maxlen=_FRAMES_KEPT)
+        self._pushed: deque[int] = deque(maxlen=_FRAMES_KEPT)
+        self._has_news = True
+        self._state_is_due = True
+        self._look_at = 0.0
+        self._open_at = 0.0
+        self._open_pause = poll_interval
+        self._told_requests: set[str] = set()
+        self._read: list[Update] = []
+
+    def __enter__(self) -> SessionWatch:
+        self._realtime.listen(self._heard)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._realtime.stop_listening(self._heard)
+
+    def poll(self, deadline: Deadline) -> list[Update]:
+        """
+        Return what is new.
+
+        What was read before an error is not lost: the next call returns it.
+
+        Raises:
+            HappyError: The server cannot be reached, refuses the token, or has no such session.
+        """
+        self.poll_and_keep(deadline)
+        updates, self._read = self._read, []
+        return updates
+
+    def poll_and_keep(self, deadline: Deadline) -> None:
+        """Look at the server, but leave what is new for the next :meth:`poll`."""
+        self._connect(deadline)
+        self._wake.clear()
+        clock = self._connection.clock
+        if clock() >= self._look_at:
+            self._has_news = self._state_is_due = True
+        if self._has_news and self._seq is not None:
+            self._has_news = False
+            self._read.extend(self._new_messages(self._seq, deadline))
+            self._read.extend(self._late_messages(deadline))
+        self._read.extend(self._new_state(deadline))
+        self._look_at = clock() + (_LOOK_EVERY if self._realtime.is_live else self._poll_interval)
+
+    def poll_patiently(self, deadline: Deadline) -> list[Update]:
+        """
+        Return what is new; nothing while the server cannot be reached.
+
+        Raises:
+            HappyError: The server refuses the token, or has no such session.
+        """
+        try:
+            return self.poll(deadline.within(self._connection.timeout))
+        except _OUTAGES as error:
+            logger.warning("session %s: %s; looking again later", self._id, error)
+        self.look_again()
+        self._look_at = self._connection.clock() + self._poll_interval
+        self._wake.clear()
+        return []
+
+    def look_again(self) -> None:
+        """Have the next :meth:`poll` ask the server, whatever was pushed."""
+        self._has_news = self._state_is_due = True
+        self._wake.set()
+
+    @property
+    def known_session(self) -> Session:
+        """The session as it is known now; :meth:`poll` must have been called."""
+        assert self.session is not None, "poll() first"  # noqa: S101
+        return self.session
+
+    def wait(self, deadline: Deadline, at_most: float = _LOOK_EVERY) -> None:
+        """Wait until there may be something new, at most until the deadline."""
+        left = self._look_at - self._connection.clock()
+        self._wake.wait(max(0.0, min(left, at_most, deadline.remaining())))
+
+    def _connect(self, deadline: Deadline) -> None:
+        """Open the live connection if it is lost. Without one, looking now and then goes on."""
+        clock = self._connection.clock
+        if self._realtime.is_live or clock() < self._open_at:
+            return
+        try:
+            self._realtime.ensure(deadline.within(self._connection.connect_timeout))
+        except (HappyClosedError, AuthenticationError):
+            raise
+        except HappyError as error:
+            logger.info("no live connection (%s): looking every %g s", error, self._poll_interval)
+            self._open_pause = min(2 * self._open_pause, _LONGEST_PAUSE)
+        else:
+            self._open_pause = self._poll_interval
+        self._open_at = clock() + self._open_pause
+        # What was pushed while there was no connection has to be looked for.
+        self._has_news = self._state_is_due = True
+
+    def _new_messages(self, after_seq: int, deadline: Deadline) -> Iterator[Update]:
+        """Give the next page of messages, and see to it that the page after it is read too."""
+        messages, has_more = self._records.messages_after(self._id, after_seq, deadline)
+        for message in messages:
+            self._seq = message.seq
+            self._seen.append(message.seq)
+            yield update_of(message)
+        if has_more:
+            self._has_news = True
+            self._wake.set()
+
+    def _late_messages(self, deadline: Deadline) -> Iterator[Update]:
+        """
+        Give messages that were stored after one with a higher number.
+
+        The server numbers a message before it stores it, so two senders at once can cross.
+        """
+        while self._pushed:
+            seq = self._pushed.popleft()
+            if seq in self._seen or self._seq is None or not self._first_seq < seq < self._seq:
+                continue
+            messages, _ = self._records.messages_after(self._id, seq - 1, deadline)
+            for message in messages[:1]:
+                if message.seq == seq:
+                    self._seen.append(seq)
+                    yield update_of(message)
+
+    def _new_state(self, deadline: Deadline) -> Iterator[Update]:
+        before = self.session
+        if self._state_is_due:
+            try:
+                self._read_state(deadline)
+            except SessionNotFound:
+                if before is None:
+                    raise
+                yield from self._ended("deleted")
+                return
+        while self._frames:
+            self._apply(self._frames.popleft(), deadline)
+        session = self.known_session
+        if session == before:
+            return
+        if before is not None and (_is_newer(session, before) or session.active != before.active):
+            yield StateChanged(session_id=self._id, session=session)
+        for request in session.pending_requests:
+            if request.id not in self._told_requests:
+                self._told_requests.add(request.id)
+                yield PermissionRequested(session_id=self._id, request=request)
+        if session.is_archived:
+            yield from self._ended("archived")
+
+    def _read_state(self, deadline: Deadline) -> None:
+        read = self._records.read_session(self._records.session(self._id, deadline))
+        self._state_is_due = False
+        known = self.session
+        # A frame may have brought a state that is newer than what was being read.
+        if known is None or not _is_newer(known, read):
+            self.session = read
+
+    def _ended(self, how: Any) -> Iterator[Update]:
+        if not self.has_ended:
+            self.has_ended = True
+            yield SessionEnded(session_id=self._id, how=how)
+
+    def _heard(self, event: str, data: Any) -> None:
+        """Take a frame. It runs in the connection's thread, so it only notes and wakes."""
+        data = data if isinstance(data, Mapping) else {}
+        if event in {"lost", "closed"}:
+            self.is_thinking = None
+            self._has_news = self._state_is_due = True
+            self._wake.set()
+            return
+        body = data.get("body")
+        if event == "ephemeral":
+            if data.get("type") == "activity" and data.get("id") == self._id:
+                self.is_thinking = data.get("thinking") is True
+            return
+        if not isinstance(body, Mapping) or self._id not in (body.get("sid"), body.get("id")):
+            return
+        kind = body.get("t")
+        if kind == "new-message":
+            message = body.get("message")
+            seq = message.get("seq") if isinstance(message, Mapping) else None
+            if isinstance(seq, int):
+                self._pushed.append(seq)
+            self._has_news = True
+        elif kind == "update-session":
+            if len(self._frames) == _FRAMES_KEPT:
+                self._state_is_due = True
+            self._frames.append(body)
+        elif kind == "delete-session":
+            self._state_is_due = True
+        else:
+            return
+        self._wake.set()
+
+    def _apply(self, body: Mapping[str, Any], deadline: Deadline) -> None:
+        session = self.session
+        if session is None:
+            return
+        cipher = self._records.session_cipher(self._id, deadline)
+        changes: dict[str, Any] = {}
+        for part, field in (("metadata", "metadata"), ("agentState", "agent_state")):
+            change = body.get(part)
+            if not isinstance(change, Mapping) or not change.get("value"):
+                continue
+            if change.get("version", 0) <= getattr(session, f"{field}_version"):
+                continue
+            try:
+                changes[field] = cipher.open(str(change["value"]))
+            except EncryptionError as error:
+                changes["unreadable"] = str(error)
+            changes[f"{field}_version"] = change["version"]
+        self.session = attrs.evolve(session, **changes)
+
+
+def _is_newer(one: Session, other: Session) -> bool:
+    return (
+        one.agent_state_version > other.agent_state_version
+        or one.metadata_version > other.metadata_version
+    )
