@@ -259,11 +259,11 @@ class SessionWatch:
             self._has_news = self._state_is_due = True
             self._wake.set()
             return
-        body = data.get("body")
         if event == "ephemeral":
             if data.get("type") == "activity" and data.get("id") == self._id:
-                self.is_thinking = data.get("thinking") is True
+                self._heard_activity(data)
             return
+        body = data.get("body")
         if not isinstance(body, Mapping) or self._id not in (body.get("sid"), body.get("id")):
             return
         kind = body.get("t")
@@ -281,6 +281,16 @@ class SessionWatch:
             self._state_is_due = True
         else:
             return
+        self._wake.set()
+
+    def _heard_activity(self, data: Mapping[str, Any]) -> None:
+        """Take what the session's process says now and then; wake only if it is news."""
+        is_thinking = data.get("thinking") is True
+        if data.get("active") is False:
+            self._state_is_due = True
+        elif is_thinking == self.is_thinking:
+            return
+        self.is_thinking = is_thinking
         self._wake.set()
 
     def _apply(self, body: Mapping[str, Any], deadline: Deadline) -> None:

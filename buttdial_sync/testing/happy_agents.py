@@ -42,7 +42,7 @@ class FakeTurn:
         self.meta = meta
         self.session_id = process.session.id
         self._process = process
-        self._id = str(uuid.uuid4())
+        self._id = str(uuid.uuid4()) if process.machine.announces == "turns" else None
         self._calls = itertools.count(1)
         self.cancelled = threading.Event()
 
@@ -162,7 +162,7 @@ class AgentProcess:
             "time": int(time.time() * 1000),
             "role": "agent",
             "ev": event,
-            **({"turn": turn} if turn and self.machine.announces == "turns" else {}),
+            **({"turn": turn} if turn else {}),
             **({"usage": usage} if usage else {}),
         }
         return self.write({"role": "session", "content": envelope})

@@ -257,9 +257,10 @@ class FakeHappyServer:
         if body["t"] != "delete-session":
             self._io.emit(event, frame, room=session_id, skip_sid=skip)
 
-    def push_activity(self, session_id: str, *, thinking: bool) -> None:
-        """Tell the live connections whether an agent works, as its process does now and then."""
-        frame = {"type": "activity", "id": session_id, "active": True, "thinking": thinking}
+    def push_activity(self, session_id: str, *, thinking: bool = False) -> None:
+        """Tell the live connections whether a session is connected, and its agent works."""
+        active = self.store.sessions[session_id].active
+        frame = {"type": "activity", "id": session_id, "active": active, "thinking": thinking}
         self._io.emit("ephemeral", frame, room=_USERS)
 
     def _on_connect(self, sid: str, environ: Any, auth: Any) -> None:
