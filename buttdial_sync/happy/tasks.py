@@ -254,7 +254,8 @@ class Tasks(Sessions, Messaging, Permissions):
                         updates=[each for each in turn.updates if tracker.is_of_turn(each)],
                         requests=turn.requests,
                     )
-                watch.wait(deadline, turn.at_most(self._wiring.settle_seconds))
+                if not watch.has_unread:
+                    watch.wait(deadline, turn.at_most(self._wiring.settle_seconds))
 
     def _ask(
         self, watch: SessionWatch, request: PermissionRequest, on_permission: OnPermission

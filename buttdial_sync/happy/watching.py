@@ -164,6 +164,11 @@ class SessionWatch:
         assert self.session is not None, "poll() first"  # noqa: S101
         return self.session
 
+    @property
+    def has_unread(self) -> bool:
+        """Whether something was kept for the next :meth:`poll`."""
+        return bool(self._read)
+
     def wait(self, deadline: Deadline, at_most: float = _LOOK_EVERY) -> None:
         """Wait until there may be something new, at most until the deadline."""
         left = self._look_at - self._connection.clock()
