@@ -13,10 +13,30 @@ from buttdial_sync.models.tool_result import ToolResult
 
 _OPEN_SOURCE_NAMES = {"agentName": "displayName"}
 
+
+def _reads(*keys: str, **objects: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the schema of an object, of which the open-source server reads these keys only."""
+    return {"properties": {**{key: {} for key in keys}, **objects}}
+
+
+_OPEN_SOURCE_AGENT = _reads(
+    "agentId",
+    "displayName",
+    "country",
+    "greeting",
+    "systemPrompt",
+    "emailDomain",
+    capabilities=_reads("phone", "whatsapp", "email", "voiceAi"),
+)
+
 _REGISTER = Endpoint("POST", "/api/v1/agents", AgentCredentials, takes_key=True, spell=str)
 _GET = Endpoint("GET", "/api/v1/agents/{agent_id}", ToolResult, reads_only=True)
 _ONBOARD = Endpoint(
-    "POST", "/api/v1/onboard", AgentCredentials, open_source_names=_OPEN_SOURCE_NAMES
+    "POST",
+    "/api/v1/onboard",
+    AgentCredentials,
+    open_source_names=_OPEN_SOURCE_NAMES,
+    open_source_schema=_OPEN_SOURCE_AGENT,
 )
 _PROVISION = Endpoint(
     "POST",
@@ -24,11 +44,26 @@ _PROVISION = Endpoint(
     AgentCredentials,
     names={"display_name": "agentName"},
     open_source_names=_OPEN_SOURCE_NAMES,
+    open_source_schema=_OPEN_SOURCE_AGENT,
+    defaults={"identityMode": "dedicated"},
 )
 _DEPROVISION = Endpoint("POST", "/api/v1/deprovision", Deprovisioned)
 _RELEASE = Endpoint("POST", "/api/v1/release-number", ToolResult)
 _LIMITS = Endpoint(
-    "POST", "/api/v1/client-limits", ClientLimits, open_source_path="/api/v1/agent-limits"
+    "POST",
+    "/api/v1/client-limits",
+    ClientLimits,
+    open_source_path="/api/v1/agent-limits",
+    open_source_schema=_reads(
+        "agentId",
+        limits=_reads(
+            "maxActionsPerMinute",
+            "maxActionsPerHour",
+            "maxActionsPerDay",
+            "maxSpendPerDay",
+            "maxSpendPerMonth",
+        ),
+    ),
 )
 
 _SUNSET = (
@@ -114,6 +149,7 @@ class Agents(Subject):
             The agent's token. Store it: the server shows it only once.
 
         Raises:
+            ArgumentNotSupported: The open-source server would drop an unknown capability.
             ConflictError: The agent exists.
         """
         warn_caller(_SUNSET.format("onboard()"))
@@ -133,9 +169,9 @@ class Agents(Subject):
         self,
         agent_id: str,
         display_name: str,
-        callback_url: str,
         capabilities: Mapping[str, bool],
         *,
+        callback_url: str | None = None,
         country: str = "US",
         preferred_whatsapp_number: str | None = None,
         preferred_phone_number: str | None = None,
@@ -157,8 +193,9 @@ class Agents(Subject):
         Args:
             agent_id: The agent.
             display_name: Its name.
-            callback_url: Where its messages go.
             capabilities: Which channels: ``phone``, ``whatsapp``, ``email``, ``voiceAi``.
+            callback_url: Where its messages go. The open-source server has one address for all
+                agents, in its own settings.
             country: Of its number.
             preferred_whatsapp_number: Which number it gets.
             preferred_phone_number: Which number it gets.
@@ -175,6 +212,9 @@ class Agents(Subject):
             provisioned.
 
         Raises:
+            ArgumentNotSupported: The open-source server would drop ``callback_url``,
+                ``preferred_…``, ``identity_mode``, ``language``, ``gender``, ``voice_id`` or an
+                unknown capability. Nothing was done.
             ConflictError: The agent has its channels already.
             ProviderWebhookWireFailed: It was rolled back; try again.
         """
@@ -247,5 +287,8 @@ class Agents(Subject):
 
         Returns:
             The limits that are in force now.
+
+        Raises:
+            ArgumentNotSupported: The open-source server would drop a limit that it does not know.
         """
         return self._call(_LIMITS, limits=limits, agent_id=agent_id)

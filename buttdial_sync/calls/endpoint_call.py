@@ -10,8 +10,10 @@ import attrs
 from buttdial_sync.calls.arguments import json_value, to_wire
 from buttdial_sync.calls.call import Call
 from buttdial_sync.calls.operation import Endpoint, Variant, fill_path
+from buttdial_sync.calls.schema import dropped_keys
 from buttdial_sync.connection import Connection
 from buttdial_sync.errors import (
+    ArgumentNotSupported,
     ButtDialError,
     ConfigError,
     EndpointNotAvailable,
@@ -132,6 +134,7 @@ class EndpointCall(Call):
 
     def _send(self, variant: Variant) -> Any:
         endpoint = self._endpoint
+        body = self._body_for(variant)
         headers = self._signer.headers() if endpoint.is_signed and self._signer else {}
         if self._key is not None:
             headers["Idempotency-Key"] = self._key
@@ -142,13 +145,33 @@ class EndpointCall(Call):
                 self.deadline,
                 credential=self._credential,
                 query=self._query,
-                body=self._body and {variant.names.get(k, k): v for k, v in self._body.items()},
+                body=body,
                 headers=headers,
                 endpoint=variant.path,
             )
         except EndpointNotAvailable as error:
             error.args = (f"this server has no {endpoint.method} {variant.path}",)
             raise
+
+    def _body_for(self, variant: Variant) -> dict[str, Any] | None:
+        """
+        Return the body in the words of one kind of server.
+
+        Raises:
+            ArgumentNotSupported: It would drop a key silently.
+        """
+        if not self._body:
+            return self._body
+        body = {variant.names.get(key, key): value for key, value in self._body.items()}
+        dropped = {*dropped_keys(variant.schema, body)}
+        spared = {key for key, value in self._endpoint.defaults.items() if body.get(key) == value}
+        if dropped - spared:
+            raise ArgumentNotSupported(
+                f"{self._endpoint.method} {variant.path} on this server does not know "
+                f"{', '.join(sorted(dropped - spared))}",
+                remediation="Leave it out: this server would drop it silently.",
+            )
+        return {key: value for key, value in body.items() if key not in dropped}
 
     def _json_body(self, extra: Mapping[str, Any]) -> dict[str, Any] | None:
         endpoint = self._endpoint

@@ -38,6 +38,7 @@ class ToolOperation(Generic[T]):
         defaults: Arguments that the method sends although nobody gave them. A caller loses nothing
             where a server does not know them.
         agent_id_is_subject: Its ``agentId`` is the subject of the call, not the agent that speaks.
+        without_tool: The advice for a server that lacks the tool, where there is another way.
         check: Looks at the decoded answer, and raises if it is not a yes.
     """
 
@@ -49,6 +50,7 @@ class ToolOperation(Generic[T]):
     open_source_names: Mapping[str, str] = attrs.field(factory=dict, kw_only=True)
     defaults: Mapping[str, Any] = attrs.field(factory=dict, kw_only=True)
     agent_id_is_subject: bool = attrs.field(default=False, kw_only=True)
+    without_tool: str | None = attrs.field(default=None, kw_only=True)
     check: AnswerCheck | None = attrs.field(default=None, kw_only=True)
 
     def is_understood_everywhere(self, arguments: Mapping[str, Any]) -> bool:
@@ -66,10 +68,18 @@ class ToolOperation(Generic[T]):
 
 @attrs.frozen(kw_only=True)
 class Variant:
-    """How one kind of server names an endpoint and some of its body's keys."""
+    """
+    How one kind of server names an endpoint and its body's keys.
+
+    Attributes:
+        path: The path.
+        names: The body's keys that it names in its own way.
+        schema: The JSON schema of the body that it reads; empty where it reads all of it.
+    """
 
     path: str
     names: Mapping[str, str] = attrs.field(factory=dict)
+    schema: Mapping[str, Any] = attrs.field(factory=dict)
 
 
 @attrs.frozen
@@ -91,6 +101,10 @@ class Endpoint(Generic[T]):
         names: Names that ``spell`` does not find.
         open_source_path: The path on the open-source server, where it is another.
         open_source_names: Keys of the body that the open-source server calls otherwise.
+        open_source_schema: The JSON schema of the body that the open-source server reads, where it
+            drops the rest silently.
+        defaults: Keys of the body that the method sends although nobody gave them. A caller loses
+            nothing where a server does not know them.
         check: Looks at the decoded answer, and raises if it is not a yes.
     """
 
@@ -106,6 +120,8 @@ class Endpoint(Generic[T]):
     names: Mapping[str, str] = attrs.field(factory=dict, kw_only=True)
     open_source_path: str | None = attrs.field(default=None, kw_only=True)
     open_source_names: Mapping[str, str] = attrs.field(factory=dict, kw_only=True)
+    open_source_schema: Mapping[str, Any] = attrs.field(factory=dict, kw_only=True)
+    defaults: Mapping[str, Any] = attrs.field(factory=dict, kw_only=True)
     check: AnswerCheck | None = attrs.field(default=None, kw_only=True)
 
     @property
@@ -119,7 +135,11 @@ class Endpoint(Generic[T]):
         hosted = Variant(path=self.path)
         if not (self.open_source_path or self.open_source_names):
             return (hosted,)
-        other = Variant(path=self.open_source_path or self.path, names=self.open_source_names)
+        other = Variant(
+            path=self.open_source_path or self.path,
+            names=self.open_source_names,
+            schema=self.open_source_schema,
+        )
         return hosted, other
 
     def key_of(self, argument: str) -> str:

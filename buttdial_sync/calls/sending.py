@@ -59,6 +59,9 @@ def check_message(message: Message) -> None:
         if value is None and field.default is None:
             continue
         check_argument(field.name, value, _hints()[field.name], required=field.name == "to")
+    if message.subject and ("\n" in message.subject or "\r" in message.subject):
+        # Where a server writes it into a mail's head as it is, the rest would be headers.
+        raise ArgumentValueError("subject must be a single line")
     if not (message.body or message.media_url or message.html or message.template_id):
         raise ArgumentValueError(
             "there is nothing to send: neither body nor media_url",

@@ -11,6 +11,15 @@ import attrs
 from buttdial_sync.models.converter import Identifier
 from buttdial_sync.models.credentials import agent_token_field
 
+_AGENT_NAMES = (
+    "agentName",
+    "agent_name",
+    "displayName",
+    "display_name",
+    "provisioning.displayName",
+    "provisioning.agentName",
+)
+
 
 @attrs.frozen(kw_only=True)
 class AgentCredentials:
@@ -26,12 +35,14 @@ class AgentCredentials:
     """
 
     agent_token: str = agent_token_field()
-    agent_id: Identifier | None = None
-    agent_name: str | None = attrs.field(
-        default=None, metadata={"names": ("agentName", "agent_name", "displayName", "display_name")}
+    agent_id: Identifier | None = attrs.field(
+        default=None, metadata={"names": ("agentId", "agent_id", "provisioning.agentId")}
     )
+    agent_name: str | None = attrs.field(default=None, metadata={"names": _AGENT_NAMES})
     success: bool | None = None
-    channels: Any = attrs.field(default=None, repr=False)
+    channels: Any = attrs.field(
+        default=None, repr=False, metadata={"names": ("channels", "provisioning.channels")}
+    )
     raw: Any = attrs.field(default=None, eq=False, repr=False)
 
 

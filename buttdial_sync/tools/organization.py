@@ -274,19 +274,28 @@ class Organization(Family):
 
     @checked
     def call_bridge(
-        self, *, bridge_id: str | None = None, caller_number: str | None = None
+        self,
+        *,
+        bridge_id: str | None = None,
+        caller_number: str | None = None,
+        destination_number: str | None = None,
     ) -> ToolResult:
         """
         Call over a bridge.
 
-        Calling it twice makes two calls.
+        The open-source server needs both numbers. Calling it twice makes two calls.
 
         Args:
             bridge_id: The bridge's id.
             caller_number: Who calls, as an E.164 number.
+            destination_number: Who is called, as an E.164 number.
         """
         return self._call(
-            _BRIDGE_CALL, action="call", bridge_id=bridge_id, caller_number=caller_number
+            _BRIDGE_CALL,
+            action="call",
+            bridge_id=bridge_id,
+            caller_number=caller_number,
+            destination_number=destination_number,
         )
 
     @checked

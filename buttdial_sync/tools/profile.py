@@ -19,7 +19,11 @@ _GET_ME = ToolOperation("comms_get_me", AgentProfile, reads_only=True)
 _CHANNEL_STATUS = Endpoint("GET", "/api/v1/channel-status", ChannelStatus, reads_only=True)
 _UPDATE_PROFILE = ToolOperation("comms_update_profile", ToolResult)
 _CLIENT_STATUS = Endpoint("PUT", "/api/v1/client-status", ToolResult)
-_ROTATE_TOKEN = ToolOperation("comms_rotate_token", RotatedToken)
+_ROTATE_TOKEN = ToolOperation(
+    "comms_rotate_token",
+    RotatedToken,
+    without_tool="Let an administrator issue a new one: AccountsClient.regenerate_agent_token.",
+)
 
 
 class Profile(Family):

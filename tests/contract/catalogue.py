@@ -27,6 +27,7 @@ _VALID: Mapping[str, Any] = {
     "list of objects": [{"id": "yes"}, {"id": "no"}],
     "object": {"key": {"nested": [1, 2.5, None]}},
     "object of booleans": {"phone": True, "email": False},
+    "object of limits": {"maxActionsPerDay": 7, "maxSpendPerDay": 2.5},
     "object of strings": {"key": "value"},
 }
 _WRONG: Mapping[str, tuple[Any, ...]] = {
@@ -38,6 +39,7 @@ _WRONG: Mapping[str, tuple[Any, ...]] = {
     "list of objects": ({"id": "yes"}, ["yes"]),
     "object": ("text", [("key", 1)]),
     "object of booleans": ({"phone": "yes"}, ["phone"]),
+    "object of limits": ("text", [("maxActionsPerDay", 1)]),
     "object of strings": ({"key": 5}, "key"),
 }
 

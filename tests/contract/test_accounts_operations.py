@@ -17,6 +17,7 @@ import buttdial_sync
 from buttdial_sync import (
     AccountsClient,
     AccountsView,
+    ArgumentNotSupported,
     ArgumentTypeError,
     ArgumentValueError,
     ConfigError,
@@ -275,6 +276,9 @@ def test_names_of_the_other_server(name: str) -> None:
     fake = FakeButtDialServer(dialect="open-source")
     operation = OPERATIONS[name]
     given = arguments_of(operation, everything=True)
+    for param in operation.params:
+        if "dropped_on_open_source_server" in param.facts:
+            del given[param.name]
     other = {
         param.facts["wire"]: param.facts["wire_on_open_source_server"]
         for param in operation.params
@@ -289,9 +293,37 @@ def test_names_of_the_other_server(name: str) -> None:
         assert method(**{**given, "agent_id": "another"}).agent_token
     written = [request.json for request in fake.requests]
     hosted = operation.sent(given)
-    renamed = {other.get(key, key): value for key, value in hosted.items()}
+    unasked = {param.facts["wire"] for param in operation.params if param.name not in given}
+    renamed = {other.get(key, key): hosted[key] for key in hosted.keys() - unasked}
     assert other
     assert written == [hosted, renamed, {**renamed, "agentId": "another"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "wire"),
+    [
+        (operation.name, param.name, param.facts["wire"])
+        for operation in OPERATIONS.values()
+        for param in operation.params
+        if "dropped_on_open_source_server" in param.facts
+    ],
+)
+def test_what_the_other_server_would_drop(name: str, argument: str, wire: str) -> None:
+    """It is refused where it was given, before the server carries the call out without it."""
+    fake = FakeButtDialServer(dialect="open-source")
+    operation = OPERATIONS[name]
+    given = arguments_of(operation, everything=False)
+    unwanted = arguments_of(operation, everything=True)[argument]
+    with (
+        fake.mocked(BASE_URL),
+        AccountsClient(BASE_URL, team_token=TEAM_TOKEN) as client,
+    ):
+        method = getattr(client, name)
+        for _ in range(2):
+            with pytest.raises(ArgumentNotSupported, match=f"does not know {wire}$"):
+                method(**given, **{argument: unwanted})
+        assert fake.workspace.agents == {}
+        assert method(**given).agent_token
 
 
 def test_other_path_of_the_other_server() -> None:

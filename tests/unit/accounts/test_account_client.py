@@ -152,7 +152,7 @@ def test_unused_client_does_not_warn() -> None:
     [
         ("register", ("Acme", "o@example.com"), "webhook_url"),
         ("onboard", ("Bot",), "register_agent"),
-        ("provision_channels", ("a", "Bot", "https://h", {}), "manage_agent_channel"),
+        ("provision_channels", ("a", "Bot", {}), "manage_agent_channel"),
     ],
 )
 def test_deprecations_point_at_the_caller(

@@ -12,11 +12,13 @@ from buttdial_sync import (
     Account,
     AccountsClient,
     AgentTokens,
+    ArgumentNotSupported,
     CommChannels,
     OutcomeUnknownError,
     ProtocolError,
 )
 from buttdial_sync.models.converter import Identifier
+from buttdial_sync.testing import FakeButtDialServer
 
 from .workspaces import workspace
 
@@ -64,7 +66,7 @@ def test_agent_token_under_each_name(answer: dict[str, Any]) -> None:
         results = [
             client.register_agent("a", "Bot"),
             client.onboard("Bot"),
-            client.provision_channels("a", "Bot", "https://h", {}),
+            client.provision_channels("a", "Bot", {}, callback_url="https://h"),
         ]
     assert [(each.agent_id, each.agent_token) for each in results] == [("a", "t")] * 3
 
@@ -222,3 +224,23 @@ def test_a_proxys_page_is_no_missing_path() -> None:
 def test_public_surface_is_flat() -> None:
     """Every operation stands on the client itself."""
     assert callable(AccountsClient.list_my_memberships)
+
+
+def test_onboarding_at_the_open_source_server() -> None:
+    """It puts id, name, token and channels under ``provisioning``."""
+    with workspace(FakeButtDialServer(dialect="open-source")) as (_, client):
+        made = client.onboard("Maya", capabilities={"email": True})
+    assert made.agent_id is not None
+    assert made.raw["provisioning"]["agentId"] == made.agent_id
+    assert (made.agent_name, made.channels) == ("Maya", {"email": {"status": "active"}})
+    assert made.agent_token
+
+
+def test_unknown_capabilities_at_the_open_source_server() -> None:
+    """They are refused: the server would make an agent without these channels."""
+    with workspace(FakeButtDialServer(dialect="open-source")) as (fake, client):
+        with pytest.raises(ArgumentNotSupported, match=r"capabilities\.sms$"):
+            client.onboard("Maya", agent_id="a", capabilities={"sms": True, "email": True})
+        with pytest.raises(ArgumentNotSupported, match=r"limits\.maxActions$"):
+            client.set_client_limits({"maxActions": 1}, agent_id="a")
+        assert fake.workspace.agents == {}

@@ -94,7 +94,7 @@ def test_blank_key_is_refused(key: str) -> None:
         ("revoke_token", ()),
         ("rotate_token_confirm", ("c", "1")),
         ("regenerate_agent_token", ("a",)),
-        ("provision_channels", ("a", "Bot", "https://h", {"phone": True})),
+        ("provision_channels", ("a", "Bot", {"phone": True})),
         ("reveal_team_token", ("o", "s")),
         ("confirm_erasure", ("t",)),
         ("delete_comm_channel", ("r",)),

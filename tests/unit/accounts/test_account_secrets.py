@@ -122,7 +122,7 @@ def test_results_hide_their_secrets() -> None:
         registered = client.register("Acme", "o@example.com", webhook_url="https://h")
         verified = client.verify(fake.workspace.verification_token(registered.org_id))
         made = client.register_agent("a", "Bot")
-        provisioned = client.provision_channels("a", "Bot", "https://h", {"phone": True})
+        provisioned = client.provision_channels("a", "Bot", {"phone": True})
         regenerated = client.regenerate_agent_token("a")
         revealed = client.reveal_team_token(registered.org_id, str(registered.webhook_secret))
     secrets = [

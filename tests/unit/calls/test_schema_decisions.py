@@ -9,7 +9,12 @@ import pytest
 from buttdial_sync.calls.operation import ToolOperation
 from buttdial_sync.calls.schema import fit
 from buttdial_sync.calls.sending import SEND
-from buttdial_sync.errors import ArgumentNotSupported, PreviewNotSupported, ToolNotAvailable
+from buttdial_sync.errors import (
+    ArgumentNotSupported,
+    ArgumentValueError,
+    PreviewNotSupported,
+    ToolNotAvailable,
+)
 from buttdial_sync.models.tools import Tool
 from tests.contract.catalogue import tool_operations
 
@@ -78,6 +83,85 @@ def test_three_of_the_nearest() -> None:
     _, _, nearest = str(caught.value).partition("; the nearest are ")
     assert len(nearest.split(", ")) == 3
     assert set(nearest.split(", ")) < {each.name for each in tools}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "there"),
+    [
+        ("comms_rotate_token", ["comms_revoke_consent", "comms_create_organization"]),
+        ("comms_grant_trust", ["comms_set_agent_limits", "comms_record_consent"]),
+        ("comms_whatsapp_action", ["comms_create_organization", "comms_send_message"]),
+        ("comms_get_me", ["comms_ping", "comms_get_message"]),
+    ],
+)
+def test_only_a_near_tool_is_named(wanted: str, there: list[str]) -> None:
+    """That all tools begin alike does not make them alike."""
+    with pytest.raises(ToolNotAvailable, match=rf"no tool {wanted}$"):
+        fit([tool(each) for each in there], op(wanted), {})
+
+
+def test_near_without_the_common_beginning() -> None:
+    """A name that somebody typed without it is still near, and named as the server has it."""
+    with pytest.raises(ToolNotAvailable, match=r"the nearest are comms_make_call$"):
+        fit([MAKE_CALL], op("make_call"), {})
+
+
+def test_another_way_than_the_tool() -> None:
+    """Where the same can be done otherwise, that is the advice."""
+    with pytest.raises(ToolNotAvailable) as caught:
+        fit([MAKE_CALL], op("comms_rotate_token"), {})
+    assert "regenerate_agent_token" in str(caught.value.remediation)
+    with pytest.raises(ToolNotAvailable) as caught:
+        fit([MAKE_CALL], op("comms_get_me"), {})
+    assert caught.value.remediation == ToolNotAvailable.remedy
+
+
+LIMITS = {"type": "object", "properties": {"a": {}, "deep": {"properties": {"b": {}}}}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "value", "dropped"),
+    [
+        (LIMITS, {"a": 1, "deep": {"b": 2}}, ""),
+        (LIMITS, {"A": 1}, "limits.A"),
+        (LIMITS, {"a": 1, "deep": {"B": 2}, "c": 3}, "limits.c, limits.deep.B"),
+        (LIMITS, {"deep": "not an object"}, ""),
+        (LIMITS, {}, ""),
+        ({**LIMITS, "additionalProperties": False}, {"A": 1}, "limits.A"),
+        ({**LIMITS, "additionalProperties": True}, {"A": 1}, ""),
+        ({**LIMITS, "additionalProperties": {"type": "string"}}, {"A": 1}, ""),
+        ({"type": "object"}, {"A": 1}, ""),
+        ({"type": "object", "properties": {}}, {"A": 1}, ""),
+        ({"type": "object", "properties": ["a"]}, {"A": 1}, ""),
+        ({"properties": {"a": "no schema"}}, {"a": {"b": 1}}, ""),
+        ({"type": "array", "items": LIMITS}, [{"a": 1}, {"A": 1}, {"A": 2}], "limits.A"),
+        ({"type": "array", "items": [LIMITS]}, [{"A": 1}], ""),
+        ("no schema", {"A": 1}, ""),
+    ],
+)
+def test_keys_inside_of_an_argument(schema: Any, value: Any, dropped: str) -> None:
+    """A typo inside of an object is refused as one outside: servers drop both silently."""
+    there = Tool(name="comms_x", input_schema={"properties": {"limits": schema}})
+    if not dropped:
+        assert fit([there], op("comms_x"), {"limits": value}) == ("comms_x", {"limits": value})
+        return
+    with pytest.raises(ArgumentNotSupported, match=f"does not know {dropped}$") as caught:
+        fit([there], op("comms_x"), {"limits": value})
+    assert caught.value.outcome == "not_sent"
+
+
+def test_what_the_server_requires() -> None:
+    """It is asked for before the call; only the agent's id may come from the token."""
+    there = tool("comms_x", "to", "body", "agentId", required=["agentId", "to", "body"])
+    with pytest.raises(
+        ArgumentValueError, match=r"comms_x on this server requires body$"
+    ) as caught:
+        fit([there], op("comms_x"), {"to": "+1"})
+    assert caught.value.outcome == "not_sent"
+    assert "Give it too" in str(caught.value.remediation)
+    fit([there], op("comms_x"), {"to": "+1", "body": "x"})
+    odd = tool("comms_x", "to", required="to")
+    fit([odd], op("comms_x"), {})
 
 
 def test_argument_under_neither_name() -> None:

@@ -16,6 +16,14 @@ def message(**fields: Any) -> Message:
     return Message(**{"to": "+1", **fields})
 
 
+@pytest.mark.parametrize("subject", ["a\nBcc: z@z.example", "a\r\nBcc: z@z.example", "a\r", "\na"])
+def test_a_subject_is_a_single_line(subject: str) -> None:
+    """What follows a line break could become a header of the mail."""
+    with pytest.raises(ArgumentValueError, match="subject must be a single line"):
+        check_message(message(body="x", subject=subject))
+    check_message(message(body="x", subject="a"))
+
+
 @pytest.mark.parametrize("name", ["body", "media_url", "html", "template_id"])
 def test_something_to_send(name: str) -> None:
     """A text, a picture, a page or a template is enough."""

@@ -102,7 +102,7 @@ IGNORED = {
     "target_gender",
 }
 KNOWN_TO_OPEN_SOURCE = {
-    "language", "subject", "html", "template_id", "template_vars", "target_gender"
+    "subject", "html", "template_id", "template_vars", "target_gender"
 }  # fmt: skip
 DROPPED = sorted(set(PARAMETERS) - IGNORED - KNOWN_TO_OPEN_SOURCE)
 
@@ -146,12 +146,38 @@ def test_arguments_that_pass(name: str, open_source: FakeButtDialServer, client:
     assert sent_args(open_source)[wire] == wanted
 
 
+@pytest.mark.parametrize("name", ["html", "template_id"])
+def test_a_body_that_the_server_requires(
+    name: str, open_source: FakeButtDialServer, client: Client
+) -> None:
+    """It is asked for before anything is sent, and not by eleven lines of the server's checks."""
+    value, _, _ = PARAMETERS[name]
+    result = client.send_message("+1", **{name: value})
+    assert (result.outcome, result.stage_failed) == ("not_sent", "config")
+    assert result.error == "comms_send_message on this server requires body"
+    assert result.remediation
+    assert open_source.calls == []
+
+
+def test_a_message_without_a_body(hosted: FakeButtDialServer, client: Client) -> None:
+    """Where the schema does not require one, it goes out."""
+    assert client.send_message("+1", template_id="T1").ok
+    assert len(hosted.delivered) == 1
+
+
+def test_a_subject_of_two_lines(fake: FakeButtDialServer, client: Client) -> None:
+    """It is refused before anything is sent: the second line could become a header."""
+    result = client.send_message("a@x.test", "hi", "email", subject="Hello\nBcc: z@x.test")
+    assert (result.outcome, result.error) == ("not_sent", "subject must be a single line")
+    assert fake.requests == []
+
+
 def test_schema_is_asked_once(open_source: FakeButtDialServer, client: Client) -> None:
     """The schema costs one request in the session's life, and a plain message none."""
     client.send_message("+1", "hi")
     assert open_source.posts == 3
     for _ in range(3):
-        client.send_message("+1", "hi", language="en")
+        client.send_message("+1", "hi", target_gender="female", subject="Hello")
     assert open_source.posts == 7
 
 

@@ -358,5 +358,5 @@ def test_open_source_drops_unknown_arguments() -> None:
     assert understood == [
         {"displayName": "A", "capabilities": channels},
         {"limits": {"maxActionsPerDay": 1}},
-        {"to": "+1", "body": "hi", "channel": "whatsapp"},
+        {"to": "+1", "body": "hi", "channel": "sms"},
     ]
