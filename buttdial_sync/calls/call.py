@@ -103,7 +103,7 @@ class Call(ABC):
             raise error.as_kind(
                 OutcomeUnknownError,
                 f"{self.operation} may have been carried out: {error}",
-                remediation=self.remedy_for_unknown,
+                remediation=error.advice_if_unknown(self.remedy_for_unknown),
             ) from error
 
     def result(self, kind: type[T]) -> T:

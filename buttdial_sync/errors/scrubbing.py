@@ -60,7 +60,10 @@ def scrub_error(error: ButtDialError, secrets: Collection[str | None]) -> None:
     """Remove secrets from an error: the given ones, and values whose names in the body say so."""
     error.args = tuple(_scrubbed(arg, secrets) for arg in error.args)
     error.remediation = _scrubbed(error.remediation, secrets)
-    error.body = _scrubbed(error.body, secrets)
+    try:
+        error.body = _scrubbed(error.body, secrets)
+    except RecursionError:
+        error.body = None  # nested too deeply to be looked through
 
 
 def _scrubbed(value: Any, secrets: Collection[str | None]) -> Any:

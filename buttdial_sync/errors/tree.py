@@ -135,6 +135,19 @@ class ButtDialError(Exception):
             return "operator"
         return self.default_cure
 
+    def advice_if_unknown(self, first: str | None) -> str | None:
+        """
+        Return the advice for a request whose outcome is unknown.
+
+        Args:
+            first: What to do about the outcome.
+
+        Returns:
+            That, and what to do about this error, if it has more to say than its class.
+        """
+        own = self.remediation if self.remediation not in {type(self).remedy, first} else None
+        return " ".join(filter(None, (first, own))) or None
+
     def as_kind(self, kind: type[E], message: str | None = None, **changes: Any) -> E:
         """
         Return another kind of error with all attributes of this one.

@@ -74,8 +74,9 @@ class SendResult:
             idempotency_key: The key that the message went out with.
             attempts: How often it was tried.
         """
-        unknown = error.outcome == "unknown"
-        remediation = OutcomeUnknownError.remedy if unknown else error.remediation
+        remediation = error.remediation
+        if error.outcome == "unknown":
+            remediation = error.advice_if_unknown(OutcomeUnknownError.remedy)
         return cls(
             outcome=error.outcome,
             error=str(error),

@@ -305,9 +305,32 @@ def decoded(content: bytes, *secrets: str | None) -> Any:
 def decoded_text(text: str) -> Any:
     """Return the JSON that a text holds, or the text."""
     try:
-        return json.loads(text)
+        return load_json(text)
     except (ValueError, RecursionError):
         return text
+
+
+def load_json(text: str) -> Any:
+    """
+    Return the JSON of a text. Integers that are too long for Python become floats.
+
+    Raises:
+        json.JSONDecodeError: It is not JSON.
+        RecursionError: It is nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:  # an integer of more than 4,300 digits
+        return json.loads(text, parse_int=_number)
+
+
+def _number(digits: str) -> int | float:
+    try:
+        return int(digits)
+    except ValueError:
+        return float(digits)
 
 
 def refusal(response: requests.Response, kind: RequestKind, *secrets: str | None) -> ButtDialError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import requests
 
@@ -14,6 +14,7 @@ from buttdial_sync.errors import (
     ButtDialError,
     ClientClosedError,
     ConfigError,
+    EndpointNotAvailable,
     ProtocolError,
 )
 from buttdial_sync.errors.scrubbing import Secret
@@ -157,9 +158,13 @@ class SessionOpener:
         request = self._http.prepare("GET", url, headers=headers)
         response, progress = self._http.send(request, deadline, stream=True)
         if response.status_code >= 300:
-            raise refusal(response, "stream", token)
+            error = refusal(response, "stream", token)
+            if isinstance(error, EndpointNotAvailable):
+                error.args = (f"the server has no GET {urlsplit(self._url).path}",)
+            raise error
         kind = response.headers.get("content-type", "")
-        if response.status_code != OK or not kind.startswith("text/event-stream"):
+        media_type = kind.partition(";")[0].strip().lower()
+        if response.status_code != OK or media_type != "text/event-stream":
             response.close()
             raise ProtocolError(
                 f"the server answered HTTP {response.status_code} with {kind or 'no content type'} "

@@ -28,7 +28,7 @@ from buttdial_sync.errors import (
 from buttdial_sync.errors.scrubbing import Secret, scrub
 from buttdial_sync.models.tools import Tool
 from buttdial_sync.transport.deadline import Clock, Deadline
-from buttdial_sync.transport.http import Http, json_bytes, origin_of, refusal
+from buttdial_sync.transport.http import Http, json_bytes, load_json, origin_of, refusal
 from buttdial_sync.transport.pending import PendingAnswers, Waiter
 from buttdial_sync.transport.replies import ServerRequestReplier
 from buttdial_sync.transport.sse import EventStream
@@ -319,11 +319,18 @@ class McpSession:
 
     def _take(self, data: str) -> None:
         try:
-            message = json.loads(data)
-        except ValueError:
+            messages = load_json(data)
+        except json.JSONDecodeError:
             if self._stream.at_end:
                 return  # the stream broke in the middle of this event
             raise ProtocolError("the stream carried something that is not JSON") from None
+        except RecursionError:
+            logger.warning("ignored an event that is nested too deeply to be read")
+            return
+        for message in messages if isinstance(messages, list) else [messages]:
+            self._take_message(message)
+
+    def _take_message(self, message: Any) -> None:
         if not isinstance(message, dict):
             logger.warning("ignored a JSON-RPC message that is not an object")
         elif "method" in message:

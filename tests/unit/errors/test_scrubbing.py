@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from buttdial_sync import ButtDialError
+from buttdial_sync.errors import error_from_response
 from buttdial_sync.errors.scrubbing import is_secret, scrub, scrub_error
 
 
@@ -79,3 +80,14 @@ def test_numbers_that_are_secrets() -> None:
     error = ButtDialError("no", body={"otp": 123456, "attempts": 3, "hasToken": True})
     scrub_error(error, [])
     assert error.body == {"otp": "***", "attempts": 3, "hasToken": True}
+
+
+@pytest.mark.parametrize("depth", [600, 900])
+def test_a_body_that_is_nested_too_deeply(depth: int) -> None:
+    """It is given up: an error of ours must not end in a RecursionError."""
+    body: object = "tok_secret"
+    for _ in range(depth):
+        body = [{"deep": body}]
+    error = error_from_response(400, {"error": "no", "more": body})
+    scrub_error(error, ["tok_secret"])
+    assert (str(error), error.body) == ("no", None)

@@ -16,7 +16,9 @@ from buttdial_sync.errors import (
     ButtDialError,
     ClientClosedError,
     DeadlineExceededError,
+    EndpointNotAvailable,
     ProtocolError,
+    StreamLostError,
 )
 from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.testing import FakeButtDialServer
@@ -241,6 +243,8 @@ def test_other_statuses(make: Make) -> None:
     ("status", "kind", "words"),
     [
         (200, "application/json", "HTTP 200 with application/json instead"),
+        (200, "text/event-streams", "HTTP 200 with text/event-streams instead"),
+        (200, "text/html; text/event-stream", "HTTP 200 with text/html"),
         (202, "text/event-stream", "HTTP 202 with text/event-stream instead"),
         (299, "text/event-stream", "HTTP 299"),
     ],
@@ -252,3 +256,25 @@ def test_answers_that_are_no_stream(status: int, kind: str, words: str, make: Ma
         with pytest.raises(ProtocolError, match=words) as caught:
             make().open(TOKEN, deadline())
     assert (caught.value.stage, caught.value.outcome) == ("session", "not_sent")
+
+
+@pytest.mark.parametrize(
+    "kind", ["Text/Event-Stream", "text/event-stream;charset=utf-8", "TEXT/EVENT-STREAM ; x=y"]
+)
+def test_media_types_have_no_case(kind: str, make: Make) -> None:
+    """Names of media types are the same in any case, with and without parameters."""
+    with responses.RequestsMock() as mock:
+        mock.get(f"{URL}/sse", content_type=kind, body=": hello\n\n")
+        with pytest.raises(StreamLostError):
+            make().open(TOKEN, deadline())
+
+
+@pytest.mark.parametrize("path", ["", "/dial"])
+def test_a_server_without_streams(path: str, make: Make) -> None:
+    """A page for the stream's path names that path."""
+    page = "<html><body><pre>Cannot GET /sse</pre></body></html>"
+    with responses.RequestsMock() as mock:
+        mock.get(f"{URL}{path}/sse", status=404, body=page)
+        with pytest.raises(EndpointNotAvailable, match=rf"has no GET {path}/sse$") as caught:
+            make(f"{URL}{path}").open(TOKEN, deadline())
+    assert caught.value.outcome == "not_sent"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -827,3 +828,83 @@ def test_any_success_of_a_post(live: Live) -> None:
     live.server.on_post["tools/call"] = take
     live.start()
     assert live.ask() == {"a": 1}
+
+
+def test_an_event_that_is_nested_too_deeply(live: Live, caplog: pytest.LogCaptureFixture) -> None:
+    """It costs this event, and not the session with all calls in flight."""
+    live.options["max_event_bytes"] = 10_000_000
+    live.start()
+    bomb = b"[" * 200_000 + b"]" * 200_000
+    live.server.on_post["tools/call"] = lambda each: live.body.write(
+        b"data: " + bomb + b"\n\n",
+        b'data: {"id": 1, "result": {"deep": ' + bomb + b"}}\n\n",
+        answer(each["id"], {"fine": True}),
+    )
+    assert live.ask() == {"fine": True}
+    assert live.session.usable
+    assert caplog.text.count("nested too deeply") == 2
+
+
+@pytest.mark.parametrize("digits", [4_301, 100_000])
+def test_an_integer_of_many_digits(digits: int, live: Live) -> None:
+    """Python makes no int of it; the answer arrives with a float in its place."""
+    live.options["max_event_bytes"] = 10_000_000
+    live.start()
+    number = b"9" * digits
+    live.server.on_post["tools/call"] = lambda each: live.body.write(
+        b'data: {"method": "notifications/message", "params": {"n": -' + number + b"}}\n\n",
+        b'data: {"id": %d, "result": {"n": %b, "m": 5}}\n\n' % (each["id"], number),
+    )
+    assert live.ask() == {"n": float("inf"), "m": 5}
+    assert live.session.usable
+    assert [each["params"] for each in live.pushed] == [{"n": float("-inf")}]
+
+
+def test_not_json_still_ends_the_session(live: Live) -> None:
+    """Such a stream is not one of JSON-RPC; what follows in it proves nothing."""
+    live.start()
+    live.server.on_post["tools/call"] = lambda _: live.body.write(b"data: {half\n\n")
+    with pytest.raises(ProtocolError, match="not JSON") as caught:
+        live.ask()
+    assert caught.value.outcome == "unknown"
+
+
+def test_a_batch(live: Live, caplog: pytest.LogCaptureFixture) -> None:
+    """Several messages in one event are taken one by one, in their order."""
+    live.start()
+    live.server.on_post["ping"] = lambda _: None
+    live.server.on_post["tools/call"] = lambda each: live.body.write(
+        event(
+            [
+                {"method": "notifications/message", "params": {"n": 1}},
+                {"jsonrpc": "2.0", "id": 7, "method": "ping"},
+                "not a message",
+                [{"method": "notifications/message", "params": {"n": 2}}],
+                {"jsonrpc": "2.0", "id": each["id"], "result": {"fine": True}},
+                {"method": "notifications/message", "params": {"n": 3}},
+            ]
+        ),
+        event([]),
+    )
+    assert live.ask() == {"fine": True}
+    assert live.server.reply() == {"jsonrpc": "2.0", "id": 7, "result": {}}
+    live.catch_up()
+    assert [each["params"] for each in live.pushed] == [{"n": 1}, {"n": 3}]
+    assert caplog.text.count("not an object") == 2
+
+
+def test_a_batch_for_two_callers(live: Live) -> None:
+    """Each of two waiting calls gets its own answer out of one event."""
+    live.start()
+    asked: list[Message] = []
+
+    def answer_both(each: Message) -> None:
+        asked.append(each)
+        if len(asked) == 2:
+            results = [{"id": each["id"], "result": {"to": each["params"]["to"]}} for each in asked]
+            live.body.write(event(results))
+
+    live.server.on_post["tools/call"] = answer_both
+    with ThreadPoolExecutor(2) as threads:
+        found = threads.map(lambda to: live.ask(to=to), ["a", "b"])
+    assert list(found) == [{"to": "a"}, {"to": "b"}]
