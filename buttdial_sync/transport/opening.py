@@ -158,10 +158,7 @@ class SessionOpener:
         request = self._http.prepare("GET", url, headers=headers)
         response, progress = self._http.send(request, deadline, stream=True)
         if response.status_code >= 300:
-            error = refusal(response, "stream", token)
-            if isinstance(error, EndpointNotAvailable):
-                error.args = (f"the server has no GET {urlsplit(self._url).path}",)
-            raise error
+            raise self._refusal(response, token)
         kind = response.headers.get("content-type", "")
         media_type = kind.partition(";")[0].strip().lower()
         if response.status_code != OK or media_type != "text/event-stream":
@@ -173,6 +170,12 @@ class SessionOpener:
                 status_code=response.status_code,
             )
         return response, progress
+
+    def _refusal(self, response: requests.Response, token: str) -> ButtDialError:
+        error = refusal(response, "stream", token)
+        if isinstance(error, EndpointNotAvailable):
+            error.args = (f"the server has no GET {urlsplit(self._url).path}",)
+        return error
 
     def _with_token(self, token: str) -> str:
         if not is_private_way(self._url):
