@@ -41,6 +41,10 @@ class FailedMessage:
         status: ``"pending"``, ``"delivered"``, ``"dead"`` or ``"dismissed"``.
         message_sid: The server's id of the message, once it is delivered.
         created_at, next_retry_at, resolved_at: Aware times.
+        receipt_status: What became of it after it was delivered to the server, as in
+            :class:`~buttdial_sync.DeliveryReceipt`; None while there is no receipt.
+        receipt_at: When that happened (aware), or when the receipt came.
+        receipt_error: Why it failed, in words, or the provider's code.
         attempt_started_at: When an attempt began whose outcome is not known: it is still under way,
             its process died, or its answer was lost.
         unreadable: Why its row cannot be read, as after an edit by hand; None for all others. Such
@@ -79,6 +83,9 @@ class FailedMessage:
     resolved_at: datetime | None = None
     attempt_started_at: datetime | None = None
     attempt_number: int = 0
+    receipt_status: str | None = None
+    receipt_at: datetime | None = None
+    receipt_error: str | None = None
     unreadable: str | None = None
 
     @property

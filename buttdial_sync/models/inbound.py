@@ -160,6 +160,8 @@ class DeliveryReceipt:
             ``"undelivered"``.
         channel: As in ``"whatsapp"``.
         recipient: Whom it was sent to.
+        thread_id, entity_id: Your own ids, as given when sending, where the server sends them back.
+        idempotency_key: The key that the message went out with, where the server sends it back.
         timestamp: When that happened (UTC).
         error_code: Why it failed, as a code.
         error: Why it failed, in words.
@@ -171,6 +173,9 @@ class DeliveryReceipt:
     status: str
     channel: str | None = None
     recipient: str | None = None
+    thread_id: str | None = None
+    entity_id: str | None = None
+    idempotency_key: str | None = None
     timestamp: datetime | None = None
     error_code: str | None = None
     error: str | None = None

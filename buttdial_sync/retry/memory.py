@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from buttdial_sync.retry.rows import outbox_schema
+from buttdial_sync.retry.receipts import receipts_schema
+from buttdial_sync.retry.rows import TABLE_NAME, outbox_schema
 from buttdial_sync.retry.table import TableRepository
 from buttdial_sync.stores.memory import MemoryStore
 from buttdial_sync.stores.table import DEFAULT_LEASE
@@ -26,4 +27,9 @@ class MemoryRepository(TableRepository):
         keep_tokens: bool = False,
         clock: Clock | None = None,
     ) -> None:
-        super().__init__(MemoryStore(outbox_schema(), clock), lease=lease, keep_tokens=keep_tokens)
+        super().__init__(
+            MemoryStore(outbox_schema(), clock),
+            lease=lease,
+            keep_tokens=keep_tokens,
+            early_receipts=MemoryStore(receipts_schema(TABLE_NAME), clock),
+        )

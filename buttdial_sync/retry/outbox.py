@@ -16,6 +16,7 @@ from buttdial_sync.agent import AgentView
 from buttdial_sync.errors import ArgumentTypeError, ArgumentValueError, ConfigError
 from buttdial_sync.errors.moments import utc_now
 from buttdial_sync.models.failed import FailedMessage
+from buttdial_sync.models.inbound import DeliveryReceipt
 from buttdial_sync.models.message import CONTENT, Channel, TargetGender
 from buttdial_sync.models.sending import SendResult
 from buttdial_sync.retry.recorder import (
@@ -222,6 +223,22 @@ class Outbox:
         message = attrs.evolve(self._message(given), next_retry_at=send_after)
         self._writer(within).add(message)
         return message
+
+    def record_receipt(self, receipt: DeliveryReceipt) -> bool:
+        """
+        Write a receipt into the row of its message: ``inbound.on_delivery_receipt`` takes this.
+
+        Returns:
+            Whether there is a row for it; see
+            :meth:`~buttdial_sync.retry.table.TableRepository.record_receipt`.
+
+        Raises:
+            ConfigError: The repository has no ``record_receipt``.
+        """
+        record = getattr(self._repository, "record_receipt", None)
+        if record is None:
+            raise ConfigError("the repository cannot record receipts: it has no record_receipt")
+        return bool(record(receipt))
 
     def _message(self, given: dict[str, Any]) -> FailedMessage:
         if given["agent_token"] and not given["agent_id"]:

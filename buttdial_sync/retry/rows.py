@@ -10,25 +10,37 @@ from typing import Any
 import attrs
 
 from buttdial_sync.calls import sending
+from buttdial_sync.errors import ArgumentValueError
 from buttdial_sync.models.failed import FailedMessage
 from buttdial_sync.models.message import CONTENT, Message
-from buttdial_sync.stores.schema import LEASE, WORK_COLUMNS, Column, ColumnKind, Row, Schema
+from buttdial_sync.stores.schema import (
+    KEY_LENGTH,
+    LEASE,
+    WORK_COLUMNS,
+    WORK_INDEXES,
+    Column,
+    ColumnKind,
+    Row,
+    Schema,
+)
 
 TABLE_NAME = "buttdial_outbox"
+KEY_OF_ROW = "buttdial-sync-"
 JSON_FIELDS = ("template_vars", "fallback_channels")
 _NOT_STORED = frozenset({"unreadable"})
 _REQUIRED = frozenset({"recipient", "body", "channel"})
 FIELDS = tuple(field.name for field in attrs.fields(FailedMessage) if field.name not in _NOT_STORED)
 COLUMNS = (*FIELDS, LEASE)
 """The columns of a table: the fields of a message, and until when it is leased."""
-_TIME_FIELDS = ("created_at", "next_retry_at", "resolved_at", "attempt_started_at")
+_TIME_FIELDS = ("created_at", "next_retry_at", "resolved_at", "attempt_started_at", "receipt_at")
 _NUMBER_FIELDS = ("retry_count", "max_retries", "attempt_number")
 _WORK = {column.name: column for column in WORK_COLUMNS}
 
 
 def outbox_schema(table: str = TABLE_NAME) -> Schema:
     """Describe the table of outgoing messages."""
-    return Schema(table=table, columns=tuple(map(_column, COLUMNS)))
+    indexes = {**WORK_INDEXES, "sid": ("message_sid",), "key": ("idempotency_key",)}
+    return Schema(table=table, columns=tuple(map(_column, COLUMNS)), indexes=indexes)
 
 
 def _column(name: str) -> Column:
@@ -88,7 +100,7 @@ def arguments_of(message: FailedMessage) -> dict[str, Any]:
     arguments["body"] = message.body or None
     arguments["to"] = message.recipient
     # The same key at every attempt, also for a row that was written without one.
-    arguments["idempotency_key"] = message.idempotency_key or f"buttdial-sync-{message.id}"
+    arguments["idempotency_key"] = message.idempotency_key or KEY_OF_ROW + message.id
     return arguments
 
 
@@ -100,6 +112,9 @@ def check_message(message: FailedMessage) -> None:
         ArgumentTypeError: A field has the wrong type.
         ArgumentValueError: It has a value that it cannot have, or there is nothing to send.
     """
+    # Receipts are looked up by it, and PostgreSQL's indexes hold no long texts.
+    if message.idempotency_key and len(message.idempotency_key) > KEY_LENGTH:
+        raise ArgumentValueError(f"idempotency_key has more than {KEY_LENGTH} characters")
     sending.check_message(Message(**arguments_of(message)))
 
 

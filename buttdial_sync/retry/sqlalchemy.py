@@ -9,6 +9,7 @@ from functools import partial
 from sqlalchemy import Engine, MetaData, Table
 
 from buttdial_sync.models.failed import FailedMessage
+from buttdial_sync.retry.receipts import receipts_schema
 from buttdial_sync.retry.rows import TABLE_NAME, outbox_schema
 from buttdial_sync.retry.table import Enqueuer, TableRepository
 from buttdial_sync.stores.sqlalchemy import Executes, SQLAlchemyStore, engine_at, table_of
@@ -18,12 +19,13 @@ from buttdial_sync.stores.times import Clock
 
 def make_table(metadata: MetaData, name: str = TABLE_NAME) -> Table:
     """
-    Describe the table in a host's metadata, so that its migrations know it.
+    Describe the table, and that of early receipts, in a host's metadata, for its migrations.
 
     Args:
         metadata: The host's.
         name: The table's name.
     """
+    table_of(receipts_schema(name), metadata)
     return table_of(outbox_schema(name), metadata)
 
 
@@ -66,18 +68,22 @@ class SQLAlchemyRepository(TableRepository):
     ) -> None:
         schema = outbox_schema(table_name)
         store = SQLAlchemyStore(engine, schema, metadata=metadata, clock=clock)
-        super().__init__(store, lease=lease, keep_tokens=keep_tokens)
+        self._receipts = SQLAlchemyStore(
+            engine, receipts_schema(table_name), metadata=metadata, clock=store.now
+        )
+        super().__init__(store, lease=lease, keep_tokens=keep_tokens, early_receipts=self._receipts)
         self.table = store.table
 
     def create_table(self) -> None:
         """
-        Make the table where it is missing. Safe to repeat; hosts with migrations use those.
+        Make the two tables where they are missing. Safe to repeat; hosts with migrations use those.
 
         Raises:
             ConfigError: The table is one of an earlier release; the message has the statements that
                 add the columns.
         """
         self.store.create_table()
+        self._receipts.create_table()
 
     def within(self, transaction: Executes) -> Enqueuer:
         """

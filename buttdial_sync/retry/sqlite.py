@@ -7,6 +7,7 @@ import sqlite3
 from functools import partial
 
 from buttdial_sync.models.failed import FailedMessage
+from buttdial_sync.retry.receipts import receipts_schema
 from buttdial_sync.retry.rows import TABLE_NAME, outbox_schema
 from buttdial_sync.retry.table import Enqueuer, TableRepository
 from buttdial_sync.stores.sqlite import SQLiteStore
@@ -50,7 +51,14 @@ class SQLiteRepository(TableRepository):
     ) -> None:
         lease = check_seconds(lease, "lease")  # before the file is opened
         store = SQLiteStore(path, outbox_schema(table), busy_timeout=busy_timeout, clock=clock)
-        super().__init__(store, lease=lease, keep_tokens=keep_tokens)
+        try:
+            self._receipts = SQLiteStore(
+                path, receipts_schema(table), busy_timeout=busy_timeout, clock=clock
+            )
+        except BaseException:
+            store.close()
+            raise
+        super().__init__(store, lease=lease, keep_tokens=keep_tokens, early_receipts=self._receipts)
 
     def within(self, connection: sqlite3.Connection) -> Enqueuer:
         """
@@ -74,6 +82,7 @@ class SQLiteRepository(TableRepository):
                 file is closed when that call has ended.
         """
         self.store.close(timeout)
+        self._receipts.close(timeout)
 
     def __enter__(self) -> SQLiteRepository:
         return self

@@ -11,10 +11,17 @@ import attrs
 
 from buttdial_sync.errors import ConfigError
 from buttdial_sync.models.failed import FAILED_STATUSES, FailedMessage, FailedStatus
-from buttdial_sync.retry.rows import as_message, as_row, read_message
+from buttdial_sync.models.inbound import DeliveryReceipt
+from buttdial_sync.retry.receipts import (
+    EarlyReceipts,
+    early_columns,
+    receipt_columns,
+    write_receipt,
+)
+from buttdial_sync.retry.rows import KEY_OF_ROW, as_message, as_row, read_message
 from buttdial_sync.stores.schema import LEASE, Claim, Condition, Row
 from buttdial_sync.stores.store import Store
-from buttdial_sync.stores.table import DEFAULT_LEASE, WorkTable, cut
+from buttdial_sync.stores.table import DEFAULT_LEASE, WorkTable, as_key, cut
 
 logger = logging.getLogger("buttdial_sync.retry")
 
@@ -45,6 +52,8 @@ class TableRepository(WorkTable):
         store: Has the rows, of the schema :func:`~buttdial_sync.retry.rows.outbox_schema`.
         lease: How long a fetched message is kept from the others, in seconds.
         keep_tokens: Whether the tokens of agents are written into the rows.
+        early_receipts: Keeps receipts that come before their messages' ids, of the schema
+            :func:`~buttdial_sync.retry.receipts.receipts_schema`; such receipts get lost when None.
 
     Attributes:
         store: Has the rows.
@@ -54,10 +63,16 @@ class TableRepository(WorkTable):
     """
 
     def __init__(
-        self, store: Store, *, lease: float = DEFAULT_LEASE, keep_tokens: bool = False
+        self,
+        store: Store,
+        *,
+        lease: float = DEFAULT_LEASE,
+        keep_tokens: bool = False,
+        early_receipts: Store | None = None,
     ) -> None:
         super().__init__(store, FAILED_STATUSES, lease)
         self._keep_tokens = keep_tokens
+        self._early = None if early_receipts is None else EarlyReceipts(early_receipts)
 
     def add(self, message: FailedMessage) -> None:
         """
@@ -124,7 +139,7 @@ class TableRepository(WorkTable):
         changes = {
             **self._resolved("delivered"),
             "attempt_started_at": None,
-            "message_sid": message_sid,
+            "message_sid": message_sid and as_key(message_sid),
             "last_error": None,
         }
         # Also after another gave it up, because this attempt outlived its lease and had no known
@@ -132,7 +147,55 @@ class TableRepository(WorkTable):
         condition = Condition(
             statuses=_OPEN, retry_count=retry_count, attempt_number=attempt_number
         )
-        return self.store.update(msg_id, changes, condition)
+        is_done = self.store.update(msg_id, changes, condition)
+        if is_done and message_sid and self._early is not None:
+            # After the change: a receipt that comes from now on finds the row by its message_sid.
+            early = self._early.store.find(as_key(message_sid))
+            row = self.store.find(msg_id) if early is not None else None
+            if early is not None and row is not None:
+                write_receipt(self.store, row, early_columns(early), FAILED_STATUSES)
+        return is_done
+
+    def record_receipt(self, receipt: DeliveryReceipt) -> bool:
+        """
+        Write what became of a message into its row; a handler for ``on_delivery_receipt``.
+
+        The row is found by the message's id, or by its idempotency key where the server sends that.
+        A receipt that comes before the answer of the send is kept for a day, and written when the
+        answer has come. An earlier receipt never replaces a later one. A row that was given up
+        because it may have been sent is delivered: the receipt proves it. Safe to repeat.
+
+        Returns:
+            Whether there is a row for it. False also for a message that was sent in another way.
+        """
+        columns = receipt_columns(receipt, self.store.now())
+        row = self._row_of(receipt)
+        if row is None and self._early is not None:
+            self._early.keep(receipt.message_sid, columns)
+            row = self._row_of(receipt)  # the answer may have come meanwhile
+        if row is None:
+            return False
+        is_proof = row["status"] == "dead" and row["attempt_started_at"] is not None
+        proven = {
+            **self._resolved("delivered"),
+            "attempt_started_at": None,
+            "message_sid": as_key(receipt.message_sid),
+            "last_error": None,
+        }
+        if is_proof:
+            write_receipt(self.store, row, columns, ("dead",), proven)
+        else:
+            write_receipt(self.store, row, columns, FAILED_STATUSES)
+        return True
+
+    def _row_of(self, receipt: DeliveryReceipt) -> Row | None:
+        row = self.store.find_by("message_sid", as_key(receipt.message_sid))
+        key = receipt.idempotency_key
+        if row is None and key:
+            row = self.store.find_by("idempotency_key", key)
+        if row is None and key and key.startswith(KEY_OF_ROW):
+            row = self.store.find(key.removeprefix(KEY_OF_ROW))
+        return row
 
     def increment_retry(
         self,
@@ -215,6 +278,7 @@ class TableRepository(WorkTable):
         message = read_message(row)
         # One attempt at least.
         changes: Row = {"max_retries": max(message.max_retries, message.retry_count + 1)}
+        changes |= dict.fromkeys(("receipt_status", "receipt_at", "receipt_error"))
         if even_if_sent:
             changes["attempt_started_at"] = None
         return self._force_retry(msg_id, message.attempt_number, changes)

@@ -84,6 +84,12 @@ class MemoryStore(Store):
             row = self._rows.get(row_id)
             return None if row is None else dict(row)
 
+    def find_by(self, column: str, value: str) -> Row | None:
+        """Return the newest of some rows; see :meth:`Store.find_by`."""
+        with self._lock:
+            found = [row for row in self._rows.values() if row[column] == value]
+            return dict(max(found, key=lambda row: row["created_at"])) if found else None
+
     def newest(self, status: str | None, limit: int) -> list[Row]:
         """Return rows; see :meth:`Store.newest`."""
         with self._lock:
@@ -145,7 +151,8 @@ def _is_free(row: Row, now: datetime) -> bool:
 def _meets(row: Row, condition: Condition) -> bool:
     return (
         row["status"] in condition.statuses
-        and condition.retry_count in {None, row["retry_count"]}
-        and condition.attempt_number in {None, row["attempt_number"] or 0}
+        and condition.retry_count in {None, row.get("retry_count")}
+        and condition.attempt_number in {None, row.get("attempt_number") or 0}
         and (condition.no_lease_at is None or _is_free(row, condition.no_lease_at))
+        and all(row[name] == value for name, value in condition.values.items())
     )

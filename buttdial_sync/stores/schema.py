@@ -106,12 +106,14 @@ class Condition:
             number rises with each attempt and never falls, so a process whose row was taken over
             cannot change it. 0 allows a row of an earlier release too, which has none.
         no_lease_at: No lease may run at this time; None allows a lease.
+        values: Columns of text that must have these values; None stands for no value.
     """
 
     statuses: tuple[str, ...] = (PENDING,)
     retry_count: int | None = None
     attempt_number: int | None = None
     no_lease_at: datetime | None = None
+    values: Mapping[str, str | None] = attrs.field(factory=dict)
 
 
 @attrs.frozen(kw_only=True)

@@ -241,12 +241,21 @@ class SQLAlchemyStore(Store):
             statement = statement.where(number == condition.attempt_number)
         if condition.no_lease_at is not None:
             statement = statement.where(_is_free(self.table, condition.no_lease_at))
+        for name, value in condition.values.items():
+            statement = statement.where(table[name].is_not_distinct_from(value))
         with self._engine.begin() as connection:
             return connection.execute(statement.values(**changes)).rowcount == 1
 
     def find(self, row_id: str) -> Row | None:
         """Return one row; see :meth:`Store.find`."""
         found = self._read(select(self.table).where(self.table.c.id == row_id))
+        return found[0] if found else None
+
+    def find_by(self, column: str, value: str) -> Row | None:
+        """Return the newest of some rows; see :meth:`Store.find_by`."""
+        table = self.table.c
+        query = select(self.table).where(table[column] == value)
+        found = self._read(query.order_by(table.created_at.desc()).limit(1))
         return found[0] if found else None
 
     def newest(self, status: str | None, limit: int) -> list[Row]:

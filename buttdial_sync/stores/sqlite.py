@@ -161,6 +161,11 @@ class SQLiteStore(Store):
         found = self._read("WHERE id = ?", (row_id,))
         return found[0] if found else None
 
+    def find_by(self, column: str, value: str) -> Row | None:
+        """Return the newest of some rows; see :meth:`Store.find_by`."""
+        found = self._read(f"WHERE {column} = ? ORDER BY created_at DESC LIMIT 1", (value,))
+        return found[0] if found else None
+
     def newest(self, status: str | None, limit: int) -> list[Row]:
         """Return rows; see :meth:`Store.newest`."""
         order = "ORDER BY created_at DESC, id DESC LIMIT ?"
@@ -321,6 +326,9 @@ def _where(row_id: str, condition: Condition) -> tuple[str, list[Any]]:
     if condition.no_lease_at is not None:
         parts.append("(leased_until IS NULL OR leased_until <= ?)")
         values.append(as_text(condition.no_lease_at))
+    for name, value in condition.values.items():
+        parts.append(f"{name} IS ?")
+        values.append(value)
     return " AND ".join(parts), values
 
 

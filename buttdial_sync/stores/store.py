@@ -60,6 +60,10 @@ class Store(ABC):
         """Return one row."""
 
     @abstractmethod
+    def find_by(self, column: str, value: str) -> Row | None:
+        """Return the newest row that has this value in a column of text."""
+
+    @abstractmethod
     def newest(self, status: str | None, limit: int) -> builtins.list[Row]:
         """Return rows, newest first."""
 

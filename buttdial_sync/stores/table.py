@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from buttdial_sync.errors import ArgumentTypeError, ArgumentValueError
-from buttdial_sync.stores.schema import LEASE, PENDING, Condition, Row
+from buttdial_sync.errors.scrubbing import storable
+from buttdial_sync.stores.schema import KEY_LENGTH, LEASE, PENDING, Condition, Row
 from buttdial_sync.stores.store import Store
 from buttdial_sync.transport.deadline import check_seconds
 
@@ -134,6 +135,11 @@ class WorkTable:
 
     def _resolved(self, status: str) -> Row:
         return {"status": status, "resolved_at": self.store.now(), LEASE: None}
+
+
+def as_key(text: str) -> str:
+    """Return a foreign id as columns with an index hold it: PostgreSQL's take no long texts."""
+    return storable(text)[:KEY_LENGTH]
 
 
 def cut(error: str) -> str:

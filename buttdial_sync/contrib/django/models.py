@@ -82,6 +82,9 @@ class OutboxMessage(models.Model):
     next_retry_at = models.DateTimeField()
     resolved_at = models.DateTimeField(null=True)
     attempt_started_at = models.DateTimeField(null=True)
+    receipt_status = models.TextField(null=True)
+    receipt_at = models.DateTimeField(null=True)
+    receipt_error = models.TextField(null=True)
     leased_until = models.DateTimeField(null=True)
 
     class Meta:
@@ -96,7 +99,39 @@ class OutboxMessage(models.Model):
             models.Index(fields=["created_at", "id"], name="buttdial_sync_outbox_new"),
             models.Index(fields=["status", "created_at", "id"], name="buttdial_sync_outbox_listed"),
             models.Index(fields=["status", "resolved_at"], name="buttdial_sync_outbox_resolved"),
+            models.Index(fields=["message_sid"], name="buttdial_sync_outbox_sid"),
+            models.Index(fields=["idempotency_key"], name="buttdial_sync_outbox_key"),
         ]
 
     def __str__(self) -> str:
         return f"{self.channel} to {self.recipient}"
+
+
+class OutboxReceipt(models.Model):
+    """
+    A receipt that came before the answer that tells its message's id.
+
+    Attributes:
+        id: The message's id on the server.
+        resolved_at: When it came; it is deleted a day later.
+    """
+
+    id = models.CharField(max_length=255, primary_key=True)
+    status = models.CharField(max_length=16)
+    created_at = models.DateTimeField()
+    resolved_at = models.DateTimeField(null=True)
+    receipt_status = models.TextField(null=True)
+    receipt_at = models.DateTimeField(null=True)
+    receipt_error = models.TextField(null=True)
+
+    class Meta:
+        """Names for people, and what purging looks up."""
+
+        verbose_name = "early receipt"
+        verbose_name_plural = "early receipts"
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["status", "resolved_at"], name="buttdial_sync_receipt_resolved"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.receipt_status} of {self.id}"

@@ -6,7 +6,8 @@ from functools import lru_cache
 from typing import Any
 
 from buttdial_sync.contrib.django.store import DatabaseStore
-from buttdial_sync.retry.rows import outbox_schema
+from buttdial_sync.retry.receipts import receipts_schema
+from buttdial_sync.retry.rows import TABLE_NAME, outbox_schema
 from buttdial_sync.retry.table import TableRepository
 from buttdial_sync.stores.table import DEFAULT_LEASE
 from buttdial_sync.stores.times import Clock
@@ -45,7 +46,10 @@ class DatabaseRepository(TableRepository):
     ) -> None:
         # Its name in the database is the model's.
         store = DatabaseStore(outbox_schema(), _model, using=using, clock=clock)
-        super().__init__(store, lease=lease, keep_tokens=keep_tokens)
+        receipts = DatabaseStore(
+            receipts_schema(TABLE_NAME), _receipt_model, using=using, clock=clock
+        )
+        super().__init__(store, lease=lease, keep_tokens=keep_tokens, early_receipts=receipts)
 
     @property
     def alias(self) -> str:
@@ -59,3 +63,10 @@ def _model() -> Any:
     from buttdial_sync.contrib.django.models import OutboxMessage
 
     return OutboxMessage
+
+
+@lru_cache
+def _receipt_model() -> Any:
+    from buttdial_sync.contrib.django.models import OutboxReceipt
+
+    return OutboxReceipt

@@ -108,15 +108,22 @@ class DatabaseStore(Store):
             rows = rows.filter(number=condition.attempt_number)
         if condition.no_lease_at is not None:
             rows = rows.filter(_is_free(_stored(condition.no_lease_at)))
-        # An operator's change may be part of a request's transaction. An attempt's must not: it has
-        # to be on disk before the message leaves.
-        is_operators = condition.no_lease_at is not None
-        with self._transaction(durable=not is_operators):
+        for name, value in condition.values.items():
+            rows = rows.filter(**({f"{name}__isnull": True} if value is None else {name: value}))
+        # An operator's change may be part of a request's transaction, and so may a receipt. An
+        # attempt's must not: it has to be on disk before the message leaves.
+        is_attempts = condition.no_lease_at is None and not condition.values
+        with self._transaction(durable=is_attempts):
             return bool(rows.update(**_as_stored(changes)))
 
     def find(self, row_id: str) -> Row | None:
         """Return one row; see :meth:`Store.find`."""
         found = self._read(self._rows().filter(pk=row_id))
+        return found[0] if found else None
+
+    def find_by(self, column: str, value: str) -> Row | None:
+        """Return the newest of some rows; see :meth:`Store.find_by`."""
+        found = self._read(self._rows().filter(**{column: value}).order_by("-created_at")[:1])
         return found[0] if found else None
 
     def newest(self, status: str | None, limit: int) -> list[Row]:

@@ -59,7 +59,8 @@ class OverSQLAlchemy(TableConformance):
         repository = SQLAlchemyRepository(
             self.engine, metadata=MetaData(), table_name="host_outbox", clock=clock, lease=lease
         )
-        repository.table.drop(self.engine, checkfirst=True)
+        for table in (repository.table, repository._receipts.table):
+            table.drop(self.engine, checkfirst=True)
         repository.create_table()
         return repository
 
@@ -78,7 +79,7 @@ class TestSQLiteByWayOfSQLAlchemy(OverSQLAlchemy):
 def engine(postgres_url: str) -> Iterator[Engine]:
     made = create_engine(postgres_url)
     with made.begin() as connection:
-        connection.execute(text("DROP TABLE IF EXISTS buttdial_outbox"))
+        connection.execute(text("DROP TABLE IF EXISTS buttdial_outbox, buttdial_outbox_receipts"))
     yield made
     made.dispose()
 

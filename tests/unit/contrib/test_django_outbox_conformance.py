@@ -61,9 +61,10 @@ def on_postgresql(_databases: None) -> Iterator[None]:
 
 class OverDjango(TableConformance):
     def make_repository(self, clock: Clock, lease: float) -> DatabaseRepository:
-        from buttdial_sync.contrib.django.models import OutboxMessage
+        from buttdial_sync.contrib.django.models import OutboxMessage, OutboxReceipt
 
         OutboxMessage.objects.using(ALIAS).all().delete()
+        OutboxReceipt.objects.using(ALIAS).all().delete()
         return ClosingRepository(using=ALIAS, clock=clock, lease=lease)
 
     def test_the_due_ones_are_looked_up_in_the_index(self) -> None:

@@ -172,6 +172,16 @@ def test_receipts(status: str, kind: dict[str, str]) -> None:
     )
 
 
+def test_what_a_receipt_says_about_its_message() -> None:
+    """The host's own ids and the key, where the server sends them back."""
+    ids = {"threadId": "t-1", "entityId": 7, "idempotencyKey": "k-1"}
+    for given in (ids, snake(ids)):
+        (event,) = parse({"messageId": "m1", "status": "read", **given})
+        assert event == DeliveryReceipt(
+            message_sid="m1", status="read", thread_id="t-1", entity_id="7", idempotency_key="k-1"
+        )
+
+
 def test_status_update() -> None:
     """News of a channel."""
     (event,) = parse(

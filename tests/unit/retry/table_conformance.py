@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import cast
+from typing import Any, cast
 
 import attrs
+import pytest
 
+from buttdial_sync import DeliveryReceipt
 from buttdial_sync.models.failed import FailedMessage
 from buttdial_sync.retry.table import TableRepository
 from buttdial_sync.testing.conformance import LEASE, RepositoryConformance
@@ -147,3 +149,157 @@ class TableConformance(RepositoryConformance):
         self.clock.move(2)
         assert repository.purge(1) == 1500
         assert repository.stats()["dismissed"] == 0
+
+    def receipt(self, status: str, sid: str = "SM-1", **fields: Any) -> bool:
+        repository = cast("TableRepository", self.repository)
+        return repository.record_receipt(DeliveryReceipt(message_sid=sid, status=status, **fields))
+
+    def told(self, msg_id: str = "a") -> tuple[Any, ...]:
+        found = self.stored(msg_id)
+        return found.status, found.receipt_status, found.receipt_at, found.receipt_error
+
+    def test_a_receipt_finds_its_row(self) -> None:
+        """By the id that the server gave; the row says when it was and why it failed."""
+        self.begun()
+        self.repository.mark_delivered("a", "SM-1", 1)
+        happened = self.clock() - timedelta(seconds=5)
+        assert self.receipt("failed", timestamp=happened, error="no\0credit", error_code="63016")
+        assert self.told() == ("delivered", "failed", happened, "no\ufffdcredit")
+        assert not self.receipt("read", sid="SM-2")
+        now = self.clock.move(5)
+        assert self.receipt("delivered")
+        assert self.told() == ("delivered", "delivered", now, None)
+
+    def test_only_a_code(self) -> None:
+        """It is better than nothing."""
+        self.begun()
+        self.repository.mark_delivered("a", "SM-1", 1)
+        assert self.receipt("undelivered", error_code="30003")
+        assert self.told()[3] == "30003"
+
+    @pytest.mark.parametrize("order", ["sent delivered read", "read delivered sent"])
+    @pytest.mark.parametrize("early", [0, 1, 3])
+    def test_receipts_in_any_order(self, order: str, early: int) -> None:
+        """The last one counts, however they come, before the answer of the send and after it."""
+        self.begun()
+        for status in order.split()[:early]:
+            assert not self.receipt(status)
+        assert self.told()[:2] == ("pending", None)
+        self.repository.mark_delivered("a", "SM-1", 1)
+        for status in order.split()[early:]:
+            assert self.receipt(status)
+        assert self.told()[:2] == ("delivered", "read")
+
+    def test_an_early_receipt_is_joined(self) -> None:
+        """All of it, when the answer of the send tells the message's id."""
+        self.begun()
+        happened = self.clock()
+        assert not self.receipt("failed", timestamp=happened, error="blocked")
+        self.clock.move(5)
+        self.repository.mark_delivered("a", "SM-1", 1)
+        assert self.told() == ("delivered", "failed", happened, "blocked")
+
+    def test_a_receipt_by_its_key(self) -> None:
+        """Where the server sends it back, the row is found before the answer has come."""
+        self.add("a", idempotency_key="key-1")
+        self.add("b")
+        self.due()
+        for msg_id, key in (("a", "key-1"), ("b", "buttdial-sync-b")):
+            assert self.repository.begin_attempt(msg_id, 1, self.clock())
+            assert self.receipt("sent", sid=f"SM-{msg_id}", idempotency_key=key)
+            assert self.told(msg_id)[:2] == ("pending", "sent")
+        assert not self.receipt("sent", sid="SM-3", idempotency_key="key-2")
+        assert not self.receipt("sent", sid="SM-4", idempotency_key="buttdial-sync-c")
+
+    def test_a_receipt_proves_that_it_was_sent(self) -> None:
+        """A row that was given up because nobody knew is delivered; one that was refused is not."""
+        for msg_id, unknown in (("lost", True), ("refused", False)):
+            self.add(msg_id, idempotency_key=msg_id)
+            self.due()
+            assert self.repository.begin_attempt(msg_id, 1, self.clock())
+            self.repository.mark_dead(msg_id, 1, "no", **({"unknown": True} if unknown else {}))
+            assert self.receipt("read", sid=f"SM-{msg_id}", idempotency_key=msg_id)
+        assert self.told("lost")[:2] == ("delivered", "read")
+        found = self.stored("lost")
+        assert (found.message_sid, found.last_error) == ("SM-lost", None)
+        assert found.attempt_started_at is None
+        assert not self.repository.force_retry("lost")
+        assert self.told("refused")[:2] == ("dead", "read")
+
+    def test_a_receipt_for_the_newest_of_two(self) -> None:
+        """One key of two rows: the server has the later one in mind."""
+        self.add("a", idempotency_key="key-1")
+        self.clock.move(1)
+        self.add("b", idempotency_key="key-1")
+        assert self.receipt("sent", idempotency_key="key-1")
+        assert (self.told("a")[1], self.told("b")[1]) == (None, "sent")
+
+    def test_early_receipts_are_forgotten(self) -> None:
+        """After a day: most are of messages that were not sent from here."""
+        repository = cast("TableRepository", self.repository)
+        self.begun()
+        assert not self.receipt("sent", sid="x" * 300)
+        early = repository._early
+        assert early is not None
+        assert early.store.count("kept") == 1
+        self.clock.move(24 * 3600 + 1)
+        early._count = iter([0])  # type: ignore[assignment]
+        assert not self.receipt("sent")
+        assert early.store.count("kept") == 1
+        self.repository.mark_delivered("a", "SM-1", 1)
+        assert self.told()[1] == "sent"
+
+    def test_a_long_id_of_a_message(self) -> None:
+        """Databases' indexes hold no long texts; it is found by its beginning."""
+        self.begun()
+        self.repository.mark_delivered("a", "x" * 300, 1)
+        assert self.stored("a").message_sid == "x" * 255
+        assert self.receipt("read", sid="x" * 300)
+
+    def test_a_receipt_overtaken_while_it_was_written(self) -> None:
+        """A later one that another process writes in between stays."""
+        repository = cast("TableRepository", self.repository)
+        self.begun()
+        self.repository.mark_delivered("a", "SM-1", 1)
+        find_by, meanwhile = repository.store.find_by, ["read"]
+
+        def find_then_write(column: str, value: str) -> Any:
+            row = find_by(column, value)
+            if meanwhile:
+                assert self.receipt(meanwhile.pop())
+            return row
+
+        repository.store.find_by = find_then_write  # type: ignore[method-assign]
+        assert self.receipt("delivered")
+        assert self.told()[1] == "read"
+        meanwhile.append("nothing that is known")
+        assert self.receipt("read")
+        assert self.told()[1] == "read"
+
+    @pytest.mark.parametrize("moment", ["before it is kept", "after it is kept"])
+    def test_the_answer_comes_while_a_receipt_is_kept(self, moment: str) -> None:
+        """At whichever moment: one of the two sees what the other wrote."""
+        repository = cast("TableRepository", self.repository)
+        self.begun()
+        early = repository._early
+        assert early is not None
+        insert_new = early.store.insert_new
+
+        def insert(rows: Any) -> int:
+            if moment.startswith("before"):
+                self.repository.mark_delivered("a", "SM-1", 1)
+            inserted = insert_new(rows)
+            if moment.startswith("after"):
+                self.repository.mark_delivered("a", "SM-1", 1)
+            return inserted
+
+        early.store.insert_new = insert  # type: ignore[method-assign]
+        assert self.receipt("sent")
+        assert self.told()[:2] == ("delivered", "sent")
+
+    def test_a_new_try_has_no_receipt_yet(self) -> None:
+        """What became of an earlier attempt says nothing about it."""
+        self.add("a", idempotency_key="key-1")
+        assert self.receipt("failed", idempotency_key="key-1", error="no")
+        assert self.repository.force_retry("a")
+        assert self.told() == ("pending", None, None, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -11,7 +12,9 @@ from buttdial_sync import (
     ArgumentTypeError,
     ArgumentValueError,
     ConfigError,
+    DeliveryReceipt,
     FailedMessage,
+    InboundHandler,
     Outbox,
 )
 from buttdial_sync.retry import MemoryRepository, SQLiteRepository
@@ -268,3 +271,47 @@ def test_within_a_transaction(here: World) -> None:
         assert repository.count_pending() == 0
         outbox.enqueue("+14155550123", "Hello", within=host)
         assert repository.count_pending() == 1
+
+
+def test_a_receipt_that_overtakes_the_answer(here: World) -> None:
+    """It comes by webhook while the send waits, and is in the row when the send has returned."""
+    outbox, inbound = here.outbox(), InboundHandler(allow_unsigned=["butt-dial"])
+    inbound.on_delivery_receipt(outbox.record_receipt)
+    statuses: list[int] = []
+
+    def answer(_args: dict[str, Any]) -> dict[str, Any]:
+        for status in ("sent", "delivered"):
+            receipt = {"messageId": "SM-1", "status": status, "channel": "sms"}
+            statuses.append(inbound.handle("butt-dial", json.dumps(receipt).encode(), {}).status)
+        return {"messageId": "SM-1"}
+
+    here.fake.on_tool("comms_send_message", answer)
+    assert outbox.send_message("+14155550123", "Hello").ok
+    assert statuses == [200, 200]
+    row = only_row(here)
+    assert (row.status, row.receipt_status, row.receipt_at) == (
+        "delivered",
+        "delivered",
+        here.clock(),
+    )
+    receipt = {"messageId": "SM-1", "status": "read", "timestamp": "2026-01-02T03:04:05Z"}
+    assert inbound.dispatch(receipt).handled == 1
+    assert only_row(here).receipt_status == "read"
+
+
+def test_a_repository_without_receipts(here: World) -> None:
+    """A host's own repository may have none; that is said, and not ignored."""
+
+    class Plain(MemoryRepository):
+        record_receipt = None  # type: ignore[assignment]
+
+    outbox = Outbox(here.client, Plain(clock=here.clock))
+    with pytest.raises(ConfigError, match="record_receipt"):
+        outbox.record_receipt(DeliveryReceipt(message_sid="SM-1", status="read"))
+
+
+def test_a_key_that_an_index_cannot_hold(here: World) -> None:
+    """Receipts are looked up by it, so it has a limit."""
+    here.outbox().enqueue("+14155550123", "Hello", idempotency_key="x" * 255)
+    with pytest.raises(ArgumentValueError, match="idempotency_key"):
+        here.outbox().enqueue("+14155550123", "Hello", idempotency_key="x" * 256)
