@@ -81,3 +81,4 @@ from buttdial_sync.retry.repository import (
 )
 from buttdial_sync.retry.repository import FailedMessageRepository as FailedMessageRepository
 from buttdial_sync.retry.repository import OutboxRepository as OutboxRepository
+from buttdial_sync.shared import shared_client as shared_client

@@ -9,6 +9,7 @@ itself cannot be interrupted.
 
 from __future__ import annotations
 
+import _socket
 import http.client
 import io
 import math
@@ -20,6 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import urllib3.util.ssl_
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 from urllib3.util.connection import allowed_gai_family
@@ -161,7 +163,7 @@ class _DeadlineReader(io.RawIOBase):
                 return self._raw.readinto(buffer)
             except ssl.SSLWantReadError:
                 sock.settimeout(None)
-                socket.socket.recv(sock, 1, socket.MSG_PEEK)
+                _socket.socket.recv(sock, 1, socket.MSG_PEEK)  # the kernel's, as it is
 
     def close(self) -> None:
         if not self.closed:
@@ -320,3 +322,21 @@ class DeadlineConnection(HTTPConnection):
 
 class DeadlineHTTPSConnection(DeadlineConnection, HTTPSConnection):
     """The same over TLS."""
+
+    def connect(self) -> None:
+        """Connect, and shake hands."""
+        if self.ssl_context is None and ssl.SSLContext is not urllib3.util.ssl_.SSLContext:
+            self.ssl_context = _late_context()
+        super().connect()
+
+
+def _late_context() -> ssl.SSLContext:
+    """
+    Return urllib3's default context, made of the class of now.
+
+    gevent may replace the class after urllib3 has bound it. A context of the old class then calls
+    itself without an end, or blocks all greenlets. urllib3 loads the certificates.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context

@@ -37,6 +37,16 @@ def is_still(descriptor: int, identity: Identity | None) -> bool:
         return False
 
 
+def _plain_shutdown(sock: Any) -> None:
+    # Not the method of an SSLSocket: it would forget the keys of what has arrived. And not that of
+    # socket.socket: gevent may have replaced the class after this socket was made.
+    for kind in reversed(type(sock).__mro__):
+        if "shutdown" in vars(kind):
+            vars(kind)["shutdown"](sock, socket.SHUT_RDWR)
+            return
+    sock.shutdown(socket.SHUT_RDWR)  # eventlet's class has no such attribute
+
+
 class KeptSocket:
     """
     A connected socket that is used, shut down and let go of only while its descriptor is ours.
@@ -71,11 +81,7 @@ class KeptSocket:
         """End the connection; a read that is blocked returns."""
         with suppress(OSError):
             self.check()
-            if hasattr(socket.socket, "shutdown"):
-                # Not the method of an SSLSocket: it would forget the keys of what has arrived.
-                socket.socket.shutdown(self._descriptor_holder, socket.SHUT_RDWR)
-            else:  # eventlet's class
-                self._descriptor_holder.shutdown(socket.SHUT_RDWR)
+            _plain_shutdown(self._descriptor_holder)
 
     def forget_if_lost(self) -> None:
         """Call this before it is closed: a number that is another's now is not closed."""

@@ -26,6 +26,7 @@ STEPS: tuple[frozenset[str], ...] = tuple(
         "tools",
         "agent",
         "client accounts happy",
+        "shared",
         "inbound",
         "retry listening",
         "doctor operator",

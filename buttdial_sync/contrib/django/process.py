@@ -14,6 +14,7 @@ from buttdial_sync.contrib.django.signals import forward_to_signals
 from buttdial_sync.contrib.shared import OnePerProcess
 from buttdial_sync.inbound.handler import InboundHandler
 from buttdial_sync.operator.api import OperatorApi
+from buttdial_sync.shared import client_options, close_shared_client, shared_client
 
 _INBOUND = (
     "whatsapp_verify_token",
@@ -29,14 +30,14 @@ def get_client() -> Client:
     """
     Return this process's client.
 
-    Made on first use; nothing is sent by that. Threads and forked workers share it. It is closed
-    when the process ends, without waiting for anything.
+    It is the :func:`~buttdial_sync.shared_client` of the settings: made on first use, by which
+    nothing is sent, shared by threads and forked workers, and closed when the process ends.
 
     Raises:
         ConfigError: A setting is missing or wrong.
         ImproperlyConfigured: ``BUTT_DIAL`` is wrong.
     """
-    return _client.get()
+    return shared_client(**_client_options.get())
 
 
 def get_accounts() -> AccountsClient:
@@ -95,13 +96,13 @@ def make_handler(**options: Any) -> InboundHandler:
 
 def forget_everything() -> None:
     """Close everything; the next use makes it again. For tests that change the settings."""
-    for each in (_client, _accounts, _handler, _operator_api):
+    for each in (_client_options, _accounts, _handler, _operator_api):
         each.forget()
 
 
-def _make_client() -> Client:
+def _make_client_options() -> dict[str, Any]:
     configured = app_settings()
-    return Client(**configured.for_client(**configured.client))
+    return client_options(configured.for_client(**configured.client))
 
 
 def _make_accounts() -> AccountsClient:
@@ -139,7 +140,7 @@ def _made(path: str, key: str) -> Any:
     return found() if callable(found) else found
 
 
-_client = OnePerProcess(_make_client, lambda client: client.close(timeout=0.0))
+_client_options = OnePerProcess(_make_client_options, close_shared_client)
 _accounts = OnePerProcess(_make_accounts, AccountsClient.close)
 _handler = OnePerProcess(_make_handler)
 _operator_api = OnePerProcess(_make_operator_api)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import attrs
 from flask import Flask, current_app
@@ -19,13 +20,14 @@ from buttdial_sync.operator.api import OperatorApi
 from buttdial_sync.operator.directory import AgentDirectory
 from buttdial_sync.retry.repository import AdminFailedMessageRepository
 from buttdial_sync.settings import Settings, load_settings
+from buttdial_sync.shared import client_options, close_shared_client, shared_client
 
 NAME = "buttdial"
 
 
 @attrs.frozen
 class _State:
-    client: OnePerProcess[Client]
+    client_options: OnePerProcess[dict[str, Any]]
     accounts: OnePerProcess[AccountsClient]
 
 
@@ -87,9 +89,9 @@ class ButtDial:
             self.init_app(app)
 
     def init_app(self, app: Flask) -> None:
-        """Add the extension to an application; each application has a client of its own."""
+        """Add the extension to an application; those with the same settings share a client."""
         app.extensions[NAME] = _State(
-            OnePerProcess(lambda: _make_client(app), lambda client: client.close(timeout=0.0)),
+            OnePerProcess(lambda: _make_client_options(app), close_shared_client),
             OnePerProcess(lambda: _make_accounts(app), AccountsClient.close),
         )
         for blueprint in (self.webhooks, self.operator):
@@ -102,15 +104,16 @@ class ButtDial:
     @property
     def client(self) -> Client:
         """
-        The current application's client, made on first use and closed when the process ends.
+        The current application's client.
 
-        Nothing is sent by making it.
+        It is the :func:`~buttdial_sync.shared_client` of its settings: made on first use, by which
+        nothing is sent, and closed when the process ends.
 
         Raises:
             ConfigError: A setting is missing or wrong.
             RuntimeError: There is no application context.
         """
-        return _state().client.get()
+        return shared_client(**_state().client_options.get())
 
     @property
     def accounts(self) -> AccountsClient:
@@ -120,7 +123,7 @@ class ButtDial:
     def close(self, app: Flask) -> None:
         """Close an application's clients; the next use makes new ones. Calling it twice is safe."""
         state: _State = app.extensions[NAME]
-        state.client.forget()
+        state.client_options.forget()
         state.accounts.forget()
 
 
@@ -138,8 +141,9 @@ def _settings(app: Flask) -> Settings:
     return load_settings(configured).filled_from(load_settings())
 
 
-def _make_client(app: Flask) -> Client:
-    return Client(**_settings(app).for_client(**app.config.get("BUTT_DIAL_CLIENT", {})))
+def _make_client_options(app: Flask) -> dict[str, Any]:
+    given = _settings(app).for_client(**app.config.get("BUTT_DIAL_CLIENT", {}))
+    return client_options(given)
 
 
 def _make_accounts(app: Flask) -> AccountsClient:
