@@ -135,7 +135,7 @@ class Permissions(Family):
         if not _is_pending(session, request_id):
             raise _not_pending(session, request_id)
         params = {"id": request_id, **_form_of(answer, session.agent)}
-        self._wiring.rpc.session(session.id, "permission", params, deadline)
+        self._tell(watch, request_id, params, deadline)
         wanted = "approved" if isinstance(answer, Approval) else "denied"
         while _is_pending(watch.known_session, request_id):
             if not deadline.remaining():
@@ -149,6 +149,26 @@ class Permissions(Family):
         if answered is None or answered.status != wanted:
             raise _not_pending(watch.known_session, request_id)
         return answered
+
+    def _tell(
+        self, watch: SessionWatch, request_id: str, params: Mapping[str, Any], deadline: Deadline
+    ) -> None:
+        """Send an answer, again if nobody knows whether it arrived: the agent takes only one."""
+        while _is_pending(watch.known_session, request_id):
+            if self._was_taken(watch.known_session.id, params, deadline):
+                return
+            watch.look_again()
+            watch.poll_and_keep(deadline)
+
+    def _was_taken(self, session_id: str, params: Mapping[str, Any], deadline: Deadline) -> bool:
+        """Send an answer once; return False if nobody knows whether it arrived."""
+        try:
+            self._wiring.rpc.session(session_id, "permission", params, deadline)
+        except RpcOutcomeUnknownError:
+            if not deadline.remaining():
+                raise
+            return False
+        return True
 
 
 def _form_of(answer: Approval | Denial, agent: str | None) -> dict[str, Any]:
