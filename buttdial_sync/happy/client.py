@@ -145,7 +145,9 @@ class HappyClient(Tasks):
         self.close()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.server_url!r})"
+        # Those who print the local variables of a constructor that raised meet half a client.
+        url = self.server_url if hasattr(self, "_wiring") else None
+        return f"{type(self).__name__}({url!r})"
 
     def __del__(self) -> None:
         # A constructor that raised has left nothing.

@@ -78,6 +78,7 @@ class FakeHappyServer:
             self._io.on(name, getattr(self, f"_on_{name.replace('-', '_')}"))
         self._listener = SocketServer(0, self, _KEEP_ALIVE)
         self._listener.start()
+        self._closed = False
 
     def __enter__(self) -> FakeHappyServer:
         return self
@@ -191,16 +192,16 @@ class FakeHappyServer:
 
     def close(self) -> None:
         """End the agents and the connections. Calling it again does nothing."""
-        if not hasattr(self, "_listener"):
+        if self._closed:
             return
+        self._closed = True
         for process in self._processes.values():
             process.leave()
         for process in self._processes.values():
             process.join()
-        listener = self.__dict__.pop("_listener")
-        listener.stop()
+        self._listener.stop()
         self.cut_sockets()
-        listener.drop_connections()
+        self._listener.drop_connections()
         self._io.shutdown()
 
     # The socket face calls these

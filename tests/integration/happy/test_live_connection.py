@@ -1,0 +1,166 @@
+"""The live connection: one for all, opened when needed, and calls that end when it is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from buttdial_sync.errors import ClientClosedError
+from buttdial_sync.happy import errors
+from buttdial_sync.happy.client import HappyClient
+from buttdial_sync.testing.happy_agents import FakeMachine
+from buttdial_sync.testing.happy_server import FakeHappyServer
+from tests.integration.happy.conftest import client_of
+
+PATIENCE = 30.0
+
+
+def in_threads(count: int, work: Callable[[int], object]) -> list[BaseException]:
+    """Run ``work`` in threads; return what they raised."""
+    failures: list[BaseException] = []
+
+    def run(number: int) -> None:
+        try:
+            work(number)
+        except BaseException as error:  # noqa: BLE001 - the test looks at it
+            failures.append(error)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert not any(thread.is_alive() for thread in threads)
+    return failures
+
+
+def test_nothing_is_opened_before_it_is_needed(
+    happy_server: FakeHappyServer, machine: FakeMachine, client: HappyClient
+) -> None:
+    """REST needs no live connection; calls of machines share one."""
+    client.list_sessions()
+    client.send_message(happy_server.add_session(machine).session.id, "hello")
+    assert happy_server.live_sockets == 0
+    for _ in range(5):
+        client.spawn_session("machine-1", "/repo")
+    assert happy_server.events.count("connect") == 1
+
+
+def test_threads_share_one(
+    happy_server: FakeHappyServer, machine: FakeMachine, client: HappyClient
+) -> None:
+    """Eight threads open one connection, and each gets its own answers."""
+    names: dict[str, str] = {}
+
+    def work(thread: int) -> None:
+        for number in range(5):
+            name = f"/{thread}/{number}"
+            names[client.spawn_session("machine-1", name)] = name
+
+    assert in_threads(8, work) == []
+    assert happy_server.events.count("connect") == 1
+    assert len(names) == 40
+    assert {each.id: each.directory for each in client.list_sessions()} == names
+
+
+def test_a_lost_connection_ends_the_calls_that_wait(
+    happy_server: FakeHappyServer, machine: FakeMachine, client: HappyClient
+) -> None:
+    """They end when it is lost, and not when their time has passed; the next call opens another."""
+    client.spawn_session("machine-1", "/repo")
+    machine.is_silent = True
+    cutter = once_called(happy_server, happy_server.cut_sockets)
+    with pytest.raises(errors.SpawnOutcomeUnknownError, match="connection was lost"):
+        client.spawn_session("machine-1", "/repo", timeout=10 * PATIENCE)
+    cutter.join(PATIENCE)
+    machine.is_silent = False
+    client.spawn_session("machine-1", "/repo")
+    assert happy_server.events.count("connect") == 2
+
+
+def test_closing_ends_the_calls_that_wait(
+    happy_server: FakeHappyServer, machine: FakeMachine, client: HappyClient
+) -> None:
+    """close() from another thread ends a call, and its outcome is unknown."""
+    client.spawn_session("machine-1", "/repo")
+    machine.is_silent = True
+    closer = once_called(happy_server, client.close)
+    with pytest.raises(errors.SpawnOutcomeUnknownError):
+        client.spawn_session("machine-1", "/repo", timeout=10 * PATIENCE)
+    closer.join(PATIENCE)
+    with pytest.raises(ClientClosedError):
+        client.spawn_session("machine-1", "/repo")
+    assert _until(lambda: happy_server.live_sockets == 0)
+
+
+def test_a_connection_that_is_not_let_in(
+    happy_server: FakeHappyServer, machine: FakeMachine, client: HappyClient
+) -> None:
+    """Nothing was sent: that is said, and REST works all the same."""
+    happy_server.refuses_sockets = True
+    with pytest.raises(errors.ConnectionError) as caught:
+        client.spawn_session("machine-1", "/repo")
+    assert caught.value.outcome == "not_sent"
+    assert machine.spawned == []
+    assert client.list_machines()
+
+
+def test_signals_are_left_alone(
+    happy_server: FakeHappyServer, machine: FakeMachine, client: HappyClient
+) -> None:
+    """The library under us would replace the process's Ctrl-C handler."""
+    before = signal.getsignal(signal.SIGINT)
+    client.spawn_session("machine-1", "/repo")
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_within_a_running_event_loop(happy_server: FakeHappyServer, machine: FakeMachine) -> None:
+    """A notebook and an async view have a loop in this thread; the client does not mind."""
+
+    async def view() -> tuple[str, str]:
+        with client_of(happy_server) as client:
+            session_id = client.spawn_session("machine-1", "/repo")
+            return session_id, client.run_prompt(session_id, "hello", PATIENCE).text
+
+    session_id, text = asyncio.run(view())
+    assert text == "Done: hello"
+    assert happy_server.prompts(session_id) == ["hello"]
+
+
+def test_threads_run_tasks(
+    happy_server: FakeHappyServer, machine: FakeMachine, client: HappyClient
+) -> None:
+    """Each of eight tasks at once gets its own agent's words."""
+    texts: set[str] = set()
+
+    def work(thread: int) -> None:
+        result = client.run_task("machine-1", f"/{thread}", f"task {thread}", "claude", PATIENCE)
+        texts.add(result.text)
+
+    assert in_threads(8, work) == []
+    assert texts == {f"Done: task {number}" for number in range(8)}
+
+
+def once_called(server: FakeHappyServer, then: Callable[[], None]) -> threading.Thread:
+    """Do something in a thread as soon as the second call has reached the server."""
+
+    def wait() -> None:
+        assert _until(lambda: len(server.events) == 3)
+        then()
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    return thread
+
+
+def _until(is_so: Callable[[], bool]) -> bool:
+    pause = threading.Event()
+    for _ in range(int(PATIENCE / 0.01)):
+        if is_so():
+            return True
+        pause.wait(0.01)
+    return False
