@@ -26,6 +26,7 @@ from buttdial_sync.inbound.decoding import UnreadableError, decode_json
 from buttdial_sync.inbound.deliveries import DeliveryLog, MemoryDeliveryLog
 from buttdial_sync.inbound.dispatch import Dispatcher, InboundReport
 from buttdial_sync.inbound.native import parse_account, parse_native
+from buttdial_sync.inbound.reading import Origin
 from buttdial_sync.inbound.signatures import Secrets, same_secret
 from buttdial_sync.inbound.web import (
     AsgiApplication,
@@ -328,11 +329,11 @@ class InboundHandler:
             payload = decode_json(body)
         except UnreadableError:
             return _answer(400, "the body is not JSON")
-        is_signed = authenticity == "signed"
+        origin = Origin(_SOURCES[channel], verified=authenticity == "signed")
+        delivery = _delivery_keys(headers, is_signed=origin.verified)
         counts: Counter[str] = Counter()
-        for number, parsed in enumerate(_events(channel, payload, headers)):
-            event = attrs.evolve(parsed, source=_SOURCES[channel], verified=is_signed)
-            keys = [f"{key}:{number}" for key in _delivery_keys(headers, is_signed=is_signed)]
+        for number, event in enumerate(_events(channel, payload, headers, origin)):
+            keys = [f"{key}:{number}" for key in delivery]
             counts[self._dispatcher.dispatch(event, keys, context)] += 1
         return _answer_of(InboundReport(**counts), channel)
 
@@ -340,15 +341,15 @@ class InboundHandler:
         return f"InboundHandler(allow_unsigned={sorted(self._authenticator.allow_unsigned)!r})"
 
 
-def _events(channel: str, payload: Any, headers: Headers) -> list[InboundEvent]:
+def _events(channel: str, payload: Any, headers: Headers, origin: Origin) -> list[InboundEvent]:
     """Read a payload in the format of its channel only."""
     if not isinstance(payload, dict):
         return []
     if channel == "whatsapp":
-        return list(parse_whatsapp(payload))
+        return list(parse_whatsapp(payload, origin))
     if channel == "account":
-        return parse_account(payload, header(headers, _DELIVERY_ID))
-    return parse_native(payload)
+        return parse_account(payload, header(headers, _DELIVERY_ID), origin)
+    return parse_native(payload, origin)
 
 
 def _delivery_keys(headers: Headers, *, is_signed: bool) -> list[str]:

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 import attrs
 
 from buttdial_sync.inbound.reading import (
+    UNKNOWN,
     Fields,
     MalformedError,
+    Origin,
     first,
     flag,
     identifier,
@@ -38,9 +40,11 @@ STATUSES = frozenset({"queued", "sent", "delivered", "read", "failed", "undelive
 _NO_MESSAGE = frozenset({"status", "status_update", "receipt", "delivery_receipt"})
 _DEFAULT_CHANNEL = "sms"
 _MOST_ATTACHMENTS = 100
+_QUEUE = Origin("queue", verified=True)
+_PUSH = Origin("push", verified=True)
 
 
-def parse_native(payload: Fields) -> list[InboundEvent]:
+def parse_native(payload: Fields, origin: Origin = UNKNOWN) -> list[InboundEvent]:
     """
     Read a payload in Butt-Dial's own format, but for account events.
 
@@ -51,13 +55,15 @@ def parse_native(payload: Fields) -> list[InboundEvent]:
     if flag(payload, "echo", "isEcho"):
         return []
     try:
-        event = _event(payload)
+        event = _event(payload, origin)
     except MalformedError as error:
         event = UnreadableEvent(
             reason=str(error),
             id=_id_of(payload),
             channel=text(payload, "channel"),
             agent_id=identifier(payload, "agentId"),
+            source=origin.source,
+            verified=origin.verified,
             raw=payload,
         )
     if isinstance(event, InboundMessage):
@@ -74,20 +80,27 @@ def parse_pushed(payload: Fields, agent_id: str | None = None) -> list[InboundEv
         agent_id: The agent whose session it is, for payloads that do not name it.
     """
     named = {"agentId": agent_id, **payload} if agent_id else payload
-    return [
-        attrs.evolve(event, source="push", verified=True, raw=payload)
-        for event in parse_native(named)
-    ]
+    return [attrs.evolve(event, raw=payload) for event in parse_native(named, _PUSH)]
 
 
-def parse_account(payload: Fields, delivery_id: str | None = None) -> list[InboundEvent]:
+def parse_account(
+    payload: Fields, delivery_id: str | None = None, origin: Origin = UNKNOWN
+) -> list[InboundEvent]:
     """Read an account event whose sender is known; nothing for those that are unknown."""
     if payload.get("event") != ACCOUNT_VERIFIED:
         return []
     org_id, token = identifier(payload, "orgId"), text(payload, "teamToken")
     if not org_id or not token:
         reason = f"{ACCOUNT_VERIFIED} without its workspace or its token"
-        return [UnreadableEvent(reason=reason, id=delivery_id, raw=payload)]
+        return [
+            UnreadableEvent(
+                reason=reason,
+                id=delivery_id,
+                source=origin.source,
+                verified=origin.verified,
+                raw=payload,
+            )
+        ]
     scopes = first(payload, "scopes")
     known_scopes = scopes if isinstance(scopes, list) else []
     return [
@@ -98,6 +111,8 @@ def parse_account(payload: Fields, delivery_id: str | None = None) -> list[Inbou
             scopes=tuple(scope for scope in known_scopes if isinstance(scope, str)),
             verified_at=moment(payload, "verifiedAt"),
             delivery_id=delivery_id,
+            source=origin.source,
+            verified=origin.verified,
             raw=payload,
         )
     ]
@@ -128,10 +143,7 @@ def parse_waiting(waiting: WaitingMessage) -> list[InboundEvent]:
         # provider's comes first, so that a message that was pushed and waited is known again.
         "messageId": waiting.external_id or waiting.id,
     }
-    return [
-        attrs.evolve(event, raw=waiting.raw, source="queue", verified=True)
-        for event in parse_native(fields)
-    ]
+    return [attrs.evolve(event, raw=waiting.raw) for event in parse_native(fields, _QUEUE)]
 
 
 def _failed_outbound(waiting: WaitingMessage) -> StatusUpdate:
@@ -145,28 +157,28 @@ def _failed_outbound(waiting: WaitingMessage) -> StatusUpdate:
         recipient=waiting.to,
         text=waiting.body,
         timestamp=waiting.created_at,
-        source="queue",
-        verified=True,
+        source=_QUEUE.source,
+        verified=_QUEUE.verified,
         raw=waiting.raw,
     )
 
 
-def _event(payload: Fields) -> InboundEvent | None:
+def _event(payload: Fields, origin: Origin) -> InboundEvent | None:
     kind, status = text(payload, "type"), text(payload, "status")
     message_sid = identifier(payload, "messageId", "messageSid", "id")
     # Receipts come under several types, and messages may have a status too: both must fit.
     if kind != "message" and status in STATUSES and message_sid:
-        return _receipt(payload, message_sid, status)
+        return _receipt(payload, message_sid, status, origin)
     if kind in _NO_MESSAGE:
-        return _status_update(payload, status)
+        return _status_update(payload, status, origin)
     # Account events have credentials in them: they are read from signed webhooks only.
     if text(payload, "direction") == "outbound" or text(payload, "event") is not None:
         return None
     has_sender = first(payload, "from", "sender") is not None
-    return _message(payload) if has_sender or kind == "message" else None
+    return _message(payload, origin) if has_sender or kind == "message" else None
 
 
-def _receipt(payload: Fields, message_sid: str, status: str) -> DeliveryReceipt:
+def _receipt(payload: Fields, message_sid: str, status: str, origin: Origin) -> DeliveryReceipt:
     return DeliveryReceipt(
         message_sid=message_sid,
         status=status,
@@ -178,11 +190,13 @@ def _receipt(payload: Fields, message_sid: str, status: str) -> DeliveryReceipt:
         timestamp=moment(payload, "timestamp"),
         error_code=identifier(payload, "errorCode", "code"),
         error=text(payload, "error", "errorMessage", "detail"),
+        source=origin.source,
+        verified=origin.verified,
         raw=payload,
     )
 
 
-def _status_update(payload: Fields, status: str | None) -> StatusUpdate | None:
+def _status_update(payload: Fields, status: str | None, origin: Origin) -> StatusUpdate | None:
     kind = text(payload, "kind", "event") or status
     if not kind:
         return None
@@ -193,11 +207,13 @@ def _status_update(payload: Fields, status: str | None) -> StatusUpdate | None:
         channel=text(payload, "channel"),
         agent_id=identifier(payload, "agentId"),
         timestamp=moment(payload, "timestamp"),
+        source=origin.source,
+        verified=origin.verified,
         raw=payload,
     )
 
 
-def _message(payload: Fields) -> InboundMessage:
+def _message(payload: Fields, origin: Origin) -> InboundMessage:
     sender = identifier(payload, "from", "sender")
     if not sender:
         raise MalformedError("it has no sender")
@@ -240,6 +256,8 @@ def _message(payload: Fields) -> InboundMessage:
         session=mapping(payload, "session") or None,
         thread_id=identifier(payload, "threadId"),
         received_at=moment(payload, "timestamp", "createdAt"),
+        source=origin.source,
+        verified=origin.verified,
         raw=payload,
     )
 

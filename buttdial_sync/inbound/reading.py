@@ -13,13 +13,28 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, TypeAlias
 
+import attrs
+
 from buttdial_sync.errors.moments import parse_moment
 from buttdial_sync.errors.scrubbing import storable
+from buttdial_sync.models.inbound import Source
 from buttdial_sync.models.names import snake_case
 
 Fields: TypeAlias = Mapping[str, Any]
 
 _twin = lru_cache(maxsize=256)(snake_case)
+
+
+@attrs.frozen
+class Origin:
+    """The ``source`` and ``verified`` of the events that are read."""
+
+    source: Source | None = None
+    verified: bool = False
+
+
+UNKNOWN = Origin()
+"""The host read the payload itself."""
 
 
 class MalformedError(Exception):
@@ -45,7 +60,8 @@ def text(data: Fields, *names: str) -> str | None:
 
 def wrong_texts(data: Fields, *names: str) -> list[str]:
     """Return the names under which there is something, but not a text."""
-    return [name for name in names if not isinstance(first(data, name), str | None)]
+    given = ((name, first(data, name)) for name in names)
+    return [name for name, value in given if value is not None and not isinstance(value, str)]
 
 
 def identifier(data: Fields, *names: str) -> str | None:

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from buttdial_sync.inbound.reading import (
+    UNKNOWN,
     Fields,
     MalformedError,
+    Origin,
     flag,
     identifier,
     mapping,
@@ -40,7 +42,7 @@ def looks_like_whatsapp(payload: Fields) -> bool:
     return isinstance(payload.get("entry"), list)
 
 
-def parse_whatsapp(payload: Fields) -> list[Parsed]:
+def parse_whatsapp(payload: Fields, origin: Origin = UNKNOWN) -> list[Parsed]:
     """
     Read a payload: several entries, several changes, messages and receipts.
 
@@ -51,33 +53,41 @@ def parse_whatsapp(payload: Fields) -> list[Parsed]:
     events: list[Parsed] = []
     for entry in mappings(payload, "entry"):
         for change in mappings(entry, "changes"):
-            events += _events_of(mapping(change, "value"))
+            events += _events_of(mapping(change, "value"), origin)
     return events
 
 
-def _events_of(value: Fields) -> Iterator[Parsed]:
+def _events_of(value: Fields, origin: Origin) -> Iterator[Parsed]:
     names = {
         identifier(contact, "wa_id"): text(mapping(contact, "profile"), "name")
         for contact in mappings(value, "contacts")
     }
     our_number = text(mapping(value, "metadata"), "display_phone_number")
     for data in mappings(value, "messages"):
-        yield _message_or_unreadable(data, names, our_number)
+        yield _message_or_unreadable(data, names, our_number, origin)
     for data in mappings(value, "statuses"):
-        receipt = _receipt(data)
+        receipt = _receipt(data, origin)
         if receipt is not None:
             yield receipt
 
 
-def _message_or_unreadable(data: Fields, names: Names, our_number: str | None) -> Parsed:
+def _message_or_unreadable(
+    data: Fields, names: Names, our_number: str | None, origin: Origin
+) -> Parsed:
     try:
-        return _message(data, names, our_number)
+        return _message(data, names, our_number, origin)
     except MalformedError as error:
-        message_id = identifier(data, "id")
-        return UnreadableEvent(reason=str(error), id=message_id, channel=CHANNEL, raw=data)
+        return UnreadableEvent(
+            reason=str(error),
+            id=identifier(data, "id"),
+            channel=CHANNEL,
+            source=origin.source,
+            verified=origin.verified,
+            raw=data,
+        )
 
 
-def _message(data: Fields, names: Names, our_number: str | None) -> InboundMessage:
+def _message(data: Fields, names: Names, our_number: str | None, origin: Origin) -> InboundMessage:
     message_id, sender, kind = identifier(data, "id"), identifier(data, "from"), text(data, "type")
     if not message_id or not sender or not kind:
         raise MalformedError("it has no id, no sender or no type")
@@ -95,6 +105,8 @@ def _message(data: Fields, names: Names, our_number: str | None) -> InboundMessa
         group_name=text(data, "groupName"),
         reply_to=identifier(mapping(data, "context"), "id"),
         received_at=moment(data, "timestamp"),
+        source=origin.source,
+        verified=origin.verified,
         raw=data,
         **_content(data, kind),
     )
@@ -198,7 +210,7 @@ _CONTENTS: dict[str, Callable[[Fields], dict[str, Any]]] = {
 }
 
 
-def _receipt(data: Fields) -> DeliveryReceipt | None:
+def _receipt(data: Fields, origin: Origin) -> DeliveryReceipt | None:
     message_sid, status = identifier(data, "id"), text(data, "status")
     if not message_sid or status not in STATUSES:
         logger.debug("a WhatsApp status was ignored")
@@ -212,5 +224,7 @@ def _receipt(data: Fields) -> DeliveryReceipt | None:
         timestamp=moment(data, "timestamp"),
         error_code=identifier(error, "code"),
         error=text(error, "title", "message"),
+        source=origin.source,
+        verified=origin.verified,
         raw=data,
     )

@@ -84,6 +84,21 @@ def test_a_body_in_chunks(server: LoopbackServer, shop: str) -> None:
     assert requests.post(url, large, timeout=PATIENCE).status_code == 413
 
 
+def test_under_an_asgi_server(server: LoopbackServer, env: dict[str, str]) -> None:
+    """The views are the same there; Django gives them a body that is whole."""
+    port = free_port()
+    application = ("--factory", "django.core.asgi:get_asgi_application")
+    arguments = ("--port", str(port), "--log-level", "error", "--lifespan", "off", *application)
+    delivery = sender.whatsapp({"text": {"body": "hi"}})
+    with serving("-m", "uvicorn", *arguments, folder=FOLDER, env=env, port=port) as url:
+        address = f"{url}/butt-dial/whatsapp/"
+        assert delivery.send(address) == 200
+        chunks = iter([delivery.body[:10], delivery.body[10:]])
+        answer = requests.post(address, chunks, headers=delivery.headers, timeout=PATIENCE)
+        assert answer.json()["status"] == "repeated"
+    assert len(server.fake.sent_messages) == 1
+
+
 def test_forged_and_stale_webhooks(server: LoopbackServer, shop: str) -> None:
     """A wrong signature and an old one are 401; nothing is sent."""
     forger = HostSimulator(whatsapp_secret="guessed", account_secret="guessed")
