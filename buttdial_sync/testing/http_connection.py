@@ -32,10 +32,12 @@ _STREAM_HEADERS: Mapping[str, str] = MappingProxyType(
     {
         "Content-Type": "text/event-stream",
         "Cache-Control": "no-cache, no-transform",
-        "Connection": "keep-alive",
-        "Transfer-Encoding": "chunked",
     }
 )
+_CHUNKED: Mapping[str, str] = MappingProxyType(
+    {"Connection": "keep-alive", "Transfer-Encoding": "chunked"}
+)
+_UNTIL_THE_END: Mapping[str, str] = MappingProxyType({"Connection": "close"})
 
 
 def shut(sock: socket.socket) -> None:
@@ -173,10 +175,14 @@ class HttpConnection(BaseHTTPRequestHandler):
         self.connection.sendall(data)
 
     def _stream(self, stream: ServerStream) -> None:
+        # A client of HTTP/1.0, such as nginx by default, knows no chunks.
+        chunked = self.request_version != "HTTP/1.0"
         try:
-            self._hold_head(HTTPStatus.OK, _STREAM_HEADERS)
+            framing = _CHUNKED if chunked else _UNTIL_THE_END
+            self._hold_head(HTTPStatus.OK, {**_STREAM_HEADERS, **framing})
             self._send()
-            stream.attach(self._send_chunk, functools.partial(shut, self.connection))
+            write = self._send_chunk if chunked else self.connection.sendall
+            stream.attach(write, functools.partial(shut, self.connection))
             self._wait_for_the_end()
         finally:
             stream.end()

@@ -14,6 +14,7 @@ from buttdial_sync.errors import (
     ButtDialError,
     ClientClosedError,
     ConfigError,
+    DeadlineExceededError,
     EndpointNotAvailable,
     ProtocolError,
 )
@@ -22,6 +23,7 @@ from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.settings import TokenIn
 from buttdial_sync.transport.connections import RequestProgress
 from buttdial_sync.transport.deadline import Deadline
+from buttdial_sync.transport.endpoint import BUFFERING_PROXY
 from buttdial_sync.transport.fork import leak_until_exit, reset_after_fork
 from buttdial_sync.transport.http import OK, Http, is_private_way, origin_of, refusal
 from buttdial_sync.transport.secrets import scrub_urls_in_logs
@@ -156,7 +158,12 @@ class SessionOpener:
         else:
             url = self._with_token(token)
         request = self._http.prepare("GET", url, headers=headers)
-        response, progress = self._http.send(request, deadline, stream=True)
+        try:
+            response, progress = self._http.send(request, deadline, stream=True)
+        except DeadlineExceededError as error:
+            if error.outcome == "unknown":  # it was written, and not a byte came back
+                error.remediation = BUFFERING_PROXY
+            raise
         if response.status_code >= 300:
             raise self._refusal(response, token)
         kind = response.headers.get("content-type", "")

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from itertools import count
 from typing import Any
-from urllib.parse import urljoin
 
 import attrs
 
@@ -28,7 +27,8 @@ from buttdial_sync.errors import (
 from buttdial_sync.errors.scrubbing import Secret, scrub
 from buttdial_sync.models.tools import Tool
 from buttdial_sync.transport.deadline import Clock, Deadline
-from buttdial_sync.transport.http import Http, json_bytes, load_json, origin_of, refusal
+from buttdial_sync.transport.endpoint import BUFFERING_PROXY, lost_prefix, post_url
+from buttdial_sync.transport.http import Http, json_bytes, load_json, refusal
 from buttdial_sync.transport.pending import PendingAnswers, Waiter
 from buttdial_sync.transport.replies import ServerRequestReplier
 from buttdial_sync.transport.sse import EventStream
@@ -116,9 +116,10 @@ class McpSession:
                 caller closes.
         """
         self._reader.start()
+        url = self._await_endpoint(deadline)
         self._post_template = self._http.prepare(
             "POST",
-            self._await_endpoint(deadline),
+            url,
             headers={
                 "Authorization": Secret(f"Bearer {self._token}"),
                 "Content-Type": "application/json",
@@ -130,7 +131,10 @@ class McpSession:
             "capabilities": {},
             "clientInfo": {"name": "buttdial-sync", "version": __version__},
         }
-        self.request("initialize", hello, deadline)
+        try:
+            self.request("initialize", hello, deadline)
+        except ButtDialError as error:
+            raise lost_prefix(self._stream.url, url, error) or error from None
         self._post({"jsonrpc": "2.0", "method": "notifications/initialized"}, deadline)
 
     def request(self, method: str, params: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
@@ -256,24 +260,14 @@ class McpSession:
             endpoint = self._endpoints.get(timeout=deadline.check("opening the session"))
         except queue.Empty:
             raise DeadlineExceededError(
-                f"the stream named no endpoint within {deadline.seconds:g} s",
+                f"headers came, but no endpoint within {deadline.seconds:g} s: a proxy buffers",
                 code="TIMEOUT",
                 stage="session",
-                remediation="Check that base_url is a Butt-Dial server.",
+                remediation=BUFFERING_PROXY,
             ) from None
         if isinstance(endpoint, ButtDialError):
             raise endpoint
-        try:
-            url = urljoin(self._stream.url, endpoint)
-        except ValueError:
-            url = ""
-        if origin_of(url) != origin_of(self._stream.url):
-            raise ProtocolError(
-                f"the server asks for posts to another origin, {origin_of(url)}",
-                stage="session",
-                remediation="The token is not sent there. If it is yours, give it as base_url.",
-            )
-        return url
+        return post_url(self._stream.url, endpoint)
 
     def _read(self) -> None:
         reason: ButtDialError = StreamLostError("the server ended the stream")

@@ -243,3 +243,12 @@ def test_events_of_a_certificate_error(server: LoopbackServer) -> None:
     ):
         client.ping()
     assert "retry" not in {event.kind for event in events}
+
+
+def test_stream_that_is_held_back(server: LoopbackServer) -> None:
+    """Not a byte of it comes, as behind a proxy that buffers: the remedy is named."""
+    server.fake.fault("hang", on="stream")
+    with client_of(server, timeout=3.0) as client:
+        result = client.send_message(TO, "hello")
+    assert (result.outcome, result.error_code) == ("not_sent", "TIMEOUT")
+    assert "proxy_buffering off" in str(result.remediation)
