@@ -13,6 +13,7 @@ from buttdial_sync.cli.doctor import doctor
 from buttdial_sync.cli.errors import errors
 from buttdial_sync.cli.examples import example
 from buttdial_sync.cli.guide import guide
+from buttdial_sync.cli.happy import happy
 from buttdial_sync.cli.outbox import outbox
 from buttdial_sync.cli.send import send
 from buttdial_sync.cli.send_many import send_many
@@ -25,6 +26,7 @@ _COMMANDS = (
     errors,
     example,
     guide,
+    happy,
     outbox,
     ping,
     send,

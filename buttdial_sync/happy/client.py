@@ -128,6 +128,17 @@ class HappyClient(Tasks):
         """The server."""
         return self._wiring.connection.server_url
 
+    def check_live_connection(self) -> None:
+        """
+        Open the live connection, if there is none.
+
+        Raises:
+            AuthenticationError: The server refuses the token.
+            HappyError: It cannot be opened. Calls of machines and sessions would fail; messages
+                and waiting would not.
+        """
+        self._wiring.realtime.ensure(self._wiring.connection.deadline())
+
     def close(self) -> None:
         """
         End everything: requests, waits, the live connection. Idempotent, from any thread.

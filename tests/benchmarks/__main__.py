@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 
-from tests.benchmarks import crowd, latency, memory, start, traffic
+from tests.benchmarks import crowd, happy, latency, memory, start, traffic
 from tests.benchmarks.figures import Figure, table
 from tests.benchmarks.settings import Settings
 
@@ -18,8 +18,17 @@ _SUBJECTS: dict[str, Callable[[Settings], Iterator[Figure]]] = {
     "start": start.measure,
     "memory": memory.measure,
     "crowd": crowd.measure,
+    "happy": happy.measure,
 }
-_PACKAGES = ("buttdial-sync", "requests", "urllib3", "butt-dial-sdk", "mcp", "uvicorn")
+_PACKAGES = (
+    "buttdial-sync",
+    "requests",
+    "urllib3",
+    "butt-dial-sdk",
+    "mcp",
+    "uvicorn",
+    "happy-engineering-sdk",
+)
 _LONG = 100_000
 
 

@@ -125,7 +125,35 @@ class Official:
         await self._app(scope, receive, send)
 
 
-_SERVERS: dict[str, Callable[[], Server]] = {"fake": Fake, "mcp": Official}
+class Happy:
+    """The fake Happy server, with 100 sessions."""
+
+    def __init__(self) -> None:
+        from buttdial_sync.testing.happy_server import FakeHappyServer
+        from tests.benchmarks.happy import SECRET, TOKEN
+
+        self._fake = FakeHappyServer(token=TOKEN, secret=SECRET)
+        for _ in range(100):
+            self._fake.add_session()
+        for process in self._fake.store.sessions:
+            self._fake.process(process).leave()
+        self.url = self._fake.server_url
+
+    def counts(self) -> dict[str, Any]:
+        """Return how many requests and connections there were so far."""
+        return {"requests": len(self._fake.requests), "connections": self._fake.connections}
+
+    def ping_clients(self) -> dict[str, Any]:
+        """Not measured with this server."""
+        raise NotImplementedError
+
+    def forget(self) -> dict[str, Any]:
+        """Drop what was recorded."""
+        self._fake.requests.clear()
+        return {}
+
+
+_SERVERS: dict[str, Callable[[], Server]] = {"fake": Fake, "happy": Happy, "mcp": Official}
 
 
 def main(name: str) -> None:

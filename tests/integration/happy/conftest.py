@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -21,6 +22,19 @@ def _no_happy_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> 
 @pytest.fixture
 def machine(happy_server: FakeHappyServer) -> FakeMachine:
     return happy_server.add_machine()
+
+
+class LeapingClock:
+    """A monotonic clock that can leap forward, so that no test waits for a time to pass."""
+
+    def __init__(self) -> None:
+        self._ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self._ahead
+
+    def leap(self) -> None:
+        self._ahead += 10_000.0
 
 
 def client_of(server: FakeHappyServer, **options: object) -> HappyClient:

@@ -109,7 +109,7 @@ def test_nothing_is_shown(
             server.server_url, token=TOKEN, secret_b64=base64.b64encode(bytes(32)).decode()
         ) as wrong:
             failing(wrong.send_message, session_id, "hello")
-            failing(wrong._wiring.realtime.ensure, wrong._wiring.connection.deadline())
+            failing(wrong.spawn_session, "machine-1", "/repo")
     failing(lambda: HappyClient("ftp://x", token=TOKEN, secret_b64=server.secret_b64))
     key_file.write_text(json.dumps({"token": TOKEN, "secret": server.secret_b64 + "="}), "utf-8")
     failing(lambda: HappyClient(server.server_url, key_file))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,9 +12,10 @@ from buttdial_sync.happy import errors
 from buttdial_sync.happy.client import HappyClient
 from buttdial_sync.happy.models import PermissionRequest
 from buttdial_sync.happy.results import Approval, Denial
+from buttdial_sync.happy.updates import PermissionRequested, Update
 from buttdial_sync.testing.happy_agents import FakeMachine, FakeTurn
 from buttdial_sync.testing.happy_server import FakeHappyServer
-from tests.integration.happy.conftest import client_of
+from tests.integration.happy.conftest import LeapingClock, client_of
 
 PATIENCE = 30.0
 
@@ -181,14 +181,17 @@ def test_somebody_is_faster_at_the_last_moment(
 
 
 def test_an_answer_that_is_not_taken(
-    happy_server: FakeHappyServer, client: HappyClient, session_id: str, agent: Asking
+    happy_server: FakeHappyServer, session_id: str, agent: Asking
 ) -> None:
     """An agent that does not confirm leaves the outcome unknown."""
-    client.send_message(session_id, "hello")
-    request = asked(client, session_id)
-    happy_server.process(session_id).call = lambda name, params: None  # type: ignore[method-assign]
-    with pytest.raises(errors.RpcOutcomeUnknownError, match="did not confirm"):
-        client.approve(session_id, request.id, timeout=0.5)
+    clock = LeapingClock()
+    with client_of(happy_server, clock=clock) as client:
+        client.send_message(session_id, "hello")
+        request = asked(client, session_id)
+        process = happy_server.process(session_id)
+        process.call = lambda name, params: clock.leap()  # type: ignore[method-assign,func-returns-value]
+        with pytest.raises(errors.RpcOutcomeUnknownError, match="did not confirm"):
+            client.approve(session_id, request.id)
 
 
 def test_a_rule_answers_each_request_once(client: HappyClient, machine: FakeMachine) -> None:
@@ -206,17 +209,18 @@ def test_a_rule_answers_each_request_once(client: HappyClient, machine: FakeMach
 
 
 def test_a_person_who_takes_their_time(
-    happy_server: FakeHappyServer, client: HappyClient, machine: FakeMachine, agent: Asking
+    happy_server: FakeHappyServer, machine: FakeMachine, agent: Asking
 ) -> None:
     """The time in on_permission is not the turn's."""
     session_id = happy_server.add_session(machine).session.id
-    pause = threading.Event()
+    clock = LeapingClock()
 
     def slowly(request: PermissionRequest) -> bool:
-        pause.wait(1.2)
+        clock.leap()
         return True
 
-    assert client.run_prompt(session_id, "hello", 1.0, on_permission=slowly).ok
+    with client_of(happy_server, clock=clock) as client:
+        assert client.run_prompt(session_id, "hello", PATIENCE, on_permission=slowly).ok
 
 
 def test_a_person_was_faster_in_the_app(
@@ -233,22 +237,27 @@ def test_a_person_was_faster_in_the_app(
 
 
 @pytest.mark.parametrize("on_permission", [None, lambda request: None])
-def test_nobody_answers(
-    happy_server: FakeHappyServer, client: HappyClient, agent: Asking, on_permission: Any
-) -> None:
+def test_nobody_answers(happy_server: FakeHappyServer, agent: Asking, on_permission: Any) -> None:
     """The result names what the agent waits for, and the session stays."""
-    result = client.run_task(
-        "machine-1", "/repo", "hello", timeout_seconds=0.3, on_permission=on_permission
-    )
-    assert (result.status, [each.tool for each in result.requests]) == (
-        "waiting_for_permission",
-        ["Bash"],
-    )
-    assert not happy_server.process(result.session_id).ended
-    with pytest.raises(errors.TimeoutError, match="waits for permission: Bash"):
-        client.wait_for_turn_completion(result.session_id, 0.2)
-    client.approve(result.session_id, result.requests[0].id)
-    assert client.wait_for_turn_completion(result.session_id, PATIENCE).ok
+    clock = LeapingClock()
+
+    def time_passes(update: Update) -> None:
+        if isinstance(update, PermissionRequested):
+            clock.leap()
+
+    with client_of(happy_server, clock=clock) as client:
+        result = client.run_task(
+            "machine-1", "/repo", "hello", on_permission=on_permission, on_update=time_passes
+        )
+        assert (result.status, [each.tool for each in result.requests]) == (
+            "waiting_for_permission",
+            ["Bash"],
+        )
+        assert not happy_server.process(result.session_id).ended
+        with pytest.raises(errors.TimeoutError, match="waits for permission: Bash"):
+            client.wait_for_turn_completion(result.session_id, on_update=time_passes)
+        client.approve(result.session_id, result.requests[0].id)
+        assert client.wait_for_turn_completion(result.session_id, PATIENCE).ok
 
 
 @pytest.mark.parametrize(

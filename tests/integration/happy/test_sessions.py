@@ -204,6 +204,7 @@ def test_a_server_that_does_not_answer_a_call(
     machine.is_silent = True
     with client_of(happy_server) as client:
         client.list_machines()
+        client.check_live_connection()
         with pytest.raises(errors.SpawnOutcomeUnknownError, match="no answer"):
             client.spawn_session("machine-1", "/repo", timeout=1.0)
 
@@ -308,7 +309,7 @@ def test_a_refused_token(happy_server: FakeHappyServer, token: str) -> None:
         assert isinstance(caught.value, AuthError)
         assert len(happy_server.requests) == 1
         with pytest.raises(errors.AuthenticationError, match="live connection"):
-            client._wiring.realtime.ensure(client._wiring.connection.deadline())
+            client.check_live_connection()
 
 
 def test_nobody_listens() -> None:
@@ -326,7 +327,7 @@ def test_nobody_listens() -> None:
         assert isinstance(caught.value, TransportError)
         assert caught.value.outcome == "not_sent"
         with pytest.raises(errors.ConnectionError):
-            client._wiring.realtime.ensure(client._wiring.connection.deadline())
+            client.check_live_connection()
 
 
 @pytest.mark.parametrize(
