@@ -1,5 +1,6 @@
 from buttdial_sync.testing.faults import FaultKind as FaultKind
 from buttdial_sync.testing.faults import Place as Place
+from buttdial_sync.testing.happy_server import FakeHappyServer as FakeHappyServer
 from buttdial_sync.testing.http_messages import Request as Request
 from buttdial_sync.testing.loopback import LoopbackServer as LoopbackServer
 from buttdial_sync.testing.mocked import MockedServer as MockedServer

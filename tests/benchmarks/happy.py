@@ -18,6 +18,7 @@ SECRET = bytes(range(32))
 TOKEN = "benchmark"
 SESSION = "session-00001"
 _SENDS = 100
+_PEERS_SENDS = 10
 _ROUNDS = 10
 
 Call = Callable[[Any], object]
@@ -36,9 +37,15 @@ def measure(settings: Settings) -> Iterator[Figure]:
     # Not installed where the types are checked.
     published = import_module("happy_sdk").SyncHappyClient
     with Child("servers", "happy") as server:
-        arguments = {"token": TOKEN, "secret_b64": base64.b64encode(SECRET).decode()}
+        arguments: dict[str, Any] = {
+            "token": TOKEN,
+            "secret_b64": base64.b64encode(SECRET).decode(),
+        }
         peer = published(server_url=server.hello["url"], **arguments)
         with HappyClient(server.hello["url"], **arguments) as ours:
+            opened = _connections(server, ours, _SENDS)
+            peers = _connections(server, peer, _PEERS_SENDS) * (_SENDS // _PEERS_SENDS)
+            yield amount("happy: connections of 100 sends", opened, 2.0, peer=peers, server="happy")
             rounds = min(settings.rounds, _ROUNDS)
             for name, call, target in (
                 ("list_sessions, 100 sessions", _list, 3.0),
@@ -46,11 +53,13 @@ def measure(settings: Settings) -> Iterator[Figure]:
             ):
                 fast, slow = _milliseconds(call, ours, peer, rounds)
                 yield times_better(f"happy: {name}", fast, slow, target, unit="ms", server="happy")
-            before = server.ask("counts")["connections"]
-            for _ in range(_SENDS):
-                _send(ours)
-            opened = server.ask("counts")["connections"] - before
-            yield amount("happy: connections of 100 sends", opened, 2.0, server="happy")
+
+
+def _connections(server: Child, client: Any, sends: int) -> int:
+    before = server.ask("counts")["connections"]
+    for _ in range(sends):
+        _send(client)
+    return int(server.ask("counts")["connections"] - before)
 
 
 def _milliseconds(call: Call, ours: Any, peer: Any, rounds: int) -> tuple[float, float]:

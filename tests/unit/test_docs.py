@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
+from buttdial_sync.testing import FakeButtDialServer, FakeHappyServer, LoopbackServer
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -38,11 +38,24 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackServer]:
         yield loopback
 
 
+@pytest.fixture
+def happy(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHappyServer]:
+    with FakeHappyServer() as server:
+        server.add_machine("machine-1")
+        monkeypatch.setenv("HAPPY_SERVER_URL", server.server_url)
+        monkeypatch.setenv("HAPPY_TOKEN", server.token)
+        monkeypatch.setenv("HAPPY_SECRET", server.secret_b64)
+        yield server
+
+
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if blocks(page)], ids=lambda p: str(p.relative_to(ROOT))
 )
 def test_the_blocks_of_a_page_run(
-    page: Path, server: LoopbackServer, request: pytest.FixtureRequest
+    page: Path,
+    server: LoopbackServer,
+    happy: FakeHappyServer,
+    request: pytest.FixtureRequest,
 ) -> None:
     """A page's blocks run one after the other, the tests among them with their fixtures."""
     names: dict[str, Any] = {"__name__": f"docs_{page.stem}"}

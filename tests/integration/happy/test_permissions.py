@@ -189,7 +189,7 @@ def test_an_answer_that_is_not_taken(
         client.send_message(session_id, "hello")
         request = asked(client, session_id)
         process = happy_server.process(session_id)
-        process.call = lambda name, params: clock.leap()  # type: ignore[method-assign,func-returns-value]
+        process.call = lambda name, params: clock.leap()  # type: ignore[method-assign]
         with pytest.raises(errors.RpcOutcomeUnknownError, match="did not confirm"):
             client.approve(session_id, request.id)
 
