@@ -7,7 +7,7 @@ import random
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from buttdial_sync.errors.scrubbing import Secret
 from buttdial_sync.happy.connection import HappyConnection
@@ -159,6 +159,9 @@ class HappyClient(Tasks):
         # Those who print the local variables of a constructor that raised meet half a client.
         url = self.server_url if hasattr(self, "_wiring") else None
         return f"{type(self).__name__}({url!r})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a client cannot be pickled: make one in each process")
 
     def __del__(self) -> None:
         # A constructor that raised has left nothing.

@@ -85,7 +85,7 @@ def test_nothing_is_shown(
             seen.append(repr(client.run_task("machine-1", "/repo", "hello")))
             seen.append(repr(client.list_sessions()) + repr(client.list_machines()))
             seen.append(repr(another.get_messages(session_id)))
-            with pytest.raises(TypeError):
+            with pytest.raises(TypeError, match="make one in each process"):
                 pickle.dumps(another)
             machine.spawn_error = "no"
             failing(client.spawn_session, "machine-1", "/repo")

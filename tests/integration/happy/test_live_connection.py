@@ -6,14 +6,17 @@ import asyncio
 import signal
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from buttdial_sync.errors import ClientClosedError
 from buttdial_sync.happy import errors
 from buttdial_sync.happy.client import HappyClient
+from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.testing.happy_agents import FakeMachine
 from buttdial_sync.testing.happy_server import FakeHappyServer
+from buttdial_sync.testing.http_messages import Reply, Request, json_response
 from tests.integration.happy.conftest import client_of
 
 PATIENCE = 30.0
@@ -143,6 +146,81 @@ def test_threads_run_tasks(
 
     assert in_threads(8, work) == []
     assert texts == {f"Done: task {number}" for number in range(8)}
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "outcome"),
+    [
+        (
+            {"ok": False, "error": "RPC method not available"},
+            errors.MachineOfflineError,
+            "not_sent",
+        ),
+        (
+            {"ok": False, "error": "operation has timed out"},
+            errors.RpcOutcomeUnknownError,
+            "unknown",
+        ),
+        ({"ok": False, "error": "socket disconnected"}, errors.RpcOutcomeUnknownError, "unknown"),
+        ({"ok": False, "error": "something new"}, errors.RpcTransportError, "unknown"),
+        ({"ok": False}, errors.RpcTransportError, "unknown"),
+        ({}, errors.RpcTransportError, "unknown"),
+        ("text", errors.RpcOutcomeUnknownError, "unknown"),
+        (None, errors.RpcOutcomeUnknownError, "unknown"),
+        ({"ok": True, "result": "AAAA"}, errors.RpcOutcomeUnknownError, "unknown"),
+        ({"ok": True, "result": 7}, errors.RpcOutcomeUnknownError, "unknown"),
+        ({"ok": True, "result": {"error": "Method not found"}}, errors.RpcNotSupported, "not_sent"),
+        ({"ok": True, "result": {"error": "no"}}, errors.StopSessionError, "rejected"),
+    ],
+)
+def test_what_a_call_may_be_answered(
+    happy_server: FakeHappyServer,
+    machine: FakeMachine,
+    client: HappyClient,
+    answer: Any,
+    kind: type[errors.HappyError],
+    outcome: str,
+) -> None:
+    """Only a clear word proves that nothing was carried out; all else leaves it open."""
+    if isinstance(answer, dict) and isinstance(answer.get("result"), dict):
+        answer = {**answer, "result": machine.cipher.seal(answer["result"])}
+    happy_server._io.on("rpc-call", lambda sid, data: answer)
+    with pytest.raises(kind) as caught:
+        client.stop_session("session-1", machine_id="machine-1")
+    assert type(caught.value) is kind
+    assert caught.value.outcome == outcome
+    assert caught.value.session_id == "session-1"
+
+
+def test_events_tell_what_happens(happy_server: FakeHappyServer, machine: FakeMachine) -> None:
+    """Attempts, answers and pauses are told; a callback that raises changes nothing."""
+    events: list[ClientEvent] = []
+
+    def told(event: ClientEvent) -> None:
+        events.append(event)
+        raise KeyError("mine")
+
+    failures = [1]
+
+    def fails_once(request: Request) -> Reply | None:
+        if failures[0]:
+            failures[0] -= 1
+            return json_response(503, {"error": "overloaded"})
+        return None
+
+    happy_server.faults.append(fails_once)
+    with client_of(happy_server, on_event=told, sleep=lambda _: None) as client:
+        client.list_machines()
+    assert [(event.kind, event.attempt) for event in events] == [
+        ("attempt", 1),
+        ("answer", 1),
+        ("retry", 1),
+        ("attempt", 2),
+        ("answer", 2),
+    ]
+    assert {event.operation for event in events} == {"GET /v1/machines"}
+    assert events[1].error == "ServerError"
+    assert [event.outcome for event in events][-1] == "sent"
 
 
 def once_called(server: FakeHappyServer, then: Callable[[], None]) -> threading.Thread:
