@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from typing import get_args
 
 import pytest
 
@@ -15,10 +15,10 @@ from buttdial_sync.testing.happy_agents import AgentFailure, AgentProcess, FakeM
 from buttdial_sync.testing.happy_server import FakeHappyServer
 from buttdial_sync.testing.http_messages import Request
 from tests.integration.happy.conftest import client_of
+from tests.integration.happy.cutting import PATIENCE, Phase, turns
 
 TURNS = 100
 TURNS_PER_PHASE = 25
-PATIENCE = 30.0
 
 
 def test_agents_that_answer_at_once(
@@ -103,55 +103,12 @@ def test_a_slow_agent(
     client.wait_for_idle(session_id, PATIENCE)
 
 
-def cut_when(
-    server: FakeHappyServer, matches: Callable[[Request], bool]
-) -> Callable[[Request], None]:
-    """A fault that cuts the live connections when a request comes, and answers it all the same."""
-
-    def cut(request: Request) -> None:
-        if matches(request):
-            server.cut_sockets()
-
-    return cut
-
-
-def cuts_while_working(server: FakeHappyServer) -> Callable[[FakeTurn], None]:
-    def works(turn: FakeTurn) -> None:
-        server.cut_sockets()
-        turn.say("one")
-        server.cut_sockets()
-        turn.say("two")
-        server.cut_sockets()
-
-    return works
-
-
-PHASES = ["before", "sending", "waiting", "working", "never connected"]
-
-
-@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("phase", get_args(Phase))
 def test_sockets_that_are_cut(
-    happy_server: FakeHappyServer, machine: FakeMachine, client: HappyClient, phase: str
+    happy_server: FakeHappyServer, machine: FakeMachine, client: HappyClient, phase: Phase
 ) -> None:
     """No turn is lost, whenever the live connection is cut, and whether or not it comes back."""
-    session_id = happy_server.add_session(machine).session.id
-    if phase == "sending":
-        happy_server.faults.append(cut_when(happy_server, lambda each: each.method == "POST"))
-    elif phase == "waiting":
-        happy_server.faults.append(cut_when(happy_server, lambda each: "after_seq" in each.query))
-    elif phase == "working":
-        machine.agent = cuts_while_working(happy_server)
-    elif phase == "never connected":
-        happy_server.refuses_sockets = True
-    for number in range(TURNS_PER_PHASE):
-        if phase == "before":
-            happy_server.cut_sockets()
-        result = client.run_prompt(session_id, str(number), PATIENCE)
-        assert (result.status, len(result.updates)) == (
-            "completed",
-            4 if phase == "working" else 3,
-        )
-    assert happy_server.prompts(session_id) == [str(each) for each in range(TURNS_PER_PHASE)]
+    assert turns(happy_server, machine, client, phase, TURNS_PER_PHASE) == []
 
 
 def test_an_outage_while_waiting(happy_server: FakeHappyServer, machine: FakeMachine) -> None:
