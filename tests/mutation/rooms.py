@@ -33,6 +33,8 @@ _TESTS: dict[str, tuple[str, ...]] = {
     ),
     "buttdial_sync/doctor/": ("tests/unit/doctor",),
     "buttdial_sync/errors/": ("tests/unit/errors",),
+    "buttdial_sync/happy/": ("tests/unit/happy", "tests/integration/happy"),
+    "buttdial_sync/happy/turns.py": ("tests/unit/happy/test_turns.py",),
     "buttdial_sync/inbound/": ("tests/unit/inbound",),
     "buttdial_sync/listening/": ("tests/unit/listening", "tests/unit/inbound"),
     "buttdial_sync/models/": ("tests/unit/models", "tests/unit/tools"),
