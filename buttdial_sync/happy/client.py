@@ -27,8 +27,8 @@ class HappyClient(Tasks):
 
     One client serves a whole process: threads share it freely, also while an event loop runs, and
     a forked child makes connections of its own. Nothing is opened before the first call. Use it as
-    a context manager or :meth:`close` it. All that it raises are :class:`HappyError`, which are
-    ``ButtDialError`` too.
+    a context manager or :meth:`close` it. What it raises is a :class:`HappyError`, or a
+    ``ConfigError`` for a wrong argument; both are ``ButtDialError``.
 
     Args:
         server_url: The server; ``HAPPY_SERVER_URL`` when None.

@@ -76,6 +76,7 @@ class _Socket:
         self._waiting: set[_Answer] = set()
         self._on_end = on_end
         self._refusal: Any = None
+        self._has_ended = False
         self.is_live = False
         self._client = socketio.Client(
             reconnection=False,
@@ -100,7 +101,8 @@ class _Socket:
             HappyConnectionError: Anything else.
         """
         limit = deadline.within(self._connection.connect_timeout)
-        self._client.eio.request_timeout = limit.check("connecting")
+        # Not 0, which would mean a connection without a limit.
+        self._client.eio.request_timeout = max(limit.remaining(), 0.001)
         try:
             self._client.connect(
                 self._connection.server_url,
@@ -110,14 +112,13 @@ class _Socket:
                 wait_timeout=limit.remaining(),
             )
         except (socketio.exceptions.SocketIOError, OSError, ValueError):
-            failure = self._failure(limit)
+            pass  # the reason was told to the handler of refusals
         else:
-            # A socket that was cut in the meantime has told nobody.
-            self.is_live = self._client.eio.state == "connected"
-            if self.is_live:
-                return
-            failure = self._failure(limit)
-        raise failure
+            with self._lock:
+                # The library tells nobody of a connection that was cut while it was made.
+                self.is_live = not self._has_ended and self._client.eio.state == "connected"
+        if not self.is_live:
+            raise self._failure(limit)
 
     def call(self, event: str, data: Mapping[str, Any], deadline: Deadline) -> Any:
         """
@@ -128,16 +129,15 @@ class _Socket:
             RpcOutcomeUnknownError: No answer came: the time has passed, or the socket was lost.
         """
         answer = _Answer()
-        with self._lock:
+        with self._lock:  # emit() is not safe between threads
             if not self.is_live:
                 raise RpcTransportError("the connection was lost before the call was sent")
             self._waiting.add(answer)
+            try:
+                self._client.emit(event, dict(data), callback=answer.resolve)
+            except socketio.exceptions.SocketIOError:
+                answer.fail()
         try:
-            with self._lock:  # emit() is not safe between threads
-                try:
-                    self._client.emit(event, dict(data), callback=answer.resolve)
-                except socketio.exceptions.SocketIOError:
-                    answer.fail()
             arrived = answer.arrived.wait(deadline.remaining())
         finally:
             self._waiting.discard(answer)
@@ -160,7 +160,7 @@ class _Socket:
 
     def _ended(self, *_: Any) -> None:
         with self._lock:
-            self.is_live = False
+            self.is_live, self._has_ended = False, True
             waiting = list(self._waiting)
         for answer in waiting:
             answer.fail()
@@ -226,7 +226,7 @@ class Realtime:
         socket = self._socket
         if socket is not None and socket.is_live:
             return socket
-        if not self._opening.acquire(timeout=deadline.check("connecting")):
+        if not self._opening.acquire(timeout=deadline.remaining()):
             raise HappyTimeoutError(f"no live connection within {deadline.seconds:g} s")
         try:
             socket = self._socket
