@@ -124,7 +124,13 @@ def sessions(client: HappyClient, active: bool) -> Report:
 @click.argument("machine_id", metavar="MACHINE")
 @click.argument("directory")
 @click.argument("prompt")
-@click.option("--agent", type=click.Choice(_AGENTS), default="claude", show_default=True)
+@click.option(
+    "--agent",
+    type=click.Choice(_AGENTS),
+    default="claude",
+    show_default=True,
+    help="Which agent.",
+)
 @click.option("--name", help="The title that the apps show.")
 @click.option("--model", help="The model to use.")
 @click.option("--create-dir", is_flag=True, help="Create the directory if it does not exist.")

@@ -19,6 +19,7 @@ from buttdial_sync.happy.tasks import Tasks
 from buttdial_sync.happy.wiring import Wiring
 from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.transport.deadline import check_seconds
+from buttdial_sync.transport.network import NetworkOptions
 
 
 class HappyClient(Tasks):
@@ -44,6 +45,9 @@ class HappyClient(Tasks):
         poll_interval: Seconds between two looks at the server while it cannot push.
         settle_seconds: How long to wait for a turn to begin after the end of one that was running
             when a message was sent; without one, the message went into the one that ended.
+        ca_bundle: Path of the certificates (PEM) that the server's is checked with.
+        client_cert: Path of a PEM file with the client's certificate and key, or both paths.
+        proxies: The proxy for each scheme; the environment's when None.
         on_event: Called for each attempt, answer and retry of a request, in the calling thread.
         clock: A monotonic clock in seconds, for tests.
         sleep: Sleeps for some seconds between attempts, for tests.
@@ -66,6 +70,9 @@ class HappyClient(Tasks):
         max_attempts: int = 3,
         poll_interval: float = 2.0,
         settle_seconds: float = 5.0,
+        ca_bundle: str | os.PathLike[str] | None = None,
+        client_cert: str | tuple[str, str] | None = None,
+        proxies: Mapping[str, str] | None = None,
         on_event: Callable[[ClientEvent], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] | None = None,
@@ -79,6 +86,9 @@ class HappyClient(Tasks):
             timeout=timeout,
             connect_timeout=connect_timeout,
             max_attempts=max_attempts,
+            network=NetworkOptions.checked(
+                ca_bundle=ca_bundle, client_cert=client_cert, proxies=proxies
+            ),
             on_event=on_event,
             clock=clock,
             sleep=sleep,

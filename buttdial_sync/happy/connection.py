@@ -25,6 +25,7 @@ from buttdial_sync.settings import check_count
 from buttdial_sync.transport.deadline import Clock, Deadline, check_seconds
 from buttdial_sync.transport.fork import reset_after_fork, reset_if_forked
 from buttdial_sync.transport.http import Http
+from buttdial_sync.transport.network import NetworkOptions
 from buttdial_sync.transport.rest import Rest
 from buttdial_sync.transport.retrying import RetryPolicy
 
@@ -44,6 +45,7 @@ class HappyConnection:
         timeout: Seconds that a call may take, unless the call has a time of its own.
         connect_timeout: Seconds for each connection.
         max_attempts: Attempts of a request in all.
+        network: The proxies and certificates of this client.
         on_event: Called for each attempt, answer and retry, in the calling thread.
         clock: A monotonic clock, in seconds.
         sleep: Sleeps between attempts; by default a sleep that ends when the client is closed.
@@ -64,6 +66,7 @@ class HappyConnection:
         timeout: float,
         connect_timeout: float,
         max_attempts: int,
+        network: NetworkOptions,
         on_event: Callable[[ClientEvent], None] | None = None,
         clock: Clock = time.monotonic,
         sleep: Callable[[float], None] | None = None,
@@ -76,7 +79,8 @@ class HappyConnection:
         self.connect_timeout = check_seconds(connect_timeout, "connect_timeout")
         self.closed = False
         self._retries = RetryPolicy(check_count(max_attempts, "max_attempts"), random_fraction)
-        self._http = Http(connect_timeout=self.connect_timeout)
+        self.network = network
+        self._http = Http(connect_timeout=self.connect_timeout, network=network)
         self._rest = Rest(self._http, self.server_url)
         self._on_event = on_event
         self._own_sleep = sleep

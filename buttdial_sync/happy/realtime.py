@@ -29,6 +29,7 @@ from buttdial_sync.happy.errors import (
 )
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.fork import leak_until_exit, reset_after_fork, reset_if_forked
+from buttdial_sync.transport.network import NetworkOptions
 
 _PATH = "/v1/updates"
 _TOKEN_REFUSED = ("token", "auth")
@@ -83,7 +84,7 @@ class _Socket:
             handle_sigint=False,
             logger=_silent,
             engineio_logger=_silent,
-            http_session=_session_for(connection.server_url),
+            http_session=_session_for(connection.server_url, connection.network),
             request_timeout=connection.connect_timeout,
         )
         self._client.on("connect_error", self._refused)
@@ -273,13 +274,11 @@ class Realtime:
         self._tell("lost", {})
 
 
-def _session_for(url: str) -> requests.Session:
-    """Return what tells the socket's library the proxy and the certificates of this machine."""
+def _session_for(url: str, network: NetworkOptions) -> requests.Session:
+    """Return what tells the socket's library the proxies and the certificates."""
+    found = network.for_url(url, requests.Session())
     session = requests.Session()
-    session.trust_env = False
-    found = requests.Session().merge_environment_settings(url, {}, None, None, None)
-    session.proxies = dict(found.get("proxies") or {})
-    session.cert = found.get("cert")
-    verify = found.get("verify")
+    session.proxies, session.cert = dict(found["proxies"]), found["cert"]
+    verify = found["verify"]
     session.verify = requests.utils.DEFAULT_CA_BUNDLE_PATH if verify is True else verify
     return session

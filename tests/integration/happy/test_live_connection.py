@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -110,6 +111,18 @@ def test_a_connection_that_is_not_let_in(
     assert caught.value.outcome == "not_sent"
     assert machine.spawned == []
     assert client.list_machines()
+
+
+def test_a_proxy_is_for_both(happy_server: FakeHappyServer, machine: FakeMachine) -> None:
+    """Requests and live connection alike go through the client's proxy."""
+    with socket.socket() as refusing:
+        refusing.bind(("127.0.0.1", 0))  # nobody listens there
+        proxies = {"http": f"http://127.0.0.1:{refusing.getsockname()[1]}"}
+        with client_of(happy_server, proxies=proxies, sleep=lambda _: None) as client:
+            for call in (client.list_machines, client.check_live_connection):
+                with pytest.raises(errors.ConnectionError):
+                    call()
+    assert happy_server.connections == 0
 
 
 def test_signals_are_left_alone(
