@@ -291,7 +291,8 @@ class InboundHandler:
         Return a WSGI application for the webhooks, to be mounted at an address of your choice.
 
         ``POST <channel>/`` is a delivery, as in :meth:`handle`; ``GET <channel>/`` is WhatsApp's
-        subscription. Safe to share between threads and forks.
+        subscription. Handlers of two arguments get WSGI's environ as their second. Safe to share
+        between threads and forks.
         """
         return wsgi_application(self._respond, self.max_body_bytes)
 
@@ -299,13 +300,15 @@ class InboundHandler:
         """
         Return an ASGI application, as :meth:`wsgi` does, for servers on asyncio.
 
-        The handlers run in threads, so they may block, and do not block the event loop.
+        The handlers run in threads, so they may block, and do not block the event loop. Those of
+        two arguments get ASGI's scope.
         """
         return asgi_application(self._respond, self.max_body_bytes)
 
     def _respond(self, request: Request) -> Response:
         if request.method == "POST":
-            answer = self.handle(request.path, request.body, request.headers)
+            given = request.path, request.body, request.headers
+            answer = self.handle(*given, context=request.surroundings)
         elif request.method in {"GET", "HEAD"}:
             answer = self.verify_subscription(request.query)
         else:

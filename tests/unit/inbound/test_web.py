@@ -7,12 +7,12 @@ import io
 import json
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pytest
 
-from buttdial_sync import ArgumentTypeError, InboundHandler, OperatorApi
+from buttdial_sync import ArgumentTypeError, InboundHandler, InboundMessage, OperatorApi
 from buttdial_sync.inbound import web
 from buttdial_sync.inbound.web import Request, Response
 from tests.unit.operator.host import Directory, FailedMessages
@@ -137,6 +137,21 @@ def test_a_wsgi_body_in_chunks(ends: bool) -> None:
     status, _, body = call(inbound.wsgi(), given)
     assert status == ("200 OK" if ends else "411 Length Required")
     assert ("Content-Length" in json.loads(body).get("error", "")) is not ends
+
+
+def test_what_handlers_get_of_the_request() -> None:
+    """Those that need two arguments: environ or scope, for hosts whose tenants differ in them."""
+    inbound = InboundHandler(allow_unsigned=["butt-dial"])
+    got: list[object] = []
+
+    @inbound.on_message
+    def received(_: InboundMessage, surroundings: Mapping[str, Any]) -> None:
+        got.append(surroundings["tenant"])
+
+    assert call(inbound.wsgi(), environ(BODY, tenant="a"))[0] == "200 OK"
+    other = BODY.replace(b"m1", b"m2")
+    run(inbound.asgi(), scope(tenant="b"), part(other))
+    assert got == ["a", "b"]
 
 
 def test_an_asgi_request() -> None:
