@@ -158,8 +158,9 @@ class Dispatcher:
         Raises:
             ConfigError: The log's ``claim`` returned neither a token nor None.
         """
+        keys = keys_of(event, delivery_keys)
         outcomes = {
-            self._dispatch_to(each, event, keys_of(event, delivery_keys, each), context)
+            self._dispatch_to(each, event, keys, context)
             for each in self._registrations
             if each.wants(event)
         }
@@ -237,9 +238,7 @@ class Dispatcher:
                 )
 
 
-def keys_of(
-    event: InboundEvent, delivery_keys: Sequence[str], to: HandlerRegistration
-) -> tuple[str, ...]:
+def keys_of(event: InboundEvent, delivery_keys: Sequence[str]) -> tuple[str, ...]:
     """
     Return the keys of an event in the delivery log; none if nothing identifies it.
 
@@ -251,8 +250,7 @@ def keys_of(
     unsigned = tuple(_UNSIGNED + key for key in keys)
     if not event.verified:
         return unsigned
-    came_by_connection = event.source in {"push", "queue"}
-    return (*keys, *unsigned) if came_by_connection and not to.verified_only else keys
+    return (*keys, *unsigned) if event.source in {"push", "queue"} else keys
 
 
 def _plain_keys(event: InboundEvent, delivery_keys: Sequence[str]) -> tuple[str, ...]:
