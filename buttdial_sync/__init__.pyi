@@ -11,6 +11,10 @@ from buttdial_sync.inbound.deliveries import MemoryDeliveryLog as MemoryDelivery
 from buttdial_sync.inbound.dispatch import InboundReport as InboundReport
 from buttdial_sync.inbound.handler import InboundHandler as InboundHandler
 from buttdial_sync.inbound.handler import InboundResponse as InboundResponse
+from buttdial_sync.inbound.inbox import Inbox as Inbox
+from buttdial_sync.inbound.inbox import MemoryInbox as MemoryInbox
+from buttdial_sync.inbound.inbox import SQLiteInbox as SQLiteInbox
+from buttdial_sync.inbound.inbox import StoredEvent as StoredEvent
 from buttdial_sync.inbound.signatures import verify_webhook_signature as verify_webhook_signature
 from buttdial_sync.listening.listener import Listener as Listener
 from buttdial_sync.models.accounts import Account as Account

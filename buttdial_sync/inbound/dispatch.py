@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal, TypeAlias
+from uuid import uuid4
 
 import attrs
 
@@ -251,6 +252,25 @@ def keys_of(event: InboundEvent, delivery_keys: Sequence[str]) -> tuple[str, ...
     if not event.verified:
         return unsigned
     return (*keys, *unsigned) if event.source in {"push", "queue"} else keys
+
+
+def identity_of(event: InboundEvent, delivery_keys: Sequence[str] = ()) -> str | None:
+    """
+    Return by what an event is known again, however it comes; None if nothing identifies it.
+
+    What is unsigned has another identity than what is signed, as in :func:`keys_of`.
+    """
+    keys = _plain_keys(event, delivery_keys)
+    return _bounded(("" if event.verified else _UNSIGNED) + keys[0]) if keys else None
+
+
+def order_of(event: InboundEvent) -> str:
+    """Return what events have in common that are handled in their order, such as the sender."""
+    if isinstance(event, InboundMessage):
+        return _bounded(f"sender:{event.channel}:{event.agent_id or ''}:{event.sender}")
+    if isinstance(event, DeliveryReceipt):
+        return _bounded(f"receipt:{event.channel}:{event.message_sid}")
+    return _bounded(f"{type(event).__name__}:{identity_of(event) or uuid4()}")
 
 
 def _plain_keys(event: InboundEvent, delivery_keys: Sequence[str]) -> tuple[str, ...]:

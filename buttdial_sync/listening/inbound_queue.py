@@ -19,6 +19,21 @@ _AT_MOST = 100_000
 _WAITED, _PUSHED = 0, 1
 
 
+def pushed_events(notification: Mapping[str, Any], agent_id: str | None) -> Sequence[InboundEvent]:
+    """
+    Return the events of a notification; none if it is no message for the agent.
+
+    Args:
+        notification: What the server pushed.
+        agent_id: The agent, where that is known: pushes do not name it.
+    """
+    params = notification.get("params")
+    data = params.get("data") if isinstance(params, dict) else None
+    if notification.get("method") != "notifications/message" or not isinstance(data, dict):
+        return ()
+    return parse_pushed(data, agent_id)
+
+
 class InboundQueue:
     """
     The :class:`~buttdial_sync.transport.push_router.PushSink` of a listener. For any threads.
@@ -31,13 +46,16 @@ class InboundQueue:
     Args:
         agent_id: The listening agent, where that is known. Pushes do not name it, but the waiting
             queue does, and a message that came both ways has to be known again.
+        page_size: How many waiting messages are read at once.
 
     Attributes:
         generation: The number of streams that were about to be opened so far.
+        page_size: As given.
     """
 
-    def __init__(self, agent_id: str | None = None) -> None:
+    def __init__(self, agent_id: str | None = None, page_size: int = 10) -> None:
         self.generation = 0
+        self.page_size = page_size
         self._agent_id = agent_id
         self._changed = threading.Condition()
         self._entries: list[tuple[int, int, int, InboundEvent]] = []
@@ -60,10 +78,7 @@ class InboundQueue:
 
     def pushed(self, notification: Mapping[str, Any]) -> None:
         """Take in a notification, if it is a message for the agent."""
-        params = notification.get("params")
-        data = params.get("data") if isinstance(params, dict) else None
-        if notification.get("method") == "notifications/message" and isinstance(data, dict):
-            self._put(_PUSHED, parse_pushed(data, self._agent_id))
+        self._put(_PUSHED, pushed_events(notification, self._agent_id))
 
     def ended(self) -> None:
         """Wake the runner: the stream is over."""

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from buttdial_sync.agent import AgentView, context_of
 from buttdial_sync.errors import ButtDialError, ConfigError
 from buttdial_sync.inbound.handler import InboundHandler
+from buttdial_sync.inbound.inbox import Inbox
+from buttdial_sync.listening.inbox_worker import HandingOver
 from buttdial_sync.listening.runner import ListenerOptions, StreamRunner
 from buttdial_sync.models.inbound import InboundEvent
 from buttdial_sync.settings import check_count
@@ -35,9 +37,17 @@ class Listener:
     Args:
         client: The agent's client.
         inbound: Has the handlers.
+        inbox: Where what comes in is written before it is handled, so that a crash loses none of
+            it. Without one it is in memory only.
+        workers: With an inbox: how many threads hand over. Events of one sender are handled one
+            after the other, in their order.
+        page_size: How many waiting messages are read at once. If the process dies at the wrong
+            moment, so many are lost.
+        longest_hold: With an inbox: for how many seconds after its first failure an event is tried
+            again. Only its sender's later events wait for it. Then it rests in the dead letters.
         on_undelivered: Gets each event that could not be handed over, to keep it. Its exceptions
-            are logged.
-        max_attempts: How often an event is handed over before that.
+            are logged. With an inbox: each event that became a dead letter.
+        max_attempts: Without an inbox: how often an event is handed over before that.
         longest_pause: The longest pause between attempts to connect, in seconds.
         idle_ping: Seconds of silence after which the stream is pinged.
         clock: A monotonic clock in seconds, for tests.
@@ -53,6 +63,10 @@ class Listener:
         client: AgentView,
         inbound: InboundHandler,
         *,
+        inbox: Inbox | None = None,
+        workers: int = 1,
+        page_size: int = 10,
+        longest_hold: float = 60.0,
         on_undelivered: Callable[[InboundEvent], object] | None = None,
         max_attempts: int = 5,
         longest_pause: float = 60.0,
@@ -62,7 +76,10 @@ class Listener:
         random_fraction: Callable[[], float] = random.random,
     ) -> None:
         self._client = client
+        how = _handing_over(inbox, inbound, workers, longest_hold, on_undelivered)
         self._options = ListenerOptions(
+            handing_over=how,
+            page_size=check_count(page_size, "page_size"),
             inbound=inbound,
             on_undelivered=on_undelivered,
             max_attempts=check_count(max_attempts, "max_attempts"),
@@ -195,6 +212,30 @@ class Listener:
             self._earlier_reconnects = self.reconnects
             self._runner = runner
         return runner
+
+
+def _handing_over(
+    inbox: Inbox | None,
+    inbound: InboundHandler,
+    workers: int,
+    longest_hold: float,
+    on_undelivered: Callable[[InboundEvent], object] | None,
+) -> HandingOver | None:
+    count = check_count(workers, "workers")
+    seconds = check_seconds(longest_hold, "longest_hold")
+    if inbox is None:
+        if count > 1:
+            raise ConfigError(
+                "workers needs an inbox", remediation="Give inbox=MemoryInbox(), or one on a disk."
+            )
+        return None
+    return HandingOver(
+        inbox=inbox,
+        inbound=inbound,
+        workers=count,
+        longest_hold=seconds,
+        on_undelivered=on_undelivered,
+    )
 
 
 def _run_in_thread(runner: StreamRunner) -> None:

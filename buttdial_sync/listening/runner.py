@@ -18,14 +18,16 @@ from buttdial_sync.errors import (
 )
 from buttdial_sync.inbound.handler import InboundHandler
 from buttdial_sync.listening.inbound_queue import InboundQueue
+from buttdial_sync.listening.inbox_sink import InboxSink, InboxWriter
+from buttdial_sync.listening.inbox_worker import HandingOver, InboxWorkers
+from buttdial_sync.listening.pauses import exponential
 from buttdial_sync.models.inbound import InboundEvent
 from buttdial_sync.transport.push_router import PAGES_AT_MOST
 from buttdial_sync.transport.session import McpSession
 
 logger = logging.getLogger("buttdial_sync.inbound")
 
-_FIRST_PAUSE = 0.5
-_MOST_DOUBLINGS = 30
+_SECONDS_TO_END = 10.0
 # After a stream that lived for so many seconds, the pauses start again with the first one.
 _GOOD_AFTER = 10.0
 
@@ -34,6 +36,8 @@ _GOOD_AFTER = 10.0
 class ListenerOptions:
     """The options of all runs of a listener; see :class:`~buttdial_sync.Listener`."""
 
+    handing_over: HandingOver | None
+    page_size: int
     inbound: InboundHandler
     on_undelivered: Callable[[InboundEvent], object] | None
     max_attempts: int
@@ -57,7 +61,6 @@ class StreamRunner:
     Attributes:
         connected: Whether the stream is open and what waited was read.
         reconnects: How often the stream had to be opened again, or could not be opened.
-        handed_over: How many events the handlers got; repetitions do not count.
         error: The error that ended :meth:`run`, or None.
 
     Raises:
@@ -67,12 +70,21 @@ class StreamRunner:
     def __init__(self, agent: AgentContext, options: ListenerOptions) -> None:
         self.connected = False
         self.reconnects = 0
-        self.handed_over = 0
+        self._handed_over = 0
         self.error: ButtDialError | None = None
         self._options = options
         self._connection = agent.connection
         self._token = agent.token_or(None)
-        self._queue = InboundQueue(agent.agent_id)
+        self._workers: InboxWorkers | None = None
+        self._queue: InboundQueue | InboxSink
+        if options.handing_over is None:
+            self._queue = InboundQueue(agent.agent_id, options.page_size)
+        else:
+            self._workers = InboxWorkers(options.handing_over, options.sleep)
+            self._writer = InboxWriter(
+                options.handing_over.inbox, self._workers.wake, options.sleep
+            )
+            self._queue = InboxSink(self._writer, agent.agent_id, options.page_size)
         self._short_streams = 0
         self._thread_id: int | None = None
         self._stopping = threading.Event()
@@ -82,6 +94,14 @@ class StreamRunner:
         # In the constructor, so that a second listener for the agent is refused before its thread
         # starts.
         self._connection.router.add(self._token, self._queue)
+        if self._workers is not None:
+            self._writer.start()
+            self._workers.start()
+
+    @property
+    def handed_over(self) -> int:
+        """How many events the handlers got; repetitions do not count."""
+        return self._handed_over + (self._workers.handled if self._workers else 0)
 
     @property
     def ended(self) -> bool:
@@ -125,7 +145,11 @@ class StreamRunner:
         """
         self._thread_id = threading.get_ident()
         try:
-            self._dispatch_pages()
+            try:
+                self._dispatch_pages()
+            finally:
+                if self._workers is not None:
+                    self._workers.drain()
         except ButtDialError:
             raise
         except BaseException:
@@ -149,8 +173,12 @@ class StreamRunner:
         self._stop_at = self._options.clock() + timeout
         self._stopping.set()
         self._queue.wake()
+        is_own_thread = self._thread_id == threading.get_ident()
+        if self._workers is not None:
+            self._workers.tell_to_stop()
+            is_own_thread = is_own_thread or self._workers.is_own_thread
         # If a handler calls this, the run cannot end before the handler returns: do not wait.
-        return self._ended.wait(0.0 if self._thread_id == threading.get_ident() else timeout)
+        return self._ended.wait(0.0 if is_own_thread else timeout)
 
     def cancel(self) -> None:
         """Stop taking in events. Idempotent."""
@@ -252,7 +280,7 @@ class StreamRunner:
                     self._sleep(exponential(self._options.longest_pause, attempt - 1))
                 report = self._options.inbound.dispatch_event(event)
                 if not report.failed:
-                    self.handed_over += report.handled
+                    self._handed_over += report.handled
                     if report.unreadable:
                         self._give_up(event)
                     return
@@ -267,8 +295,23 @@ class StreamRunner:
         self.cancel()
         try:
             self._dispatch_rest()
+            self._end_workers()
         finally:
             self._ended.set()
+
+    def _end_workers(self) -> None:
+        """Write what is left, and let the handlers that run come to their end."""
+        if self._workers is None:
+            return
+        for event in self._writer.close(self._seconds_left()):
+            self._give_up(event)
+        if not self._workers.stop(self._seconds_left()):
+            logger.warning("a handler still runs; its event is handed over again after its lease")
+
+    def _seconds_left(self) -> float:
+        if self._stop_at is None:
+            return _SECONDS_TO_END
+        return max(0.0, self._stop_at - self._options.clock())
 
     def _dispatch_rest(self) -> None:
         """Hand over all that was taken in while there is time, and give up what is left."""
@@ -300,8 +343,3 @@ class StreamRunner:
             logger.exception("on_undelivered failed; %s is lost", what)
             if not isinstance(error, Exception):
                 raise
-
-
-def exponential(longest: float, number: int) -> float:
-    """Return the ``number``-th pause in seconds, from 0: each is twice the one before."""
-    return min(longest, _FIRST_PAUSE * 2.0 ** min(number, _MOST_DOUBLINGS))

@@ -15,8 +15,8 @@ from buttdial_sync.transport.rest import Rest
 logger = logging.getLogger("buttdial_sync")
 
 WAITING_PATH = "/api/v1/waiting-messages"
-PAGES_AT_MOST = 200
-_PAGE = 50
+PAGES_AT_MOST = 1000
+_PAGE = 10
 _MESSAGE = "notifications/message"
 _NOT_DRAINED = (
     "%d messages waited. Opening a stream on the open-source server marks them as "
@@ -29,8 +29,12 @@ class PushSink(Protocol):
     Receives what comes in for one agent.
 
     Its methods are called in the thread that opens a stream and in the one that reads it: they may
-    only queue.
+    only queue. But :meth:`waiting` may wait until a page is stored, before the next one is read.
+
     """
+
+    page_size: int
+    """How many waiting messages to read at once."""
 
     def opening(self) -> None:
         """A stream is about to be opened; what waits is handed over first."""
@@ -119,7 +123,9 @@ class PushRouter:
         Raises:
             ButtDialError: The queue could not be read.
         """
-        messages = self._read_page(token, deadline)
+        sink = self._sinks.get(token)
+        size = _PAGE if sink is None else sink.page_size
+        messages = self._read_page(token, deadline, size)
         sink = self._sinks.get(token)
         if messages and sink is not None:
             sink.waiting(messages)
@@ -128,7 +134,7 @@ class PushRouter:
                 self._before_open(messages)
             except Exception:
                 logger.exception("before_open failed with %d messages", len(messages))
-        return len(messages) >= _PAGE
+        return len(messages) >= size
 
     def with_warning(self, waiting: WaitingMessages) -> WaitingMessages:
         """Return the messages; warn once that such messages get lost without ``before_open``."""
@@ -155,10 +161,10 @@ class PushRouter:
         if sink is not None:
             sink.ended()
 
-    def _read_page(self, token: str, deadline: Deadline) -> Sequence[WaitingMessage]:
+    def _read_page(self, token: str, deadline: Deadline, size: int) -> Sequence[WaitingMessage]:
         try:
             answer = self._rest.call(
-                "GET", WAITING_PATH, deadline, credential=token, query={"limit": str(_PAGE)}
+                "GET", WAITING_PATH, deadline, credential=token, query={"limit": str(size)}
             )
         except EndpointNotAvailable:
             return ()

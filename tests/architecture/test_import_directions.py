@@ -38,7 +38,7 @@ ANYWHERE = {"attrs", "cattrs", "click", "requests", "sseclient", "tenacity", "ur
 ONLY_IN = {
     "pytest": ("testing.plugin",),
     "responses": ("testing.mocked",),
-    "sqlalchemy": ("stores.sqlalchemy", "retry.sqlalchemy"),
+    "sqlalchemy": ("stores.sqlalchemy", "retry.sqlalchemy", "inbound.sqlalchemy_inbox"),
     "dotenv": ("settings", "cli"),
     "django": ("contrib.django",),
     "flask": ("contrib.flask",),

@@ -9,11 +9,11 @@ from typing import Any, Protocol
 from celery import Celery
 
 from buttdial_sync.client import Client
-from buttdial_sync.contrib.celery.events import as_arguments, as_event
 from buttdial_sync.contrib.shared import OnePerProcess
 from buttdial_sync.errors import ConfigError
 from buttdial_sync.errors.moments import utc_now
 from buttdial_sync.inbound.handler import InboundHandler
+from buttdial_sync.inbound.serialized import as_arguments, as_event
 from buttdial_sync.models.failed import FailedMessage
 from buttdial_sync.models.inbound import InboundEvent
 from buttdial_sync.retry.loop import RetryLoop

@@ -15,10 +15,10 @@ from celery import Celery
 
 from buttdial_sync import Client, FailedMessage, InboundHandler
 from buttdial_sync.contrib.celery import ButtDialTasks
-from buttdial_sync.contrib.celery.events import as_arguments, as_event
 from buttdial_sync.contrib.celery.tasks import HandlerFailedError
 from buttdial_sync.errors import ArgumentTypeError, ConfigError
 from buttdial_sync.errors.moments import utc_now
+from buttdial_sync.inbound.serialized import as_arguments, as_event
 from buttdial_sync.models.inbound import (
     AccountVerified,
     Attachment,

@@ -11,8 +11,8 @@ from buttdial_sync import InboundMessage, Listener
 from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
 from tests.integration.inbound.listening import Inbox, client_of, listener_of
 
-WAITING = 120
-PAGE = 50
+WAITING = 25
+PAGE = 10
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_a_page_is_handed_over_before_the_next_is_read(server: LoopbackServer) -
     inbox.handler.on_message(lambda _: left.append(len(server.fake.waiting)))
     with client_of(server) as client:
         assert listener_of(client, inbox).poll() == WAITING
-    assert left == [70] * PAGE + [20] * PAGE + [0] * 20
+    assert left == [15] * PAGE + [5] * PAGE + [0] * 5
     assert inbox.ids == ids(1, WAITING)
 
 

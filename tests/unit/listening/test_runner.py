@@ -17,7 +17,7 @@ from buttdial_sync import (
     Listener,
     UnreadableEvent,
 )
-from buttdial_sync.listening.runner import exponential
+from buttdial_sync.listening.pauses import exponential
 from buttdial_sync.testing import FakeButtDialServer
 from buttdial_sync.testing.simulate import message_payload
 from tests.fakes import cut_streams
@@ -140,10 +140,10 @@ def test_each_page_is_handed_over_before_the_next_is_read(
     def look(_: InboundMessage) -> None:
         left.append(len(fake.waiting))
 
-    for _ in range(120):
+    for _ in range(12):
         fake.add_waiting()
-    assert make(inbound).poll() == 120
-    assert left == [70] * 50 + [20] * 50 + [0] * 20
+    assert make(inbound, page_size=5).poll() == 12
+    assert left == [7] * 5 + [2] * 5 + [0] * 2
     assert len(fake.requests) == 3
 
 
@@ -155,11 +155,11 @@ def test_a_poll_that_is_stopped(fake: FakeButtDialServer, make: Make) -> None:
     def stop(_: InboundMessage) -> None:
         assert listener.stop(PATIENCE) is False
 
-    for _ in range(60):
+    for _ in range(12):
         fake.add_waiting()
     listener = make(inbox.handler)
-    assert listener.poll() == 50
-    assert len(fake.waiting) == 10
+    assert listener.poll() == 10
+    assert len(fake.waiting) == 2
     assert not listener.running
 
 

@@ -1,4 +1,4 @@
-"""Inbound events as the arguments of tasks: plain JSON, and never a token."""
+"""Inbound events as plain JSON, for tasks and rows: never with a token."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from buttdial_sync.models.inbound import (
     InboundEvent,
     InboundMessage,
     StatusUpdate,
+    UnreadableEvent,
 )
 
 _KINDS: dict[str, type[Any]] = {
-    kind.__name__: kind for kind in (InboundMessage, DeliveryReceipt, StatusUpdate)
+    kind.__name__: kind for kind in (InboundMessage, DeliveryReceipt, StatusUpdate, UnreadableEvent)
 }
 
 
 def as_arguments(event: InboundEvent) -> tuple[str, dict[str, Any]]:
     """
-    Return an event's kind and fields, for a task.
+    Return an event's kind and fields.
 
     Raises:
         ArgumentTypeError: It must not leave the process: a verified account has a token.
@@ -36,7 +37,7 @@ def as_arguments(event: InboundEvent) -> tuple[str, dict[str, Any]]:
 
 def as_event(kind: str, fields: dict[str, Any]) -> InboundEvent:
     """
-    Return the event of a task's arguments.
+    Return the event of a kind and its fields.
 
     Raises:
         ArgumentTypeError: The kind does not exist.
@@ -44,7 +45,7 @@ def as_event(kind: str, fields: dict[str, Any]) -> InboundEvent:
     """
     if kind not in _KINDS:
         raise ArgumentTypeError(f"no inbound event is called {kind!r}")
-    event: InboundEvent = structure(fields, _KINDS[kind], source="handle_inbound")
+    event: InboundEvent = structure(fields, _KINDS[kind], source="a stored event")
     return attrs.evolve(event, raw=fields.get("raw"))
 
 

@@ -1,0 +1,199 @@
+"""What a listener with an inbox does with what comes in: it has it written before it is handled."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from buttdial_sync.errors import TransportError
+from buttdial_sync.inbound.inbox import Inbox
+from buttdial_sync.inbound.native import parse_waiting
+from buttdial_sync.listening.inbound_queue import pushed_events
+from buttdial_sync.listening.pauses import exponential
+from buttdial_sync.models.inbound import InboundEvent
+from buttdial_sync.models.inbox import WaitingMessage
+
+logger = logging.getLogger("buttdial_sync.inbound")
+
+_SECONDS_TO_WRITE = 30.0
+_LONGEST_PAUSE = 10.0
+_NAME = "buttdial-sync-inbox-writer"
+
+
+@attrs.frozen
+class _Batch:
+    events: Sequence[InboundEvent]
+    written: threading.Event = attrs.field(factory=threading.Event)
+
+
+class InboxWriter:
+    """
+    A thread that writes to an inbox, in order. Safe to share between threads.
+
+    Events arrive in threads that must not write themselves: one that reads a stream must not wait
+    for a database, and one of the host may be inside a transaction that is rolled back.
+
+    Args:
+        inbox: Where to write.
+        on_written: Called after something was written.
+        sleep: Sleeps for some seconds after a failure; by default until :meth:`close` at most.
+    """
+
+    def __init__(
+        self,
+        inbox: Inbox,
+        on_written: Callable[[], None],
+        sleep: Callable[[float], object] | None = None,
+    ) -> None:
+        self._inbox = inbox
+        self._on_written = on_written
+        self._batches: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
+        self._closing = threading.Event()
+        self._sleep = sleep or self._closing.wait
+        self._lost: list[InboundEvent] = []
+        self._thread = threading.Thread(target=self._run, name=_NAME, daemon=True)
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def put(self, events: Sequence[InboundEvent]) -> None:
+        """Have events written soon."""
+        if events:
+            self._batches.put(_Batch(events))
+
+    def write(self, events: Sequence[InboundEvent]) -> None:
+        """
+        Have events written, in one transaction, and wait for that.
+
+        Raises:
+            TransportError: They could not be written yet; they are, as soon as it is possible.
+        """
+        if not events:
+            return
+        batch = _Batch(events)
+        self._batches.put(batch)
+        if not batch.written.wait(_SECONDS_TO_WRITE):
+            raise TransportError(
+                "the inbox cannot be written",
+                remediation="See the log: nothing more is read from the server until it can.",
+            )
+
+    def close(self, timeout: float) -> Sequence[InboundEvent]:
+        """
+        Write what is left, and end.
+
+        Args:
+            timeout: How long to wait, in seconds.
+
+        Returns:
+            The events that could not be written.
+        """
+        self._closing.set()
+        self._batches.put(None)
+        self._thread.join(timeout)
+        return self._lost
+
+    def _run(self) -> None:
+        while (batch := self._batches.get()) is not None:
+            self._write(batch)
+
+    def _write(self, batch: _Batch) -> None:
+        failures = 0
+        while True:
+            try:
+                with self._inbox.around():
+                    self._inbox.write(batch.events)
+            except Exception:  # noqa: PERF203 - the store's: a full disk may have room again
+                logger.exception("%d events cannot be written to the inbox", len(batch.events))
+                if self._closing.is_set():
+                    self._lost.extend(batch.events)
+                    return
+                self._sleep(exponential(_LONGEST_PAUSE, failures))
+                failures += 1
+            else:
+                batch.written.set()
+                self._on_written()
+                return
+
+
+class InboxSink:
+    """
+    The :class:`~buttdial_sync.transport.push_router.PushSink` of a listener with an inbox.
+
+    The order is that of :class:`~buttdial_sync.listening.inbound_queue.InboundQueue`: pushes of a
+    stream are held back until what waited before it was read. A page of the waiting queue is
+    written before the next one is read.
+
+    Args:
+        writer: Writes.
+        agent_id: The listening agent, where that is known.
+        page_size: How many waiting messages are read at once, and are lost if the process dies
+            before they are written.
+
+    Attributes:
+        generation: The number of streams that were about to be opened so far.
+        page_size: As given.
+    """
+
+    def __init__(self, writer: InboxWriter, agent_id: str | None, page_size: int) -> None:
+        self.generation = 0
+        self._agent_id = agent_id
+        self.page_size = page_size
+        self._writer = writer
+        self._lock = threading.Lock()
+        self._held: list[tuple[int, Sequence[InboundEvent]]] = []
+        self._released = -1
+        self._wakes = threading.Event()
+
+    def opening(self) -> None:
+        """Begin a generation: a stream is about to be opened."""
+        with self._lock:
+            self.generation += 1
+        self.release_pushed(self.generation - 1)
+
+    def waiting(self, messages: Sequence[WaitingMessage]) -> None:
+        """Write messages that waited, in one transaction."""
+        self._writer.write([event for each in messages for event in parse_waiting(each)])
+
+    def pushed(self, notification: Mapping[str, Any]) -> None:
+        """Take in a notification, if it is a message for the agent."""
+        events = pushed_events(notification, self._agent_id)
+        with self._lock:
+            if self.generation > self._released:
+                self._held.append((self.generation, events))
+                return
+            self._writer.put(events)
+
+    def ended(self) -> None:
+        """Wake the runner: the stream is over."""
+        self.wake()
+
+    def release_pushed(self, generation: int) -> None:
+        """Release the pushes up to this generation: all older messages are written."""
+        with self._lock:
+            self._released = max(self._released, generation)
+            held, self._held = self._held, []
+            for number, events in held:
+                if number <= self._released:
+                    self._writer.put(events)
+                else:
+                    self._held.append((number, events))
+
+    def wake(self) -> None:
+        """End the running :meth:`wait`, or else the next one."""
+        self._wakes.set()
+
+    def wait(self, seconds: float) -> None:
+        """Wait until somebody wakes this, at most for some seconds."""
+        self._wakes.wait(seconds)
+        self._wakes.clear()
+
+    def take(self) -> None:
+        """Give out nothing: the workers take from the inbox."""
+        return
