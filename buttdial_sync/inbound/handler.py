@@ -11,7 +11,7 @@ from typing import Any, TypeAlias, TypeVar, overload
 
 import attrs
 
-from buttdial_sync.errors import ArgumentTypeError
+from buttdial_sync.errors import ArgumentTypeError, ConfigError
 from buttdial_sync.inbound.authentication import (
     SIGNATURE,
     AccountSecret,
@@ -25,6 +25,7 @@ from buttdial_sync.inbound.authentication import (
 from buttdial_sync.inbound.decoding import UnreadableError, decode_json
 from buttdial_sync.inbound.deliveries import DeliveryLog, MemoryDeliveryLog
 from buttdial_sync.inbound.dispatch import Dispatcher, InboundReport
+from buttdial_sync.inbound.inbox import Inbox
 from buttdial_sync.inbound.native import parse_account, parse_native
 from buttdial_sync.inbound.reading import Origin
 from buttdial_sync.inbound.signatures import Secrets, same_secret
@@ -82,6 +83,7 @@ class InboundResponse:
     content_type: str = _JSON
 
 
+_WITH_TOKENS = "account"
 _SOURCES: Mapping[str, Source] = {
     "whatsapp": "whatsapp_webhook",
     "butt-dial": "butt_dial_webhook",
@@ -109,6 +111,11 @@ class InboundHandler:
             ``"whatsapp"``, ``"butt-dial"``, ``"account"``. Anybody can then write to them.
         max_body_bytes: Larger bodies are answered with 413.
         delivery_log: Remembers what was handed over; in this process's memory when None.
+        inbox: Where webhooks write, with ``deferred``.
+        deferred: Answer a webhook as soon as its events are written to the inbox, for handlers that
+            are slow; a :class:`~buttdial_sync.Listener` with that inbox, in any process, hands them
+            over, without the ``context`` of :meth:`handle`. Account events are handed over at once:
+            they hold a token.
         lease: The time that a handler may take, in seconds, before it counts as crashed.
         now: The time in unix seconds, for tests.
 
@@ -126,6 +133,8 @@ class InboundHandler:
         allow_unsigned: Collection[str] = (),
         max_body_bytes: int = _MIB,
         delivery_log: DeliveryLog | None = None,
+        inbox: Inbox | None = None,
+        deferred: bool = False,
         lease: float = 300.0,
         now: Callable[[], float] | None = None,
     ) -> None:
@@ -139,6 +148,12 @@ class InboundHandler:
             now=now,
         )
         self.max_body_bytes = check_count(max_body_bytes, "max_body_bytes")
+        if deferred is not (inbox is not None):
+            raise ConfigError(
+                "inbox and deferred belong together",
+                remediation="Give both, or neither. A Listener has an inbox of its own.",
+            )
+        self._inbox = inbox
         log = MemoryDeliveryLog() if delivery_log is None else delivery_log
         self._dispatcher = Dispatcher(log, check_seconds(lease, "lease"))
 
@@ -276,9 +291,9 @@ class InboundHandler:
             context: What handlers of two arguments get as their second, such as your tenant.
 
         Returns:
-            200 handled, repeated, or not for us; 400 not JSON; 401 a bad or missing signature, or a
-            channel that is not open; 413 too large; 422 a message lacks a part, and there is no
-            handler for those; 500 a handler failed: send it again.
+            200 handled, repeated, stored in the inbox, or not for us; 400 not JSON; 401 a bad or
+            missing signature, or a channel that is not open; 413 too large; 422 a message lacks a
+            part, and there is no handler for those; 500 a handler failed: send it again.
         """
         try:
             return self._handle(channel, body, headers, context)
@@ -333,9 +348,13 @@ class InboundHandler:
         except UnreadableError:
             return _answer(400, "the body is not JSON")
         origin = Origin(_SOURCES[channel], verified=authenticity == "signed")
+        events = _events(channel, payload, headers, origin)
         delivery = _delivery_keys(headers, is_signed=origin.verified)
+        if self._inbox is not None and channel != _WITH_TOKENS:
+            stored = self._inbox.write(events, delivery)
+            return InboundResponse(200, json.dumps({"status": "stored", "stored": stored}))
         counts: Counter[str] = Counter()
-        for number, event in enumerate(_events(channel, payload, headers, origin)):
+        for number, event in enumerate(events):
             keys = [f"{key}:{number}" for key in delivery]
             counts[self._dispatcher.dispatch(event, keys, context)] += 1
         return _answer_of(InboundReport(**counts), channel)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -324,14 +325,14 @@ class SQLiteInbox(Inbox):
 def _as_row(event: InboundEvent, delivery_keys: Sequence[str]) -> Row:
     kind, fields = as_arguments(event)
     return {
-        "id": identity_of(event, delivery_keys) or str(uuid4()),
+        "id": _row_id(identity_of(event, delivery_keys)),
         "kind": kind,
         # In ASCII: half a character, or a NUL in what a stranger sent, is none in the database.
         "payload": json.dumps(fields),
         ORDER: order_of(event),
-        "channel": event_text(event, "channel"),
-        "sender": event_text(event, "sender"),
-        "agent_id": event_text(event, "agent_id"),
+        "channel": _text(event, "channel"),
+        "sender": _text(event, "sender"),
+        "agent_id": _text(event, "agent_id"),
         "status": "pending",
         "retry_count": 0,
         "attempt_number": 0,
@@ -342,7 +343,12 @@ def _as_row(event: InboundEvent, delivery_keys: Sequence[str]) -> Row:
     }
 
 
-def event_text(event: InboundEvent, name: str) -> str | None:
+def _row_id(identity: str | None) -> str:
+    """Return an id that fits into addresses and command lines, whatever a stranger calls things."""
+    return uuid4().hex if identity is None else hashlib.sha256(identity.encode()).hexdigest()[:40]
+
+
+def _text(event: InboundEvent, name: str) -> str | None:
     """Return a field of an event that not every kind has."""
     value = getattr(event, name, None)
     return value if isinstance(value, str) else None

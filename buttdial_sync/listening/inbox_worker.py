@@ -23,6 +23,7 @@ logger = logging.getLogger("buttdial_sync.inbound")
 _LOOK_AGAIN_AFTER = 1.0
 _PAUSES_TO_RECORD = (0.1, 0.4, 1.6, 6.4, 25.6)
 _PURGE_AFTER = 3600.0
+_TRIES_OF_A_DRAIN = 4
 _FAILED = "a handler failed, or another process is still busy with it; the log says which"
 
 
@@ -58,6 +59,9 @@ def drain_inbox(how: HandingOver) -> int:
 
     Returns:
         How many events the handlers got.
+
+    Raises:
+        Exception: The store's, if the inbox cannot be read after some tries.
     """
     workers = InboxWorkers(how)
     workers.start()
@@ -89,6 +93,7 @@ class InboxWorkers:
         self._changed = threading.Condition()
         self._news = 0
         self._drains = False
+        self._failure: Exception | None = None
         self._in_hand: dict[str, StoredEvent] = {}
         self._threads: list[threading.Thread] = []
 
@@ -111,11 +116,18 @@ class InboxWorkers:
             self._changed.notify_all()
 
     def drain(self) -> None:
-        """Wait until nothing is due. What failed is due later, and is not waited for."""
+        """
+        Wait until nothing is due. What failed is due later, and is not waited for.
+
+        Raises:
+            Exception: The store's, if the inbox cannot be read after some tries.
+        """
         self._drains = True
         self.wake()
         for thread in self._threads[:-1]:
             thread.join()
+        if self._failure is not None:
+            raise self._failure
 
     @property
     def is_own_thread(self) -> bool:
@@ -152,9 +164,12 @@ class InboxWorkers:
                 with self._inbox.around():
                     self._hand_over_what_is_due()
                 failures = 0
-            except Exception:  # the store's; the thread goes on
+            except Exception as error:  # the store's; the thread goes on
                 failures += 1
                 logger.exception("the inbox cannot be read; trying again")
+                if self._drains and failures == _TRIES_OF_A_DRAIN:
+                    self._failure = error
+                    return
                 self._sleep(exponential(self._how.longest_hold, failures))
                 continue
             if self._drains:

@@ -191,6 +191,7 @@ class Listener:
         Raises:
             ConfigError: It runs already.
             ButtDialError: The queue could not be read. What was read before that is handed over.
+            Exception: The store's, if the inbox cannot be read.
         """
         runner = self._new_runner()
         runner.poll()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,10 +15,13 @@ from buttdial_sync import (
     ArgumentTypeError,
     ArgumentValueError,
     ClientClosedError,
+    ConfigError,
+    InboundHandler,
     MemoryInbox,
     SQLiteInbox,
 )
 from buttdial_sync.inbound.inbox import Inbox
+from buttdial_sync.listening.inbox_worker import HandingOver, drain_inbox
 from buttdial_sync.models.failed import FailedMessage
 from buttdial_sync.retry import SQLiteRepository
 from buttdial_sync.testing.conformance import Clock, SettableClock
@@ -85,3 +90,58 @@ def test_a_lease_that_is_none(tmp_path: Path, lease: float) -> None:
     with pytest.raises(ArgumentValueError, match="lease"):
         SQLiteInbox(tmp_path / "inbox.db", lease=lease)
     assert not list(tmp_path.iterdir())
+
+
+def deferred(inbox: Inbox, **options: Any) -> InboundHandler:
+    return InboundHandler(
+        allow_unsigned=["butt-dial", "account"], inbox=inbox, deferred=True, **options
+    )
+
+
+def test_a_deferred_webhook_is_answered_at_once() -> None:
+    """No handler runs in it; the same delivery again writes nothing; a worker hands over."""
+    inbox, got = MemoryInbox(), list[str]()
+    handler = deferred(inbox)
+    handler.on_message(lambda event: got.append(event.text))
+    body = b'{"messageId": "m", "channel": "sms", "from": "+1", "to": "+2", "body": "Hello"}'
+    for stored in (1, 0):
+        answer = handler.handle("butt-dial", body, {})
+        assert (answer.status, json.loads(answer.body)["stored"]) == (200, stored)
+    assert got == []
+    assert drain_inbox(HandingOver(inbox=inbox, inbound=handler)) == 1
+    assert got == ["Hello"]
+
+
+def test_a_delivery_without_an_id_is_stored_once() -> None:
+    """Its sender's id of the delivery stands for each of its events."""
+    inbox = MemoryInbox()
+    body = b'{"channel": "sms", "from": "+1", "to": "+2", "body": "Hello"}'
+    for delivery in ("d1", "d1", "d2"):
+        headers = {"X-BD-Delivery-Id": delivery}
+        assert deferred(inbox).handle("butt-dial", body, headers).status == 200
+    assert inbox.count_pending() == 2
+
+
+def test_account_events_are_not_deferred() -> None:
+    """They hold a token, which no row may have."""
+    inbox, got = MemoryInbox(), list[str]()
+    handler = deferred(inbox)
+    handler.on_account_verified(lambda event: got.append(event.org_id))
+    body = b'{"event": "account.verified", "orgId": "o", "teamToken": "secret"}'
+    assert handler.handle("account", body, {}).status == 200
+    assert (got, inbox.list()) == (["o"], [])
+
+
+def test_an_inbox_that_fails_is_a_reason_to_try_again(tmp_path: Path) -> None:
+    """The sender must not believe that the message was taken."""
+    inbox = SQLiteInbox(tmp_path / "inbox.db")
+    inbox.close()
+    body = b'{"messageId": "m", "channel": "sms", "from": "+1", "body": "Hello"}'
+    assert deferred(inbox).handle("butt-dial", body, {}).status == 500
+
+
+@pytest.mark.parametrize("options", [{"deferred": True}, {"inbox": MemoryInbox()}])
+def test_an_inbox_and_deferred_belong_together(options: dict[str, Any]) -> None:
+    """One alone would do nothing."""
+    with pytest.raises(ConfigError, match="belong together"):
+        InboundHandler(**options)

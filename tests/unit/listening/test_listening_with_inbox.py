@@ -207,12 +207,12 @@ def test_stopping_leaves_the_rest_in_the_inbox(
 
     @host.inbound.on_message
     def stop(message: InboundMessage) -> None:
-        assert listener.stop(PATIENCE) is False
+        assert listening.stop(PATIENCE) is False
 
-    listener = make(host.inbound, inbox=inbox, on_undelivered=host.undelivered.append)
+    listening = make(host.inbound, inbox=inbox, on_undelivered=host.undelivered.append)
     let_wait(fake, "a", "b", "c")
-    listener.start()
-    wait_until(lambda: not listener.running)
+    listening.start()
+    wait_until(lambda: not listening.running)
     assert host.got == ["a"]
     assert inbox.stats() == {"pending": 2, "handled": 1, "dead": 0, "dismissed": 0}
     assert host.undelivered == []
@@ -374,6 +374,24 @@ def test_an_inbox_that_cannot_be_read_ends_nothing(
     assert make(host.inbound, inbox=Locked(clock=moment)).poll() == 1
 
 
+def test_a_poll_says_that_the_inbox_cannot_be_read(
+    fake: FakeButtDialServer, make: Make, host: Host, moment: SettableClock
+) -> None:
+    """It does not wait for ever, as a cron job must not; the messages stay where they are."""
+
+    class Gone(MemoryInbox):
+        def take(self) -> Any:
+            raise OSError("the database is gone")
+
+    let_wait(fake, "a")
+    inbox = Gone(clock=moment)
+    listener = make(host.inbound, inbox=inbox)
+    with pytest.raises(OSError, match="gone"):
+        listener.poll()
+    assert not listener.running
+    assert inbox.count_pending() == 1
+
+
 def test_what_was_handled_long_ago_is_purged(moment: SettableClock, host: Host) -> None:
     """Dead letters stay."""
     inbox = MemoryInbox(clock=moment)
@@ -391,9 +409,10 @@ def test_workers_need_an_inbox(client: Client) -> None:
     """Without one, events are handled one after the other."""
     with pytest.raises(ConfigError, match="workers needs an inbox"):
         Listener(client, InboundHandler(), workers=2)
-    for wrong in ({"workers": 0}, {"page_size": 0}, {"longest_hold": 0}):
+    wrong: list[dict[str, Any]] = [{"workers": 0}, {"page_size": 0}, {"longest_hold": 0}]
+    for options in wrong:
         with pytest.raises(ButtDialError):
-            Listener(client, InboundHandler(), **wrong)
+            Listener(client, InboundHandler(), **options)
 
 
 def test_a_second_listener_leaves_no_thread(
