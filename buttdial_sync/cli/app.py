@@ -14,6 +14,7 @@ from buttdial_sync.cli.errors import errors
 from buttdial_sync.cli.examples import example
 from buttdial_sync.cli.guide import guide
 from buttdial_sync.cli.happy import happy
+from buttdial_sync.cli.inbox import inbox
 from buttdial_sync.cli.outbox import outbox
 from buttdial_sync.cli.send import send
 from buttdial_sync.cli.send_many import send_many
@@ -27,6 +28,7 @@ _COMMANDS = (
     example,
     guide,
     happy,
+    inbox,
     outbox,
     ping,
     send,

@@ -155,7 +155,8 @@ class InboundHandler:
             )
         self._inbox = inbox
         log = MemoryDeliveryLog() if delivery_log is None else delivery_log
-        self._dispatcher = Dispatcher(log, check_seconds(lease, "lease"))
+        self.lease = check_seconds(lease, "lease")
+        self._dispatcher = Dispatcher(log, self.lease)
 
     @overload
     def on_message(self, channel: M, /) -> M: ...

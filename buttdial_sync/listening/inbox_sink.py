@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +23,7 @@ logger = logging.getLogger("buttdial_sync.inbound")
 
 _SECONDS_TO_WRITE = 30.0
 _LONGEST_PAUSE = 10.0
+_TRIES = 5
 _NAME = "buttdial-sync-inbox-writer"
 
 
@@ -57,6 +59,11 @@ class InboxWriter:
         self._sleep = sleep or self._closing.wait
         self._lost: list[InboundEvent] = []
         self._thread = threading.Thread(target=self._run, name=_NAME, daemon=True)
+        self._own_thread: int | None = None
+
+    def write_here(self) -> None:
+        """Write in this thread, instead of starting one: it reads pages, and may use the store."""
+        self._own_thread = threading.get_ident()
 
     def start(self) -> None:
         """Begin to write."""
@@ -77,8 +84,13 @@ class InboxWriter:
         if not events:
             return
         batch = _Batch(events)
-        self._batches.put(batch)
-        if not batch.written.wait(_SECONDS_TO_WRITE):
+        if self._own_thread == threading.get_ident():
+            if not self._write(batch, tries=_TRIES):
+                self._batches.put(batch)  # for close(), which tells what could not be written
+        else:
+            self._batches.put(batch)
+            batch.written.wait(_SECONDS_TO_WRITE)
+        if not batch.written.is_set():
             raise TransportError(
                 "the inbox cannot be written",
                 remediation="See the log: nothing more is read from the server until it can.",
@@ -96,30 +108,33 @@ class InboxWriter:
         """
         self._closing.set()
         self._batches.put(None)
-        self._thread.join(timeout)
+        if self._own_thread is not None:
+            self._run()
+        else:
+            self._thread.join(timeout)
         return self._lost
 
     def _run(self) -> None:
         while (batch := self._batches.get()) is not None:
-            self._write(batch)
+            if not self._write(batch):
+                self._lost.extend(batch.events)
 
-    def _write(self, batch: _Batch) -> None:
+    def _write(self, batch: _Batch, tries: float = math.inf) -> bool:
+        """Write a batch, after so many tries or until this is closed; return whether it is."""
         failures = 0
-        while True:
+        while not batch.written.is_set():
             try:
                 with self._inbox.around():
                     self._inbox.write(batch.events)
+                batch.written.set()
             except Exception:  # noqa: PERF203 - the store's: a full disk may have room again
                 logger.exception("%d events cannot be written to the inbox", len(batch.events))
-                if self._closing.is_set():
-                    self._lost.extend(batch.events)
-                    return
-                self._sleep(exponential(_LONGEST_PAUSE, failures))
                 failures += 1
-            else:
-                batch.written.set()
-                self._on_written()
-                return
+                if self._closing.is_set() or failures >= tries:
+                    return False
+                self._sleep(exponential(_LONGEST_PAUSE, failures - 1))
+        self._on_written()
+        return True
 
 
 class InboxSink:

@@ -64,7 +64,6 @@ def drain_inbox(how: HandingOver) -> int:
         Exception: The store's, if the inbox cannot be read after some tries.
     """
     workers = InboxWorkers(how)
-    workers.start()
     try:
         workers.drain()
     finally:
@@ -96,17 +95,18 @@ class InboxWorkers:
         self._failure: Exception | None = None
         self._in_hand: dict[str, StoredEvent] = {}
         self._threads: list[threading.Thread] = []
+        self._leases = threading.Thread(
+            target=self._keep_leases, name="buttdial-sync-leases", daemon=True
+        )
+        self._purged_at = -math.inf
 
     def start(self) -> None:
-        """Begin to hand over."""
+        """Begin to hand over, in threads."""
         self._threads = [
             threading.Thread(target=self._work, name=f"buttdial-sync-inbox-{number}", daemon=True)
             for number in range(self._how.workers)
         ]
-        self._threads.append(
-            threading.Thread(target=self._keep_house, name="buttdial-sync-house", daemon=True)
-        )
-        for thread in self._threads:
+        for thread in (*self._threads, self._leases):
             thread.start()
 
     def wake(self) -> None:
@@ -117,15 +117,21 @@ class InboxWorkers:
 
     def drain(self) -> None:
         """
-        Wait until nothing is due. What failed is due later, and is not waited for.
+        Hand over until nothing is due: in this thread, or in threads if there are several workers.
+
+        What failed is due later, and is not waited for. Call it instead of :meth:`start`.
 
         Raises:
             Exception: The store's, if the inbox cannot be read after some tries.
         """
         self._drains = True
-        self.wake()
-        for thread in self._threads[:-1]:
-            thread.join()
+        if self._how.workers == 1:
+            self._leases.start()
+            self._work()
+        else:
+            self.start()
+            for thread in self._threads:
+                thread.join()
         if self._failure is not None:
             raise self._failure
 
@@ -151,10 +157,11 @@ class InboxWorkers:
         """
         deadline = Deadline(timeout)
         self.tell_to_stop()
-        for thread in self._threads:
+        threads = [thread for thread in (*self._threads, self._leases) if thread.is_alive()]
+        for thread in threads:
             if thread is not threading.current_thread():
                 thread.join(deadline.remaining())
-        return not any(thread.is_alive() for thread in self._threads)
+        return not any(thread.is_alive() for thread in threads)
 
     def _work(self) -> None:
         failures = 0
@@ -163,6 +170,7 @@ class InboxWorkers:
             try:
                 with self._inbox.around():
                     self._hand_over_what_is_due()
+                    self._purge_sometimes()
                 failures = 0
             except Exception as error:  # the store's; the thread goes on
                 failures += 1
@@ -244,17 +252,19 @@ class InboxWorkers:
                 self._sleep(pause)
         return change(stored, *arguments)
 
-    def _keep_house(self) -> None:
-        """Extend the leases of what is being handled; purge what was handled long ago."""
-        purged_at = -math.inf
-        while not self._stopping.is_set():
-            try:
-                with self._inbox.around():
-                    for stored in list(self._in_hand.values()):
+    def _keep_leases(self) -> None:
+        while not self._stopping.wait(self._inbox.lease / 3):
+            for stored in list(self._in_hand.values()):
+                try:
+                    with self._inbox.around():
                         self._inbox.extend_lease(stored.id, stored.attempt_number)
-                    if time.monotonic() - purged_at >= _PURGE_AFTER:
-                        purged_at = time.monotonic()
-                        self._inbox.purge(self._inbox.keep_for)
-            except Exception:
-                logger.exception("the inbox failed; leases are not extended")
-            self._stopping.wait(self._inbox.lease / 3)
+                except Exception:  # noqa: PERF203 - once in some minutes
+                    logger.exception("the lease of %s could not be extended", stored.id)
+
+    def _purge_sometimes(self) -> None:
+        with self._changed:
+            is_due = time.monotonic() - self._purged_at >= _PURGE_AFTER
+            if is_due:
+                self._purged_at = time.monotonic()
+        if is_due:
+            self._inbox.purge(self._inbox.keep_for)

@@ -230,6 +230,12 @@ def _handing_over(
                 "workers needs an inbox", remediation="Give inbox=MemoryInbox(), or one on a disk."
             )
         return None
+    if inbox.lease < inbound.lease:
+        raise ConfigError(
+            f"the inbox's lease ({inbox.lease:g} s) is shorter than that of the handlers "
+            f"({inbound.lease:g} s)",
+            remediation="Give both the same: longer than the slowest handler.",
+        )
     return HandingOver(
         inbox=inbox,
         inbound=inbound,

@@ -94,9 +94,6 @@ class StreamRunner:
         # In the constructor, so that a second listener for the agent is refused before its thread
         # starts.
         self._connection.router.add(self._token, self._queue)
-        if self._workers is not None:
-            self._writer.start()
-            self._workers.start()
 
     @property
     def handed_over(self) -> int:
@@ -117,6 +114,9 @@ class StreamRunner:
             ConfigError: A setting is wrong.
         """
         self._thread_id = threading.get_ident()
+        if self._workers is not None:
+            self._writer.start()
+            self._workers.start()
         try:
             self._keep_listening()
         except ClientClosedError:
@@ -144,6 +144,8 @@ class StreamRunner:
             ButtDialError: The queue could not be read. What was read before is handed over.
         """
         self._thread_id = threading.get_ident()
+        if self._workers is not None:
+            self._writer.write_here()
         try:
             try:
                 self._dispatch_pages()

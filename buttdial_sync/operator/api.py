@@ -1,4 +1,4 @@
-"""The seven endpoints, and the table that finds them."""
+"""The endpoints, and the table that finds them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, TypeAlias, get_args
+from typing import Any, TypeAlias, TypeVar, get_args
 
 import attrs
 
 from buttdial_sync.agent import AgentView
 from buttdial_sync.errors import AgentNotFound, AgentNotProvisioned, ArgumentTypeError
+from buttdial_sync.inbound.inbox import INBOX_STATUSES, Inbox, InboxStatus
 from buttdial_sync.inbound.web import (
     AsgiApplication,
     Request,
@@ -26,12 +27,14 @@ from buttdial_sync.models.operator import AgentInfo
 from buttdial_sync.operator.csrf import INTENT_HEADER, is_meant
 from buttdial_sync.operator.directory import AgentDirectory
 from buttdial_sync.operator.overview import overview
-from buttdial_sync.operator.rows import agent_row, failed_message_row
+from buttdial_sync.operator.rows import agent_row, failed_message_row, stored_event_row
 from buttdial_sync.retry.repository import AdminFailedMessageRepository
 
+S = TypeVar("S", bound=str)
 Permission: TypeAlias = Callable[[Mapping[str, Any]], bool]
 
 _STATUSES: Mapping[str, FailedStatus] = {status: status for status in get_args(FailedStatus)}
+_INBOX_STATUSES: Mapping[str, InboxStatus] = {status: status for status in INBOX_STATUSES}
 _MOST_ROWS = 1000
 NOT_MEANT = f"{INTENT_HEADER} is missing, or the request is another site's"
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
@@ -79,6 +82,7 @@ class OperatorApi:
         client: Whose connection the overview shows.
         directory: The host's agents.
         failed_messages: The host's messages that have to be sent again.
+        inbox: What came in, for the endpoints ``inbox``; they are 404 without it.
         timeout: Seconds that the server gets for each question of the overview.
     """
 
@@ -88,9 +92,11 @@ class OperatorApi:
         directory: AgentDirectory,
         failed_messages: AdminFailedMessageRepository,
         *,
+        inbox: Inbox | None = None,
         timeout: float = 10.0,
     ) -> None:
         self._client = client
+        self._inbox = inbox
         self._directory = directory
         self._failed_messages = failed_messages
         self._timeout = timeout
@@ -191,13 +197,8 @@ class OperatorApi:
         return _changed(self._directory.deactivate, agent_id)
 
     def _list_failed(self, _: str, query: Mapping[str, str]) -> Any:
-        status = _STATUSES.get(query.get("status", "pending"))
-        if status is None:
-            raise _HttpError(422, _wrong("status", f"must be one of {', '.join(_STATUSES)}"))
-        limit = query.get("limit", "50")
-        if not re.fullmatch(r"[0-9]{1,4}", limit) or not 1 <= int(limit) <= _MOST_ROWS:
-            raise _HttpError(422, _wrong("limit", f"must be a whole number from 1 to {_MOST_ROWS}"))
-        messages = self._failed_messages.list(status=status, limit=int(limit))
+        status, limit = _status(query, _STATUSES), _limit(query)
+        messages = self._failed_messages.list(status=status, limit=limit)
         return [failed_message_row(message) for message in messages]
 
     def _retry(self, message_id: str, query: Mapping[str, str]) -> Any:
@@ -226,6 +227,25 @@ class OperatorApi:
             raise _HttpError(404, "Message not found")
         return {"dismissed": True, "id": message_id}
 
+    def _list_inbox(self, _: str, query: Mapping[str, str]) -> Any:
+        status, limit = _status(query, _INBOX_STATUSES), _limit(query)
+        return [stored_event_row(stored) for stored in self._known_inbox().list(status, limit)]
+
+    def _retry_inbox(self, event_id: str, _: Mapping[str, str]) -> Any:
+        if not self._known_inbox().force_retry(event_id):
+            raise _HttpError(404, "Event not found, done, or being handled")
+        return {"queued": True, "id": event_id}
+
+    def _dismiss_inbox(self, event_id: str, _: Mapping[str, str]) -> Any:
+        if not self._known_inbox().dismiss(event_id):
+            raise _HttpError(404, "Event not found, done, or being handled")
+        return {"dismissed": True, "id": event_id}
+
+    def _known_inbox(self) -> Inbox:
+        if self._inbox is None:
+            raise _HttpError(404, "Not Found")
+        return self._inbox
+
 
 _Endpoint = Callable[[OperatorApi, str, Mapping[str, str]], Any]
 
@@ -239,6 +259,9 @@ _ROUTES: tuple[tuple[str, re.Pattern[str], _Endpoint], ...] = tuple(
         ("GET", "failed-messages", OperatorApi._list_failed),
         ("POST", "failed-messages/{id}/retry", OperatorApi._retry),
         ("POST", "failed-messages/{id}/dismiss", OperatorApi._dismiss),
+        ("GET", "inbox", OperatorApi._list_inbox),
+        ("POST", "inbox/{id}/retry", OperatorApi._retry_inbox),
+        ("POST", "inbox/{id}/dismiss", OperatorApi._dismiss_inbox),
     )
 )
 
@@ -246,6 +269,20 @@ _ROUTES: tuple[tuple[str, re.Pattern[str], _Endpoint], ...] = tuple(
 def error_response(status: int, detail: Any) -> OperatorResponse:
     """Return an error in the form that operators' pages know."""
     return OperatorResponse(status, {"detail": detail})
+
+
+def _status(query: Mapping[str, str], known: Mapping[str, S]) -> S:
+    status = known.get(query.get("status", "pending"))
+    if status is None:
+        raise _HttpError(422, _wrong("status", f"must be one of {', '.join(known)}"))
+    return status
+
+
+def _limit(query: Mapping[str, str]) -> int:
+    limit = query.get("limit", "50")
+    if not re.fullmatch(r"[0-9]{1,4}", limit) or not 1 <= int(limit) <= _MOST_ROWS:
+        raise _HttpError(422, _wrong("limit", f"must be a whole number from 1 to {_MOST_ROWS}"))
+    return int(limit)
 
 
 def _checked(permission: Permission) -> Permission:

@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 
+from buttdial_sync.inbound.inbox import StoredEvent
 from buttdial_sync.models.failed import FailedMessage
 from buttdial_sync.models.operator import AgentInfo
 
@@ -27,6 +28,9 @@ _FAILED_MESSAGE_FIELDS = (
     "next_retry_at",
     "resolved_at",
 )
+_STORED_EVENT_FIELDS = tuple(
+    field.name for field in attrs.fields(StoredEvent) if field.name != "event"
+)
 
 
 def agent_row(agent: AgentInfo) -> dict[str, Any]:
@@ -38,6 +42,12 @@ def failed_message_row(message: FailedMessage) -> dict[str, Any]:
     """Return a message as JSON. Its ``agent_token`` is there, as pages expect, but empty."""
     row = {name: _plain(getattr(message, name)) for name in _FAILED_MESSAGE_FIELDS}
     return {**row, "agent_token": ""}
+
+
+def stored_event_row(stored: StoredEvent) -> dict[str, Any]:
+    """Return an event of the inbox as JSON, with its text."""
+    row = {name: _plain(getattr(stored, name)) for name in _STORED_EVENT_FIELDS}
+    return {**row, "text": getattr(stored.event, "text", None)}
 
 
 def json_fields(thing: attrs.AttrsInstance) -> dict[str, Any]:

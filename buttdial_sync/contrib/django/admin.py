@@ -1,4 +1,4 @@
-"""The admin page of the outgoing messages: list, search, retry, dismiss."""
+"""The admin pages of the outgoing messages and of what came in."""
 
 from __future__ import annotations
 
@@ -10,29 +10,46 @@ from django.contrib import admin, messages
 from django.db.models.constants import LOOKUP_SEP
 from django.http import HttpRequest
 
-from buttdial_sync.contrib.django.models import OutboxMessage
+from buttdial_sync.contrib.django.inbox import DatabaseInbox, get_inbox
+from buttdial_sync.contrib.django.models import InboxEvent, OutboxMessage
 from buttdial_sync.contrib.django.outbox import get_repository
+from buttdial_sync.inbound.inbox import inbox_schema
 from buttdial_sync.retry.rows import COLUMNS
 
 _SECRET = "agent_token"
 
 
+class _Rows(admin.ModelAdmin):
+    """Rows are written by the library and changed by the actions, never by hand."""
+
+    ordering = ("-created_at", "-id")
+    date_hierarchy = "created_at"
+    show_full_result_count = False
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Nobody writes rows here."""
+        return False
+
+    def _change(
+        self, request: HttpRequest, chosen: Any, change: Callable[[str], bool], word: str
+    ) -> None:
+        ids = list(chosen.values_list("pk", flat=True))
+        changed = sum(map(change, ids))
+        self.message_user(request, f"{changed} {word}", messages.SUCCESS)
+        if changed < len(ids):
+            refused = f"{len(ids) - changed} not changed: already done, or being sent now"
+            self.message_user(request, refused, messages.WARNING)
+
+
 @admin.register(OutboxMessage)
-class OutboxMessageAdmin(admin.ModelAdmin):
-    """Rows are written by the outbox and changed by the actions, never by hand."""
+class OutboxMessageAdmin(_Rows):
+    """Outgoing messages: list, search, retry, dismiss."""
 
     list_display = ("recipient", "channel", "status", "retry_count", "next_retry_at", "last_error")
     list_filter = ("status", "channel", "created_at")
     search_fields = ("id", "recipient", "body", "agent_name", "last_error", "message_sid")
-    ordering = ("-created_at", "-id")
-    date_hierarchy = "created_at"
-    show_full_result_count = False
     fields = readonly_fields = tuple(name for name in COLUMNS if name != _SECRET)
     actions = ("retry", "retry_even_if_sent", "dismiss")
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Nobody writes messages here."""
-        return False
 
     def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
         """Refuse to filter by a secret: a viewer could find it character by character."""
@@ -68,12 +85,27 @@ class OutboxMessageAdmin(admin.ModelAdmin):
         """Give the chosen messages up."""
         self._change(request, chosen, get_repository().dismiss, "dismissed")
 
-    def _change(
-        self, request: HttpRequest, chosen: Any, change: Callable[[str], bool], word: str
-    ) -> None:
-        ids = list(chosen.values_list("pk", flat=True))
-        changed = sum(map(change, ids))
-        self.message_user(request, f"{changed} {word}", messages.SUCCESS)
-        if changed < len(ids):
-            refused = f"{len(ids) - changed} not changed: already done, or being sent now"
-            self.message_user(request, refused, messages.WARNING)
+
+@admin.register(InboxEvent)
+class InboxEventAdmin(_Rows):
+    """What came in: list, search, retry, dismiss."""
+
+    list_display = ("kind", "sender", "channel", "status", "retry_count", "created_at")
+    list_filter = ("status", "kind", "channel", "created_at")
+    search_fields = ("id", "sender", "payload", "last_error")
+    fields = readonly_fields = inbox_schema().names
+    actions = ("retry", "dismiss")
+
+    @admin.action(description="Handle again now", permissions=["change"])
+    def retry(self, request: HttpRequest, chosen: Any) -> None:
+        """Make the chosen events due now; handlers that have had them are not called again."""
+        self._change(request, chosen, _inbox().force_retry, "queued")
+
+    @admin.action(description="Give up", permissions=["change"])
+    def dismiss(self, request: HttpRequest, chosen: Any) -> None:
+        """Give the chosen events up."""
+        self._change(request, chosen, _inbox().dismiss, "dismissed")
+
+
+def _inbox() -> DatabaseInbox:
+    return get_inbox() or DatabaseInbox()  # rows may be there from before it was switched off

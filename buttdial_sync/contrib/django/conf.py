@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 from django.conf import settings
@@ -42,6 +42,10 @@ class AppSettings(Settings):
         operator_permission: Dotted path of a function from a request to whether it may use the
             operator API; when absent, active staff with the permissions ``view_outboxmessage`` (to
             read) and ``change_outboxmessage`` (to change something).
+        inbox: Arguments of :class:`~buttdial_sync.contrib.django.inbox.DatabaseInbox`, where
+            ``buttdial_listen`` and ``buttdial_poll`` write what comes in; False: in memory only.
+        deferred: Whether webhooks only write to the inbox; see
+            :class:`~buttdial_sync.InboundHandler`.
         outbox: Arguments of :class:`~buttdial_sync.contrib.django.repository.DatabaseRepository`.
         retention_days: After how many days ``buttdial_purge`` deletes what is resolved; 30 when
             absent. Nothing is deleted without that command.
@@ -63,6 +67,8 @@ class AppSettings(Settings):
     agent_directory: str | None = None
     failed_messages: str | None = None
     operator_permission: str | None = None
+    inbox: Mapping[str, Any] | Literal[False] = attrs.field(factory=dict)
+    deferred: bool = False
     outbox: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
     retention_days: float = 30.0
     retry: Mapping[str, Any] = attrs.field(factory=dict, repr=False)

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from django.db import models
 
+from buttdial_sync.inbound.inbox import INBOX_STATUSES
 from buttdial_sync.models.failed import FAILED_STATUSES
 
 
@@ -135,3 +136,55 @@ class OutboxReceipt(models.Model):
 
     def __str__(self) -> str:
         return f"{self.receipt_status} of {self.id}"
+
+
+class InboxEvent(models.Model):
+    """
+    An event that came in; see :class:`~buttdial_sync.StoredEvent`.
+
+    Change rows through :class:`~buttdial_sync.contrib.django.inbox.DatabaseInbox`.
+
+    Attributes:
+        payload: The event, as JSON.
+        order_key: What events have in common that are handled in their order, such as the sender.
+        leased_until: Until when others must not handle it, or None.
+    """
+
+    STATUSES: ClassVar[list[tuple[str, str]]] = [(status, status) for status in INBOX_STATUSES]
+
+    id = models.CharField(max_length=255, primary_key=True)
+    kind = models.CharField(max_length=255)
+    payload = models.TextField()
+    order_key = models.CharField(max_length=255)
+    channel = models.TextField(null=True)
+    sender = models.TextField(null=True)
+    agent_id = models.TextField(null=True)
+    status = models.CharField(max_length=16, choices=STATUSES)
+    retry_count = models.IntegerField()
+    attempt_number = models.IntegerField()
+    last_error = models.TextField(null=True)
+    created_at = models.DateTimeField()
+    next_retry_at = models.DateTimeField()
+    resolved_at = models.DateTimeField(null=True)
+    first_failed_at = models.DateTimeField(null=True)
+    leased_until = models.DateTimeField(null=True)
+
+    class Meta:
+        """Names for people, and what the workers and the admin page look up."""
+
+        verbose_name = "incoming event"
+        verbose_name_plural = "incoming events"
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(
+                fields=["status", "next_retry_at", "created_at"], name="buttdial_sync_inbox_due"
+            ),
+            models.Index(fields=["created_at", "id"], name="buttdial_sync_inbox_new"),
+            models.Index(fields=["status", "created_at", "id"], name="buttdial_sync_inbox_listed"),
+            models.Index(fields=["status", "resolved_at"], name="buttdial_sync_inbox_resolved"),
+            models.Index(
+                fields=["order_key", "status", "created_at"], name="buttdial_sync_inbox_order"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} from {self.sender}" if self.sender else str(self.kind)

@@ -8,9 +8,9 @@ from typing import Any
 from django.db import transaction
 
 from buttdial_sync.contrib.django.conf import app_settings, imported
-from buttdial_sync.contrib.django.outside import fresh_connections
 from buttdial_sync.contrib.django.process import get_client
 from buttdial_sync.contrib.django.repository import DatabaseRepository
+from buttdial_sync.contrib.django.store import fresh_connections
 from buttdial_sync.models.failed import FailedMessage
 from buttdial_sync.models.message import Channel
 from buttdial_sync.retry.loop import RetryLoop

@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError
-from django.db import close_old_connections, connections
 
 from buttdial_sync.contrib.commands import CommandFailure, failures, make_listener
 from buttdial_sync.contrib.django.conf import app_settings, imported
+from buttdial_sync.contrib.django.inbox import get_inbox
 from buttdial_sync.contrib.django.process import get_client, get_handler
+from buttdial_sync.contrib.django.store import fresh_connections
 from buttdial_sync.listening.listener import Listener
-
-
-@contextmanager
-def fresh_connections() -> Iterator[None]:
-    """
-    Close stale database connections, as Django does around a request.
-
-    A thread of the library closes all of its own: nobody else could use or close them.
-    """
-    close_old_connections()
-    try:
-        yield
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            close_old_connections()
-        else:
-            connections.close_all()
 
 
 @contextmanager
@@ -47,7 +30,7 @@ def command_errors() -> Iterator[None]:
 
 def app_listener() -> Listener:
     """
-    Make a listener of the settings: this process's client and handler.
+    Make a listener of the settings: this process's client and handler, and the inbox.
 
     Raises:
         ConfigError: A setting is missing or wrong.
@@ -56,6 +39,5 @@ def app_listener() -> Listener:
     configured = app_settings()
     path = configured.on_undelivered
     on_undelivered = imported(path, "ON_UNDELIVERED") if path else None
-    return make_listener(
-        get_client(), get_handler(), fresh_connections, on_undelivered, configured.listener
-    )
+    options = {"inbox": get_inbox(), **configured.listener}
+    return make_listener(get_client(), get_handler(), fresh_connections, on_undelivered, options)

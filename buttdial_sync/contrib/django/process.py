@@ -10,6 +10,7 @@ from buttdial_sync.accounts.client import AccountsClient
 from buttdial_sync.client import Client
 from buttdial_sync.contrib.django.conf import NAME, app_settings, imported
 from buttdial_sync.contrib.django.deliveries import DatabaseDeliveryLog
+from buttdial_sync.contrib.django.inbox import get_inbox
 from buttdial_sync.contrib.django.signals import forward_to_signals
 from buttdial_sync.contrib.shared import OnePerProcess
 from buttdial_sync.inbound.handler import InboundHandler
@@ -91,7 +92,8 @@ def make_handler(**options: Any) -> InboundHandler:
     configured = app_settings()
     found = {name: getattr(configured, name) for name in _INBOUND}
     given = {name: value for name, value in found.items() if value is not None}
-    return InboundHandler(**{"delivery_log": DatabaseDeliveryLog(), **given, **options})
+    deferred = {"inbox": get_inbox(), "deferred": True} if configured.deferred else {}
+    return InboundHandler(**{"delivery_log": DatabaseDeliveryLog(), **given, **deferred, **options})
 
 
 def forget_everything() -> None:
@@ -132,6 +134,7 @@ def _make_operator_api() -> OperatorApi | None:
         get_client(),
         _made(configured.agent_directory, "AGENT_DIRECTORY"),
         _made(configured.failed_messages, "FAILED_MESSAGES"),
+        inbox=get_inbox(),
     )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timezone
 from typing import Any
 
 from django.conf import settings
-from django.db import IntegrityError, connections, router, transaction
+from django.db import IntegrityError, close_old_connections, connections, router, transaction
 from django.db.models import Count, Exists, F, OuterRef, Q, TextField
 from django.db.models.functions import Cast, Coalesce
 
@@ -197,6 +198,34 @@ class DatabaseStore(Store):
 
     def _rows(self) -> Any:
         return self._model().objects.using(self.alias)
+
+
+# The threads that are inside of fresh_connections; each adds and removes itself only.
+_inside: set[int] = set()
+
+
+@contextmanager
+def fresh_connections() -> Iterator[None]:
+    """
+    Close stale database connections, as Django does around a request.
+
+    A thread of the library closes all of its own: nobody else could use or close them. Blocks may
+    be nested; only the outermost closes.
+    """
+    thread = threading.get_ident()
+    if thread in _inside:
+        yield
+        return
+    close_old_connections()
+    _inside.add(thread)
+    try:
+        yield
+    finally:
+        _inside.discard(thread)
+        if threading.current_thread() is threading.main_thread():
+            close_old_connections()
+        else:
+            connections.close_all()
 
 
 def _check_autocommit(alias: str) -> None:

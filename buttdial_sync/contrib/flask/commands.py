@@ -13,6 +13,7 @@ from flask.cli import AppGroup
 from buttdial_sync.client import Client
 from buttdial_sync.contrib import commands
 from buttdial_sync.inbound.handler import InboundHandler
+from buttdial_sync.inbound.inbox import Inbox
 from buttdial_sync.listening.listener import Listener
 from buttdial_sync.models.message import CHANNELS, HELP
 
@@ -22,6 +23,7 @@ def buttdial_commands(
     client: Callable[[], Client],
     inbound: InboundHandler | None,
     on_undelivered: commands.OnUndelivered | None,
+    inbox: Inbox | None,
 ) -> click.Group:
     """
     Return the group of commands.
@@ -31,6 +33,7 @@ def buttdial_commands(
         client: Returns the application's client.
         inbound: Has the handlers; without it there is nothing to listen for.
         on_undelivered: As in :class:`~buttdial_sync.Listener`.
+        inbox: As there.
     """
     group = AppGroup("buttdial", help="Send and receive through Butt-Dial.")
 
@@ -55,7 +58,7 @@ def buttdial_commands(
         return group
 
     def make_listener() -> Listener:
-        options = app.config.get("BUTT_DIAL_LISTENER", {})
+        options = {"inbox": inbox, **app.config.get("BUTT_DIAL_LISTENER", {})}
         return commands.make_listener(client(), inbound, app.app_context, on_undelivered, options)
 
     @group.command()

@@ -16,6 +16,7 @@ from buttdial_sync.contrib.flask.commands import buttdial_commands
 from buttdial_sync.contrib.shared import OnePerProcess
 from buttdial_sync.errors import ConfigError
 from buttdial_sync.inbound.handler import InboundHandler
+from buttdial_sync.inbound.inbox import Inbox
 from buttdial_sync.operator.api import OperatorApi
 from buttdial_sync.operator.directory import AgentDirectory
 from buttdial_sync.retry.repository import AdminFailedMessageRepository
@@ -49,6 +50,9 @@ class ButtDial:
             with all three. It may also abort the request.
         on_undelivered: For ``flask buttdial listen`` and ``poll``, as in
             :class:`~buttdial_sync.Listener`.
+        inbox: Where these commands write what comes in before it is handled: an
+            :class:`~buttdial_sync.Inbox`, such as a :class:`~buttdial_sync.SQLiteInbox`. The
+            operator API lists it.
         url_prefix: Where the addresses begin: ``<prefix>/<channel>/``, ``<prefix>/operator/…``.
 
     Attributes:
@@ -68,15 +72,17 @@ class ButtDial:
         failed_messages: AdminFailedMessageRepository | None = None,
         permission: Callable[[], bool] | None = None,
         on_undelivered: OnUndelivered | None = None,
+        inbox: Inbox | None = None,
         url_prefix: str = "/butt-dial",
     ) -> None:
         self._inbound = inbound
         self._on_undelivered = on_undelivered
+        self._inbox = inbox
         self.webhooks = None if inbound is None else webhook_blueprint(inbound, url_prefix)
         self.operator = None
         if directory is not None and failed_messages is not None and permission is not None:
             self.operator = operator_blueprint(
-                lambda: OperatorApi(self.client, directory, failed_messages),
+                lambda: OperatorApi(self.client, directory, failed_messages, inbox=inbox),
                 permission,
                 url_prefix,
             )
@@ -98,7 +104,9 @@ class ButtDial:
             if blueprint is not None:
                 app.register_blueprint(blueprint)
         app.cli.add_command(
-            buttdial_commands(app, lambda: self.client, self._inbound, self._on_undelivered)
+            buttdial_commands(
+                app, lambda: self.client, self._inbound, self._on_undelivered, self._inbox
+            )
         )
 
     @property

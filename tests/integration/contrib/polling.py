@@ -67,6 +67,7 @@ def by_django() -> None:
             "HANDLER": "polling.inbound",
             "ON_UNDELIVERED": "polling.keep",
             "LISTENER": LISTENER,
+            "INBOX": False,
         },
     )
     django.setup()

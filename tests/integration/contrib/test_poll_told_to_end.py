@@ -1,4 +1,4 @@
-"""The frameworks' poll commands, as processes that are told to end."""
+"""The frameworks' poll commands without an inbox, as processes that are told to end."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.integration.contrib.running import PATIENCE, ROOT
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 
-WAITING = 120
-PAGE = 50
+WAITING = 25
+PAGE = 10
 
 
 @pytest.fixture
@@ -75,13 +75,13 @@ def ids(path: Path) -> list[int]:
 def test_what_was_read_is_handled_or_kept(
     how: str, number: signal.Signals, server: LoopbackServer, tmp_path: Path
 ) -> None:
-    """Of 120 messages none is lost: handled, given to ON_UNDELIVERED, or left on the server."""
+    """None of the messages is lost: handled, given to ON_UNDELIVERED, or left on the server."""
     with polling(how, server, tmp_path, "ends") as process:
         read_until(process, "failing")
         process.send_signal(number)
         said, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
-    assert said.splitlines()[-1] == "49 handed over"
+    assert said.splitlines()[-1] == f"{PAGE - 1} handed over"
     assert ids(tmp_path / "kept") == [3]
     assert ids(tmp_path / "handled") == [1, 2, *range(4, PAGE + 1)]
     assert len(server.fake.waiting) == WAITING - PAGE

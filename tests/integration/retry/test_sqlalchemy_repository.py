@@ -28,8 +28,10 @@ from sqlalchemy import (  # noqa: E402
 from sqlalchemy.exc import OperationalError  # noqa: E402
 from sqlalchemy.orm import Session  # noqa: E402
 
+from buttdial_sync.inbound.sqlalchemy_inbox import SQLAlchemyInbox  # noqa: E402
 from buttdial_sync.retry.rows import as_row  # noqa: E402
 from buttdial_sync.retry.sqlalchemy import SQLAlchemyRepository, opened  # noqa: E402
+from tests.unit.inbound.inbox_conformance import InboxConformance  # noqa: E402
 from tests.unit.retry.table_conformance import TableConformance  # noqa: E402
 
 ROWS = 20_000
@@ -311,3 +313,23 @@ def test_the_clock_is_asked_inside_of_the_hosts_transaction(postgres_url: str) -
         fresh.within(connection).add(FailedMessage(id="b", recipient="+1", body="x"))
     assert repository.count_pending() == 2
     engine.dispose()
+
+
+class InboxOverSQLAlchemy(InboxConformance):
+    engine: Engine
+
+    def make_inbox(self, clock: Clock, lease: float) -> SQLAlchemyInbox:
+        inbox = SQLAlchemyInbox(self.engine, metadata=MetaData(), clock=clock, lease=lease)
+        inbox.store.table.drop(self.engine, checkfirst=True)
+        inbox.create_table()
+        return inbox
+
+
+@pytest.mark.usefixtures("on_postgresql")
+class TestInboxOnPostgreSQL(InboxOverSQLAlchemy):
+    pass
+
+
+@pytest.mark.usefixtures("on_sqlite")
+class TestInboxOnSQLiteByWayOfSQLAlchemy(InboxOverSQLAlchemy):
+    pass

@@ -124,13 +124,14 @@ def test_poll(fake_server: FakeButtDialServer, received: list[Any]) -> None:
 
 
 def test_what_cannot_be_handed_over_is_kept(fake_server: FakeButtDialServer) -> None:
-    """ON_UNDELIVERED gets what a receiver failed on, for it is no longer on the server."""
+    """Without an inbox ON_UNDELIVERED gets it, for it is no longer on the server."""
 
     def fail(**_: Any) -> None:
         raise RuntimeError("the host's fault")
 
     undelivered.clear()
-    keeping = {"ON_UNDELIVERED": f"{__name__}.keep", "LISTENER": {"max_attempts": 1}}
+    options = {"INBOX": False, "LISTENER": {"max_attempts": 1}}
+    keeping = {"ON_UNDELIVERED": f"{__name__}.keep", **options}
     fake_server.add_waiting(body="lost?", externalId="x3")
     signals.message_received.connect(fail)
     try:

@@ -317,6 +317,9 @@ def test_purging() -> None:
         call_command("buttdial_purge", *arguments, stdout=out)
         return out.getvalue().strip()
 
+    def deleted(count: int) -> str:
+        return f"{count} outgoing messages and 0 incoming events deleted"
+
     repository = get_repository()
     for msg_id in ("delivered", "dead", "pending"):
         repository.add(FailedMessage(id=msg_id, recipient=TO, body="x"))
@@ -326,13 +329,13 @@ def test_purging() -> None:
         resolved_at=repository.store.now() - timedelta(days=31)
     )
     with override_settings(BUTT_DIAL={**BUTT_DIAL, "RETENTION_DAYS": 32}):
-        assert purge() == "0 outgoing messages deleted"
-    assert purge() == "1 outgoing messages deleted"
+        assert purge() == deleted(0)
+    assert purge() == deleted(1)
     OutboxMessage.objects.filter(pk="dead").update(
         resolved_at=repository.store.now() - timedelta(days=2)
     )
-    assert purge("--days", "1") == "0 outgoing messages deleted"
-    assert purge("--days", "1", "--dead") == "1 outgoing messages deleted"
+    assert purge("--days", "1") == deleted(0)
+    assert purge("--days", "1", "--dead") == deleted(1)
     with pytest.raises(CommandError, match="positive"):
         purge("--days", "0")
     assert repository.stats()["pending"] == 1

@@ -19,6 +19,7 @@ from buttdial_sync import (
     Listener,
     MemoryInbox,
     SQLiteInbox,
+    TransportError,
     UnreadableEvent,
 )
 from buttdial_sync.listening.inbox_worker import HandingOver, InboxWorkers, drain_inbox
@@ -284,6 +285,20 @@ def test_a_disk_that_stays_full(
     assert host.got == []
 
 
+def test_a_poll_with_a_disk_that_stays_full(
+    fake: FakeButtDialServer, make: Make, host: Host, moment: SettableClock
+) -> None:
+    """It ends, reads no further page, and gives the host what it has read."""
+    let_wait(fake, "a", "b", "c")
+    inbox = FullDisk(moment, times=10**9)
+    keep = host.undelivered.append
+    listener = make(host.inbound, inbox=inbox, on_undelivered=keep, page_size=2)
+    with pytest.raises(TransportError, match="the inbox cannot be written"):
+        listener.poll()
+    assert [getattr(each, "text", "") for each in host.undelivered] == ["a", "b"]
+    assert len(fake.waiting) == 1
+
+
 def test_a_message_that_lacks_a_part_rests(
     fake: FakeButtDialServer, listener: Listener, inbox: Inbox, host: Host
 ) -> None:
@@ -328,9 +343,8 @@ def test_a_slow_handler_keeps_its_event(moment: SettableClock) -> None:
         wait_until(lambda: max(inbox.leased().values(), default=first) > first)
     finally:
         go_on.set()
-        workers.drain()
+        wait_until(lambda: workers.handled == 1)
         assert workers.stop(PATIENCE)
-    assert workers.handled == 1
 
 
 class Forgetful(MemoryInbox):
@@ -413,6 +427,12 @@ def test_workers_need_an_inbox(client: Client) -> None:
     for options in wrong:
         with pytest.raises(ButtDialError):
             Listener(client, InboundHandler(), **options)
+
+
+def test_the_lease_is_not_shorter_than_the_handlers(client: Client) -> None:
+    """Or another process would take over what is still claimed, and count that as a failure."""
+    with pytest.raises(ConfigError, match=r"lease \(10 s\) is shorter"):
+        Listener(client, InboundHandler(lease=11.0), inbox=MemoryInbox(lease=10.0))
 
 
 def test_a_second_listener_leaves_no_thread(

@@ -1,4 +1,4 @@
-"""The seven endpoints, without a framework."""
+"""The endpoints, without a framework."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from buttdial_sync import AgentInfo, Client, OperatorApi
+from buttdial_sync import AgentInfo, Client, InboundMessage, MemoryInbox, OperatorApi
 from buttdial_sync.operator.csrf import is_meant
 from buttdial_sync.testing import FakeButtDialServer
 from tests.fakes import failed_logins
@@ -234,3 +234,31 @@ def test_a_repository_of_the_published_interface(client: Client) -> None:
     api = OperatorApi(client, Directory(), messages)  # type: ignore[arg-type]
     assert api.respond("POST", "failed-messages/1/retry").data == {"queued": True, "id": "1"}
     assert messages.retried == ["1"]
+
+
+def test_the_inbox(client: Client) -> None:
+    """What came in is listed, retried and dismissed like what goes out."""
+    inbox = MemoryInbox()
+    inbox.write([InboundMessage(id="a", sender="+1", channel="sms", text="Hello")])
+    api = OperatorApi(client, Directory(), FailedMessages(), inbox=inbox)
+    (row,) = api.respond("GET", "inbox").data
+    assert (row["text"], row["sender"], row["status"]) == ("Hello", "+1", "pending")
+    stored = inbox.take()
+    assert stored is not None
+    assert api.respond("POST", f"inbox/{row['id']}/retry").status == 404
+    inbox.mark_dead(stored, "a handler failed")
+    (dead,) = api.respond("GET", "inbox", {"status": "dead"}).data
+    assert dead["last_error"] == "a handler failed"
+    assert api.respond("POST", f"inbox/{row['id']}/retry").data == {"queued": True, "id": row["id"]}
+    dismissed = api.respond("POST", f"inbox/{row['id']}/dismiss")
+    assert dismissed.data == {"dismissed": True, "id": row["id"]}
+    assert api.respond("POST", f"inbox/{row['id']}/dismiss").status == 404
+    for query in ({"status": "delivered"}, {"limit": "0"}):
+        assert api.respond("GET", "inbox", query).status == 422
+
+
+def test_without_an_inbox(client: Client) -> None:
+    """Its endpoints are not there."""
+    api = OperatorApi(client, Directory(), FailedMessages())
+    for method, path in (("GET", "inbox"), ("POST", "inbox/a/retry"), ("POST", "inbox/a/dismiss")):
+        assert api.respond(method, path).status == 404

@@ -9,6 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from buttdial_sync.contrib.django.conf import app_settings
+from buttdial_sync.contrib.django.inbox import DatabaseInbox, get_inbox
 from buttdial_sync.contrib.django.outbox import get_repository
 from buttdial_sync.contrib.django.outside import command_errors
 
@@ -16,7 +17,7 @@ from buttdial_sync.contrib.django.outside import command_errors
 class Command(BaseCommand):
     """The command."""
 
-    help = "Delete messages that were delivered or dismissed long ago. Dead letters stay."
+    help = "Delete what was delivered, handled or dismissed long ago. Dead letters stay."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the arguments."""
@@ -27,8 +28,9 @@ class Command(BaseCommand):
 
     def handle(self, *, days: float | None, dead: bool, **_: Any) -> None:
         """Delete."""
-        statuses = ("delivered", "dismissed", "dead") if dead else None
+        more = ("dead",) if dead else ()
         with command_errors():
             age = timedelta(days=app_settings().retention_days if days is None else days)
-            deleted = get_repository().purge(age, statuses)
-        self.stdout.write(f"{deleted} outgoing messages deleted")
+            sent = get_repository().purge(age, ("delivered", "dismissed", *more))
+            received = (get_inbox() or DatabaseInbox()).purge(age, ("handled", "dismissed", *more))
+        self.stdout.write(f"{sent} outgoing messages and {received} incoming events deleted")

@@ -1,0 +1,208 @@
+"""Manage an inbox: ``inbox list|show|retry|dismiss|purge|stats|handle``."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import attrs
+import click
+
+from buttdial_sync.cli.command import ReportingCommand
+from buttdial_sync.cli.database import check_is_there, db_option
+from buttdial_sync.cli.purging import purge_options, purged
+from buttdial_sync.cli.report import Failure, Report
+from buttdial_sync.errors import ConfigError
+from buttdial_sync.errors.exits import EXIT_CODES, USAGE
+
+if TYPE_CHECKING:
+    from buttdial_sync.inbound.handler import InboundHandler
+    from buttdial_sync.inbound.inbox import Inbox, InboxStatus, StoredEvent
+
+_STATUSES = ("pending", "handled", "dead", "dismissed")
+_REJECTED = 1
+
+
+@click.group(epilog=EXIT_CODES)
+def inbox() -> None:
+    """Manage messages that came in and were written down."""
+
+
+def with_inbox(callback: Callable[..., Report]) -> Callable[..., Report]:
+    """Give a command the option ``--db``, and the inbox for as long as it runs."""
+
+    @db_option
+    @wraps(callback)
+    def run(*args: Any, db: str, **kwargs: Any) -> Report:
+        check_is_there(db)
+        with _opened(db) as found:
+            return callback(found, *args, **kwargs)
+
+    return run
+
+
+@inbox.command("list", cls=ReportingCommand)
+@click.option("--status", type=click.Choice(_STATUSES), help="Only these.")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="At most.")
+@with_inbox
+def list_events(found: Inbox, status: str | None, limit: int) -> Report:
+    """List events, newest first."""
+    events = found.list(cast("InboxStatus | None", status), limit)
+    return Report(
+        data={"ok": True, "events": [_as_data(stored) for stored in events]},
+        lines=[_line(stored) for stored in events] or ["No events."],
+    )
+
+
+@inbox.command(cls=ReportingCommand)
+@click.argument("event_id", metavar="ID")
+@with_inbox
+def show(found: Inbox, event_id: str) -> Report:
+    """Show one event, with all that came."""
+    stored = found.get(event_id)
+    if stored is None:
+        return _cannot(event_id, "there is no event")
+    data = _as_data(stored)
+    return Report(data={"ok": True, "event": data}, lines=[json.dumps(data, indent=2)])
+
+
+@inbox.command(cls=ReportingCommand)
+@click.argument("event_id", metavar="ID")
+@with_inbox
+def retry(found: Inbox, event_id: str) -> Report:
+    """Make an event due now, even if it was given up."""
+    if not found.force_retry(event_id):
+        return _cannot(event_id, "it is not there, done, or being handled:")
+    return Report(data={"ok": True, "id": event_id}, lines=[f"{event_id} is due now"])
+
+
+@inbox.command(cls=ReportingCommand)
+@click.argument("event_id", metavar="ID")
+@with_inbox
+def dismiss(found: Inbox, event_id: str) -> Report:
+    """Give an event up: it is not handled any more."""
+    if not found.dismiss(event_id):
+        return _cannot(event_id, "it is not there, done, or being handled:")
+    return Report(data={"ok": True, "id": event_id}, lines=[f"{event_id} is dismissed"])
+
+
+@inbox.command(cls=ReportingCommand)
+@purge_options(_STATUSES[1:])
+@with_inbox
+def purge(found: Inbox, older_than: timedelta, status: tuple[str, ...]) -> Report:
+    """Delete events that were handled or dismissed long ago."""
+    return purged(found, older_than, status)
+
+
+@inbox.command(cls=ReportingCommand)
+@with_inbox
+def stats(found: Inbox) -> Report:
+    """Count the events of each status."""
+    counts = dict(found.stats())
+    return Report(
+        data={"ok": True, **counts},
+        lines=[f"{status:<10} {count}" for status, count in counts.items()],
+    )
+
+
+@inbox.command(cls=ReportingCommand)
+@click.argument("handler", metavar="MODULE:NAME")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Threads.")
+@with_inbox
+def handle(found: Inbox, handler: str, workers: int) -> Report:
+    """
+    Hand over what is due to the InboundHandler of a module, as in shop.inbound:handler.
+
+    It ends when nothing is due. What fails is due again later.
+    """
+    from buttdial_sync.listening.inbox_worker import HandingOver, drain_inbox
+
+    inbound = _imported(handler)
+    count = drain_inbox(HandingOver(inbox=found, inbound=inbound, workers=workers))
+    left = found.stats()
+    return Report(
+        data={"ok": not left["pending"], "handled": count, **left},
+        lines=[f"{count} handed over, {left['pending']} pending, {left['dead']} dead"],
+        exit_code=_REJECTED if left["pending"] else 0,
+    )
+
+
+def _imported(path: str) -> InboundHandler:
+    from buttdial_sync.inbound.handler import InboundHandler
+
+    module, _, name = path.partition(":")
+    # As python -m does: a program's own modules stand where it is started.
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except (ImportError, ValueError) as error:
+        raise ConfigError(
+            f"{module} cannot be imported: {error}", remediation="Give MODULE:NAME."
+        ) from None
+    finally:
+        sys.path.pop(0)
+    if not isinstance(found, InboundHandler):
+        raise ConfigError(f"{path} is not an InboundHandler", remediation="Give MODULE:NAME.")
+    return found
+
+
+@contextmanager
+def _opened(db: str) -> Iterator[Inbox]:
+    if "://" in db:
+        with _opened_url(db) as opened:
+            yield opened
+        return
+    from buttdial_sync.inbound.inbox import SQLiteInbox
+
+    with SQLiteInbox(db) as opened_file:
+        try:
+            yield opened_file
+        except sqlite3.Error as error:
+            raise ConfigError(f"{db} cannot be used: {error}") from None
+
+
+@contextmanager
+def _opened_url(url: str) -> Iterator[Inbox]:
+    try:
+        from buttdial_sync.inbound.sqlalchemy_inbox import SQLAlchemyInbox
+        from buttdial_sync.stores.sqlalchemy import engine_at
+    except ImportError:
+        raise ConfigError(
+            "a database address needs SQLAlchemy",
+            remediation="pip install 'buttdial-sync[sqlalchemy]'",
+        ) from None
+    with engine_at(url) as engine:
+        opened = SQLAlchemyInbox(engine)
+        opened.create_table()
+        yield opened
+
+
+def _cannot(event_id: str, why: str) -> Report:
+    return Report(
+        data={"ok": False, "id": event_id},
+        failure=Failure(message=f"{why} {event_id}", remediation="See inbox list."),
+        exit_code=USAGE,
+    )
+
+
+def _as_data(stored: StoredEvent) -> dict[str, Any]:
+    fields = attrs.asdict(stored, value_serializer=lambda _, __, value: _plain(value))
+    return {key: value for key, value in fields.items() if value is not None}
+
+
+def _plain(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def _line(stored: StoredEvent) -> str:
+    text = " ".join(str(getattr(stored.event, "text", None) or "").split())[:40]
+    sender = stored.sender or stored.kind
+    return f"{stored.id}  {stored.status:<9}  {stored.retry_count}  {sender}  {text}".rstrip()
