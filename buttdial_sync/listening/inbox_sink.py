@@ -24,7 +24,7 @@ logger = logging.getLogger("buttdial_sync.inbound")
 _SECONDS_TO_WRITE = 30.0
 _LONGEST_PAUSE = 10.0
 _TRIES = 5
-_NAME = "buttdial-sync-inbox-writer"
+_NAME = "buttdial-sync-writer"
 
 
 @attrs.frozen
