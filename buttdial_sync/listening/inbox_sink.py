@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import queue
@@ -29,6 +30,7 @@ _NAME = "buttdial-sync-writer"
 
 @attrs.frozen
 class _Batch:
+    number: int
     events: Sequence[InboundEvent]
     written: threading.Event = attrs.field(factory=threading.Event)
 
@@ -57,7 +59,9 @@ class InboxWriter:
         self._batches: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._sleep = sleep or self._closing.wait
-        self._lost: list[InboundEvent] = []
+        # By their numbers, in the order in which they came. Changed by single atomic operations.
+        self._unwritten: dict[int, _Batch] = {}
+        self._numbers = itertools.count()
         self._thread = threading.Thread(target=self._run, name=_NAME, daemon=True)
         self._own_thread: int | None = None
 
@@ -72,7 +76,7 @@ class InboxWriter:
     def put(self, events: Sequence[InboundEvent]) -> None:
         """Have events written soon."""
         if events:
-            self._batches.put(_Batch(events))
+            self._batches.put(self._batch(events))
 
     def write(self, events: Sequence[InboundEvent]) -> None:
         """
@@ -83,7 +87,7 @@ class InboxWriter:
         """
         if not events:
             return
-        batch = _Batch(events)
+        batch = self._batch(events)
         if self._own_thread == threading.get_ident():
             if not self._write(batch, tries=_TRIES):
                 self._batches.put(batch)  # for close(), which tells what could not be written
@@ -98,7 +102,7 @@ class InboxWriter:
 
     def close(self, timeout: float) -> Sequence[InboundEvent]:
         """
-        Write what is left, and end.
+        Write what is left, one try each, and end.
 
         Args:
             timeout: How long to wait, in seconds.
@@ -112,12 +116,18 @@ class InboxWriter:
             self._run()
         else:
             self._thread.join(timeout)
-        return self._lost
+        # Also what the thread has not come to: who closes this tells the host of it.
+        left = sorted(self._unwritten.items())
+        return [event for _, batch in left for event in batch.events]
+
+    def _batch(self, events: Sequence[InboundEvent]) -> _Batch:
+        batch = _Batch(next(self._numbers), events)
+        self._unwritten[batch.number] = batch
+        return batch
 
     def _run(self) -> None:
         while (batch := self._batches.get()) is not None:
-            if not self._write(batch):
-                self._lost.extend(batch.events)
+            self._write(batch)
 
     def _write(self, batch: _Batch, tries: float = math.inf) -> bool:
         """Write a batch, after so many tries or until this is closed; return whether it is."""
@@ -126,6 +136,7 @@ class InboxWriter:
             try:
                 with self._inbox.around():
                     self._inbox.write(batch.events)
+                self._unwritten.pop(batch.number, None)
                 batch.written.set()
             except Exception:  # noqa: PERF203 - the store's: a full disk may have room again
                 logger.exception("%d events cannot be written to the inbox", len(batch.events))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import logging
 import re
 import textwrap
 from collections.abc import Iterator
@@ -48,6 +49,16 @@ def happy(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHappyServer]:
         yield server
 
 
+@pytest.fixture
+def _own_log_level() -> Iterator[None]:
+    """A page that shows how to log must not change what other tests find in the log."""
+    log = logging.getLogger("buttdial_sync")
+    before = log.level
+    yield
+    log.setLevel(before)
+
+
+@pytest.mark.usefixtures("_own_log_level")
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if blocks(page)], ids=lambda p: str(p.relative_to(ROOT))
 )

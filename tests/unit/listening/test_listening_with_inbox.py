@@ -28,7 +28,7 @@ from buttdial_sync.stores.schema import Condition
 from buttdial_sync.testing import FakeButtDialServer
 from buttdial_sync.testing.conformance import SettableClock
 from buttdial_sync.testing.simulate import message_payload
-from tests.integration.inbound.listening import PATIENCE, wait_until
+from tests.integration.inbound.listening import PATIENCE, briefly, wait_until
 from tests.unit.listening.conftest import Make
 
 
@@ -275,14 +275,42 @@ def test_a_disk_that_stays_full(
     fake: FakeButtDialServer, make: Make, host: Host, moment: SettableClock
 ) -> None:
     """At the end the host gets what could not be written: nothing is dropped in silence."""
-    inbox = FullDisk(moment, times=10**9)
-    listener = make(host.inbound, inbox=inbox, on_undelivered=host.undelivered.append)
+    inbox, keep = FullDisk(moment, times=10**9), host.undelivered.append
+    listener = make(host.inbound, inbox=inbox, on_undelivered=keep, sleep=briefly)
     with listener:
         wait_until(lambda: listener.connected)
         fake.push(message_payload(1))
         assert inbox.failed.wait(PATIENCE)
     assert [getattr(each, "id", "") for each in host.undelivered] == ["message-1"]
     assert host.got == []
+
+
+def test_a_disk_that_hangs(
+    fake: FakeButtDialServer, make: Make, host: Host, moment: SettableClock
+) -> None:
+    """Stopping does not wait for it, and the host gets what is not written by then."""
+    writing, go_on = threading.Event(), threading.Event()
+
+    class Hanging(MemoryInbox):
+        def write(self, events: Sequence[InboundEvent], delivery_keys: Sequence[str] = ()) -> int:
+            writing.set()
+            assert go_on.wait(PATIENCE)
+            return super().write(events, delivery_keys)
+
+    keep = host.undelivered.append
+    listener = make(host.inbound, inbox=Hanging(clock=moment), on_undelivered=keep)
+    listener.start()
+    wait_until(lambda: listener.connected)
+    for number in (1, 2):
+        fake.push(message_payload(number))
+    assert writing.wait(PATIENCE)
+    runner = listener._runner
+    assert runner is not None
+    wait_until(lambda: len(runner._writer._unwritten) == 2)
+    listener.stop(0)
+    wait_until(lambda: not listener.running)
+    assert [getattr(each, "id", "") for each in host.undelivered] == ["message-1", "message-2"]
+    go_on.set()
 
 
 def test_a_poll_with_a_disk_that_stays_full(
