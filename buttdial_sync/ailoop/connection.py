@@ -1,0 +1,366 @@
+"""The client's connection to one ailoop server: its addresses, its requests, what it can do."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from buttdial_sync.ailoop.errors import (
+    AiloopClosedError,
+    AiloopConfigError,
+    AiloopError,
+    AiloopOutcomeUnknownError,
+    AiloopProtocolError,
+    MessageNotFoundError,
+    ValidationError,
+    ailoop_error,
+)
+from buttdial_sync.ailoop.messages import is_channel_name, new_message
+from buttdial_sync.ailoop.server import Health, PendingList, ServerInfo
+from buttdial_sync.errors import ButtDialError
+from buttdial_sync.errors.scrubbing import Secret, scrub_error
+from buttdial_sync.models.converter import structure
+from buttdial_sync.models.events import ClientEvent
+from buttdial_sync.settings import check_count
+from buttdial_sync.transport.deadline import Clock, Deadline, check_seconds
+from buttdial_sync.transport.fork import reset_after_fork, reset_if_forked
+from buttdial_sync.transport.http import Http
+from buttdial_sync.transport.rest import Rest
+from buttdial_sync.transport.retrying import RetryPolicy
+
+logger = logging.getLogger("buttdial_sync.ailoop")
+
+T = TypeVar("T")
+
+PENDING = "/api/v1/pending"
+# The server never stores what is sent to a reserved channel, so asking there has no effect.
+_NEVER_STORED = "admin"
+_WITHOUT_DECISION_API = frozenset({400, 405})
+# Published in May 2026 with the decision API, and with the old server's answers to bad requests.
+_DECISION_API_WITH_OLD_ANSWERS = ("1.0.1", "1.0.2", "1.0.3")
+_WS_SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
+_HTTP_SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
+
+
+class AiloopConnection:
+    """
+    Makes the requests of one client. Safe to share between threads and across forks.
+
+    Args:
+        server_url: The server, as http(s) or ws(s), with its base path if it has one.
+        channel: The channel of calls that name none.
+        token: The token, or None: servers started from the command line have none.
+        timeout: Seconds that a request may take in all.
+        connect_timeout: Seconds for each connection.
+        max_attempts: Attempts of a request that only reads.
+        on_event: Called for each attempt, answer, retry and connection, in the calling thread.
+        clock: A monotonic clock, in seconds.
+        sleep: Sleeps between attempts; by default a sleep that ends when the client is closed.
+        random_fraction: Gives numbers from 0 to 1, for the jitter.
+
+    Attributes:
+        closed: Whether the client was closed.
+        used: Whether a call was made; in a forked child only those after the fork count.
+
+    Raises:
+        AiloopConfigError: An argument is missing or wrong.
+    """
+
+    def __init__(
+        self,
+        server_url: str | None,
+        *,
+        channel: str,
+        token: str | None,
+        timeout: float,
+        connect_timeout: float,
+        max_attempts: int,
+        on_event: Callable[[ClientEvent], None] | None = None,
+        clock: Clock = time.monotonic,
+        sleep: Callable[[float], None] | None = None,
+        random_fraction: Callable[[], float] = random.random,
+    ) -> None:
+        scheme, rest = _split(server_url)
+        self.server_url = f"{_HTTP_SCHEMES[scheme]}://{rest}"
+        self.websocket_url = f"{_WS_SCHEMES[scheme]}://{rest}/"
+        self.channel = checked_channel(channel)
+        self.token = None if token is None else Secret(_checked_token(token))
+        self.clock = clock
+        self.timeout = check_seconds(timeout, "timeout")
+        self.connect_timeout = check_seconds(connect_timeout, "connect_timeout")
+        self.random_fraction = random_fraction
+        self.closed = False
+        self._retries = RetryPolicy(check_count(max_attempts, "max_attempts"), random_fraction)
+        self._http = Http(connect_timeout=self.connect_timeout)
+        self._rest = Rest(self._http, self.server_url)
+        self._on_event = on_event
+        self._own_sleep = sleep
+        self._known: ServerInfo | None = None
+        self._reset_after_fork()
+        reset_after_fork(self)
+
+    def _reset_after_fork(self) -> None:
+        """In a forked child: a new signal, whose lock nobody holds."""
+        self.used = False
+        self._closed_signal = threading.Event()
+        if self.closed:
+            self._closed_signal.set()
+
+    def check_open(self) -> None:
+        """
+        Begin a call.
+
+        Raises:
+            AiloopClosedError: The client is closed.
+        """
+        reset_if_forked()
+        if self.closed:
+            raise AiloopClosedError("the client is closed")
+        self.used = True
+
+    def deadline(self, timeout: float | None = None) -> Deadline:
+        """Return the deadline of a call that begins now; ``timeout`` is in seconds."""
+        seconds = self.timeout if timeout is None else check_seconds(timeout, "timeout")
+        return Deadline(seconds, self.clock)
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep; by default until the client is closed at most."""
+        if self._own_sleep is not None:
+            self._own_sleep(seconds)
+        else:
+            self._closed_signal.wait(seconds)
+
+    def channel_or_own(self, channel: str | None) -> str:
+        """
+        Return the channel of a call.
+
+        Raises:
+            AiloopConfigError: The server would refuse the name, or drop the message silently.
+        """
+        return self.channel if channel is None else checked_channel(channel)
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        kind: type[T],
+        *,
+        deadline: Deadline | None = None,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        endpoint: str | None = None,
+    ) -> T:
+        """
+        Make a request and read its answer; only a GET is tried again.
+
+        Args:
+            method: The HTTP method.
+            path: The path, its parts quoted.
+            kind: The class of the answer.
+            deadline: Over all attempts; the client's own when None.
+            query: Goes into the URL.
+            body: Goes into the body as JSON.
+            endpoint: The path's template, for events and messages.
+
+        Raises:
+            AiloopOutcomeUnknownError: It may have been carried out; its answer was lost.
+            AiloopError: The server refused it, or could not be reached.
+        """
+        self.check_open()
+        limit = self.deadline() if deadline is None else deadline
+        operation = f"{method} {endpoint or path}"
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                answer = self._attempt(operation, attempt, limit, path, query, body)
+                return structure(answer, kind, source=operation)
+            except ButtDialError as error:
+                failure = _explained(ailoop_error(error))
+            scrub_error(failure, (self.token,))
+            pause = self._pause_after(failure, attempt, limit, method)
+            if pause is None:
+                break
+            self.tell(operation, "retry", attempt, pause, failure)
+            self.sleep(pause)
+        if failure.outcome == "unknown" and method != "GET":
+            failure = failure.as_kind(AiloopOutcomeUnknownError)
+        try:
+            raise failure
+        finally:
+            del failure  # its traceback holds this frame, and so the whole client
+
+    def info(self, deadline: Deadline | None = None) -> ServerInfo:
+        """Find out what the server is, each time anew, without an effect on it."""
+        limit = self.deadline() if deadline is None else deadline
+        health = self.call("GET", "/api/v1/health", Health, deadline=limit)
+        supports_pending = self._has_pending(limit)
+        decides = supports_pending or self._knows_decisions(health.version, limit)
+        self._known = ServerInfo(
+            version=health.version,
+            api="decision" if decides else "question",
+            supports_pending=supports_pending,
+            supports_free_text=not decides,
+            queue_size=health.queue_size,
+            active_connections=health.active_connections,
+            active_channels=health.active_channels,
+        )
+        return self._known
+
+    def known_info(self, deadline: Deadline) -> ServerInfo:
+        """Return what is remembered about the server; find it out if nothing is."""
+        return self._known or self.info(deadline)
+
+    def forget_info(self) -> None:
+        """Find out anew before the next prompt: the server was restarted, perhaps as another."""
+        self._known = None
+
+    def close(self) -> None:
+        """End the pauses and the requests under way. Idempotent, from any thread."""
+        reset_if_forked()
+        self.closed = True
+        self._closed_signal.set()
+        self._http.close()
+
+    def tell(
+        self,
+        operation: str,
+        kind: Any,
+        attempt: int = 1,
+        seconds: float | None = None,
+        error: ButtDialError | None = None,
+    ) -> None:
+        """Call ``on_event``, if there is one. Its exceptions are logged."""
+        if self._on_event is None:
+            return
+        event = ClientEvent(
+            kind=kind,
+            operation=operation,
+            attempt=attempt,
+            seconds=seconds,
+            outcome=None if kind == "attempt" else error.outcome if error else "sent",
+            error=type(error).__name__ if error else None,
+            code=error.code if error else None,
+        )
+        try:
+            self._on_event(event)
+        except Exception:  # the host's callback must not change what a call does
+            logger.exception("on_event failed")
+
+    def _attempt(
+        self,
+        operation: str,
+        attempt: int,
+        deadline: Deadline,
+        path: str,
+        query: Mapping[str, str] | None,
+        body: Mapping[str, Any] | None,
+    ) -> Any:
+        method, _, endpoint = operation.partition(" ")
+        self.tell(operation, "attempt", attempt)
+        began = self.clock()
+        try:
+            answer = self._rest.call(
+                method,
+                path,
+                deadline,
+                credential=self.token,
+                query=query,
+                body=body,
+                endpoint=endpoint,
+            )
+        except ButtDialError as error:
+            self.tell(operation, "answer", attempt, self.clock() - began, error)
+            raise
+        self.tell(operation, "answer", attempt, self.clock() - began)
+        return answer
+
+    def _pause_after(
+        self, failure: AiloopError, attempt: int, deadline: Deadline, method: str
+    ) -> float | None:
+        if method != "GET" and failure.outcome != "not_sent":
+            return None
+        pause = self._retries.pause_after(failure, attempt)
+        if pause is None or self.closed or pause >= deadline.remaining():
+            return None
+        return pause
+
+    def _has_pending(self, deadline: Deadline) -> bool:
+        try:
+            self.call("GET", PENDING, PendingList, deadline=deadline)
+        except MessageNotFoundError:
+            return False
+        return True
+
+    def _knows_decisions(self, version: str, deadline: Deadline) -> bool:
+        question = {"type": "question", "text": "", "timeout_seconds": 1}
+        probe = new_message("00000000-0000-4000-8000-000000000000", _NEVER_STORED, question)
+        try:
+            self.call("POST", "/api/v1/messages", dict, deadline=deadline, body=probe)
+        except ValidationError as error:
+            if error.status_code in _WITHOUT_DECISION_API:
+                return version.startswith(_DECISION_API_WITH_OLD_ANSWERS)
+            if "unknown variant" in str(error):
+                return True
+            raise
+        raise AiloopProtocolError(
+            "the server takes messages for a reserved channel", outcome="sent"
+        )
+
+
+def checked_channel(channel: str) -> str:
+    """
+    Return a channel's name if the server accepts it.
+
+    Raises:
+        AiloopConfigError: It does not, or would drop the message silently.
+    """
+    if not is_channel_name(channel):
+        raise AiloopConfigError(
+            f"{channel!r} cannot be a channel: 1 to 64 letters, digits, - and _, the first of them "
+            "a letter or a digit, and not system, admin, internal, reserved or ailoop"
+        )
+    return channel
+
+
+def _explained(error: AiloopError) -> AiloopError:
+    # The server up to 1.0.3 answers every bad body, channel or dependency like this.
+    if error.status_code == 405:
+        return error.as_kind(
+            ValidationError,
+            "the server refused the request (HTTP 405, which old versions say for bad values)",
+            outcome="rejected",
+        )
+    if error.status_code in {400, 413, 415, 422}:
+        return error.as_kind(type(error), outcome="rejected")
+    return error
+
+
+def _checked_token(token: str) -> str:
+    if not token.strip():
+        raise AiloopConfigError("token is empty: leave it out for a server without tokens")
+    return token.strip()
+
+
+def _split(server_url: str | None) -> tuple[str, str]:
+    if not server_url:
+        raise AiloopConfigError(
+            "no server_url", remediation="Give server_url, or set AILOOP_SERVER."
+        )
+    try:
+        parts = urlsplit(server_url.strip())
+        is_address = parts.scheme in _WS_SCHEMES and parts.hostname and parts.port != 0
+    except (AttributeError, ValueError):
+        is_address = False
+    if not is_address or parts.query or parts.fragment or parts.username is not None:
+        raise AiloopConfigError(
+            "server_url must be a plain address that begins with http://, https://, ws:// or "
+            "wss://",
+            remediation="Give the token as token, and nothing after the base path.",
+        )
+    return parts.scheme, f"{parts.netloc}{parts.path}".rstrip("/")
