@@ -6,7 +6,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -32,6 +32,7 @@ from buttdial_sync.transport.fork import reset_after_fork, reset_if_forked
 from buttdial_sync.transport.http import Http
 from buttdial_sync.transport.rest import Rest
 from buttdial_sync.transport.retrying import RetryPolicy
+from buttdial_sync.transport.websocket_opening import is_private
 
 logger = logging.getLogger("buttdial_sync.ailoop")
 
@@ -58,6 +59,7 @@ class AiloopConnection:
         timeout: Seconds that a request may take in all.
         connect_timeout: Seconds for each connection.
         max_attempts: Attempts of a request that only reads.
+        insecure_hosts: Hosts to which the token may go unencrypted.
         on_event: Called for each attempt, answer, retry and connection, in the calling thread.
         clock: A monotonic clock, in seconds.
         sleep: Sleeps between attempts; by default a sleep that ends when the client is closed.
@@ -80,6 +82,7 @@ class AiloopConnection:
         timeout: float,
         connect_timeout: float,
         max_attempts: int,
+        insecure_hosts: Collection[str] = (),
         on_event: Callable[[ClientEvent], None] | None = None,
         clock: Clock = time.monotonic,
         sleep: Callable[[float], None] | None = None,
@@ -90,6 +93,11 @@ class AiloopConnection:
         self.websocket_url = f"{_WS_SCHEMES[scheme]}://{rest}/"
         self.channel = checked_channel(channel)
         self.token = None if token is None else Secret(_checked_token(token))
+        if self.token is not None and not is_private(self.websocket_url, insecure_hosts):
+            raise AiloopConfigError(
+                "the token would travel unencrypted, and everybody on the way could read it",
+                remediation="Use https:// or wss://, or name the host in insecure_hosts.",
+            )
         self.clock = clock
         self.timeout = check_seconds(timeout, "timeout")
         self.connect_timeout = check_seconds(connect_timeout, "connect_timeout")

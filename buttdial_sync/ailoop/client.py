@@ -1,0 +1,638 @@
+"""The client of one ailoop server."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import random
+import sys
+import time
+import uuid
+import warnings
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from buttdial_sync.ailoop.answers import (
+    Answer,
+    Authorization,
+    Prompt,
+    answer_of,
+    authorization_of,
+)
+from buttdial_sync.ailoop.connection import PENDING, AiloopConnection
+from buttdial_sync.ailoop.errors import (
+    AiloopConfigError,
+    AiloopNotSupportedError,
+    AuthorizationDeniedError,
+    ailoop_error,
+)
+from buttdial_sync.ailoop.messages import (
+    PRIORITIES,
+    RESPONSE_TYPES,
+    Message,
+    Option,
+    Priority,
+    Recommendation,
+    ResponseType,
+    message_of,
+    new_message,
+)
+from buttdial_sync.ailoop.prompting import MESSAGE, Prompter, Sockets
+from buttdial_sync.ailoop.server import (
+    ChannelInfo,
+    ChannelList,
+    PendingList,
+    PendingPrompt,
+    ServerInfo,
+    ServerStats,
+)
+from buttdial_sync.ailoop.tasks import Tasks
+from buttdial_sync.errors import ButtDialError
+from buttdial_sync.models.events import ClientEvent
+from buttdial_sync.settings import check_count
+from buttdial_sync.transport.deadline import Clock, Deadline, check_seconds
+
+logger = logging.getLogger("buttdial_sync.ailoop")
+
+# The server's own time for a prompt begins when it is shown, and ends a little after ours.
+_LATER = 5
+_MOST_SECONDS = 2**32 - 1
+
+
+class AiloopClient:
+    """
+    A blocking client that asks a person, and waits for the answer.
+
+    One client serves a whole process: threads share it freely, and a forked child opens connections
+    of its own. Nothing is sent before the first call. Use it as a context manager or :meth:`close`
+    it.
+
+    The server shows one prompt at a time, over all channels and clients. A prompt behind others is
+    not shown yet, but the time of its caller runs.
+
+    Args:
+        server_url: The server, as ``http``, ``https``, ``ws`` or ``wss``, with its base path.
+        channel: The channel of calls that name none.
+        token: The token; None for a server without, as ``ailoop serve`` starts it.
+        timeout: Seconds that a request may take that does not wait for a person.
+        connect_timeout: Seconds for each connection.
+        accept_timeout: Seconds within which the server must have confirmed a message.
+        max_attempts: Attempts of a request that only reads.
+        insecure_hosts: Hosts to which the token may go unencrypted. This machine always may.
+        on_event: Called for each request, answer, retry and connection, in the calling thread.
+        clock: A monotonic clock in seconds, for tests.
+        sleep: Sleeps for some seconds between attempts, for tests.
+        random_fraction: Gives numbers from 0 to 1 for the jitter, for tests.
+
+    Attributes:
+        tasks: The tasks of the channels.
+
+    Raises:
+        AiloopConfigError: An argument is missing or wrong.
+    """
+
+    def __init__(
+        self,
+        server_url: str = "http://localhost:8080",
+        *,
+        channel: str = "public",
+        token: str | None = None,
+        timeout: float = 30.0,
+        connect_timeout: float = 10.0,
+        accept_timeout: float = 3.0,
+        max_attempts: int = 3,
+        insecure_hosts: Collection[str] = (),
+        on_event: Callable[[ClientEvent], None] | None = None,
+        clock: Clock = time.monotonic,
+        sleep: Callable[[float], None] | None = None,
+        random_fraction: Callable[[], float] = random.random,
+    ) -> None:
+        self._connection = AiloopConnection(
+            server_url,
+            channel=channel,
+            token=token,
+            timeout=timeout,
+            connect_timeout=connect_timeout,
+            max_attempts=max_attempts,
+            insecure_hosts=insecure_hosts,
+            on_event=on_event,
+            clock=clock,
+            sleep=sleep,
+            random_fraction=random_fraction,
+        )
+        self._sockets = Sockets(self._connection, insecure_hosts)
+        self._prompter = Prompter(
+            connection=self._connection,
+            sockets=self._sockets,
+            accept_timeout=_seconds(accept_timeout, "accept_timeout"),
+        )
+        self.tasks = Tasks(self._connection)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> AiloopClient:
+        """
+        Make a client from the environment: ``AILOOP_SERVER``, ``AILOOP_CHANNEL``, ``AILOOP_TOKEN``.
+
+        Args:
+            environ: Where to look; ``os.environ`` when None. Blank values count as absent.
+            **overrides: Arguments of the constructor, which win over the environment.
+
+        Raises:
+            AiloopConfigError: There is no server, or a value is wrong.
+        """
+        source = os.environ if environ is None else environ
+        found = {
+            name: source.get(variable, "").strip()
+            for name, variable in (
+                ("server_url", "AILOOP_SERVER"),
+                ("channel", "AILOOP_CHANNEL"),
+                ("token", "AILOOP_TOKEN"),
+            )
+        }
+        given = {name: value for name, value in found.items() if value}
+        arguments: dict[str, Any] = {"server_url": "", **given, **overrides}
+        return cls(**arguments)
+
+    def ask(
+        self,
+        question: str,
+        choices: Sequence[str] | None = None,
+        *,
+        options: Sequence[Option] | None = None,
+        recommendation: Recommendation | str | None = None,
+        context: str | None = None,
+        channel: str | None = None,
+        timeout: float = 60.0,
+        wait_if_skipped: bool = True,
+    ) -> Answer:
+        """
+        Ask a person, and wait for the answer. Not safe to repeat: the person is asked again.
+
+        An answer that is not among the choices is not taken; the person can answer again.
+
+        Args:
+            question: The question.
+            choices: The answers to choose from. Without any, free text is asked for, which only
+                servers up to 1.0.0 have.
+            options: The choices with ids and details, instead of ``choices``.
+            recommendation: The option that you recommend: its id, or with a reason.
+            context: More about the question, in Markdown.
+            channel: The channel; the client's own when None.
+            timeout: Seconds to wait in all. Then the prompt is withdrawn.
+            wait_if_skipped: Wait on after the person put it off; the server asks again. False
+                returns ``"skipped"`` at once and withdraws the prompt.
+
+        Returns:
+            The answer, or why there is none: look at ``status``.
+
+        Raises:
+            AiloopConfigError: An argument is wrong.
+            AiloopNotSupportedError: The server has no free text. Nothing was sent.
+            NotAcceptedError: The server did not confirm the question.
+            AiloopError: The server could not be reached, or refused the token.
+        """
+        deadline = self._deadline(timeout)
+        listed = _options(choices, options)
+        recommended = _recommended(recommendation, listed)
+        seconds = _server_seconds(timeout)
+        where = self._connection.channel_or_own(channel)
+        if not question.strip():
+            raise AiloopConfigError("question is empty")
+        decides = self._connection.known_info(deadline).api == "decision"
+        if decides and not listed:
+            raise AiloopNotSupportedError(
+                "this server has no free text: give at least two choices",
+                remediation="Servers up to 1.0.0 have it.",
+            )
+        prompt_id = str(uuid.uuid4())
+        if decides:
+            content = {
+                "type": "decision",
+                "decision_id": prompt_id,
+                "summary": question,
+                "options": [_given(attrs.asdict(option)) for option in listed],
+                "timeout_seconds": seconds,
+                **_given({"context_markdown": context, "recommendation": recommended}),
+            }
+        else:
+            labels = [option.label for option in listed]
+            content = {
+                "type": "question",
+                "text": _text_with(question, context, recommendation),
+                "timeout_seconds": seconds,
+                **({"choices": labels} if labels else {}),
+            }
+        prompt = Prompt(
+            id=prompt_id,
+            channel=where,
+            kind="decision" if decides else "question",
+            options=tuple(listed),
+        )
+        reply = self._prompter.ask(
+            prompt, _frame(prompt, content), deadline, wait_if_skipped=wait_if_skipped
+        )
+        return answer_of(prompt, reply)
+
+    def authorize(
+        self,
+        action: str,
+        *,
+        context: Any = None,
+        channel: str | None = None,
+        timeout: float = 300.0,
+        wait_if_skipped: bool = True,
+        confirm_settled: bool = False,
+        raise_on_deny: bool = False,
+    ) -> Authorization:
+        """
+        Ask a person to approve an action. Not safe to repeat: the person is asked again.
+
+        ::
+
+            if client.authorize("Delete 3 customers"):
+                delete()
+
+        Args:
+            action: What is to be approved.
+            context: More about it: anything that JSON can hold.
+            channel: The channel; the client's own when None.
+            timeout: Seconds to wait in all. Then the prompt is withdrawn.
+            wait_if_skipped: Wait on after the person put it off; the server asks again.
+            confirm_settled: After an approval, make sure that the server itself took it: another
+                agent can send what looks like one. While other prompts wait, this lasts until they
+                are over. Servers from 1.0.8.
+            raise_on_deny: Raise instead of returning a denial.
+
+        Returns:
+            True in a condition only after an approval of this prompt.
+
+        Raises:
+            AuthorizationDeniedError: There is no approval, and ``raise_on_deny`` was given.
+            AiloopConfigError: An argument is wrong.
+            AiloopNotSupportedError: ``confirm_settled``, and the server is too old. Nothing was
+                sent.
+            NotAcceptedError: The server did not confirm the prompt.
+            AiloopError: The server could not be reached, or refused the token.
+        """
+        deadline = self._deadline(timeout)
+        where = self._connection.channel_or_own(channel)
+        if not action.strip():
+            raise AiloopConfigError("action is empty")
+        if confirm_settled and not self._connection.known_info(deadline).supports_pending:
+            raise AiloopNotSupportedError(
+                "this server does not tell which prompts wait, so nothing can be confirmed",
+                remediation="Servers from 1.0.8 do. Leave confirm_settled out for this one.",
+            )
+        content = {
+            "type": "authorization",
+            "action": action,
+            "timeout_seconds": _server_seconds(timeout),
+            "context": context,
+        }
+        prompt = Prompt(id=str(uuid.uuid4()), channel=where, kind="authorization")
+        reply = self._prompter.ask(
+            prompt, _frame(prompt, content), deadline, wait_if_skipped=wait_if_skipped
+        )
+        result = authorization_of(prompt, reply)
+        if result and confirm_settled and not self._prompter.is_settled(prompt, deadline):
+            result = attrs.evolve(result, approved=False, reason="unconfirmed")
+            self._prompter.withdraw_soon(prompt.id, 0)
+        if raise_on_deny and not result:
+            error = AuthorizationDeniedError(f"not approved: {result.reason}", code=result.reason)
+            error.authorization = result
+            raise error
+        return result
+
+    def say(
+        self,
+        text: str,
+        priority: Priority = "normal",
+        *,
+        channel: str | None = None,
+        timeout: float | None = None,
+    ) -> str:
+        """
+        Tell something. Nobody answers.
+
+        Args:
+            text: The text.
+            priority: ``"low"``, ``"normal"``, ``"high"`` or ``"urgent"``.
+            channel: The channel; the client's own when None.
+            timeout: In seconds; the client's own when None.
+
+        Returns:
+            The message's id. The server has it; whether somebody reads it is not known.
+
+        Raises:
+            NotAcceptedError: The server did not confirm it.
+            AiloopError: It could not be sent.
+        """
+        deadline = self._deadline(timeout)
+        if priority not in PRIORITIES:
+            raise AiloopConfigError(f"priority must be one of: {', '.join(PRIORITIES)}")
+        frame = new_message(
+            str(uuid.uuid4()),
+            self._connection.channel_or_own(channel),
+            {"type": "notification", "text": text, "priority": priority},
+        )
+        self._prompter.tell(frame, deadline)
+        return str(frame["id"])
+
+    def navigate(self, url: str, *, channel: str | None = None, timeout: float = 60.0) -> Answer:
+        """
+        Ask a person to open an address, and wait for the answer.
+
+        Args:
+            url: The address.
+            channel: The channel; the client's own when None.
+            timeout: Seconds to wait in all. Then the prompt is withdrawn.
+
+        Returns:
+            The answer: its ``text`` is ``"yes"``, ``"no"`` or what the person typed.
+
+        Raises:
+            NotAcceptedError: The server did not confirm it.
+            AiloopError: It could not be sent.
+        """
+        deadline = self._deadline(timeout)
+        prompt, frame = self._navigation(url, channel)
+        return answer_of(prompt, self._prompter.ask(prompt, frame, deadline))
+
+    def navigate_without_waiting(
+        self, url: str, *, channel: str | None = None, timeout: float | None = None
+    ) -> str:
+        """
+        Ask a person to open an address, and go on.
+
+        Warning:
+            The server has no time limit for it, and shows one prompt at a time: until the person
+            has answered, or somebody withdraws it, it holds up every prompt of every client.
+
+        Args:
+            url: The address.
+            channel: The channel; the client's own when None.
+            timeout: Seconds for sending it; the client's own when None.
+
+        Returns:
+            The message's id, for :meth:`withdraw`.
+
+        Raises:
+            NotAcceptedError: The server did not confirm it.
+            AiloopError: It could not be sent.
+        """
+        deadline = self._deadline(timeout)
+        prompt, frame = self._navigation(url, channel)
+        self._prompter.tell(frame, deadline)
+        return prompt.id
+
+    def respond(
+        self,
+        message_id: str,
+        answer: str | None = None,
+        response_type: ResponseType = "text",
+    ) -> Message:
+        """
+        Answer a prompt, as a person does in the web page.
+
+        The server takes every response, also a late or a second one; only the first valid one for a
+        prompt that is shown settles it.
+
+        Args:
+            message_id: The prompt.
+            answer: The answer: an option's id, its label, or its place from 1.
+            response_type: ``"text"``, ``"authorization_approved"``, ``"authorization_denied"``,
+                ``"timeout"`` (ends the prompt without an answer) or ``"cancelled"`` (puts it off).
+
+        Raises:
+            MessageNotFoundError: The server has no such message.
+            AiloopError: It could not be sent.
+        """
+        if response_type not in RESPONSE_TYPES:
+            raise AiloopConfigError(f"response_type must be one of: {', '.join(RESPONSE_TYPES)}")
+        raw = self._connection.call(
+            "POST",
+            f"{_message_path(message_id)}/response",
+            dict,
+            body={"answer": answer, "response_type": response_type},
+            endpoint=f"{MESSAGE}/response",
+        )
+        return _read(raw)
+
+    def withdraw(self, message_id: str) -> None:
+        """
+        End a prompt without an answer. It works on the prompt that is shown now.
+
+        A prompt that waits behind another is asked later all the same.
+
+        Raises:
+            MessageNotFoundError: The server has no such message.
+            AiloopError: It could not be sent.
+        """
+        self._prompter.withdraw(message_id, self._deadline(None))
+
+    def pending(self, *, channel: str | None = None) -> Sequence[PendingPrompt]:
+        """
+        List the prompts that are shown now. Those behind them are not in it.
+
+        Args:
+            channel: Only of this channel; of all when None.
+
+        Raises:
+            AiloopNotSupportedError: The server is older than 1.0.8.
+        """
+        deadline = self._deadline(None)
+        query = {} if channel is None else {"channel": self._connection.channel_or_own(channel)}
+        if not self._connection.known_info(deadline).supports_pending:
+            raise AiloopNotSupportedError("this server does not tell which prompts wait")
+        return self._connection.call(
+            "GET", PENDING, PendingList, deadline=deadline, query=query
+        ).items
+
+    def get_message(self, message_id: str) -> Message:
+        """
+        Get a message.
+
+        Raises:
+            MessageNotFoundError: The server has none with this id: it was restarted, perhaps.
+        """
+        return _read(
+            self._connection.call("GET", _message_path(message_id), dict, endpoint=MESSAGE)
+        )
+
+    def history(self, *, channel: str | None = None, limit: int = 100) -> Sequence[Message]:
+        """
+        Get the last messages of a channel, the oldest first.
+
+        Answers that were given at the terminal or by Telegram are not in it.
+
+        Args:
+            channel: The channel; the client's own when None.
+            limit: At most this many.
+        """
+        where = self._connection.channel_or_own(channel)
+        answer = self._connection.call(
+            "GET",
+            f"/api/channels/{where}/messages",
+            dict,
+            query={"limit": str(check_count(limit, "limit"))},
+            endpoint="/api/channels/{channel}/messages",
+        )
+        return [_read(message) for message in answer.get("messages", ())]
+
+    def channels(self) -> Sequence[ChannelInfo]:
+        """List the channels that have messages."""
+        return self._connection.call("GET", "/api/channels", ChannelList).channels
+
+    def channel_stats(self, channel: str | None = None) -> ChannelInfo:
+        """Get how many messages a channel has; the client's own when None."""
+        where = self._connection.channel_or_own(channel)
+        path = f"/api/channels/{where}/stats"
+        return self._connection.call(
+            "GET", path, ChannelInfo, endpoint="/api/channels/{channel}/stats"
+        )
+
+    def stats(self) -> ServerStats:
+        """Get who is connected to the server."""
+        return self._connection.call("GET", "/api/stats", ServerStats)
+
+    def server_info(self) -> ServerInfo:
+        """Find out the server's version and what it supports, without an effect on it."""
+        return self._connection.info()
+
+    check_version_compatibility = server_info
+
+    def close(self, timeout: float = 2.0) -> None:
+        """
+        End everything. Idempotent, from any thread.
+
+        Prompts that are waited for are withdrawn, and their calls raise :class:`AiloopClosedError`;
+        so do later calls. Network faults raise nothing.
+
+        Args:
+            timeout: How long to wait for that, in seconds.
+        """
+        if not self._connection.closed:
+            self._sockets.close(timeout)
+            self._connection.close()
+
+    def __enter__(self) -> AiloopClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return (
+            f"AiloopClient({self._connection.server_url!r}, channel={self._connection.channel!r})"
+        )
+
+    def __del__(self) -> None:
+        # A constructor that raised has left nothing.
+        sockets = getattr(self, "_sockets", None)
+        if sockets is None or self._connection.closed or not self._connection.used:
+            return
+        warnings.warn(f"{self!r} was not closed", ResourceWarning, source=self, stacklevel=2)
+        if not sys.is_finalizing():  # then everything ends anyway
+            sockets.abandon()
+
+    def _deadline(self, timeout: float | None) -> Deadline:
+        self._connection.check_open()
+        try:
+            return self._connection.deadline(timeout)
+        except ButtDialError as error:
+            raise ailoop_error(error) from None
+
+    def _navigation(self, url: str, channel: str | None) -> tuple[Prompt, dict[str, Any]]:
+        if not url.strip():
+            raise AiloopConfigError("url is empty")
+        where = self._connection.channel_or_own(channel)
+        prompt = Prompt(id=str(uuid.uuid4()), channel=where, kind="navigate")
+        return prompt, _frame(prompt, {"type": "navigate", "url": url})
+
+
+def _frame(prompt: Prompt, content: Mapping[str, Any]) -> dict[str, Any]:
+    return new_message(prompt.id, prompt.channel, content)
+
+
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _options(choices: Sequence[str] | None, options: Sequence[Option] | None) -> list[Option]:
+    if choices is not None and options is not None:
+        raise AiloopConfigError("give choices or options, not both")
+    if isinstance(choices, str):
+        raise AiloopConfigError("choices must be a list of texts, not one text")
+    listed = (
+        [Option(id=choice, label=choice) for choice in choices]
+        if choices is not None
+        else list(options or ())
+    )
+    if choices is None and options is None:
+        return listed
+    ids = [option.id for option in listed]
+    if len(ids) < 2:
+        raise AiloopConfigError("give at least two choices")
+    if len(set(ids)) != len(ids) or not all(each.strip() for each in ids):
+        raise AiloopConfigError("the choices must differ, and none may be empty")
+    return listed
+
+
+def _recommended(
+    recommendation: Recommendation | str | None, options: Sequence[Option]
+) -> dict[str, Any] | None:
+    if recommendation is None:
+        return None
+    wanted = (
+        Recommendation(option_id=recommendation)
+        if isinstance(recommendation, str)
+        else recommendation
+    )
+    if wanted.option_id not in {option.id for option in options}:
+        raise AiloopConfigError("the recommendation is not one of the choices")
+    return _given(attrs.asdict(wanted))
+
+
+def _text_with(
+    question: str, context: str | None, recommendation: Recommendation | str | None
+) -> str:
+    # The question API has no fields for these; the person should read them all the same.
+    parts = [question]
+    if context is not None:
+        parts.append(context)
+    if isinstance(recommendation, str):
+        parts.append(f"Recommended: {recommendation}")
+    elif recommendation is not None:
+        reason = recommendation.rationale_markdown
+        parts.append(
+            f"Recommended: {recommendation.option_id}" + (f" ({reason})" if reason else "")
+        )
+    return "\n\n".join(parts)
+
+
+def _server_seconds(timeout: float) -> int:
+    return min(math.ceil(timeout) + _LATER, _MOST_SECONDS)
+
+
+def _seconds(value: float, name: str) -> float:
+    try:
+        return check_seconds(value, name)
+    except ButtDialError as error:
+        raise ailoop_error(error) from None
+
+
+def _message_path(message_id: str) -> str:
+    try:
+        return f"/api/v1/messages/{uuid.UUID(message_id)}"
+    except (ValueError, AttributeError, TypeError):
+        raise AiloopConfigError("message_id must be a UUID") from None
+
+
+def _read(raw: Any) -> Message:
+    try:
+        return message_of(raw)
+    except ButtDialError as error:
+        raise ailoop_error(error) from None

@@ -1,0 +1,418 @@
+"""One message over WebSocket: sent once, acknowledged, waited on, recovered, withdrawn."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Collection, Mapping
+from contextlib import ExitStack
+from typing import Any, Literal
+from urllib.parse import quote
+
+import attrs
+
+from buttdial_sync.ailoop.answers import LOST, TIMED_OUT, Prompt, Reply, reply_of
+from buttdial_sync.ailoop.connection import PENDING, AiloopConnection
+from buttdial_sync.ailoop.errors import (
+    AiloopClosedError,
+    AiloopError,
+    AuthenticationError,
+    MessageNotFoundError,
+    NotAcceptedError,
+    ailoop_error,
+)
+from buttdial_sync.ailoop.hearing import End, Receiver, Waiter, Waiters
+from buttdial_sync.ailoop.server import PendingList
+from buttdial_sync.errors import ButtDialError, StreamLostError
+from buttdial_sync.transport.deadline import Deadline
+from buttdial_sync.transport.pool import SessionPool
+from buttdial_sync.transport.websocket import WebSocket
+from buttdial_sync.transport.websocket_opening import WebSocketOpener, WebSocketOptions
+
+logger = logging.getLogger("buttdial_sync.ailoop")
+
+Standing = Literal["shown", "behind", "gone", "unknown"]
+
+MESSAGE = "/api/v1/messages/{id}"
+_VIEWER_HELLO: dict[str, Any] = {"subscribe": []}
+_NEVER_IDLE = 365 * 24 * 3600.0
+_HISTORY = 500
+_SECONDS_TO_WITHDRAW = 5.0
+# How long a caller whose time is over waits for the withdrawal; it goes on without it.
+_SECONDS_FOR_CALLER = 0.3
+_SECONDS_AFTER_INTERRUPT = 2.0
+_POLL_SECONDS = 1.0
+_SHORT_POLL_SECONDS = 0.1
+_SECONDS_TO_SETTLE = 3.0
+_LONGEST_PAUSE = 5.0
+
+
+class Sockets:
+    """
+    The WebSockets of one client: one that sends, and one that only listens where that is needed.
+
+    Args:
+        connection: The client's connection.
+        insecure_hosts: Hosts to which the token may go unencrypted.
+    """
+
+    def __init__(self, connection: AiloopConnection, insecure_hosts: Collection[str]) -> None:
+        self._connection = connection
+        self._token = connection.token or ""
+        self.waiters = Waiters()
+        self._opener = WebSocketOpener(
+            connection.websocket_url,
+            self._new_receiver,
+            WebSocketOptions(
+                connect_timeout=connection.connect_timeout,
+                insecure_hosts=insecure_hosts,
+                clock=connection.clock,
+            ),
+            lambda event: connection.tell(event.operation, event.kind, 1, event.seconds),
+        )
+        self._agents = SessionPool(self._opener.open, max_sessions=1, idle_ping=_NEVER_IDLE)
+        self._viewers = SessionPool(self._open_viewer, max_sessions=1, idle_ping=_NEVER_IDLE)
+
+    def _new_receiver(self) -> Receiver:
+        return Receiver(self.waiters)
+
+    def send(self, waiter: Waiter, frame: Mapping[str, Any], deadline: Deadline) -> None:
+        """
+        Send a message once, and have the waiter listen on the connection that it left on.
+
+        Raises:
+            ButtDialError: It was not sent; or, where ``outcome`` is ``"unknown"``, perhaps.
+        """
+        try:
+            self._send_once(waiter, frame, deadline)
+        except StreamLostError as error:
+            # It was lost while it was idle. If no byte has left, a new one is used.
+            if error.outcome != "not_sent":
+                raise
+            waiter.forget_losses()
+            self._send_once(waiter, frame, deadline)
+
+    def listen(self, waiter: Waiter, held: ExitStack, deadline: Deadline) -> None:
+        """
+        Have a waiter listen on the connection that hears all channels, for as long as it is held.
+
+        Raises:
+            ButtDialError: It could not be opened.
+        """
+        socket = held.enter_context(self._viewers.session(self._token, deadline))
+        self.waiters.listen(waiter, socket.receiver)
+
+    def stop_listening(self) -> None:
+        """Close the connection that hears all channels, unless somebody still holds it."""
+        self._viewers.drop(self._token)
+
+    def close(self, seconds: float) -> None:
+        """Fail whoever waits, give them the time to withdraw, and close all."""
+        self.waiters.close(seconds)
+        self._opener.close()
+        self._agents.close(seconds)
+        self._viewers.close(seconds)
+
+    def abandon(self) -> None:
+        """End all at once, for a client that is collected unclosed."""
+        self._agents.abandon()
+        self._viewers.abandon()
+
+    def _send_once(self, waiter: Waiter, frame: Mapping[str, Any], deadline: Deadline) -> None:
+        with self._agents.session(self._token, deadline) as socket:
+            self.waiters.listen(waiter, socket.receiver)
+            socket.send(frame, deadline)
+
+    def _open_viewer(self, token: str, deadline: Deadline) -> WebSocket[Receiver]:
+        socket = self._opener.open(token, deadline)
+        try:
+            socket.send(_VIEWER_HELLO, deadline)
+        except BaseException:
+            socket.close(0)
+            raise
+        return socket
+
+
+@attrs.frozen(kw_only=True)
+class Prompter:
+    """
+    Sends messages and waits for what becomes of them. Safe to share between threads.
+
+    Attributes:
+        connection: The client's connection.
+        sockets: Its WebSockets.
+        accept_timeout: Seconds within which the server must have echoed a message.
+    """
+
+    connection: AiloopConnection
+    sockets: Sockets
+    accept_timeout: float
+
+    def tell(self, frame: Mapping[str, Any], deadline: Deadline) -> None:
+        """
+        Send a message that needs no answer, and wait until the server has it.
+
+        Raises:
+            NotAcceptedError: It did not confirm it.
+            AiloopError: It could not be sent.
+        """
+        waiter = self.sockets.waiters.register(frame["id"])
+        try:
+            self._send(waiter, frame, deadline)
+        finally:
+            self.sockets.waiters.discard(waiter)
+
+    def ask(
+        self,
+        prompt: Prompt,
+        frame: Mapping[str, Any],
+        deadline: Deadline,
+        *,
+        wait_if_skipped: bool = True,
+    ) -> Reply:
+        """
+        Send a prompt once, and wait until it is over. Whatever ends the wait early withdraws it.
+
+        Args:
+            prompt: The prompt.
+            frame: The prompt as it goes over the wire.
+            deadline: Until when to wait.
+            wait_if_skipped: Whether to wait on after a skip: the server asks again.
+
+        Returns:
+            The last reply. ``lost`` if what became of the prompt cannot be known.
+
+        Raises:
+            NotAcceptedError: The server did not confirm it.
+            AiloopError: It could not be sent.
+        """
+        waiter = self.sockets.waiters.register(prompt.id)
+        wait = _Wait(self, prompt, waiter, deadline, wait_if_skipped)
+        patience = _SECONDS_AFTER_INTERRUPT
+        is_over = False
+        try:
+            self._send(waiter, frame, deadline)
+            with wait.held:
+                reply = wait.result()
+        except AiloopError as error:
+            is_over = error.outcome != "unknown"  # the server never had it
+            raise
+        else:
+            patience = _SECONDS_FOR_CALLER
+            is_over = reply.ends and not wait.gave_up
+            return reply
+        finally:
+            self.sockets.waiters.discard(waiter)
+            self.sockets.stop_listening()
+            if not is_over:
+                self.withdraw_soon(prompt.id, patience)
+
+    def is_settled(self, prompt: Prompt, deadline: Deadline) -> bool:
+        """Whether the server no longer asks a prompt that was answered. Needs ``/pending``."""
+        shown_until = deadline.within(_SECONDS_TO_SETTLE)
+        while deadline.remaining() > 0:
+            try:
+                standing = self.standing(prompt.id, deadline)
+            except AiloopError:
+                return False
+            if standing == "gone":
+                return True
+            if standing == "shown" and shown_until.remaining() <= 0:
+                return False
+            self.connection.sleep(min(_SHORT_POLL_SECONDS, deadline.remaining()))
+        return False
+
+    def standing(self, message_id: str, deadline: Deadline) -> Standing:
+        """
+        Where a prompt stands, as far as the server tells.
+
+        ``"behind"``: others are shown, and this one may wait behind them or be over.
+        """
+        if not self.connection.known_info(deadline).supports_pending:
+            return "unknown"
+        shown = self.connection.call("GET", PENDING, PendingList, deadline=deadline).items
+        if any(each.message_id == message_id for each in shown):
+            return "shown"
+        return "behind" if shown else "gone"
+
+    def withdraw_soon(self, message_id: str, patience: float) -> None:
+        """Withdraw a prompt in a thread of its own; wait for it at most ``patience`` seconds."""
+        thread = threading.Thread(
+            target=self._withdraw,
+            args=(message_id,),
+            name="buttdial-sync-ailoop-withdraw",
+            daemon=True,
+        )
+        thread.start()
+        thread.join(patience)
+
+    def withdraw(self, message_id: str, deadline: Deadline) -> None:
+        """
+        End a prompt that is shown, without an answer.
+
+        Raises:
+            MessageNotFoundError: The server does not know it.
+            AiloopError: The server could not be reached.
+        """
+        self.connection.call(
+            "POST",
+            f"/api/v1/messages/{quote(message_id, safe='')}/response",
+            dict,
+            deadline=deadline,
+            body={"answer": None, "response_type": "timeout"},
+            endpoint=f"{MESSAGE}/response",
+        )
+
+    def _withdraw(self, message_id: str) -> None:
+        limit = Deadline(_SECONDS_TO_WITHDRAW, self.connection.clock)
+        try:
+            self.withdraw(message_id, limit)
+        except AiloopError as error:
+            logger.info("the prompt %s could not be withdrawn: %s", message_id, error)
+
+    def _send(self, waiter: Waiter, frame: Mapping[str, Any], deadline: Deadline) -> None:
+        self.connection.check_open()
+        try:
+            self.sockets.send(waiter, frame, deadline)
+        except ButtDialError as error:
+            failure: AiloopError = ailoop_error(error)
+            if failure.outcome == "unknown":
+                failure = failure.as_kind(NotAcceptedError)
+        else:
+            if self._is_accepted(waiter, deadline.within(self.accept_timeout)):
+                return
+            # Perhaps it is another server than the one that was examined.
+            self.connection.forget_info()
+            failure = NotAcceptedError(
+                f"the server did not confirm the message within {self.accept_timeout:g} s"
+            )
+        try:
+            raise failure
+        finally:
+            del failure  # its traceback holds this frame, and so the whole client
+
+    def _is_accepted(self, waiter: Waiter, limit: Deadline) -> bool:
+        heard = waiter.get(limit.remaining())
+        if heard is None:
+            return False
+        # A loss is for the one that waits for an answer: the server may have the prompt.
+        is_echo = isinstance(heard, Mapping) and heard.get("id") == waiter.message_id
+        if not is_echo:
+            waiter.put_back(heard)
+        return True
+
+
+class _Wait:
+    """The wait for what becomes of one prompt, in the caller's thread."""
+
+    def __init__(
+        self,
+        prompter: Prompter,
+        prompt: Prompt,
+        waiter: Waiter,
+        deadline: Deadline,
+        wait_if_skipped: bool,
+    ) -> None:
+        self.held = ExitStack()
+        self.gave_up = False
+        self._prompter = prompter
+        self._connection = prompter.connection
+        self._prompt = prompt
+        self._waiter = waiter
+        self._deadline = deadline
+        self._wait_if_skipped = wait_if_skipped
+        self._last = TIMED_OUT
+        # After a loss, until the server says that it still asks this prompt.
+        self._in_doubt = False
+        self._seen_gone = False
+
+    def result(self) -> Reply:
+        while True:
+            seconds = self._deadline.remaining()
+            heard = self._waiter.get(min(seconds, _POLL_SECONDS) if self._in_doubt else seconds)
+            if heard is None:
+                reply = self._reply_of_silence()
+            elif heard is End.CLOSED:
+                raise AiloopClosedError("the client was closed meanwhile", outcome="unknown")
+            elif heard is End.LOST:
+                reply = self._reply_after_loss()
+            else:
+                reply = self._reply_of_message(heard)
+            if reply is not None:
+                return reply
+
+    def _reply_of_message(self, message: Mapping[str, Any]) -> Reply | None:
+        reply = reply_of(self._prompt, message)
+        if reply is None or reply.ends:
+            return reply
+        self._last = reply
+        return reply if reply.verdict == "skipped" and not self._wait_if_skipped else None
+
+    def _reply_of_silence(self) -> Reply | None:
+        if self._deadline.remaining() <= 0:
+            self.gave_up = True
+            return LOST if self._in_doubt else self._last
+        try:
+            standing = self._prompter.standing(self._prompt.id, self._deadline)
+        except AiloopError:
+            return None  # the end of the connection, or of the time, tells more
+        if standing == "gone" and self._seen_gone:
+            return self._lost()
+        self._seen_gone = standing == "gone"
+        self._in_doubt = standing != "shown"
+        return None
+
+    def _reply_after_loss(self) -> Reply | None:
+        """Listen again, and look whether the answer came meanwhile. The prompt is never resent."""
+        self._in_doubt = True
+        self._seen_gone = False
+        pause = _SHORT_POLL_SECONDS
+        while True:
+            try:
+                self._recover()
+            except AiloopClosedError:
+                raise
+            except MessageNotFoundError:
+                self._connection.forget_info()
+                return self._lost()  # a restarted server has forgotten it
+            except AuthenticationError:
+                return self._lost()
+            except AiloopError as error:
+                logger.info("ailoop is not reachable: %s", error)
+            else:
+                return None
+            if self._deadline.remaining() <= 0:
+                return self._lost()
+            jitter = 0.5 + self._connection.random_fraction() / 2
+            self._connection.sleep(min(pause * jitter, self._deadline.remaining()))
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    def _lost(self) -> Reply:
+        self.gave_up = True
+        return LOST
+
+    def _recover(self) -> None:
+        self.held.close()
+        try:
+            self._prompter.sockets.listen(self._waiter, self.held, self._deadline)
+        except ButtDialError as error:
+            raise ailoop_error(error) from None
+        prompt, call = self._prompt, self._connection.call
+        call(
+            "GET",
+            f"/api/v1/messages/{prompt.id}",
+            dict,
+            deadline=self._deadline,
+            endpoint=MESSAGE,
+        )
+        history = call(
+            "GET",
+            f"/api/channels/{prompt.channel}/messages",
+            dict,
+            deadline=self._deadline,
+            query={"limit": str(_HISTORY)},
+            endpoint="/api/channels/{channel}/messages",
+        )
+        for message in history.get("messages", ()):
+            if isinstance(message, dict) and message.get("correlation_id") == prompt.id:
+                self._waiter.put(message)
