@@ -14,7 +14,7 @@ from buttdial_sync.transport.addresses import failed_addresses
 from buttdial_sync.transport.token_location import forget_token_locations
 
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
-_OUR_THREADS = ("buttdial-sync", "fake-butt-dial")
+_OUR_THREADS = ("buttdial-sync", "fake-butt-dial", "fake-ailoop")
 _SECONDS_TO_END = 5.0
 
 # No deadline: no test may depend on how fast the machine is.
@@ -38,7 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
-        if name.startswith("BUTT_DIAL_") or name.upper() in _PROXIES:
+        if name.startswith(("BUTT_DIAL_", "AILOOP_")) or name.upper() in _PROXIES:
             monkeypatch.delenv(name)
 
 

@@ -1,3 +1,4 @@
+from buttdial_sync.testing.ailoop import FakeAiloopServer as FakeAiloopServer
 from buttdial_sync.testing.faults import FaultKind as FaultKind
 from buttdial_sync.testing.faults import Place as Place
 from buttdial_sync.testing.happy_server import FakeHappyServer as FakeHappyServer

@@ -183,6 +183,12 @@ class FakeAiloopServer:
         self.hub.publish(message)
         return message
 
+    def send_text(self, text: str) -> None:
+        """Send a text to every WebSocket, as it is: broken JSON, or a message that is not stored."""
+        with self.hub.changed:
+            for each in list(self.hub.sockets):
+                each.send_text(text)
+
     def ignore_frames(self, ignored: bool = True) -> None:
         """Drop what comes over WebSocket, as the server does with what it does not understand."""
         self.hub.accepts_frames = not ignored
@@ -382,9 +388,13 @@ class _WebSocket:
 
     def deliver(self, message: JsonObject) -> None:
         """Send a message, unless the connection is over."""
+        self.send_text(json.dumps(message))
+
+    def send_text(self, text: str) -> None:
+        """Send a text, unless the connection is over."""
         with self._sending, contextlib.suppress(OSError):
             if self._protocol.state is State.OPEN:
-                self._protocol.send_text(json.dumps(message).encode())
+                self._protocol.send_text(text.encode())
                 self._flush()
 
     def _take_frames(self) -> None:

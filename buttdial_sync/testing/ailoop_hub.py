@@ -25,6 +25,9 @@ class Socket(Protocol):
     def deliver(self, message: JsonObject) -> None:
         """Send a message."""
 
+    def send_text(self, text: str) -> None:
+        """Send a text as it is."""
+
 
 class Subscription:
     """What a connection hears. It begins as an agent that hears nothing."""

@@ -1,0 +1,52 @@
+"""A fake server of each generation, and a client with time for a slow machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from buttdial_sync.ailoop import AiloopClient
+from buttdial_sync.testing import FakeAiloopServer
+from buttdial_sync.testing.ailoop_hub import Generation
+
+PATIENT = 30.0
+InBackground = Callable[..., "Future[Any]"]
+
+
+@pytest.fixture(params=["decision", "question"])
+def generation(request: pytest.FixtureRequest) -> Generation:
+    found: Generation = request.param
+    return found
+
+
+@pytest.fixture
+def server(generation: Generation) -> Iterator[FakeAiloopServer]:
+    with FakeAiloopServer(generation) as server:
+        yield server
+
+
+@pytest.fixture
+def new_server() -> Iterator[FakeAiloopServer]:
+    with FakeAiloopServer() as server:
+        yield server
+
+
+@pytest.fixture
+def client(server: FakeAiloopServer) -> Iterator[AiloopClient]:
+    with AiloopClient(server.url, timeout=PATIENT, accept_timeout=PATIENT) as client:
+        yield client
+
+
+@pytest.fixture
+def new_client(new_server: FakeAiloopServer) -> Iterator[AiloopClient]:
+    with AiloopClient(new_server.url, timeout=PATIENT, accept_timeout=PATIENT) as client:
+        yield client
+
+
+@pytest.fixture
+def background() -> Iterator[InBackground]:
+    with ThreadPoolExecutor(64) as threads:
+        yield threads.submit
