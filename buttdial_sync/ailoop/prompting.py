@@ -158,7 +158,8 @@ class Prompter:
         """
         waiter = self.sockets.waiters.register(frame["id"])
         try:
-            self._send(waiter, frame, deadline)
+            if not self._is_confirmed(waiter, frame, deadline):
+                raise NotAcceptedError("the connection ended before the server confirmed it")
         finally:
             self.sockets.waiters.discard(waiter)
 
@@ -191,7 +192,8 @@ class Prompter:
         patience = _SECONDS_AFTER_INTERRUPT
         is_over = False
         try:
-            self._send(waiter, frame, deadline)
+            # A prompt whose connection ended first is looked for: the server may have it.
+            self._is_confirmed(waiter, frame, deadline)
             with wait.held:
                 reply = wait.result()
         except AiloopError as error:
@@ -270,7 +272,14 @@ class Prompter:
         except AiloopError as error:
             logger.info("the prompt %s could not be withdrawn: %s", message_id, error)
 
-    def _send(self, waiter: Waiter, frame: Mapping[str, Any], deadline: Deadline) -> None:
+    def _is_confirmed(self, waiter: Waiter, frame: Mapping[str, Any], deadline: Deadline) -> bool:
+        """
+        Send a message; return whether the server confirmed it, or the connection ended before.
+
+        Raises:
+            NotAcceptedError: It did neither.
+            AiloopError: It could not be sent.
+        """
         self.connection.check_open()
         try:
             self.sockets.send(waiter, frame, deadline)
@@ -279,8 +288,11 @@ class Prompter:
             if failure.outcome == "unknown":
                 failure = failure.as_kind(NotAcceptedError)
         else:
-            if self._is_accepted(waiter, deadline.within(self.accept_timeout)):
-                return
+            heard = waiter.get(deadline.within(self.accept_timeout).remaining())
+            if heard is not None:
+                if isinstance(heard, End) or heard.get("id") != waiter.message_id:
+                    waiter.put_back(heard)
+                return not isinstance(heard, End)
             # Perhaps it is another server than the one that was examined.
             self.connection.forget_info()
             failure = NotAcceptedError(
@@ -290,16 +302,6 @@ class Prompter:
             raise failure
         finally:
             del failure  # its traceback holds this frame, and so the whole client
-
-    def _is_accepted(self, waiter: Waiter, limit: Deadline) -> bool:
-        heard = waiter.get(limit.remaining())
-        if heard is None:
-            return False
-        # A loss is for the one that waits for an answer: the server may have the prompt.
-        is_echo = isinstance(heard, Mapping) and heard.get("id") == waiter.message_id
-        if not is_echo:
-            waiter.put_back(heard)
-        return True
 
 
 class _Wait:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import logging
 import socket
 import threading
 import uuid
@@ -40,6 +41,8 @@ except ImportError as error:
 _HOST = "127.0.0.1"
 _JOIN_TIMEOUT = 5.0
 _POLL_INTERVAL = 0.05
+# The library's own log shows every header, and so the token.
+_silent = logging.Logger("fake-ailoop", logging.CRITICAL)
 _MESSAGE_LIMIT = 2 * 1024 * 1024
 
 
@@ -184,7 +187,7 @@ class FakeAiloopServer:
         return message
 
     def send_text(self, text: str) -> None:
-        """Send a text to every WebSocket, as it is: broken JSON, or a message that is not stored."""
+        """Send a text to every WebSocket as it is: broken JSON, or a message without history."""
         with self.hub.changed:
             for each in list(self.hub.sockets):
                 each.send_text(text)
@@ -197,6 +200,13 @@ class FakeAiloopServer:
         """Cut every connection. The server lives on, and so do its prompts."""
         if self._listener is not None:
             self._listener.drop_connections()
+
+    def drop_sockets(self) -> None:
+        """Cut every WebSocket without a wait, so that a test can hold `hub.changed` meanwhile."""
+        with self.hub.changed:
+            for each in list(self.hub.sockets):
+                each.cut()
+            self.hub.sockets.clear()
 
     def start(self) -> None:
         """Listen, on the same port as before. Does nothing if it listens already."""
@@ -328,7 +338,9 @@ class _Connection(BaseHTTPRequestHandler):
         if not self._counted:
             self._fake.http_connections += 1
             self._counted = True
-        self._fake.requests.append(f"{self.command} {path}")
+        with self._fake.hub.changed:
+            self._fake.requests.append(f"{self.command} {path}")
+            self._fake.hub.changed.notify_all()
         self._send(self._answer(path, dict(parse_qsl(parts.query)), content))
 
     def _answer(self, path: str, query: Mapping[str, str], content: bytes) -> Answer:
@@ -362,7 +374,7 @@ class _WebSocket:
     def __init__(self, sock: socket.socket, hub: AiloopHub) -> None:
         self._sock = sock
         self._hub = hub
-        self._protocol = ServerProtocol(max_size=None)
+        self._protocol = ServerProtocol(max_size=None, logger=_silent)
         self._sending = threading.Lock()
 
     def serve(self, request: Request) -> None:
@@ -383,7 +395,7 @@ class _WebSocket:
             self._take_frames()
         finally:
             with self._hub.changed:
-                del self._hub.sockets[self]
+                self._hub.sockets.pop(self, None)
                 self._hub.changed.notify_all()
 
     def deliver(self, message: JsonObject) -> None:
@@ -396,6 +408,11 @@ class _WebSocket:
             if self._protocol.state is State.OPEN:
                 self._protocol.send_text(text.encode())
                 self._flush()
+
+    def cut(self) -> None:
+        """End the connection."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
 
     def _take_frames(self) -> None:
         text = bytearray()

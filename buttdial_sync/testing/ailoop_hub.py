@@ -28,6 +28,9 @@ class Socket(Protocol):
     def send_text(self, text: str) -> None:
         """Send a text as it is."""
 
+    def cut(self) -> None:
+        """End the connection."""
+
 
 class Subscription:
     """What a connection hears. It begins as an agent that hears nothing."""
@@ -109,6 +112,7 @@ class AiloopHub:
         self.responses: list[JsonObject] = []
         self.reaction: Reaction | None = None
         self.accepts_frames = True
+        self.ignored = 0
         self.shown = 0
         self._loop: threading.Thread | None = None
         self.forget_everything()
@@ -153,12 +157,17 @@ class AiloopHub:
 
     def receive(self, socket: Socket, frame: Any) -> None:
         """Take a frame that came over WebSocket. Whatever is wrong with it is not told."""
-        if not self.accepts_frames or not isinstance(frame, Mapping):
-            return
         with self.changed:
-            subscription = self.sockets[socket]
+            subscription = self.sockets.get(socket)
+            if subscription is None or not isinstance(frame, Mapping):
+                return
+            if not self.accepts_frames:
+                self.ignored += 1
+                self.changed.notify_all()
+                return
             if "subscribe" in frame:
                 subscription.is_viewer = True
+                self.changed.notify_all()
                 for message in [
                     each for messages in self.channels.values() for each in messages[-_REPLAYED:]
                 ]:

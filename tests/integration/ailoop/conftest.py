@@ -10,10 +10,25 @@ import pytest
 
 from buttdial_sync.ailoop import AiloopClient
 from buttdial_sync.testing import FakeAiloopServer
-from buttdial_sync.testing.ailoop_hub import Generation
+from buttdial_sync.testing.ailoop_hub import FakePrompt, Generation
 
 PATIENT = 30.0
 InBackground = Callable[..., "Future[Any]"]
+
+
+class Clock:
+    """A clock that stands until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def pass_deadline(self, server: FakeAiloopServer, prompt: FakePrompt) -> None:
+        """Let a short time be over, and wake its waiter with a message that says nothing."""
+        self.now += PATIENT
+        server.post({"type": "dance"}, channel=prompt.message["channel"], correlation_id=prompt.id)
 
 
 @pytest.fixture(params=["decision", "question"])
@@ -32,6 +47,17 @@ def server(generation: Generation) -> Iterator[FakeAiloopServer]:
 def new_server() -> Iterator[FakeAiloopServer]:
     with FakeAiloopServer() as server:
         yield server
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def timed_client(server: FakeAiloopServer, clock: Clock) -> Iterator[AiloopClient]:
+    with AiloopClient(server.url, timeout=PATIENT, accept_timeout=PATIENT, clock=clock) as client:
+        yield client
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ from buttdial_sync.ailoop import (
     Recommendation,
 )
 from buttdial_sync.testing import FakeAiloopServer
-from tests.integration.ailoop.conftest import PATIENT, InBackground
+from buttdial_sync.testing.ailoop_hub import FakePrompt
+from tests.integration.ailoop.conftest import PATIENT, Clock, InBackground
 
 COLOURS = [Option(id="r", label="Red"), Option(id="b", label="Blue")]
 
@@ -96,9 +97,7 @@ def test_free_text_on_an_old_server() -> None:
         assert (answer.status, answer.text, answer.option_id) == ("answered", "Ada", None)
 
 
-def test_free_text_on_a_new_server(
-    new_server: FakeAiloopServer, new_client: AiloopClient
-) -> None:
+def test_free_text_on_a_new_server(new_server: FakeAiloopServer, new_client: AiloopClient) -> None:
     """The decision API has none: an error, and nobody was asked."""
     with pytest.raises(AiloopNotSupportedError, match="free text") as caught:
         new_client.ask("Your name?")
@@ -121,11 +120,9 @@ def test_the_server_is_examined_once(server: FakeAiloopServer, client: AiloopCli
 def test_answer_twice(server: FakeAiloopServer, client: AiloopClient) -> None:
     """Of two answers to one prompt the first counts, and the second is not the next prompt's."""
 
-    def twice(prompt: object) -> None:
-        first, second = server.asked[-1].content, server.asked[-1]
-        second.answer("a", at="http")
-        second.answer("b", at="http")
-        assert first
+    def twice(prompt: FakePrompt) -> None:
+        prompt.answer("a", at="http")
+        prompt.answer("b", at="http")
 
     server.when_asked(twice)
     assert client.ask("One?", ["a", "b"]).option_id == "a"
@@ -148,10 +145,16 @@ def test_invalid_answer_and_then_a_valid_one(
     assert future.result(PATIENT).option_id == "b"
 
 
-def test_only_invalid_answers(server: FakeAiloopServer, client: AiloopClient) -> None:
+def test_only_invalid_answers(
+    server: FakeAiloopServer, timed_client: AiloopClient, clock: Clock, background: InBackground
+) -> None:
     """Nothing was chosen; the last text is told."""
-    server.answers("purple", at="http")
-    answer = client.ask("Which?", ["a", "b"], timeout=1)
+    future = background(timed_client.ask, "Which?", ["a", "b"], timeout=PATIENT)
+    prompt = server.next_prompt()
+    prompt.answer("red", at="http")
+    prompt.answer("purple", at="http")
+    clock.pass_deadline(server, prompt)
+    answer = future.result(PATIENT)
     assert (answer.status, answer.text, answer.option_id) == ("timed_out", "purple", None)
 
 
@@ -174,18 +177,20 @@ def test_yes_of_telegram_that_fits_no_option(
     assert (answer.status, answer.text, answer.option_id) == ("answered", "yes", None)
 
 
-def test_timeout_of_the_server(
-    server: FakeAiloopServer, client: AiloopClient
-) -> None:
+def test_timeout_of_the_server(server: FakeAiloopServer, client: AiloopClient) -> None:
     """The server's own end of a prompt."""
     server.when_asked(lambda prompt: prompt.expire())
     assert client.ask("Which?", ["a", "b"]).status == "timed_out"
     assert server.withdrawn == []
 
 
-def test_timeout_of_the_client_withdraws(server: FakeAiloopServer, client: AiloopClient) -> None:
+def test_timeout_of_the_client_withdraws(
+    server: FakeAiloopServer, timed_client: AiloopClient, clock: Clock, background: InBackground
+) -> None:
     """When the caller's time is over, the person is not left with a question for nobody."""
-    answer = client.ask("Which?", ["a", "b"], timeout=0.3)
+    future = background(timed_client.ask, "Which?", ["a", "b"], timeout=PATIENT)
+    clock.pass_deadline(server, server.next_prompt())
+    answer = future.result(PATIENT)
     assert answer.status == "timed_out"
     server.wait_until(lambda: server.withdrawn == [answer.message_id])
     server.wait_until(lambda: server.hub.active is None)
@@ -213,10 +218,14 @@ def test_return_on_skip(server: FakeAiloopServer, client: AiloopClient) -> None:
     server.wait_until(lambda: server.withdrawn == [answer.message_id])
 
 
-def test_skipped_until_the_end(server: FakeAiloopServer, client: AiloopClient) -> None:
+def test_skipped_until_the_end(
+    server: FakeAiloopServer, timed_client: AiloopClient, clock: Clock, background: InBackground
+) -> None:
     """If the person only puts it off, the status says so."""
-    server.when_asked(lambda prompt: prompt.skip() if prompt.times_shown == 1 else None)
-    assert client.ask("Which?", ["a", "b"], timeout=1).status == "skipped"
+    future = background(timed_client.ask, "Which?", ["a", "b"], timeout=PATIENT)
+    server.next_prompt().skip()
+    clock.pass_deadline(server, server.next_prompt())
+    assert future.result(PATIENT).status == "skipped"
 
 
 def test_empty_answer(server: FakeAiloopServer, client: AiloopClient) -> None:
@@ -242,13 +251,13 @@ def test_no_echo(generation: str) -> None:
 
 def test_server_of_the_other_generation(new_server: FakeAiloopServer) -> None:
     """A wrong type shows in the missing echo only; the next call looks at the server anew."""
-    with AiloopClient(new_server.url, accept_timeout=2) as client:
-        assert client.server_info().api == "decision"
+    with AiloopClient(new_server.url, accept_timeout=0.3) as client:
+        assert client.pending() == []
         new_server.hub.generation = "question"
         with pytest.raises(NotAcceptedError):
             client.ask("Which?", ["a", "b"])
-        new_server.answers("b")
-        assert client.ask("Which?", ["a", "b"]).option_id == "b"
+        with pytest.raises(AiloopNotSupportedError):
+            client.pending()
 
 
 def test_answer_before_its_turn_does_not_reach_another(
@@ -267,13 +276,15 @@ def test_answer_before_its_turn_does_not_reach_another(
 
 
 def test_head_of_line(
-    server: FakeAiloopServer, client: AiloopClient, background: InBackground
+    server: FakeAiloopServer, timed_client: AiloopClient, clock: Clock, background: InBackground
 ) -> None:
     """A prompt behind another one ends at its own deadline, though the server's clock stands."""
-    first = background(client.ask, "One?", ["a", "b"], timeout=PATIENT, channel="one")
+    first = background(timed_client.ask, "One?", ["a", "b"], timeout=1000, channel="one")
     server.next_prompt()
-    second = client.ask("Two?", ["a", "b"], timeout=0.5, channel="two")
-    assert second.status == "timed_out"
+    second = background(timed_client.ask, "Two?", ["a", "b"], timeout=PATIENT, channel="two")
+    server.wait_until(lambda: len(server.asked) == 2)
+    clock.pass_deadline(server, server.asked[1])
+    assert second.result(PATIENT).status == "timed_out"
     assert not first.done()
     server.asked[0].answer("a", at="terminal")
     assert first.result(PATIENT).option_id == "a"
