@@ -204,10 +204,10 @@ class Prompter:
             is_over = reply.ends and not wait.gave_up
             return reply
         finally:
-            self.sockets.waiters.discard(waiter)
             self.sockets.stop_listening()
             if not is_over:
                 self.withdraw_soon(prompt.id, patience)
+            self.sockets.waiters.discard(waiter)  # close() waits for this
 
     def is_settled(self, prompt: Prompt, deadline: Deadline) -> bool:
         """Whether the server no longer asks a prompt that was answered. Needs ``/pending``."""

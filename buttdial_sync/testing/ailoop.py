@@ -9,7 +9,7 @@ import logging
 import socket
 import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
@@ -150,7 +150,7 @@ class FakeAiloopServer:
             raise AssertionError("the prompt is over already")
         return prompt
 
-    def wait_until(self, condition: Any, seconds: float = 20.0) -> None:
+    def wait_until(self, condition: Callable[[], bool], seconds: float = 20.0) -> None:
         """
         Wait until something about the server holds.
 
@@ -191,6 +191,18 @@ class FakeAiloopServer:
         with self.hub.changed:
             for each in list(self.hub.sockets):
                 each.send_text(text)
+
+    def wait_until_received(self) -> None:
+        """
+        Wait until every client has taken in what was sent to it.
+
+        Raises:
+            AssertionError: One does not answer a ping within 20 seconds.
+        """
+        with self.hub.changed:
+            sockets = list(self.hub.sockets)
+        for each in sockets:
+            self.wait_until(each.ping())
 
     def ignore_frames(self, ignored: bool = True) -> None:
         """Drop what comes over WebSocket, as the server does with what it does not understand."""
@@ -375,6 +387,7 @@ class _WebSocket:
         self._sock = sock
         self._hub = hub
         self._protocol = ServerProtocol(max_size=None, logger=_silent)
+        self._pongs = 0
         self._sending = threading.Lock()
 
     def serve(self, request: Request) -> None:
@@ -409,6 +422,15 @@ class _WebSocket:
                 self._protocol.send_text(text.encode())
                 self._flush()
 
+    def ping(self) -> Callable[[], bool]:
+        """Send a ping; return what tells whether it was answered, or the connection is over."""
+        wanted = self._pongs + 1
+        with self._sending, contextlib.suppress(OSError):
+            if self._protocol.state is State.OPEN:
+                self._protocol.send_ping(b"")
+                self._flush()
+        return lambda: self._pongs >= wanted or self not in self._hub.sockets
+
     def cut(self) -> None:
         """End the connection."""
         with contextlib.suppress(OSError):
@@ -429,7 +451,13 @@ class _WebSocket:
                 events = self._protocol.events_received()
                 self._flush()
             for event in events:
-                if not isinstance(event, Frame) or event.opcode not in {Opcode.TEXT, Opcode.CONT}:
+                if not isinstance(event, Frame):
+                    continue
+                if event.opcode is Opcode.PONG:
+                    with self._hub.changed:
+                        self._pongs += 1
+                        self._hub.changed.notify_all()
+                if event.opcode not in {Opcode.TEXT, Opcode.CONT}:
                     continue
                 text += event.data
                 if event.fin:

@@ -28,6 +28,9 @@ class Socket(Protocol):
     def send_text(self, text: str) -> None:
         """Send a text as it is."""
 
+    def ping(self) -> Callable[[], bool]:
+        """Send a ping; return what tells whether it was answered."""
+
     def cut(self) -> None:
         """End the connection."""
 
@@ -128,7 +131,6 @@ class AiloopHub:
 
     def start(self) -> None:
         """Show prompts from now on, one at a time."""
-        self._running = True
         self._loop = threading.Thread(
             target=self._show_prompts, name="fake-ailoop-queue", daemon=True
         )
@@ -137,10 +139,10 @@ class AiloopHub:
     def stop(self) -> None:
         """Show no more."""
         with self.changed:
-            self._running = False
+            loop, self._loop = self._loop, None
             self.changed.notify_all()
-        if self._loop is not None and self._loop is not threading.current_thread():
-            self._loop.join(_SECONDS_TO_END)
+        if loop is not None and loop is not threading.current_thread():
+            loop.join(_SECONDS_TO_END)
 
     def find(self, message_id: str) -> JsonObject | None:
         """Return a message by its id, or None."""
@@ -257,8 +259,8 @@ class AiloopHub:
     def _show_prompts(self) -> None:
         while True:
             with self.changed:
-                self.changed.wait_for(lambda: not self._running or bool(self.queue))
-                if not self._running:
+                self.changed.wait_for(lambda: self._is_stopped() or bool(self.queue))
+                if self._is_stopped():
                     return
                 prompt = self.active = self.queue.popleft()
                 prompt.times_shown += 1
@@ -271,11 +273,15 @@ class AiloopHub:
             if not self._is_over(prompt, shown):
                 prompt.expire()
 
+    def _is_stopped(self) -> bool:
+        # After a restart from within a reaction another thread shows the prompts.
+        return self._loop is not threading.current_thread()
+
     def _is_over(self, prompt: FakePrompt, shown: int) -> bool:
         """Wait until a showing is over; return False when its time has passed."""
         with self.changed:
             return self.changed.wait_for(
-                lambda: not self._running or self.active is not prompt or self.shown != shown,
+                lambda: self._is_stopped() or self.active is not prompt or self.shown != shown,
                 prompt.content.get("timeout_seconds") or None,
             )
 

@@ -7,6 +7,9 @@ The pytest plugin: a fake server as a fixture, and a guard against sending in ea
 Both Butt-Dial servers are the hosted one, unless the test is marked, as in
 ``@pytest.mark.butt_dial(dialect="open-source")``, or the fixture is parametrized with a dialect.
 
+``ailoop_server`` is an ailoop server that listens, with people who answer; the mark for its options is
+``ailoop``, as in ``@pytest.mark.ailoop(generation="question")``.
+
 While a test runs, the clients of this library connect to this machine only. The mark
 ``butt_dial_network`` and the ini option of the same name lift that.
 """
@@ -22,11 +25,13 @@ if TYPE_CHECKING:
     from buttdial_sync.client import Client
     from buttdial_sync.happy.client import HappyClient
     from buttdial_sync.models.doctor import DoctorReport
+    from buttdial_sync.testing.ailoop import FakeAiloopServer
     from buttdial_sync.testing.happy_server import FakeHappyServer
     from buttdial_sync.testing.loopback import LoopbackServer
     from buttdial_sync.testing.server import FakeButtDialServer
 
 _MARKER = "butt_dial"
+_AILOOP_MARKER = "ailoop"
 _NETWORK = "butt_dial_network"
 _ADVICE = (
     "Use the fixture fake_server or loopback_server, or a mock; or let the test out with "
@@ -50,6 +55,11 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers",
         f"{_MARKER}(**options): options of FakeButtDialServer for fake_server and loopback_server, "
         'such as dialect="open-source"',
+    )
+    config.addinivalue_line(
+        "markers",
+        f"{_AILOOP_MARKER}(**options): options of FakeAiloopServer for ailoop_server, "
+        'such as generation="question"',
     )
 
 
@@ -80,6 +90,16 @@ def loopback_server(request: pytest.FixtureRequest) -> Iterator[LoopbackServer]:
     """Give a fake server that listens; its core is ``loopback_server.fake``."""
     with _make_server(request).listen() as loopback:
         yield loopback
+
+
+@pytest.fixture
+def ailoop_server(request: pytest.FixtureRequest) -> Iterator[FakeAiloopServer]:
+    """Give a fake ailoop server that listens; its ``url`` is what a client has to be given."""
+    from buttdial_sync.testing.ailoop import FakeAiloopServer
+
+    marker = request.node.get_closest_marker(_AILOOP_MARKER)
+    with FakeAiloopServer(**({} if marker is None else marker.kwargs)) as server:
+        yield server
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -16,6 +18,18 @@ PATIENT = 30.0
 InBackground = Callable[..., "Future[Any]"]
 
 
+def connections_are_in_step(server: FakeAiloopServer) -> None:
+    """Wait until the only client has noticed which of its connections the server has cut."""
+    deadline = time.monotonic() + PATIENT
+    while time.monotonic() < deadline:
+        readers = [each for each in threading.enumerate() if each.name.endswith("-reader")]
+        with server.hub.changed:
+            if len(readers) == len(server.hub.sockets):
+                return
+            server.hub.changed.wait(0.01)
+    raise AssertionError("the client still reads from a connection that was cut")
+
+
 class Clock:
     """A clock that stands until it is told to go on."""
 
@@ -27,6 +41,7 @@ class Clock:
 
     def pass_deadline(self, server: FakeAiloopServer, prompt: FakePrompt) -> None:
         """Let a short time be over, and wake its waiter with a message that says nothing."""
+        server.wait_until_received()
         self.now += PATIENT
         server.post({"type": "dance"}, channel=prompt.message["channel"], correlation_id=prompt.id)
 

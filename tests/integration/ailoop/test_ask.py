@@ -61,7 +61,7 @@ def test_what_is_sent_to_a_new_server(
         timeout=29.2,
     )
     content = dict(new_server.asked[0].content)
-    assert uuid.UUID(content.pop("decision_id"))
+    assert content.pop("decision_id") == new_server.asked[0].id
     assert content == {
         "type": "decision",
         "summary": "Which?",

@@ -10,7 +10,7 @@ import pytest
 
 from buttdial_sync.ailoop import AiloopClient, NotAcceptedError
 from buttdial_sync.testing import FakeAiloopServer
-from tests.integration.ailoop.conftest import PATIENT, Clock, InBackground
+from tests.integration.ailoop.conftest import PATIENT, Clock, InBackground, connections_are_in_step
 
 
 def listens_again(server: FakeAiloopServer) -> None:
@@ -127,7 +127,7 @@ def test_lost_again_and_again(
     prompt = server.next_prompt()
     for number in range(1, 4):
         server.drop_connections()
-        server.wait_until(lambda number=number: server.websocket_connections > number)
+        asked_again(server, number)
         listens_again(server)
     prompt.approve(at="http")
     assert future.result(PATIENT)
@@ -178,8 +178,10 @@ def test_lost_while_idle(server: FakeAiloopServer, client: AiloopClient) -> None
     """An idle connection that was cut is replaced without a word, for messages too."""
     client.say("one")
     server.drop_connections()
+    connections_are_in_step(server)
     client.say("two")
     server.restart()
+    connections_are_in_step(server)
     server.approves()
     assert client.authorize("Deploy")
 
