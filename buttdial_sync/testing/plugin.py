@@ -7,8 +7,8 @@ The pytest plugin: a fake server as a fixture, and a guard against sending in ea
 Both Butt-Dial servers are the hosted one, unless the test is marked, as in
 ``@pytest.mark.butt_dial(dialect="open-source")``, or the fixture is parametrized with a dialect.
 
-``ailoop_server`` is an ailoop server that listens, with people who answer; the mark for its options is
-``ailoop``, as in ``@pytest.mark.ailoop(generation="question")``.
+``ailoop_server`` is an ailoop server that listens, with people who answer; the mark for its
+options is ``ailoop``, as in ``@pytest.mark.ailoop(generation="question")``.
 
 While a test runs, the clients of this library connect to this machine only. The mark
 ``butt_dial_network`` and the ini option of the same name lift that.
