@@ -15,6 +15,7 @@ from buttdial_sync.ailoop.errors import AuthorizationDeniedError as Authorizatio
 from buttdial_sync.ailoop.errors import MessageNotFoundError as MessageNotFoundError
 from buttdial_sync.ailoop.errors import NotAcceptedError as NotAcceptedError
 from buttdial_sync.ailoop.errors import ValidationError as ValidationError
+from buttdial_sync.ailoop.listening import Listening as Listening
 from buttdial_sync.ailoop.messages import AuthorizationContent as AuthorizationContent
 from buttdial_sync.ailoop.messages import DecisionContent as DecisionContent
 from buttdial_sync.ailoop.messages import Message as Message

@@ -10,6 +10,7 @@ import sys
 import time
 import uuid
 import warnings
+import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -29,6 +30,7 @@ from buttdial_sync.ailoop.errors import (
     AuthorizationDeniedError,
     ailoop_error,
 )
+from buttdial_sync.ailoop.listening import Handler, Listening
 from buttdial_sync.ailoop.messages import (
     PRIORITIES,
     RESPONSE_TYPES,
@@ -129,6 +131,7 @@ class AiloopClient:
             sockets=self._sockets,
             accept_timeout=_seconds(accept_timeout, "accept_timeout"),
         )
+        self._listening: weakref.WeakSet[Listening] = weakref.WeakSet()
         self.tasks = Tasks(self._connection)
 
     @classmethod
@@ -473,14 +476,8 @@ class AiloopClient:
             limit: At most this many.
         """
         where = self._connection.channel_or_own(channel)
-        answer = self._connection.call(
-            "GET",
-            f"/api/channels/{where}/messages",
-            dict,
-            query={"limit": str(check_count(limit, "limit"))},
-            endpoint="/api/channels/{channel}/messages",
-        )
-        return [_read(message) for message in answer.get("messages", ())]
+        found = self._connection.history(where, check_count(limit, "limit"), self._deadline(None))
+        return [_read(message) for message in found]
 
     def channels(self) -> Sequence[ChannelInfo]:
         """List the channels that have messages."""
@@ -497,6 +494,48 @@ class AiloopClient:
     def stats(self) -> ServerStats:
         """Get who is connected to the server."""
         return self._connection.call("GET", "/api/stats", ServerStats)
+
+    def listen(
+        self,
+        handler: Handler | None = None,
+        *,
+        on_answer: Handler | None = None,
+        channels: Collection[str] | None = None,
+        replay: bool = True,
+    ) -> Listening:
+        """
+        Hear everything that is said, in a thread that reconnects by itself. It starts at once.
+
+        ::
+
+            with client.listen(channels=["builds"]) as messages:
+                for message in messages:
+                    ...
+
+        Args:
+            handler: Called with each message, in the listener's thread. Without any handler,
+                iterate over the result.
+            on_answer: Called with each response to a prompt.
+            channels: Only these; all when None.
+            replay: Begin with what the server's history has. False begins with what is new.
+
+        Returns:
+            What listens. Stop it, or use it as a context manager; :meth:`close` stops it too.
+
+        Raises:
+            AiloopConfigError: A handler is a coroutine function, or a channel cannot exist.
+        """
+        self._connection.check_open()
+        listening = Listening(
+            self._connection, self._sockets.new_opener, channels=channels, replay=replay
+        )
+        if handler is not None:
+            listening.on_message(handler)
+        if on_answer is not None:
+            listening.on_answer(on_answer)
+        self._listening.add(listening)
+        listening.start(keeps=handler is None and on_answer is None)
+        return listening
 
     def server_info(self) -> ServerInfo:
         """Find out the server's version and what it supports, without an effect on it."""
@@ -515,6 +554,8 @@ class AiloopClient:
             timeout: How long to wait for that, in seconds.
         """
         if not self._connection.closed:
+            for listening in tuple(self._listening):
+                listening.stop(timeout)
             self._sockets.close(timeout)
             self._connection.close()
 

@@ -203,6 +203,18 @@ class AiloopConnection:
         finally:
             del failure  # its traceback holds this frame, and so the whole client
 
+    def history(self, channel: str, limit: int, deadline: Deadline) -> list[dict[str, Any]]:
+        """Return the last messages of a channel as they came, the oldest first."""
+        answer = self.call(
+            "GET",
+            f"/api/channels/{channel}/messages",
+            dict,
+            deadline=deadline,
+            query={"limit": str(limit)},
+            endpoint="/api/channels/{channel}/messages",
+        )
+        return [each for each in answer.get("messages", ()) if isinstance(each, dict)]
+
     def info(self, deadline: Deadline | None = None) -> ServerInfo:
         """Find out what the server is, each time anew, without an effect on it."""
         limit = self.deadline() if deadline is None else deadline

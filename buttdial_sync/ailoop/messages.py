@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal, TypeVar, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import attrs
 
@@ -21,7 +21,8 @@ Priority = Literal["low", "normal", "high", "urgent"]
 RESPONSE_TYPES: tuple[str, ...] = get_args(ResponseType)
 PRIORITIES: tuple[str, ...] = get_args(Priority)
 
-C = TypeVar("C")
+# Makes a connection hear every channel, with a replay; it can no longer send then.
+VIEWER_HELLO: Mapping[str, Any] = {"subscribe": []}
 
 
 @attrs.frozen(kw_only=True)

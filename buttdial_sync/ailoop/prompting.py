@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from typing import Any, Literal
 from urllib.parse import quote
@@ -22,11 +22,12 @@ from buttdial_sync.ailoop.errors import (
     ailoop_error,
 )
 from buttdial_sync.ailoop.hearing import End, Receiver, Waiter, Waiters
+from buttdial_sync.ailoop.messages import VIEWER_HELLO
 from buttdial_sync.ailoop.server import PendingList
 from buttdial_sync.errors import ButtDialError, StreamLostError
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.pool import SessionPool
-from buttdial_sync.transport.websocket import WebSocket
+from buttdial_sync.transport.websocket import R, WebSocket
 from buttdial_sync.transport.websocket_opening import WebSocketOpener, WebSocketOptions
 
 logger = logging.getLogger("buttdial_sync.ailoop")
@@ -34,7 +35,6 @@ logger = logging.getLogger("buttdial_sync.ailoop")
 Standing = Literal["shown", "behind", "gone", "unknown"]
 
 MESSAGE = "/api/v1/messages/{id}"
-_VIEWER_HELLO: dict[str, Any] = {"subscribe": []}
 _NEVER_IDLE = 365 * 24 * 3600.0
 _HISTORY = 500
 _SECONDS_TO_WITHDRAW = 5.0
@@ -60,18 +60,24 @@ class Sockets:
         self._connection = connection
         self._token = connection.token or ""
         self.waiters = Waiters()
-        self._opener = WebSocketOpener(
-            connection.websocket_url,
-            self._new_receiver,
-            WebSocketOptions(
-                connect_timeout=connection.connect_timeout,
-                insecure_hosts=insecure_hosts,
-                clock=connection.clock,
-            ),
-            lambda event: connection.tell(event.operation, event.kind, 1, event.seconds),
+        self._options = WebSocketOptions(
+            connect_timeout=connection.connect_timeout,
+            insecure_hosts=insecure_hosts,
+            clock=connection.clock,
         )
+        self._opener = self.new_opener(self._new_receiver)
         self._agents = SessionPool(self._opener.open, max_sessions=1, idle_ping=_NEVER_IDLE)
         self._viewers = SessionPool(self._open_viewer, max_sessions=1, idle_ping=_NEVER_IDLE)
+
+    def new_opener(self, make_receiver: Callable[[], R]) -> WebSocketOpener[R]:
+        """Return what opens connections to the server; each gets a receiver of its own."""
+        connection = self._connection
+        return WebSocketOpener(
+            connection.websocket_url,
+            make_receiver,
+            self._options,
+            lambda event: connection.tell(event.operation, event.kind, 1, event.seconds),
+        )
 
     def _new_receiver(self) -> Receiver:
         return Receiver(self.waiters)
@@ -126,7 +132,7 @@ class Sockets:
     def _open_viewer(self, token: str, deadline: Deadline) -> WebSocket[Receiver]:
         socket = self._opener.open(token, deadline)
         try:
-            socket.send(_VIEWER_HELLO, deadline)
+            socket.send(VIEWER_HELLO, deadline)
         except BaseException:
             socket.close(0)
             raise
@@ -399,22 +405,14 @@ class _Wait:
             self._prompter.sockets.listen(self._waiter, self.held, self._deadline)
         except ButtDialError as error:
             raise ailoop_error(error) from None
-        prompt, call = self._prompt, self._connection.call
-        call(
+        prompt = self._prompt
+        self._connection.call(
             "GET",
             f"/api/v1/messages/{prompt.id}",
             dict,
             deadline=self._deadline,
             endpoint=MESSAGE,
         )
-        history = call(
-            "GET",
-            f"/api/channels/{prompt.channel}/messages",
-            dict,
-            deadline=self._deadline,
-            query={"limit": str(_HISTORY)},
-            endpoint="/api/channels/{channel}/messages",
-        )
-        for message in history.get("messages", ()):
-            if isinstance(message, dict) and message.get("correlation_id") == prompt.id:
+        for message in self._connection.history(prompt.channel, _HISTORY, self._deadline):
+            if message.get("correlation_id") == prompt.id:
                 self._waiter.put(message)
