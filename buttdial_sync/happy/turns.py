@@ -66,9 +66,9 @@ class TurnTracker:
             return
         named = update.turn or _UNNAMED
         if isinstance(update, TurnStarted):
-            if self.turn is None:
-                self.turn = named
-            self.likely_end = None
+            # An agent works on one turn at a time: if ours has not ended, its end was lost.
+            self.likely_end = None if self.turn in (None, named) else "undetermined"
+            self.turn = named if self.turn is None else self.turn
         elif isinstance(update, TurnEnded):
             self._see_end(named, update.status)
         elif isinstance(update, AgentReady):

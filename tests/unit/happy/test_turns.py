@@ -58,7 +58,8 @@ def test_our_turn_and_its_end(status: str) -> None:
 
 def test_a_turn_without_a_name() -> None:
     """Turns that are not named are told by their order."""
-    assert tracked(start(None), text(None), end(None)).ended == "completed"
+    tracker = tracked(start(None), text(None), end(None))
+    assert (tracker.turn, tracker.ended) == ("", "completed")
 
 
 def test_an_unknown_status_is_an_end() -> None:
@@ -73,7 +74,10 @@ def test_a_late_end_is_not_ours() -> None:
         assert tracker.ended is None
     tracker = tracked(end("old"), start("a"), text("a"), running="old")
     assert (tracker.ended, tracker.likely_end) == (None, None)
-    assert tracked(start("a"), end("old"), running="old").ended is None
+    tracker = tracked(start("a"), end("old"), running="old")
+    assert (tracker.ended, tracker.likely_end) == (None, None)
+    assert tracked(end("old"), start("a"), running="old").likely_end is None
+    assert tracked(end("older"), running="old").likely_end is None
 
 
 def test_a_message_that_went_into_a_running_turn() -> None:
@@ -114,8 +118,26 @@ def test_sub_agents_have_turns_of_their_own() -> None:
     assert tracked(start("a"), sub).ended is None
 
 
+def test_an_end_that_was_lost() -> None:
+    """If another turn starts while ours has not ended, ours is over, and nobody said how."""
+    tracker = tracked(start("a"), text("a"), start("b"), text("b"), end("b"))
+    assert (tracker.turn, tracker.ended, tracker.likely_end) == ("a", None, "undetermined")
+    assert tracked(start("a"), start("a")).likely_end is None
+    assert tracked(start("a"), start("b"), end("a", "failed")).ended == "failed"
+
+
+def test_what_belongs_to_our_turn() -> None:
+    """What names no turn may be ours; what names another is not."""
+    ours, other, unnamed = updates(text("a"), text("b"), text(None))
+    tracker = tracked(start("a"), running="b")
+    assert [tracker.is_of_turn(each) for each in (ours, other, unnamed)] == [True, False, True]
+    assert tracked(running="b").is_of_turn(other)
+
+
 def test_nothing_follows_an_end() -> None:
     """A turn ends once."""
+    assert tracked(start("a"), end("a", "failed"), end("a")).ended == "failed"
+    assert TurnTracker().likely_end is None
     tracker = tracked(start("a"), end("a", "failed"), start("b"), end("b"))
     assert (tracker.ended, tracker.turn) == ("failed", "a")
 
@@ -126,6 +148,9 @@ def test_a_turn_that_runs_already() -> None:
     for update in updates(text("a"), end("b"), end("a", "cancelled")):
         tracker.see(update)
     assert tracker.ended == "cancelled"
+    older = TurnTracker.of_running("")
+    older.see(updates(READY)[0])
+    assert older.likely_end == "completed"
 
 
 def interleaved(source: random.Random, *streams: list[Any]) -> list[Any]:
