@@ -1,25 +1,21 @@
-"""Machines and sessions: listing, starting, stopping, naming."""
+"""Sessions: listing, stopping, naming, deleting."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from datetime import datetime
 from typing import Any
 
 from buttdial_sync.happy.errors import (
-    DirectoryNeedsApproval,
     HappyError,
     MetadataConflictError,
     MetadataUpdateError,
     RpcError,
     RpcOutcomeUnknownError,
-    SpawnError,
-    SpawnOutcomeUnknownError,
     StopSessionError,
     about,
 )
-from buttdial_sync.happy.models import Agent, Machine, PermissionMode, Session
+from buttdial_sync.happy.models import Session
 from buttdial_sync.happy.wiring import Family
 from buttdial_sync.transport.deadline import Deadline
 
@@ -28,39 +24,7 @@ _ACK_SECONDS = 15.0
 
 
 class Sessions(Family):
-    """The calls of :class:`HappyClient` about machines and sessions."""
-
-    def list_machines(self, active_only: bool = False) -> list[Machine]:
-        """
-        List the machines of the account.
-
-        Args:
-            active_only: Only those that are connected.
-
-        Returns:
-            The machines. One that cannot be decrypted says why in ``unreadable``.
-
-        Raises:
-            HappyError: The server refused it, or could not be reached.
-        """
-        parts = self._wiring
-        machines = map(
-            parts.records.read_machine, parts.records.machines(parts.connection.deadline())
-        )
-        return [machine for machine in machines if machine.active or not active_only]
-
-    def get_machine(self, machine_id: str) -> Machine:
-        """
-        Return one machine.
-
-        Raises:
-            MachineNotFound: The account has no such machine.
-            HappyError: The server refused it, or could not be reached.
-        """
-        parts = self._wiring
-        return parts.records.read_machine(
-            parts.records.machine(machine_id, parts.connection.deadline())
-        )
+    """The calls of :class:`HappyClient` about sessions."""
 
     def list_sessions(self, active_only: bool = False) -> list[Session]:
         """
@@ -118,104 +82,6 @@ class Sessions(Family):
         parts = self._wiring
         active = parts.records.all_active_sessions(parts.connection.deadline())
         return any(record["id"] == session_id for record in active)
-
-    def spawn_session(
-        self,
-        machine_id: str,
-        directory: str,
-        agent: Agent = "claude",
-        create_dir: bool = False,
-        name: str | None = None,
-        *,
-        permission_mode: PermissionMode | None = None,
-        environment_variables: Mapping[str, str] | None = None,
-        options: Mapping[str, Any] | None = None,
-        timeout: float | None = None,
-    ) -> str:
-        """
-        Start an agent on a machine.
-
-        It is never repeated by itself: a second attempt could start a second agent.
-
-        Args:
-            machine_id: The machine.
-            directory: Where the agent works.
-            agent: Which agent.
-            create_dir: Create the directory if it does not exist.
-            name: The title that the apps show. It is set after the session was started.
-            permission_mode: What the agent may do without being asked.
-            environment_variables: More variables for the agent's process.
-            options: More options of the daemon under its own names, such as ``modelMode``,
-                ``effortLevel`` or ``resumeClaudeSessionId``.
-            timeout: In seconds; the client's when None.
-
-        Returns:
-            The session's id.
-
-        Raises:
-            MachineOfflineError: The machine is not connected; nothing was started.
-            DirectoryNeedsApproval: The directory does not exist, and ``create_dir`` is not set.
-            SpawnError: The daemon refused, in its own words.
-            SpawnOutcomeUnknownError: The machine was slow; see :meth:`find_spawned`.
-            HappyError: Anything else.
-        """
-        deadline = self._wiring.connection.deadline(timeout)
-        optional = {
-            "permissionMode": permission_mode,
-            "environmentVariables": environment_variables,
-        }
-        params = {
-            **(options or {}),
-            "type": "spawn-in-directory",
-            "directory": directory,
-            "approvedNewDirectoryCreation": create_dir,
-            "agent": agent,
-            **{key: value for key, value in optional.items() if value is not None},
-        }
-        try:
-            answer = self._wiring.rpc.machine(machine_id, "spawn-happy-session", params, deadline)
-        except RpcError as error:
-            raise error.as_kind(SpawnError) from None
-        except RpcOutcomeUnknownError as error:
-            raise error.as_kind(
-                SpawnOutcomeUnknownError, remediation=SpawnOutcomeUnknownError.remedy
-            ) from None
-        session_id = _spawned(answer)
-        if name is not None:
-            try:
-                self.set_session_name(session_id, name)
-            except HappyError as error:
-                raise about(error, session_id) from None
-        return session_id
-
-    def find_spawned(
-        self, machine_id: str, directory: str | None = None, *, since: datetime
-    ) -> list[Session]:
-        """
-        Find the sessions that were started on a machine, to learn what became of a slow spawn.
-
-        Args:
-            machine_id: The machine.
-            directory: The directory as the session names it; any when None.
-            since: Only sessions made after this moment. Leave some seconds for clocks that differ.
-
-        Returns:
-            The sessions, the newest first.
-
-        Raises:
-            HappyError: The server refused it, or could not be reached.
-        """
-        records = self._wiring.records
-        changed = records.sessions(changed_since=int(since.timestamp() * 1000))
-        found = [
-            session
-            for session in map(records.read_session, changed)
-            if session.machine_id == machine_id
-            and directory in (None, session.directory)
-            and session.created_at is not None
-            and session.created_at >= since
-        ]
-        return sorted(found, key=lambda session: str(session.created_at), reverse=True)
 
     def stop_session(
         self, session_id: str, *, machine_id: str | None = None, timeout: float | None = None
@@ -364,14 +230,3 @@ class Sessions(Family):
                 raise about(error, session_id) from None
             return {}
         return answer if isinstance(answer, Mapping) else {"result": "error"}
-
-
-def _spawned(answer: Any) -> str:
-    answer = answer if isinstance(answer, Mapping) else {}
-    if answer.get("type") == "requestToApproveDirectoryCreation":
-        raise DirectoryNeedsApproval(f"the directory {answer.get('directory')} does not exist")
-    session_id = answer.get("sessionId")
-    if answer.get("type") == "success" and isinstance(session_id, str) and session_id:
-        return session_id
-    said = answer.get("errorMessage") or "the daemon named no session and no reason"
-    raise SpawnError(f"spawn-happy-session: {said}")

@@ -5,19 +5,20 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import attrs
 
 from buttdial_sync.happy.errors import HappyTimeoutError, RequestNotPending, about
+from buttdial_sync.happy.following import FollowedTurn
+from buttdial_sync.happy.machines import Machines
 from buttdial_sync.happy.messaging import Messaging
 from buttdial_sync.happy.models import Agent, PermissionMode, PermissionRequest
 from buttdial_sync.happy.permissions import Permissions
 from buttdial_sync.happy.records import NEWEST
-from buttdial_sync.happy.results import Approval, Denial, TaskResult, TaskStatus
-from buttdial_sync.happy.sessions import Sessions
+from buttdial_sync.happy.results import Approval, Denial, TaskResult
 from buttdial_sync.happy.turns import Standing, TurnTracker, standing_of
-from buttdial_sync.happy.updates import PermissionRequested, StateChanged, Update, update_of
+from buttdial_sync.happy.updates import PermissionRequested, Update, update_of
 from buttdial_sync.happy.watching import SessionWatch
 from buttdial_sync.transport.deadline import Deadline
 
@@ -25,8 +26,7 @@ logger = logging.getLogger("buttdial_sync.happy")
 
 _LOOKED_BACK = 2_000
 _UNFINISHED = frozenset({"timed_out", "waiting_for_permission"})
-# A producer that names no turns and never says that it is ready is done when it is quiet so long.
-_QUIET_SECONDS = 60.0
+
 
 OnPermission = Callable[[PermissionRequest], "Approval | Denial | bool | None"]
 OnUpdate = Callable[[Update], object]
@@ -38,7 +38,7 @@ class _Hooks:
     on_update: OnUpdate | None = None
 
 
-class Tasks(Sessions, Messaging, Permissions):
+class Tasks(Machines, Messaging, Permissions):
     """The calls of :class:`HappyClient` that wait for an agent."""
 
     def run_task(
@@ -234,7 +234,7 @@ class Tasks(Sessions, Messaging, Permissions):
         self, session_id: str, seq: int, tracker: TurnTracker, deadline: Deadline, hooks: _Hooks
     ) -> TaskResult:
         with self._wiring.watch(session_id, seq) as watch:
-            turn = _Turn(tracker, watch, self._wiring.connection.clock)
+            turn = FollowedTurn(tracker, watch, self._wiring.connection.clock)
             while True:
                 for update in watch.poll_patiently(deadline):
                     turn.see(update)
@@ -273,75 +273,6 @@ class Tasks(Sessions, Messaging, Permissions):
         except RequestNotPending as error:
             # A person was faster in the app, or the agent has withdrawn it. It goes on either way.
             logger.info("%s", error)
-
-
-class _Turn:
-    """A turn that is being followed: what was seen of it, and whether it is over."""
-
-    def __init__(
-        self, tracker: TurnTracker, watch: SessionWatch, clock: Callable[[], float]
-    ) -> None:
-        self.updates: list[Update] = []
-        self._tracker = tracker
-        self._watch = watch
-        self._clock = clock
-        self._quiet_since = clock()
-        self._became_idle = False
-        self._looked_again = False
-
-    @property
-    def requests(self) -> list[PermissionRequest]:
-        session = self._watch.session
-        return session.pending_requests if session else []
-
-    def see(self, update: Update) -> None:
-        self._quiet_since = self._clock()
-        self._looked_again = False
-        if update.seq is not None:
-            self._tracker.see(update)
-            self.updates.append(update)
-        elif isinstance(update, StateChanged):
-            state = update.session.agent_state or {}
-            self._became_idle = (
-                self._tracker.has_output
-                and state.get("controlledByUser") is False
-                and not update.session.pending_requests
-            )
-
-    def status(self, settle_seconds: float) -> TaskStatus | None:
-        """Return how it ended; None while it may go on."""
-        if self._tracker.ended is not None:
-            return self._tracker.ended
-        if self._watch.has_ended:
-            return "archived"
-        after = self._quiet_needed(settle_seconds)
-        if after is None or self._clock() - self._quiet_since < after:
-            return None
-        if not self._looked_again:
-            # Only a look at the server proves that there is nothing more.
-            self._looked_again = True
-            self._watch.look_again()
-            return None
-        return cast("TaskStatus", self._tracker.likely_end or "undetermined")
-
-    def at_most(self, settle_seconds: float) -> float:
-        """Return how long to wait before looking at :meth:`status` again."""
-        after = self._quiet_needed(settle_seconds)
-        if after is None or self._looked_again:
-            return _QUIET_SECONDS
-        return max(0.0, after - (self._clock() - self._quiet_since))
-
-    def _quiet_needed(self, settle_seconds: float) -> float | None:
-        """Return for how long it has to be quiet to be over; None if being quiet says nothing."""
-        tracker, session = self._tracker, self._watch.session
-        if self.requests or self._watch.is_thinking:
-            return None
-        if tracker.likely_end is not None or (session is not None and not session.active):
-            return settle_seconds
-        if not tracker.has_output or tracker.turn is not None:
-            return None
-        said_so = self._became_idle or self._watch.is_thinking is False
-        return settle_seconds if said_so else _QUIET_SECONDS
 
 
 def _finished(result: TaskResult, seconds: float) -> TaskResult:

@@ -6,7 +6,6 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
-from types import TracebackType
 from typing import Any
 
 import attrs
@@ -102,12 +101,7 @@ class SessionWatch:
         self._realtime.listen(self._heard)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._realtime.stop_listening(self._heard)
 
     def poll(self, deadline: Deadline) -> list[Update]:

@@ -52,7 +52,7 @@ def python(*arguments: str, folder: str, env: dict[str, str]) -> str:
 def serving(*arguments: str, folder: str, env: dict[str, str], port: int) -> Iterator[str]:
     """Run a server of an example; give its address."""
     with started(*arguments, folder=folder, env=env) as process:
-        _wait_for_port(port, process)
+        wait_for_port(port, process)
         yield f"http://127.0.0.1:{port}"
 
 
@@ -78,7 +78,7 @@ def free_port() -> int:
         return port
 
 
-def _wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
+def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
     pause = threading.Event()
     for _ in range(600):
         assert process.poll() is None, "the server ended"

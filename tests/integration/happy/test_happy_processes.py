@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +15,7 @@ import requests
 from buttdial_sync.happy.client import HappyClient
 from buttdial_sync.testing.happy_agents import FakeMachine
 from buttdial_sync.testing.happy_server import FakeHappyServer
+from tests.integration.contrib.running import free_port, wait_for_port
 
 HERE = Path(__file__).parent
 PATIENCE = 30.0
@@ -84,9 +84,7 @@ def test_gunicorn_with_a_preloaded_client(
 ) -> None:
     """Workers and threads share one client object; each answer reaches its own request."""
     session_id = happy_server.add_session(machine).session.id
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "gunicorn", "--preload", "--workers", "2", "--threads", "3"),
@@ -144,14 +142,3 @@ def test_celery_prefork(
         worker.terminate()
         worker.wait(PATIENCE)
     assert asked.stdout.splitlines() == [f"Done: {number}" for number in range(6)]
-
-
-def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
-    pause = threading.Event()
-    for _ in range(1200):
-        assert process.poll() is None, "the server ended"
-        with socket.socket() as attempt:
-            if attempt.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        pause.wait(0.05)
-    raise AssertionError("the server does not listen")
