@@ -178,6 +178,8 @@ class HappyClient(Tasks):
         wiring = getattr(self, "_wiring", None)
         if wiring is not None and wiring.connection.used and not wiring.connection.closed:
             warnings.warn(f"{self!r} was not closed", ResourceWarning, source=self, stacklevel=2)
+            wiring.connection.close()
+            wiring.realtime.abandon()
 
 
 def _hidden(text: str | None) -> str | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import socket
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -156,6 +158,13 @@ class _Socket:
         closing.start()
         closing.join(_SECONDS_TO_CLOSE)
 
+    def cut(self) -> None:
+        """End it without a word and without waiting, for a client that was never closed."""
+        connection = self._client.eio.ws
+        if self.is_live and connection is not None and connection.sock is not None:
+            with contextlib.suppress(OSError):
+                connection.sock.shutdown(socket.SHUT_RDWR)
+
     def _refused(self, reason: Any = None, *_: Any) -> None:
         self._refusal = reason
 
@@ -191,18 +200,19 @@ class Realtime:
         self._connection = connection
         self._closed = False
         self._socket: _Socket | None = None
-        self._listeners: set[Listener] = set()
-        self._make_lock()
+        self._listeners: frozenset[Listener] = frozenset()
+        self._make_locks()
         reset_after_fork(self)
 
-    def _make_lock(self) -> None:
+    def _make_locks(self) -> None:
         self._opening = threading.Lock()
+        self._changing = threading.Lock()
 
     def _reset_after_fork(self) -> None:
         """In a forked child: no socket. The inherited one stays the parent's."""
-        leak_until_exit(self._socket, self._opening, self._listeners)
-        self._socket, self._listeners = None, set()
-        self._make_lock()
+        leak_until_exit(self._socket, self._opening, self._changing, self._listeners)
+        self._socket, self._listeners = None, frozenset()
+        self._make_locks()
 
     def call(self, event: str, data: Mapping[str, Any], deadline: Deadline) -> Any:
         """
@@ -224,53 +234,61 @@ class Realtime:
     def ensure(self, deadline: Deadline) -> _Socket:
         """Return the live socket; one thread opens it, the others wait for that."""
         self._connection.check_open()
-        socket = self._socket
-        if socket is not None and socket.is_live:
-            return socket
+        live = self._socket
+        if live is not None and live.is_live:
+            return live
         if not self._opening.acquire(timeout=deadline.remaining()):
             raise HappyTimeoutError(f"no live connection within {deadline.seconds:g} s")
         try:
-            socket = self._socket
-            if socket is not None and socket.is_live:
-                return socket
-            socket = _Socket(self._connection, self._tell, self._lost)
-            socket.open(deadline)
-            self._socket = socket
+            live = self._socket
+            if live is not None and live.is_live:
+                return live
+            live = _Socket(self._connection, self._tell, self._lost)
+            live.open(deadline)
+            self._socket = live
         finally:
             self._opening.release()
         if self._closed:  # close() came while it was opened, and did not see it
-            socket.close()
+            live.close()
             raise HappyClosedError("the client is closed")
-        return socket
+        return live
 
     @property
     def is_live(self) -> bool:
         """Whether updates come in now."""
-        socket = self._socket
-        return socket is not None and socket.is_live
+        live = self._socket
+        return live is not None and live.is_live
 
     def listen(self, listener: Listener) -> None:
         """Have ``listener`` called for each pushed frame, and with ``"lost"`` for a lost socket."""
-        self._listeners = {*self._listeners, listener}
+        with self._changing:
+            self._listeners |= {listener}
 
     def stop_listening(self, listener: Listener) -> None:
         """Forget a listener."""
-        self._listeners = self._listeners - {listener}
+        with self._changing:
+            self._listeners -= {listener}
 
     def close(self) -> None:
         """Close the socket; calls that wait for an answer end. Idempotent."""
         reset_if_forked()
         self._closed = True
-        socket, self._socket = self._socket, None
-        if socket is not None:
-            socket.close()
+        live, self._socket = self._socket, None
+        if live is not None:
+            live.close()
         self._tell("closed", {})
+
+    def abandon(self) -> None:
+        """Let go of the connection of a client that was dropped without :meth:`close`."""
+        self._closed = True
+        if self._socket is not None:
+            self._socket.cut()
 
     def _tell(self, event: str, data: Any) -> None:
         for listener in self._listeners:
             listener(event, data)
 
-    def _lost(self, socket: _Socket) -> None:
+    def _lost(self, live: _Socket) -> None:
         self._tell("lost", {})
 
 

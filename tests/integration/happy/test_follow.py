@@ -191,7 +191,7 @@ def test_listeners_do_not_pile_up(client: HappyClient, process: AgentProcess) ->
         updates = client.follow(process.session.id, after_seq=0, timeout=PATIENCE)
         next(updates)
         updates.close()  # type: ignore[attr-defined]
-    assert client._wiring.realtime._listeners == set()
+    assert client._wiring.realtime._listeners == frozenset()
 
 
 def test_closing_the_client_ends_it(client: HappyClient, process: AgentProcess) -> None:

@@ -125,6 +125,31 @@ def test_a_proxy_is_for_both(happy_server: FakeHappyServer, machine: FakeMachine
     assert happy_server.connections == 0
 
 
+def test_a_client_that_is_dropped(happy_server: FakeHappyServer, machine: FakeMachine) -> None:
+    """It says so, and gives its connection back."""
+    client = client_of(happy_server)
+    client.spawn_session("machine-1", "/repo")
+    assert happy_server.live_sockets == 1
+    with pytest.warns(ResourceWarning, match="was not closed"):
+        del client
+    assert _until(lambda: happy_server.live_sockets == 0)
+
+
+def test_watching_from_many_threads(
+    happy_server: FakeHappyServer, machine: FakeMachine, client: HappyClient
+) -> None:
+    """Whoever begins to listen while others do is not forgotten."""
+    realtime = client._wiring.realtime
+
+    def work(thread: int) -> None:
+        for _ in range(200):
+            with client._wiring.watch("session-1", None) as watch:
+                assert watch._heard in realtime._listeners
+
+    assert in_threads(8, work) == []
+    assert realtime._listeners == frozenset()
+
+
 def test_signals_are_left_alone(
     happy_server: FakeHappyServer, machine: FakeMachine, client: HappyClient
 ) -> None:
