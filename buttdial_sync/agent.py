@@ -322,6 +322,16 @@ class AgentView:
         )
         return AgentView(agent, self._client or self)
 
+    def forget_refusals(self) -> None:
+        """
+        Ask the server again about tokens that it refused, and after a lockout.
+
+        A refused token rests for 15 minutes, and a lockout until its end, for all clients of this
+        process at this server: meanwhile calls fail without a request. Call this after a correction
+        on the server. A new token need not wait for it.
+        """
+        self._agent.connection.logins.breaker.forget()
+
     @property
     def base_url(self) -> str:
         """The server."""

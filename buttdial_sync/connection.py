@@ -17,6 +17,7 @@ from buttdial_sync.transport.deadline import Clock, Deadline, check_seconds
 from buttdial_sync.transport.event_sink import EventSink
 from buttdial_sync.transport.fork import reset_after_fork, reset_if_forked
 from buttdial_sync.transport.http import Http
+from buttdial_sync.transport.logins import Logins
 from buttdial_sync.transport.network import NetworkOptions
 from buttdial_sync.transport.opening import SessionOpener
 from buttdial_sync.transport.pool import SessionPool
@@ -73,7 +74,8 @@ class Connection:
         self.http = Http(
             connect_timeout=check_seconds(connect_timeout, "connect_timeout"), network=network
         )
-        self.rest = Rest(self.http, self.base_url)
+        self.logins = Logins(self.http, self.base_url, clock)
+        self.rest = Rest(self.http, self.base_url, self.logins)
         self.events = EventSink(on_event)
         self._own_sleep = sleep
         self.closed = False
@@ -118,11 +120,13 @@ class Connection:
             max_event_bytes=check_count(max_event_bytes, "max_event_bytes"),
             on_notification=self._router.pushed,
             on_end=self._router.ended,
+            on_login=self.logins.breaker.learn,
             clock=self.clock,
         )
         self._opener = SessionOpener(
             self.http,
             self.base_url,
+            logins=self.logins,
             token_in=check_token_in(token_in, "token_in") or "auto",
             options=options,
             before_open=self._router.opening,

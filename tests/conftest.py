@@ -11,7 +11,6 @@ from hypothesis import HealthCheck, settings
 
 from buttdial_sync.testing import plugin
 from buttdial_sync.transport.addresses import failed_addresses
-from buttdial_sync.transport.token_location import forget_token_locations
 
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 _OUR_THREADS = ("buttdial-sync", "fake-butt-dial", "fake-ailoop")
@@ -44,7 +43,6 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _nothing_remembered() -> None:
-    forget_token_locations()
     failed_addresses.clear()
 
 

@@ -34,6 +34,7 @@ class Call(ABC):
         operation: The operation's name, for events and messages.
         deadline: Over all attempts and the pauses between them.
         reads_only: It changes nothing, so an unknown outcome is repeated.
+        credential: What the server checks; None where it needs none.
         secrets: Texts that must not be in an error.
 
     Attributes:
@@ -47,6 +48,7 @@ class Call(ABC):
         deadline: Deadline,
         *,
         reads_only: bool,
+        credential: str | None = None,
         secrets: Collection[str | None] = (),
     ) -> None:
         self.connection = connection
@@ -54,7 +56,8 @@ class Call(ABC):
         self.deadline = deadline
         self.reads_only = reads_only
         self.attempts = 0
-        self._secrets = secrets
+        self._credential = credential
+        self._secrets = (*secrets, credential)
         self._may_have_been_carried_out = False
 
     def run(self) -> Any:
@@ -70,6 +73,8 @@ class Call(ABC):
                 a later refusal does not prove that the earlier attempt did nothing.
         """
         self.connection.check_open()
+        if self._credential:
+            self.connection.logins.breaker.check(self._credential)
         attempt = self._told_attempt if self.connection.events.has_listener else self._attempt
         while True:
             self.attempts += 1

@@ -82,11 +82,11 @@ class EndpointCall(Call):
             endpoint.name,
             connection.deadline(),
             reads_only=endpoint.reads_only,
-            secrets=(*secrets, credential),
+            credential=credential,
+            secrets=secrets,
         )
         self._endpoint = endpoint
         self._arguments = {key: value for key, value in arguments.items() if value is not None}
-        self._credential = credential
         self._key = idempotency_key if endpoint.takes_key else None
         self._signer = signer
         self._keep_private()

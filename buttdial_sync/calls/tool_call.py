@@ -101,7 +101,7 @@ class SessionCall(Call):
         self._question = question
         deadline = agent.connection.deadline(timeout)
         super().__init__(
-            agent.connection, operation, deadline, reads_only=True, secrets=(self._token,)
+            agent.connection, operation, deadline, reads_only=True, credential=self._token
         )
 
     def _attempt(self) -> Any:
@@ -145,7 +145,7 @@ class ToolCall(Call):
             tool.name,
             agent.connection.deadline(timeout),
             reads_only=tool.reads_only,
-            secrets=(self._token,),
+            credential=self._token,
         )
 
     @property

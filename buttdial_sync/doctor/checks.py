@@ -94,7 +94,9 @@ class Diagnosis:
         return self._with_clock(f"HTTP {response.status_code}", response.headers)
 
     def _handshake(self) -> CheckResult:
-        """A session opens and answers."""
+        """A session opens and answers; a refusal from before does not count."""
+        agent = context_of(self.client)
+        agent.connection.logins.breaker.forget(agent.token_or(None))
         self.client.ping()
         return CheckResult()
 

@@ -38,6 +38,7 @@ __all__ = [
     "EmailAlreadyRegistered",
     "EndpointNotAvailable",
     "InvalidRequestError",
+    "LoginPostponedError",
     "NoChannelAssigned",
     "NotFoundError",
     "NotProvisioned",

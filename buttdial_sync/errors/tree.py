@@ -18,6 +18,7 @@ The exception tree.
     │   ├── ProtocolError               the response violates the protocol
     │   ├── SessionUnknownError         the server does not know the session
     │   ├── StreamLostError
+    │   ├── LoginPostponedError         the client's own precaution against a lockout
     │   └── OutcomeUnknownError         it may have been carried out, or not
     ├── AuthError                       the token was refused
     │   ├── AuthMissingHeaderError
@@ -272,6 +273,18 @@ class StreamLostError(TransportError):
 
     default_code = "STREAM_LOST"
     default_stage = "session"
+
+
+class LoginPostponedError(TransportError):
+    """
+    The client holds a login back: several tokens were refused, and another one could be, too.
+
+    Ten failed logins lock the address out for all tokens. ``retry_after`` is in seconds.
+    """
+
+    default_code = "LOGIN_POSTPONED"
+    default_stage = "session"
+    remedy = "Correct the tokens that the server refuses; other new ones wait retry_after seconds."
 
 
 class OutcomeUnknownError(TransportError):

@@ -15,7 +15,7 @@ from functools import partial
 from buttdial_sync.agent import AgentView
 from buttdial_sync.errors.moments import utc_now
 from buttdial_sync.models.failed import FailedMessage
-from buttdial_sync.retry.breaker import TokenBreaker, TokenFor
+from buttdial_sync.retry.admission import Admission, TokenFor
 from buttdial_sync.retry.recorder import (
     SHORTEST_PAUSE,
     Backoff,
@@ -105,7 +105,7 @@ class RetryLoop:
         self._monotonic = monotonic
         self._signals = StopSignals(sleep)
         self._random_fraction = random_fraction
-        self._breaker = TokenBreaker(token_for, own_agent_id=client.agent_id, monotonic=monotonic)
+        self._admission = Admission(token_for, client=client, monotonic=monotonic)
         recorder = OutcomeRecorder(
             repository=repository,
             client=client,
@@ -120,7 +120,7 @@ class RetryLoop:
             repository=repository,
             client=client,
             recorder=recorder,
-            breaker=self._breaker,
+            admission=self._admission,
             around_pass=around_pass,
             pace=pace,
         )
@@ -135,7 +135,7 @@ class RetryLoop:
         self._stops_thread = threading.Event()
         self._repeats = False
         self._signals.reset_after_fork()
-        self._breaker.reset_after_fork()
+        self._admission.reset_after_fork()
 
     def _reset_after_fork(self) -> None:
         """In a forked child: not running, with new locks; says so when it ran in the parent."""
@@ -212,7 +212,7 @@ class RetryLoop:
             while True:
                 before = tally.report.postponed
                 report = self._pass(stopping, tally, once=False)
-                pause = self._breaker.pause
+                pause = self._admission.pause
                 too_long = end is not None and self._monotonic() + pause >= end
                 is_through = pause <= 0 or report.postponed == before
                 if stopping.is_set() or is_through or too_long:
@@ -330,7 +330,7 @@ class RetryLoop:
             # of its lease. After a stop each message that is left is put back.
             self._worker.work(due, tally, stopping)
             raise
-        pause = self._breaker.pause
+        pause = self._admission.pause
         tally.paused(self._clock() + timedelta(seconds=pause) if pause > 0 else None)
         return tally.report
 

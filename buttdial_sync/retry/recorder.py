@@ -21,6 +21,7 @@ from buttdial_sync.errors import (
     ButtDialError,
     ClientClosedError,
     ConfigError,
+    LoginPostponedError,
     RateLimitError,
 )
 from buttdial_sync.errors.moments import utc_now
@@ -63,6 +64,7 @@ _VERDICTS: tuple[tuple[type[ButtDialError], Verdict], ...] = (
     (AuthLockedOutError, "locked_out"),
     (AuthError, "refused"),
     (RateLimitError, "limited"),
+    (LoginPostponedError, "limited"),
     (ArgumentTypeError, "hopeless"),
     (ArgumentValueError, "hopeless"),
     (ConfigError, "not_tried"),
@@ -119,7 +121,7 @@ def verdict_of(result: SendResult) -> Verdict:
 
 def concerns_everybody(result: SendResult) -> bool:
     """Whether a limit is for all requests from this address; otherwise it is one agent's."""
-    return result.stage_failed != "server"
+    return result.stage_failed != "server" and not isinstance(result.exception, LoginPostponedError)
 
 
 @attrs.frozen(kw_only=True)

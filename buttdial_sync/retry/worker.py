@@ -13,7 +13,7 @@ import attrs
 from buttdial_sync.agent import AgentView
 from buttdial_sync.models.failed import FailedMessage
 from buttdial_sync.models.sending import SendResult
-from buttdial_sync.retry.breaker import Blocked, NoTokenError, TokenBreaker
+from buttdial_sync.retry.admission import Admission, Blocked, NoTokenError
 from buttdial_sync.retry.recorder import (
     DEFAULT_PAUSE,
     OutcomeRecorder,
@@ -116,7 +116,7 @@ class Worker:
         repository: Where the messages are.
         client: Sends them.
         recorder: Records how attempts ended.
-        breaker: Knows which tokens may be used.
+        admission: Knows which tokens may be used.
         around_pass: Entered in each thread that takes part.
         pace: Called before each attempt.
     """
@@ -124,7 +124,7 @@ class Worker:
     repository: FailedMessageRepository
     client: AgentView
     recorder: OutcomeRecorder
-    breaker: TokenBreaker
+    admission: Admission
     around_pass: AroundPass
     pace: Callable[[], object] | None
 
@@ -155,12 +155,12 @@ class Worker:
 
     def _try(self, message: FailedMessage, stopping: threading.Event) -> Recorded:
         try:
-            token = self.breaker.token_of(message)
+            token = self.admission.token_of(message)
         except NoTokenError as error:
             logger.warning("message %s waits: %s", message.id, error, exc_info=error.__cause__)
             count = message.retry_count
             return self.recorder.postpone(message, count, str(error), _NO_TOKEN_PAUSE)
-        with self.breaker.admit(token, stopping) as blocked:
+        with self.admission.admit(token, stopping) as blocked:
             recorded = self._without_attempt(message, token, blocked, stopping)
             if recorded is not None:
                 return recorded
@@ -184,7 +184,8 @@ class Worker:
         if stopping.is_set():
             return recorder.put_back(message)
         if blocked is not None:
-            return recorder.postpone(message, count, blocked.reason, blocked.seconds)
+            recorded = recorder.postpone(message, count, blocked.reason, blocked.seconds)
+            return attrs.evolve(recorded, remediation=blocked.remediation)
         if message.attempt_started_at is not None:
             may_repeat = recorder.may_repeat(token)
             if may_repeat is None:
@@ -214,10 +215,8 @@ class Worker:
         verdict, reason = verdict_of(result), result.error or ""
         seconds = DEFAULT_PAUSE if result.retry_after is None else result.retry_after
         if verdict == "locked_out" or (verdict == "limited" and concerns_everybody(result)):
-            self.breaker.locked_out(reason, seconds)
+            self.admission.all_limited(reason, seconds)
         elif verdict == "limited":
-            self.breaker.limited(token, reason, seconds)
-        elif verdict == "refused":
-            self.breaker.refused(token, reason)
-        elif result.outcome in {"sent", "rejected"}:
-            self.breaker.worked(token)
+            self.admission.limited(token, reason, seconds)
+        elif verdict != "refused" and result.outcome in {"sent", "rejected"}:
+            self.admission.worked(token)

@@ -30,6 +30,8 @@ from buttdial_sync.testing.http_messages import (
     StreamResponse,
 )
 from buttdial_sync.testing.stream import ServerStream
+from buttdial_sync.transport.token_breaker import forget_token_breakers
+from buttdial_sync.transport.token_location import forget_token_locations
 
 MAX_SILENCE = 60.0
 """A read that waits longer than this, in seconds, ends the stream: a thread never waits longer."""
@@ -137,6 +139,8 @@ class MockedServer:
         if any(each.origin == self.base_url for each in others):
             msg = f"another fake server is installed at {self.base_url}"
             raise RuntimeError(msg)
+        forget_token_breakers()
+        forget_token_locations()  # it may be another kind of server than the last one here
         responses.mock.add(self._registration)
         before = HTTPAdapter.send
         responses.mock.start()

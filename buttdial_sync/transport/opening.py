@@ -10,7 +10,9 @@ import requests
 
 from buttdial_sync.errors import (
     AuthError,
+    AuthInvalidTokenError,
     AuthMissingHeaderError,
+    AuthTokenRevokedError,
     ButtDialError,
     ClientClosedError,
     ConfigError,
@@ -26,6 +28,7 @@ from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.endpoint import BUFFERING_PROXY
 from buttdial_sync.transport.fork import leak_until_exit, reset_after_fork
 from buttdial_sync.transport.http import OK, Http, is_private_way, origin_of, refusal
+from buttdial_sync.transport.logins import Logins
 from buttdial_sync.transport.secrets import scrub_urls_in_logs
 from buttdial_sync.transport.session import McpSession, SessionOptions
 from buttdial_sync.transport.sse import EventStream
@@ -43,6 +46,7 @@ class SessionOpener:
     Args:
         http: Sends the requests.
         base_url: The server, without ``/sse``.
+        logins: Says which tokens may be used, and learns from the answers.
         token_in: Where the token goes; ``"auto"`` finds out.
         options: What the sessions have in common.
         before_open: Called with the token before each stream is opened; opening one empties the
@@ -55,6 +59,7 @@ class SessionOpener:
         http: Http,
         base_url: str,
         *,
+        logins: Logins,
         token_in: TokenIn,
         options: SessionOptions,
         before_open: BeforeOpen | None = None,
@@ -62,6 +67,7 @@ class SessionOpener:
     ) -> None:
         self._http = http
         self._url = f"{base_url}/sse"
+        self._logins = logins
         self._token_in: TokenIn = token_in
         self._options = options
         self._before_open = before_open
@@ -104,7 +110,9 @@ class SessionOpener:
     def _opened(self, token: str, deadline: Deadline) -> McpSession:
         if self._before_open is not None:
             self._before_open(token, deadline)
-        response, progress = self._open_stream(token, deadline)
+        logins = self._logins
+        with logins.breaker.login(token, deadline, logins.log_in):
+            response, progress = self._open_stream(token, deadline)
         stream = EventStream(
             response,
             progress,
@@ -140,11 +148,21 @@ class SessionOpener:
     ) -> tuple[requests.Response, RequestProgress]:
         place: Location = location.known or "header"
         try:
+            return self._get_and_remember(token, place, location, deadline)
+        except AuthMissingHeaderError as error:
+            self._logins.breaker.count_failure(error)
+        place = "query" if place == "header" else "header"
+        logger.info("the server looks for the token in the %s", place)
+        return self._get_and_remember(token, place, location, deadline)
+
+    def _get_and_remember(
+        self, token: str, place: Location, location: TokenLocation, deadline: Deadline
+    ) -> tuple[requests.Response, RequestProgress]:
+        try:
             opened = self._get(token, place, deadline)
-        except AuthMissingHeaderError:
-            place = "query" if place == "header" else "header"
-            logger.info("the server looks for the token in the %s", place)
-            opened = self._get(token, place, deadline)
+        except (AuthInvalidTokenError, AuthTokenRevokedError):
+            location.remember(place)  # the server saw it there
+            raise
         location.remember(place)
         return opened
 

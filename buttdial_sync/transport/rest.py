@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 from urllib.parse import urlencode
 
@@ -13,6 +14,7 @@ from buttdial_sync.errors import ProtocolError
 from buttdial_sync.errors.scrubbing import Secret
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.http import Http, decoded, json_bytes, refusal
+from buttdial_sync.transport.logins import Logins
 
 logger = logging.getLogger("buttdial_sync.http")
 
@@ -26,11 +28,13 @@ class Rest:
     Args:
         http: Sends the requests.
         base_url: The server.
+        logins: Says which tokens may be used, and learns from the answers.
     """
 
-    def __init__(self, http: Http, base_url: str) -> None:
+    def __init__(self, http: Http, base_url: str, logins: Logins) -> None:
         self._http = http
         self._base_url = base_url
+        self._logins = logins
 
     def call(
         self,
@@ -72,10 +76,16 @@ class Rest:
             sent_headers["Content-Type"] = "application/json"
             content = json_bytes(body)
         request = self._http.prepare(method, url, headers=sent_headers, body=content)
-        response, _ = self._http.send(request, deadline)
-        _announce_sunset(method, endpoint or path, response)
-        if response.status_code >= 300:
-            raise refusal(response, "rest", credential)
+        logins = self._logins
+        with (
+            logins.breaker.login(credential, deadline, logins.log_in)
+            if credential
+            else nullcontext()
+        ):
+            response, _ = self._http.send(request, deadline)
+            _announce_sunset(method, endpoint or path, response)
+            if response.status_code >= 300:
+                raise refusal(response, "rest", credential)
         return _answer(response, f"{method} {endpoint or path}")
 
 

@@ -15,6 +15,7 @@ import attrs
 
 from buttdial_sync._version import __version__
 from buttdial_sync.errors import (
+    AuthError,
     ButtDialError,
     ClientClosedError,
     DeadlineExceededError,
@@ -60,6 +61,7 @@ class SessionOptions:
         max_event_bytes: Larger events end the session.
         on_notification: Gets the token and what the server pushed. Called in the reading thread, so
             that closing a session does not drop what has arrived. It may only queue.
+        on_login: Gets the token of each post that the server accepted, or its refusal too.
         on_end: Gets the token when the session cannot be used any more. Also called in that thread.
         clock: A monotonic clock, in seconds.
     """
@@ -67,6 +69,7 @@ class SessionOptions:
     max_event_bytes: int
     on_notification: Callable[[str, Notification], None] | None = None
     on_end: Callable[[str], None] | None = None
+    on_login: Callable[[str, ButtDialError | None], None] | None = None
     clock: Clock = time.monotonic
 
 
@@ -247,13 +250,17 @@ class McpSession:
         request = self._post_template.copy()
         request.prepare_body(json_bytes(message), None)
         response, _ = self._http.send(request, deadline)
-        if response.status_code < 300:
+        error = None if response.status_code < 300 else refusal(response, "message", self._token)
+        if self._options.on_login is not None and (error is None or isinstance(error, AuthError)):
+            self._options.on_login(self._token, error)
+        if isinstance(error, SessionUnknownError):
+            self._end(error)  # otherwise the next attempt would use this session again
+        if error is None:
             return
         try:
-            raise refusal(response, "message", self._token)
-        except SessionUnknownError as error:
-            self._end(error)  # otherwise the next attempt would use this session again
-            raise
+            raise error
+        finally:
+            del error  # its traceback holds this frame, and so the whole client
 
     def _await_endpoint(self, deadline: Deadline) -> str:
         try:

@@ -13,6 +13,7 @@ from buttdial_sync.listening.inbound_queue import InboundQueue
 from buttdial_sync.models.inbox import WaitingMessage
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.http import Http
+from buttdial_sync.transport.logins import Logins
 from buttdial_sync.transport.push_router import PAGES_AT_MOST, WAITING_PATH, PushRouter
 from buttdial_sync.transport.rest import Rest
 from tests.unit.listening.test_inbound_queue import push, taken
@@ -21,7 +22,9 @@ from tests.unit.listening.test_inbound_queue import push, taken
 @pytest.fixture
 def router() -> Iterator[PushRouter]:
     http = Http(connect_timeout=1.0)
-    yield PushRouter(Rest(http, "https://butt-dial.test"), None)
+    yield PushRouter(
+        Rest(http, "https://butt-dial.test", Logins(http, "https://butt-dial.test")), None
+    )
     http.close()
 
 

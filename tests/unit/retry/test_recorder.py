@@ -212,6 +212,7 @@ def test_a_refused_token_waits_two_minutes(here: World) -> None:
         report = here.loop().run_once()
         assert (report.postponed, report.remediation, report.last_error) == (1, remedy, "no")
         assert here.minutes_until_due(f"m{remedy}") == 2
+        here.client.forget_refusals()
 
 
 @pytest.mark.parametrize("lease", [5.0, 4.9])

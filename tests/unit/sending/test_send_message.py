@@ -491,6 +491,7 @@ def test_a_lockout_is_reported(fake: FakeButtDialServer) -> None:
     with Client(BASE_URL, agent_token="old-secret-9", sleep=lambda _: None) as client:
         while failed_logins(fake) < 10:  # fewer calls where a missing token counts, too
             assert client.send_message("+1", "hi").needs_operator
+            client.forget_refusals()
         result = client.send_message("+1", "hi", agent_token="good-secret")
     assert failed_logins(fake) == 10
     assert isinstance(result.exception, AuthLockedOutError)

@@ -29,6 +29,7 @@ from buttdial_sync.transport.http import (
     origin_of,
     shared_adapter,
 )
+from buttdial_sync.transport.logins import Logins
 from buttdial_sync.transport.rest import Rest
 
 PATIENCE = 10.0
@@ -200,7 +201,9 @@ def test_lockout_that_is_near(
     with responses.RequestsMock() as mock:
         mock.get("https://h.test/x", status=401, json={"error": "no", "remainingAttempts": left})
         with pytest.raises(ButtDialError):
-            Rest(http, "https://h.test").call("GET", "/x", Deadline(PATIENCE))
+            Rest(http, "https://h.test", Logins(http, "https://h.test")).call(
+                "GET", "/x", Deadline(PATIENCE)
+            )
     assert (f"{left} more failed logins" in caplog.text) is warned
 
 

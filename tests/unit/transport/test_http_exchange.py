@@ -24,6 +24,7 @@ from buttdial_sync.errors import (
 )
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.http import Http, is_private_way, origin_of
+from buttdial_sync.transport.logins import Logins
 from buttdial_sync.transport.rest import Rest
 
 BASE_URL = "https://rest.test"
@@ -44,7 +45,9 @@ def mock() -> Iterator[responses.RequestsMock]:
 
 
 def call(http: Http, method: str = "GET", **options: Any) -> Any:
-    return Rest(http, BASE_URL).call(method, "/x", Deadline(5.0), credential=TOKEN, **options)
+    return Rest(http, BASE_URL, Logins(http, BASE_URL)).call(
+        method, "/x", Deadline(5.0), credential=TOKEN, **options
+    )
 
 
 def test_headers_are_plain_text(http: Http, mock: responses.RequestsMock) -> None:
@@ -160,7 +163,9 @@ def test_other_3xx(status: int, http: Http, mock: responses.RequestsMock) -> Non
 def test_tokens_that_no_header_can_hold(token: str, http: Http) -> None:
     """A broken token is a config error that does not show it, and nothing is sent."""
     with pytest.raises(ConfigError) as caught:
-        Rest(http, BASE_URL).call("GET", "/x", Deadline(5.0), credential=token)
+        Rest(http, BASE_URL, Logins(http, BASE_URL)).call(
+            "GET", "/x", Deadline(5.0), credential=token
+        )
     assert token.strip() not in str(caught.value)
 
 
@@ -171,7 +176,7 @@ def test_deprecation_is_announced_once(
     headers = {"Deprecation": "true", "Sunset": "Fri, 01 Jan 2027 00:00:00 GMT"}
     mock.get(f"{BASE_URL}/old/1", json={}, headers=headers)
     mock.get(f"{BASE_URL}/old/2", json={}, headers=headers)
-    rest = Rest(http, BASE_URL)
+    rest = Rest(http, BASE_URL, Logins(http, BASE_URL))
     for number in (1, 2):
         rest.call("GET", f"/old/{number}", Deadline(5.0), endpoint="/old/{id}")
     assert caplog.text.count("deprecates GET /old/{id}; it ends Fri, 01 Jan 2027") == 1
@@ -200,7 +205,9 @@ def test_passed_deadline_sends_nothing(http: Http) -> None:
     """A call whose time is up before it begins does not connect."""
     clock = iter([0.0])
     with pytest.raises(DeadlineExceededError) as caught:
-        Rest(http, BASE_URL).call("GET", "/x", Deadline(1.0, lambda: next(clock, 9.0)))
+        Rest(http, BASE_URL, Logins(http, BASE_URL)).call(
+            "GET", "/x", Deadline(1.0, lambda: next(clock, 9.0))
+        )
     assert caught.value.outcome == "not_sent"
 
 
@@ -212,7 +219,11 @@ def test_deadline_between_connecting_and_writing(http: Http) -> None:
             connected, _, _ = select.select([listener], [], [], 0)
             return 100.0 if connected else 0.0
 
-        rest = Rest(http, f"http://127.0.0.1:{listener.getsockname()[1]}")
+        rest = Rest(
+            http,
+            f"http://127.0.0.1:{listener.getsockname()[1]}",
+            Logins(http, f"http://127.0.0.1:{listener.getsockname()[1]}"),
+        )
         with pytest.raises(DeadlineExceededError) as caught:
             rest.call("POST", "/x", Deadline(10.0, clock), body={})
         assert caught.value.outcome == "not_sent"
@@ -223,7 +234,7 @@ def test_nobody_listens(scheme: str, http: Http) -> None:
     """A refused connection was not sent, says so, and shows no token."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    rest = Rest(http, f"{scheme}://127.0.0.1:{port}")
+    rest = Rest(http, f"{scheme}://127.0.0.1:{port}", Logins(http, f"{scheme}://127.0.0.1:{port}"))
     with pytest.raises(TransportError) as caught:
         rest.call("GET", "/x", Deadline(5.0), query={"poll_token": TOKEN}, credential=TOKEN)
     assert (caught.value.code, caught.value.outcome) == ("REFUSED", "not_sent")
@@ -245,7 +256,11 @@ def test_no_tls_on_the_other_side(http: Http) -> None:
                 accepted[0].sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
             return 0.0
 
-        rest = Rest(http, f"https://127.0.0.1:{listener.getsockname()[1]}")
+        rest = Rest(
+            http,
+            f"https://127.0.0.1:{listener.getsockname()[1]}",
+            Logins(http, f"https://127.0.0.1:{listener.getsockname()[1]}"),
+        )
         with pytest.raises(TransportError) as caught:
             rest.call("POST", "/x", Deadline(5.0, clock), body={})
         for sock in accepted:
@@ -270,7 +285,7 @@ def test_deprecation_without_a_template(
 ) -> None:
     """An endpoint without a template is named by its path; its end may have no date."""
     mock.get(f"{BASE_URL}/going", json={}, headers={"Deprecation": "true"})
-    Rest(http, BASE_URL).call("GET", "/going", Deadline(5.0))
+    Rest(http, BASE_URL, Logins(http, BASE_URL)).call("GET", "/going", Deadline(5.0))
     (record,) = caplog.records
     assert record.getMessage() == "the server deprecates GET /going"
 
@@ -295,6 +310,6 @@ def no_descriptor_left() -> Iterator[None]:
 def test_no_descriptor_left(host: str, http: Http) -> None:
     """It is this process that has to change, not the address or the server."""
     with no_descriptor_left(), pytest.raises(TransportError) as caught:
-        Rest(http, host).call("GET", "/x", Deadline(5.0))
+        Rest(http, host, Logins(http, host)).call("GET", "/x", Deadline(5.0))
     assert (caught.value.code, caught.value.outcome) == ("EMFILE", "not_sent")
     assert "ulimit -n" in str(caught.value.remediation)

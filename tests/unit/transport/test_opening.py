@@ -24,6 +24,7 @@ from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.testing import FakeButtDialServer
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.http import Http, origin_of
+from buttdial_sync.transport.logins import Logins
 from buttdial_sync.transport.opening import SessionOpener
 from buttdial_sync.transport.secrets import scrub_urls_in_logs
 from buttdial_sync.transport.session import McpSession, SessionOptions
@@ -61,7 +62,7 @@ def make(events: list[ClientEvent]) -> Iterator[Make]:
             max_event_bytes=1_000_000, clock=lambda: float(next(seconds))
         )
         given = {"token_in": "header", "options": session_options, **options}
-        return SessionOpener(http, url, on_event=events.append, **given)
+        return SessionOpener(http, url, logins=Logins(http, url), on_event=events.append, **given)
 
     yield make_one
     http.close()

@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 
-from buttdial_sync import FailedMessage
-from buttdial_sync.retry.breaker import Blocked, NoTokenError, TokenBreaker
+from buttdial_sync import Client, FailedMessage
+from buttdial_sync.agent import context_of
+from buttdial_sync.errors import AuthError, AuthLockedOutError
+from buttdial_sync.retry.admission import Admission, Blocked, NoTokenError
 
 WINDOW = 900.0
-SEVERAL = "several tokens were refused: another refusal could cause a lockout"
+URL = "https://butt-dial.test"
+OWN = Client(URL, agent_id="own", agent_token="own")
 
 
 class Stopping(threading.Event):
@@ -25,25 +28,27 @@ class Stopping(threading.Event):
 
 
 class Bench:
-    """A breaker and its clock."""
+    """An admission, the client's breaker and their clock."""
 
     def __init__(self, **options: Any) -> None:
         self.now = 0.0
-        self.breaker = TokenBreaker(monotonic=lambda: self.now, **options)
+        self.client = Client(URL, agent_token="own", clock=lambda: self.now, **options)
+        self.breaker = context_of(self.client).connection.logins.breaker
+        self.admission = Admission(client=self.client, monotonic=lambda: self.now)
 
     def blocked(self, token: str | None) -> Blocked | None:
-        with self.breaker.admit(token, Stopping()) as blocked:
+        with self.admission.admit(token, Stopping()) as blocked:
             return blocked
 
     def must_wait(self, token: str | None) -> bool:
         """Whether a thread that wants to use the token now would wait for another."""
         stopping = Stopping()
-        with self.breaker.admit(token, stopping):
+        with self.admission.admit(token, stopping):
             return stopping.would_wait
 
     def probing(self, token: str | None) -> bool:
         """Whether a thread that uses the token now makes the others wait."""
-        with self.breaker.admit(token, threading.Event()):
+        with self.admission.admit(token, threading.Event()):
             return self.must_wait(token)
 
 
@@ -68,35 +73,35 @@ def message(**fields: Any) -> FailedMessage:
 )
 def test_the_token_of_a_row(fields: dict[str, Any], token: str | None) -> None:
     """The row's, or the client's own for its own agent."""
-    assert Bench(own_agent_id="own").breaker.token_of(message(**fields)) == token
+    assert Bench(agent_id="own").admission.token_of(message(**fields)) == token
 
 
 def test_token_for_comes_first() -> None:
     """It knows the current one; a row without an agent is not its concern."""
-    breaker = TokenBreaker({"other": "new"}.get, own_agent_id="own")
-    assert breaker.token_of(message(agent_id="other", agent_token="old")) == "new"
-    assert breaker.token_of(message(agent_token="old")) == "old"
-    assert breaker.token_of(message()) is None
+    admission = Admission({"other": "new"}.get, client=OWN)
+    assert admission.token_of(message(agent_id="other", agent_token="old")) == "new"
+    assert admission.token_of(message(agent_token="old")) == "old"
+    assert admission.token_of(message()) is None
 
 
 @pytest.mark.parametrize("answer", [None, "", 5])
 def test_token_for_without_a_token(answer: Any) -> None:
     """Anything but a text with something in it is no token."""
     with pytest.raises(NoTokenError, match="token_for has no token for agent other"):
-        TokenBreaker(lambda _: answer).token_of(message(agent_id="other"))
+        Admission(lambda _: answer, client=OWN).token_of(message(agent_id="other"))
 
 
 def test_an_agent_without_a_token() -> None:
     """It is not sent as the client's own."""
     with pytest.raises(NoTokenError, match="no token for agent other: give the loop token_for"):
-        Bench(own_agent_id="own").breaker.token_of(message(agent_id="other"))
+        Bench(agent_id="own").admission.token_of(message(agent_id="other"))
 
 
 def test_one_thread_probes_until_the_token_has_worked(here: Bench) -> None:
     """The others wait for it, and not when it has worked in the last minute."""
     assert here.probing("t")
     assert here.probing("t")
-    here.breaker.worked("t")
+    here.admission.worked("t")
     assert not here.probing("t")
     here.now = 59.9
     assert not here.probing("t")
@@ -112,18 +117,18 @@ def test_who_waits_goes_on_when_the_token_works(here: Bench) -> None:
 
     class Once(threading.Event):
         def is_set(self) -> bool:
-            here.breaker.worked("t")
+            here.admission.worked("t")
             asked.append("t")
             return len(asked) > 1
 
-    with here.breaker.admit("t", threading.Event()), here.breaker.admit("t", Once()) as blocked:
+    with here.admission.admit("t", threading.Event()), here.admission.admit("t", Once()) as blocked:
         assert blocked is None
     assert len(asked) == 1
 
 
 def test_a_second_thread_does_not_end_the_probe(here: Bench) -> None:
     """Only who probes says that the probe is over."""
-    with here.breaker.admit("t", threading.Event()):
+    with here.admission.admit("t", threading.Event()):
         assert here.must_wait("t")
         assert here.must_wait("t")
 
@@ -138,11 +143,11 @@ def test_the_end_of_a_probe_wakes_who_waits(here: Bench) -> None:
             return False
 
     def use() -> None:
-        with here.breaker.admit("t", Watched()) as blocked:
+        with here.admission.admit("t", Watched()) as blocked:
             assert blocked is None
             came.set()
 
-    with here.breaker.admit("t", threading.Event()):
+    with here.admission.admit("t", threading.Event()):
         thread = threading.Thread(target=use)
         thread.start()
         assert waits.wait(10)
@@ -151,118 +156,96 @@ def test_the_end_of_a_probe_wakes_who_waits(here: Bench) -> None:
     thread.join(10)
 
 
-def test_a_refused_token_rests_for_the_window(here: Bench) -> None:
-    """It is looked at again every two minutes, for it may be replaced; the others go on."""
-    here.breaker.worked("t")
-    here.breaker.refused("t", "unknown token")
-    assert here.blocked("t") == Blocked("unknown token", 120.0)
+def test_what_the_client_knows_blocks_messages(here: Bench) -> None:
+    """A refused token is looked at again every two minutes: it may be replaced. Others go on."""
+    here.admission.worked("t")
+    for token in ("t", "own"):
+        here.breaker.learn(token, AuthError("unknown token"))
+    assert (
+        here.blocked("t") == here.blocked(None) == Blocked("unknown token", 120.0, AuthError.remedy)
+    )
     assert here.blocked("other") is None
+    assert not here.probing(None)  # nobody waits for a token that may not be used
     here.now = 800.0
-    assert here.blocked("t") == Blocked("unknown token", 100.0)
+    assert here.blocked("t") == Blocked("unknown token", 100.0, AuthError.remedy)
     here.now = WINDOW
     assert here.blocked("t") is None
     assert here.probing("t")
-    assert here.breaker.pause == 0
+    assert here.admission.pause == 0
 
 
-def test_a_blocked_token_is_not_probed(here: Bench) -> None:
-    """Nobody waits for a token that may not be used."""
-    here.breaker.refused("t", "no")
-    assert not here.probing("t")
+def test_a_lockout_that_the_client_met_blocks_all(here: Bench) -> None:
+    """It is looked at again before its end, because somebody may end it."""
+    here.breaker.learn("t", AuthLockedOutError("locked", retry_after=60.0))
+    assert here.blocked("other") == Blocked("locked", 60.0)
+    here.breaker.forget()
+    assert here.blocked("other") is None
 
 
 def test_a_limited_token_rests_as_long_as_it_is_told(here: Bench) -> None:
     """Its end is known, and the shorter one does not count."""
-    here.breaker.limited("t", "too much", 3600.0)
-    here.breaker.limited("t", "still too much", 60.0)
+    here.admission.limited("t", "too much", 3600.0)
+    here.admission.limited("t", "still too much", 60.0)
     assert here.blocked("t") == Blocked("still too much", 3600.0)
     assert here.blocked("other") is None
-    assert here.breaker.pause == 3600
+    assert here.admission.pause == 3600
     here.now = 3599.0
-    assert here.breaker.pause == 1
+    assert here.admission.pause == 1
     here.now = 3600.0
     assert here.blocked("t") is None
-    assert here.breaker.pause == 0
+    assert here.admission.pause == 0
     here.now = 4000.0
-    assert here.breaker.pause == 0
+    assert here.admission.pause == 0
 
 
 def test_a_token_that_rested_is_probed_again(here: Bench) -> None:
     """That it worked before does not count any more."""
-    here.breaker.worked("t")
-    here.breaker.limited("t", "too much", 10.0)
+    here.admission.worked("t")
+    here.admission.limited("t", "too much", 10.0)
     here.now = 10.0
     assert here.probing("t")
 
 
-def test_a_limit_is_not_a_failed_login(here: Bench) -> None:
-    """Any number of them leaves the other tokens alone."""
-    for number in range(9):
-        here.breaker.limited(str(number), "too much", 60.0)
-    assert here.blocked("other") is None
-
-
-def test_a_lockout_stops_every_token(here: Bench) -> None:
+def test_a_limit_of_the_address_stops_every_token(here: Bench) -> None:
     """The longest one counts, with its own reason."""
-    here.breaker.worked("t")
-    here.breaker.locked_out("long", 600.0)
-    here.breaker.locked_out("short", 60.0)
+    here.admission.worked("t")
+    here.admission.all_limited("long", 600.0)
+    here.admission.all_limited("short", 60.0)
     assert here.blocked("t") == here.blocked(None) == Blocked("long", 600.0)
-    assert here.breaker.pause == 600
-    here.breaker.locked_out("longer", 700.0)
+    assert here.admission.pause == 600
+    here.admission.all_limited("longer", 700.0)
     assert here.blocked("t") == Blocked("longer", 700.0)
     here.now = 100.0
     assert here.blocked("t") == Blocked("longer", 600.0)
     here.now = 700.0
     assert here.blocked("t") is None
-    here.breaker.locked_out("again", 10.0)
-    assert here.breaker.pause == 10
-
-
-def test_after_four_failures_only_proven_tokens_are_used(here: Bench) -> None:
-    """Until the first of the failures is out of the window, but looked at every two minutes."""
-    for number in range(3):
-        here.now = float(number)
-        here.breaker.refused(str(number), "no")
-    assert here.blocked("new") is None
-    here.now = 3.0
-    here.breaker.refused("3", "no")
-    here.breaker.worked("good")
-    assert here.blocked("good") is None
-    assert here.blocked("new") == Blocked(SEVERAL, 120.0)
-    here.now = 63.0
-    assert here.blocked("good") == Blocked(SEVERAL, 120.0)
-    here.now = WINDOW - 1
-    assert here.blocked("new") == Blocked(SEVERAL, 1.0)
-    here.now = WINDOW
-    assert here.blocked("new") is None
+    here.admission.all_limited("again", 10.0)
+    assert here.admission.pause == 10
 
 
 @pytest.mark.parametrize(("others", "is_known"), [(999, True), (1000, False)])
 def test_tokens_that_are_long_gone_are_forgotten(here: Bench, others: int, is_known: bool) -> None:
     """Above a thousand all go but those that rest or are being used."""
-    here.breaker.refused("resting", "no")
+    here.admission.limited("resting", "no", WINDOW)
     here.now = WINDOW
-    here.breaker.limited("limited", "too much", 60.0)
-    here.breaker.worked("proven")
-    with here.breaker.admit("probed", threading.Event()):
+    here.admission.limited("limited", "too much", 60.0)
+    here.admission.worked("proven")
+    with here.admission.admit("probed", threading.Event()):
         for number in range(others - 3):
             assert here.blocked(str(number)) is None
         assert here.probing("proven") is not is_known
         assert here.must_wait("probed")
     assert here.blocked("limited") == Blocked("too much", 60.0)
-    assert len(here.breaker._states) == (others + 1 if is_known else 3)
+    assert len(here.admission._turns) == (others + 1 if is_known else 3)
 
 
 def test_a_forked_child_knows_no_token(here: Bench) -> None:
-    """It begins with new locks, but the address is as locked out as it was."""
-    for number in range(4):
-        here.breaker.refused(str(number), "no")
-    here.breaker.locked_out("locked", 60.0)
-    with here.breaker.admit("t", threading.Event()):
-        here.breaker.reset_after_fork()
+    """It begins with a new lock, but the address is as limited as it was."""
+    here.admission.limited("0", "too much", 900.0)
+    here.admission.all_limited("locked", 60.0)
+    with here.admission.admit("t", threading.Event()):
+        here.admission.reset_after_fork()
     assert here.blocked("0") == Blocked("locked", 60.0)
     here.now = 60.0
     assert here.blocked("0") is None
-    assert here.blocked("new") is None
     assert here.probing("t")

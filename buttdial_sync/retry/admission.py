@@ -1,0 +1,205 @@
+"""Tokens for messages, and whether a message may be sent now."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import attrs
+
+from buttdial_sync.agent import AgentView, context_of
+from buttdial_sync.errors import AuthLockedOutError
+from buttdial_sync.models.failed import FailedMessage
+from buttdial_sync.transport.token_breaker import PROVEN_FOR, TokenBreaker
+
+TokenFor = Callable[[str], str | None]
+
+_LONGEST_PAUSE_FOR_TOKEN = 120.0
+_KEPT_AT_MOST = 1000
+_LOOK_AGAIN = 0.25  # seconds
+
+
+@attrs.frozen
+class Blocked:
+    """
+    The reason why nothing may be sent now.
+
+    Attributes:
+        reason: In words.
+        seconds: After how long to ask again.
+        remediation: Advice for a person, if the token was refused.
+    """
+
+    reason: str
+    seconds: float
+    remediation: str | None = None
+
+
+class NoTokenError(Exception):
+    """There is no token for a message; the text says why."""
+
+
+@attrs.define
+class _Turn:
+    """What is known about the messages of one token. It changes under the lock of the admission."""
+
+    is_probed: bool = False
+    proven_at: float = -math.inf
+    rests_until: float = -math.inf
+    reason: str = ""
+
+
+class Admission:
+    """
+    Says which messages may be sent now. Safe to share between threads.
+
+    A refused token and a lockout are known to the client's breaker; here are the limits that the
+    server named. While a token has not worked in the last minute, one thread sends a message with
+    it, and the others wait: so a limited token spends one attempt.
+
+    Args:
+        token_for: Gives the current token of an agent.
+        client: Sends the messages. A host's own client has no breaker.
+        monotonic: A monotonic clock, in seconds.
+    """
+
+    def __init__(
+        self,
+        token_for: TokenFor | None = None,
+        *,
+        client: Any,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._token_for = token_for
+        self._own_agent_id = client.agent_id
+        self._own_token = ""
+        self._breaker: TokenBreaker | None = None
+        if isinstance(client, AgentView):
+            agent = context_of(client)
+            self._own_token = agent.token or ""
+            self._breaker = agent.connection.logins.breaker
+        self._monotonic = monotonic
+        self._limit = ""
+        self._limited_until = self._paused_until = -math.inf
+        self.reset_after_fork()
+
+    def reset_after_fork(self) -> None:
+        """In a forked child: a new lock, no token known."""
+        self._changed = threading.Condition()
+        self._turns: dict[str | None, _Turn] = {}
+
+    def token_of(self, message: FailedMessage) -> str | None:
+        """
+        Return the token to send a message with; None is the client's own.
+
+        Raises:
+            NoTokenError: There is none, or ``token_for`` failed.
+        """
+        if message.agent_id is not None and self._token_for is not None:
+            return _ask(self._token_for, message.agent_id)
+        if message.agent_token:
+            return message.agent_token
+        if message.agent_id not in {None, self._own_agent_id}:
+            raise NoTokenError(f"no token for agent {message.agent_id}: give the loop token_for")
+        return None
+
+    @contextmanager
+    def admit(self, token: str | None, stopping: threading.Event) -> Iterator[Blocked | None]:
+        """
+        Wait until this token may be used; yield the reason if it must not be used.
+
+        The waiting also ends when ``stopping`` is set: check that first. No lock is held inside the
+        block.
+        """
+        with self._changed:
+            turn = self._turn(token)
+            while turn.is_probed and not (
+                stopping.is_set() or self._is_proven(turn) or self._blocked(token, turn)
+            ):
+                # Bounded, because setting ``stopping`` does not notify the condition.
+                self._changed.wait(_LOOK_AGAIN)
+            blocked = self._blocked(token, turn)
+            # Decided under the lock, so of several threads one becomes the prober.
+            probes = not (turn.is_probed or blocked or self._is_proven(turn))
+            turn.is_probed |= probes
+        try:
+            yield blocked
+        finally:
+            # Also without a result: the next waiting thread becomes the prober.
+            if probes:
+                with self._changed:
+                    turn.is_probed = False
+                    self._changed.notify_all()
+
+    def worked(self, token: str | None) -> None:
+        """Note that the server took a message with this token, or refused only the message."""
+        with self._changed:
+            self._turn(token).proven_at = self._monotonic()
+
+    def limited(self, token: str | None, reason: str, seconds: float) -> None:
+        """Do not use this token for a time: its agent has sent too much, or its login waits."""
+        with self._changed:
+            turn = self._turn(token)
+            turn.proven_at = -math.inf
+            turn.reason = reason
+            turn.rests_until = max(turn.rests_until, self._monotonic() + seconds)
+            self._pause(seconds)
+
+    def all_limited(self, reason: str, seconds: float) -> None:
+        """Send nothing at all for a time."""
+        with self._changed:
+            until = self._monotonic() + seconds
+            if until > self._limited_until:
+                self._limited_until, self._limit = until, reason
+            self._pause(seconds)
+
+    @property
+    def pause(self) -> float:
+        """Seconds until the last limit and lockout are over; 0 when there is none."""
+        return max(0.0, self._paused_until - self._monotonic())
+
+    def _pause(self, seconds: float) -> None:
+        self._paused_until = max(self._paused_until, self._monotonic() + seconds)
+
+    def _turn(self, token: str | None) -> _Turn:
+        # Hosts may rotate tokens for years: forget those that say nothing any more.
+        if len(self._turns) > _KEPT_AT_MOST:
+            now = self._monotonic()
+            for known, turn in list(self._turns.items()):
+                if turn.rests_until <= now and not turn.is_probed:
+                    del self._turns[known]
+        return self._turns.setdefault(token, _Turn())
+
+    def _is_proven(self, turn: _Turn) -> bool:
+        return self._monotonic() - turn.proven_at < PROVEN_FOR
+
+    def _blocked(self, token: str | None, turn: _Turn) -> Blocked | None:
+        now = self._monotonic()
+        if now < self._limited_until:
+            return Blocked(self._limit, self._limited_until - now)
+        if now < turn.rests_until:
+            return Blocked(turn.reason, turn.rests_until - now)
+        if self._breaker is None:
+            return None
+        rest = self._breaker.rest_of(self._own_token if token is None else token)
+        if rest is None:
+            return None
+        if isinstance(rest.error, AuthLockedOutError):
+            return Blocked(str(rest.error), rest.seconds)
+        # It may be replaced at any time, so its messages look again soon.
+        seconds = min(rest.seconds, _LONGEST_PAUSE_FOR_TOKEN)
+        return Blocked(str(rest.error), seconds, rest.error.remediation)
+
+
+def _ask(token_for: TokenFor, agent_id: str) -> str:
+    try:
+        token = token_for(agent_id)
+    except Exception as error:
+        raise NoTokenError(f"token_for failed: {type(error).__name__}") from error
+    if not token or not isinstance(token, str):
+        raise NoTokenError(f"token_for has no token for agent {agent_id}")
+    return token
