@@ -10,12 +10,15 @@ Both Butt-Dial servers are the hosted one, unless the test is marked, as in
 ``ailoop_server`` is an ailoop server that listens, with people who answer; the mark for its
 options is ``ailoop``, as in ``@pytest.mark.ailoop(generation="question")``.
 
+Each test begins as a new process does: tokens that another test had refused are not known any more.
+
 While a test runs, the clients of this library connect to this machine only. The mark
 ``butt_dial_network`` and the ini option of the same name lift that.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -33,6 +36,10 @@ if TYPE_CHECKING:
 _MARKER = "butt_dial"
 _AILOOP_MARKER = "ailoop"
 _NETWORK = "butt_dial_network"
+_FORGETTING = {
+    "buttdial_sync.transport.token_breaker": "forget_token_breakers",
+    "buttdial_sync.transport.token_location": "forget_token_locations",
+}
 _ADVICE = (
     "Use the fixture fake_server or loopback_server, or a mock; or let the test out with "
     f"@pytest.mark.{_NETWORK}, and all tests with the ini option {_NETWORK} = true."
@@ -70,8 +77,17 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
     may_leave = item.config.getini(_NETWORK) or item.get_closest_marker(_NETWORK) is not None
     connection_guard.advice = None if may_leave else _ADVICE
+    _begin_as_a_new_process()
     yield
     connection_guard.advice = None
+
+
+def _begin_as_a_new_process() -> None:
+    """Forget the tokens that another test had refused, and where its server wanted them."""
+    for name, forget in _FORGETTING.items():
+        module = sys.modules.get(name)  # a test that uses no client need not load it
+        if module is not None:
+            getattr(module, forget)()
 
 
 @pytest.fixture

@@ -28,10 +28,11 @@ class Rest:
     Args:
         http: Sends the requests.
         base_url: The server.
-        logins: Says which tokens may be used, and learns from the answers.
+        logins: Says which tokens may be used, and learns from the answers; None for a server that
+            locks nobody out.
     """
 
-    def __init__(self, http: Http, base_url: str, logins: Logins) -> None:
+    def __init__(self, http: Http, base_url: str, logins: Logins | None = None) -> None:
         self._http = http
         self._base_url = base_url
         self._logins = logins
@@ -79,7 +80,7 @@ class Rest:
         logins = self._logins
         with (
             logins.breaker.login(credential, deadline, logins.log_in)
-            if credential
+            if credential and logins is not None
             else nullcontext()
         ):
             response, _ = self._http.send(request, deadline)

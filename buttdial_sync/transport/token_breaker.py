@@ -59,8 +59,20 @@ class Rest:
         seconds: For how much longer.
     """
 
-    error: ButtDialError
+    error: AuthError
     seconds: float
+
+    def as_error(self) -> AuthError:
+        """Return a copy of the error, which says how long it still holds."""
+        error = self.error.as_kind(type(self.error))
+        if isinstance(error, AuthLockedOutError):
+            error.retry_after = self.seconds
+        else:
+            error.remediation = (
+                f"{error.remediation} It is not tried again for {self.seconds / 60:.0f} min; a new "
+                "token is at once. After a correction on the server: forget_refusals()."
+            )
+        return error
 
 
 @attrs.define
@@ -78,7 +90,8 @@ class TokenBreaker:
     Keeps refused tokens from locking the address out. Safe to share between threads and forks.
 
     A token is *proven* if the server accepted it in the last minute, or earlier and no login failed
-    since. One thread at a time tries a token that is not. Tokens are kept as digests, except the last one that worked.
+    since. One thread at a time tries a token that is not. Tokens are kept as digests, except the
+    last one that worked.
 
     Args:
         clock: A monotonic clock, in seconds.
@@ -116,17 +129,8 @@ class TokenBreaker:
             AuthError: The token was refused, or the address is locked out. A copy.
         """
         rest = self.rest_of(token)
-        if rest is None:
-            return
-        error = rest.error.as_kind(type(rest.error))
-        if rest.error is self._lockout:
-            error.retry_after = rest.seconds
-        else:
-            error.remediation = (
-                f"{error.remediation} It is not tried again for {rest.seconds / 60:.0f} min; a new "
-                "token is at once. After a correction on the server: forget_refusals()."
-            )
-        raise error
+        if rest is not None:
+            raise rest.as_error()  # without a local name: the frame and the error would hold both
 
     def rest_of(self, token: str) -> Rest | None:
         """Return why this token must not be used now, or None."""
