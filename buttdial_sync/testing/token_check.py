@@ -25,6 +25,8 @@ class TokenCheck:
 
     Attributes:
         failed_logins: How many were counted in all.
+        lockouts: How often they locked the address out.
+        resets_after_login: Whether a good login resets the counter.
     """
 
     def __init__(
@@ -37,7 +39,8 @@ class TokenCheck:
         self._lock = threading.Lock()
         self._failures = 0
         self._locked_until: datetime | None = None
-        self.failed_logins = 0
+        self.failed_logins = self.lockouts = 0
+        self.resets_after_login = not dialect.hosted
 
     def allow(self, token: str) -> None:
         """Make a token good."""
@@ -71,7 +74,7 @@ class TokenCheck:
                 return self._missing(missing)
             revoked = token in self._revoked
             if not revoked and (self._tokens is None or token in self._tokens):
-                if not self._dialect.hosted:
+                if self.resets_after_login:
                     self._failures = 0
                 return None
             return self._wrong(revoked=revoked)
@@ -81,6 +84,7 @@ class TokenCheck:
         self._failures += 1
         if self._failures >= ALLOWED_FAILURES:
             self._locked_until = self._clock() + LOCKOUT
+            self.lockouts += 1
 
     def _missing(self, text: str) -> HttpResponse:
         if not self._dialect.hosted:

@@ -111,7 +111,8 @@ class TokenBreaker:
 
     def _reset_after_fork(self) -> None:
         """In a forked child: what is known stays known; nobody is trying."""
-        self._changed = threading.Condition()
+        # Not an RLock: eventlet, patching late, replaces the one inside of a condition.
+        self._changed = threading.Condition(threading.Lock())
         self._trying = 0
         for token in self._tokens.values():
             token.is_tried = False
@@ -200,7 +201,7 @@ class TokenBreaker:
             elif isinstance(error, AuthLockedOutError):
                 self._lock_out(error, now)
             else:
-                self.count_failure(error)
+                self._count_failure(error, now)
                 if _is_about_token(error):
                     state = self._state(token)
                     state.proven_at = -math.inf
@@ -210,12 +211,7 @@ class TokenBreaker:
     def count_failure(self, error: AuthError) -> None:
         """Note a failed login that says nothing about a token, such as one without a token."""
         with self._changed:
-            now = self._clock()
-            self._in_a_row = self._failures(now) + 1
-            self._failed_at = now
-            left = error.remaining_attempts
-            if left is not None and left <= _FEW_LEFT:
-                self._few_left_until = now + LOCKOUT_SECONDS
+            self._count_failure(error, self._clock())
 
     def forget(self, token: str | None = None) -> None:
         """
@@ -283,6 +279,13 @@ class TokenBreaker:
     def _failures(self, now: float) -> int:
         """How many logins failed in a row, as far as the server still counts them."""
         return self._in_a_row if now - self._failed_at < LOCKOUT_SECONDS else 0
+
+    def _count_failure(self, error: AuthError, now: float) -> None:
+        self._in_a_row = self._failures(now) + 1
+        self._failed_at = now
+        left = error.remaining_attempts
+        if left is not None and left <= _FEW_LEFT:
+            self._few_left_until = now + LOCKOUT_SECONDS
 
     def _lock_out(self, error: AuthLockedOutError, now: float) -> None:
         seconds = LOCKOUT_SECONDS if error.retry_after is None else error.retry_after

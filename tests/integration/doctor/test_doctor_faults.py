@@ -152,6 +152,7 @@ def test_lockout(dialect: Any, time: str) -> None:
     with FakeButtDialServer(dialect=dialect, tokens=[TOKEN]).listen() as server:
         with Client(server.base_url, agent_token="wrong", max_attempts=1) as client:
             for _ in range(10):
+                client.forget_refusals()
                 with suppress(AuthError):
                     client.ping()
         stage = failure(server.base_url)
