@@ -91,14 +91,7 @@ class Tasks(Machines, Messaging, Permissions):
             SpawnOutcomeUnknownError: The machine was slow; see :meth:`find_spawned`.
             HappyError: Anything else. ``session_id`` names the session, once there is one.
         """
-        session_id = self.spawn_session(
-            machine_id,
-            directory,
-            agent,
-            create_dir,
-            name,
-            permission_mode=None if permission_mode == "default" else permission_mode,
-        )
+        session_id = self.spawn_session(machine_id, directory, agent, create_dir, name)
         if on_session is not None:
             on_session(session_id)
         result = self.run_prompt(

@@ -60,7 +60,14 @@ def test_a_whole_task(happy_server: FakeHappyServer, machine: FakeMachine) -> No
     assert [type(update) for update in result.updates if isinstance(update, ToolCallStarted)]
     assert isinstance(seen[-1], TurnEnded)
     assert happy_server.process(result.session_id).ended
-    assert machine.spawned[0]["permissionMode"] == "yolo"
+    meta = client_meta(happy_server, result.session_id)
+    assert (meta["permissionMode"], meta["model"]) == ("yolo", "opus")
+
+
+def client_meta(server: FakeHappyServer, session_id: str) -> dict[str, object]:
+    session = server.store.sessions[session_id]
+    meta: dict[str, object] = session.cipher.open(session.messages[0].sealed)["meta"]
+    return meta
 
 
 @pytest.mark.parametrize("stop", [True, False])
