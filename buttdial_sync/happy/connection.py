@@ -151,13 +151,20 @@ class HappyConnection:
             if pause is None:
                 break
             self._tell(operation, attempt, "retry", pause, failure)
-            self._sleep(pause)
+            self.pause(pause)
         if may_have_been_done and method != "GET":
             failure = failure.as_kind(HappyOutcomeUnknownError, outcome="unknown")
         try:
             raise failure
         finally:
             del failure  # its traceback holds this frame, and so the whole client
+
+    def pause(self, seconds: float) -> None:
+        """Sleep; by default until the client is closed at most."""
+        if self._own_sleep is not None:
+            self._own_sleep(seconds)
+        else:
+            self._closed_signal.wait(seconds)
 
     def close(self) -> None:
         """End the pauses and the requests under way. Idempotent, from any thread."""
@@ -199,12 +206,6 @@ class HappyConnection:
         if pause is None or self.closed or pause >= deadline.remaining():
             return None
         return pause
-
-    def _sleep(self, seconds: float) -> None:
-        if self._own_sleep is not None:
-            self._own_sleep(seconds)
-        else:
-            self._closed_signal.wait(seconds)
 
     def _tell(
         self,

@@ -228,6 +228,9 @@ class RequestNotPending(HappyError, ConflictError):
 HappyTimeoutError = TimeoutError
 HappyConnectionError = ConnectionError
 
+# The server cannot be reached now, or not for now: who waits goes on waiting.
+OUTAGES = (HappyConnectionError, HappyTimeoutError, HappyServerError, HappyRateLimitError)
+
 # From the special to the general: the first that matches is taken.
 _COUNTERPARTS: tuple[tuple[type[ButtDialError], type[HappyError]], ...] = (
     (AuthError, AuthenticationError),

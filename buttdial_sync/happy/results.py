@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import attrs
 
+from buttdial_sync.happy.errors import HappyError
 from buttdial_sync.happy.models import PermissionMode, PermissionRequest
 from buttdial_sync.happy.updates import AgentText, Update
 
@@ -37,12 +38,14 @@ class TaskResult:
             ``"undetermined"`` if the agent is idle and never said how the turn ended.
         updates: What happened in the turn, in order.
         requests: The permissions that the agent still waits for.
+        stop_error: Why the session could not be stopped afterwards, or None.
     """
 
     session_id: str
     status: TaskStatus
     updates: Sequence[Update] = attrs.field(default=(), repr=False)
     requests: Sequence[PermissionRequest] = ()
+    stop_error: HappyError | None = attrs.field(default=None, eq=False)
 
     @property
     def ok(self) -> bool:

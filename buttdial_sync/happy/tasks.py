@@ -9,7 +9,13 @@ from typing import Any
 
 import attrs
 
-from buttdial_sync.happy.errors import HappyTimeoutError, RequestNotPending, about
+from buttdial_sync.happy.errors import (
+    OUTAGES,
+    HappyError,
+    HappyTimeoutError,
+    RequestNotPending,
+    about,
+)
 from buttdial_sync.happy.following import FollowedTurn
 from buttdial_sync.happy.machines import Machines
 from buttdial_sync.happy.messaging import Messaging
@@ -103,8 +109,13 @@ class Tasks(Machines, Messaging, Permissions):
             on_update=on_update,
             **message_options,
         )
-        if stop and result.status not in {*_UNFINISHED, "archived"}:
+        if not stop or result.status in {*_UNFINISHED, "archived"}:
+            return result
+        try:
             self.stop_session(session_id, machine_id=machine_id)
+        except HappyError as error:  # what the agent has done is worth more
+            logger.warning("session %s was not stopped: %s", session_id, error)
+            return attrs.evolve(result, stop_error=error.as_kind(type(error)))
         return result
 
     def run_prompt(
@@ -209,8 +220,24 @@ class Tasks(Machines, Messaging, Permissions):
     def _turn_after(
         self, session_id: str, seq: int, deadline: Deadline, hooks: _Hooks
     ) -> TaskResult:
-        tracker = TurnTracker(self._standing(session_id, seq).running)
+        standing = None
+        while standing is None:
+            standing = self._standing_if_reached(session_id, seq, deadline)
+        tracker = TurnTracker(standing.running)
         return self._follow_turn(session_id, seq, tracker, deadline, hooks)
+
+    def _standing_if_reached(
+        self, session_id: str, below: int, deadline: Deadline
+    ) -> Standing | None:
+        """Return what a session was doing; None after a pause while the server is not reached."""
+        try:
+            return self._standing(session_id, below)
+        except OUTAGES as error:
+            if not deadline.remaining():
+                raise
+            logger.warning("session %s: %s; looking again later", session_id, error)
+        self._wiring.connection.pause(self._wiring.poll_interval)
+        return None
 
     def _turn_now(self, session_id: str, deadline: Deadline, hooks: _Hooks) -> TaskResult:
         newest = self._newest_seq(session_id)

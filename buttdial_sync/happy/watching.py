@@ -12,14 +12,11 @@ import attrs
 
 from buttdial_sync.happy.connection import HappyConnection
 from buttdial_sync.happy.errors import (
+    OUTAGES,
     AuthenticationError,
     EncryptionError,
     HappyClosedError,
-    HappyConnectionError,
     HappyError,
-    HappyRateLimitError,
-    HappyServerError,
-    HappyTimeoutError,
     SessionNotFound,
 )
 from buttdial_sync.happy.models import Session
@@ -41,7 +38,6 @@ logger = logging.getLogger("buttdial_sync.happy")
 _LOOK_EVERY = 15.0
 _LONGEST_PAUSE = 60.0
 _FRAMES_KEPT = 1_000
-_OUTAGES = (HappyConnectionError, HappyTimeoutError, HappyServerError, HappyRateLimitError)
 
 
 class SessionWatch:
@@ -140,7 +136,7 @@ class SessionWatch:
         """
         try:
             return self.poll(deadline.within(self._connection.timeout))
-        except _OUTAGES as error:
+        except OUTAGES as error:
             logger.warning("session %s: %s; looking again later", self._id, error)
         self.look_again()
         self._look_at = self._connection.clock() + self._poll_interval

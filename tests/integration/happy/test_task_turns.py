@@ -64,6 +64,21 @@ def test_a_whole_task(happy_server: FakeHappyServer, machine: FakeMachine) -> No
     assert (meta["permissionMode"], meta["model"]) == ("yolo", "opus")
 
 
+def test_a_session_that_cannot_be_stopped(
+    happy_server: FakeHappyServer, machine: FakeMachine, client: HappyClient
+) -> None:
+    """What the agent has done is not lost with it."""
+
+    def leaves(turn: FakeTurn) -> None:
+        turn.say("Done.")
+        machine.is_offline = True
+
+    machine.agent = leaves
+    result = client.run_task("machine-1", "/repo", "hello", timeout_seconds=PATIENCE)
+    assert (result.status, result.text) == ("completed", "Done.")
+    assert isinstance(result.stop_error, errors.MachineOfflineError)
+
+
 def client_meta(server: FakeHappyServer, session_id: str) -> dict[str, object]:
     session = server.store.sessions[session_id]
     meta: dict[str, object] = session.cipher.open(session.messages[0].sealed)["meta"]
@@ -124,7 +139,7 @@ def test_an_outage_while_waiting(happy_server: FakeHappyServer, machine: FakeMac
     failures = [20]
 
     def fails(request: Request) -> None:
-        if "after_seq" in request.query and failures[0]:
+        if request.method == "GET" and happy_server.prompts(session_id) and failures[0]:
             failures[0] -= 1
             raise ConnectionAbortedError  # the connection ends without an answer
 
