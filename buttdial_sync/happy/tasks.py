@@ -14,6 +14,7 @@ from buttdial_sync.happy.errors import (
     HappyError,
     HappyTimeoutError,
     RequestNotPending,
+    SessionOfflineError,
     about,
 )
 from buttdial_sync.happy.following import FollowedTurn
@@ -261,9 +262,7 @@ class Tasks(Machines, Messaging, Permissions):
                     if hooks.on_update is not None:
                         hooks.on_update(update)
                     if isinstance(update, PermissionRequested) and hooks.on_permission is not None:
-                        left = deadline.remaining()
-                        self._ask(watch, update.request, hooks.on_permission)
-                        deadline = Deadline(left, self._wiring.connection.clock)
+                        deadline = self._ask(watch, update.request, hooks.on_permission, deadline)
                 status = turn.status(self._wiring.settle_seconds)
                 if status is None and not deadline.remaining():
                     status = "waiting_for_permission" if turn.requests else "timed_out"
@@ -278,21 +277,40 @@ class Tasks(Machines, Messaging, Permissions):
                     watch.wait(deadline, turn.at_most(self._wiring.settle_seconds))
 
     def _ask(
-        self, watch: SessionWatch, request: PermissionRequest, on_permission: OnPermission
-    ) -> None:
+        self,
+        watch: SessionWatch,
+        request: PermissionRequest,
+        on_permission: OnPermission,
+        deadline: Deadline,
+    ) -> Deadline:
+        """Have the host answer a request; return the turn's deadline without the time it took."""
+        left = deadline.remaining()
         answer = on_permission(request)
-        if answer is None:
-            return
+        deadline = Deadline(left, self._wiring.connection.clock)
         if isinstance(answer, bool):
             answer = Approval() if answer else Denial()
+        while answer is not None and not self._was_answered(watch, request, answer):
+            if not deadline.remaining():
+                break
+            self._wiring.connection.pause(self._wiring.poll_interval)
+        return deadline
+
+    def _was_answered(
+        self, watch: SessionWatch, request: PermissionRequest, answer: Approval | Denial
+    ) -> bool:
+        """Answer a request; return False if the server cannot be reached now."""
         deadline = self._wiring.connection.deadline()
-        watch.look_again()
-        watch.poll_and_keep(deadline)
         try:
+            watch.look_again()
+            watch.poll_and_keep(deadline)
             self._answer(watch, request.id, answer, deadline)
-        except RequestNotPending as error:
-            # A person was faster in the app, or the agent has withdrawn it. It goes on either way.
+        except (RequestNotPending, SessionOfflineError) as error:
+            # A person was faster in the app, or the agent is gone. The turn tells what follows.
             logger.info("%s", error)
+        except OUTAGES as error:
+            logger.warning("session %s: %s; answering again later", request.session_id, error)
+            return False
+        return True
 
 
 def _finished(result: TaskResult, seconds: float) -> TaskResult:

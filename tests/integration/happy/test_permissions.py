@@ -15,6 +15,7 @@ from buttdial_sync.happy.results import Approval, Denial
 from buttdial_sync.happy.updates import PermissionRequested, Update
 from buttdial_sync.testing.happy_agents import FakeMachine, FakeTurn
 from buttdial_sync.testing.happy_server import FakeHappyServer
+from buttdial_sync.testing.http_messages import Reply, Request, json_response
 from tests.integration.happy.conftest import LeapingClock, client_of
 
 PATIENCE = 30.0
@@ -303,6 +304,45 @@ def test_the_live_connection_is_cut_while_answering(
     session_id = happy_server.add_session(machine).session.id
     with client_of(happy_server) as patient:
         assert patient.run_prompt(session_id, "hello", PATIENCE, on_permission=rule).ok
+
+
+def test_an_outage_while_answering(
+    happy_server: FakeHappyServer, machine: FakeMachine, session_id: str, agent: Asking
+) -> None:
+    """The answer is not lost: it is given when the server is back."""
+    failures = [0]
+
+    def fails(request: Request) -> Reply | None:
+        if failures[0]:
+            failures[0] -= 1
+            happy_server.refuses_sockets = bool(failures[0])
+            return json_response(502, {})
+        return None
+
+    def rule(request: PermissionRequest) -> bool:
+        failures[0] = 12
+        happy_server.refuses_sockets = True
+        happy_server.cut_sockets()
+        return True
+
+    happy_server.faults.append(fails)
+    with client_of(happy_server, sleep=lambda _: None) as client:
+        assert client.run_prompt(session_id, "hello", PATIENCE, on_permission=rule).ok
+    assert [answer["approved"] for answer in agent.answers] == [True]
+    assert failures == [0]
+
+
+def test_the_process_ends_while_a_person_thinks(
+    happy_server: FakeHappyServer, client: HappyClient, session_id: str, agent: Asking
+) -> None:
+    """An answer to nobody does not cost the result."""
+
+    def rule(request: PermissionRequest) -> bool:
+        happy_server.process(session_id).end()
+        return True
+
+    result = client.run_prompt(session_id, "hello", PATIENCE, on_permission=rule)
+    assert result.status in {"archived", "cancelled"}
 
 
 def test_a_process_that_is_gone(
