@@ -143,9 +143,8 @@ class HappyClient(Tasks):
         Open the live connection, if there is none.
 
         Raises:
-            AuthenticationError: The server refuses the token.
-            HappyError: It cannot be opened. Calls of machines and sessions would fail; messages
-                and waiting would not.
+            HappyError: It cannot be opened: an ``AuthenticationError`` if the token is refused.
+                Calls of machines and sessions would fail; messages and waiting would not.
         """
         self._wiring.realtime.ensure(self._wiring.connection.deadline())
 
