@@ -16,8 +16,12 @@ from buttdial_sync.settings import TokenIn, check_count, check_token_in
 from buttdial_sync.transport.deadline import Clock, Deadline, check_seconds
 from buttdial_sync.transport.event_sink import EventSink
 from buttdial_sync.transport.fork import reset_after_fork, reset_if_forked
+<<<<<<< HEAD
 from buttdial_sync.transport.http import Http
 from buttdial_sync.transport.logins import Logins
+=======
+from buttdial_sync.transport.http import Http, origin_of
+>>>>>>> b7299ff (Read the waiting queue while the stream is open)
 from buttdial_sync.transport.network import NetworkOptions
 from buttdial_sync.transport.opening import SessionOpener
 from buttdial_sync.transport.pool import SessionPool
@@ -143,6 +147,17 @@ class Connection:
         """The live sessions."""
         assert self._pool is not None, "this client holds no sessions"  # noqa: S101
         return self._pool
+
+    @property
+    def origin(self) -> str:
+        """The server's scheme, host and port."""
+        return origin_of(self.base_url)
+
+    @property
+    def pushes_to_sessions(self) -> bool:
+        """Whether the server is one that pushes messages, as far as is known."""
+        assert self._opener is not None, "this client holds no sessions"  # noqa: S101
+        return self._opener.location == "header"
 
     @property
     def router(self) -> PushRouter:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from buttdial_sync.listening.request_budget import forget_request_budgets
 from buttdial_sync.testing import plugin
 from buttdial_sync.transport.addresses import failed_addresses
 
@@ -43,6 +44,8 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _nothing_remembered() -> None:
+    forget_token_locations()
+    forget_request_budgets()
     failed_addresses.clear()
 
 

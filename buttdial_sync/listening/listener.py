@@ -50,6 +50,10 @@ class Listener:
         max_attempts: Without an inbox: how often an event is handed over before that.
         longest_pause: The longest pause between attempts to connect, in seconds.
         idle_ping: Seconds of silence after which the stream is pinged.
+        poll_every: Seconds between readings of the waiting queue while the stream is open: a server
+            that pushes nothing, or has forgotten this session, lets messages wait there.
+        polls_per_minute: How many such readings all listeners of this process make at this server,
+            at most. They take turns.
         clock: A monotonic clock in seconds, for tests.
         sleep: Sleeps for some seconds between attempts, for tests.
         random_fraction: Gives numbers from 0 to 1 for the jitter, for tests.
@@ -71,6 +75,8 @@ class Listener:
         max_attempts: int = 5,
         longest_pause: float = 60.0,
         idle_ping: float = 60.0,
+        poll_every: float = 60.0,
+        polls_per_minute: int = 20,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] | None = None,
         random_fraction: Callable[[], float] = random.random,
@@ -85,6 +91,8 @@ class Listener:
             max_attempts=check_count(max_attempts, "max_attempts"),
             longest_pause=check_seconds(longest_pause, "longest_pause"),
             idle_ping=check_seconds(idle_ping, "idle_ping"),
+            poll_every=check_seconds(poll_every, "poll_every"),
+            polls_per_minute=check_count(polls_per_minute, "polls_per_minute"),
             clock=clock,
             sleep=sleep,
             random_fraction=random_fraction,

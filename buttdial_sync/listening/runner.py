@@ -14,6 +14,7 @@ from buttdial_sync.errors import (
     ButtDialError,
     ClientClosedError,
     ConfigError,
+    RateLimitError,
     ToolError,
 )
 from buttdial_sync.inbound.handler import InboundHandler
@@ -21,6 +22,7 @@ from buttdial_sync.listening.inbound_queue import InboundQueue
 from buttdial_sync.listening.inbox_sink import InboxSink, InboxWriter
 from buttdial_sync.listening.inbox_worker import HandingOver, InboxWorkers
 from buttdial_sync.listening.pauses import exponential
+from buttdial_sync.listening.request_budget import budget_of
 from buttdial_sync.models.inbound import InboundEvent
 from buttdial_sync.transport.push_router import PAGES_AT_MOST
 from buttdial_sync.transport.session import McpSession
@@ -43,6 +45,8 @@ class ListenerOptions:
     max_attempts: int
     longest_pause: float
     idle_ping: float
+    poll_every: float
+    polls_per_minute: float
     clock: Callable[[], float]
     sleep: Callable[[float], object] | None
     random_fraction: Callable[[], float]
@@ -85,6 +89,10 @@ class StreamRunner:
                 options.handing_over.inbox, self._workers.wake, options.sleep
             )
             self._queue = InboxSink(self._writer, agent.agent_id, options.page_size)
+        self._budget = budget_of(self._connection.origin, options.polls_per_minute)
+        self._poll_at = 0.0
+        self._turn: float | None = None
+        self._is_said = False
         self._short_streams = 0
         self._thread_id: int | None = None
         self._stopping = threading.Event()
@@ -213,6 +221,7 @@ class StreamRunner:
         # meanwhile, the pushes on that one must not be released here.
         opened_at, generation = self._options.clock(), self._queue.generation
         self._drain()
+        self._plan_poll()
         self._queue.release_pushed(generation)
         self.connected = True
         try:
@@ -220,6 +229,8 @@ class StreamRunner:
                 event = self._queue.take()
                 if event is not None:
                     self._dispatch(event)
+                elif self._seconds_until_poll() <= 0:
+                    self._poll(session)
                 else:
                     self._wait(session)
         finally:
@@ -235,6 +246,51 @@ class StreamRunner:
         except ButtDialError as error:
             logger.warning("the waiting queue could not be read: %s", str(error))
 
+    def _seconds_until_poll(self) -> float:
+        """Return how long it is until the queue is read again; when it is time, take a turn."""
+        now = self._options.clock()
+        if self._turn is None:
+            if now < self._poll_at:
+                return self._poll_at - now
+            self._turn = self._budget.next_turn(now)
+        return self._turn - now
+
+    def _plan_poll(self) -> None:
+        self._poll_at, self._turn = self._options.clock() + self._options.poll_every, None
+
+    def _poll(self, session: McpSession) -> None:
+        """
+        Read the queue while the stream is open.
+
+        A hosted server pushes what comes, and lets it wait only when it knows of no session. So if
+        something waits, another process of the agent has opened and closed a stream, and with that
+        taken the pushes away: the stream has to be opened again.
+        """
+        self._plan_poll()
+        found, is_limited = 0, False
+        try:
+            found = self._connection.router.drain(self._token, self._connection.deadline())
+        except (AuthError, ClientClosedError):
+            raise
+        except ButtDialError as error:
+            is_limited = isinstance(error, RateLimitError)
+            if is_limited:
+                self._budget.limited(self._options.clock(), error.retry_after)
+            logger.warning("the waiting queue could not be read: %s", str(error))
+        if not is_limited:
+            self._budget.succeeded()
+        if found and self._connection.pushes_to_sessions:
+            logger.warning(
+                "%d messages waited although the stream is open: another process has opened one "
+                "for this agent, and the server pushes nothing to this one any more. Connecting "
+                "again; let only one process speak for an agent",
+                found,
+            )
+            session.close(0)
+        elif found and not self._is_said:
+            self._is_said = True
+            logger.info("this server pushes no messages: the waiting queue is read regularly")
+
     def _wait(self, session: McpSession) -> None:
         idle_ping = self._options.idle_ping
         if session.silent_for >= idle_ping:
@@ -248,7 +304,8 @@ class StreamRunner:
                 session.close(0)  # it does not answer, so the next round opens another
                 raise
         # Not shorter than a tenth, or a server without ping would be asked all the time.
-        self._queue.wait(max(idle_ping - session.silent_for, idle_ping / 10))
+        pause = max(idle_ping - session.silent_for, idle_ping / 10)
+        self._queue.wait(min(pause, max(self._seconds_until_poll(), 0.0)))
 
     def _back_off(self, failure: ButtDialError | None) -> None:
         pause = exponential(self._options.longest_pause, self._short_streams)

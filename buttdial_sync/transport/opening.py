@@ -82,6 +82,11 @@ class SessionOpener:
         leak_until_exit(self._starting)
         self._starting = set()
 
+    @property
+    def location(self) -> TokenIn | None:
+        """Where the server wants the token; None if that is not known yet."""
+        return self._token_in if self._location is None else self._location.known
+
     def open(self, token: str, deadline: Deadline) -> McpSession:
         """
         Open a session: the stream, its endpoint, the handshake.

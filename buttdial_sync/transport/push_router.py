@@ -102,16 +102,23 @@ class PushRouter:
         if sink is not None or self._before_open is not None:
             self.drain(token, deadline)
 
-    def drain(self, token: str, deadline: Deadline) -> None:
+    def drain(self, token: str, deadline: Deadline) -> int:
         """
         Read the waiting queue until it is empty.
+
+        Returns:
+            How many messages waited.
 
         Raises:
             ButtDialError: The queue could not be read.
         """
+        total = 0
         for _ in range(PAGES_AT_MOST):
-            if not self.take_page(token, deadline):
-                return
+            count, is_last = self._take_page(token, deadline)
+            total += count
+            if is_last:
+                break
+        return total
 
     def take_page(self, token: str, deadline: Deadline) -> bool:
         """
@@ -123,6 +130,10 @@ class PushRouter:
         Raises:
             ButtDialError: The queue could not be read.
         """
+        _, is_last = self._take_page(token, deadline)
+        return not is_last
+
+    def _take_page(self, token: str, deadline: Deadline) -> tuple[int, bool]:
         sink = self._sinks.get(token)
         size = _PAGE if sink is None else sink.page_size
         messages = self._read_page(token, deadline, size)
@@ -134,7 +145,7 @@ class PushRouter:
                 self._before_open(messages)
             except Exception:
                 logger.exception("before_open failed with %d messages", len(messages))
-        return len(messages) >= size
+        return len(messages), len(messages) < size
 
     def with_warning(self, waiting: WaitingMessages) -> WaitingMessages:
         """Return the messages; warn once that such messages get lost without ``before_open``."""

@@ -21,7 +21,7 @@ from buttdial_sync.listening.pauses import exponential
 from buttdial_sync.testing import FakeButtDialServer
 from buttdial_sync.testing.simulate import message_payload
 from tests.fakes import cut_streams
-from tests.integration.inbound.listening import PATIENCE, Inbox, numbered, wait_until
+from tests.integration.inbound.listening import PATIENCE, Inbox, briefly, numbered, wait_until
 from tests.unit.listening.conftest import TOKEN, URL, Clock, Make
 
 REFUSED = {"error": "Invalid token", "code": "AUTH_INVALID_TOKEN", "retryable": False}
@@ -491,3 +491,75 @@ def test_sys_exit_in_a_handler(
         wait_until(lambda: len(kept) == 2)
         assert listener.running
     assert caplog.text.count("fail raised SystemExit") == 4
+
+
+class Ticking(Clock):
+    """A clock that a test sets, and whose sleeping does not move it."""
+
+    def sleep(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+
+
+def polling(make: Make, inbox: Inbox, clock: Ticking) -> Listener:
+    # The waiting for something to come is real, so it has to be short: idle_ping bounds it.
+    return make(inbox.handler, clock=clock, sleep=briefly, idle_ping=0.05, poll_every=60.0)
+
+
+def test_the_queue_is_read_while_the_stream_is_open(caplog: pytest.LogCaptureFixture) -> None:
+    """On a server that pushes nothing: what comes later is handed over, on the same stream."""
+    caplog.set_level("INFO", "buttdial_sync.inbound")
+    clock, inbox = Ticking(), Inbox()
+    options: dict[str, Any] = {"clock": clock, "sleep": briefly, "idle_ping": 0.05}
+    with (
+        FakeButtDialServer(dialect="open-source").listen() as server,
+        Client(server.base_url, agent_token=TOKEN) as client,
+        Listener(client, inbox.handler, **options) as listener,
+    ):
+        wait_until(lambda: listener.connected)
+        for number in (1, 2):
+            server.fake.add_waiting(body=str(number), externalId=f"x{number}")
+            clock.now += 59.0
+            assert len(inbox.got) == number - 1
+            clock.now += 2.0
+            inbox.wait_for(number)
+        assert listener.reconnects == 0
+    assert [message.text for message in inbox.got] == ["1", "2"]
+    assert caplog.text.count("pushes no messages") == 1
+
+
+def test_a_listener_that_the_server_forgot_connects_again(
+    fake: FakeButtDialServer, make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A hosted server lets messages wait only where it knows no session: that is noticed."""
+    clock, inbox = Ticking(), Inbox()
+    with polling(make, inbox, clock) as listener:
+        wait_until(lambda: listener.connected)
+        fake.add_waiting(body="deaf", externalId="x1")
+        clock.now += 61.0
+        inbox.wait_for(1)
+        wait_until(lambda: listener.reconnects == 1 and listener.connected)
+        fake.push(message_payload(2))
+        inbox.wait_for(2)
+    assert inbox.got[0].text == "deaf"
+    assert "1 messages waited although the stream is open" in caplog.text
+
+
+def test_a_limit_of_the_server_slows_the_readings(
+    fake: FakeButtDialServer, make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A 429 is not answered by more requests, and the stream stays."""
+    clock, inbox = Ticking(), Inbox()
+    with polling(make, inbox, clock) as listener:
+        wait_until(lambda: listener.connected)
+        fake.fault("status", on="rest", status=429, headers={"Retry-After": "200"})
+        clock.now += 61.0
+        wait_until(lambda: "could not be read" in caplog.text)
+        fake.add_waiting(body="later", externalId="x1")
+        clock.now += 150.0
+        runner = listener._runner
+        assert runner is not None
+        wait_until(lambda: runner._turn is not None)
+        assert runner._turn == 261.0
+        assert inbox.got == []
+        clock.now += 51.0
+        inbox.wait_for(1)
