@@ -16,12 +16,8 @@ from buttdial_sync.settings import TokenIn, check_count, check_token_in
 from buttdial_sync.transport.deadline import Clock, Deadline, check_seconds
 from buttdial_sync.transport.event_sink import EventSink
 from buttdial_sync.transport.fork import reset_after_fork, reset_if_forked
-<<<<<<< HEAD
-from buttdial_sync.transport.http import Http
-from buttdial_sync.transport.logins import Logins
-=======
 from buttdial_sync.transport.http import Http, origin_of
->>>>>>> b7299ff (Read the waiting queue while the stream is open)
+from buttdial_sync.transport.logins import Logins
 from buttdial_sync.transport.network import NetworkOptions
 from buttdial_sync.transport.opening import SessionOpener
 from buttdial_sync.transport.pool import SessionPool

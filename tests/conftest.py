@@ -44,7 +44,6 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _nothing_remembered() -> None:
-    forget_token_locations()
     forget_request_budgets()
     failed_addresses.clear()
 
