@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import threading
 import time
@@ -23,13 +22,12 @@ from buttdial_sync.happy.errors import (
 from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.settings import check_count
 from buttdial_sync.transport.deadline import Clock, Deadline, check_seconds
+from buttdial_sync.transport.event_sink import EventSink
 from buttdial_sync.transport.fork import reset_after_fork, reset_if_forked
 from buttdial_sync.transport.http import Http
 from buttdial_sync.transport.network import NetworkOptions
 from buttdial_sync.transport.rest import Rest
 from buttdial_sync.transport.retrying import RetryPolicy
-
-logger = logging.getLogger("buttdial_sync.happy")
 
 
 class HappyConnection:
@@ -82,7 +80,7 @@ class HappyConnection:
         self.network = network
         self._http = Http(connect_timeout=self.connect_timeout, network=network)
         self._rest = Rest(self._http, self.server_url)
-        self._on_event = on_event
+        self._events = EventSink(on_event)
         self._own_sleep = sleep
         self._reset_after_fork()
         reset_after_fork(self)
@@ -215,21 +213,19 @@ class HappyConnection:
         seconds: float | None = None,
         error: ButtDialError | None = None,
     ) -> None:
-        if self._on_event is None:
+        if not self._events.has_listener:
             return
-        event = ClientEvent(
-            kind=kind,
-            operation=operation,
-            attempt=attempt,
-            seconds=seconds,
-            outcome=None if kind == "attempt" else error.outcome if error else "sent",
-            error=type(error).__name__ if error else None,
-            code=error.code if error else None,
+        self._events.emit(
+            ClientEvent(
+                kind=kind,
+                operation=operation,
+                attempt=attempt,
+                seconds=seconds,
+                outcome=None if kind == "attempt" else error.outcome if error else "sent",
+                error=type(error).__name__ if error else None,
+                code=error.code if error else None,
+            )
         )
-        try:
-            self._on_event(event)
-        except Exception:  # the host's callback must not change what a call does
-            logger.exception("on_event failed")
 
 
 def _checked_url(server_url: str | None) -> str:

@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 import requests.utils
@@ -111,7 +112,7 @@ class _Socket:
                 self._connection.server_url,
                 auth={"token": self._connection.token},
                 transports=["websocket"],
-                socketio_path=_PATH,
+                socketio_path=f"{urlsplit(self._connection.server_url).path}{_PATH}",
                 wait_timeout=limit.remaining(),
             )
         except (socketio.exceptions.SocketIOError, OSError, ValueError):

@@ -12,17 +12,24 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
+import attrs
 import socketio
 
 from buttdial_sync.happy.crypto import Cipher
 from buttdial_sync.testing.happy_agents import AgentFunction, AgentProcess, FakeMachine, says_done
 from buttdial_sync.testing.happy_rest import HappyRest
 from buttdial_sync.testing.happy_store import HappyStore, StoredMessage, StoredSession
-from buttdial_sync.testing.http_messages import BrokenConnection, RawResponse, Reply, Request
+from buttdial_sync.testing.http_messages import (
+    BrokenConnection,
+    RawResponse,
+    Reply,
+    Request,
+    json_response,
+)
 from buttdial_sync.testing.loopback import SocketServer
 
 TOKEN = "happy-token"
-_PATH = "/v1/updates/"
+_PATH = "/v1/updates"
 _KEEP_ALIVE = 60.0
 _USERS = "users"
 _silent = logging.Logger("buttdial_sync.testing.happy")
@@ -42,6 +49,7 @@ class FakeHappyServer:
     Args:
         token: The token that it accepts.
         secret: The account secret, 32 bytes; random when None.
+        base_path: What stands before every path, as in ``"/happy"``.
 
     Attributes:
         token: The token that it accepts.
@@ -52,8 +60,11 @@ class FakeHappyServer:
         refuses_sockets: Whether live connections are cut at once.
     """
 
-    def __init__(self, *, token: str = TOKEN, secret: bytes | None = None) -> None:
+    def __init__(
+        self, *, token: str = TOKEN, secret: bytes | None = None, base_path: str = ""
+    ) -> None:
         self.token = token
+        self._base_path = base_path
         self.requests: list[Request] = []
         self.connections = 0
         self.events: list[str] = []
@@ -89,7 +100,7 @@ class FakeHappyServer:
     @property
     def server_url(self) -> str:
         """The URL that a client has to be given."""
-        return f"http://127.0.0.1:{self._listener.server_port}"
+        return f"http://127.0.0.1:{self._listener.server_port}{self._base_path}"
 
     @property
     def secret_b64(self) -> str:
@@ -212,7 +223,10 @@ class FakeHappyServer:
 
     def handle(self, request: Request) -> Reply:
         """Answer a request."""
-        if request.path.startswith(_PATH.rstrip("/")):
+        if not request.path.startswith(self._base_path):
+            return json_response(404, {"error": "Not Found"})
+        request = attrs.evolve(request, path=request.path.removeprefix(self._base_path))
+        if request.path.startswith(_PATH):
             if self.refuses_sockets:
                 return BrokenConnection("reset")
             return RawResponse(lambda sock: self._serve_socket(request, sock))

@@ -125,6 +125,14 @@ def test_a_proxy_is_for_both(happy_server: FakeHappyServer, machine: FakeMachine
     assert happy_server.connections == 0
 
 
+def test_a_server_below_a_path() -> None:
+    """A proxy may serve it under a prefix, which requests and live connection both keep."""
+    with FakeHappyServer(base_path="/happy") as server:
+        server.add_machine()
+        with client_of(server) as client:
+            assert client.run_task("machine-1", "/repo", "hello").text == "Done: hello"
+
+
 def test_a_client_that_is_dropped(happy_server: FakeHappyServer, machine: FakeMachine) -> None:
     """It says so, and gives its connection back."""
     client = client_of(happy_server)
