@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from buttdial_sync._version import __version__
+from buttdial_sync.cli.ailoop import ailoop
 from buttdial_sync.cli.command import verbose_option
 from buttdial_sync.cli.demo import demo
 from buttdial_sync.cli.doctor import doctor
@@ -22,6 +23,7 @@ from buttdial_sync.cli.server import ping, tools
 from buttdial_sync.errors.exits import EXIT_CODES, INTERRUPTED
 
 _COMMANDS = (
+    ailoop,
     demo,
     doctor,
     errors,

@@ -43,6 +43,10 @@ class Clock:
         """Let a short time be over, and wake its waiter with a message that says nothing."""
         server.wait_until_received()
         self.now += PATIENT
+        self.wake(server, prompt)
+
+    def wake(self, server: FakeAiloopServer, prompt: FakePrompt) -> None:
+        """Have a waiter look at the clock: send it what says nothing."""
         server.post({"type": "dance"}, channel=prompt.message["channel"], correlation_id=prompt.id)
 
 
