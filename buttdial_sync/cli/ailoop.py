@@ -139,7 +139,13 @@ def authorize(
 
 @ailoop.command("say", cls=ReportingCommand)
 @click.argument("text")
-@click.option("--priority", type=click.Choice(_PRIORITIES), default="normal", show_default=True)
+@click.option(
+    "--priority",
+    type=click.Choice(_PRIORITIES),
+    default="normal",
+    show_default=True,
+    help="How urgent it is.",
+)
 @_with_client
 def say_text(client: AiloopClient, text: str, priority: Any) -> Report:
     """Tell a TEXT; nobody answers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import uuid
 from collections import deque
@@ -293,7 +294,7 @@ def canonical(message: Mapping[str, Any]) -> JsonObject:
         for name in ("id", "channel", "sender_type", "content", "metadata")
         if message.get(name) is not None
     }
-    kept["timestamp"] = _moment(datetime.fromisoformat(message["timestamp"].replace("Z", "+00:00")))
+    kept["timestamp"] = _moment(_parsed(message["timestamp"]))
     kept["correlation_id"] = message.get("correlation_id")
     return kept
 
@@ -326,7 +327,7 @@ def fault_of(message: Any, generation: Generation) -> str | None:
         return f"sender_type: unknown variant `{message['sender_type']}`"
     try:
         uuid.UUID(message["id"])
-        moment = datetime.fromisoformat(str(message["timestamp"]).replace("Z", "+00:00"))
+        moment = _parsed(str(message["timestamp"]))
     except ValueError:
         return "invalid id or timestamp"
     if moment.tzinfo is None:
@@ -385,6 +386,12 @@ def _response(
         "correlation_id": original["id"],
     }
     return response if metadata is None else {**response, "metadata": metadata}
+
+
+def _parsed(timestamp: str) -> datetime:
+    # Before Python 3.11 fromisoformat knows neither "Z" nor nine digits.
+    text = re.sub(r"(\.\d{6})\d+", r"\1", timestamp)
+    return datetime.fromisoformat(re.sub("Z$", "+00:00", text))
 
 
 def _moment(moment: datetime) -> str:
