@@ -138,12 +138,20 @@ def _check_spelling(configured: AppSettings) -> Iterator[CheckMessage]:
 
 
 def _check_what_is_kept(configured: AppSettings) -> Iterator[CheckMessage]:
-    if not configured.on_undelivered and (
+    receives = (
         configured.whatsapp_webhook_secret
         or configured.account_webhook_secret
         or configured.allow_unsigned
         or configured.handler
-    ):
+    )
+    if receives and configured.inbox is False:
+        yield _warning(
+            "W009",
+            "the inbox is switched off",
+            "A process that is killed loses what it has read from the waiting queue. Remove "
+            f"{NAME}['INBOX'], or list this check in SILENCED_SYSTEM_CHECKS.",
+        )
+    if receives and not configured.on_undelivered:
         yield _warning(
             "W007",
             "nobody keeps the events that cannot be handed over",

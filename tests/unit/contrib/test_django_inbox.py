@@ -104,9 +104,10 @@ def test_what_fails_waits_in_the_inbox(fake_server: FakeButtDialServer, receiver
     keeping = {**BUTT_DIAL, "ON_UNDELIVERED": f"{__name__}.keep"}
     with override_settings(BUTT_DIAL=keeping):
         assert run("buttdial_poll") == "0 handed over"
-        assert (receiver.got, undelivered) == (["one"], [])
         row = InboxEvent.objects.get()
-        assert (row.status, row.retry_count, row.sender) == ("pending", 1, "+15551112222")
+        assert (row.status, row.sender, undelivered) == ("pending", "+15551112222", [])
+        # Once, or more often where half a second has passed before the poll ends.
+        assert receiver.got == ["one"] * row.retry_count
         earlier = row.created_at - timedelta(minutes=2)
         InboxEvent.objects.update(first_failed_at=earlier, next_retry_at=earlier)
         assert run("buttdial_poll") == "0 handed over"

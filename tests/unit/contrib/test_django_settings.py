@@ -75,6 +75,8 @@ def test_mysql_is_refused() -> None:
         ({"WHATSAPP_VERIFY_TOKEN": "verify-me\n"}, ["W006"]),
         pytest.param({"ACCOUNT_WEBHOOK_SECRET": {"org-1": "x"}.get}, [], id="function"),
         ({"ON_UNDELIVERED": None}, ["W007"]),
+        ({"INBOX": False}, ["W009"]),
+        ({**dict.fromkeys(RECEIVING), "INBOX": False}, ["W003"]),
         ({"ON_UNDELIVERED": "nowhere.at.all"}, ["E002", "E005"]),
         ({"TOKEN": "x"}, ["E001"]),
         ({"HANDLER": "nowhere.to.be.found"}, ["E002"]),
