@@ -32,10 +32,10 @@ def database(_databases: None) -> Iterator[None]:
     """Give empty tables; transactions are real, so that claims are too."""
     from django.contrib.auth.models import User
 
-    from buttdial_sync.contrib.django.models import Delivery
+    from buttdial_sync.contrib.django.models import Delivery, InboxEvent, OutboxReceipt
 
     yield
-    for model in (Delivery, User):
+    for model in (Delivery, InboxEvent, OutboxReceipt, User):
         model.objects.all().delete()
 
 
