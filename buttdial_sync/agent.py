@@ -16,6 +16,7 @@ from buttdial_sync.errors import (
     ButtDialError,
     ClientClosedError,
 )
+from buttdial_sync.errors.scrubbing import masked
 from buttdial_sync.models.message import Channel, Message, TargetGender
 from buttdial_sync.models.sending import SendResult
 from buttdial_sync.models.tools import Tool
@@ -230,6 +231,7 @@ class AgentView:
             TransportError: It was not carried out: the server could not be reached in time.
             ClientClosedError: The client is closed.
         """
+        agent_token = masked(agent_token)
         return ToolCall(
             self._agent,
             ToolOperation(name, object),
@@ -250,6 +252,7 @@ class AgentView:
         Raises:
             ButtDialError: The server could not be asked.
         """
+        agent_token = masked(agent_token)
         tools: list[Tool] = SessionCall(
             self._agent,
             "tools/list",
@@ -279,6 +282,7 @@ class AgentView:
         Raises:
             ButtDialError: The server could not be asked.
         """
+        agent_token = masked(agent_token)
         return takes_key(self.list_tools(agent_token=agent_token, timeout=timeout), SEND.name)
 
     def ping(self, *, agent_token: str | None = None, timeout: float | None = None) -> float:
@@ -291,6 +295,7 @@ class AgentView:
         Raises:
             ButtDialError: There was none.
         """
+        agent_token = masked(agent_token)
         seconds: float = SessionCall(
             self._agent, "ping", McpSession.ping, agent_token=agent_token, timeout=timeout
         ).run()

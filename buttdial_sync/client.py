@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from buttdial_sync.agent import AgentView
 from buttdial_sync.calls.tool_call import AgentContext
 from buttdial_sync.connection import Connection
+from buttdial_sync.errors.scrubbing import masked, masked_items
 from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.models.inbox import WaitingMessage
-from buttdial_sync.settings import TokenIn, load_settings
+from buttdial_sync.settings import TokenIn, load_settings, own_variables
 from buttdial_sync.transport.network import NetworkOptions
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ class Client(AgentView):
         sleep: Callable[[float], None] | None = None,
         random_fraction: Callable[[], float] = random.random,
     ) -> None:
+        agent_token = masked(agent_token)
         connection = Connection(
             base_url,
             timeout=timeout,
@@ -139,6 +141,8 @@ class Client(AgentView):
         Raises:
             ConfigError: There is no base URL, or a value is wrong.
         """
+        overrides = masked_items(overrides)
+        environ = own_variables(environ)
         return cls(**load_settings(environ).for_client(**overrides))
 
     def close(self, timeout: float = 2.0) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar, cast, get_args
 import attrs
 
 from buttdial_sync.errors import ArgumentTypeError, ArgumentValueError, ConfigError
+from buttdial_sync.errors.scrubbing import masked, masked_items
 
 S = TypeVar("S", bound="Settings")
 TokenIn = Literal["auto", "header", "query"]
@@ -31,8 +32,8 @@ class Settings:
 
     base_url: str | None = None
     agent_id: str | None = None
-    agent_token: str | None = attrs.field(default=None, repr=False)
-    team_token: str | None = attrs.field(default=None, repr=False)
+    agent_token: str | None = attrs.field(default=None, repr=False, converter=masked)
+    team_token: str | None = attrs.field(default=None, repr=False, converter=masked)
     token_in: TokenIn | None = None
     ca_bundle: str | None = None
     client_cert: str | None = None
@@ -80,6 +81,17 @@ _VARIABLES = {
 }
 
 
+def own_variables(environ: Mapping[str, str] | None) -> dict[str, str]:
+    """
+    Return the library's own variables, the tokens masked; of ``os.environ`` when None.
+
+    Frames are shown, and what stands in them should not be the whole environment.
+    """
+    source = os.environ if environ is None else environ
+    names = {name for names in _VARIABLES.values() for name in names}
+    return masked_items({name: source[name] for name in sorted(names) if name in source})
+
+
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """
     Read the settings.
@@ -93,8 +105,8 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     Raises:
         ConfigError: ``BUTT_DIAL_TOKEN_IN`` has an invalid value.
     """
-    source = os.environ if environ is None else environ
-    found: dict[str, Any] = {field: _first(source, names) for field, names in _VARIABLES.items()}
+    environ = own_variables(environ)
+    found: dict[str, Any] = {field: _first(environ, names) for field, names in _VARIABLES.items()}
     found["token_in"] = check_token_in(found["token_in"], "BUTT_DIAL_TOKEN_IN")
     return Settings(**found)
 
@@ -122,4 +134,5 @@ def check_count(value: int, name: str) -> int:
 
 
 def _first(source: Mapping[str, str], names: tuple[str, ...]) -> str | None:
-    return next((source[name].strip() for name in names if source.get(name, "").strip()), None)
+    value = next((source[name] for name in names if source.get(name, "").strip()), None)
+    return value and type(value)(value.strip())

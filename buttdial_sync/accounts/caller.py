@@ -17,7 +17,7 @@ from buttdial_sync.errors import (
     ConfigError,
     InvalidRequestError,
 )
-from buttdial_sync.errors.scrubbing import Secret
+from buttdial_sync.errors.scrubbing import Secret, masked
 from buttdial_sync.errors.texts import MEANING_OF_CODE
 
 T = TypeVar("T")
@@ -39,7 +39,7 @@ class AccountsCaller:
         self.connection = connection
         self.signer = signer
         self.closed = False
-        self._team_token = check_header_value(team_token, "team_token")
+        self._team_token = masked(check_header_value(team_token, "team_token"))
 
     def with_token(self, team_token: str) -> AccountsCaller:
         """Return a caller with another token, on the same connection."""

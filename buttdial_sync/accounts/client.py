@@ -21,8 +21,9 @@ from buttdial_sync.accounts.tokens import Tokens
 from buttdial_sync.calls.arguments import checked
 from buttdial_sync.calls.endpoint_call import RequestSigner
 from buttdial_sync.connection import Connection
+from buttdial_sync.errors.scrubbing import masked, masked_items
 from buttdial_sync.models.events import ClientEvent
-from buttdial_sync.settings import load_settings
+from buttdial_sync.settings import load_settings, own_variables
 from buttdial_sync.transport.network import NetworkOptions
 
 if TYPE_CHECKING:
@@ -174,6 +175,7 @@ class AccountsClient(AccountsView):
         wall_clock: Callable[[], float] = time.time,
         make_nonce: Callable[[], str] = _fresh_nonce,
     ) -> None:
+        team_token = masked(team_token)
         connection = Connection(
             base_url,
             timeout=timeout,
@@ -212,6 +214,8 @@ class AccountsClient(AccountsView):
         Raises:
             ConfigError: There is no base URL, or a value is wrong.
         """
+        overrides = masked_items(overrides)
+        environ = own_variables(environ)
         return cls(**load_settings(environ).for_accounts(**overrides))
 
     def close(self, timeout: float = 2.0) -> None:

@@ -11,6 +11,7 @@ from functools import cache, wraps
 from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from buttdial_sync.errors import ArgumentTypeError, ArgumentValueError
+from buttdial_sync.errors.scrubbing import is_secret, masked
 from buttdial_sync.models.names import camel_case
 
 P = ParamSpec("P")
@@ -30,11 +31,14 @@ def checked(method: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(method)
     def check_and_call(*args: P.args, **kwargs: P.kwargs) -> R:
-        given = _signature(method).bind(*args, **kwargs).arguments
-        for name, (hint, required) in _parameters(method).items():
+        bound = _signature(method).bind(*args, **kwargs)
+        del args, kwargs  # frames are shown: from here on secrets are masked
+        given = bound.arguments
+        for name, (hint, required, is_masked) in _parameters(method).items():
             if name in given:
+                given[name] = masked(given[name]) if is_masked else given[name]
                 check_argument(name, given[name], hint, required=required)
-        return method(*args, **kwargs)
+        return method(*bound.args, **bound.kwargs)
 
     return check_and_call
 
@@ -120,10 +124,10 @@ def _signature(method: Callable[..., Any]) -> inspect.Signature:
 
 
 @cache
-def _parameters(method: Callable[..., Any]) -> dict[str, tuple[Any, bool]]:
+def _parameters(method: Callable[..., Any]) -> dict[str, tuple[Any, bool, bool]]:
     hints = get_type_hints(method)
     return {
-        name: (hints[name], parameter.default is parameter.empty)
+        name: (hints[name], parameter.default is parameter.empty, is_secret(name))
         for name, parameter in _signature(method).parameters.items()
         if name in hints and parameter.kind is not parameter.VAR_KEYWORD
     }

@@ -127,7 +127,13 @@ class Call(ABC):
             return structure({} if answer is None else answer, kind, source=self.operation)
         except ButtDialError as error:
             scrub_error(error, self._secrets)
-            raise
+            failure = error.as_kind(type(error))
+        # Without the frames that looked at the answer: a new token may stand in it.
+        del answer
+        try:
+            raise failure
+        finally:
+            del failure  # its traceback holds this frame, and so the whole client
 
     @property
     def remedy_for_unknown(self) -> str | None:

@@ -19,7 +19,7 @@ from buttdial_sync.errors import (
     EndpointNotAvailable,
     OutcomeUnknownError,
 )
-from buttdial_sync.errors.scrubbing import is_secret
+from buttdial_sync.errors.scrubbing import is_secret, masked
 from buttdial_sync.transport.http import is_private_way
 from buttdial_sync.transport.secrets import scrub_urls_in_logs
 
@@ -75,7 +75,9 @@ class EndpointCall(Call):
     ) -> None:
         named = {**arguments, **(extra or {})}
         secrets = [
-            value for name, value in named.items() if isinstance(value, str) and is_secret(name)
+            masked(value)
+            for name, value in named.items()
+            if isinstance(value, str) and is_secret(name)
         ]
         super().__init__(
             connection,
@@ -92,7 +94,9 @@ class EndpointCall(Call):
         self._keep_private()
         fill_path(endpoint.path, self._arguments)  # refuses a bad value before the first attempt
         self._query = {
-            name: str(self._arguments[name]) for name in endpoint.query if name in self._arguments
+            name: value if isinstance(value, str) else str(value)
+            for name, value in self._arguments.items()
+            if name in endpoint.query
         }
         self._body = self._json_body(extra or {})
 

@@ -13,7 +13,7 @@ _MASK = "***"
 # Masking each "1" because somebody typed it as a passcode would hide the reason, too.
 _SHORTEST_SECRET = 4
 _IN_QUERY = re.compile(r"((?:^|[?&\s])(?:poll_)?token=)[^&\s\"']+", re.IGNORECASE)
-_SECRET_ENDINGS = ("token", "secret", "otp", "passcode", "password")
+_SECRET_ENDINGS = ("token", "secret", "otp", "passcode", "password", "credentials")
 
 
 class Secret(str):
@@ -21,12 +21,36 @@ class Secret(str):
     A token, or what holds one, whose ``repr`` does not show it.
 
     Django's debug page and Sentry print the local variables of frames, those of libraries included.
+    So a token is one from the moment that it is given until its request is sent.
     """
 
     __slots__ = ()
 
     def __repr__(self) -> str:
         return repr(_MASK)
+
+
+class SecretBytes(bytes):
+    """The same of bytes, for the body of a request."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(_MASK.encode())
+
+
+def masked(value: Any) -> Any:
+    """Return a text as a :class:`Secret`, also inside of mappings and lists; the rest as it is."""
+    if isinstance(value, str):
+        return Secret(value)
+    if isinstance(value, Mapping):
+        return {key: masked(item) for key, item in value.items()}
+    return [masked(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def masked_items(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a mapping in which the texts under a secret's name are masked."""
+    return {name: masked(value) if is_secret(name) else value for name, value in values.items()}
 
 
 def is_secret(name: str) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any, NoReturn
 
+from buttdial_sync.errors.scrubbing import masked_items
+
 _DEEPEST = 64
 _MOST_CONTAINERS = 20_000
 _LONGEST_NUMBER = 64
@@ -17,7 +19,7 @@ class UnreadableError(ValueError):
 
 def decode_json(body: bytes) -> Any:
     """
-    Decode the body of a webhook.
+    Decode the body of a webhook; its credentials are masked.
 
     Args:
         body: Bytes from anybody, of a size that was checked.
@@ -31,9 +33,10 @@ def decode_json(body: bytes) -> Any:
     """
     _check_containers(body)
     try:
-        return json.loads(body.decode(), parse_int=_whole_number, parse_constant=_refuse)
+        value = json.loads(body.decode(), parse_int=_whole_number, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise UnreadableError(type(error).__name__) from None
+    return masked_items(value) if isinstance(value, dict) else value
 
 
 def _check_containers(body: bytes) -> None:

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, TypeVar, overload
 import attrs
 
 from buttdial_sync.errors import ArgumentTypeError, ConfigError
+from buttdial_sync.errors.scrubbing import SecretBytes, masked
 from buttdial_sync.inbound.authentication import (
     SIGNATURE,
     AccountSecret,
@@ -138,6 +139,10 @@ class InboundHandler:
         lease: float = 300.0,
         now: Callable[[], float] | None = None,
     ) -> None:
+        # Under the names of the arguments, so that this frame shows none of them.
+        whatsapp_verify_token = masked(whatsapp_verify_token)
+        whatsapp_webhook_secret = masked(whatsapp_webhook_secret)
+        account_webhook_secret = masked(account_webhook_secret)
         self._verify_token = check_secret(whatsapp_verify_token, "whatsapp_verify_token")
         self._authenticator = WebhookAuthenticator(
             whatsapp_secrets=check_secrets(whatsapp_webhook_secret, "whatsapp_webhook_secret"),
@@ -297,6 +302,8 @@ class InboundHandler:
             part, and there is no handler for those; 500 a handler failed: send it again.
         """
         try:
+            if type(body) is bytes and len(body) <= self.max_body_bytes:
+                body = SecretBytes(body)  # it may hold a credential, and frames are shown
             return self._handle(channel, body, headers, context)
         except Exception:  # any other end, and the sender would not know to send it again
             logger.exception("a webhook could not be handled")

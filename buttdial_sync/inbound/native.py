@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import attrs
 
+from buttdial_sync.errors.scrubbing import Secret
 from buttdial_sync.inbound.reading import (
     UNKNOWN,
     Fields,
@@ -106,7 +107,7 @@ def parse_account(
     return [
         AccountVerified(
             org_id=org_id,
-            team_token=token,
+            team_token=Secret(token),
             owner_email=text(payload, "ownerEmail"),
             scopes=tuple(scope for scope in known_scopes if isinstance(scope, str)),
             verified_at=moment(payload, "verifiedAt"),

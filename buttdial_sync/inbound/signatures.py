@@ -9,6 +9,8 @@ import time
 from collections.abc import Sequence
 from typing import TypeAlias
 
+from buttdial_sync.errors.scrubbing import Secret
+
 Secrets: TypeAlias = str | Sequence[str]
 """A secret, or several while one replaces the other."""
 
@@ -102,7 +104,7 @@ def _is_signed(header: object, prefix: str, secrets: object, head: bytes, body: 
 def secrets_of(given: object) -> tuple[str, ...]:
     """Return the secrets that could protect something: no empty ones, and text only."""
     several = given if isinstance(given, list | tuple) else [given]
-    return tuple(each for each in several if isinstance(each, str) and each)
+    return tuple(Secret(each) for each in several if isinstance(each, str) and each)
 
 
 def _digest(secret: str, head: bytes, body: bytes | bytearray | memoryview) -> str:

@@ -8,6 +8,8 @@ from typing import Literal, get_args
 
 import attrs
 
+from buttdial_sync.errors.scrubbing import Secret
+
 FailedStatus = Literal["pending", "delivered", "dead", "dismissed"]
 FAILED_STATUSES: tuple[FailedStatus, ...] = get_args(FailedStatus)
 
@@ -57,7 +59,9 @@ class FailedMessage:
     channel: str = "whatsapp"
     agent_name: str = ""
     agent_id: str | None = None
-    agent_token: str = attrs.field(default="", repr=False)
+    agent_token: str = attrs.field(
+        default="", repr=False, converter=attrs.converters.optional(Secret)
+    )
     idempotency_key: str | None = None
     thread_id: str | None = None
     entity_id: str | None = None

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import platform
+import sys
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from ipaddress import ip_address
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import requests
 from requests.adapters import BaseAdapter
 from requests.cookies import RequestsCookieJar
+from requests.structures import CaseInsensitiveDict
 
 from buttdial_sync._version import __version__
 from buttdial_sync.errors import (
@@ -28,7 +32,7 @@ from buttdial_sync.errors import (
     error_from_response,
 )
 from buttdial_sync.errors.answers import Exchange as RequestKind
-from buttdial_sync.errors.scrubbing import scrub
+from buttdial_sync.errors.scrubbing import SecretBytes, scrub
 from buttdial_sync.transport.adapter import (
     DeadlineAdapter,
     refuse_recorded_stream,
@@ -42,6 +46,8 @@ from buttdial_sync.transport.network import NetworkOptions
 
 logger = logging.getLogger("buttdial_sync.http")
 
+# What a request can fail with: the exceptions of requests, of sockets, and of URLs and headers.
+_FAILURES = (requests.exceptions.RequestException, OSError, ValueError)
 OK = 200
 # These want the same request sent elsewhere (RFC 9110). The other redirects may as well say where
 # the result of a request is that was carried out.
@@ -98,6 +104,17 @@ def shared_adapter() -> SharedAdapter:
     return SharedAdapter()
 
 
+class _Request(requests.PreparedRequest):
+    """
+    A request whose secrets are masked until it is sent.
+
+    Attributes:
+        query: Goes into the URL, but not before it is sent.
+    """
+
+    query: Mapping[str, str] | None = None
+
+
 class _NoCookies(RequestsCookieJar):
     """Keeps nothing: a session that threads share must not change."""
 
@@ -151,10 +168,25 @@ class Http:
         self._session = self._make_session()
 
     def prepare(
-        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None = None
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        query: Mapping[str, str] | None = None,
+        body: bytes | None = None,
     ) -> requests.PreparedRequest:
-        """Prepare a request, without cookies and ``.netrc``, which could swap the token."""
-        request = requests.PreparedRequest()
+        """
+        Prepare a request, without cookies and ``.netrc``, which could swap the token.
+
+        Args:
+            method: The HTTP method.
+            url: Without a query.
+            headers: More than those of every request.
+            query: Goes into the URL.
+            body: The bytes.
+        """
+        request = _Request()
         try:
             for value in headers.values():
                 value.encode("latin-1")  # http.client would find out only when it sends
@@ -164,15 +196,15 @@ class Http:
                 headers={
                     "User-Agent": USER_AGENT,
                     "Accept-Encoding": "identity",
-                    # Plain text from here on: recorders such as vcr.py write down the type too.
-                    **{name: str(value) for name, value in self._network.headers.items()},
-                    **{name: str(value) for name, value in headers.items()},
+                    **self._network.headers,
+                    **headers,
                 },
                 data=body,
             )
         except (requests.exceptions.RequestException, ValueError):
             reason = "base_url or the token cannot be sent in a request"
         else:
+            request.query = query
             return request
         raise ConfigError(reason, remediation="Check both for blanks and line breaks.")
 
@@ -189,28 +221,41 @@ class Http:
         """
         seconds = deadline.check("sending")
         progress = RequestProgress(deadline, self._connect_timeout)
+        handled = sys.exc_info()[1]  # by the caller, while it calls
+        plain = copy.copy(request)
         self._under_way.add(progress)
         try:
             if self._closed:
-                raise ClientClosedError("the client is closed")
+                raise ClientClosedError("the client is closed")  # noqa: TRY301 - goes as it is
             if stream:
                 refuse_recorded_stream()
+            _unmask(plain)
             with bound_to_thread(progress):
                 response = self._session.send(
-                    request,
+                    plain,
                     stream=True,
                     allow_redirects=False,
                     # For connections that are not ours: ours keep the deadline by themselves.
                     timeout=(min(self._connect_timeout, seconds), seconds),
                     **self._proxy_and_tls_of(str(request.url)),
                 )
+                _mask(response, request)
                 if stream and response.status_code == OK:
                     progress.adopt(response.raw)
                 else:
                     response.content  # noqa: B018 - reads the body within the deadline
-        except (requests.exceptions.RequestException, OSError, ValueError) as error:
+        except _FAILURES as error:
             failure = failure_of(error, progress, str(request.url), closed=self._closed)
             clear_frames(error)
+        except ButtDialError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a signal's, a task's or a greenlet's
+            # It came in the middle of requests, urllib3 or http.client, whose frames, and whose own
+            # exceptions, hold the request as it is sent.
+            error.__context__ = handled
+            with suppress(UnboundLocalError):
+                del response
+            raise error.with_traceback(None)  # noqa: B904 - still the same exception
         else:
             if response.is_redirect:
                 response.close()
@@ -218,6 +263,7 @@ class Http:
             else:
                 return response, progress
         finally:
+            del plain
             self._under_way.discard(progress)
         # Raised out here so that no exception with a token in its URL is chained to it.
         try:
@@ -240,6 +286,23 @@ class Http:
         if known is None:
             known = self._proxy_and_tls[origin] = self._network.for_url(url, self._session)
         return known
+
+
+def _unmask(request: requests.PreparedRequest) -> None:
+    """Write the secrets into a request that is sent at once."""
+    if isinstance(request, _Request) and request.query:
+        request.url = f"{request.url}?{urlencode(request.query)}"
+    # Not subclasses of str and bytes: recorders such as vcr.py write down the type too.
+    headers = {name: str(value) for name, value in request.headers.items()}
+    request.headers = CaseInsensitiveDict(headers)
+    request.body = bytes(request.body) if isinstance(request.body, bytes) else request.body
+
+
+def _mask(response: requests.Response, request: requests.PreparedRequest) -> None:
+    """Make a response the answer to the masked request: callers keep it, and frames show it."""
+    response.request, response.url = request, str(request.url)
+    if hasattr(response.raw, "_request_url"):
+        response.raw._request_url = request.path_url
 
 
 def origin_of(url: str) -> str:
@@ -286,8 +349,9 @@ def json_bytes(value: Mapping[str, Any]) -> bytes:
             is not finite.
     """
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        return text.encode()
+        return SecretBytes(
+            json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        )
     except TypeError as error:
         raise ArgumentTypeError(f"the arguments cannot be sent as JSON: {error}") from None
     except (ValueError, RecursionError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import requests
 
@@ -174,13 +174,13 @@ class SessionOpener:
     def _get(
         self, token: str, place: Location, deadline: Deadline
     ) -> tuple[requests.Response, RequestProgress]:
-        url = self._url
+        query = None
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
         if place == "header":
             headers["Authorization"] = Secret(f"Bearer {token}")
         else:
-            url = self._with_token(token)
-        request = self._http.prepare("GET", url, headers=headers)
+            query = self._query_with(token)
+        request = self._http.prepare("GET", self._url, headers=headers, query=query)
         try:
             response, progress = self._http.send(request, deadline, stream=True)
         except DeadlineExceededError as error:
@@ -207,11 +207,11 @@ class SessionOpener:
             error.args = (f"the server has no GET {urlsplit(self._url).path}",)
         return error
 
-    def _with_token(self, token: str) -> str:
+    def _query_with(self, token: str) -> dict[str, str]:
         if not is_private_way(self._url):
             raise ConfigError(
                 "the server wants the token in the URL, which everybody on the way could read",
                 remediation="Use https, or reach the server on this machine.",
             )
         scrub_urls_in_logs()
-        return Secret(f"{self._url}?token={quote(token, safe='')}")
+        return {"token": token}

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
-from urllib.parse import urlencode
 
 import requests
 
@@ -68,7 +67,7 @@ class Rest:
         Raises:
             ButtDialError: Anything but a success.
         """
-        url = f"{self._base_url}{path}" + (f"?{urlencode(query)}" if query else "")
+        url = f"{self._base_url}{path}"
         sent_headers = {"Accept": "application/json", **(headers or {})}
         if credential:
             sent_headers["Authorization"] = Secret(f"Bearer {credential}")
@@ -76,7 +75,13 @@ class Rest:
         if body is not None:
             sent_headers["Content-Type"] = "application/json"
             content = json_bytes(body)
-        request = self._http.prepare(method, url, headers=sent_headers, body=content)
+        request = self._http.prepare(
+            method,
+            url,
+            headers=sent_headers,
+            query=query,
+            body=content,
+        )
         logins = self._logins
         with (
             logins.breaker.login(credential, deadline, logins.log_in)
