@@ -243,7 +243,8 @@ class Http:
                 if stream and response.status_code == OK:
                     progress.adopt(response.raw)
                 else:
-                    response.content  # noqa: B018 - reads the body within the deadline
+                    # Reads the body within the deadline. Tokens come in it, too.
+                    response._content = SecretBytes(response.content)
         except _FAILURES as error:
             failure = failure_of(error, progress, str(request.url), closed=self._closed)
             clear_frames(error)
