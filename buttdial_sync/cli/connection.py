@@ -122,14 +122,19 @@ def _settings_of_file() -> Settings:
     return load_settings({name: value for name, value in values.items() if value is not None})
 
 
-def ask_for_token() -> str:
+def ask_for_token(*, may_be_piped: bool = False) -> str:
     """
     Ask a person for the token.
 
+    Args:
+        may_be_piped: Where there is no terminal, read a line of the standard input.
+
     Raises:
-        ConfigError: There is no terminal to ask on.
+        ConfigError: There is no terminal to ask on, and no line.
     """
     if sys.stdin is None or not sys.stdin.isatty():
+        if may_be_piped and sys.stdin is not None and (line := sys.stdin.readline().strip()):
+            return line
         raise ConfigError(
             "no agent token",
             remediation="Set BUTT_DIAL_AGENT_TOKEN; in a terminal you are asked for it.",

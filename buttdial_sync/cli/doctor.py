@@ -59,11 +59,11 @@ class _Plan:
 @connection_options
 @click.option(
     "--agent-token",
-    metavar="[TOKEN]",
+    metavar="",
     is_flag=False,
     flag_value=_ASK,
-    help="Without a value you are asked for it. Other users of the machine can see a value that is "
-    "given here: set BUTT_DIAL_AGENT_TOKEN instead.",
+    help="Ask for another token than the configured one; without a terminal, the first line of the "
+    "standard input. It takes no value, which other users of the machine could see.",
 )
 @click.option(
     "--to",
@@ -120,6 +120,8 @@ def doctor(
     tell = _teller(wants_json(ctx), ascii_only=ascii_only or not _can_show_signs())
     stages: list[DoctorStage] = []
     # Closed here, so that after Ctrl-C the callback URL is restored before the program ends.
+    if agent_token not in {None, _ASK}:  # not a flag: click would repeat the value in its complaint
+        raise click.UsageError("--agent-token takes no value: you are asked for the token.")
     with closing(_stages(plan, lambda: _client(base_url, agent_id, timeout, agent_token))) as found:
         for stage in found:
             stages.append(stage)
@@ -130,7 +132,7 @@ def doctor(
 def _client(
     base_url: str | None, agent_id: str | None, timeout: float | None, agent_token: str | None
 ) -> Client:
-    token = ask_for_token() if agent_token == _ASK else agent_token
+    token = None if agent_token is None else ask_for_token(may_be_piped=True)
     return open_client(base_url, agent_id, timeout, agent_token=token)
 
 

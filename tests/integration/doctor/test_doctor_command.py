@@ -146,11 +146,32 @@ def test_ascii_by_itself(tmp_path: Path, server: LoopbackServer) -> None:
     assert done.stdout.startswith("[OK] Config loaded")
 
 
-def test_agent_token_may_be_given(server: LoopbackServer) -> None:
-    """--agent-token wins over the environment, and is shown nowhere."""
-    result = doctor("--agent-token", TOKEN, server=server, AGENT_TOKEN="another")
-    assert result.exit_code == 0
+@pytest.mark.parametrize("given", [("--agent-token", TOKEN), (f"--agent-token={TOKEN}",)])
+def test_agent_token_takes_no_value(server: LoopbackServer, given: tuple[str, ...]) -> None:
+    """Other users of the machine could see it; and the complaint does not repeat it."""
+    result = doctor(*given, server=server, AGENT_TOKEN="another")
+    assert result.exit_code == 2
+    assert "--agent-token takes no value" in result.stderr
     assert TOKEN not in result.stdout + result.stderr
+    assert server.fake.requests == []
+
+
+def test_agent_token_from_a_pipe(tmp_path: Path, server: LoopbackServer) -> None:
+    """Without a terminal it is a line of the standard input, which wins over the environment."""
+    variables = {"BUTT_DIAL_BASE_URL": server.base_url, "BUTT_DIAL_AGENT_TOKEN": "another"}
+    done = subprocess.run(
+        [sys.executable, *PROGRAM, "doctor", "--agent-token"],
+        cwd=tmp_path,
+        env=environment(**variables),
+        input=f"{TOKEN}\nmore\n",
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert TOKEN not in done.stdout + done.stderr
+    assert {request.bearer for request in server.fake.requests if request.bearer} == {TOKEN}
 
 
 @pytest.mark.parametrize("args", [("--agent-token",), ("--agent-token", "--ascii")])
