@@ -94,7 +94,7 @@ class Client(AgentView):
         sleep: Callable[[float], None] | None = None,
         random_fraction: Callable[[], float] = random.random,
     ) -> None:
-        agent_token = masked(agent_token)
+        agent_token, proxies, headers = masked(agent_token), masked(proxies), masked(headers)
         connection = Connection(
             base_url,
             timeout=timeout,

@@ -175,7 +175,7 @@ class AccountsClient(AccountsView):
         wall_clock: Callable[[], float] = time.time,
         make_nonce: Callable[[], str] = _fresh_nonce,
     ) -> None:
-        team_token = masked(team_token)
+        team_token, proxies, headers = masked(team_token), masked(proxies), masked(headers)
         connection = Connection(
             base_url,
             timeout=timeout,

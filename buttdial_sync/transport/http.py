@@ -32,7 +32,7 @@ from buttdial_sync.errors import (
     error_from_response,
 )
 from buttdial_sync.errors.answers import Exchange as RequestKind
-from buttdial_sync.errors.scrubbing import SecretBytes, scrub
+from buttdial_sync.errors.scrubbing import SecretBytes, masked, scrub
 from buttdial_sync.transport.adapter import (
     DeadlineAdapter,
     refuse_recorded_stream,
@@ -261,6 +261,7 @@ class Http:
             if response.is_redirect:
                 response.close()
                 failure = _redirected(response, is_opening=stream)
+                del response
             else:
                 return response, progress
         finally:
@@ -285,7 +286,9 @@ class Http:
         origin = origin_of(url)
         known = self._proxy_and_tls.get(origin)
         if known is None:
-            known = self._proxy_and_tls[origin] = self._network.for_url(url, self._session)
+            found = self._network.for_url(url, self._session)
+            # An address of a proxy may hold a password.
+            known = self._proxy_and_tls[origin] = {**found, "proxies": masked(found["proxies"])}
         return known
 
 

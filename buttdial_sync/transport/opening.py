@@ -188,7 +188,10 @@ class SessionOpener:
                 error.remediation = BUFFERING_PROXY
             raise
         if response.status_code >= 300:
-            raise self._refusal(response, token)
+            try:
+                raise self._refusal(response, token)
+            finally:
+                del response  # its headers may repeat the token, and its pool knows the proxy's
         kind = response.headers.get("content-type", "")
         media_type = kind.partition(";")[0].strip().lower()
         if response.status_code != OK or media_type != "text/event-stream":

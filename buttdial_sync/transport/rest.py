@@ -91,7 +91,10 @@ class Rest:
             response, _ = self._http.send(request, deadline)
             _announce_sunset(method, endpoint or path, response)
             if response.status_code >= 300:
-                raise refusal(response, "rest", credential)
+                try:
+                    raise refusal(response, "rest", credential)
+                finally:
+                    del response  # its headers may repeat the token
         return _answer(response, f"{method} {endpoint or path}")
 
 

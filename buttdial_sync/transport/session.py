@@ -260,7 +260,9 @@ class McpSession:
         try:
             raise error
         finally:
-            del error  # its traceback holds this frame, and so the whole client
+            # The error's traceback holds this frame, and so the whole client; the response's
+            # headers may repeat the token.
+            del error, response
 
     def _await_endpoint(self, deadline: Deadline) -> str:
         try:
