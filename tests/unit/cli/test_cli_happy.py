@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -161,17 +162,27 @@ def test_approve(happy_server: FakeHappyServer, machine: FakeMachine) -> None:
         more = ["--deny", "--reason", "no"] if deny else []
         result = run(happy_server, "approve", process.session.id, *more)
         assert result.stdout == f"Bash: {'denied' if deny else 'approved'}\n"
+    wait_until(lambda: len(answers) == 2)  # the agent gets its answer after the command ended
     assert [answer["approved"] for answer in answers] == [True, False]
+
+
+def wait_until(is_true: Callable[[], bool]) -> None:
+    pause = threading.Event()
+    for _ in range(3000):
+        if is_true():
+            return
+        pause.wait(0.01)
+    raise AssertionError("it did not happen")
 
 
 def wait_for_request(server: FakeHappyServer, session_id: str) -> None:
     session = server.store.sessions[session_id]
-    pause = threading.Event()
-    for _ in range(3000):
-        if session.agent_state and session.cipher.open(session.agent_state)["requests"]:
-            return
-        pause.wait(0.01)
-    raise AssertionError("the agent does not ask")
+
+    def is_asking() -> bool:
+        state = session.agent_state
+        return bool(state and session.cipher.open(state)["requests"])
+
+    wait_until(is_asking)
 
 
 def test_stop(happy_server: FakeHappyServer, machine: FakeMachine) -> None:
