@@ -64,7 +64,9 @@ def _reachable(values: Iterable[Any]) -> Iterator[tuple[str, Any]]:
         seen[id(value)] = value  # kept alive, so that no other object gets its id
         yield path, value
         if depth < _DEPTH:
-            queue.extend((f"{path}{step}", child, depth + 1) for step, child in _children(value))
+            with suppress(AttributeError):  # an object that is only half made
+                for step, child in _children(value):
+                    queue.append((f"{path}{step}", child, depth + 1))
 
 
 def _children(value: Any) -> Iterator[tuple[str, Any]]:

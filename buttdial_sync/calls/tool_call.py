@@ -21,7 +21,7 @@ from buttdial_sync.errors import (
     ProtocolError,
     error_from_tool_answer,
 )
-from buttdial_sync.errors.scrubbing import Secret, masked
+from buttdial_sync.errors.scrubbing import Secret
 from buttdial_sync.models.tools import Tool
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.http import decoded_text
@@ -50,7 +50,7 @@ class AgentContext:
 
     connection: Connection
     agent_id: str | None = None
-    token: str | None = attrs.field(default=None, repr=False, converter=masked)
+    token: str | None = attrs.field(default=None, repr=False)
     check_schema: bool = True
     must_send_agent_id: bool = False
 

@@ -21,6 +21,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from buttdial_sync import AccountsClient, ButtDialError, Client, ConfigError, InboundHandler
 from buttdial_sync.errors import ProtocolError
 from buttdial_sync.errors.scrubbing import Secret
+from buttdial_sync.settings import load_settings
 from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
 from buttdial_sync.testing.simulate import HostSimulator
 from tests.fakes import add_fault
@@ -138,6 +139,27 @@ class TestFromOutside:
         self.clean(open_one, kind, 601)
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_while_a_library_handles_its_own_error(server: LoopbackServer) -> None:
+    """Its error, which has the request in its frames, is not the context of what gets out."""
+
+    def call() -> None:
+        with AccountsClient(server.base_url, team_token=TOKEN, max_attempts=1) as accounts:
+            add_fault(server.fake, "reset", on="rest")
+            accounts.get_account()
+
+    seen = 0
+    for error in struck(call, KeyboardInterrupt, 23):
+        if isinstance(error, KeyboardInterrupt):
+            assert leaks_of(error, TOKEN) == []
+            assert isinstance(error.__context__, ButtDialError | None)
+            seen += 1
+        server.fake.core.faults.clear()
+    del error
+    gc.collect()
+    assert seen > 20
+
+
 def test_the_context_of_the_host_stays(client: Client) -> None:
     """What the host was handling when it called is still the context, and nothing of ours is."""
     trouble = LookupError("the host's own")
@@ -189,6 +211,7 @@ def test_new_tokens_in_a_misshaped_answer(server: LoopbackServer) -> None:
         lambda: Client.from_env({"BUTT_DIAL_URL": "x", "BUTT_DIAL_AGENT_TOKEN": TOKEN}),
         lambda: Client.from_env({"BUTT_DIAL_AGENT_TOKEN": TOKEN, "BUTT_DIAL_TOKEN_IN": "x"}),
         lambda: Client.from_env({}, base_url="nonsense", agent_token=TOKEN),
+        lambda: load_settings({"BUTT_DIAL_AGENT_TOKEN": TOKEN, "BUTT_DIAL_TOKEN_IN": "x"}),
         lambda: AccountsClient.from_env({"BUTT_DIAL_TEAM_TOKEN": TOKEN, "OTHER": TOKEN}),
         lambda: InboundHandler(account_webhook_secret=[TOKEN], whatsapp_webhook_secret=5),  # type: ignore[arg-type]
         lambda: InboundHandler(
