@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from buttdial_sync import shared
 from buttdial_sync.listening.request_budget import forget_request_budgets
 from buttdial_sync.testing import plugin
 from buttdial_sync.transport.addresses import failed_addresses
@@ -46,6 +47,15 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def _nothing_remembered() -> None:
     forget_request_budgets()
     failed_addresses.clear()
+
+
+@pytest.fixture(autouse=True)
+def _shared_clients_are_closed() -> Iterator[None]:
+    # While one is open, the connections of the process are.
+    yield
+    for client in list(shared._shared._clients.values()):
+        client.close()
+    shared._shared._clients.clear()
 
 
 @pytest.fixture(autouse=True)

@@ -25,6 +25,14 @@ DROPPED = 30
 SERVERS = 80  # more than there are origins whose connections are kept
 
 
+@pytest.fixture(autouse=True)
+def _own_connections() -> Iterator[None]:
+    # Those of a client that another test has left for the garbage collector would stay open.
+    shared_adapter.cache_clear()
+    yield
+    shared_adapter.cache_clear()
+
+
 @pytest.fixture
 def server() -> Iterator[LoopbackServer]:
     with FakeButtDialServer().listen(keep_alive=600.0) as loopback:

@@ -130,6 +130,9 @@ def account_of(server: LoopbackServer) -> str:
         return client.get_account().org_id
 
 
+# vcr.py drops the connections that were open before it, and does not close them.
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_rest_calls_can_be_recorded(loopback_server: LoopbackServer, cassette: str) -> None:
     """The second time the recording answers, also to a client whose connection was open."""
     with vcr.use_cassette(cassette, filter_headers=["authorization"]):
