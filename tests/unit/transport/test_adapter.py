@@ -8,10 +8,19 @@ from typing import Any
 
 import pytest
 import requests
+from requests.adapters import BaseAdapter, HTTPAdapter
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 
-from buttdial_sync.transport.adapter import DeadlineAdapter
+from buttdial_sync.errors import ConfigError
+from buttdial_sync.transport import fork
+from buttdial_sync.transport.adapter import (
+    DeadlineAdapter,
+    refuse_recorded_stream,
+    reset_adapter,
+)
 from buttdial_sync.transport.connections import DeadlineConnection, DeadlineHTTPSConnection
 from buttdial_sync.transport.http import Http, SharedAdapter
+from buttdial_sync.transport.network import NetworkOptions
 
 PROXIES = {"https": "http://proxy.test:3128"}
 
@@ -161,3 +170,80 @@ def test_what_a_process_keeps() -> None:
     assert pool(adapter, origins[1]) is made[1]
     assert pool(adapter, origins[0]) is not made[0]
     adapter.close()
+
+
+def test_hosts_adapter_after_a_fork() -> None:
+    """It has new managers; what it inherited is neither closed nor used."""
+
+    class Counting(HTTPAdapter):
+        made = 0
+
+        def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+            self.made += 1
+            super().init_poolmanager(*args, **kwargs)
+
+    adapter = Counting(pool_maxsize=7)
+    manager, inherited = (
+        adapter.poolmanager,
+        adapter.poolmanager.connection_from_url("http://a.test"),
+    )
+    proxies = adapter.proxy_manager_for("http://proxy.test:3128")
+    reset_adapter(adapter)
+    assert adapter.poolmanager is not manager
+    assert adapter.proxy_manager == {}
+    assert adapter.proxy_manager_for("http://proxy.test:3128") is not proxies
+    assert adapter.poolmanager.connection_from_url("http://a.test").pool.maxsize == 7
+    assert not is_closed(inherited)
+    assert adapter.made == 2
+    assert any(each is manager for each in fork._leaked)
+    reset_adapter(BaseAdapter())  # one without connections has nothing to reset
+
+
+def test_client_resets_its_adapter_in_a_child() -> None:
+    """Also with an adapter of the host's the child has a session of its own."""
+    adapter = HTTPAdapter()
+    http = Http(connect_timeout=1.0, network=NetworkOptions.checked(transport_adapter=adapter))
+    manager, session = adapter.poolmanager, http._session
+    http._reset_after_fork()
+    assert adapter.poolmanager is not manager
+    assert http._session is not session
+    assert http._session.get_adapter("https://a.test") is adapter
+    http.close()
+
+
+class Recording:
+    """Stands in for the class that vcr.py puts in the place of urllib3's."""
+
+
+Recording.__module__ = "vcr.patch"
+
+
+@pytest.mark.parametrize(
+    ("url", "base"),
+    [("http://a.test", HTTPConnectionPool), ("https://a.test", HTTPSConnectionPool)],
+)
+def test_recorder(
+    url: str, base: Any, adapter: DeadlineAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Connections are vcr's while it records, and ours again afterwards; no stream meanwhile."""
+    made = pool(adapter, url)
+    ours = made.ConnectionCls
+    with monkeypatch.context() as recording:
+        recording.setattr(HTTPConnectionPool, "ConnectionCls", Recording)
+        recording.setattr(base, "ConnectionCls", Recording)
+        assert made.ConnectionCls is Recording
+        with pytest.raises(ConfigError, match=r"vcr\.py"):
+            refuse_recorded_stream()
+    assert made.ConnectionCls is ours
+    refuse_recorded_stream()
+
+
+def test_patches_of_others(adapter: DeadlineAdapter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only vcr's class is taken over: any other would lose the deadlines."""
+
+    class Foreign:
+        pass
+
+    monkeypatch.setattr(HTTPConnectionPool, "ConnectionCls", Foreign)
+    assert pool(adapter, "http://a.test").ConnectionCls is DeadlineConnection
+    refuse_recorded_stream()

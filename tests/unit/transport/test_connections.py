@@ -20,6 +20,7 @@ from buttdial_sync.errors import ConfigError, DeadlineExceededError, TransportEr
 from buttdial_sync.transport.addresses import failed_addresses
 from buttdial_sync.transport.connections import (
     DeadlineConnection,
+    DeadlineHTTPSConnection,
     RequestProgress,
     bound_to_thread,
 )
@@ -642,3 +643,80 @@ def test_closed_connections_are_gone(
     connection.close()
     assert pair[1].recv(1) == b""
     response.close()
+
+
+class StreamOf:
+    """An answer whose connection is not one of ours."""
+
+    def __init__(self, sock: Any) -> None:
+        self.connection = self
+        self.sock = sock
+
+
+def test_foreign_stream_is_adopted(
+    progress: RequestProgress, pair: tuple[NotingSocket, socket.socket]
+) -> None:
+    """It may be silent for long, and can be ended; it proves as little as before."""
+    pair[0].settimeout(5.0)
+    progress.adopt(StreamOf(pair[0]))
+    assert pair[0].gettimeout() is None
+    assert not progress.is_watched
+    assert progress.abort()
+    assert pair[1].recv(1) == b""
+
+
+def test_own_and_mocked_streams_are_not_adopted(
+    progress: RequestProgress, pair: tuple[NotingSocket, socket.socket]
+) -> None:
+    """Ours keep their limits, and a mock has no socket."""
+    progress.adopt(StreamOf(None))
+    progress.adopt(object())
+    assert progress.kept is None
+    progress.runs_on(KeptSocket(pair[0], identity_of(pair[0].fileno())))
+    pair[1].settimeout(5.0)
+    progress.adopt(StreamOf(pair[1]))
+    assert pair[1].gettimeout() == 5.0
+
+
+class LaterContext:
+    """Stands in for the class that gevent puts in the place of Python's."""
+
+    minimum_version: Any = None
+
+    def __init__(self, protocol: int) -> None:
+        self.protocol = protocol
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_, **__: None
+
+    def wrap_socket(self, *_: Any, **__: Any) -> None:
+        raise ConnectionAbortedError("the handshake of the class of now")
+
+
+def test_context_of_the_class_of_now(
+    progress: RequestProgress, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """urllib3 binds the class at its import; a context of the old one recurses under gevent."""
+    monkeypatch.setattr(ssl, "SSLContext", LaterContext)
+    connection = DeadlineHTTPSConnection(*listener.getsockname())
+    with bound_to_thread(progress), pytest.raises(OSError, match="of the class of now"):
+        connection.connect()
+    context: Any = connection.ssl_context
+    assert type(context) is LaterContext
+    assert context.protocol == ssl.PROTOCOL_TLS_CLIENT
+    assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+    connection.close()
+
+
+def test_own_context_is_kept(progress: RequestProgress, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that somebody gave is used, and without a patch urllib3 makes its own."""
+    own: Any = LaterContext(ssl.PROTOCOL_TLS_CLIENT)
+    monkeypatch.setattr(socket, "getaddrinfo", connected_to())
+    for patched, given in ((True, own), (False, None)):
+        with monkeypatch.context() as patch, bound_to_thread(progress):
+            if patched:
+                patch.setattr(ssl, "SSLContext", LaterContext)
+            connection = DeadlineHTTPSConnection("h.test", ssl_context=given)
+            with pytest.raises(NewConnectionError):
+                connection.connect()
+            assert connection.ssl_context is given

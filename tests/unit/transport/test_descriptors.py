@@ -75,3 +75,31 @@ def test_a_socket_class_without_shutdown(
     monkeypatch.setattr(socket, "socket", GreenSocket)
     KeptSocket(GreenSocket(pair[0]), identity_of(pair[0].fileno())).shut_down()
     assert pair[1].recv(1) == b""
+
+
+def test_socket_from_before_a_patch(
+    pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """gevent's class, which then stands in the place of ``socket.socket``, cannot shut it down."""
+
+    class Patched:
+        def shutdown(self, how: int) -> None:
+            raise AssertionError("that is another class's method")
+
+    held = kept(pair[0])
+    monkeypatch.setattr(socket, "socket", Patched)
+    held.shut_down()
+    assert pair[1].recv(1) == b""
+
+
+def test_wrapped_socket_keeps_its_keys(pair: tuple[socket.socket, socket.socket]) -> None:
+    """The plain method is used: that of an SSLSocket forgets the keys of what has arrived."""
+
+    class Wrapped(socket.socket):
+        def shutdown(self, how: int) -> None:
+            raise AssertionError("the keys are gone")
+
+    wrapped = Wrapped(pair[0].family, pair[0].type, pair[0].proto, fileno=pair[0].detach())
+    with wrapped:
+        kept(wrapped).shut_down()
+        assert pair[1].recv(1) == b""
