@@ -23,15 +23,18 @@ SECONDS = 20.0
 AT_EXIT = """
 import atexit, sys, threading
 from buttdial_sync import shared_client
+from buttdial_sync.agent import context_of
 waits, join = [], threading.Thread.join
 def noted(thread, timeout=None):
     waits.append(timeout)
     join(thread, timeout)
 threading.Thread.join = noted
-atexit.register(lambda: print([seconds for seconds in waits if seconds != 0]))  # the last one
+def last():
+    print("closed" if context_of(client).connection.closed else "open", [s for s in waits if s])
+atexit.register(last)
 client = shared_client(sys.argv[1], agent_token="tok")
 assert client.send_message("+14155550123", "hi").ok
-atexit.register(lambda: print("open" if client.ping() else ""))  # the first one
+atexit.register(lambda: print("open" if client.ping() else ""))
 """
 
 
@@ -167,4 +170,4 @@ def test_exit(loopback_server: LoopbackServer) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.split() == ["open", "[]"]
+    assert done.stdout.split() == ["open", "closed", "[]"]

@@ -182,17 +182,23 @@ class NotingAdapter(HTTPAdapter):
         return super().send(request, *args, **kwargs)
 
 
-def test_own_adapter(server: LoopbackServer) -> None:
+def test_own_adapter() -> None:
     """All requests go through it, each with a limit; and it is closed with the client."""
     adapter = NotingAdapter()
+    with FakeButtDialServer().listen(keep_alive=600.0) as server:
+        send_over(server, adapter)
+        wait_until(lambda: open_connections(server) == 0)
+    assert [method for method, _ in adapter.sent][:2] == ["GET", "POST"]
+
+
+def send_over(server: LoopbackServer, adapter: NotingAdapter) -> None:
     with client_of(server, transport_adapter=adapter, connect_timeout=7.0) as client:
         assert client.send_message(TO, "hello").ok
         assert client.send_message(TO, "hello").ok
-    assert [method for method, _ in adapter.sent][:2] == ["GET", "POST"]
+        assert open_connections(server) > 1
     for _, (connecting, reading) in adapter.sent:
         assert connecting == min(7.0, reading)
         assert 0 < reading <= PATIENCE
-    wait_until(lambda: open_connections(server) == 0)
 
 
 def test_stream_of_an_own_adapter_may_be_silent(server: LoopbackServer) -> None:

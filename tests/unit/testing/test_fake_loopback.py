@@ -283,3 +283,18 @@ def test_import_loads_no_third_party() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_stream_to_a_client_that_knows_no_chunks() -> None:
+    """nginx asks with HTTP/1.0 by default: it gets the bare events until the connection ends."""
+    with FakeButtDialServer().listen() as loopback, connect(loopback) as client:
+        client.sendall(b"GET /sse HTTP/1.0\r\nAuthorization: Bearer t\r\n\r\n")
+        seen = b""
+        while b"\n\n" not in seen:
+            part = client.recv(4096)
+            assert part, seen
+            seen += part
+        head, _, body = seen.partition(b"\r\n\r\n")
+        assert b"transfer-encoding" not in head.lower()
+        assert b"connection: close" in head.lower()
+        assert body.startswith(b"event: endpoint\n")
