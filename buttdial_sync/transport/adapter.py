@@ -57,6 +57,17 @@ def refuse_recorded_stream() -> None:
         )
 
 
+def close_adapter(adapter: BaseAdapter) -> None:
+    """Close a host's adapter with its connections, which urllib3's own clear() only forgets."""
+    if isinstance(adapter, HTTPAdapter):
+        for manager in (adapter.poolmanager, *adapter.proxy_manager.values()):
+            for key in manager.pools.keys():  # noqa: SIM118 - it is not iterable: threads change it
+                pool = manager.pools.get(key)
+                if pool is not None:
+                    pool.close()
+    adapter.close()
+
+
 def reset_adapter(adapter: BaseAdapter) -> None:
     """Give a host's adapter new connections, in a forked child; the inherited stay untouched."""
     if isinstance(adapter, HTTPAdapter):

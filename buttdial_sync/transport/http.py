@@ -35,6 +35,7 @@ from buttdial_sync.errors.answers import Exchange as RequestKind
 from buttdial_sync.errors.scrubbing import SecretBytes, masked, scrub
 from buttdial_sync.transport.adapter import (
     DeadlineAdapter,
+    close_adapter,
     refuse_recorded_stream,
     reset_adapter,
 )
@@ -280,7 +281,7 @@ class Http:
             progress.abort()
         self._connections.leave(self)
         if self._network.adapter is not None:
-            self._network.adapter.close()
+            close_adapter(self._network.adapter)
 
     def _proxy_and_tls_of(self, url: str) -> Mapping[str, Any]:
         origin = origin_of(url)
