@@ -34,9 +34,9 @@ def _figures(server: str, wall: Milliseconds, cpu: Milliseconds) -> Iterator[Fig
     yield faster("a send, to butt-dial-sdk", ours, wall["sdk"], 15.0)
     yield faster("a send, to mcp's held session", ours, mcp, 1.5)
     yield faster("the same, less the bare wire", ours - wire, mcp - wire, 1.5)
-    yield at_most("processor time, to mcp's held session", cpu["ours"], cpu["mcp"], 0.5)
-    yield at_most("a send, to the floor", ours, wall["floor"], 1.25)
-    yield at_most("the same, floor with trust_env off", ours, wall["lean floor"], 1.25)
+    yield at_most("processor time, to mcp's held session", cpu["ours"], cpu["mcp"], 0.35)
+    yield at_most("a send, to the floor", ours, wall["floor"], 1.0)
+    yield at_most("the same, floor with trust_env off", ours, wall["lean floor"], 1.0)
 
 
 def _milliseconds(server: str, rounds: int) -> tuple[Milliseconds, Milliseconds]:

@@ -16,7 +16,7 @@ def measure(settings: Settings) -> Iterator[Figure]:
     """Yield the figures."""
     for server in ("fake", "mcp"):
         ours, peer = _first_messages(server, settings.starts)
-        yield share("process start to first message", ours, peer, 0.3, unit="ms", server=server)
+        yield share("process start to first message", ours, peer, 0.25, unit="ms", server=server)
     bare, ours = _imports(3 * settings.starts)
     yield amount("import buttdial_sync, above bare Python", ours - bare, 20.0, unit="ms")
 
