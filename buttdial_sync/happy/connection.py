@@ -10,7 +10,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from buttdial_sync.errors import ButtDialError
-from buttdial_sync.errors.scrubbing import scrub_error
 from buttdial_sync.happy.credentials import Credentials
 from buttdial_sync.happy.errors import (
     HappyClosedError,
@@ -143,7 +142,6 @@ class HappyConnection:
                 return self._attempt(operation, attempt, deadline, path, query, body)
             except ButtDialError as error:
                 failure = happy_error(error)
-            scrub_error(failure, (self.token,))
             may_have_been_done |= failure.outcome == "unknown"
             pause = self._pause_after(failure, attempt, deadline)
             if pause is None:

@@ -22,7 +22,7 @@ from buttdial_sync.happy import errors
 from buttdial_sync.happy.client import HappyClient
 from buttdial_sync.testing.happy_agents import FakeMachine
 from buttdial_sync.testing.happy_server import FakeHappyServer
-from buttdial_sync.testing.http_messages import Reply, Request, json_response
+from buttdial_sync.testing.http_messages import BrokenConnection, Reply, Request, json_response
 from tests.integration.happy.conftest import client_of
 
 LONG_AGO = dt.datetime(2020, 1, 1, tzinfo=dt.timezone.utc)
@@ -295,6 +295,28 @@ def test_metadata_that_cannot_be_read_are_not_overwritten(
     with pytest.raises(errors.EncryptionError):
         client.set_session_name(session.id, "name")
     assert session.metadata == damaged
+
+
+def test_metadata_of_another_kind_are_not_overwritten(
+    happy_server: FakeHappyServer, client: HappyClient
+) -> None:
+    """Only an object can be changed in parts."""
+    session = happy_server.add_session().session
+    session.metadata = sealed = session.cipher.seal(["a", "list"])
+    with pytest.raises(errors.MetadataUpdateError, match="not an object"):
+        client.set_session_name(session.id, "name")
+    assert session.metadata == sealed
+
+
+def test_a_deletion_whose_answer_is_lost(happy_server: FakeHappyServer) -> None:
+    """Nobody knows whether it was carried out, and that is said."""
+    session_id = happy_server.add_session().session.id
+    happy_server.faults.append(lambda _: BrokenConnection("reset"))
+    with client_of(happy_server, sleep=lambda _: None) as client:
+        with pytest.raises(errors.HappyOutcomeUnknownError) as caught:
+            client.delete_session(session_id)
+        assert isinstance(caught.value, OutcomeUnknownError)
+        assert (caught.value.outcome, caught.value.session_id) == ("unknown", session_id)
 
 
 @pytest.mark.parametrize("token", ["another", "x" * 5000])
