@@ -36,7 +36,7 @@ class FollowedTurn:
         self._clock = clock
         self._quiet_since = clock()
         self._became_idle = False
-        self._looked_again = False
+        self._looks_wanted: int | None = None
 
     @property
     def requests(self) -> list[PermissionRequest]:
@@ -47,7 +47,7 @@ class FollowedTurn:
     def see(self, update: Update) -> None:
         """Take the next update."""
         self._quiet_since = self._clock()
-        self._looked_again = False
+        self._looks_wanted = None
         if update.seq is not None:
             self._tracker.see(update)
             self.updates.append(update)
@@ -68,17 +68,18 @@ class FollowedTurn:
         after = self._quiet_needed(settle_seconds)
         if after is None or self._clock() - self._quiet_since < after:
             return None
-        if not self._looked_again:
+        if self._looks_wanted is None:
             # Only a look at the server proves that there is nothing more.
-            self._looked_again = True
+            self._looks_wanted = self._watch.looks + 1
             self._watch.look_again()
+        if self._watch.looks < self._looks_wanted:
             return None
         return self._tracker.likely_end or "undetermined"
 
     def at_most(self, settle_seconds: float) -> float:
         """Return how long to wait before looking at :meth:`status` again."""
         after = self._quiet_needed(settle_seconds)
-        if after is None or self._looked_again:
+        if after is None or self._looks_wanted is not None:
             return _QUIET_SECONDS
         return max(0.0, after - (self._clock() - self._quiet_since))
 

@@ -60,6 +60,7 @@ class SessionWatch:
         session: The session as it is known now; None before the first :meth:`poll`.
         is_thinking: Whether the agent said that it works; None where it never did.
         has_ended: Whether the session was archived or deleted.
+        looks: How often the server was looked at with success.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class SessionWatch:
         self.session: Session | None = None
         self.is_thinking: bool | None = None
         self.has_ended = False
+        self.looks = 0
         self._connection = connection
         self._records = records
         self._realtime = realtime
@@ -125,6 +127,7 @@ class SessionWatch:
             self._read.extend(self._new_messages(self._seq, deadline))
             self._read.extend(self._late_messages(deadline))
         self._read.extend(self._new_state(deadline))
+        self.looks += 1
         self._look_at = clock() + (_LOOK_EVERY if self._realtime.is_live else self._poll_interval)
 
     def poll_patiently(self, deadline: Deadline) -> list[Update]:

@@ -186,6 +186,31 @@ def test_a_message_into_a_running_turn(client: HappyClient, process: AgentProces
     assert (result.status, result.text) == ("completed", "both done")
 
 
+def test_an_outage_proves_nothing(happy_server: FakeHappyServer, process: AgentProcess) -> None:
+    """That nothing follows the end of another turn is known only when the server can be asked."""
+    session_id = process.session.id
+    failures = [0]
+
+    def fails(request: Request) -> None:
+        if failures[0]:
+            failures[0] -= 1
+            raise ConnectionAbortedError  # the connection ends without an answer
+
+    def begin_ours(update: Update) -> None:
+        if isinstance(update, TurnEnded) and update.turn == "old":
+            failures[0] = 200  # for longer than the turn may take to begin
+            event(process, "ours", "turn-start")
+            event(process, "ours", "turn-end", status="completed")
+
+    happy_server.faults.append(fails)
+    event(process, "old", "turn-start")
+    with client_of(happy_server, sleep=lambda _: None) as client:
+        client.send_message(session_id, "hello")
+        event(process, "old", "turn-end", status="failed")
+        result = client.wait_for_turn_completion(session_id, PATIENCE, on_update=begin_ours)
+    assert (result.status, failures) == ("completed", [0])
+
+
 @pytest.mark.parametrize("sends", [True, False])
 def test_older_producers(
     happy_server: FakeHappyServer, machine: FakeMachine, client: HappyClient, sends: bool
