@@ -26,6 +26,9 @@ from buttdial_sync.ailoop.messages import OtherContent as OtherContent
 from buttdial_sync.ailoop.messages import QuestionContent as QuestionContent
 from buttdial_sync.ailoop.messages import Recommendation as Recommendation
 from buttdial_sync.ailoop.messages import ResponseContent as ResponseContent
+from buttdial_sync.ailoop.questions import AnsweredQuestion as AnsweredQuestion
+from buttdial_sync.ailoop.questions import PendingQuestions as PendingQuestions
+from buttdial_sync.ailoop.questions import ResumeReport as ResumeReport
 from buttdial_sync.ailoop.server import ChannelInfo as ChannelInfo
 from buttdial_sync.ailoop.server import PendingPrompt as PendingPrompt
 from buttdial_sync.ailoop.server import ServerInfo as ServerInfo

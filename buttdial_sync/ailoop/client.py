@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import random
 import sys
@@ -26,6 +25,7 @@ from buttdial_sync.ailoop.answers import (
 from buttdial_sync.ailoop.connection import PENDING, AiloopConnection
 from buttdial_sync.ailoop.errors import (
     AiloopConfigError,
+    AiloopError,
     AiloopNotSupportedError,
     AuthorizationDeniedError,
     ailoop_error,
@@ -43,6 +43,13 @@ from buttdial_sync.ailoop.messages import (
     new_message,
 )
 from buttdial_sync.ailoop.prompting import MESSAGE, Prompter, Sockets
+from buttdial_sync.ailoop.prompts import Question, authorization_prompt, navigation_prompt
+from buttdial_sync.ailoop.questions import (
+    AnsweredQuestion,
+    PendingQuestions,
+    Resumer,
+    ResumeReport,
+)
 from buttdial_sync.ailoop.server import (
     ChannelInfo,
     ChannelList,
@@ -58,10 +65,6 @@ from buttdial_sync.settings import check_count
 from buttdial_sync.transport.deadline import Clock, Deadline, check_seconds
 
 logger = logging.getLogger("buttdial_sync.ailoop")
-
-# The server's own time for a prompt begins when it is shown, and ends a little after ours.
-_LATER = 5
-_MOST_SECONDS = 2**32 - 1
 
 
 class AiloopClient:
@@ -198,45 +201,12 @@ class AiloopClient:
             AiloopError: The server could not be reached, or refused the token.
         """
         deadline = self._deadline(timeout)
-        listed = _options(choices, options)
-        recommended = _recommended(recommendation, listed)
-        seconds = _server_seconds(timeout)
         where = self._connection.channel_or_own(channel)
-        if not question.strip():
-            raise AiloopConfigError("question is empty")
-        decides = self._connection.known_info(deadline).api == "decision"
-        if decides and not listed:
-            raise AiloopNotSupportedError(
-                "this server has no free text: give at least two choices",
-                remediation="Servers up to 1.0.0 have it.",
-            )
-        prompt_id = str(uuid.uuid4())
-        if decides:
-            content = {
-                "type": "decision",
-                "decision_id": prompt_id,
-                "summary": question,
-                "options": [_given(attrs.asdict(option)) for option in listed],
-                "timeout_seconds": seconds,
-                **_given({"context_markdown": context, "recommendation": recommended}),
-            }
-        else:
-            labels = [option.label for option in listed]
-            content = {
-                "type": "question",
-                "text": _text_with(question, context, recommendation),
-                "timeout_seconds": seconds,
-                **({"choices": labels} if labels else {}),
-            }
-        prompt = Prompt(
-            id=prompt_id,
-            channel=where,
-            kind="decision" if decides else "question",
-            options=tuple(listed),
+        wanted = Question(
+            question, choices, options, recommendation=recommendation, context=context
         )
-        reply = self._prompter.ask(
-            prompt, _frame(prompt, content), deadline, wait_if_skipped=wait_if_skipped
-        )
+        prompt, frame = wanted.prompt(where, timeout, self._connection.known_info(deadline).api)
+        reply = self._prompter.ask(prompt, frame, deadline, wait_if_skipped=wait_if_skipped)
         return answer_of(prompt, reply)
 
     def authorize(
@@ -282,23 +252,13 @@ class AiloopClient:
         """
         deadline = self._deadline(timeout)
         where = self._connection.channel_or_own(channel)
-        if not action.strip():
-            raise AiloopConfigError("action is empty")
+        prompt, frame = authorization_prompt(where, action, context, timeout)
         if confirm_settled and not self._connection.known_info(deadline).supports_pending:
             raise AiloopNotSupportedError(
                 "this server does not tell which prompts wait, so nothing can be confirmed",
                 remediation="Servers from 1.0.8 do. Leave confirm_settled out for this one.",
             )
-        content = {
-            "type": "authorization",
-            "action": action,
-            "timeout_seconds": _server_seconds(timeout),
-            "context": context,
-        }
-        prompt = Prompt(id=str(uuid.uuid4()), channel=where, kind="authorization")
-        reply = self._prompter.ask(
-            prompt, _frame(prompt, content), deadline, wait_if_skipped=wait_if_skipped
-        )
+        reply = self._prompter.ask(prompt, frame, deadline, wait_if_skipped=wait_if_skipped)
         result = authorization_of(prompt, reply)
         if result and confirm_settled and not self._prompter.is_settled(prompt, deadline):
             result = attrs.evolve(result, approved=False, reason="unconfirmed")
@@ -308,6 +268,115 @@ class AiloopClient:
             error.authorization = result
             raise error
         return result
+
+    def post_question(
+        self,
+        questions: PendingQuestions,
+        question: str,
+        choices: Sequence[str] | None = None,
+        *,
+        about: Any = None,
+        options: Sequence[Option] | None = None,
+        recommendation: Recommendation | str | None = None,
+        context: str | None = None,
+        channel: str | None = None,
+        timeout: float = 3600.0,
+    ) -> str:
+        """
+        Ask a person, and go on. :meth:`resume` hands the answer over, in any process.
+
+        Not safe to repeat: the person is asked again.
+
+        Args:
+            questions: Keeps the question until its answer was handed over.
+            question: The question.
+            choices: The answers to choose from.
+            about: Anything that JSON can hold; it comes back with the answer.
+            options: The choices with ids and details, instead of ``choices``.
+            recommendation: The option that you recommend.
+            context: More about the question, in Markdown.
+            channel: The channel; the client's own when None.
+            timeout: Seconds after which there will be no answer.
+
+        Returns:
+            The message's id.
+
+        Raises:
+            NotAcceptedError: The server did not confirm it. It is not waited for.
+            AiloopError: It could not be sent.
+        """
+        deadline = self._deadline(None)
+        _seconds(timeout, "timeout")
+        where = self._connection.channel_or_own(channel)
+        wanted = Question(
+            question, choices, options, recommendation=recommendation, context=context
+        )
+        prompt, frame = wanted.prompt(where, timeout, self._connection.known_info(deadline).api)
+        return self._post(questions, prompt, frame, about, timeout, deadline)
+
+    def post_authorization(
+        self,
+        questions: PendingQuestions,
+        action: str,
+        *,
+        about: Any = None,
+        context: Any = None,
+        channel: str | None = None,
+        timeout: float = 3600.0,
+    ) -> str:
+        """
+        Ask a person to approve an action, and go on; see :meth:`post_question`.
+
+        Args:
+            questions: Keeps the question until its answer was handed over.
+            action: What is to be approved.
+            about: Anything that JSON can hold; it comes back with the answer.
+            context: More about it: anything that JSON can hold.
+            channel: The channel; the client's own when None.
+            timeout: Seconds after which there will be no answer.
+
+        Returns:
+            The message's id.
+
+        Raises:
+            NotAcceptedError: The server did not confirm it. It is not waited for.
+            AiloopError: It could not be sent.
+        """
+        deadline = self._deadline(None)
+        _seconds(timeout, "timeout")
+        where = self._connection.channel_or_own(channel)
+        prompt, frame = authorization_prompt(where, action, context, timeout)
+        return self._post(questions, prompt, frame, about, timeout, deadline)
+
+    def resume(
+        self,
+        questions: PendingQuestions,
+        handler: Callable[[AnsweredQuestion], object],
+        *,
+        watch: bool = False,
+    ) -> ResumeReport:
+        """
+        Hand the answers to posted questions over, each once. Safe to run in several processes.
+
+        Answers of the web page are found later too. Those of the terminal and of Telegram are sent
+        only once: they are heard while somebody runs this with ``watch``; otherwise the question is
+        lost, and so it is when the server was restarted.
+
+        Args:
+            questions: The questions.
+            handler: Gets each :class:`AnsweredQuestion`. If it raises, it gets it again after 30
+                seconds, at most eight times. If the process dies meanwhile, after the lease.
+            watch: Go on, and hear everything, until :meth:`close`. False looks once.
+
+        Returns:
+            What was done.
+        """
+        self._connection.check_open()
+        resumer = Resumer(self._connection, self._prompter, questions, handler)
+        if not watch:
+            return resumer.run_once()
+        with self.listen(on_answer=lambda message: questions.record(message.raw)):
+            return resumer.run_until_closed()
 
     def say(
         self,
@@ -361,7 +430,7 @@ class AiloopClient:
             AiloopError: It could not be sent.
         """
         deadline = self._deadline(timeout)
-        prompt, frame = self._navigation(url, channel)
+        prompt, frame = navigation_prompt(self._connection.channel_or_own(channel), url)
         return answer_of(prompt, self._prompter.ask(prompt, frame, deadline))
 
     def navigate_without_waiting(
@@ -387,7 +456,7 @@ class AiloopClient:
             AiloopError: It could not be sent.
         """
         deadline = self._deadline(timeout)
-        prompt, frame = self._navigation(url, channel)
+        prompt, frame = navigation_prompt(self._connection.channel_or_own(channel), url)
         self._prompter.tell(frame, deadline)
         return prompt.id
 
@@ -586,76 +655,25 @@ class AiloopClient:
         except ButtDialError as error:
             raise ailoop_error(error) from None
 
-    def _navigation(self, url: str, channel: str | None) -> tuple[Prompt, dict[str, Any]]:
-        if not url.strip():
-            raise AiloopConfigError("url is empty")
-        where = self._connection.channel_or_own(channel)
-        prompt = Prompt(id=str(uuid.uuid4()), channel=where, kind="navigate")
-        return prompt, _frame(prompt, {"type": "navigate", "url": url})
-
-
-def _frame(prompt: Prompt, content: Mapping[str, Any]) -> dict[str, Any]:
-    return new_message(prompt.id, prompt.channel, content)
-
-
-def _given(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def _options(choices: Sequence[str] | None, options: Sequence[Option] | None) -> list[Option]:
-    if choices is not None and options is not None:
-        raise AiloopConfigError("give choices or options, not both")
-    if isinstance(choices, str):
-        raise AiloopConfigError("choices must be a list of texts, not one text")
-    listed = (
-        [Option(id=choice, label=choice) for choice in choices]
-        if choices is not None
-        else list(options or ())
-    )
-    if choices is None and options is None:
-        return listed
-    ids = [option.id for option in listed]
-    if len(ids) < 2:
-        raise AiloopConfigError("give at least two choices")
-    if len(set(ids)) != len(ids) or not all(each.strip() for each in ids):
-        raise AiloopConfigError("the choices must differ, and none may be empty")
-    return listed
-
-
-def _recommended(
-    recommendation: Recommendation | str | None, options: Sequence[Option]
-) -> dict[str, Any] | None:
-    if recommendation is None:
-        return None
-    wanted = (
-        Recommendation(option_id=recommendation)
-        if isinstance(recommendation, str)
-        else recommendation
-    )
-    if wanted.option_id not in {option.id for option in options}:
-        raise AiloopConfigError("the recommendation is not one of the choices")
-    return _given(attrs.asdict(wanted))
-
-
-def _text_with(
-    question: str, context: str | None, recommendation: Recommendation | str | None
-) -> str:
-    # The question API has no fields for these; the person should read them all the same.
-    parts = [question]
-    if context is not None:
-        parts.append(context)
-    if isinstance(recommendation, str):
-        parts.append(f"Recommended: {recommendation}")
-    elif recommendation is not None:
-        reason = recommendation.rationale_markdown
-        parts.append(
-            f"Recommended: {recommendation.option_id}" + (f" ({reason})" if reason else "")
-        )
-    return "\n\n".join(parts)
-
-
-def _server_seconds(timeout: float) -> int:
-    return min(math.ceil(timeout) + _LATER, _MOST_SECONDS)
+    def _post(
+        self,
+        questions: PendingQuestions,
+        prompt: Prompt,
+        frame: Mapping[str, Any],
+        about: Any,
+        timeout: float,
+        deadline: Deadline,
+    ) -> str:
+        questions.add(prompt, about, seconds=timeout, sending=deadline.seconds)
+        try:
+            self._prompter.tell(frame, deadline)
+        except AiloopError as error:
+            questions.dismiss(prompt.id)
+            if error.outcome == "unknown":
+                self._prompter.withdraw_soon(prompt.id, 0)
+            raise
+        questions.sent(prompt.id)
+        return prompt.id
 
 
 def _seconds(value: float, name: str) -> float:

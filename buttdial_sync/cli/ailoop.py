@@ -1,4 +1,4 @@
-"""Ask a person: ``ailoop ask|authorize|say|navigate|pending|answer|tasks|listen``."""
+"""Ask a person: ``ailoop ask|authorize|say|navigate|pending|answer|tasks|listen|resume``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import click
 
 from buttdial_sync.cli.command import ReportingCommand, wants_json
 from buttdial_sync.cli.connection import log_event
+from buttdial_sync.cli.database import check_is_there
 from buttdial_sync.cli.report import Failure, Report, say
 from buttdial_sync.errors import ConfigError
 from buttdial_sync.errors.exits import DONE, EXIT_CODES, REFUSED, TRY_LATER, UNREACHABLE
@@ -284,6 +285,27 @@ def listen(client: AiloopClient, ctx: click.Context, no_replay: bool, count: int
             if heard == count:
                 break
     return Report(data={"ok": True, "messages": heard})
+
+
+@ailoop.command(cls=ReportingCommand)
+@click.option(
+    "--db", required=True, type=click.Path(dir_okay=False), help="A SQLite file of questions."
+)
+@click.option("--watch", is_flag=True, help="Go on, and hear the terminal and Telegram, too.")
+@_with_client
+def resume(client: AiloopClient, db: str, watch: bool) -> Report:
+    """Print the answers to posted questions, a line of JSON for each, each once."""
+    from buttdial_sync.ailoop.questions import AnsweredQuestion, PendingQuestions
+
+    def show(answered: AnsweredQuestion) -> None:
+        say(json.dumps(attrs.asdict(answered)))
+
+    check_is_there(db)
+    done = client.resume(PendingQuestions.in_sqlite(db), show, watch=watch)
+    return Report(
+        data={"ok": not done.failed, **attrs.asdict(done)},
+        lines=[f"{done.handed_over} answered, {done.waiting} waiting"],
+    )
 
 
 def _report_of_answer(answer: Answer) -> Report:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
+from buttdial_sync.ailoop import AiloopClient, PendingQuestions
 from buttdial_sync.cli import main
 from buttdial_sync.testing import FakeAiloopServer
 from tests.unit.cli.cli_runner import _SEPARATED
@@ -154,3 +156,21 @@ def test_listen(ailoop_server: FakeAiloopServer) -> None:
     lines = run(ailoop_server, "listen", "--count", "2", "--json").stdout.splitlines()
     assert [json.loads(line)["channel"] for line in lines[:2]] == ["builds", "public"]
     assert json.loads(lines[2]) == {"ok": True, "messages": 2}
+
+
+def test_resume(ailoop_server: FakeAiloopServer, tmp_path: Path) -> None:
+    """A line for each answer, each once; a mistyped path makes no file."""
+    db = str(tmp_path / "questions.db")
+    assert run(ailoop_server, "resume", "--db", db).exit_code == 2
+    with AiloopClient(ailoop_server.url, accept_timeout=30) as client:
+        message_id = client.post_authorization(
+            PendingQuestions.in_sqlite(db), "Deploy", about={"order": 42}
+        )
+    ailoop_server.next_prompt().approve(at="http")
+    line, told = run(ailoop_server, "resume", "--db", db).stdout.splitlines()
+    answered = json.loads(line)
+    assert (answered["message_id"], answered["about"]) == (message_id, {"order": 42})
+    assert answered["result"]["approved"] is True
+    assert told == "1 answered, 0 waiting"
+    again = data_of(run(ailoop_server, "resume", "--db", db, "--json"))
+    assert (again["ok"], again["handed_over"]) == (True, 0)

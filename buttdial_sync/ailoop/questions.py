@@ -1,0 +1,364 @@
+"""Questions for which nobody waits: written down when they are asked, handed over when answered."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import attrs
+
+from buttdial_sync.ailoop.answers import (
+    LOST,
+    TIMED_OUT,
+    Answer,
+    Authorization,
+    Prompt,
+    Reply,
+    answer_of,
+    authorization_of,
+    reply_of,
+)
+from buttdial_sync.ailoop.connection import AiloopConnection
+from buttdial_sync.ailoop.errors import AiloopConfigError, AiloopError, MessageNotFoundError
+from buttdial_sync.ailoop.messages import Option
+from buttdial_sync.ailoop.prompting import MESSAGE, Prompter
+from buttdial_sync.stores.memory import MemoryStore
+from buttdial_sync.stores.schema import (
+    LEASE,
+    WORK_COLUMNS,
+    Claim,
+    Column,
+    Condition,
+    Row,
+    Schema,
+)
+from buttdial_sync.stores.sqlite import SQLiteStore
+from buttdial_sync.stores.store import Store
+from buttdial_sync.stores.table import DEFAULT_LEASE, WorkTable, cut
+from buttdial_sync.stores.times import Clock
+from buttdial_sync.transport.deadline import Deadline
+
+logger = logging.getLogger("buttdial_sync.ailoop")
+
+STATUSES = ("pending", "handed_over", "dead", "dismissed")
+TABLE_NAME = "buttdial_questions"
+_MOST_ATTEMPTS = 8
+_LOOK_AGAIN = timedelta(seconds=5)
+_HANDLER_FAILED = timedelta(seconds=30)
+_CLAIMED_AT_ONCE = 20
+_HISTORY = 5000
+# Between two prompts the server shows none for a moment.
+_BETWEEN_PROMPTS = 0.5
+_BETWEEN_PASSES = 1.0
+
+
+def questions_schema(table: str = TABLE_NAME) -> Schema:
+    """Describe the table of pending questions."""
+    return Schema(
+        table=table,
+        columns=(
+            *WORK_COLUMNS,
+            Column("prompt", required=True),
+            Column("about", required=True),
+            Column("expires_at", "time", required=True),
+            Column("reply"),
+        ),
+    )
+
+
+@attrs.frozen(kw_only=True)
+class AnsweredQuestion:
+    """
+    What became of a question that was posted.
+
+    Attributes:
+        message_id: The prompt's id, as :meth:`AiloopClient.post_question` returned it.
+        about: What the host gave with the question.
+        result: An :class:`Answer` to a question, an :class:`Authorization` for an action.
+    """
+
+    message_id: str
+    about: Any
+    result: Answer | Authorization
+
+
+@attrs.frozen(kw_only=True)
+class ResumeReport:
+    """
+    What one pass over the pending questions did.
+
+    Attributes:
+        handed_over: Questions that the handler has had.
+        waiting: Questions that have no answer yet, or whose server was not reached.
+        failed: Calls of the handler that raised; they are repeated later.
+    """
+
+    handed_over: int = 0
+    waiting: int = 0
+    failed: int = 0
+
+
+@attrs.frozen(kw_only=True)
+class _Question:
+    id: str
+    prompt: Prompt
+    about: Any
+    expires_at: datetime
+    reply: Reply | None
+    retry_count: int
+    attempt_number: int
+
+
+class PendingQuestions(WorkTable):
+    """
+    Questions that wait for an answer, in the rows of a store.
+
+    Safe to share between threads, and between processes if the store is: each answer is handed over
+    by one of them.
+
+    Args:
+        store: Has the rows, of the schema :func:`questions_schema`.
+        lease: How long a process may take to hand an answer over, in seconds.
+    """
+
+    def __init__(self, store: Store, lease: float = DEFAULT_LEASE) -> None:
+        super().__init__(store, STATUSES, lease)
+
+    @classmethod
+    def in_sqlite(
+        cls, path: str | os.PathLike[str], *, clock: Clock | None = None
+    ) -> PendingQuestions:
+        """Keep the questions in a SQLite file, made when it is missing."""
+        return cls(SQLiteStore(path, questions_schema(), clock=clock))
+
+    @classmethod
+    def in_memory(cls, *, clock: Clock | None = None) -> PendingQuestions:
+        """Keep the questions in this process only, for tests."""
+        return cls(MemoryStore(questions_schema(), clock))
+
+    def add(self, prompt: Prompt, about: Any, *, seconds: float, sending: float) -> None:
+        """
+        Write a question down, before it is sent.
+
+        Args:
+            prompt: The prompt.
+            about: What the host wants back with the answer.
+            seconds: How long to wait for an answer.
+            sending: How long sending it may take. Nobody looks for its answer before.
+
+        Raises:
+            AiloopConfigError: ``about`` cannot be written as JSON.
+        """
+        try:
+            as_json = json.dumps(about)
+        except (TypeError, ValueError):
+            raise AiloopConfigError("about cannot be written as JSON") from None
+        now = self.store.now()
+        self.store.insert(
+            {
+                "id": prompt.id,
+                "status": "pending",
+                "retry_count": 0,
+                "attempt_number": 0,
+                "last_error": None,
+                "created_at": now,
+                "next_retry_at": now + timedelta(seconds=sending) + _LOOK_AGAIN,
+                "resolved_at": None,
+                LEASE: None,
+                "prompt": json.dumps(attrs.asdict(prompt)),
+                "about": as_json,
+                "expires_at": now + timedelta(seconds=seconds),
+                "reply": None,
+            }
+        )
+
+    def sent(self, message_id: str) -> None:
+        """Have others look for the answer from now on."""
+        self.store.update(message_id, {"next_retry_at": self.store.now()}, Condition())
+
+    def record(self, message: Mapping[str, Any]) -> bool:
+        """
+        Keep a response if it ends a question that is pending here.
+
+        Args:
+            message: Any message, as it came.
+
+        Returns:
+            Whether it was kept.
+        """
+        message_id = message.get("correlation_id")
+        row = self.store.find(message_id) if isinstance(message_id, str) else None
+        if row is None:
+            return False
+        reply = reply_of(_prompt_of(row), message)
+        if reply is None or not reply.ends:
+            return False
+        now = self.store.now()
+        changes = {"reply": _as_json(reply), "next_retry_at": now}
+        return self.store.update(row["id"], changes, Condition(values={"reply": None}))
+
+    def _claim(self) -> Sequence[_Question]:
+        claim = Claim(
+            now=self.store.now(),
+            leased_until=self._lease_end(),
+            limit=_CLAIMED_AT_ONCE,
+            begins_attempt=True,
+        )
+        return [_question_of(row) for row in self.store.claim(claim)]
+
+    def _postpone(self, question: _Question, pause: timedelta, **changes: Any) -> bool:
+        due = self.store.now() + pause
+        return self._change(question, {"next_retry_at": due, LEASE: None, **changes})
+
+    def _wait_on(self, question: _Question, pause: timedelta) -> bool:
+        # Looking is not an attempt of the handler.
+        return self._postpone(question, pause, retry_count=question.retry_count - 1)
+
+    def _keep(self, question: _Question, reply: Reply) -> bool:
+        """Write the answer down before it is handed over: the terminal's is heard only once."""
+        if question.reply is not None:
+            return True
+        condition = Condition(attempt_number=question.attempt_number, values={"reply": None})
+        return self.store.update(question.id, {"reply": _as_json(reply)}, condition)
+
+    def _change(self, question: _Question, changes: Row) -> bool:
+        return self.store.update(
+            question.id, changes, Condition(attempt_number=question.attempt_number)
+        )
+
+
+class Resumer:
+    """
+    Looks for the answers to pending questions and hands them over.
+
+    Args:
+        connection: The client's connection.
+        prompter: Asks the server where a prompt stands.
+        questions: The questions.
+        handler: Gets each :class:`AnsweredQuestion`.
+    """
+
+    def __init__(
+        self,
+        connection: AiloopConnection,
+        prompter: Prompter,
+        questions: PendingQuestions,
+        handler: Callable[[AnsweredQuestion], object],
+    ) -> None:
+        self._connection = connection
+        self._prompter = prompter
+        self._questions = questions
+        self._handler = handler
+
+    def run_until_closed(self) -> ResumeReport:
+        """Look again and again, until the client is closed."""
+        total = ResumeReport()
+        while not self._connection.closed:
+            done = self.run_once()
+            total = ResumeReport(
+                handed_over=total.handed_over + done.handed_over,
+                waiting=done.waiting,
+                failed=total.failed + done.failed,
+            )
+            self._connection.sleep(_BETWEEN_PASSES)
+        return total
+
+    def run_once(self) -> ResumeReport:
+        """Look once at every question that is due."""
+        handed_over = waiting = failed = 0
+        while claimed := self._questions._claim():
+            for question in claimed:
+                reply = question.reply or self._find(question)
+                if reply is None:
+                    self._questions._wait_on(question, _LOOK_AGAIN)
+                    waiting += 1
+                elif not self._questions._keep(question, reply):
+                    # Another answer was heard meanwhile: this one is read at once, with that.
+                    self._questions._wait_on(question, timedelta(0))
+                elif self._hand_over(question, reply):
+                    handed_over += 1
+                else:
+                    failed += 1
+        return ResumeReport(handed_over=handed_over, waiting=waiting, failed=failed)
+
+    def _hand_over(self, question: _Question, reply: Reply) -> bool:
+        prompt = question.prompt
+        make = authorization_of if prompt.kind == "authorization" else answer_of
+        answered = AnsweredQuestion(
+            message_id=question.id, about=question.about, result=make(prompt, reply)
+        )
+        try:
+            self._handler(answered)
+        except Exception as error:  # a handler must not keep the others waiting
+            logger.exception("the handler of an answer failed")
+            self._give_back(question, error)
+            return False
+        return self._questions._change(question, self._questions._resolved("handed_over"))
+
+    def _give_back(self, question: _Question, error: Exception) -> None:
+        told = {"last_error": cut(f"{type(error).__name__}: {error}")}
+        if question.retry_count >= _MOST_ATTEMPTS:
+            self._questions._change(question, {**self._questions._resolved("dead"), **told})
+        else:
+            self._questions._postpone(question, _HANDLER_FAILED, **told)
+
+    def _find(self, question: _Question) -> Reply | None:
+        try:
+            found = self._look(question)
+            if found is not LOST:
+                return found
+            self._connection.sleep(_BETWEEN_PROMPTS)
+            return self._look(question)
+        except AiloopError as error:
+            logger.warning("ailoop is not reachable: %s", error)
+            return None
+
+    def _look(self, question: _Question) -> Reply | None:
+        limit = self._connection.deadline()
+        prompt = question.prompt
+        try:
+            self._connection.call(
+                "GET", f"/api/v1/messages/{prompt.id}", dict, deadline=limit, endpoint=MESSAGE
+            )
+        except MessageNotFoundError:
+            return LOST  # a restarted server has forgotten it
+        for message in self._connection.history(prompt.channel, _HISTORY, limit):
+            reply = reply_of(prompt, message)
+            if reply is not None and reply.ends:
+                return reply
+        return self._reply_of_silence(question, limit)
+
+    def _reply_of_silence(self, question: _Question, limit: Deadline) -> Reply | None:
+        standing = self._prompter.standing(question.id, limit)
+        if standing == "gone":
+            return LOST
+        if self._questions.store.now() < question.expires_at:
+            return None
+        self._prompter.withdraw_soon(question.id, 0)
+        return LOST if standing == "unknown" else TIMED_OUT
+
+
+def _question_of(row: Row) -> _Question:
+    return _Question(
+        id=row["id"],
+        prompt=_prompt_of(row),
+        about=json.loads(row["about"]),
+        expires_at=row["expires_at"],
+        reply=None if row["reply"] is None else Reply(**json.loads(row["reply"])),
+        retry_count=row["retry_count"],
+        attempt_number=row["attempt_number"],
+    )
+
+
+def _prompt_of(row: Row) -> Prompt:
+    fields = json.loads(row["prompt"])
+    options = tuple(Option(**option) for option in fields.pop("options"))
+    return Prompt(**fields, options=options)
+
+
+def _as_json(reply: Reply) -> str:
+    return json.dumps(attrs.asdict(reply))
