@@ -45,6 +45,9 @@ class Client(AgentView):
         max_event_bytes: Larger answers end the session.
         max_sessions: Sessions held at once, one for each token; the one idle for longest goes.
         idle_ping: Seconds of silence after which a stream is pinged before it is used.
+        close_idle_after: Seconds after which an unused session is closed, at the next call of
+            another token; None keeps it. On the open-source server opening it again empties the
+            agent's waiting queue.
         check_schema: Ask the server's schemas, once per session, before a call that not every
             server understands: an optional argument, a preview, a tool that one of them lacks or
             names otherwise. False sends it as it is: arguments may be dropped silently, and on the
@@ -80,8 +83,9 @@ class Client(AgentView):
         max_attempts: int = 3,
         token_in: TokenIn = "auto",
         max_event_bytes: int = 16 * _MIB,
-        max_sessions: int = 32,
+        max_sessions: int = 256,
         idle_ping: float = 60.0,
+        close_idle_after: float | None = None,
         check_schema: bool = True,
         before_open: Callable[[Sequence[WaitingMessage]], None] | None = None,
         ca_bundle: str | os.PathLike[str] | None = None,
@@ -118,6 +122,7 @@ class Client(AgentView):
             max_event_bytes=max_event_bytes,
             max_sessions=max_sessions,
             idle_ping=idle_ping,
+            close_idle_after=close_idle_after,
         )
         super().__init__(
             AgentContext(

@@ -101,6 +101,7 @@ class Connection:
         max_event_bytes: int,
         max_sessions: int,
         idle_ping: float,
+        close_idle_after: float | None = None,
     ) -> None:
         """
         Hold MCP sessions too, one for each token.
@@ -111,6 +112,7 @@ class Connection:
             max_event_bytes: Larger answers end a session.
             max_sessions: Sessions held at once; the one idle for longest goes.
             idle_ping: Seconds of silence after which a stream is pinged before it is used.
+            close_idle_after: Seconds after which an unused session is closed; None keeps it.
 
         Raises:
             ConfigError: An argument is wrong.
@@ -136,6 +138,12 @@ class Connection:
             self._opener.open,
             max_sessions=check_count(max_sessions, "max_sessions"),
             idle_ping=check_seconds(idle_ping, "idle_ping"),
+            close_idle_after=(
+                None
+                if close_idle_after is None
+                else check_seconds(close_idle_after, "close_idle_after")
+            ),
+            clock=self.clock,
         )
 
     @property

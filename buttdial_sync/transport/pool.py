@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from buttdial_sync.errors import (
     ToolError,
     TransportError,
 )
-from buttdial_sync.transport.deadline import Deadline
+from buttdial_sync.transport.deadline import Clock, Deadline
 from buttdial_sync.transport.fork import leak_until_exit, reset_after_fork
 
 
@@ -63,12 +64,13 @@ class _Opening:
 class _Slot(Generic[S]):
     """A token's place. It changes under the pool's lock only; so does the table of slots."""
 
-    __slots__ = ("opening", "session", "users")
+    __slots__ = ("idle_since", "opening", "session", "users")
 
     def __init__(self) -> None:
         self.session: S | None = None
         self.opening: _Opening | None = None
         self.users = 0
+        self.idle_since = 0.0
 
     @property
     def idle(self) -> bool:
@@ -86,14 +88,25 @@ class SessionPool(Generic[S]):
         open_session: Opens a session.
         max_sessions: At most this many; the one idle for longest is closed for a new one.
         idle_ping: Seconds of silence after which a stream is pinged before it is used.
+        close_idle_after: Seconds after which an unused session is closed, when the pool is used
+            next; None keeps it.
+        clock: A monotonic clock, in seconds.
     """
 
     def __init__(
-        self, open_session: OpenSession[S], *, max_sessions: int, idle_ping: float
+        self,
+        open_session: OpenSession[S],
+        *,
+        max_sessions: int,
+        idle_ping: float,
+        close_idle_after: float | None = None,
+        clock: Clock = time.monotonic,
     ) -> None:
         self._open_session = open_session
         self._max_sessions = max_sessions
         self._idle_ping = idle_ping
+        self._close_idle_after = close_idle_after
+        self._clock = clock
         self._closed = False
         self._make_empty()
         reset_after_fork(self)
@@ -124,6 +137,7 @@ class SessionPool(Generic[S]):
         finally:
             with self._room:
                 slot.users -= 1
+                slot.idle_since = self._clock()
                 if self._waiting_for_room:
                     self._room.notify_all()
 
@@ -184,6 +198,9 @@ class SessionPool(Generic[S]):
             slot = self._slots.get(token)
             if slot is not None:
                 self._slots.move_to_end(token)
+            if self._close_idle_after is not None:
+                self._drop_idle_since(self._clock() - self._close_idle_after, token)
+            if slot is not None:
                 return slot
             if len(self._slots) < self._max_sessions or self._drop_idle():
                 return self._slots.setdefault(token, _Slot())
@@ -202,6 +219,18 @@ class SessionPool(Generic[S]):
         if session is not None:
             session.close(0)
         return True
+
+    def _drop_idle_since(self, moment: float, wanted: str) -> None:
+        """Drop the slots that nobody used since a moment. Under the lock, so without waiting."""
+        # The longest unused come first, apart from those that were used for long.
+        for token, slot in list(self._slots.items()):
+            if not slot.idle or token == wanted:
+                continue
+            if slot.idle_since > moment:
+                return
+            del self._slots[token]
+            if slot.session is not None:
+                slot.session.close(0)
 
     def _is_fresh(self, session: S) -> bool:
         return session.usable and session.silent_for < self._idle_ping

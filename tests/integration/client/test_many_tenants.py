@@ -92,6 +92,15 @@ def test_four_workers(server: LoopbackServer) -> None:
     check(server, told, processes=4)
 
 
+def test_sixty_tenants_need_sixty_streams() -> None:
+    """A session stays for the next message of its tenant, round after round."""
+    with FakeButtDialServer().listen() as server, Client(server.base_url) as client:
+        for _ in range(3):
+            for number in range(60):
+                assert client.send_message("+1", "x", "sms", agent_token=f"t-{number}").ok
+        assert server.fake.streams_opened == 60
+
+
 @pytest.mark.parametrize("server", ["hosted"], indirect=True)
 def test_a_server_that_does_not_forget(server: LoopbackServer) -> None:
     """Before the last failed login only tokens that have worked are used; no lockout follows."""

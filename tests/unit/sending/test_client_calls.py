@@ -384,6 +384,7 @@ def test_from_an_empty_environment() -> None:
         ("max_sessions", True, ArgumentTypeError),
         ("max_event_bytes", 1.5, ArgumentTypeError),
         ("idle_ping", float("nan"), ArgumentValueError),
+        ("close_idle_after", 0, ArgumentValueError),
         ("token_in", "body", ConfigError),
     ],
 )

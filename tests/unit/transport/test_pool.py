@@ -552,3 +552,36 @@ def test_close_while_an_opening_fails(opener: Opener) -> None:
     held.gate.set()
     assert isinstance(first.ended().error, TransportError)
     assert pool.count == 0
+
+
+def test_idle_sessions_are_closed_if_that_is_wanted() -> None:
+    """Those that nobody used for so long, at the next use of the pool; not those in use."""
+    now = [0.0]
+    opener = Opener()
+    pool = pool_of(opener, max_sessions=9, close_idle_after=10.0, clock=lambda: now[0])
+    with pool.session("busy", Deadline(PATIENCE)):
+        use(pool, "a")
+        now[0] = 5.0
+        use(pool, "b")
+        now[0] = 10.0
+        use(pool, "b")
+        assert pool.count == 2  # busy, b
+        use(pool, "a")
+        assert len(opener.opened) == 4
+        now[0] = 30.0
+        use(pool, "a")  # its own session is the one that is wanted
+        assert len(opener.opened) == 4
+        assert pool.count == 2
+    pool.close(0)
+
+
+def test_idle_sessions_stay_by_default() -> None:
+    """However long nobody used them."""
+    now = [0.0]
+    opener = Opener()
+    pool = pool_of(opener, max_sessions=9, clock=lambda: now[0])
+    use(pool, "a")
+    now[0] = 1e6
+    use(pool, "b")
+    assert pool.count == 2
+    pool.close(0)
