@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from buttdial_sync.calls.arguments import checked
+from buttdial_sync.calls.endpoint_call import EndpointCall
 from buttdial_sync.calls.operation import ToolOperation
+from buttdial_sync.calls.rest_sending import send_over_rest
 from buttdial_sync.calls.sending import SEND, arguments_of, check_message, sid_of
 from buttdial_sync.calls.tool_call import AgentContext, SessionCall, ToolCall, takes_key
 from buttdial_sync.errors import (
@@ -179,11 +181,16 @@ class AgentView:
             target_gender=target_gender,
         )
         agent_token = self._agent.token_or(agent_token)
-        call: ToolCall | None = None
+        call: ToolCall | EndpointCall | None = None
         try:
             check_message(message)
             arguments = arguments_of(message)
-            call = ToolCall(self._agent, SEND, arguments, agent_token=agent_token, timeout=timeout)
+            if self._agent.send_via == "rest":
+                call = send_over_rest(self._agent, arguments, agent_token, timeout)
+            else:
+                call = ToolCall(
+                    self._agent, SEND, arguments, agent_token=agent_token, timeout=timeout
+                )
             answer = call.run()
         except _RAISED:
             raise
@@ -191,12 +198,12 @@ class AgentView:
             if call is None:
                 return SendResult.of(error)
             return SendResult.of(
-                error, idempotency_key=call.idempotency_key, attempts=call.attempts
+                error, idempotency_key=arguments["idempotencyKey"], attempts=call.attempts
             )
         return SendResult(
             outcome="sent",
             message_sid=sid_of(answer),
-            idempotency_key=call.idempotency_key,
+            idempotency_key=arguments["idempotencyKey"],
             attempts=call.attempts,
             raw=answer,
         )
@@ -324,6 +331,7 @@ class AgentView:
             agent_id=agent_id,
             token=agent_token,
             check_schema=self._agent.check_schema,
+            send_via=self._agent.send_via,
         )
         return AgentView(agent, self._client or self)
 

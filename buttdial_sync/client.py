@@ -16,7 +16,13 @@ from buttdial_sync.connection import Connection
 from buttdial_sync.errors.scrubbing import masked, masked_items
 from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.models.inbox import WaitingMessage
-from buttdial_sync.settings import TokenIn, load_settings, own_variables
+from buttdial_sync.settings import (
+    SendVia,
+    TokenIn,
+    check_send_via,
+    load_settings,
+    own_variables,
+)
 from buttdial_sync.transport.network import NetworkOptions
 
 if TYPE_CHECKING:
@@ -42,6 +48,8 @@ class Client(AgentView):
             twice, is tried again.
         token_in: Where the token goes when a stream is opened: ``"header"``, ``"query"``, or
             ``"auto"`` to find out. In a URL only over https or on this machine.
+        send_via: How ``send_message`` sends: over the ``"stream"``, or with one ``"rest"`` request,
+            which opens none and leaves the waiting queue alone. The open-source server has both.
         max_event_bytes: Larger answers end the session.
         max_sessions: Sessions held at once, one for each token; the one idle for longest goes.
         idle_ping: Seconds of silence after which a stream is pinged before it is used.
@@ -82,6 +90,7 @@ class Client(AgentView):
         connect_timeout: float = 10.0,
         max_attempts: int = 3,
         token_in: TokenIn = "auto",
+        send_via: SendVia = "stream",
         max_event_bytes: int = 16 * _MIB,
         max_sessions: int = 256,
         idle_ping: float = 60.0,
@@ -126,7 +135,11 @@ class Client(AgentView):
         )
         super().__init__(
             AgentContext(
-                connection, agent_id=agent_id, token=agent_token, check_schema=check_schema
+                connection,
+                agent_id=agent_id,
+                token=agent_token,
+                check_schema=check_schema,
+                send_via=check_send_via(send_via, "send_via") or "stream",
             )
         )
 

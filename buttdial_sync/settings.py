@@ -13,6 +13,7 @@ from buttdial_sync.errors.scrubbing import masked, masked_items
 
 S = TypeVar("S", bound="Settings")
 TokenIn = Literal["auto", "header", "query"]
+SendVia = Literal["stream", "rest"]
 
 
 @attrs.frozen(kw_only=True)
@@ -26,6 +27,7 @@ class Settings:
         agent_token: ``BUTT_DIAL_AGENT_TOKEN``.
         team_token: ``BUTT_DIAL_TEAM_TOKEN``.
         token_in: ``BUTT_DIAL_TOKEN_IN``: ``"auto"``, ``"header"`` or ``"query"``.
+        send_via: ``BUTT_DIAL_SEND_VIA``: ``"stream"`` or ``"rest"``.
         ca_bundle: ``BUTT_DIAL_CA_BUNDLE``: a path.
         client_cert: ``BUTT_DIAL_CLIENT_CERT``: the path of one file with certificate and key.
     """
@@ -35,6 +37,7 @@ class Settings:
     agent_token: str | None = attrs.field(default=None, repr=False, converter=masked)
     team_token: str | None = attrs.field(default=None, repr=False, converter=masked)
     token_in: TokenIn | None = None
+    send_via: SendVia | None = None
     ca_bundle: str | None = None
     client_cert: str | None = None
 
@@ -54,6 +57,7 @@ class Settings:
             "agent_id": self.agent_id,
             "agent_token": self.agent_token,
             "token_in": self.token_in or "auto",
+            "send_via": self.send_via or "stream",
             "ca_bundle": self.ca_bundle,
             "client_cert": self.client_cert,
             **overrides,
@@ -76,6 +80,7 @@ _VARIABLES = {
     "agent_token": ("BUTT_DIAL_AGENT_TOKEN",),
     "team_token": ("BUTT_DIAL_TEAM_TOKEN",),
     "token_in": ("BUTT_DIAL_TOKEN_IN",),
+    "send_via": ("BUTT_DIAL_SEND_VIA",),
     "ca_bundle": ("BUTT_DIAL_CA_BUNDLE",),
     "client_cert": ("BUTT_DIAL_CLIENT_CERT",),
 }
@@ -103,11 +108,12 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         The settings found.
 
     Raises:
-        ConfigError: ``BUTT_DIAL_TOKEN_IN`` has an invalid value.
+        ConfigError: ``BUTT_DIAL_TOKEN_IN`` or ``BUTT_DIAL_SEND_VIA`` has an invalid value.
     """
     environ = own_variables(environ)
     found: dict[str, Any] = {field: _first(environ, names) for field, names in _VARIABLES.items()}
     found["token_in"] = check_token_in(found["token_in"], "BUTT_DIAL_TOKEN_IN")
+    found["send_via"] = check_send_via(found["send_via"], "BUTT_DIAL_SEND_VIA")
     return Settings(**found)
 
 
@@ -116,6 +122,13 @@ def check_token_in(value: str | None, name: str) -> TokenIn | None:
     if value is not None and value not in get_args(TokenIn):
         raise ConfigError(f'{name} must be "auto", "header" or "query"')
     return cast("TokenIn | None", value)
+
+
+def check_send_via(value: str | None, name: str) -> SendVia | None:
+    """Return ``value`` as it is, or raise :class:`ConfigError` naming ``name``."""
+    if value is not None and value not in get_args(SendVia):
+        raise ConfigError(f'{name} must be "stream" or "rest"')
+    return cast("SendVia | None", value)
 
 
 def check_count(value: int, name: str) -> int:

@@ -11,12 +11,14 @@ from buttdial_sync.calls.arguments import json_value, to_wire
 from buttdial_sync.calls.call import Call
 from buttdial_sync.calls.operation import Endpoint, Variant, fill_path
 from buttdial_sync.calls.schema import dropped_keys
+from buttdial_sync.calls.tool_call import AgentContext
 from buttdial_sync.connection import Connection
 from buttdial_sync.errors import (
     ArgumentNotSupported,
     ButtDialError,
     ConfigError,
     EndpointNotAvailable,
+    InvalidRequestError,
     OutcomeUnknownError,
 )
 from buttdial_sync.errors.scrubbing import is_secret, masked
@@ -57,6 +59,8 @@ class EndpointCall(Call):
         extra: Goes into the body as given.
         idempotency_key: One for all attempts, where the endpoint takes one.
         signer: Signs each attempt, where the endpoint wants that.
+        agent: The agent that calls, where it is an agent's endpoint.
+        timeout: In seconds, over everything.
 
     Raises:
         ConfigError: An argument would be readable on its way, or no path or JSON can hold it.
@@ -72,6 +76,8 @@ class EndpointCall(Call):
         extra: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
         signer: RequestSigner | None = None,
+        agent: AgentContext | None = None,
+        timeout: float | None = None,
     ) -> None:
         named = {**arguments, **(extra or {})}
         secrets = [
@@ -82,7 +88,7 @@ class EndpointCall(Call):
         super().__init__(
             connection,
             endpoint.name,
-            connection.deadline(),
+            connection.deadline(timeout),
             reads_only=endpoint.reads_only,
             credential=credential,
             secrets=secrets,
@@ -91,6 +97,8 @@ class EndpointCall(Call):
         self._arguments = {key: value for key, value in arguments.items() if value is not None}
         self._key = idempotency_key if endpoint.takes_key else None
         self._signer = signer
+        self._agent = agent
+        self._agent_id = None if agent is None else agent.id_with(credential)
         self._keep_private()
         fill_path(endpoint.path, self._arguments)  # refuses a bad value before the first attempt
         self._query = {
@@ -116,7 +124,16 @@ class EndpointCall(Call):
         only the other way of writing has. Both say that nothing was carried out, so the other way
         is tried at once. The result is remembered.
         """
-        answer = self._send_either_way()
+        was_told = self._agent is not None and self._agent.must_send_agent_id
+        try:
+            answer = self._send_either_way()
+        except InvalidRequestError as refusal:
+            if was_told or not self._is_for_lack_of_agent_id(refusal):
+                raise
+            # Refused, so nothing was carried out: naming the agent is the same attempt.
+            assert self._agent is not None  # noqa: S101 - it has the id
+            self._agent.must_send_agent_id = True
+            answer = self._send_either_way()
         if self._endpoint.check is not None:
             self._endpoint.check(answer)
         return answer
@@ -133,12 +150,28 @@ class EndpointCall(Call):
         self.connection.variants[self._endpoint.path] = 1 - known
         return answer
 
+    def _is_for_lack_of_agent_id(self, refusal: InvalidRequestError) -> bool:
+        is_asked_for = refusal.code == "AGENT_ID_REQUIRED" and refusal.outcome == "rejected"
+        return is_asked_for and self._agent_id is not None
+
+    def _named_agent(self) -> dict[str, str]:
+        """The agent's id, where the server does not know it from the token."""
+        agent, agent_id = self._agent, self._agent_id
+        if agent is None or agent_id is None:
+            return {}
+        is_needed = agent.must_send_agent_id or self._endpoint.always_names_agent
+        return {"agentId": agent_id} if is_needed else {}
+
     def _server_honours_key(self) -> bool:
         return self._key is not None
 
     def _send(self, variant: Variant) -> Any:
         endpoint = self._endpoint
-        body = self._body_for(variant)
+        body, query = self._body_for(variant), self._query
+        if body is None:
+            query = {**query, **self._named_agent()}
+        else:
+            body = {**body, **self._named_agent()}
         headers = self._signer.headers() if endpoint.is_signed and self._signer else {}
         if self._key is not None:
             headers["Idempotency-Key"] = self._key
@@ -148,7 +181,7 @@ class EndpointCall(Call):
                 fill_path(variant.path, self._arguments),
                 self.deadline,
                 credential=self._credential,
-                query=self._query,
+                query=query,
                 body=body,
                 headers=headers,
                 endpoint=variant.path,

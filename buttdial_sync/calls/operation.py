@@ -106,6 +106,8 @@ class Endpoint(Generic[T]):
         defaults: Keys of the body that the method sends although nobody gave them. A caller loses
             nothing where a server does not know them.
         check: Looks at the decoded answer, and raises if it is not a yes.
+        always_names_agent: ``agentId`` is sent wherever it is known: without it, a token of an
+            organization gets an answer about all agents.
     """
 
     method: str
@@ -123,6 +125,7 @@ class Endpoint(Generic[T]):
     open_source_schema: Mapping[str, Any] = attrs.field(factory=dict, kw_only=True)
     defaults: Mapping[str, Any] = attrs.field(factory=dict, kw_only=True)
     check: AnswerCheck | None = attrs.field(default=None, kw_only=True)
+    always_names_agent: bool = attrs.field(default=False, kw_only=True)
 
     @property
     def name(self) -> str:

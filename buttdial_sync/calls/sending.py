@@ -18,7 +18,7 @@ from buttdial_sync.models.sending import SendResult
 _ID_KEYS = ("messageId", "sid", "message_sid", "externalId")
 
 
-def _check_accepted(answer: Any) -> None:
+def check_accepted(answer: Any) -> None:
     """
     Accept a confirmation; raise for a refusal, and for anything else.
 
@@ -42,7 +42,7 @@ def _check_accepted(answer: Any) -> None:
 
 
 SEND = ToolOperation(
-    "comms_send_message", SendResult, shared=("to", "body", "channel"), check=_check_accepted
+    "comms_send_message", SendResult, shared=("to", "body", "channel"), check=check_accepted
 )
 
 

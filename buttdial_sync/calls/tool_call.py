@@ -23,6 +23,7 @@ from buttdial_sync.errors import (
 )
 from buttdial_sync.errors.scrubbing import Secret
 from buttdial_sync.models.tools import Tool
+from buttdial_sync.settings import SendVia
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.http import decoded_text
 from buttdial_sync.transport.session import McpSession
@@ -44,6 +45,7 @@ class AgentContext:
         agent_id: The agent's id.
         token: Its token.
         check_schema: Whether the server's schemas are asked before something is sent.
+        send_via: How messages are sent.
         must_send_agent_id: The token turned out to be an organization's: it does not belong to
             one agent, so that ``agentId`` has to be sent too.
     """
@@ -52,7 +54,12 @@ class AgentContext:
     agent_id: str | None = None
     token: str | None = attrs.field(default=None, repr=False)
     check_schema: bool = True
+    send_via: SendVia = "stream"
     must_send_agent_id: bool = False
+
+    def id_with(self, token: str | None) -> str | None:
+        """Return the agent's id, if it is this agent's token that is spoken with."""
+        return self.agent_id if token == self.token else None
 
     def token_or(self, agent_token: str | None) -> str:
         """
@@ -208,8 +215,7 @@ class ToolCall(Call):
 
     @property
     def _own_agent_id(self) -> str | None:
-        """The agent's id, if it is this agent's token that is spoken with."""
-        return self._agent.agent_id if self._token == self._agent.token else None
+        return self._agent.id_with(self._token)
 
     def _is_for_lack_of_agent_id(self, refusal: InvalidRequestError) -> bool:
         return (

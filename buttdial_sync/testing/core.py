@@ -43,7 +43,7 @@ class ServerCore:
         self.sessions = ServerSessions(self.log.notify)
         self.waiting = WaitingQueue(self.dialect)
         self.mcp = McpEndpoint(self.dialect, self.log, self.faults, self.tools)
-        self.rest = RestEndpoints(self.dialect, self.token_check, self.waiting, clock)
+        self.rest = RestEndpoints(self.dialect, self.token_check, self.waiting, self.tools, clock)
 
     def handle(self, request: Request) -> Reply:
         """Answer one request. Faces call this, each request in a thread of its own."""

@@ -3,21 +3,40 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
 from buttdial_sync.testing.dialects import Dialect
-from buttdial_sync.testing.http_messages import HttpResponse, Request, html_response
+from buttdial_sync.testing.http_messages import (
+    HttpResponse,
+    Request,
+    html_response,
+    json_response,
+)
 from buttdial_sync.testing.rest_answers import ENDPOINTS as FIXED_ANSWERS
 from buttdial_sync.testing.token_check import TokenCheck
+from buttdial_sync.testing.tools import SEND_MESSAGE, FakeTools
 from buttdial_sync.testing.waiting_queue import WaitingQueue
 from buttdial_sync.testing.workspace import Refusal, RestCall, RestEndpoint, Workspace
 from buttdial_sync.testing.workspace_agents import ENDPOINTS as AGENT_ENDPOINTS
 from buttdial_sync.testing.workspace_orgs import ENDPOINTS as ORG_ENDPOINTS
 
 MAX_BODY = 1024 * 1024
+_NEEDS_AGENT = (
+    "Missing agentId. It is auto-detected from your API key. If using an admin/org token, pass "
+    "agentId in the request."
+)
+_OF_AN_AGENT = frozenset(
+    {"/api/v1/waiting-messages", "/api/v1/channel-status", "/api/v1/send-message"}
+)
+_REPORTS = frozenset({"/api/v1/billing", "/api/v1/usage"})
+_MESSAGE_KEYS = frozenset(
+    {"to", "body", "channel", "subject", "html", "templateId", "templateVars", "targetGender"}
+)
+_CHANNELS = frozenset({"sms", "whatsapp", "email", "line"})
 
 
 class RestEndpoints:
@@ -27,6 +46,7 @@ class RestEndpoints:
     Attributes:
         workspace: What the accounts endpoints know.
         programmed: The endpoints that a test has programmed; they come before all others.
+        organization_tokens: The open-source server wants ``agentId`` with these.
     """
 
     def __init__(
@@ -34,10 +54,17 @@ class RestEndpoints:
         dialect: Dialect,
         token_check: TokenCheck,
         waiting: WaitingQueue,
+        tools: FakeTools,
         clock: Callable[[], datetime],
     ) -> None:
         self.workspace = Workspace(dialect, token_check, clock)
         self.programmed: list[RestEndpoint] = []
+        self.organization_tokens: set[str] = set()
+        self._tools = tools
+        # Not among its own: a test's answer to a message may wait for another request.
+        self._send = RestEndpoint(
+            "POST", "/api/v1/send-message", self._send_message, only="open-source"
+        )
         self._token_check = token_check
         self._waiting = waiting
         self._lock = threading.Lock()
@@ -66,12 +93,17 @@ class RestEndpoints:
         if len(request.body) > MAX_BODY:
             return html_response(413, "PayloadTooLargeError: request entity too large")
         # A test's own function is called without the lock: it may wait for another request.
+        if call.token in self.organization_tokens and not _named_agent(call):
+            if request.path in _OF_AN_AGENT:
+                return json_response(400, {"error": _NEEDS_AGENT})
+            if request.path in _REPORTS:
+                return json_response(200, {"agents": [{"agentId": "agent-1"}]})
         own = endpoint in self._own
         with self._lock if own else contextlib.nullcontext():
             return endpoint.answer(self.workspace, call)
 
     def _find(self, request: Request) -> tuple[RestEndpoint, RestCall] | None:
-        for endpoint in (*self.programmed, *self._own):
+        for endpoint in (*self.programmed, self._send, *self._own):
             if endpoint.only in {None, self.workspace.dialect.name}:
                 call = endpoint.match(request)
                 if call is not None:
@@ -85,3 +117,31 @@ class RestEndpoints:
             raise Refusal(400, "limit must be a number")
         taken = self._waiting.take(int(limit), call.request.query.get("channel"))
         return {"messages": taken, "count": len(taken)}
+
+    def _send_message(self, _workspace: Workspace, call: RestCall) -> Any:
+        """Send a message as the tool does. It knows no keys, and any other channel is SMS."""
+        for name in ("to", "body"):
+            call.text(name)
+        args = {key: value for key, value in call.body.items() if key in _MESSAGE_KEYS}
+        if args.get("channel") not in _CHANNELS:
+            args["channel"] = "sms"
+        result = self._tools.call({"name": SEND_MESSAGE, "arguments": args}, call.token)
+        text = result["content"][0]["text"]
+        try:
+            answer = json.loads(text)
+        except ValueError:
+            answer = {"error": text}
+        if result.get("isError"):
+            raise Refusal(_status_of(str(answer.get("error"))), answer["error"])
+        return answer
+
+
+def _named_agent(call: RestCall) -> str | None:
+    in_body = call.body.get("agentId") if call.request.method == "POST" else None
+    return in_body or call.request.query.get("agentId")
+
+
+def _status_of(error: str) -> int:
+    if error.startswith("Compliance"):
+        return 403
+    return 429 if error.startswith("Rate limit") else 400

@@ -12,8 +12,22 @@ from buttdial_sync.tools.family import Family
 
 Period = Literal["today", "week", "month", "all"]
 
-_BILLING = Endpoint("GET", "/api/v1/billing", BillingReport, reads_only=True, query=("period",))
-_USAGE = Endpoint("GET", "/api/v1/usage", UsageReport, reads_only=True, query=("period",))
+_BILLING = Endpoint(
+    "GET",
+    "/api/v1/billing",
+    BillingReport,
+    reads_only=True,
+    query=("period",),
+    always_names_agent=True,
+)
+_USAGE = Endpoint(
+    "GET",
+    "/api/v1/usage",
+    UsageReport,
+    reads_only=True,
+    query=("period",),
+    always_names_agent=True,
+)
 _GET_INCOME = ToolOperation(
     "comms_get_income", ToolResult, reads_only=True, defaults={"period": "month"}
 )

@@ -30,7 +30,11 @@ class Family:
         if isinstance(operation, Endpoint):
             credential = self._agent.token_or(None)
             endpoint_call = EndpointCall(
-                self._agent.connection, operation, arguments, credential=credential
+                self._agent.connection,
+                operation,
+                arguments,
+                credential=credential,
+                agent=self._agent,
             )
             return endpoint_call.result(operation.result)
         wire = to_wire(arguments)

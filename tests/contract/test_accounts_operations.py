@@ -207,7 +207,7 @@ def test_rotation_is_two_requests() -> None:
 
 def test_every_operation_has_its_method_and_no_other_is_there() -> None:
     """The public methods are the catalogue's operations and the client's own life."""
-    own = {"from_env", "with_token", "close"}
+    own = {"from_env", "with_token", "close", "forget_refusals"}
     methods = {name for name, _ in public_methods()}
     assert methods - own == set(OPERATIONS)
 

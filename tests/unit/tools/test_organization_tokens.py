@@ -1,0 +1,49 @@
+"""A token of an organization, with an agent's id, over REST."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from buttdial_sync import Client
+from buttdial_sync.errors import InvalidRequestError
+from buttdial_sync.testing import FakeButtDialServer
+
+BASE_URL = "https://butt-dial.test"
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeButtDialServer]:
+    server = FakeButtDialServer(dialect="open-source")
+    server.core.rest.organization_tokens.add("org")
+    with server.mocked():
+        yield server
+
+
+def test_the_agent_is_named_where_the_server_asks(fake: FakeButtDialServer) -> None:
+    """Once it has asked, each call names it at once."""
+    with Client(BASE_URL, agent_token="org", agent_id="agent-1") as client:
+        assert client.profile.channel_status().raw
+        assert not client.inbox.waiting()
+    named = ["agentId" in each.query for each in fake.requests]
+    assert named == [False, True, True]
+    assert fake.requests[-1].query["agentId"] == "agent-1"
+
+
+def test_a_report_is_about_the_agent(fake: FakeButtDialServer) -> None:
+    """Without the id the server would report on all agents, and nothing would say so."""
+    with Client(BASE_URL, agent_token="org", agent_id="agent-1") as client:
+        assert client.billing.current().raw.get("agents") is None
+        assert client.billing.usage().raw.get("agents") is None
+    assert {each.query["agentId"] for each in fake.requests} == {"agent-1"}
+
+
+def test_without_an_id_the_refusal_is_told(fake: FakeButtDialServer) -> None:
+    """It is not tried again, and neither is the id of another agent's token sent."""
+    with (
+        Client(BASE_URL, agent_token="org") as client,
+        pytest.raises(InvalidRequestError, match="Missing agentId"),
+    ):
+        client.profile.channel_status()
+    assert len(fake.requests) == 1
