@@ -96,7 +96,7 @@ class Client(AgentView):
         idle_ping: float = 60.0,
         close_idle_after: float | None = None,
         check_schema: bool = True,
-        before_open: Callable[[Sequence[WaitingMessage]], None] | None = None,
+        before_open: Callable[[Sequence[WaitingMessage]], object] | None = None,
         ca_bundle: str | os.PathLike[str] | None = None,
         client_cert: str | tuple[str, str] | None = None,
         proxies: Mapping[str, str] | None = None,

@@ -97,7 +97,7 @@ class Connection:
         self,
         *,
         token_in: TokenIn,
-        before_open: Callable[[Sequence[WaitingMessage]], None] | None,
+        before_open: Callable[[Sequence[WaitingMessage]], object] | None,
         max_event_bytes: int,
         max_sessions: int,
         idle_ping: float,

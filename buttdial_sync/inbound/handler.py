@@ -6,7 +6,7 @@ import json
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar, overload
 
 import attrs
@@ -27,7 +27,7 @@ from buttdial_sync.inbound.decoding import UnreadableError, decode_json
 from buttdial_sync.inbound.deliveries import DeliveryLog, MemoryDeliveryLog
 from buttdial_sync.inbound.dispatch import Dispatcher, InboundReport
 from buttdial_sync.inbound.inbox import Inbox
-from buttdial_sync.inbound.native import parse_account, parse_native
+from buttdial_sync.inbound.native import parse_account, parse_native, parse_waiting
 from buttdial_sync.inbound.reading import Origin
 from buttdial_sync.inbound.signatures import Secrets, same_secret
 from buttdial_sync.inbound.web import (
@@ -48,6 +48,7 @@ from buttdial_sync.models.inbound import (
     StatusUpdate,
     UnreadableEvent,
 )
+from buttdial_sync.models.inbox import WaitingMessage
 from buttdial_sync.settings import check_count
 from buttdial_sync.transport.deadline import check_seconds
 
@@ -258,6 +259,34 @@ class InboundHandler:
     def dispatch_event(self, event: InboundEvent) -> InboundReport:
         """Hand an event over, as :meth:`dispatch` does with those of a payload."""
         return InboundReport(**Counter[str]([self._dispatcher.dispatch(event)]))
+
+    def dispatch_waiting(self, messages: Sequence[WaitingMessage]) -> InboundReport:
+        """
+        Hand over messages of the waiting queue; fits ``before_open`` of a client as it is.
+
+        ::
+
+            Client(url, agent_token=token, before_open=inbound.dispatch_waiting)
+
+        They are known again by the provider's id, so that one that came by webhook before is not
+        handed over twice. They have left the server: with ``deferred`` they are written to the
+        inbox, in one transaction. Without it, keep what ``failed`` counts, or give the handler an
+        inbox.
+
+        Args:
+            messages: As ``client.inbox.waiting()`` or ``before_open`` has them.
+
+        Returns:
+            The results of the events; empty with ``deferred``, because nothing is handed over yet.
+
+        Raises:
+            Exception: With ``deferred``, the inbox's. Nothing was written.
+        """
+        events = [event for each in messages for event in parse_waiting(each)]
+        if self._inbox is not None:
+            self._inbox.write(events)
+            return InboundReport()
+        return InboundReport(**Counter[str](map(self._dispatcher.dispatch, events)))
 
     def verify_subscription(self, query: Mapping[str, str]) -> InboundResponse:
         """

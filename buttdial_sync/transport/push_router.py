@@ -59,7 +59,7 @@ class PushRouter:
     """
 
     def __init__(
-        self, rest: Rest, before_open: Callable[[Sequence[WaitingMessage]], None] | None
+        self, rest: Rest, before_open: Callable[[Sequence[WaitingMessage]], object] | None
     ) -> None:
         self._rest = rest
         self._before_open = before_open

@@ -14,16 +14,20 @@ from buttdial_sync import (
     AccountVerified,
     ArgumentTypeError,
     ArgumentValueError,
+    Client,
     ClientClosedError,
     ConfigError,
     InboundHandler,
     MemoryInbox,
     SQLiteInbox,
+    WaitingMessage,
 )
 from buttdial_sync.inbound.inbox import Inbox
 from buttdial_sync.listening.inbox_worker import HandingOver, drain_inbox
+from buttdial_sync.models.converter import structure
 from buttdial_sync.models.failed import FailedMessage
 from buttdial_sync.retry import SQLiteRepository
+from buttdial_sync.testing import FakeButtDialServer
 from buttdial_sync.testing.conformance import Clock, SettableClock
 from tests.unit.inbound.inbox_conformance import InboxConformance, message
 
@@ -138,6 +142,53 @@ def test_an_inbox_that_fails_is_a_reason_to_try_again(tmp_path: Path) -> None:
     inbox.close()
     body = b'{"messageId": "m", "channel": "sms", "from": "+1", "body": "Hello"}'
     assert deferred(inbox).handle("butt-dial", body, {}).status == 500
+
+
+WAITING = [
+    structure(
+        {"id": f"q{text}", "externalId": f"x{text}", "channel": "sms", "from": "+1", "body": text},
+        WaitingMessage,
+        source="a test",
+    )
+    for text in ("one", "two")
+]
+
+
+def test_waiting_messages_are_handed_over_once() -> None:
+    """Also if a webhook brought one before: the provider's id tells, not the queue's."""
+    handler, got = InboundHandler(allow_unsigned=["butt-dial"]), list[str]()
+    handler.on_message(lambda event: got.append(event.text))
+    body = b'{"messageId": "xone", "channel": "sms", "from": "+1", "to": "+2", "body": "one"}'
+    assert handler.handle("butt-dial", body, {}).status == 200
+    report = handler.dispatch_waiting(WAITING)
+    assert (report.handled, report.repeated, report.failed) == (1, 1, 0)
+    assert handler.dispatch_waiting(WAITING).repeated == 2
+    assert got == ["one", "two"]
+
+
+def test_waiting_messages_of_a_handler_with_an_inbox_are_written() -> None:
+    """They have left the server, and a handler may fail."""
+    inbox, got = MemoryInbox(), list[str]()
+    handler = deferred(inbox)
+    handler.on_message(lambda event: got.append(event.text))
+    assert handler.dispatch_waiting(WAITING).handled == 0
+    assert (got, inbox.count_pending()) == ([], 2)
+    assert drain_inbox(HandingOver(inbox=inbox, inbound=handler)) == 2
+    assert got == ["one", "two"]
+
+
+def test_waiting_messages_before_a_stream_is_opened() -> None:
+    """It fits before_open as it is: opening a stream loses none of them."""
+    handler, got = InboundHandler(), list[str]()
+    handler.on_message(lambda event: got.append(event.text))
+    with FakeButtDialServer(dialect="open-source").listen() as server:
+        for number in range(12):
+            server.fake.add_waiting(body=str(number), externalId=f"x{number}")
+        before_open = handler.dispatch_waiting
+        with Client(server.base_url, agent_token="tok-1", before_open=before_open) as client:
+            client.ping()
+        assert server.fake.core.waiting.lost == 0
+    assert got == [str(number) for number in range(12)]
 
 
 @pytest.mark.parametrize("options", [{"deferred": True}, {"inbox": MemoryInbox()}])
