@@ -41,8 +41,8 @@ FAULTS: list[tuple[str, dict[str, Any]]] = [
     ("html", {}),
     ("redirect", {}),
     ("foreign_endpoint", {}),
-    ("status", {"status": 401, "body": {"error": "Invalid token"}}),
     ("status", {"status": 503, "body": "x"}),
+    ("status", {"status": 401, "body": {"error": "Invalid token"}}),  # the token rests after it
 ]
 
 
@@ -62,14 +62,14 @@ def failures(token: Secret) -> Iterator[BaseException]:
     fake = FakeButtDialServer(dialect="open-source")  # one that wants the token in the URL, too
     with fake.listen() as server:
         tool, rest = calls(server.base_url, token)
+        for outside in (KeyboardInterrupt, SoftTimeLimitExceeded):
+            yield from struck(tool, outside, 2401)
+            yield from struck(rest, outside, 1001)
         for kind, options in FAULTS:
             add_fault(fake, kind, on="stream", **options)
             yield from caught(tool, marker)
         add_fault(fake, "reset", on="rest")
         yield from caught(rest, marker)
-        for outside in (KeyboardInterrupt, SoftTimeLimitExceeded):
-            yield from struck(tool, outside, 2401)
-            yield from struck(rest, outside, 1001)
     yield from caught(tool, marker)  # nobody listens any more
 
 
