@@ -17,6 +17,7 @@ from buttdial_sync.cli.guide import guide
 from buttdial_sync.cli.happy import happy
 from buttdial_sync.cli.inbox import inbox
 from buttdial_sync.cli.outbox import outbox
+from buttdial_sync.cli.procedura import procedura
 from buttdial_sync.cli.send import send
 from buttdial_sync.cli.send_many import send_many
 from buttdial_sync.cli.server import ping, tools
@@ -33,6 +34,7 @@ _COMMANDS = (
     inbox,
     outbox,
     ping,
+    procedura,
     send,
     send_many,
     tools,

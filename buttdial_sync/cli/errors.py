@@ -14,6 +14,7 @@ from buttdial_sync.cli.command import ReportingCommand
 from buttdial_sync.cli.report import Report
 from buttdial_sync.errors import ButtDialError
 from buttdial_sync.errors.texts import MEANING_OF_CODE
+from buttdial_sync.procedura import errors as procedura
 
 _INDENT = "  "
 
@@ -44,6 +45,7 @@ def errors(name: str | None) -> Report:
 def _exported() -> dict[str, Kind]:
     """Return the classes by their public names; a class may have two."""
     exported = {name: getattr(tree, name) for name in tree.__all__}
+    exported.update(vars(procedura))
     return {
         name: each
         for name, each in exported.items()

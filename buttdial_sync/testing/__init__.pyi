@@ -5,6 +5,12 @@ from buttdial_sync.testing.happy_server import FakeHappyServer as FakeHappyServe
 from buttdial_sync.testing.http_messages import Request as Request
 from buttdial_sync.testing.loopback import LoopbackServer as LoopbackServer
 from buttdial_sync.testing.mocked import MockedServer as MockedServer
+from buttdial_sync.testing.procedura import Addressing as Addressing
+from buttdial_sync.testing.procedura import FakeProceduraServer as FakeProceduraServer
+from buttdial_sync.testing.procedura import ModuleFailure as ModuleFailure
+from buttdial_sync.testing.procedura import ProceduraFault as ProceduraFault
+from buttdial_sync.testing.procedura import ProceduraRequest as ProceduraRequest
+from buttdial_sync.testing.procedura import TokenCheck as TokenCheck
 from buttdial_sync.testing.request_log import ToolCall as ToolCall
 from buttdial_sync.testing.server import FakeButtDialServer as FakeButtDialServer
 from buttdial_sync.testing.simulate import HostSimulator as HostSimulator

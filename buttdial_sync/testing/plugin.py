@@ -10,6 +10,8 @@ Both Butt-Dial servers are the hosted one, unless the test is marked, as in
 ``ailoop_server`` is an ailoop server that listens, with people who answer; the mark for its
 options is ``ailoop``, as in ``@pytest.mark.ailoop(generation="question")``.
 
+``procedura_server`` is a fake Procedura server on a port of 127.0.0.1.
+
 Each test begins as a new process does: tokens that another test had refused are not known any more.
 
 While a test runs, the clients of this library connect to this machine only. The mark
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from buttdial_sync.testing.ailoop import FakeAiloopServer
     from buttdial_sync.testing.happy_server import FakeHappyServer
     from buttdial_sync.testing.loopback import LoopbackServer
+    from buttdial_sync.testing.procedura import FakeProceduraServer
     from buttdial_sync.testing.server import FakeButtDialServer
 
 _MARKER = "butt_dial"
@@ -146,6 +149,15 @@ def happy_client(happy_server: FakeHappyServer) -> Iterator[HappyClient]:
         happy_server.server_url, token=happy_server.token, secret_b64=happy_server.secret_b64
     ) as client:
         yield client
+
+
+@pytest.fixture
+def procedura_server() -> Iterator[FakeProceduraServer]:
+    """Give a fake Procedura server that listens; ``procedura_server.url`` is its address."""
+    from buttdial_sync.testing.procedura import FakeProceduraServer
+
+    with FakeProceduraServer() as server:
+        yield server
 
 
 @pytest.fixture

@@ -5,8 +5,6 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from urllib3.util.wait import wait_for_read, wait_for_write
@@ -20,6 +18,7 @@ _WRITE_SECONDS = 20.0
 # The client's Close frame. The library leaves it to the server to end the connection then.
 _CLOSE_FRAME = b"\x88"
 _SECONDS_TO_CLOSE = 0.5
+_A_DAY = 24 * 3600.0  # poll() refuses more than 24 of them
 
 
 class DeadlineSocket:
@@ -48,15 +47,12 @@ class DeadlineSocket:
         self._limits: dict[int, Deadline] = {}
         self._last_call: threading.Timer | None = None
 
-    @contextmanager
-    def within(self, deadline: Deadline) -> Iterator[None]:
-        """Give what this thread writes a deadline."""
-        thread = threading.get_ident()
-        self._limits[thread] = deadline
-        try:
-            yield
-        finally:
-            self._limits.pop(thread, None)
+    def bind(self, deadline: Deadline | None) -> None:
+        """Give what this thread writes from now on a deadline; None takes it back."""
+        if deadline is None:
+            self._limits.pop(threading.get_ident(), None)
+        else:
+            self._limits[threading.get_ident()] = deadline
 
     def wait_until_writable(self, seconds: float) -> bool:
         """Return whether the peer takes bytes within the seconds."""
@@ -142,7 +138,7 @@ class DeadlineSocket:
 
     def _await(self, wait: Any, seconds: float | None) -> bool:
         try:
-            ready: bool = wait(self.kept.sock, seconds)
+            ready: bool = wait(self.kept.sock, None if seconds is None else min(seconds, _A_DAY))
         except ValueError:  # it was closed meanwhile
             raise ConnectionAbortedError("closed by this side") from None
         return ready

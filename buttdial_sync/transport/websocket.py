@@ -155,8 +155,12 @@ class WebSocket(Generic[R]):
             ConfigError: The message cannot be sent as JSON.
         """
         failure = self._write(message, deadline)
-        if failure is not None:
+        if failure is None:
+            return
+        try:
             raise failure
+        finally:
+            del failure  # its traceback holds this frame, and so the whole client
 
     def ping(self, deadline: Deadline) -> float:
         """Ask for a sign of life and return the round trip in seconds."""
@@ -221,7 +225,7 @@ class WebSocket(Generic[R]):
         if self._ended:
             return
         try:
-            message = json.loads(data)
+            message = json.loads(data.decode())
         except (ValueError, RecursionError):
             message = None
         if not isinstance(message, dict):
@@ -250,14 +254,16 @@ class WebSocket(Generic[R]):
             writes = wire.writes
             if not wire.wait_until_writable(deadline.remaining()):
                 return self._late(deadline, "not_sent")
-            with wire.within(deadline):
-                connection.send(data, text=True)
+            wire.bind(deadline)
+            connection.send(data, text=True)
         except (WebSocketException, OSError):
             outcome: Outcome = "not_sent" if wire is None or wire.writes == writes else "unknown"
             return (
                 self._late(deadline, outcome) if deadline.remaining() <= 0 else self._lost(outcome)
             )
         finally:
+            if wire is not None:
+                wire.bind(None)
             self._sending.release()
         return None
 

@@ -109,6 +109,7 @@ class WebSocketOptions:
             the usual verification, before the token is sent. Empty for any.
         insecure_hosts: Hosts to which a token may go unencrypted. This machine always may.
         token_as_subprotocol: Send the token as a subprotocol too, if it can be one.
+        compress: Offer to compress messages. It makes small ones slower.
         clock: A monotonic clock, in seconds.
     """
 
@@ -121,6 +122,7 @@ class WebSocketOptions:
     pins: Collection[str] = attrs.field(default=(), converter=check_pins)
     insecure_hosts: Collection[str] = ()
     token_as_subprotocol: bool = False
+    compress: bool = False
     clock: Clock = time.monotonic
 
 
@@ -213,7 +215,10 @@ class WebSocketOpener(Generic[R]):
             self._starting.discard(progress)
         if isinstance(found, ButtDialError):
             found.outcome = "rejected" if isinstance(found, AuthError) else "not_sent"
-            raise found
+            try:
+                raise found
+            finally:
+                del found  # its traceback holds this frame, and so the whole client
         seconds = self._options.clock() - started
         self._on_event(ClientEvent(kind="connect", operation="websocket", seconds=seconds))
         return found
@@ -343,6 +348,7 @@ class WebSocketOpener(Generic[R]):
             "additional_headers": headers,
             "user_agent_header": USER_AGENT,
             "proxy": None,
+            "compression": "deflate" if options.compress else None,
             "open_timeout": max(limit.remaining(), 0.001),
             "ping_interval": options.ping_interval,
             "ping_timeout": options.ping_timeout,

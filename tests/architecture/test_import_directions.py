@@ -21,7 +21,7 @@ STEPS: tuple[frozenset[str], ...] = tuple(
         "models",
         "transport",
         "stores",
-        "connection ailoop happy",
+        "connection ailoop happy procedura",
         "calls",
         "tools",
         "agent",

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 
-from tests.benchmarks import crowd, happy, latency, memory, start, traffic
+from tests.benchmarks import crowd, happy, latency, memory, procedura, start, traffic
 from tests.benchmarks.figures import Figure, table
 from tests.benchmarks.settings import Settings
 
@@ -19,6 +19,7 @@ _SUBJECTS: dict[str, Callable[[Settings], Iterator[Figure]]] = {
     "memory": memory.measure,
     "crowd": crowd.measure,
     "happy": happy.measure,
+    "procedura": procedura.measure,
 }
 _PACKAGES = (
     "buttdial-sync",
@@ -28,6 +29,7 @@ _PACKAGES = (
     "mcp",
     "uvicorn",
     "happy-engineering-sdk",
+    "websockets",
 )
 _LONG = 100_000
 

@@ -39,6 +39,7 @@ _TESTS: dict[str, tuple[str, ...]] = {
     "buttdial_sync/listening/": ("tests/unit/listening", "tests/unit/inbound"),
     "buttdial_sync/models/": ("tests/unit/models", "tests/unit/tools"),
     "buttdial_sync/operator/": ("tests/unit/operator",),
+    "buttdial_sync/procedura/": ("tests/unit/procedura", "tests/integration/procedura"),
     "buttdial_sync/retry/": ("tests/unit/retry",),
     "buttdial_sync/settings.py": ("tests/unit/test_settings.py",),
     "buttdial_sync/stores/": ("tests/unit/stores", "tests/unit/retry"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import buttdial_sync
-from buttdial_sync import retry, testing
+from buttdial_sync import procedura, retry, testing
 
 DOCS = Path(__file__).parents[2] / "docs"
 DIRECTIVE = re.compile(r"^\.\. (?!automodule)\S+:: (buttdial_sync\.[\w.]+)$", re.MULTILINE)
@@ -23,7 +23,9 @@ def described() -> list[str]:
     return [name for page in pages for name in DIRECTIVE.findall(page.read_text("utf-8"))]
 
 
-@pytest.mark.parametrize("module", [buttdial_sync, retry, testing], ids=lambda m: str(m.__name__))
+@pytest.mark.parametrize(
+    "module", [buttdial_sync, procedura, retry, testing], ids=lambda m: str(m.__name__)
+)
 def test_every_public_name_is_documented(module: object) -> None:
     """Each has its directive."""
     documented = {name.rpartition(".")[2] for name in described()}

@@ -13,7 +13,13 @@ from typing import Any
 
 import pytest
 
-from buttdial_sync.testing import FakeButtDialServer, FakeHappyServer, LoopbackServer
+from buttdial_sync.testing import (
+    FakeButtDialServer,
+    FakeHappyServer,
+    FakeProceduraServer,
+    LoopbackServer,
+    ModuleFailure,
+)
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -50,6 +56,21 @@ def happy(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHappyServer]:
 
 
 @pytest.fixture
+def world(
+    procedura_server: FakeProceduraServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> FakeProceduraServer:
+    def no_glyph(_: list[str]) -> None:
+        raise ModuleFailure("No glyph_prompt found at this coordinate.", coord=[0, 0, 0])
+
+    procedura_server.accounts["admin@procedura.org"] = "secret123"
+    procedura_server.module("place_ooi_sprites", lambda args: {"planned": len(args)})
+    procedura_server.module("glyph_prompt", no_glyph)
+    monkeypatch.setenv("PROCEDURA_URL", procedura_server.url)
+    monkeypatch.setenv("PROCEDURA_TOKEN_FILE", str(tmp_path / "token"))
+    return procedura_server
+
+
+@pytest.fixture
 def _own_log_level() -> Iterator[None]:
     """A page that shows how to log must not change what other tests find in the log."""
     log = logging.getLogger("buttdial_sync")
@@ -66,12 +87,14 @@ def test_the_blocks_of_a_page_run(
     page: Path,
     server: LoopbackServer,
     happy: FakeHappyServer,
+    world: FakeProceduraServer,
     request: pytest.FixtureRequest,
 ) -> None:
     """A page's blocks run one after the other, the tests among them with their fixtures."""
     names: dict[str, Any] = {"__name__": f"docs_{page.stem}"}
     for block in blocks(page):
         code = block.replace("https://butt-dial.example", server.base_url)
+        code = code.replace("wss://world.example", world.url)
         tests = {n.name for n in ast.parse(code).body if isinstance(n, ast.FunctionDef)}
         exec(compile(code, str(page), "exec"), names)  # noqa: S102 - our own pages
         for name in sorted(n for n in tests if n.startswith("test_")):

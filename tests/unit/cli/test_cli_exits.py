@@ -95,7 +95,7 @@ def test_answer_lost_and_repeated(server: LoopbackServer) -> None:
 
 def test_nobody_listens(closed_port: str) -> None:
     """A server that is not there: exit code 3, after all attempts."""
-    result = run(*SEND, "--timeout", "0.2", BASE_URL=closed_port, AGENT_TOKEN=TOKEN)
+    result = run(*SEND, "--timeout", "3", BASE_URL=closed_port, AGENT_TOKEN=TOKEN)
     assert result.exit_code == 3
     assert "REFUSED" in result.stderr
     assert "  -> " in result.stderr

@@ -11,6 +11,7 @@ import pytest
 
 import buttdial_sync
 from buttdial_sync import errors
+from buttdial_sync.procedura import errors as procedura_errors
 from tests.unit.cli.cli_runner import run
 
 ROOT = Path(str(buttdial_sync.__file__)).parents[1]
@@ -102,9 +103,13 @@ def test_errors_lists_every_class() -> None:
     lines = run("errors").stdout.splitlines()
     kinds = {
         kind.__name__
-        for kind in (getattr(errors, name) for name in errors.__all__)
+        for kind in (
+            *(getattr(errors, name) for name in errors.__all__),
+            *vars(procedura_errors).values(),
+        )
         if isinstance(kind, type) and issubclass(kind, errors.ButtDialError)
     }
+    assert "ProceduraError" in kinds
     assert {line.split(":")[0].strip() for line in lines} == kinds
     assert all(line.split(": ", 1)[1] for line in lines)
     assert lines[0].startswith("ButtDialError: ")

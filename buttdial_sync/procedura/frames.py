@@ -1,0 +1,92 @@
+"""What the server's frames mean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from buttdial_sync.errors.scrubbing import scrub_error
+from buttdial_sync.procedura.errors import (
+    ModuleFailedError,
+    ModuleUnknownError,
+    ProceduraAuthError,
+    ProceduraError,
+)
+from buttdial_sync.procedura.events import Failed, Finished, Running, Started, StreamEvent
+
+# The server's own words, from its public test scripts.
+_AUTH_CODES = frozenset({"AUTH_ERROR"})
+_AUTH_TEXT = re.compile(r"auth failed|invalid token|unauthorized", re.IGNORECASE)
+_UNKNOWN_CODES = frozenset({"MODULE_NOT_FOUND"})
+_UNKNOWN_TEXT = re.compile(r"module not found|unknown module", re.IGNORECASE)
+_ADDRESS = frozenset({"id", "job_id", "status"})
+
+Frame = Mapping[str, Any]
+
+
+def event_of(module: str, frame: Frame, secrets: Collection[str]) -> StreamEvent | None:
+    """
+    Return the event of a frame, or None for a frame that is none.
+
+    Args:
+        module: The module that runs.
+        frame: The server's frame.
+        secrets: What must not stand in an error.
+
+    Raises:
+        ProceduraAuthError: The server refuses the token.
+    """
+    status = frame.get("status")
+    job = frame.get("job_id")
+    known: dict[str, Any] = {"job_id": None if job is None else str(job), "raw": frame}
+    if status == "started":
+        return Started(**known)
+    if status == "running":
+        return Running(data=_without_address(frame), **known)
+    if status == "finished":
+        return Finished(result=frame.get("result"), **known)
+    if status == "error":
+        error = module_error(module, frame, secrets)
+        if not isinstance(error, ModuleFailedError):
+            raise error
+        return Failed(error=error, **known)
+    return None
+
+
+def module_error(module: str, frame: Frame, secrets: Collection[str]) -> ProceduraError:
+    """
+    Return the error of an error frame: code, message and every other field.
+
+    Args:
+        module: The module that ran.
+        frame: The server's frame.
+        secrets: What must not stand in the error.
+    """
+    message = str(frame.get("message") or f"{module} failed")
+    code = frame.get("code")
+    options: dict[str, Any] = {
+        "code": None if code is None else str(code),
+        "stage": "tool_call",
+        "body": _without_address(frame),
+    }
+    error: ProceduraError
+    if code in _AUTH_CODES or _AUTH_TEXT.match(message):
+        error = ProceduraAuthError(message, **options)
+    elif code in _UNKNOWN_CODES or _UNKNOWN_TEXT.match(message):
+        error = _named(ModuleUnknownError(message, **options), module)
+    else:
+        error = _named(ModuleFailedError(message, **options), module)
+    scrub_error(error, list(secrets))
+    if isinstance(error, ModuleFailedError):
+        error.details = error.body
+    return error
+
+
+def _named(error: ModuleFailedError, module: str) -> ModuleFailedError:
+    error.module = module
+    return error
+
+
+def _without_address(frame: Frame) -> dict[str, Any]:
+    return {name: value for name, value in frame.items() if name not in _ADDRESS}

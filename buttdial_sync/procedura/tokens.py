@@ -1,0 +1,183 @@
+"""Where session tokens are kept between runs of a program."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+import attrs
+
+from buttdial_sync.errors import ConfigError
+from buttdial_sync.errors.scrubbing import Secret
+
+if sys.platform != "win32":
+    import fcntl
+
+logger = logging.getLogger("buttdial_sync.procedura")
+
+DEFAULT_URL = "ws://127.0.0.1:8765"
+_FILE = "PROCEDURA_TOKEN_FILE"
+_DEFAULT_FILE = "~/.procedura/token"
+_VERSION = 1
+
+
+@attrs.frozen(kw_only=True)
+class _Entry:
+    """One token. In a file of the published client nobody knows the account and the device."""
+
+    url: str
+    account: str | None
+    device: str | None
+    token: str = attrs.field(repr=False)
+
+    def is_for(self, url: str, account: str | None, device: str | None) -> bool:
+        """Whether it may be given out."""
+        return (
+            self.url == url
+            and (account is None or self.account in {None, account})
+            and (device is None or self.device in {None, device})
+        )
+
+
+class TokenStore(Protocol):
+    """
+    What a host implements to keep tokens in a place of its own.
+
+    Several threads may call it at once. ``account`` is None where it is not known.
+    """
+
+    def load(self, url: str, account: str | None, device: str | None) -> str | None:
+        """Return the token of this server, account and device; None for "any of them"."""
+
+    def save(self, url: str, account: str | None, device: str, token: str) -> None:
+        """Keep a token, instead of an older one of this server, account and device."""
+
+
+class FileTokenStore:
+    """
+    Keeps tokens in a file that only its owner can read.
+
+    The file is replaced as a whole, and two processes that log in at once lose neither token. A
+    file of the published client, which holds one bare token, is read too. It does not say whose
+    the token is: it is given only to the server of ``PROCEDURA_URL``, or else to that client's
+    default, ``ws://127.0.0.1:8765``, and replaced by the first login.
+
+    Args:
+        path: The file; ``PROCEDURA_TOKEN_FILE`` or else ``~/.procedura/token`` when None, looked
+            up whenever it is used.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+        self._path = path
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return Path(self._named or _DEFAULT_FILE).expanduser()
+
+    @property
+    def _named(self) -> str | os.PathLike[str]:
+        return self._path or os.environ.get(_FILE, "").strip()
+
+    def load(self, url: str, account: str | None, device: str | None) -> str | None:
+        """Return the token that was saved last for this server, account and device."""
+        for entry in reversed(self._read()):
+            if entry.is_for(url, account, device):
+                return Secret(entry.token)
+        return None
+
+    def save(self, url: str, account: str | None, device: str, token: str) -> None:
+        """
+        Write a token.
+
+        Raises:
+            ConfigError: The file cannot be written.
+        """
+        new = _Entry(url=url, account=account or "", device=device, token=token)
+        path = self.path
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not self._named:
+                path.parent.chmod(0o700)  # the published client leaves it open
+            with _alone(path):
+                kept = [
+                    entry
+                    for entry in self._read()
+                    if entry.account is not None and not entry.is_for(url, new.account, device)
+                ]
+                tokens = [attrs.asdict(entry) for entry in (*kept, new)]
+                _replace(path, json.dumps({"version": _VERSION, "tokens": tokens}, indent=1))
+        except OSError as error:
+            reason = f"the token cannot be written to {path}: {type(error).__name__}"
+        else:
+            return
+        raise ConfigError(reason, remediation=f"Make it writable, or name another file in {_FILE}.")
+
+    def _read(self) -> list[_Entry]:
+        """Return what is kept, the oldest first."""
+        path = self.path
+        try:
+            text = path.read_text("utf-8").strip()
+            is_open = os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077
+        except FileNotFoundError:
+            return []
+        except (OSError, UnicodeDecodeError) as error:
+            reason = f"{path} cannot be read: {type(error).__name__}"
+            raise ConfigError(reason, remediation="Correct or remove the file.") from None
+        if is_open:
+            logger.warning("others can read the tokens in %s: chmod 600 it", path)
+        if not text.startswith("{"):
+            url = os.environ.get("PROCEDURA_URL", "").strip() or DEFAULT_URL
+            old = _Entry(url=url, account=None, device=None, token=text)
+            return [old] if text else []
+        return _entries(text, path)
+
+
+def _entries(text: str, path: Path) -> list[_Entry]:
+    try:
+        found: Any = json.loads(text)
+        entries = [
+            _Entry(**{key: str(entry[key]) for key in ("url", "account", "device", "token")})
+            for entry in found["tokens"]
+        ]
+    except (ValueError, KeyError, TypeError):
+        reason = f"{path} is not a file of tokens"
+    else:
+        return entries
+    raise ConfigError(reason, remediation="Remove it and log in again.")
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Let one process at a time read the file and write it."""
+    if sys.platform == "win32":
+        yield
+        return
+    descriptor = os.open(path.with_name(f"{path.name}.lock"), os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _replace(path: Path, text: str) -> None:
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # with 0600
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(name)
+        raise
