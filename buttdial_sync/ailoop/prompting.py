@@ -40,7 +40,7 @@ _HISTORY = 500
 _SECONDS_TO_WITHDRAW = 5.0
 # How long a caller whose time is over waits for the withdrawal; it goes on without it.
 _SECONDS_FOR_CALLER = 0.3
-_SECONDS_AFTER_INTERRUPT = 2.0
+_SECONDS_AFTER_INTERRUPT = 5.0
 _POLL_SECONDS = 1.0
 _SHORT_POLL_SECONDS = 0.1
 _SECONDS_TO_SETTLE = 3.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 
 import attrs
@@ -100,7 +99,7 @@ class Play:
             correlation_id=prompt.id if frame.of_this_prompt else str(uuid.uuid4()),
         )
         if frame.twice:
-            self.server.send_text(json.dumps(message))
+            self.server.hub.publish(message, stored=False)
 
     def cut(self, how: str, prompt: FakePrompt, rest: list[Frame | Cut]) -> None:
         server = self.server
@@ -108,7 +107,10 @@ class Play:
         if how == "restart":
             server.restart()
         elif how == "truncated":
+            broken = list(server.hub.sockets)
             server.send_text('{"id": "')
+            # The client ends such a connection. Until it has, the next prompt could leave on it.
+            server.wait_until(lambda: not any(each in server.hub.sockets for each in broken))
         with server.hub.changed:
             if how == "drop":
                 server.drop_sockets()
