@@ -53,7 +53,8 @@ def refuse_recorded_stream() -> None:
     if _vcrs_class(HTTPConnectionPool) is not None:
         raise ConfigError(
             "vcr.py cannot record an event stream, which never ends",
-            remediation="Record calls that need no stream, or test with the fake_server fixture.",
+            remediation='Send with send_via="rest", record calls that need no stream, or test with '
+            "the fixture fake_server.",
         )
 
 

@@ -151,6 +151,22 @@ def test_rest_calls_can_be_recorded(loopback_server: LoopbackServer, cassette: s
     assert "t0ken" not in Path(cassette).read_text()
 
 
+@pytest.mark.butt_dial(dialect="open-source")
+def test_messages_over_rest_can_be_recorded(loopback_server: LoopbackServer, cassette: str) -> None:
+    """A message that needs no stream is sent once, and played afterwards."""
+    sids = []
+    for _ in range(2):
+        with (
+            vcr.use_cassette(cassette, filter_headers=["authorization"]),
+            Client(loopback_server.base_url, agent_token="t0ken", send_via="rest") as client,
+        ):
+            sids.append(client.send_message("+14155550123", "hello").message_sid)
+    assert sids[0]
+    assert sids == sids[:1] * 2
+    assert len(loopback_server.fake.requests) == 1
+    assert "t0ken" not in Path(cassette).read_text()
+
+
 def test_streams_cannot_be_recorded(loopback_server: LoopbackServer, cassette: str) -> None:
     """vcr.py would read a stream to its end, which never comes."""
     with (
