@@ -57,6 +57,10 @@ class AgentContext:
     send_via: SendVia = "stream"
     must_send_agent_id: bool = False
 
+    def __attrs_post_init__(self) -> None:
+        if self.token and self.agent_id:
+            self.connection.router.name_agent(self.token, self.agent_id)
+
     def id_with(self, token: str | None) -> str | None:
         """Return the agent's id, if it is this agent's token that is spoken with."""
         return self.agent_id if token == self.token else None

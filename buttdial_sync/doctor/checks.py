@@ -11,10 +11,13 @@ from buttdial_sync.calls.schema import find_tool
 from buttdial_sync.calls.sending import SEND
 from buttdial_sync.doctor.clocks import TOLERANCE_SECONDS, Now, in_words, skew_of
 from buttdial_sync.doctor.received import ReceivedEvents
+from buttdial_sync.doctor.remediation import WRONG_AGENT
 from buttdial_sync.doctor.stages import Check, CheckResult, skip
 from buttdial_sync.errors import (
     AuthTimestampExpired,
     ButtDialError,
+    ConfigError,
+    EndpointNotAvailable,
     ProtocolError,
     TransportError,
 )
@@ -98,6 +101,14 @@ class Diagnosis:
         agent = context_of(self.client)
         agent.connection.logins.breaker.forget(agent.token_or(None))
         self.client.ping()
+        own_id = _agent_of_token(self.client) if agent.agent_id else None
+        if own_id and own_id != agent.agent_id:
+            raise ConfigError(
+                f"the token belongs to agent {own_id}, not to {agent.agent_id}",
+                code=WRONG_AGENT.name.upper(),
+                outcome="rejected",
+                remediation=WRONG_AGENT.remedy,
+            )
         return CheckResult()
 
     def _tools(self) -> CheckResult:
@@ -183,6 +194,14 @@ class Diagnosis:
             remediation=AuthTimestampExpired.remedy,
             fault="clock_skew",
         )
+
+
+def _agent_of_token(client: AgentView) -> str | None:
+    """Return the id of the token's agent; None if the server does not tell it."""
+    try:
+        return client.profile.get().agent_id
+    except EndpointNotAvailable:  # the open-source server
+        return client.profile.channel_status().agent_id
 
 
 def _is_of_open_source_server(result: SendResult) -> bool:

@@ -128,6 +128,13 @@ def _is_http_limit(error: ButtDialError) -> bool:
     return isinstance(error, RateLimitError) and error.status_code == 429
 
 
+WRONG_AGENT = Fault(
+    "wrong_agent",
+    "the token belongs to another agent",
+    "Give the token of this agent, or the id of the token's agent.",
+    lambda error: error.code == "WRONG_AGENT",
+)
+
 FAULTS: tuple[Fault, ...] = (
     _connection("proxy", "a proxy does not let it through"),
     _connection("dns", "the host's name cannot be resolved"),
@@ -159,6 +166,7 @@ FAULTS: tuple[Fault, ...] = (
         _is(NoChannelAssigned, NotProvisioned),
     ),
     _of_class("tool_missing", "the server has no such tool", ToolNotAvailable),
+    WRONG_AGENT,
     _of_words("agent_id", "agentId is required", "agent ?id is required", "agentId is required"),
     _of_words(
         "recipient",

@@ -36,11 +36,11 @@ _RECORD = {
 }
 
 
-def _channel_status(ws: Workspace, _call: RestCall) -> Any:
+def _channel_status(ws: Workspace, call: RestCall) -> Any:
     if ws.dialect.hosted:
         return _CHANNELS
     return {
-        "agentId": PROFILE["agentId"],
+        "agentId": call.request.query.get("agentId", PROFILE["agentId"]),
         "displayName": PROFILE["displayName"],
         "status": "active",
         "provisionedAt": ws.now,

@@ -6,7 +6,12 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from buttdial_sync.errors import ButtDialError, ConfigError, EndpointNotAvailable
+from buttdial_sync.errors import (
+    ButtDialError,
+    ConfigError,
+    EndpointNotAvailable,
+    InvalidRequestError,
+)
 from buttdial_sync.models.converter import structure
 from buttdial_sync.models.inbox import WaitingMessage, WaitingMessages
 from buttdial_sync.transport.deadline import Deadline
@@ -65,9 +70,15 @@ class PushRouter:
         self._before_open = before_open
         # Changed by single atomic operations only, so that a fork finds no lock held.
         self._sinks: dict[str, PushSink] = {}
+        self._agent_ids: dict[str, str] = {}
+        self._must_name_agent: set[str] = set()
         self._unheard: set[str] = set()
         # Taking the next of an iterator is atomic: of two threads, one gets the warning.
         self._warnings = iter((_NOT_DRAINED,) if before_open is None else ())
+
+    def name_agent(self, token: str, agent_id: str) -> None:
+        """Keep which agent is meant by a token, which may be an organization's."""
+        self._agent_ids[token] = agent_id
 
     def add(self, token: str, sink: PushSink) -> None:
         """
@@ -174,9 +185,7 @@ class PushRouter:
 
     def _read_page(self, token: str, deadline: Deadline, size: int) -> Sequence[WaitingMessage]:
         try:
-            answer = self._rest.call(
-                "GET", WAITING_PATH, deadline, credential=token, query={"limit": str(size)}
-            )
+            answer = self._get_page(token, deadline, size)
         except EndpointNotAvailable:
             return ()
         except ButtDialError as error:
@@ -184,3 +193,18 @@ class PushRouter:
                 logger.error("the answer with the waiting messages was lost, and so are they")  # noqa: TRY400
             raise
         return structure(answer, WaitingMessages, source=WAITING_PATH).messages
+
+    def _get_page(self, token: str, deadline: Deadline, size: int) -> object:
+        query = {"limit": str(size)}
+        agent_id = self._agent_ids.get(token)
+        if agent_id is not None and token in self._must_name_agent:
+            query["agentId"] = agent_id
+        try:
+            return self._rest.call("GET", WAITING_PATH, deadline, credential=token, query=query)
+        except InvalidRequestError as refusal:
+            is_for_lack_of_id = refusal.code == "AGENT_ID_REQUIRED" and "agentId" not in query
+            if agent_id is None or not is_for_lack_of_id:
+                raise
+        # A token of an organization. It was refused, so no message was handed out.
+        self._must_name_agent.add(token)
+        return self._get_page(token, deadline, size)

@@ -1,4 +1,4 @@
-"""Each of the eighteen faults, over real sockets, is found and named with its remedy."""
+"""Each of the nineteen faults, over real sockets, is found and named with its remedy."""
 
 from __future__ import annotations
 
@@ -144,6 +144,17 @@ def test_limiter(server: LoopbackServer) -> None:
     """Too many requests from this address."""
     server.fake.fault("status", on="stream", status=429, body="Too many requests")
     check(failure(server.base_url), HANDSHAKE, "limiter", "Wait retry_after seconds")
+
+
+@pytest.mark.parametrize("dialect", ["hosted", "open-source"])
+def test_token_of_another_agent(dialect: Any) -> None:
+    """Messages would be sent in the name of an agent that nobody meant."""
+    with FakeButtDialServer(dialect=dialect).listen() as server:
+        stage = failure(server.base_url, agent_id="agent-2")
+        check(stage, HANDSHAKE, "wrong_agent", "token of this agent")
+        assert "belongs to agent agent-1, not to agent-2" in str(stage.detail)
+        with Client(server.base_url, agent_token=TOKEN, agent_id="agent-1") as client:
+            assert run_diagnostic(client).ok
 
 
 @pytest.mark.parametrize(("dialect", "time"), [("hosted", "UTC"), ("open-source", "900 s")])

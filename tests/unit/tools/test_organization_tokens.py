@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from buttdial_sync import Client
+from buttdial_sync import Client, InboundHandler, InboundMessage, Listener, WaitingMessage
 from buttdial_sync.errors import InvalidRequestError
 from buttdial_sync.testing import FakeButtDialServer
 
@@ -47,3 +47,38 @@ def test_without_an_id_the_refusal_is_told(fake: FakeButtDialServer) -> None:
     ):
         client.profile.channel_status()
     assert len(fake.requests) == 1
+
+
+def test_what_waits_is_read_before_a_stream_is_opened(fake: FakeButtDialServer) -> None:
+    """The refusal hands nothing out; the next page names the agent at once."""
+    got: list[WaitingMessage] = []
+    for _ in range(11):
+        fake.add_waiting()
+    with Client(BASE_URL, agent_token="org", agent_id="agent-1", before_open=got.extend) as client:
+        client.ping()
+    assert [each.id for each in got] == [f"waiting-{number}" for number in range(1, 12)]
+    assert fake.lost_waiting == 0
+    queries = [each.query for each in fake.requests if each.path == "/api/v1/waiting-messages"]
+    assert [query.get("agentId") for query in queries] == [None, "agent-1", "agent-1"]
+
+
+def test_a_view_of_an_agent_polls(fake: FakeButtDialServer) -> None:
+    """One token of the organization serves the agent that the view names."""
+    inbound = InboundHandler()
+    got: list[InboundMessage] = []
+    inbound.on_message(got.append)
+    fake.add_waiting(body="hello")
+    with Client(BASE_URL) as client:
+        Listener(client.as_agent("org", agent_id="agent-1"), inbound).poll()
+    assert [message.text for message in got] == ["hello"]
+
+
+def test_without_an_id_nothing_is_read(fake: FakeButtDialServer) -> None:
+    """The stream is not opened either: that would empty the queue."""
+    fake.add_waiting()
+    with (
+        Client(BASE_URL, agent_token="org", before_open=print) as client,
+        pytest.raises(InvalidRequestError, match="Missing agentId"),
+    ):
+        client.ping()
+    assert (len(fake.waiting), fake.streams_opened) == (1, 0)
