@@ -32,6 +32,7 @@ from buttdial_sync.ailoop.errors import (
 )
 from buttdial_sync.ailoop.listening import Handler, Listening
 from buttdial_sync.ailoop.messages import (
+    MESSAGE_ENDPOINT,
     PRIORITIES,
     RESPONSE_TYPES,
     Message,
@@ -42,7 +43,7 @@ from buttdial_sync.ailoop.messages import (
     message_of,
     new_message,
 )
-from buttdial_sync.ailoop.prompting import MESSAGE, Prompter, Sockets
+from buttdial_sync.ailoop.prompting import Prompter, Sockets
 from buttdial_sync.ailoop.prompts import Question, authorization_prompt, navigation_prompt
 from buttdial_sync.ailoop.questions import (
     AnsweredQuestion,
@@ -489,7 +490,7 @@ class AiloopClient:
             f"{_message_path(message_id)}/response",
             dict,
             body={"answer": answer, "response_type": response_type},
-            endpoint=f"{MESSAGE}/response",
+            endpoint=f"{MESSAGE_ENDPOINT}/response",
         )
         return _read(raw)
 
@@ -531,7 +532,7 @@ class AiloopClient:
             MessageNotFoundError: The server has none with this id: it was restarted, perhaps.
         """
         return _read(
-            self._connection.call("GET", _message_path(message_id), dict, endpoint=MESSAGE)
+            self._connection.call("GET", _message_path(message_id), dict, endpoint=MESSAGE_ENDPOINT)
         )
 
     def history(self, *, channel: str | None = None, limit: int = 100) -> Sequence[Message]:

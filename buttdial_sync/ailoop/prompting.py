@@ -22,7 +22,7 @@ from buttdial_sync.ailoop.errors import (
     ailoop_error,
 )
 from buttdial_sync.ailoop.hearing import End, Receiver, Waiter, Waiters
-from buttdial_sync.ailoop.messages import VIEWER_HELLO
+from buttdial_sync.ailoop.messages import MESSAGE_ENDPOINT, VIEWER_HELLO
 from buttdial_sync.ailoop.server import PendingList
 from buttdial_sync.errors import ButtDialError, StreamLostError
 from buttdial_sync.transport.deadline import Deadline
@@ -34,7 +34,6 @@ logger = logging.getLogger("buttdial_sync.ailoop")
 
 Standing = Literal["shown", "behind", "gone", "unknown"]
 
-MESSAGE = "/api/v1/messages/{id}"
 _NEVER_IDLE = 365 * 24 * 3600.0
 _HISTORY = 500
 _SECONDS_TO_WITHDRAW = 5.0
@@ -268,7 +267,7 @@ class Prompter:
             dict,
             deadline=deadline,
             body={"answer": None, "response_type": "timeout"},
-            endpoint=f"{MESSAGE}/response",
+            endpoint=f"{MESSAGE_ENDPOINT}/response",
         )
 
     def _withdraw(self, message_id: str) -> None:
@@ -411,7 +410,7 @@ class _Wait:
             f"/api/v1/messages/{prompt.id}",
             dict,
             deadline=self._deadline,
-            endpoint=MESSAGE,
+            endpoint=MESSAGE_ENDPOINT,
         )
         for message in self._connection.history(prompt.channel, _HISTORY, self._deadline):
             if message.get("correlation_id") == prompt.id:

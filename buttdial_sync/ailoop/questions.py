@@ -6,8 +6,9 @@ import json
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -22,10 +23,9 @@ from buttdial_sync.ailoop.answers import (
     authorization_of,
     reply_of,
 )
-from buttdial_sync.ailoop.connection import AiloopConnection
 from buttdial_sync.ailoop.errors import AiloopConfigError, AiloopError, MessageNotFoundError
-from buttdial_sync.ailoop.messages import Option
-from buttdial_sync.ailoop.prompting import MESSAGE, Prompter
+from buttdial_sync.ailoop.messages import MESSAGE_ENDPOINT, Option
+from buttdial_sync.errors.scrubbing import storable
 from buttdial_sync.stores.memory import MemoryStore
 from buttdial_sync.stores.schema import (
     LEASE,
@@ -40,11 +40,15 @@ from buttdial_sync.stores.sqlite import SQLiteStore
 from buttdial_sync.stores.store import Store
 from buttdial_sync.stores.table import DEFAULT_LEASE, WorkTable, cut
 from buttdial_sync.stores.times import Clock
-from buttdial_sync.transport.deadline import Deadline
+
+if TYPE_CHECKING:  # these need the extra; who only reads the rows does not
+    from buttdial_sync.ailoop.connection import AiloopConnection
+    from buttdial_sync.ailoop.prompting import Prompter
+    from buttdial_sync.transport.deadline import Deadline
 
 logger = logging.getLogger("buttdial_sync.ailoop")
 
-STATUSES = ("pending", "handed_over", "dead", "dismissed")
+QUESTION_STATUSES = ("pending", "handed_over", "dead", "dismissed")
 TABLE_NAME = "buttdial_questions"
 _MOST_ATTEMPTS = 8
 _LOOK_AGAIN = timedelta(seconds=5)
@@ -123,10 +127,22 @@ class PendingQuestions(WorkTable):
     Args:
         store: Has the rows, of the schema :func:`questions_schema`.
         lease: How long a process may take to hand an answer over, in seconds.
+        around: Makes a context manager that is entered for each pass of :meth:`AiloopClient.resume`
+            and for each answer that is heard, for example to close database connections.
+
+    Attributes:
+        around: As given.
     """
 
-    def __init__(self, store: Store, lease: float = DEFAULT_LEASE) -> None:
-        super().__init__(store, STATUSES, lease)
+    def __init__(
+        self,
+        store: Store,
+        lease: float = DEFAULT_LEASE,
+        *,
+        around: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
+        super().__init__(store, QUESTION_STATUSES, lease)
+        self.around = around
 
     @classmethod
     def in_sqlite(
@@ -180,6 +196,18 @@ class PendingQuestions(WorkTable):
         """Have others look for the answer from now on."""
         self.store.update(message_id, {"next_retry_at": self.store.now()}, Condition())
 
+    def force_retry(self, message_id: str) -> bool:
+        """
+        Have a pending or dead question's answer handed over again now, as if nothing had failed.
+
+        Returns:
+            False when there is no such question, or while its answer is being handed over.
+        """
+        row = self.store.find(message_id)
+        return row is not None and self._force_retry(
+            message_id, row["attempt_number"], {"retry_count": 0}
+        )
+
     def record(self, message: Mapping[str, Any]) -> bool:
         """
         Keep a response if it ends a question that is pending here.
@@ -190,6 +218,10 @@ class PendingQuestions(WorkTable):
         Returns:
             Whether it was kept.
         """
+        with self.around():
+            return self._record(message)
+
+    def _record(self, message: Mapping[str, Any]) -> bool:
         message_id = message.get("correlation_id")
         row = self.store.find(message_id) if isinstance(message_id, str) else None
         if row is None:
@@ -269,6 +301,10 @@ class Resumer:
 
     def run_once(self) -> ResumeReport:
         """Look once at every question that is due."""
+        with self._questions.around():
+            return self._run_once()
+
+    def _run_once(self) -> ResumeReport:
         handed_over = waiting = failed = 0
         while claimed := self._questions._claim():
             for question in claimed:
@@ -300,7 +336,7 @@ class Resumer:
         return self._questions._change(question, self._questions._resolved("handed_over"))
 
     def _give_back(self, question: _Question, error: Exception) -> None:
-        told = {"last_error": cut(f"{type(error).__name__}: {error}")}
+        told = {"last_error": cut(storable(f"{type(error).__name__}: {error}"))}
         if question.retry_count >= _MOST_ATTEMPTS:
             self._questions._change(question, {**self._questions._resolved("dead"), **told})
         else:
@@ -322,7 +358,11 @@ class Resumer:
         prompt = question.prompt
         try:
             self._connection.call(
-                "GET", f"/api/v1/messages/{prompt.id}", dict, deadline=limit, endpoint=MESSAGE
+                "GET",
+                f"/api/v1/messages/{prompt.id}",
+                dict,
+                deadline=limit,
+                endpoint=MESSAGE_ENDPOINT,
             )
         except MessageNotFoundError:
             return LOST  # a restarted server has forgotten it

@@ -9,6 +9,7 @@ from __future__ import annotations
 from buttdial_sync.contrib.django.deliveries import DatabaseDeliveryLog
 from buttdial_sync.contrib.django.process import (
     get_accounts,
+    get_ailoop,
     get_client,
     get_handler,
     get_operator_api,
@@ -18,6 +19,7 @@ from buttdial_sync.contrib.django.process import (
 __all__ = [
     "DatabaseDeliveryLog",
     "get_accounts",
+    "get_ailoop",
     "get_client",
     "get_handler",
     "get_operator_api",

@@ -1,4 +1,4 @@
-"""The admin pages of the outgoing messages and of what came in."""
+"""The admin pages of the outgoing messages, of what came in, and of questions to people."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from django.contrib import admin, messages
 from django.db.models.constants import LOOKUP_SEP
 from django.http import HttpRequest
 
+from buttdial_sync.ailoop.questions import questions_schema
 from buttdial_sync.contrib.django.inbox import DatabaseInbox, get_inbox
-from buttdial_sync.contrib.django.models import InboxEvent, OutboxMessage
+from buttdial_sync.contrib.django.models import AiloopQuestion, InboxEvent, OutboxMessage
 from buttdial_sync.contrib.django.outbox import get_repository
+from buttdial_sync.contrib.django.questions import get_questions
 from buttdial_sync.inbound.inbox import inbox_schema
 from buttdial_sync.retry.rows import COLUMNS
 
@@ -105,6 +107,27 @@ class InboxEventAdmin(_Rows):
     def dismiss(self, request: HttpRequest, chosen: Any) -> None:
         """Give the chosen events up."""
         self._change(request, chosen, _inbox().dismiss, "dismissed")
+
+
+@admin.register(AiloopQuestion)
+class AiloopQuestionAdmin(_Rows):
+    """Questions to people: list, search, hand over again, dismiss."""
+
+    list_display = ("id", "about", "status", "retry_count", "expires_at", "last_error")
+    list_filter = ("status", "created_at")
+    search_fields = ("id", "prompt", "about", "reply", "last_error")
+    fields = readonly_fields = questions_schema().names
+    actions = ("retry", "dismiss")
+
+    @admin.action(description="Hand the answer over again now", permissions=["change"])
+    def retry(self, request: HttpRequest, chosen: Any) -> None:
+        """Make the chosen questions due now."""
+        self._change(request, chosen, get_questions().force_retry, "queued")
+
+    @admin.action(description="Give up", permissions=["change"])
+    def dismiss(self, request: HttpRequest, chosen: Any) -> None:
+        """Give the chosen questions up."""
+        self._change(request, chosen, get_questions().dismiss, "dismissed")
 
 
 def _inbox() -> DatabaseInbox:

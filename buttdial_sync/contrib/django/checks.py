@@ -11,7 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
 
 from buttdial_sync.contrib.django.conf import NAME, AppSettings, app_settings, imported
-from buttdial_sync.contrib.django.process import get_handler
+from buttdial_sync.contrib.django.process import get_handler, make_ailoop
 from buttdial_sync.errors import ConfigError
 
 _LABEL = "buttdial_sync"
@@ -22,12 +22,12 @@ _SECRETS = (
     "whatsapp_webhook_secret",
     "account_webhook_secret",
 )
-_FUNCTIONS = ("ON_UNDELIVERED", "OPERATOR_PERMISSION")
+_FUNCTIONS = ("ON_ANSWER", "ON_UNDELIVERED", "OPERATOR_PERMISSION")
 
 
 @register(_LABEL)
 def check_settings(app_configs: object, **_: Any) -> list[CheckMessage]:
-    """Check the setting ``BUTT_DIAL``. Nothing is sent and no client is made."""
+    """Check the setting ``BUTT_DIAL``. Nothing is sent."""
     try:
         configured = app_settings()
     except (ImproperlyConfigured, ConfigError) as error:
@@ -39,6 +39,7 @@ def check_settings(app_configs: object, **_: Any) -> list[CheckMessage]:
         *_check_secrets(configured),
         *_check_spelling(configured),
         *_check_what_is_kept(configured),
+        *_check_ailoop(configured),
         *_check_paths(configured),
     ]
 
@@ -166,9 +167,27 @@ def _check_what_is_kept(configured: AppSettings) -> Iterator[CheckMessage]:
         )
 
 
+def _check_ailoop(configured: AppSettings) -> Iterator[CheckMessage]:
+    if not (configured.ailoop or configured.on_answer):
+        return
+    try:
+        make_ailoop().close()  # it connects on first use only
+    except (ImproperlyConfigured, ConfigError) as error:
+        yield _error("E008", f"AILOOP: {error}")
+    if not configured.on_answer:
+        yield _warning(
+            "W010",
+            "nobody gets the answers of ailoop",
+            f"Set {NAME}['ON_ANSWER'] to the path of a function, and run buttdial_ailoop. A "
+            "project that only waits for answers needs none: list this check in "
+            "SILENCED_SYSTEM_CHECKS.",
+        )
+
+
 def _check_paths(configured: AppSettings) -> Iterator[CheckMessage]:
     paths = {
         "AGENT_DIRECTORY": configured.agent_directory,
+        "ON_ANSWER": configured.on_answer,
         "FAILED_MESSAGES": configured.failed_messages,
         "ON_UNDELIVERED": configured.on_undelivered,
         "OPERATOR_PERMISSION": configured.operator_permission,

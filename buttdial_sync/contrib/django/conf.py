@@ -51,6 +51,11 @@ class AppSettings(Settings):
             absent. Nothing is deleted without that command.
         retry: Further arguments of :class:`~buttdial_sync.RetryLoop`; functions may be dotted
             paths.
+        ailoop: Arguments of :class:`~buttdial_sync.ailoop.AiloopClient`; ``AILOOP_SERVER``,
+            ``AILOOP_CHANNEL`` and ``AILOOP_TOKEN`` of the environment for those that are missing.
+        questions: Arguments of :class:`~buttdial_sync.contrib.django.questions.DatabaseQuestions`.
+        on_answer: Dotted path of the function that ``buttdial_ailoop`` gives each
+            :class:`~buttdial_sync.ailoop.AnsweredQuestion`.
     """
 
     client: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
@@ -72,6 +77,9 @@ class AppSettings(Settings):
     outbox: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
     retention_days: float = 30.0
     retry: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
+    ailoop: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
+    questions: Mapping[str, Any] = attrs.field(factory=dict)
+    on_answer: str | None = None
 
 
 KEYS = frozenset(field.name.upper() for field in attrs.fields(AppSettings))

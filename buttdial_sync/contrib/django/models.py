@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from django.db import models
 
+from buttdial_sync.ailoop.questions import QUESTION_STATUSES
 from buttdial_sync.inbound.inbox import INBOX_STATUSES
 from buttdial_sync.models.failed import FAILED_STATUSES
 
@@ -188,3 +189,53 @@ class InboxEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} from {self.sender}" if self.sender else str(self.kind)
+
+
+class AiloopQuestion(models.Model):
+    """
+    A question to a person for whose answer nobody waits; see :doc:`ailoop`.
+
+    Change rows through :class:`~buttdial_sync.contrib.django.questions.DatabaseQuestions`.
+
+    Attributes:
+        prompt: What was asked, as JSON.
+        about: What the host gave with it, as JSON.
+        expires_at: When there will be no answer any more.
+        reply: The answer, as JSON, or None.
+        leased_until: Until when others must not hand it over, or None.
+    """
+
+    STATUSES: ClassVar[list[tuple[str, str]]] = [(status, status) for status in QUESTION_STATUSES]
+
+    id = models.CharField(max_length=255, primary_key=True)
+    prompt = models.TextField()
+    about = models.TextField()
+    expires_at = models.DateTimeField()
+    reply = models.TextField(null=True)
+    status = models.CharField(max_length=16, choices=STATUSES)
+    retry_count = models.IntegerField()
+    attempt_number = models.IntegerField()
+    last_error = models.TextField(null=True)
+    created_at = models.DateTimeField()
+    next_retry_at = models.DateTimeField()
+    resolved_at = models.DateTimeField(null=True)
+    leased_until = models.DateTimeField(null=True)
+
+    class Meta:
+        """Names for people, and what the workers and the admin page look up."""
+
+        verbose_name = "question to a person"
+        verbose_name_plural = "questions to people"
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(
+                fields=["status", "next_retry_at", "created_at"], name="buttdial_sync_question_due"
+            ),
+            models.Index(fields=["created_at", "id"], name="buttdial_sync_question_new"),
+            models.Index(
+                fields=["status", "created_at", "id"], name="buttdial_sync_question_listed"
+            ),
+            models.Index(fields=["status", "resolved_at"], name="buttdial_sync_question_done"),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.id)

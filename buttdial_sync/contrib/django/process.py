@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -13,9 +13,13 @@ from buttdial_sync.contrib.django.deliveries import DatabaseDeliveryLog
 from buttdial_sync.contrib.django.inbox import get_inbox
 from buttdial_sync.contrib.django.signals import forward_to_signals
 from buttdial_sync.contrib.shared import OnePerProcess
+from buttdial_sync.errors import ConfigError
 from buttdial_sync.inbound.handler import InboundHandler
 from buttdial_sync.operator.api import OperatorApi
 from buttdial_sync.shared import client_options, close_shared_client, shared_client
+
+if TYPE_CHECKING:
+    from buttdial_sync.ailoop.client import AiloopClient
 
 _INBOUND = (
     "whatsapp_verify_token",
@@ -50,6 +54,17 @@ def get_accounts() -> AccountsClient:
         ImproperlyConfigured: ``BUTT_DIAL`` is wrong.
     """
     return _accounts.get()
+
+
+def get_ailoop() -> AiloopClient:
+    """
+    Return this process's client of ailoop; see :func:`get_client`.
+
+    Raises:
+        ConfigError: A setting is missing or wrong, or the extra ``ailoop`` is not installed.
+        ImproperlyConfigured: ``BUTT_DIAL`` is wrong.
+    """
+    return _ailoop.get()
 
 
 def get_handler() -> InboundHandler:
@@ -98,7 +113,7 @@ def make_handler(**options: Any) -> InboundHandler:
 
 def forget_everything() -> None:
     """Close everything; the next use makes it again. For tests that change the settings."""
-    for each in (_client_options, _accounts, _handler, _operator_api):
+    for each in (_client_options, _accounts, _ailoop, _handler, _operator_api):
         each.forget()
 
 
@@ -110,6 +125,26 @@ def _make_client_options() -> dict[str, Any]:
 def _make_accounts() -> AccountsClient:
     configured = app_settings()
     return AccountsClient(**configured.for_accounts(**configured.accounts))
+
+
+def make_ailoop() -> AiloopClient:
+    """
+    Make a client of ailoop of the settings, which the caller closes.
+
+    Raises:
+        ConfigError: A setting is missing or wrong, or the extra ``ailoop`` is not installed.
+        ImproperlyConfigured: ``BUTT_DIAL`` is wrong.
+    """
+    try:
+        from buttdial_sync.ailoop.client import AiloopClient
+    except ImportError as missing:
+        raise ConfigError(
+            str(missing), remediation="pip install 'buttdial-sync[ailoop]'"
+        ) from missing
+    try:
+        return AiloopClient.from_env(**app_settings().ailoop)
+    except TypeError as error:
+        raise ImproperlyConfigured(f"{NAME}['AILOOP'] is wrong: {error}") from error
 
 
 def _make_handler() -> InboundHandler:
@@ -145,5 +180,6 @@ def _made(path: str, key: str) -> Any:
 
 _client_options = OnePerProcess(_make_client_options, close_shared_client)
 _accounts = OnePerProcess(_make_accounts, AccountsClient.close)
+_ailoop = OnePerProcess(make_ailoop, lambda client: client.close(0.0))
 _handler = OnePerProcess(_make_handler)
 _operator_api = OnePerProcess(_make_operator_api)

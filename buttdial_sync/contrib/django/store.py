@@ -153,6 +153,15 @@ class DatabaseStore(Store):
             deleted, _ = self._rows().filter(pk__in=ids, status__in=statuses).delete()
         return int(deleted)
 
+    def durable(self) -> AbstractContextManager[object]:
+        """
+        Begin a transaction whose rows are on disk when it ends.
+
+        Raises:
+            RuntimeError: A transaction of the host is open, or autocommit is off.
+        """
+        return self._transaction()
+
     def _time(self) -> datetime:
         has_clock = connections[self.alias].vendor == "postgresql"
         return self._database_clock() if has_clock else utc_now()

@@ -32,10 +32,15 @@ def database(_databases: None) -> Iterator[None]:
     """Give empty tables; transactions are real, so that claims are too."""
     from django.contrib.auth.models import User
 
-    from buttdial_sync.contrib.django.models import Delivery, InboxEvent, OutboxReceipt
+    from buttdial_sync.contrib.django.models import (
+        AiloopQuestion,
+        Delivery,
+        InboxEvent,
+        OutboxReceipt,
+    )
 
     yield
-    for model in (Delivery, InboxEvent, OutboxReceipt, User):
+    for model in (AiloopQuestion, Delivery, InboxEvent, OutboxReceipt, User):
         model.objects.all().delete()
 
 

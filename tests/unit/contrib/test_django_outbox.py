@@ -318,7 +318,7 @@ def test_purging() -> None:
         return out.getvalue().strip()
 
     def deleted(count: int) -> str:
-        return f"{count} outgoing messages and 0 incoming events deleted"
+        return f"{count} outgoing messages, 0 questions and 0 incoming events deleted"
 
     repository = get_repository()
     for msg_id in ("delivered", "dead", "pending"):

@@ -19,6 +19,7 @@ from tests.unit.contrib.django_settings import BUTT_DIAL
 pytestmark = pytest.mark.usefixtures("project")
 
 not_a_handler = object()
+LOCAL = {"server_url": "http://127.0.0.1:8080"}
 RECEIVING = (
     "WHATSAPP_WEBHOOK_SECRET",
     "WHATSAPP_VERIFY_TOKEN",
@@ -90,6 +91,13 @@ def test_mysql_is_refused() -> None:
         ({"AGENT_DIRECTORY": None}, ["E004"]),
         ({"FAILED_MESSAGES": "nowhere.at.all"}, ["E005"]),
         ({"OPERATOR_PERMISSION": f"{__name__}.not_a_handler"}, ["E006"]),
+        ({"AILOOP": LOCAL}, ["W010"]),
+        ({"AILOOP": LOCAL, "ON_ANSWER": f"{__name__}.found"}, []),
+        ({"AILOOP": LOCAL, "ON_ANSWER": f"{__name__}.not_a_handler"}, ["E006"]),
+        ({"AILOOP": LOCAL, "ON_ANSWER": "nowhere.at.all"}, ["E005"]),
+        ({"ON_ANSWER": f"{__name__}.found"}, ["E008"]),
+        ({"AILOOP": {"server_url": "gopher://x"}, "ON_ANSWER": f"{__name__}.found"}, ["E008"]),
+        ({"AILOOP": {**LOCAL, "chanel": "x"}, "ON_ANSWER": f"{__name__}.found"}, ["E008"]),
     ],
     ids=str,
 )

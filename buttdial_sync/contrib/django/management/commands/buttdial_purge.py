@@ -12,12 +12,13 @@ from buttdial_sync.contrib.django.conf import app_settings
 from buttdial_sync.contrib.django.inbox import DatabaseInbox, get_inbox
 from buttdial_sync.contrib.django.outbox import get_repository
 from buttdial_sync.contrib.django.outside import command_errors
+from buttdial_sync.contrib.django.questions import get_questions
 
 
 class Command(BaseCommand):
     """The command."""
 
-    help = "Delete what was delivered, handled or dismissed long ago. Dead letters stay."
+    help = "Delete what was delivered, handled, answered or dismissed long ago. Dead letters stay."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Declare the arguments."""
@@ -33,4 +34,7 @@ class Command(BaseCommand):
             age = timedelta(days=app_settings().retention_days if days is None else days)
             sent = get_repository().purge(age, ("delivered", "dismissed", *more))
             received = (get_inbox() or DatabaseInbox()).purge(age, ("handled", "dismissed", *more))
-        self.stdout.write(f"{sent} outgoing messages and {received} incoming events deleted")
+            asked = get_questions().purge(age, ("handed_over", "dismissed", *more))
+        self.stdout.write(
+            f"{sent} outgoing messages, {asked} questions and {received} incoming events deleted"
+        )
