@@ -7,6 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -59,6 +60,14 @@ class Host:
         text = self._seen.read_text("ascii") if self._seen.exists() else ""
         return [json.loads(line) for line in text.splitlines()]
 
+    def wait_for_an_answer(self) -> None:
+        pause = threading.Event()
+        for _ in range(600):
+            if self.seen:
+                return
+            pause.wait(0.05)
+        raise AssertionError("no answer was handed over")
+
     def row(self) -> tuple[str, int]:
         with closing(sqlite3.connect(self.database)) as database:
             found: tuple[str, int] = database.execute(
@@ -109,7 +118,7 @@ def test_watching(server: FakeAiloopServer, host: Host) -> None:
             lambda: any(each.is_viewer for each in server.hub.sockets.values()), PATIENCE
         )
         prompt.approve(at="terminal")
-        server.wait_until(lambda: bool(host.seen), PATIENCE)
+        host.wait_for_an_answer()
         watching.terminate()
         out, errors = watching.communicate(timeout=PATIENCE)
     finally:
