@@ -132,6 +132,7 @@ class Connection:
             token_in=check_token_in(token_in, "token_in") or "auto",
             options=options,
             before_open=self._router.opening,
+            on_open=self._router.opened,
             on_event=self.events.emit,
         )
         self._pool = SessionPool(

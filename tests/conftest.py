@@ -13,6 +13,7 @@ from buttdial_sync import shared
 from buttdial_sync.listening.request_budget import forget_request_budgets
 from buttdial_sync.testing import plugin
 from buttdial_sync.transport.addresses import failed_addresses
+from buttdial_sync.transport.push_router import forget_warnings
 
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 _OUR_THREADS = ("buttdial-sync", "fake-butt-dial", "fake-ailoop")
@@ -46,6 +47,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _nothing_remembered() -> None:
     forget_request_budgets()
+    forget_warnings()
     failed_addresses.clear()
 
 

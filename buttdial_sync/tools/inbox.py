@@ -61,8 +61,7 @@ class Inbox(Family):
         Raises:
             OutcomeUnknownError: The answer was lost, and the messages perhaps with it.
         """
-        waiting = self._call(_WAITING_MESSAGES, limit=limit, channel=channel)
-        return self._agent.connection.router.with_warning(waiting)
+        return self._call(_WAITING_MESSAGES, limit=limit, channel=channel)
 
     @checked
     def message_status(self, external_id: str) -> ToolResult:

@@ -37,6 +37,7 @@ from buttdial_sync.transport.token_location import Location, TokenLocation
 logger = logging.getLogger("buttdial_sync.session")
 
 BeforeOpen = Callable[[str, Deadline], None]
+OnOpen = Callable[[str, Location], None]
 
 
 class SessionOpener:
@@ -51,6 +52,7 @@ class SessionOpener:
         options: What the sessions have in common.
         before_open: Called with the token before each stream is opened; opening one empties the
             waiting queue on one of the servers. Its exceptions end the opening.
+        on_open: Called with the token, and where it was, after the server opened a stream.
         on_event: Called for each stream that is opened.
     """
 
@@ -63,6 +65,7 @@ class SessionOpener:
         token_in: TokenIn,
         options: SessionOptions,
         before_open: BeforeOpen | None = None,
+        on_open: OnOpen | None = None,
         on_event: Callable[[ClientEvent], None],
     ) -> None:
         self._http = http
@@ -71,6 +74,7 @@ class SessionOpener:
         self._token_in: TokenIn = token_in
         self._options = options
         self._before_open = before_open
+        self._on_open = on_open
         self._on_event = on_event
         self._location = TokenLocation.of(origin_of(base_url)) if token_in == "auto" else None
         self._closed = False
@@ -202,6 +206,8 @@ class SessionOpener:
                 stage="session",
                 status_code=response.status_code,
             )
+        if self._on_open is not None:
+            self._on_open(token, place)
         return response, progress
 
     def _refusal(self, response: requests.Response, token: str) -> ButtDialError:

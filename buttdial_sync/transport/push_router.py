@@ -16,6 +16,7 @@ from buttdial_sync.models.converter import structure
 from buttdial_sync.models.inbox import WaitingMessage, WaitingMessages
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.rest import Rest
+from buttdial_sync.transport.token_location import Location
 
 logger = logging.getLogger("buttdial_sync")
 
@@ -24,9 +25,12 @@ PAGES_AT_MOST = 1000
 _PAGE = 10
 _MESSAGE = "notifications/message"
 _NOT_DRAINED = (
-    "%d messages waited. Opening a stream on the open-source server marks them as "
-    "delivered without delivering them: give the client before_open, which gets them first"
+    "a stream was opened with the token in the URL, and nobody read the waiting queue before: the "
+    "open-source server marks what waits for the agent as delivered, without delivering it. Give "
+    "the client before_open, run a Listener with an inbox, or send with send_via='rest'"
 )
+
+_warned: dict[str, object] = {}
 
 
 class PushSink(Protocol):
@@ -73,8 +77,6 @@ class PushRouter:
         self._agent_ids: dict[str, str] = {}
         self._must_name_agent: set[str] = set()
         self._unheard: set[str] = set()
-        # Taking the next of an iterator is atomic: of two threads, one gets the warning.
-        self._warnings = iter((_NOT_DRAINED,) if before_open is None else ())
 
     def name_agent(self, token: str, agent_id: str) -> None:
         """Keep which agent is meant by a token, which may be an organization's."""
@@ -112,6 +114,20 @@ class PushRouter:
             sink.opening()
         if sink is not None or self._before_open is not None:
             self.drain(token, deadline)
+
+    def opened(self, token: str, location: Location) -> None:
+        """
+        Warn, once in a process, if opening a stream emptied a queue that nobody had read.
+
+        Args:
+            token: The agent's.
+            location: Where it was; only the open-source server wants it in the query.
+        """
+        if location == "header" or self._before_open is not None or token in self._sinks:
+            return
+        warning = object()  # of two threads, one finds its own
+        if _warned.setdefault(_NOT_DRAINED, warning) is warning:
+            logger.warning(_NOT_DRAINED)
 
     def drain(self, token: str, deadline: Deadline) -> int:
         """
@@ -158,13 +174,6 @@ class PushRouter:
                 logger.exception("before_open failed with %d messages", len(messages))
         return len(messages), len(messages) < size
 
-    def with_warning(self, waiting: WaitingMessages) -> WaitingMessages:
-        """Return the messages; warn once that such messages get lost without ``before_open``."""
-        warning = next(self._warnings, None) if waiting.messages else None
-        if warning is not None:
-            logger.warning(warning, len(waiting.messages))
-        return waiting
-
     def pushed(self, token: str, notification: Mapping[str, Any]) -> None:
         """Pass on what was pushed on a stream; warn once for each agent if nobody listens."""
         sink = self._sinks.get(token)
@@ -208,3 +217,8 @@ class PushRouter:
         # A token of an organization. It was refused, so no message was handed out.
         self._must_name_agent.add(token)
         return self._get_page(token, deadline, size)
+
+
+def forget_warnings() -> None:
+    """Forget what this process was warned of, for tests."""
+    _warned.clear()

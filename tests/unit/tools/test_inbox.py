@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 
 import pytest
 
-from buttdial_sync import Client
+from buttdial_sync import AuthInvalidTokenError, Client
 from buttdial_sync.testing import FakeButtDialServer
 
 Make = Callable[..., Client]
@@ -29,27 +30,43 @@ def test_waiting(open_source: FakeButtDialServer, client: Client) -> None:
     assert (second.direction, second.error_details) == ("outbound", {"code": 1})
 
 
-def test_warns_once(
-    open_source: FakeButtDialServer, client: Client, caplog: pytest.LogCaptureFixture
+def test_a_process_that_empties_the_queue_is_told_once(
+    open_source: FakeButtDialServer, make_client: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A client without ``before_open`` is told once what is at stake; its views are the same."""
-    for view in (client, client, client.as_agent("token-2")):
+    """Nobody drains, so what waited is lost: one warning for all clients, agents and streams."""
+    for token in ("token-1", "token-2"):
         open_source.add_waiting(body="a secret text")
-        assert view.inbox.waiting().messages
+        client = make_client(agent_token=token)
+        client.ping()
+        client.as_agent("token-3").ping()
+    assert open_source.lost_waiting == 2
     (warning,) = warnings_of(caplog)
     assert "without delivering" in warning
     assert "secret" not in caplog.text
 
 
-def test_empty_queue(
+def test_many_threads_are_told_once(
     open_source: FakeButtDialServer, client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nobody is warned of nothing, and the warning is still there when it is needed."""
-    client.inbox.waiting()
-    assert warnings_of(caplog) == []
-    open_source.add_waiting()
-    client.inbox.waiting()
+    """Each opens a stream of its own."""
+    views = [client.as_agent(f"token-{number}") for number in range(8)]
+    with ThreadPoolExecutor(8) as threads:
+        assert len(list(threads.map(lambda view: view.ping(), views))) == 8
     assert len(warnings_of(caplog)) == 1
+
+
+def test_what_opens_no_stream_is_not_warned_of(
+    open_source: FakeButtDialServer, make_client: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Reading the queue delivers it; sending over REST leaves it alone; a refusal opens nothing."""
+    client = make_client(send_via="rest")
+    open_source.add_waiting(body="one")
+    assert client.send_message("+14155550123", "hi", "sms").ok
+    assert [each.body for each in client.inbox.waiting().messages] == ["one"]
+    open_source.revoke("token-1")
+    with pytest.raises(AuthInvalidTokenError):
+        client.ping()
+    assert warnings_of(caplog) == []
 
 
 def test_queue_that_is_drained(
@@ -57,8 +74,17 @@ def test_queue_that_is_drained(
 ) -> None:
     """A client with ``before_open`` loses nothing."""
     open_source.add_waiting()
-    make_client(before_open=lambda messages: None).inbox.waiting()
-    assert warnings_of(caplog) == []
+    make_client(before_open=lambda messages: None).ping()
+    assert (open_source.lost_waiting, warnings_of(caplog)) == (0, [])
+
+
+def test_a_hosted_server_keeps_its_queue(
+    hosted: FakeButtDialServer, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Opening a stream there is harmless."""
+    hosted.add_waiting()
+    client.ping()
+    assert (len(hosted.waiting), warnings_of(caplog)) == (1, [])
 
 
 def test_a_push_that_nobody_hears_is_told_once(
