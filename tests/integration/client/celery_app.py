@@ -27,4 +27,6 @@ def send(body: str) -> str | None:
 
 if __name__ == "__main__":
     answers = group(send.s(str(number)) for number in range(20)).apply_async()
-    sys.stdout.write("\n".join(map(str, answers.get(timeout=60))))
+    sys.stdout.write("queued\n")
+    sys.stdout.flush()
+    sys.stdout.write("\n".join(map(str, answers.get(timeout=90))))

@@ -15,6 +15,7 @@ import requests
 
 from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
 from tests.fakes import failed_logins
+from tests.integration.prefork import answers_of_worker
 
 HERE = Path(__file__).parent
 PATIENCE = 30.0
@@ -108,26 +109,8 @@ def test_celery_prefork(server: LoopbackServer, tmp_path: Path) -> None:
     for folder in ("queue", "results"):
         (tmp_path / folder).mkdir()
     env = environment(server, CELERY_FOLDER=str(tmp_path))
-    worker = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "celery", "-A", "celery_app", "worker", "--pool", "prefork"),
-            *("--concurrency", "2", "--loglevel", "ERROR", "--without-gossip"),
-            *("--without-mingle", "--without-heartbeat"),
-        ],
-        env=env,
-    )
-    try:
-        asked = subprocess.run(
-            [sys.executable, str(HERE / "celery_app.py")],
-            env=env,
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=90,
-        )
-    finally:
-        worker.terminate()
-        worker.wait(PATIENCE)
-    assert asked.stdout.split() == [f"id-{number}" for number in range(20)]
+    asker = [sys.executable, str(HERE / "celery_app.py")]
+    answers = answers_of_worker("celery_app", asker, env)
+    assert answers.split() == [f"id-{number}" for number in range(20)]
     if server.fake.dialect == "open-source":
         assert missing_token_answers(server) == 1

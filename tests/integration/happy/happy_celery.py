@@ -28,4 +28,6 @@ def ask(prompt: str) -> str:
 
 if __name__ == "__main__":
     answers = group(ask.s(str(number)) for number in range(6)).apply_async()
-    sys.stdout.write("\n".join(map(str, answers.get(timeout=60))))
+    sys.stdout.write("queued\n")
+    sys.stdout.flush()
+    sys.stdout.write("\n".join(map(str, answers.get(timeout=90))))

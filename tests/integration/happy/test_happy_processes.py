@@ -16,6 +16,7 @@ from buttdial_sync.happy.client import HappyClient
 from buttdial_sync.testing.happy_agents import FakeMachine
 from buttdial_sync.testing.happy_server import FakeHappyServer
 from tests.integration.contrib.running import free_port, wait_for_port
+from tests.integration.prefork import answers_of_worker
 
 HERE = Path(__file__).parent
 PATIENCE = 30.0
@@ -121,24 +122,6 @@ def test_celery_prefork(
     for folder in ("queue", "results"):
         (tmp_path / folder).mkdir()
     env = environment(happy_server, CELERY_FOLDER=str(tmp_path))
-    worker = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "celery", "-A", "happy_celery", "worker", "--pool", "prefork"),
-            *("--concurrency", "2", "--loglevel", "ERROR", "--without-gossip"),
-            *("--without-mingle", "--without-heartbeat"),
-        ],
-        env=env,
-    )
-    try:
-        asked = subprocess.run(
-            [sys.executable, str(HERE / "happy_celery.py")],
-            env=env,
-            check=True,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-    finally:
-        worker.terminate()
-        worker.wait(PATIENCE)
-    assert asked.stdout.splitlines() == [f"Done: {number}" for number in range(6)]
+    asker = [sys.executable, str(HERE / "happy_celery.py")]
+    answers = answers_of_worker("happy_celery", asker, env)
+    assert answers.splitlines() == [f"Done: {number}" for number in range(6)]
