@@ -57,4 +57,8 @@ def test_nothing_is_imported_by_a_send(fault: Any, timeout: str, outcome: str) -
             timeout=SECONDS,
             check=False,
         )
-    assert (done.stdout.strip(), done.stderr) == (outcome, "")
+    # Nobody drains the queue here, so the one warning of that is right; there is nothing else.
+    told = [
+        line for line in done.stderr.splitlines() if "nobody read the waiting queue" not in line
+    ]
+    assert (done.stdout.strip(), told) == (outcome, [])
