@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import random
-import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
@@ -26,15 +24,9 @@ from buttdial_sync.errors import ButtDialError
 from buttdial_sync.errors.scrubbing import Secret, scrub_error
 from buttdial_sync.models.converter import structure
 from buttdial_sync.models.events import ClientEvent
-from buttdial_sync.settings import check_count
-from buttdial_sync.transport.deadline import Clock, Deadline, check_seconds
-from buttdial_sync.transport.fork import reset_after_fork, reset_if_forked
-from buttdial_sync.transport.http import Http
-from buttdial_sync.transport.rest import Rest
-from buttdial_sync.transport.retrying import RetryPolicy
+from buttdial_sync.transport.deadline import Clock, Deadline
+from buttdial_sync.transport.rest_connection import RestConnection
 from buttdial_sync.transport.websocket_opening import is_private
-
-logger = logging.getLogger("buttdial_sync.ailoop")
 
 T = TypeVar("T")
 
@@ -48,7 +40,7 @@ _WS_SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 _HTTP_SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 
 
-class AiloopConnection:
+class AiloopConnection(RestConnection):
     """
     Makes the requests of one client. Safe to share between threads and across forks.
 
@@ -65,13 +57,11 @@ class AiloopConnection:
         sleep: Sleeps between attempts; by default a sleep that ends when the client is closed.
         random_fraction: Gives numbers from 0 to 1, for the jitter.
 
-    Attributes:
-        closed: Whether the client was closed.
-        used: Whether a call was made; in a forked child only those after the fork count.
-
     Raises:
         AiloopConfigError: An argument is missing or wrong.
     """
+
+    closed_error = AiloopClosedError
 
     def __init__(
         self,
@@ -89,59 +79,28 @@ class AiloopConnection:
         random_fraction: Callable[[], float] = random.random,
     ) -> None:
         scheme, rest = _split(server_url)
-        self.server_url = f"{_HTTP_SCHEMES[scheme]}://{rest}"
         self.websocket_url = f"{_WS_SCHEMES[scheme]}://{rest}/"
         self.channel = checked_channel(channel)
-        self.token = None if token is None else Secret(_checked_token(token))
-        if self.token is not None and not is_private(self.websocket_url, insecure_hosts):
+        own_token = None if token is None else Secret(_checked_token(token))
+        if own_token is not None and not is_private(self.websocket_url, insecure_hosts):
             raise AiloopConfigError(
                 "the token would travel unencrypted, and everybody on the way could read it",
                 remediation="Use https:// or wss://, or name the host in insecure_hosts.",
             )
-        self.clock = clock
-        self.timeout = check_seconds(timeout, "timeout")
-        self.connect_timeout = check_seconds(connect_timeout, "connect_timeout")
+        super().__init__(
+            f"{_HTTP_SCHEMES[scheme]}://{rest}",
+            token=own_token,
+            timeout=timeout,
+            connect_timeout=connect_timeout,
+            max_attempts=max_attempts,
+            network=None,
+            on_event=on_event,
+            clock=clock,
+            sleep=sleep,
+            random_fraction=random_fraction,
+        )
         self.random_fraction = random_fraction
-        self.closed = False
-        self._retries = RetryPolicy(check_count(max_attempts, "max_attempts"), random_fraction)
-        self._http = Http(connect_timeout=self.connect_timeout)
-        self._rest = Rest(self._http, self.server_url)
-        self._on_event = on_event
-        self._own_sleep = sleep
         self._known: ServerInfo | None = None
-        self._reset_after_fork()
-        reset_after_fork(self)
-
-    def _reset_after_fork(self) -> None:
-        """In a forked child: a new signal, whose lock nobody holds."""
-        self.used = False
-        self._closed_signal = threading.Event()
-        if self.closed:
-            self._closed_signal.set()
-
-    def check_open(self) -> None:
-        """
-        Begin a call.
-
-        Raises:
-            AiloopClosedError: The client is closed.
-        """
-        reset_if_forked()
-        if self.closed:
-            raise AiloopClosedError("the client is closed")
-        self.used = True
-
-    def deadline(self, timeout: float | None = None) -> Deadline:
-        """Return the deadline of a call that begins now; ``timeout`` is in seconds."""
-        seconds = self.timeout if timeout is None else check_seconds(timeout, "timeout")
-        return Deadline(seconds, self.clock)
-
-    def sleep(self, seconds: float) -> None:
-        """Sleep; by default until the client is closed at most."""
-        if self._own_sleep is not None:
-            self._own_sleep(seconds)
-        else:
-            self._closed_signal.wait(seconds)
 
     def channel_or_own(self, channel: str | None) -> str:
         """
@@ -186,12 +145,15 @@ class AiloopConnection:
         while True:
             attempt += 1
             try:
-                answer = self._attempt(operation, attempt, limit, path, query, body)
+                answer = self.attempt(
+                    method, path, attempt, limit, query=query, body=body, endpoint=endpoint
+                )
                 return structure(answer, kind, source=operation)
             except ButtDialError as error:
                 failure = _explained(ailoop_error(error))
             scrub_error(failure, (self.token,))
-            pause = self._pause_after(failure, attempt, limit, method)
+            may_repeat = method == "GET" or failure.outcome == "not_sent"
+            pause = self.pause_after(failure, attempt, limit) if may_repeat else None
             if pause is None:
                 break
             self.tell(operation, "retry", attempt, pause, failure)
@@ -239,76 +201,6 @@ class AiloopConnection:
     def forget_info(self) -> None:
         """Find out anew before the next prompt: the server was restarted, perhaps as another."""
         self._known = None
-
-    def close(self) -> None:
-        """End the pauses and the requests under way. Idempotent, from any thread."""
-        reset_if_forked()
-        self.closed = True
-        self._closed_signal.set()
-        self._http.close()
-
-    def tell(
-        self,
-        operation: str,
-        kind: Any,
-        attempt: int = 1,
-        seconds: float | None = None,
-        error: ButtDialError | None = None,
-    ) -> None:
-        """Call ``on_event``, if there is one. Its exceptions are logged."""
-        if self._on_event is None:
-            return
-        event = ClientEvent(
-            kind=kind,
-            operation=operation,
-            attempt=attempt,
-            seconds=seconds,
-            outcome=None if kind == "attempt" else error.outcome if error else "sent",
-            error=type(error).__name__ if error else None,
-            code=error.code if error else None,
-        )
-        try:
-            self._on_event(event)
-        except Exception:  # the host's callback must not change what a call does
-            logger.exception("on_event failed")
-
-    def _attempt(
-        self,
-        operation: str,
-        attempt: int,
-        deadline: Deadline,
-        path: str,
-        query: Mapping[str, str] | None,
-        body: Mapping[str, Any] | None,
-    ) -> Any:
-        method, _, endpoint = operation.partition(" ")
-        self.tell(operation, "attempt", attempt)
-        began = self.clock()
-        try:
-            answer = self._rest.call(
-                method,
-                path,
-                deadline,
-                credential=self.token,
-                query=query,
-                body=body,
-                endpoint=endpoint,
-            )
-        except ButtDialError as error:
-            self.tell(operation, "answer", attempt, self.clock() - began, error)
-            raise
-        self.tell(operation, "answer", attempt, self.clock() - began)
-        return answer
-
-    def _pause_after(
-        self, failure: AiloopError, attempt: int, deadline: Deadline, method: str
-    ) -> float | None:
-        if method != "GET" and failure.outcome != "not_sent":
-            return None
-        pause = self._retries.pause_after(failure, attempt)
-        if pause is None or self.closed or pause >= deadline.remaining():
-            return None
-        return pause
 
     def _has_pending(self, deadline: Deadline) -> bool:
         try:

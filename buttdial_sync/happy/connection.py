@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,22 +13,16 @@ from buttdial_sync.happy.credentials import Credentials
 from buttdial_sync.happy.errors import (
     HappyClosedError,
     HappyConfigError,
-    HappyError,
     HappyOutcomeUnknownError,
     happy_error,
 )
 from buttdial_sync.models.events import ClientEvent
-from buttdial_sync.settings import check_count
-from buttdial_sync.transport.deadline import Clock, Deadline, check_seconds
-from buttdial_sync.transport.event_sink import EventSink
-from buttdial_sync.transport.fork import reset_after_fork, reset_if_forked
-from buttdial_sync.transport.http import Http
+from buttdial_sync.transport.deadline import Clock, Deadline
 from buttdial_sync.transport.network import NetworkOptions
-from buttdial_sync.transport.rest import Rest
-from buttdial_sync.transport.retrying import RetryPolicy
+from buttdial_sync.transport.rest_connection import RestConnection
 
 
-class HappyConnection:
+class HappyConnection(RestConnection):
     """
     Makes the requests of one client. Safe to share between threads and across forks.
 
@@ -49,11 +42,13 @@ class HappyConnection:
         random_fraction: Gives numbers from 0 to 1, for the jitter.
 
     Attributes:
-        used: Whether a request was made; in a forked child only those after the fork count.
+        network: As given.
 
     Raises:
         HappyConfigError: An argument is missing or wrong.
     """
+
+    closed_error = HappyClosedError
 
     def __init__(
         self,
@@ -69,44 +64,19 @@ class HappyConnection:
         sleep: Callable[[float], None] | None = None,
         random_fraction: Callable[[], float] = random.random,
     ) -> None:
-        self.server_url = _checked_url(server_url)
-        self.token = credentials.token
-        self.clock = clock
-        self.timeout = check_seconds(timeout, "timeout")
-        self.connect_timeout = check_seconds(connect_timeout, "connect_timeout")
-        self.closed = False
-        self._retries = RetryPolicy(check_count(max_attempts, "max_attempts"), random_fraction)
+        super().__init__(
+            _checked_url(server_url),
+            token=credentials.token,
+            timeout=timeout,
+            connect_timeout=connect_timeout,
+            max_attempts=max_attempts,
+            network=network,
+            on_event=on_event,
+            clock=clock,
+            sleep=sleep,
+            random_fraction=random_fraction,
+        )
         self.network = network
-        self._http = Http(connect_timeout=self.connect_timeout, network=network)
-        self._rest = Rest(self._http, self.server_url)
-        self._events = EventSink(on_event)
-        self._own_sleep = sleep
-        self._reset_after_fork()
-        reset_after_fork(self)
-
-    def _reset_after_fork(self) -> None:
-        """In a forked child: a new signal, whose lock nobody holds."""
-        self.used = False
-        self._closed_signal = threading.Event()
-        if self.closed:
-            self._closed_signal.set()
-
-    def check_open(self) -> None:
-        """
-        Begin a call.
-
-        Raises:
-            HappyClosedError: The client is closed.
-        """
-        reset_if_forked()
-        if self.closed:
-            raise HappyClosedError("the client is closed")
-        self.used = True
-
-    def deadline(self, timeout: float | None = None) -> Deadline:
-        """Return the deadline of a call that begins now; ``timeout`` is in seconds."""
-        seconds = self.timeout if timeout is None else check_seconds(timeout, "timeout")
-        return Deadline(seconds, self.clock)
 
     def request(
         self,
@@ -139,91 +109,23 @@ class HappyConnection:
         while True:
             attempt += 1
             try:
-                return self._attempt(operation, attempt, deadline, path, query, body)
+                return self.attempt(
+                    method, path, attempt, deadline, query=query, body=body, endpoint=endpoint
+                )
             except ButtDialError as error:
                 failure = happy_error(error)
             may_have_been_done |= failure.outcome == "unknown"
-            pause = self._pause_after(failure, attempt, deadline)
+            pause = self.pause_after(failure, attempt, deadline)
             if pause is None:
                 break
-            self._tell(operation, attempt, "retry", pause, failure)
-            self.pause(pause)
+            self.tell(operation, "retry", attempt, pause, failure)
+            self.sleep(pause)
         if may_have_been_done and method != "GET":
             failure = failure.as_kind(HappyOutcomeUnknownError, outcome="unknown")
         try:
             raise failure
         finally:
             del failure  # its traceback holds this frame, and so the whole client
-
-    def pause(self, seconds: float) -> None:
-        """Sleep; by default until the client is closed at most."""
-        if self._own_sleep is not None:
-            self._own_sleep(seconds)
-        else:
-            self._closed_signal.wait(seconds)
-
-    def close(self) -> None:
-        """End the pauses and the requests under way. Idempotent, from any thread."""
-        reset_if_forked()
-        self.closed = True
-        self._closed_signal.set()
-        self._http.close()
-
-    def _attempt(
-        self,
-        operation: str,
-        attempt: int,
-        deadline: Deadline,
-        path: str,
-        query: Mapping[str, str] | None,
-        body: Mapping[str, Any] | None,
-    ) -> Any:
-        method, _, endpoint = operation.partition(" ")
-        self._tell(operation, attempt, "attempt")
-        began = self.clock()
-        try:
-            answer = self._rest.call(
-                method,
-                path,
-                deadline,
-                credential=self.token,
-                query=query,
-                body=body,
-                endpoint=endpoint,
-            )
-        except ButtDialError as error:
-            self._tell(operation, attempt, "answer", self.clock() - began, error)
-            raise
-        self._tell(operation, attempt, "answer", self.clock() - began)
-        return answer
-
-    def _pause_after(self, failure: HappyError, attempt: int, deadline: Deadline) -> float | None:
-        pause = self._retries.pause_after(failure, attempt)
-        if pause is None or self.closed or pause >= deadline.remaining():
-            return None
-        return pause
-
-    def _tell(
-        self,
-        operation: str,
-        attempt: int,
-        kind: Any,
-        seconds: float | None = None,
-        error: ButtDialError | None = None,
-    ) -> None:
-        if not self._events.has_listener:
-            return
-        self._events.emit(
-            ClientEvent(
-                kind=kind,
-                operation=operation,
-                attempt=attempt,
-                seconds=seconds,
-                outcome=None if kind == "attempt" else error.outcome if error else "sent",
-                error=type(error).__name__ if error else None,
-                code=error.code if error else None,
-            )
-        )
 
 
 def _checked_url(server_url: str | None) -> str:

@@ -237,7 +237,7 @@ class Tasks(Machines, Messaging, Permissions):
             if not deadline.remaining():
                 raise
             logger.warning("session %s: %s; looking again later", session_id, error)
-        self._wiring.connection.pause(self._wiring.poll_interval)
+        self._wiring.connection.sleep(self._wiring.poll_interval)
         return None
 
     def _turn_now(self, session_id: str, deadline: Deadline, hooks: _Hooks) -> TaskResult:
@@ -292,7 +292,7 @@ class Tasks(Machines, Messaging, Permissions):
         while answer is not None and not self._was_answered(watch, request, answer):
             if not deadline.remaining():
                 break
-            self._wiring.connection.pause(self._wiring.poll_interval)
+            self._wiring.connection.sleep(self._wiring.poll_interval)
         return deadline
 
     def _was_answered(
