@@ -145,6 +145,7 @@ def test_deny(client: HappyClient, session_id: str, agent: Asking) -> None:
     client.send_message(session_id, "hello")
     answered = client.deny(session_id, asked(client, session_id).id, reason="not today")
     assert (answered.status, answered.reason) == ("denied", "not today")
+    client.wait_for_turn_completion(session_id, PATIENCE)  # the agent has its answer
     assert agent.answers[0]["reason"] == "not today"
 
 
