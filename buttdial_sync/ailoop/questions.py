@@ -156,6 +156,16 @@ class PendingQuestions(WorkTable):
         """Keep the questions in this process only, for tests."""
         return cls(MemoryStore(questions_schema(), clock))
 
+    def close(self) -> None:
+        """Close the SQLite file; does nothing with other stores. Idempotent, from any thread."""
+        self.store.close()
+
+    def __enter__(self) -> PendingQuestions:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def add(self, prompt: Prompt, about: Any, *, seconds: float, sending: float) -> None:
         """
         Write a question down, before it is sent.

@@ -301,7 +301,8 @@ def resume(client: AiloopClient, db: str, watch: bool) -> Report:
         say(json.dumps(attrs.asdict(answered)))
 
     check_is_there(db)
-    done = client.resume(PendingQuestions.in_sqlite(db), show, watch=watch)
+    with PendingQuestions.in_sqlite(db) as questions:
+        done = client.resume(questions, show, watch=watch)
     return Report(
         data={"ok": not done.failed, **attrs.asdict(done)},
         lines=[f"{done.handed_over} answered, {done.waiting} waiting"],

@@ -82,3 +82,6 @@ class Store(ABC):
     @abstractmethod
     def delete(self, statuses: Sequence[str], before: datetime, limit: int) -> int:
         """Delete at most ``limit`` rows that were resolved before this time; return how many."""
+
+    def close(self, timeout: float = 10.0) -> None:  # noqa: B027 - most have nothing to close
+        """Close the files of the store, if it has any. ``timeout`` is in seconds."""

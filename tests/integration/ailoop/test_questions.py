@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -44,10 +44,14 @@ def now() -> Now:
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-def questions(request: pytest.FixtureRequest, tmp_path: Path, now: Now) -> PendingQuestions:
+def questions(
+    request: pytest.FixtureRequest, tmp_path: Path, now: Now
+) -> Iterator[PendingQuestions]:
     if request.param == "memory":
-        return PendingQuestions.in_memory(clock=now)
-    return PendingQuestions.in_sqlite(tmp_path / "questions.db", clock=now)
+        yield PendingQuestions.in_memory(clock=now)
+        return
+    with PendingQuestions.in_sqlite(tmp_path / "questions.db", clock=now) as made:
+        yield made
 
 
 def other_client(server: FakeAiloopServer) -> AiloopClient:

@@ -162,10 +162,11 @@ def test_resume(ailoop_server: FakeAiloopServer, tmp_path: Path) -> None:
     """A line for each answer, each once; a mistyped path makes no file."""
     db = str(tmp_path / "questions.db")
     assert run(ailoop_server, "resume", "--db", db).exit_code == 2
-    with AiloopClient(ailoop_server.url, accept_timeout=30) as client:
-        message_id = client.post_authorization(
-            PendingQuestions.in_sqlite(db), "Deploy", about={"order": 42}
-        )
+    with (
+        PendingQuestions.in_sqlite(db) as questions,
+        AiloopClient(ailoop_server.url, accept_timeout=30) as client,
+    ):
+        message_id = client.post_authorization(questions, "Deploy", about={"order": 42})
     ailoop_server.next_prompt().approve(at="http")
     line, told = run(ailoop_server, "resume", "--db", db).stdout.splitlines()
     answered = json.loads(line)
