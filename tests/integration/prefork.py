@@ -5,9 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-PATIENCE = 120.0
+PATIENCE = 120
 
 
 def answers_of_worker(
@@ -37,9 +38,13 @@ def answers_of_worker(
         assert asking.stdout.readline() == "queued\n"
         with subprocess.Popen(worker, env=environment, cwd=cwd) as working:
             try:
-                answers, _ = asking.communicate(timeout=PATIENCE)
+                for _ in range(PATIENCE):
+                    assert working.poll() is None, "the worker ended early: see its stderr"
+                    with suppress(subprocess.TimeoutExpired):
+                        answers, _ = asking.communicate(timeout=1)
+                        assert asking.returncode == 0
+                        return answers
             finally:
                 asking.kill()
                 working.terminate()
-    assert asking.returncode == 0
-    return answers
+    raise AssertionError(f"no answers in {PATIENCE} s")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import django
 import pytest
+from django.conf import settings
 from django.test.utils import (
     setup_databases,
     setup_test_environment,
@@ -14,7 +14,13 @@ from django.test.utils import (
     teardown_test_environment,
 )
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.unit.contrib.django_settings")
+from tests.unit.contrib import django_settings
+
+# Not by DJANGO_SETTINGS_MODULE: Celery's workers, which other tests of this process start, would
+# inherit it and look for these settings.
+settings.configure(
+    **{name: value for name, value in vars(django_settings).items() if name.isupper()}
+)
 django.setup()
 
 
