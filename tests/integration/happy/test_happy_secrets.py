@@ -111,7 +111,7 @@ def test_nothing_is_shown(
             failing(wrong.send_message, session_id, "hello")
             failing(wrong.spawn_session, "machine-1", "/repo")
     failing(lambda: HappyClient("ftp://x", token=TOKEN, secret_b64=server.secret_b64))
-    key_file.write_text(json.dumps({"token": TOKEN, "secret": server.secret_b64 + "="}), "utf-8")
+    key_file.write_text(json.dumps({"token": TOKEN, "secret": server.secret_b64 + "!"}), "utf-8")
     failing(lambda: HappyClient(server.server_url, key_file))
     text = "\n".join([*seen, repr(events), caplog.text])
     assert len(text) > 10_000
