@@ -1,8 +1,7 @@
-"""Drain an outbox, with a progress bar."""
+"""Drain an outbox, and tell how far it is."""
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Callable, Collection
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
+from buttdial_sync.cli.progress import Progress
 from buttdial_sync.cli.report import Failure, Report
 from buttdial_sync.errors import ArgumentValueError
 from buttdial_sync.errors.exits import TRY_LATER, exit_code
@@ -77,21 +77,21 @@ def drain(
     rate: float | None,
     quiet: bool,
 ) -> RetryReport:
-    """Send what is due, with a bar on a terminal."""
+    """Send what is due, and tell how far it is."""
     from buttdial_sync.retry.loop import RetryLoop
 
     pace = None if rate is None else Pace(rate)
     loop = RetryLoop(repository, client, workers=workers, batch_size=50, pace=pace)
-    if quiet or not sys.stderr.isatty():
+    if quiet:
         return loop.drain()
-    with click.progressbar(
-        length=repository.count_pending(), label="Sending", file=sys.stderr
-    ) as bar:
-        return loop.drain(lambda report: _advance(bar, report))
+    total = repository.count_pending()
+    with Progress() as progress:
+        progress.tell("Sending", 0, total)
+        return loop.drain(lambda report: progress.tell("Sending", _through(report), total))
 
 
-def _advance(bar: Any, report: RetryReport) -> None:
-    bar.update(report.delivered + report.dead + report.retried - bar.pos)
+def _through(report: RetryReport) -> int:
+    return report.delivered + report.dead + report.retried
 
 
 def report_of(done: RetryReport, repository: TableRepository, **more: Any) -> Report:

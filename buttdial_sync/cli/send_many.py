@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
 import click
@@ -24,22 +22,17 @@ from buttdial_sync.cli.draining import (
     report_of,
     workers_option,
 )
-from buttdial_sync.cli.report import Failure, Report
-from buttdial_sync.errors import ConfigError
+from buttdial_sync.cli.file_rows import COLUMNS, FileFaultError, FileRow, FileRows, campaign_of
+from buttdial_sync.cli.progress import Progress
+from buttdial_sync.cli.report import Failure, Report, say
 from buttdial_sync.errors.exits import DONE, REFUSED, TRY_LATER, USAGE
 from buttdial_sync.models.failed import FailedMessage
-from buttdial_sync.models.message import HELP
 
 if TYPE_CHECKING:
     from buttdial_sync.client import Client
     from buttdial_sync.retry.table import TableRepository
 
-_COLUMNS = frozenset(HELP) - {"idempotency_key"} | {"id"}
-_FAULTS_SHOWN = 20
-
-
-class FileFaultError(ConfigError):
-    """Rows of the file cannot be sent; the message names them."""
+_AT_ONCE = 1000
 
 
 @click.command("send-many", cls=ReportingCommand)
@@ -47,182 +40,190 @@ class FileFaultError(ConfigError):
 @db_option
 @workers_option
 @rate_option
+@click.option(
+    "--campaign", metavar="NAME", help="A part of the keys; the file's name if not given."
+)
+@click.option(
+    "--again", is_flag=True, help="Also what was sent to the same people in another campaign."
+)
 @with_client
 @click.pass_context
 def send_many(
-    ctx: click.Context, client: Client, path: str, db: str, workers: int, rate: float | None
+    ctx: click.Context,
+    client: Client,
+    path: str,
+    db: str,
+    workers: int,
+    rate: float | None,
+    campaign: str | None,
+    again: bool,
 ) -> Report:
     """
     Send a message for each row of a CSV file, each once.
 
     Columns: to, body, channel, id, and others that a message has. Nothing is sent until the whole
     file is valid. The database remembers what was sent: run it again, and nobody gets a message
-    twice. A message's key is its id, or is made from the row.
+    twice. A message's key is its id, or is made from the row and the campaign's name. If people
+    got the same text in another campaign, nothing is sent without --again.
     """
-    messages = read_messages(path, client.agent_id)
-    with open_database(db, client) as repository:
-        known = _check_known(repository, messages)
-        added = repository.add_new(messages)
-        done = drain(client, repository, workers=workers, rate=rate, quiet=wants_json(ctx))
-        report = report_of(done, repository, rows=len(messages), added=added, known=known)
-        leases = repository.leased()
-        states = [repository.get(message.id) for message in messages]
-    return _of_the_file(report, [state for state in states if state is not None], leases)
-
-
-def read_messages(path: str, agent_id: str | None) -> list[FailedMessage]:
-    """
-    Read and check a whole file.
-
-    Args:
-        path: A CSV file, UTF-8, with a header.
-        agent_id: Who sends.
-
-    Returns:
-        The messages; equal rows without an id are one.
-
-    Raises:
-        FileFaultError: A row cannot be sent, or the file is not a CSV file.
-    """
-    faults: list[str] = []
-    messages: dict[str, FailedMessage] = {}
-    for number, row in _rows(path):
-        try:
-            message = _message(row, agent_id)
-        except ConfigError as error:
-            faults.append(f"row {number}: {error}")
-            continue
-        same = messages.setdefault(message.id, message)
-        if same != message:
-            faults.append(f"row {number}: the id {message.id!r} is used by another row")
-    if faults:
-        more = f"\n... and {len(faults) - _FAULTS_SHOWN} more" * (len(faults) > _FAULTS_SHOWN)
-        raise FileFaultError(
-            f"{len(faults)} rows cannot be sent; nothing was sent. "
-            + "; ".join(faults[:_FAULTS_SHOWN])
-            + more,
-            remediation="Correct these rows and run it again.",
-        )
-    return list(messages.values())
-
-
-def _rows(path: str) -> Iterator[tuple[int, dict[str, str]]]:
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True, restval="")
-            _check_header(reader.fieldnames or ())
-            for number, row in enumerate(reader, 2):
-                if None in row:
-                    raise FileFaultError(f"row {number} has more cells than the header")
-                yield number, row
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise FileFaultError(
-            f"{path} is not a CSV file: {error}",
-            remediation="Save it as CSV, UTF-8, with a header.",
-        ) from None
-
-
-def _check_header(names: Sequence[str]) -> None:
-    if "to" not in names:
-        raise FileFaultError("row 1: the header has no column to")
-    unknown = [name for name in names if name not in _COLUMNS]
-    if unknown or len(set(names)) < len(names):
-        raise FileFaultError(
-            f"row 1: unknown or repeated columns: {', '.join(map(repr, unknown or names))}",
-            remediation=f"Columns are {', '.join(sorted(_COLUMNS))}.",
-        )
-
-
-def _message(row: dict[str, str], agent_id: str | None) -> FailedMessage:
-    from buttdial_sync.retry.rows import check_message
-
-    given: dict[str, Any] = {name: value for name, value in row.items() if value != ""}
-    key = given.pop("id", None) or _key_of(given)
-    message = FailedMessage(
-        id=key,
-        recipient=given.pop("to", ""),
-        body=given.pop("body", ""),
-        idempotency_key=key,
-        agent_id=agent_id,
-        **given,
-    )
-    check_message(message)
-    return message
-
-
-def _key_of(row: dict[str, str]) -> str:
-    text = json.dumps(row, sort_keys=True, ensure_ascii=False)
-    return f"row-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
-
-
-def _check_known(repository: TableRepository, messages: Sequence[FailedMessage]) -> int:
-    """Return how many are there already; a row that has changed since is a fault."""
-    known = 0
-    for message in messages:
-        found = repository.get(message.id)
-        if found is None:
-            continue
-        known += 1
-        if _content(found) != _content(message):
-            raise FileFaultError(
-                f"the id {message.id!r} was used before for another message; nothing was sent",
-                remediation="Give a new id to a message that is to be sent again.",
+    campaign = campaign or campaign_of(path)
+    quiet = wants_json(ctx)
+    if not quiet:
+        say(f"Campaign {campaign}")
+    with FileRows(campaign, client.agent_id) as rows:
+        with Progress(quiet=quiet) as progress:
+            rows.read(path, progress)
+        with open_database(db, client) as repository:
+            with Progress(quiet=quiet) as progress:
+                known = _check_known(repository, rows, again, progress)
+                added = store(repository, rows, again, progress)
+            done = drain(client, repository, workers=workers, rate=rate, quiet=quiet)
+            report = report_of(
+                done, repository, campaign=campaign, rows=len(rows), added=added, known=known
             )
+            states = _states(repository, rows, again)
+            return _of_the_file(report, states, len(rows))
+
+
+def _check_known(
+    repository: TableRepository, rows: FileRows, again: bool, progress: Progress
+) -> int:
+    """Return how many are there already; a row that has changed since is a fault."""
+    known = repeated = 0
+    for portion in rows.portions(_AT_ONCE):
+        progress.tell("Looking up", known, len(rows))
+        found = _found(repository, portion, again)
+        for row in portion:
+            same = found.get(row.message.id)
+            if same is not None and _content(same) != _content(row.message):
+                raise FileFaultError(
+                    f"the id {row.message.id!r} was used before for another message; nothing was "
+                    "sent",
+                    remediation="Give a new id to a message that is to be sent again.",
+                )
+        known += len(found)
+        if not again:
+            repeated += _sent_elsewhere(repository, portion, found)
+    if repeated:
+        raise FileFaultError(
+            f"{repeated} of {len(rows)} rows have the same recipient and text as rows of another "
+            "campaign; nothing was sent",
+            remediation="--campaign NAME continues that campaign; --again sends them once more.",
+        )
     return known
 
 
-def _content(message: FailedMessage) -> tuple[object, ...]:
-    return tuple(
-        getattr(message, name if name != "to" else "recipient")
-        for name in sorted(_COLUMNS - {"id"})
-    )
+def store(repository: TableRepository, rows: FileRows, again: bool, progress: Progress) -> int:
+    """Write the rows that are not in the outbox yet; return how many."""
+    added = seen = 0
+    for portion in rows.portions(_AT_ONCE):
+        progress.tell("Storing", seen, len(rows))
+        found = _found(repository, portion, again)
+        added += repository.add_new([row.message for row in portion if row.message.id not in found])
+        seen += len(portion)
+    return added
 
 
-def _of_the_file(
-    report: Report, messages: Sequence[FailedMessage], leases: Mapping[str, datetime]
-) -> Report:
+def _found(
+    repository: TableRepository, portion: Sequence[FileRow], again: bool
+) -> dict[str, FailedMessage]:
+    """
+    Return the messages that are in the outbox already, by the ids that they have in the file.
+
+    A release without campaigns stored rows under other ids. They are the same messages, unless
+    somebody wants them sent again.
+    """
+    ids = [row.message.id for row in portion]
+    stored = {message.id: message for message in repository.get_many(ids)}
+    former = {} if again else {row.made.former: row.message.id for row in portion if row.made}
+    for message in repository.get_many(list(former)):
+        stored.setdefault(former[message.id], message)
+    return stored
+
+
+def _sent_elsewhere(
+    repository: TableRepository, portion: Sequence[FileRow], found: Mapping[str, FailedMessage]
+) -> int:
+    """Count the new rows whose text went to the same recipient in another campaign."""
+    made = [row.made for row in portion if row.made and row.message.id not in found]
+    ids = repository.store.ids_between([each.all_of_content for each in made])
+    campaigns = {each.of_content: each.of_campaign for each in made}
+    others = {
+        content
+        for row_id in ids
+        if (content := row_id[: len(made[0].of_content)]) in campaigns
+        and not row_id.startswith(campaigns[content])
+    }
+    return sum(each.of_content in others for each in made)
+
+
+@attrs.define
+class _States:
+    """What became of the rows of the file."""
+
+    counts: Counter[str] = attrs.field(factory=Counter)
+    in_doubt: Counter[str] = attrs.field(factory=Counter)
+    leases: list[datetime] = attrs.field(factory=list)
+    last_due: datetime | None = None
+    reason: str | None = None
+
+    def add(self, message: FailedMessage, lease: datetime | None) -> None:
+        self.counts[message.status] += 1
+        self.in_doubt[message.status] += message.attempt_started_at is not None
+        if message.status == "pending":
+            if lease is not None:
+                self.leases.append(lease)
+            self.last_due = max(filter(None, (self.last_due, message.next_retry_at)), default=None)
+            self.reason = self.reason or message.last_error
+
+    def failure(self) -> tuple[Failure, int]:
+        """Say why rows are not delivered, although nothing failed in this run."""
+        if self.counts["dead"]:
+            message = f"{self.counts['dead']} rows were given up{self._doubt('dead')}"
+            return Failure(message=message, remediation=DEAD_REMEDY), REFUSED
+        if self.leases:
+            return held_rows(self.leases), TRY_LATER
+        if self.last_due is None:
+            return Failure(
+                message=f"{self.counts['dismissed']} rows were dismissed{self._doubt('dismissed')}",
+                remediation="Give a new id to a row that is to be sent after all.",
+            ), USAGE
+        return Failure(
+            message=f"{self.counts['pending']} rows wait, the last until "
+            f"{minute_after(self.last_due):%Y-%m-%d %H:%M}: {self.reason or 'not due yet'}",
+            remediation="Run it again then.",
+        ), TRY_LATER
+
+    def _doubt(self, status: str) -> str:
+        unknown = self.in_doubt[status]
+        return f", {unknown} of them may have been sent" if unknown else ""
+
+
+def _states(repository: TableRepository, rows: FileRows, again: bool) -> _States:
+    leases = repository.leased()
+    states = _States()
+    for portion in rows.portions(_AT_ONCE):
+        for message in _found(repository, portion, again).values():
+            states.add(message, leases.get(message.id))
+    return states
+
+
+def _of_the_file(report: Report, states: _States, rows: int) -> Report:
     """The exit code depends on this file's rows, not on others in the same outbox."""
-    dead = sum(message.status == "dead" for message in messages)
-    delivered = sum(message.status == "delivered" for message in messages)
-    data = {**report.data, "file": {"delivered": delivered, "dead": dead, "rows": len(messages)}}
-    lines = [f"{delivered} of {len(messages)} rows are delivered", *report.lines]
-    if delivered == len(messages):
+    delivered, dead = states.counts["delivered"], states.counts["dead"]
+    data = {**report.data, "file": {"delivered": delivered, "dead": dead, "rows": rows}}
+    lines = [f"{delivered} of {rows} rows are delivered", *report.lines]
+    if delivered == rows:
         return Report(data={**data, "ok": True}, lines=lines, exit_code=DONE)
     failure, code = report.failure, REFUSED if dead else report.exit_code
     if failure is None or report.exit_code == TRY_LATER:
-        failure, code = _undelivered(messages, leases)
+        failure, code = states.failure()
     return attrs.evolve(
         report, data={**data, "ok": False}, lines=lines, failure=failure, exit_code=code
     )
 
 
-def _undelivered(
-    messages: Sequence[FailedMessage], leases: Mapping[str, datetime]
-) -> tuple[Failure, int]:
-    """Say why rows are not delivered, although nothing failed in this run."""
-    dead = [message for message in messages if message.status == "dead"]
-    if dead:
-        message = f"{len(dead)} rows were given up{_in_doubt(dead)}"
-        return Failure(message=message, remediation=DEAD_REMEDY), REFUSED
-    waiting = [message for message in messages if message.status == "pending"]
-    held = [leases[message.id] for message in waiting if message.id in leases]
-    if held:
-        return held_rows(held), TRY_LATER
-    if not waiting:
-        dismissed = [message for message in messages if message.status == "dismissed"]
-        return Failure(
-            message=f"{len(dismissed)} rows were dismissed{_in_doubt(dismissed)}",
-            remediation="Give a new id to a row that is to be sent after all.",
-        ), USAGE
-    due = max(message.next_retry_at for message in waiting if message.next_retry_at is not None)
-    reason = next((message.last_error for message in waiting if message.last_error), "not due yet")
-    return Failure(
-        message=f"{len(waiting)} rows wait, the last until {minute_after(due):%Y-%m-%d %H:%M}: "
-        f"{reason}",
-        remediation="Run it again then.",
-    ), TRY_LATER
-
-
-def _in_doubt(messages: Sequence[FailedMessage]) -> str:
-    unknown = sum(message.attempt_started_at is not None for message in messages)
-    return f", {unknown} of them may have been sent" if unknown else ""
+def _content(message: FailedMessage) -> tuple[object, ...]:
+    return tuple(
+        getattr(message, name if name != "to" else "recipient") for name in sorted(COLUMNS - {"id"})
+    )

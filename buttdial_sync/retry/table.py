@@ -266,6 +266,10 @@ class TableRepository(WorkTable):
                 remediation="Correct the row in the database, or dismiss the message.",
             ) from None
 
+    def get_many(self, ids: Sequence[str]) -> Sequence[FailedMessage]:
+        """Return those of a thousand messages that are there; see ``unreadable`` of each."""
+        return [read_message(row) for row in self.store.find_many(ids)]
+
     def list(self, status: FailedStatus | None = None, limit: int = 50) -> Sequence[FailedMessage]:
         """Return at most ``limit`` messages, newest first; see ``unreadable`` of each."""
         return [read_message(row) for row in self.store.newest(status, limit)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -83,6 +84,21 @@ class MemoryStore(Store):
         with self._lock:
             row = self._rows.get(row_id)
             return None if row is None else dict(row)
+
+    def find_many(self, ids: Sequence[str]) -> list[Row]:
+        """Return some rows; see :meth:`Store.find_many`."""
+        with self._lock:
+            return [dict(self._rows[row_id]) for row_id in ids if row_id in self._rows]
+
+    def ids_between(self, bounds: Sequence[tuple[str, str]]) -> list[str]:
+        """Return ids; see :meth:`Store.ids_between`."""
+        with self._lock:
+            ids = sorted(self._rows)
+        return [
+            row_id
+            for low, high in bounds
+            for row_id in ids[bisect_left(ids, low) : bisect_right(ids, high)]
+        ]
 
     def find_by(self, column: str, value: str) -> Row | None:
         """Return the newest of some rows; see :meth:`Store.find_by`."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import attrs
 
+T = TypeVar("T")
 Row = dict[str, Any]
 ColumnKind = Literal["key", "text", "word", "number", "time"]
 """``"key"``: text of at most 255 characters; ``"word"``: of at most 16, as a status."""
@@ -137,6 +138,12 @@ class Claim:
 def id_taken(row_id: str) -> str:
     """Return what :meth:`Store.insert` says about an id that is taken."""
     return f"there is a message with the id {row_id!r}"
+
+
+def portions(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """Return the items in their order, at most so many at a time."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
 
 
 def missing_columns(schema: Schema, present: set[str]) -> tuple[Column, ...]:

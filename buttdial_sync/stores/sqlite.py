@@ -20,6 +20,7 @@ from buttdial_sync.stores.schema import (
     Schema,
     id_taken,
     missing_columns,
+    portions,
 )
 from buttdial_sync.stores.store import Store
 from buttdial_sync.stores.times import Clock, as_text, from_text
@@ -27,6 +28,8 @@ from buttdial_sync.transport.deadline import check_seconds
 from buttdial_sync.transport.fork import leak_until_exit, reset_after_fork, reset_if_forked
 
 logger = logging.getLogger("buttdial_sync.stores")
+
+_MOST_PARAMETERS = 900  # SQLite before 3.32 takes 999
 
 
 class SQLiteStore(Store):
@@ -160,6 +163,20 @@ class SQLiteStore(Store):
         """Return one row; see :meth:`Store.find`."""
         found = self._read("WHERE id = ?", (row_id,))
         return found[0] if found else None
+
+    def find_many(self, ids: Sequence[str]) -> list[Row]:
+        """Return some rows; see :meth:`Store.find_many`."""
+        return [
+            row
+            for some in portions(ids, _MOST_PARAMETERS)
+            for row in self._read(f"WHERE id IN ({', '.join('?' * len(some))})", some)
+        ]
+
+    def ids_between(self, bounds: Sequence[tuple[str, str]]) -> list[str]:
+        """Return ids; see :meth:`Store.ids_between`."""
+        statement = f"SELECT id FROM {self._table} WHERE id BETWEEN ? AND ?"  # noqa: S608 - a checked name
+        with self._locked() as connection:
+            return [row[0] for pair in bounds for row in connection.execute(statement, pair)]
 
     def find_by(self, column: str, value: str) -> Row | None:
         """Return the newest of some rows; see :meth:`Store.find_by`."""

@@ -60,6 +60,19 @@ class Store(ABC):
         """Return one row."""
 
     @abstractmethod
+    def find_many(self, ids: Sequence[str]) -> builtins.list[Row]:
+        """Return those rows of at most a thousand ids that are there, in any order."""
+
+    @abstractmethod
+    def ids_between(self, bounds: Sequence[tuple[str, str]]) -> builtins.list[str]:
+        """
+        Return the ids that lie between two ids, these included, for at most a thousand such pairs.
+
+        Databases compare texts each in its own way: give bounds that are as long as the ids between
+        them, and look at what comes.
+        """
+
+    @abstractmethod
     def find_by(self, column: str, value: str) -> Row | None:
         """Return the newest row that has this value in a column of text."""
 

@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timezone
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from django.conf import settings
@@ -15,11 +17,21 @@ from django.db.models.functions import Cast, Coalesce
 
 from buttdial_sync.errors import ArgumentValueError
 from buttdial_sync.errors.moments import as_utc, utc_now
-from buttdial_sync.stores.schema import LEASE, PENDING, Claim, Condition, Row, Schema, id_taken
+from buttdial_sync.stores.schema import (
+    LEASE,
+    PENDING,
+    Claim,
+    Condition,
+    Row,
+    Schema,
+    id_taken,
+    portions,
+)
 from buttdial_sync.stores.store import Store
 from buttdial_sync.stores.times import Clock, DatabaseClock, from_text
 
 _TEXT = "text_of_"
+_MOST_PARAMETERS = 900  # SQLite before 3.32 takes 999
 
 
 class DatabaseStore(Store):
@@ -121,6 +133,22 @@ class DatabaseStore(Store):
         """Return one row; see :meth:`Store.find`."""
         found = self._read(self._rows().filter(pk=row_id))
         return found[0] if found else None
+
+    def find_many(self, ids: Sequence[str]) -> list[Row]:
+        """Return some rows; see :meth:`Store.find_many`."""
+        return [
+            row
+            for some in portions(ids, _MOST_PARAMETERS)
+            for row in self._read(self._rows().filter(pk__in=some))
+        ]
+
+    def ids_between(self, bounds: Sequence[tuple[str, str]]) -> list[str]:
+        """Return ids; see :meth:`Store.ids_between`."""
+        found: list[str] = []
+        for some in portions(bounds, _MOST_PARAMETERS // 2):
+            lies_between = reduce(or_, (Q(pk__range=pair) for pair in some))
+            found += self._rows().filter(lies_between).values_list("pk", flat=True)
+        return found
 
     def find_by(self, column: str, value: str) -> Row | None:
         """Return the newest of some rows; see :meth:`Store.find_by`."""

@@ -120,6 +120,31 @@ def test_postgresql_looks_up_due_messages_in_the_index(engine: Engine) -> None:
     assert "Sort" not in plan, plan
 
 
+@pytest.mark.parametrize("database", ["postgresql", "sqlite"])
+def test_a_thousand_rows_are_one_statement(
+    database: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """Loading costs one statement and one commit; those that are there already are counted out."""
+    on_sqlite = database == "sqlite"
+    url = f"sqlite:///{tmp_path / 'outbox.db'}" if on_sqlite else None
+    engine = create_engine(url) if url else request.getfixturevalue("engine")
+    repository = SQLAlchemyRepository(engine, clock=SettableClock())
+    repository.create_table()
+    messages = [
+        FailedMessage(id=f"m{number}", recipient="+1", body="x", subject="s" if number else None)
+        for number in range(1000)
+    ]
+    repository.add(messages[7])
+    seen: list[str] = []
+    event.listen(engine, "before_cursor_execute", lambda *args: seen.append(args[2]))
+    event.listen(engine, "commit", lambda _: seen.append("COMMIT"))
+    assert repository.add_new(messages) == 999
+    assert [statement[:6] for statement in seen] == ["INSERT", "COMMIT"]
+    assert len(repository.get_many([message.id for message in messages])) == 1000
+    assert repository.add_new(messages[:1]) == 0
+    engine.dispose()
+
+
 def test_postgresql_skips_what_another_transaction_holds(engine: Engine) -> None:
     """Fetching does not wait for a row that another transaction has locked."""
     repository = SQLAlchemyRepository(engine, clock=SettableClock())

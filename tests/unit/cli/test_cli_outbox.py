@@ -12,7 +12,8 @@ import pytest
 
 from buttdial_sync import FailedMessage
 from buttdial_sync.cli.draining import Pace
-from buttdial_sync.cli.send_many import read_messages
+from buttdial_sync.cli.file_rows import FileRows
+from buttdial_sync.cli.progress import Progress
 from buttdial_sync.errors.moments import utc_now
 from buttdial_sync.retry import SQLiteRepository
 from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
@@ -43,6 +44,12 @@ def table(tmp_path: Path) -> Path:
     path = tmp_path / "people.csv"
     path.write_text("to,body,id\n+14155550123,Hello,one\n+14155550124,Hello,two\n", "utf-8")
     return path
+
+
+def messages_of(path: Path, campaign: str = "people") -> list[FailedMessage]:
+    with FileRows(campaign, None) as rows:
+        rows.read(str(path), Progress(quiet=True))
+        return [row.message for portion in rows.portions(1000) for row in portion]
 
 
 def test_looking_after_messages(db: str) -> None:
@@ -120,7 +127,7 @@ def test_send_many_twice(server: LoopbackServer, table: Path) -> None:
     command = ("send-many", str(table), "--db", str(table.with_name("memory.db")))
     first = run(*command, server=server)
     assert (first.exit_code, first.stderr) == (0, "")
-    assert first.stdout.startswith("2 of 2 rows are delivered\n")
+    assert first.stdout.startswith("Campaign people\n2 of 2 rows are delivered\n")
     with table.open("a", encoding="utf-8") as file:
         file.write("+14155550125,Hello,three\n")
     again = json.loads(run(*command, "--json", server=server).stdout)
@@ -242,7 +249,7 @@ def test_send_many_of_rows_that_were_dismissed(server: LoopbackServer, table: Pa
     """What somebody gave up is said to be given up, and not called dead."""
     memory = str(table.with_name("m.db"))
     with SQLiteRepository(memory) as repository:
-        repository.add_new(read_messages(str(table), None))
+        repository.add_new(messages_of(table))
         repository.dismiss("one")
         # A row that is not of this file, and that another run holds, changes nothing.
         repository.add(FailedMessage(id="x", recipient="+1", body="x", next_retry_at=_LONG_AGO))
@@ -256,7 +263,7 @@ def test_send_many_of_rows_dismissed_in_doubt(server: LoopbackServer, table: Pat
     """A new id would send it again, so the doubt is told; no retry is offered."""
     memory = str(table.with_name("m.db"))
     with SQLiteRepository(memory) as repository:
-        repository.add_new(read_messages(str(table), None))
+        repository.add_new(messages_of(table))
         give_up_unknown(memory, "one")
         repository.dismiss("one")
     result = run("send-many", str(table), "--db", memory, server=server)

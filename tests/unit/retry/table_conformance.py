@@ -116,6 +116,25 @@ class TableConformance(RepositoryConformance):
         repository.mark_dead("a", 2, "no")
         assert not repository.extend_lease("a", 2)
 
+    def test_many_messages_at_once(self) -> None:
+        """Those that are there are found, also more than a statement of SQLite takes."""
+        repository = cast("TableRepository", self.repository)
+        messages = [FailedMessage(id=f"m{n:04}", recipient="+1", body="x") for n in range(1000)]
+        assert repository.add_new(messages[:990]) == 990
+        assert repository.add_new(messages) == 10
+        found = repository.get_many([*(message.id for message in messages[:999]), "nobody"])
+        assert sorted(message.id for message in found) == [each.id for each in messages[:999]]
+        assert repository.get_many([]) == []
+
+    def test_ids_between_others(self) -> None:
+        """Whatever the database's order of texts, hexadecimal ids of one length are found."""
+        repository = cast("TableRepository", self.repository)
+        for msg_id in ("row-0a-0", "row-0a-f", "row-0b-7", "row-zz-1", "other"):
+            self.add(msg_id)
+        bounds = [(f"row-{n:02x}-0", f"row-{n:02x}-f") for n in range(1000)]
+        assert sorted(repository.store.ids_between(bounds)) == ["row-0a-0", "row-0a-f", "row-0b-7"]
+        assert repository.store.ids_between([]) == []
+
     def test_purging(self) -> None:
         """What was resolved long ago is deleted; dead letters only on demand, pending never."""
         repository = cast("TableRepository", self.repository)

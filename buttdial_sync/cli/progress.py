@@ -1,0 +1,67 @@
+"""How far a long command is, told on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TextIO
+
+import click
+
+_ON_TERMINAL = 0.2
+_IN_LOG = 30.0
+
+
+class Progress(AbstractContextManager["Progress"]):
+    """
+    Tells how far a command is: on a terminal in one line that changes, else a line now and then.
+
+    Safe to call for each row: what comes too soon is not shown. Not safe to share between threads.
+
+    Args:
+        quiet: Tell nothing.
+        stream: Where; stderr when None.
+        clock: A monotonic clock, in seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        quiet: bool = False,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._stream = stream or sys.stderr
+        self._quiet = quiet
+        self._clock = clock
+        self._on_terminal = self._stream.isatty()
+        # On a terminal from the first moment on; in a log only what lasts is worth a line.
+        self._next = clock() + (0.0 if self._on_terminal else _IN_LOG)
+        self._width = 0
+
+    def tell(self, doing: str, done: int, total: int | None = None) -> None:
+        """
+        Say how far it is.
+
+        Args:
+            doing: What is done, as in ``"Checking"``.
+            done: How much of it.
+            total: How much there is, where that is known.
+        """
+        now = self._clock()
+        if self._quiet or now < self._next:
+            return
+        self._next = now + (_ON_TERMINAL if self._on_terminal else _IN_LOG)
+        text = f"{doing}: {done:,} rows" if total is None else f"{doing}: {done:,} of {total:,}"
+        if self._on_terminal:
+            text = f"\r{text:<{self._width}}"
+            self._width = len(text.rstrip())
+        click.echo(text, file=self._stream, nl=not self._on_terminal)
+
+    def __exit__(self, *_: object) -> None:
+        """Remove the line, so that the next one begins on an empty one."""
+        if self._width:
+            click.echo(f"\r{'':<{self._width}}\r", file=self._stream, nl=False)
+            self._width = 0
