@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from buttdial_sync.calls.arguments import checked
-from buttdial_sync.calls.endpoint_call import EndpointCall
+from buttdial_sync.calls.call import Call
 from buttdial_sync.calls.operation import ToolOperation
-from buttdial_sync.calls.rest_sending import send_over_rest
+from buttdial_sync.calls.rest_sending import StreamOrRestCall, send_over_rest
 from buttdial_sync.calls.sending import SEND, arguments_of, check_message, sid_of
 from buttdial_sync.calls.tool_call import AgentContext, SessionCall, ToolCall, takes_key
 from buttdial_sync.errors import (
@@ -17,6 +17,7 @@ from buttdial_sync.errors import (
     ArgumentTypeError,
     ButtDialError,
     ClientClosedError,
+    ConfigError,
 )
 from buttdial_sync.errors.scrubbing import masked
 from buttdial_sync.models.message import Channel, Message, TargetGender
@@ -181,16 +182,11 @@ class AgentView:
             target_gender=target_gender,
         )
         agent_token = self._agent.token_or(agent_token)
-        call: ToolCall | EndpointCall | None = None
+        call: Call | None = None
         try:
             check_message(message)
             arguments = arguments_of(message)
-            if self._agent.send_via == "rest":
-                call = send_over_rest(self._agent, arguments, agent_token, timeout)
-            else:
-                call = ToolCall(
-                    self._agent, SEND, arguments, agent_token=agent_token, timeout=timeout
-                )
+            call = _call_to_send(self._agent, arguments, agent_token, timeout)
             answer = call.run()
         except _RAISED:
             raise
@@ -280,7 +276,8 @@ class AgentView:
         """
         Find out whether the server sends messages with the same key only once. Safe to repeat.
 
-        Asked of the schema of ``comms_send_message``, which is fetched once per session.
+        Asked of the schema of ``comms_send_message``, which is fetched once per session. Where
+        messages go over REST, the answer is no.
 
         Args:
             agent_token: Ask as another agent.
@@ -290,7 +287,15 @@ class AgentView:
             ButtDialError: The server could not be asked.
         """
         agent_token = masked(agent_token)
-        return takes_key(self.list_tools(agent_token=agent_token, timeout=timeout), SEND.name)
+        try:
+            if not self._agent.sends_over_rest:
+                return takes_key(
+                    self.list_tools(agent_token=agent_token, timeout=timeout), SEND.name
+                )
+        except ConfigError:
+            if not self._agent.sends_over_rest:  # else this has found it out
+                raise
+        return False
 
     def ping(self, *, agent_token: str | None = None, timeout: float | None = None) -> float:
         """
@@ -448,6 +453,15 @@ class AgentView:
         from buttdial_sync.tools.organization import Organization
 
         return Organization(self._agent)
+
+
+def _call_to_send(
+    agent: AgentContext, arguments: Mapping[str, Any], token: str, timeout: float | None
+) -> Call:
+    if agent.send_via == "rest":
+        return send_over_rest(agent, arguments, token, timeout)
+    kind = StreamOrRestCall if agent.send_via == "auto" else ToolCall
+    return kind(agent, SEND, arguments, agent_token=token, timeout=timeout)
 
 
 def context_of(view: AgentView) -> AgentContext:

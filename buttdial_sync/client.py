@@ -50,6 +50,9 @@ class Client(AgentView):
             ``"auto"`` to find out. In a URL only over https or on this machine.
         send_via: How ``send_message`` sends: over the ``"stream"``, or with one ``"rest"`` request,
             which opens none and leaves the waiting queue alone. The open-source server has both.
+            ``"auto"`` takes the stream, and REST where the token goes into the URL. Such a client
+            opens no stream that would throw away what waits: other calls raise ``ConfigError``
+            there, unless it has ``before_open`` or a listener.
         max_event_bytes: Larger answers end the session.
         max_sessions: Sessions held at once, one for each token; the one idle for longest goes.
         idle_ping: Seconds of silence after which a stream is pinged before it is used.
@@ -132,6 +135,7 @@ class Client(AgentView):
             max_sessions=max_sessions,
             idle_ping=idle_ping,
             close_idle_after=close_idle_after,
+            leaves_queue=send_via == "auto",
         )
         super().__init__(
             AgentContext(
@@ -149,8 +153,8 @@ class Client(AgentView):
         Make a client from the environment.
 
         It reads ``BUTT_DIAL_BASE_URL`` (else ``BUTT_DIAL_URL``), ``BUTT_DIAL_AGENT_ID``,
-        ``BUTT_DIAL_AGENT_TOKEN``, ``BUTT_DIAL_TOKEN_IN``, ``BUTT_DIAL_CA_BUNDLE`` and
-        ``BUTT_DIAL_CLIENT_CERT``.
+        ``BUTT_DIAL_AGENT_TOKEN``, ``BUTT_DIAL_TOKEN_IN``, ``BUTT_DIAL_SEND_VIA``,
+        ``BUTT_DIAL_CA_BUNDLE`` and ``BUTT_DIAL_CLIENT_CERT``.
 
         Args:
             environ: Where to look; ``os.environ`` when None.

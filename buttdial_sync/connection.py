@@ -102,6 +102,7 @@ class Connection:
         max_sessions: int,
         idle_ping: float,
         close_idle_after: float | None = None,
+        leaves_queue: bool = False,
     ) -> None:
         """
         Hold MCP sessions too, one for each token.
@@ -113,11 +114,12 @@ class Connection:
             max_sessions: Sessions held at once; the one idle for longest goes.
             idle_ping: Seconds of silence after which a stream is pinged before it is used.
             close_idle_after: Seconds after which an unused session is closed; None keeps it.
+            leaves_queue: Open no stream that would throw away what waits.
 
         Raises:
             ConfigError: An argument is wrong.
         """
-        self._router = PushRouter(self.rest, before_open)
+        self._router = PushRouter(self.rest, before_open, leaves_queue=leaves_queue)
         options = SessionOptions(
             max_event_bytes=check_count(max_event_bytes, "max_event_bytes"),
             on_notification=self._router.pushed,
@@ -163,6 +165,12 @@ class Connection:
         """Whether the server is one that pushes messages, as far as is known."""
         assert self._opener is not None, "this client holds no sessions"  # noqa: S101
         return self._opener.location == "header"
+
+    @property
+    def token_goes_into_url(self) -> bool:
+        """Whether the server wants the token of a stream in its URL, as far as is known."""
+        assert self._opener is not None, "this client holds no sessions"  # noqa: S101
+        return self._opener.location == "query"
 
     @property
     def router(self) -> PushRouter:

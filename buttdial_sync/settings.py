@@ -13,7 +13,7 @@ from buttdial_sync.errors.scrubbing import masked, masked_items
 
 S = TypeVar("S", bound="Settings")
 TokenIn = Literal["auto", "header", "query"]
-SendVia = Literal["stream", "rest"]
+SendVia = Literal["stream", "rest", "auto"]
 
 
 @attrs.frozen(kw_only=True)
@@ -27,7 +27,7 @@ class Settings:
         agent_token: ``BUTT_DIAL_AGENT_TOKEN``.
         team_token: ``BUTT_DIAL_TEAM_TOKEN``.
         token_in: ``BUTT_DIAL_TOKEN_IN``: ``"auto"``, ``"header"`` or ``"query"``.
-        send_via: ``BUTT_DIAL_SEND_VIA``: ``"stream"`` or ``"rest"``.
+        send_via: ``BUTT_DIAL_SEND_VIA``: ``"stream"``, ``"rest"`` or ``"auto"``.
         ca_bundle: ``BUTT_DIAL_CA_BUNDLE``: a path.
         client_cert: ``BUTT_DIAL_CLIENT_CERT``: the path of one file with certificate and key.
     """
@@ -127,7 +127,7 @@ def check_token_in(value: str | None, name: str) -> TokenIn | None:
 def check_send_via(value: str | None, name: str) -> SendVia | None:
     """Return ``value`` as it is, or raise :class:`ConfigError` naming ``name``."""
     if value is not None and value not in get_args(SendVia):
-        raise ConfigError(f'{name} must be "stream" or "rest"')
+        raise ConfigError(f'{name} must be "stream", "rest" or "auto"')
     return cast("SendVia | None", value)
 
 

@@ -61,6 +61,13 @@ class AgentContext:
         if self.token and self.agent_id:
             self.connection.router.name_agent(self.token, self.agent_id)
 
+    @property
+    def sends_over_rest(self) -> bool:
+        """Whether messages go over REST, as far as is known."""
+        if self.send_via == "auto":
+            return self.connection.token_goes_into_url
+        return self.send_via == "rest"
+
     def id_with(self, token: str | None) -> str | None:
         """Return the agent's id, if it is this agent's token that is spoken with."""
         return self.agent_id if token == self.token else None

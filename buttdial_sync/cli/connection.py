@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,15 +23,31 @@ if TYPE_CHECKING:
 logger = logging.getLogger("buttdial_sync.cli")
 
 _DOTENV = Path(".env")
+DEFAULT_INBOX = "buttdial-inbox.db"
 _OPTIONS = (
     click.option("--base-url", metavar="URL", help="The server [env: BUTT_DIAL_BASE_URL]."),
     click.option("--agent-id", metavar="ID", help="The agent [env: BUTT_DIAL_AGENT_ID]."),
     click.option("--timeout", type=float, metavar="SECONDS", help="Over everything; 30 if absent."),
+    click.option(
+        "--inbox",
+        type=click.Path(dir_okay=False),
+        metavar="PATH",
+        help="Keep messages there that opening a stream would throw away, as on the open-source "
+        f"server: a SQLite file; {DEFAULT_INBOX} if absent.",
+    ),
 )
 
 
-def with_client(callback: Callable[..., Report]) -> Callable[..., Report]:
-    """Give a command the options of a server, and a client for as long as it runs."""
+def with_client(
+    callback: Callable[..., Report], *, only_sends: bool = False
+) -> Callable[..., Report]:
+    """
+    Give a command the options of a server, and a client for as long as it runs.
+
+    Args:
+        callback: The command.
+        only_sends: As in :func:`open_client`.
+    """
 
     @connection_options
     @wraps(callback)
@@ -40,16 +56,21 @@ def with_client(callback: Callable[..., Report]) -> Callable[..., Report]:
         base_url: str | None,
         agent_id: str | None,
         timeout: float | None,
+        inbox: str | None,
         **kwargs: Any,
     ) -> Report:
-        with open_client(base_url, agent_id, timeout) as client:
+        with open_client(base_url, agent_id, timeout, inbox=inbox, only_sends=only_sends) as client:
             return callback(client, *args, **kwargs)
 
     return run
 
 
+# For commands that only send.
+with_sender = partial(with_client, only_sends=True)
+
+
 def connection_options(command: Callable[..., Report]) -> Callable[..., Report]:
-    """Give a command the options ``base_url``, ``agent_id`` and ``timeout``."""
+    """Give a command the options ``base_url``, ``agent_id``, ``timeout`` and ``inbox``."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
@@ -61,6 +82,8 @@ def open_client(
     timeout: float | None,
     *,
     agent_token: str | None = None,
+    inbox: str | None = None,
+    only_sends: bool = False,
 ) -> Client:
     """
     Make the client that the options and the settings describe.
@@ -70,6 +93,8 @@ def open_client(
         agent_id: The agent; that of the settings when None.
         timeout: In seconds, over everything.
         agent_token: The token; that of the settings when None, else a person is asked for it.
+        inbox: The file for messages that opening a stream would throw away.
+        only_sends: Send over REST where a stream would do that, unless the settings say otherwise.
 
     Raises:
         ConfigError: Something is missing or wrong.
@@ -85,9 +110,19 @@ def open_client(
     given: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
     token = settings.agent_token or ask_for_token()
 
+    from buttdial_sync.agent import context_of
+    from buttdial_sync.cli.waiting import WaitingFile
     from buttdial_sync.client import Client
 
-    return Client(**settings.for_client(agent_token=token, on_event=log_event, **given))
+    keeper = WaitingFile(inbox or DEFAULT_INBOX)
+    if inbox is not None:
+        keeper.check()
+    if only_sends and settings.send_via is None:
+        given["send_via"] = "auto"
+    client = Client(**settings.for_client(agent_token=token, on_event=log_event, **given))
+    if given.get("send_via") != "auto":  # such a client opens no stream that empties the queue
+        context_of(client).connection.router.keep_waiting(keeper)
+    return client
 
 
 def read_settings() -> Settings:

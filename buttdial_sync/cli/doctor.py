@@ -105,6 +105,7 @@ def doctor(
     base_url: str | None,
     agent_id: str | None,
     timeout: float | None,
+    inbox: str | None,
     agent_token: str | None,
     ascii_only: bool,
     **options: Any,
@@ -112,28 +113,26 @@ def doctor(
     """
     Find the fault: seven stages from the settings to a person's answer.
 
-    A failure skips the stages after it, and says what to do. Like every command it opens a session
-    as the agent: on the open-source server this empties the agent's waiting queue.
+    A failure skips the stages after it, and says what to do. It opens a session as the agent: on
+    the open-source server this empties the agent's waiting queue, and --inbox keeps what waits.
     """
     plan = _Plan(**options)
     plan.check()
     tell = _teller(wants_json(ctx), ascii_only=ascii_only or not _can_show_signs())
     stages: list[DoctorStage] = []
-    # Closed here, so that after Ctrl-C the callback URL is restored before the program ends.
     if agent_token not in {None, _ASK}:  # not a flag: click would repeat the value in its complaint
         raise click.UsageError("--agent-token takes no value: you are asked for the token.")
-    with closing(_stages(plan, lambda: _client(base_url, agent_id, timeout, agent_token))) as found:
+
+    def make_client() -> Client:
+        token = None if agent_token is None else ask_for_token(may_be_piped=True)
+        return open_client(base_url, agent_id, timeout, agent_token=token, inbox=inbox)
+
+    # Closed here, so that after Ctrl-C the callback URL is restored before the program ends.
+    with closing(_stages(plan, make_client)) as found:
         for stage in found:
             stages.append(stage)
             tell(stage)
     return _report(stages)
-
-
-def _client(
-    base_url: str | None, agent_id: str | None, timeout: float | None, agent_token: str | None
-) -> Client:
-    token = None if agent_token is None else ask_for_token(may_be_piped=True)
-    return open_client(base_url, agent_id, timeout, agent_token=token)
 
 
 def _stages(plan: _Plan, make_client: Callable[[], Client]) -> Generator[DoctorStage, None, None]:

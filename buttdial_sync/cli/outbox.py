@@ -11,7 +11,7 @@ import attrs
 import click
 
 from buttdial_sync.cli.command import ReportingCommand, wants_json
-from buttdial_sync.cli.connection import with_client
+from buttdial_sync.cli.connection import with_sender
 from buttdial_sync.cli.database import check_is_there, db_option, open_database, with_database
 from buttdial_sync.cli.draining import drain as drain_outbox
 from buttdial_sync.cli.draining import rate_option, report_of, workers_option
@@ -116,7 +116,7 @@ def stats(repository: TableRepository) -> Report:
 @db_option
 @workers_option
 @rate_option
-@with_client
+@with_sender
 @click.pass_context
 def drain(ctx: click.Context, client: Client, db: str, workers: int, rate: float | None) -> Report:
     """Send what is due; wait where the server's limits ask for it."""

@@ -10,7 +10,7 @@ import attrs
 import click
 
 from buttdial_sync.cli.command import ReportingCommand
-from buttdial_sync.cli.connection import with_client
+from buttdial_sync.cli.connection import with_sender
 from buttdial_sync.cli.report import Failure, Report, described, say
 from buttdial_sync.errors.exits import exit_code
 from buttdial_sync.models.message import CHANNELS, HELP, Channel, Message
@@ -37,7 +37,7 @@ def _message_options(command: Callable[..., Report]) -> Callable[..., Report]:
 
 @click.command(cls=ReportingCommand)
 @_message_options
-@with_client
+@with_sender
 def send(
     client: Client,
     to: str,

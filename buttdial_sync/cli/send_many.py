@@ -11,7 +11,7 @@ import attrs
 import click
 
 from buttdial_sync.cli.command import ReportingCommand, wants_json
-from buttdial_sync.cli.connection import with_client
+from buttdial_sync.cli.connection import with_sender
 from buttdial_sync.cli.database import db_option, open_database
 from buttdial_sync.cli.draining import (
     DEAD_REMEDY,
@@ -46,7 +46,7 @@ _AT_ONCE = 1000
 @click.option(
     "--again", is_flag=True, help="Also what was sent to the same people in another campaign."
 )
-@with_client
+@with_sender
 @click.pass_context
 def send_many(
     ctx: click.Context,

@@ -36,7 +36,7 @@ from buttdial_sync.transport.token_location import Location, TokenLocation
 
 logger = logging.getLogger("buttdial_sync.session")
 
-BeforeOpen = Callable[[str, Deadline], None]
+BeforeOpen = Callable[[str, Location, Deadline], None]
 OnOpen = Callable[[str, Location], None]
 
 
@@ -50,8 +50,9 @@ class SessionOpener:
         logins: Says which tokens may be used, and learns from the answers.
         token_in: Where the token goes; ``"auto"`` finds out.
         options: What the sessions have in common.
-        before_open: Called with the token before each stream is opened; opening one empties the
-            waiting queue on one of the servers. Its exceptions end the opening.
+        before_open: Called before each attempt to open a stream, with the token and where it will
+            be; opening one with the token in the query empties the waiting queue. Its exceptions
+            end the opening.
         on_open: Called with the token, and where it was, after the server opened a stream.
         on_event: Called for each stream that is opened.
     """
@@ -117,11 +118,7 @@ class SessionOpener:
             session.close(0, ClientClosedError)
 
     def _opened(self, token: str, deadline: Deadline) -> McpSession:
-        if self._before_open is not None:
-            self._before_open(token, deadline)
-        logins = self._logins
-        with logins.breaker.login(token, deadline, logins.log_in):
-            response, progress = self._open_stream(token, deadline)
+        response, progress = self._open_stream(token, deadline)
         stream = EventStream(
             response,
             progress,
@@ -146,7 +143,7 @@ class SessionOpener:
         self, token: str, deadline: Deadline
     ) -> tuple[requests.Response, RequestProgress]:
         if self._location is None:
-            return self._get(token, "query" if self._token_in == "query" else "header", deadline)
+            return self._log_in(token, "query" if self._token_in == "query" else "header", deadline)
         if self._location.known is not None:
             return self._try_both(token, self._location, deadline)
         with self._location.probe(deadline, is_cancelled=lambda: self._closed):
@@ -157,23 +154,33 @@ class SessionOpener:
     ) -> tuple[requests.Response, RequestProgress]:
         place: Location = location.known or "header"
         try:
-            return self._get_and_remember(token, place, location, deadline)
-        except AuthMissingHeaderError as error:
-            self._logins.breaker.count_failure(error)
-        place = "query" if place == "header" else "header"
+            return self._log_in_and_remember(token, place, location, deadline)
+        except AuthMissingHeaderError:
+            place = "query" if place == "header" else "header"
+            location.remember(place)  # before the next attempt, which may fail for another reason
         logger.info("the server looks for the token in the %s", place)
-        return self._get_and_remember(token, place, location, deadline)
+        return self._log_in_and_remember(token, place, location, deadline)
 
-    def _get_and_remember(
+    def _log_in_and_remember(
         self, token: str, place: Location, location: TokenLocation, deadline: Deadline
     ) -> tuple[requests.Response, RequestProgress]:
         try:
-            opened = self._get(token, place, deadline)
+            opened = self._log_in(token, place, deadline)
         except (AuthInvalidTokenError, AuthTokenRevokedError):
             location.remember(place)  # the server saw it there
             raise
         location.remember(place)
         return opened
+
+    def _log_in(
+        self, token: str, place: Location, deadline: Deadline
+    ) -> tuple[requests.Response, RequestProgress]:
+        # Before each attempt, and not once before both: the shorter ago the queue was read, the
+        # less is lost, and only the second one may show that there is a queue to be emptied.
+        if self._before_open is not None:
+            self._before_open(token, place, deadline)
+        with self._logins.breaker.login(token, deadline, self._logins.log_in):
+            return self._get(token, place, deadline)
 
     def _get(
         self, token: str, place: Location, deadline: Deadline

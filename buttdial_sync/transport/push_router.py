@@ -33,6 +33,26 @@ _NOT_DRAINED = (
 _warned: dict[str, object] = {}
 
 
+class QueueKeeper(Protocol):
+    """Keeps what opening a stream would throw away."""
+
+    def opening(self) -> None:
+        """
+        A stream that empties the waiting queue is about to be opened.
+
+        Raises:
+            ButtDialError: Nothing can be kept now: nothing is read, and no stream is opened.
+        """
+
+    def waiting(self, messages: Sequence[WaitingMessage]) -> None:
+        """
+        Messages that waited. They are no longer on the server.
+
+        Raises:
+            ButtDialError: They could not be kept: nothing more is read, and no stream is opened.
+        """
+
+
 class PushSink(Protocol):
     """
     Receives what comes in for one agent.
@@ -65,13 +85,20 @@ class PushRouter:
     Args:
         rest: Reads the waiting queue.
         before_open: The host's; it gets the messages of all agents.
+        leaves_queue: Refuse to open a stream that would throw away what waits.
     """
 
     def __init__(
-        self, rest: Rest, before_open: Callable[[Sequence[WaitingMessage]], object] | None
+        self,
+        rest: Rest,
+        before_open: Callable[[Sequence[WaitingMessage]], object] | None,
+        *,
+        leaves_queue: bool = False,
     ) -> None:
         self._rest = rest
         self._before_open = before_open
+        self._leaves_queue = leaves_queue
+        self._keeper: QueueKeeper | None = None
         # Changed by single atomic operations only, so that a fork finds no lock held.
         self._sinks: dict[str, PushSink] = {}
         self._agent_ids: dict[str, str] = {}
@@ -81,6 +108,10 @@ class PushRouter:
     def name_agent(self, token: str, agent_id: str) -> None:
         """Keep which agent is meant by a token, which may be an organization's."""
         self._agent_ids[token] = agent_id
+
+    def keep_waiting(self, keeper: QueueKeeper) -> None:
+        """Give a keeper what waits, before a stream is opened that empties the queue."""
+        self._keeper = keeper
 
     def add(self, token: str, sink: PushSink) -> None:
         """
@@ -101,19 +132,33 @@ class PushRouter:
         if self._sinks.get(token) is sink:
             del self._sinks[token]
 
-    def opening(self, token: str, deadline: Deadline) -> None:
+    def opening(self, token: str, location: Location, deadline: Deadline) -> None:
         """
-        Drain the waiting queue before a stream is opened, if there is a sink or ``before_open``.
+        Drain the waiting queue before a stream is opened, if somebody takes what waits.
+
+        Args:
+            token: The agent's.
+            location: Where it will be. A stream with the token in the header empties no queue.
+            deadline: Until when.
 
         Raises:
             ButtDialError: The queue could not be read. The stream must not be opened then: on the
                 open-source server that would empty the queue.
+            ConfigError: Nobody takes what waits, and this router leaves it alone.
         """
         sink = self._sinks.get(token)
         if sink is not None:
             sink.opening()
-        if sink is not None or self._before_open is not None:
+        keeper = self._keeper if location == "query" else None
+        if keeper is not None:
+            keeper.opening()
+        if sink is not None or keeper is not None or self._before_open is not None:
             self.drain(token, deadline)
+        elif location == "query" and self._leaves_queue:
+            raise ConfigError(
+                "a stream with the token in the URL would empty the agent's waiting queue",
+                remediation='Give the client before_open, or use one with send_via="stream".',
+            )
 
     def opened(self, token: str, location: Location) -> None:
         """
@@ -123,7 +168,8 @@ class PushRouter:
             token: The agent's.
             location: Where it was; only the open-source server wants it in the query.
         """
-        if location == "header" or self._before_open is not None or token in self._sinks:
+        is_drained = self._keeper is not None or self._before_open is not None
+        if location == "header" or is_drained or token in self._sinks:
             return
         warning = object()  # of two threads, one finds its own
         if _warned.setdefault(_NOT_DRAINED, warning) is warning:
@@ -167,6 +213,8 @@ class PushRouter:
         sink = self._sinks.get(token)
         if messages and sink is not None:
             sink.waiting(messages)
+        if messages and self._keeper is not None:
+            self._keeper.waiting(messages)
         if messages and self._before_open is not None:
             try:
                 self._before_open(messages)

@@ -208,11 +208,6 @@ class TokenBreaker:
                     state.refusal = error.as_kind(type(error))
                     state.rests_until = now + LOCKOUT_SECONDS
 
-    def count_failure(self, error: AuthError) -> None:
-        """Note a failed login that says nothing about a token, such as one without a token."""
-        with self._changed:
-            self._count_failure(error, self._clock())
-
     def forget(self, token: str | None = None) -> None:
         """
         Ask the server again from now on.

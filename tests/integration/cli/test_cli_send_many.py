@@ -42,7 +42,10 @@ def settings(server: LoopbackServer, token: str = TOKEN) -> dict[str, str]:
 def after_a_kill(dialect: Any, directory: Path) -> Iterator[LoopbackServer]:
     """A server that carried out a row for a run that was killed before it had the answer."""
     with FakeButtDialServer(dialect=dialect, tokens=[TOKEN]).listen() as server:
-        server.fake.fault("late", tool="comms_send_message")
+        if dialect == "hosted":
+            server.fake.fault("late", tool="comms_send_message")
+        else:  # where the command sends over REST
+            server.fake.fault("hang", on="rest", delivered=True)
         with subprocess.Popen(
             [sys.executable, *PROGRAM, *COMMAND],
             cwd=directory,
@@ -52,7 +55,7 @@ def after_a_kill(dialect: Any, directory: Path) -> Iterator[LoopbackServer]:
             stderr=subprocess.DEVNULL,
         ) as victim:
             try:
-                assert server.fake.wait_for(lambda: server.fake.held, SECONDS)
+                assert server.fake.wait_for(lambda: server.fake.delivered, SECONDS)
             finally:
                 victim.send_signal(signal.SIGKILL)
                 victim.wait(SECONDS)

@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from click.testing import CliRunner, Result
@@ -22,13 +23,19 @@ _SEPARATED: dict[str, Any] = (
 )
 
 
-def run(*args: str, server: LoopbackServer | None = None, **variables: str | None) -> Result:
+def run(
+    *args: str,
+    server: LoopbackServer | None = None,
+    directory: Path | None = None,
+    **variables: str | None,
+) -> Result:
     """
-    Run a command in an empty directory.
+    Run a command.
 
     Args:
         *args: The command and its options.
         server: The server that the environment names, with a token for it.
+        directory: Where it runs; in an empty directory if None.
         **variables: Further variables of the environment, without ``BUTT_DIAL_``.
     """
     found: dict[str, str | None] = dict.fromkeys(_VARIABLES)
@@ -39,7 +46,7 @@ def run(*args: str, server: LoopbackServer | None = None, **variables: str | Non
         env={"no_proxy": "127.0.0.1", **{f"BUTT_DIAL_{name}": found[name] for name in found}},
         **_SEPARATED,
     )
-    with tempfile.TemporaryDirectory() as empty, _inside(empty):
+    with tempfile.TemporaryDirectory() as empty, _inside(str(directory or empty)):
         return runner.invoke(main, args)
 
 

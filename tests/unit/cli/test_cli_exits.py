@@ -75,7 +75,7 @@ def test_unknown_outcome() -> None:
     """A lost answer on a server without keys: exit code 3, and how to send again safely."""
     fake = FakeButtDialServer(dialect="open-source")
     with fake.listen() as server:
-        fake.fault("cut")
+        fake.fault("reset", on="rest", delivered=True)
         result = run(*SEND, "--idempotency-key", "order-1", server=server)
     assert result.exit_code == 3
     assert "may have been sent" in result.stderr.splitlines()[0]

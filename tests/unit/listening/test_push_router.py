@@ -59,7 +59,9 @@ def test_nothing_is_read_when_nobody_wants_it(
     router: PushRouter, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Without a sink and without before_open the queue stays on the server; a push is reported."""
-    router.opening("tok-1", Deadline(1.0))  # a request would be refused: there is no such server
+    router.opening(
+        "tok-1", "header", Deadline(1.0)
+    )  # a request would be refused: there is no such server
     router.ended("tok-1")
     for name in ("p1", "p2"):
         router.pushed("tok-1", push(name))
@@ -122,7 +124,7 @@ def test_queue_is_read_to_its_end(router: PushRouter, mock: responses.RequestsMo
     sink = Sink()
     router = draining(router, taken)
     router.add("tok-1", sink)
-    router.opening("tok-1", Deadline(1.0))
+    router.opening("tok-1", "header", Deadline(1.0))
     assert sink.told == ["opening", *pages]
     assert taken == pages
     asked = mock.calls[0].request
@@ -134,7 +136,7 @@ def test_sink_alone(router: PushRouter, mock: responses.RequestsMock) -> None:
     """A listener gets what waits, also without ``before_open``; an end is told to it too."""
     ids, sink = page(mock, 2), Sink()
     router.add("tok-1", sink)
-    router.opening("tok-1", Deadline(1.0))
+    router.opening("tok-1", "header", Deadline(1.0))
     router.ended("tok-1")
     assert sink.told == ["opening", ids, "ended"]
 
@@ -142,7 +144,7 @@ def test_sink_alone(router: PushRouter, mock: responses.RequestsMock) -> None:
 def test_before_open_alone(router: PushRouter, mock: responses.RequestsMock) -> None:
     """Without a listener ``before_open`` gets what waits."""
     ids, taken = page(mock, 1), []  # type: ignore[var-annotated]
-    draining(router, taken).opening("tok-1", Deadline(1.0))
+    draining(router, taken).opening("tok-1", "header", Deadline(1.0))
     assert taken == [ids]
 
 

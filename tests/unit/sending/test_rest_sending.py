@@ -176,7 +176,7 @@ def test_the_setting(monkeypatch: pytest.MonkeyPatch, fake: FakeButtDialServer) 
         assert client.send_message("+1", "x", "sms").ok
     assert fake.streams_opened == 0
     monkeypatch.setenv("BUTT_DIAL_SEND_VIA", "pigeon")
-    with pytest.raises(ConfigError, match='BUTT_DIAL_SEND_VIA must be "stream" or "rest"'):
+    with pytest.raises(ConfigError, match='BUTT_DIAL_SEND_VIA must be "stream", "rest" or "auto"'):
         Client.from_env()
     with pytest.raises(ConfigError, match="send_via"):
         Client(BASE_URL, send_via="pigeon")  # type: ignore[arg-type]

@@ -59,7 +59,8 @@ def test_what_waits_is_read_before_a_stream_is_opened(fake: FakeButtDialServer) 
     assert [each.id for each in got] == [f"waiting-{number}" for number in range(1, 12)]
     assert fake.lost_waiting == 0
     queries = [each.query for each in fake.requests if each.path == "/api/v1/waiting-messages"]
-    assert [query.get("agentId") for query in queries] == [None, "agent-1", "agent-1"]
+    # The last one: before the second attempt to open, with the token in the URL.
+    assert [query.get("agentId") for query in queries] == [None, *["agent-1"] * 3]
 
 
 def test_a_view_of_an_agent_polls(fake: FakeButtDialServer) -> None:

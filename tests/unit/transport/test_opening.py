@@ -154,15 +154,15 @@ def test_refused_token(make: Make, fake: FakeButtDialServer) -> None:
 
 def test_before_open_comes_first(make: Make, fake: FakeButtDialServer) -> None:
     """It gets the token, and what it raises ends the opening before anything is asked."""
-    told: list[str] = []
+    told: list[tuple[str, str]] = []
 
-    def before(token: str, _: Deadline) -> None:
-        told.append(token)
+    def before(token: str, place: str, _: Deadline) -> None:
+        told.append((token, place))
         raise ProtocolError("no", outcome="unknown")
 
     with pytest.raises(ProtocolError) as caught:
         make(before_open=before).open(TOKEN, deadline())
-    assert told == [TOKEN]
+    assert told == [(TOKEN, "header")]
     assert caught.value.outcome == "not_sent"
     assert fake.requests == []
 

@@ -190,7 +190,7 @@ def test_a_missing_token_counts_as_failed(here: Bench) -> None:
     assert here.held_back("t") == 1.0
     here.now = 1.0
     with here.breaker.login("t", Deadline(PATIENCE), here.log_in):
-        here.breaker.count_failure(AuthMissingHeaderError("missing"))
+        here.breaker.learn("t", AuthMissingHeaderError("missing"))
     here.refuse("1")
     here.refuse("2")
 
