@@ -38,7 +38,7 @@ main()
 
 def doctor(*args: str, server: LoopbackServer | None = None, **variables: str | None) -> Any:
     variables = {"AGENT_TOKEN": TOKEN, **variables} if server else variables
-    return run("doctor", *args, server=server, **variables)
+    return run("doctor", *args, server=server, directory=None, **variables)
 
 
 class Desk:

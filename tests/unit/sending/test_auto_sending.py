@@ -75,7 +75,7 @@ def test_many_threads_cause_one_failed_login(fake: FakeButtDialServer) -> None:
         with ThreadPoolExecutor(8) as threads:
             assert all(threads.map(send, range(8)))
     assert asked(fake).count("GET /sse") == 1
-    assert sorted(call.body for call in fake.delivered) == [*map(str, range(8))]
+    assert sorted(str(call.body) for call in fake.delivered) == [*map(str, range(8))]
 
 
 def test_a_lost_answer_is_not_repeated(fake: FakeButtDialServer) -> None:
