@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import attrs
 import click
 
+from buttdial_sync.cli.bulk import bulk_options, changed, check_alone
 from buttdial_sync.cli.command import ReportingCommand, wants_json
 from buttdial_sync.cli.connection import with_sender
 from buttdial_sync.cli.database import check_is_there, db_option, open_database, with_database
@@ -63,19 +64,20 @@ def show(repository: TableRepository, msg_id: str) -> Report:
 
 
 @outbox.command(cls=ReportingCommand)
-@click.argument("msg_id", metavar="ID")
-@click.option(
-    "--even-if-sent",
-    is_flag=True,
-    help="Also one that may have been sent: its recipient may get it twice.",
-)
+@click.argument("msg_id", metavar="[ID]", required=False)
+@bulk_options
 @with_database
-def retry(repository: TableRepository, msg_id: str, even_if_sent: bool) -> Report:
+def retry(
+    repository: TableRepository, msg_id: str | None, even_if_sent: bool, **chosen: Any
+) -> Report:
     """
-    Make a message due now, even if it was given up.
+    Make a message due now, even if it was given up; or all of a status.
 
-    One that may have been sent already is refused, unless --even-if-sent is given.
+    What may have been sent already is refused, or left out, unless --even-if-sent is given.
     """
+    if msg_id is None:
+        return changed(repository, repository.retry_all, "due now", even_if_sent, chosen)
+    check_alone(chosen)
     message = repository.get(msg_id)
     if message is not None and message.status != "dismissed" and not even_if_sent:
         began = message.attempt_started_at
@@ -86,10 +88,20 @@ def retry(repository: TableRepository, msg_id: str, even_if_sent: bool) -> Repor
 
 
 @outbox.command(cls=ReportingCommand)
-@click.argument("msg_id", metavar="ID")
+@click.argument("msg_id", metavar="[ID]", required=False)
+@bulk_options
 @with_database
-def dismiss(repository: TableRepository, msg_id: str) -> Report:
-    """Give a message up: it is not sent any more."""
+def dismiss(
+    repository: TableRepository, msg_id: str | None, even_if_sent: bool, **chosen: Any
+) -> Report:
+    """
+    Give a message up, which is not sent any more then; or all of a status.
+
+    Of all, what may have been sent already is left out, unless --even-if-sent is given.
+    """
+    if msg_id is None:
+        return changed(repository, repository.dismiss_all, "dismissed", even_if_sent, chosen)
+    check_alone(chosen)
     return _change(repository, msg_id, repository.dismiss, "is dismissed")
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from buttdial_sync.cli.ages import age_of
 from buttdial_sync.cli.report import Report
 
 if TYPE_CHECKING:
@@ -16,15 +16,13 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_UNITS = {"d": "days", "h": "hours", "m": "minutes"}
-
 
 def _age(ctx: click.Context, param: click.Parameter, value: str) -> timedelta:
     """Read ``30d``, ``12h`` or ``90m``."""
-    found = re.fullmatch(r"(\d{1,6})([dhm])", value)
-    if found is None or not int(found[1]):
+    age = age_of(value)
+    if age is None:
         raise click.BadParameter(f"{value} is not a time such as 30d, 12h or 90m")
-    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+    return age
 
 
 def purge_options(statuses: Sequence[str]) -> Callable[[F], F]:

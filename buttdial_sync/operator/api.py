@@ -6,6 +6,7 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from functools import partial
 from typing import Any, TypeAlias, TypeVar, get_args
 
@@ -36,6 +37,8 @@ Permission: TypeAlias = Callable[[Mapping[str, Any]], bool]
 _STATUSES: Mapping[str, FailedStatus] = {status: status for status in get_args(FailedStatus)}
 _INBOX_STATUSES: Mapping[str, InboxStatus] = {status: status for status in INBOX_STATUSES}
 _MOST_ROWS = 1000
+_MOST_CHANGED = 10_000
+_OPEN_STATUSES = ("dead", "pending")
 NOT_MEANT = f"{INTENT_HEADER} is missing, or the request is another site's"
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 _MAY_HAVE_BEEN_SENT = (
@@ -202,9 +205,7 @@ class OperatorApi:
         return [failed_message_row(message) for message in messages]
 
     def _retry(self, message_id: str, query: Mapping[str, str]) -> Any:
-        even_if_sent = _FLAGS.get(query.get("even_if_sent", "false").lower())
-        if even_if_sent is None:
-            raise _HttpError(422, _wrong("even_if_sent", "must be true or false"))
+        even_if_sent = _flag(query, "even_if_sent")
         if not even_if_sent and self._may_have_been_sent(message_id):
             raise _HttpError(409, _MAY_HAVE_BEEN_SENT)
         # A repository of the published interface takes only the id, so pass the option only if it
@@ -226,6 +227,30 @@ class OperatorApi:
         if not self._failed_messages.dismiss(message_id):
             raise _HttpError(404, "Message not found")
         return {"dismissed": True, "id": message_id}
+
+    def _retry_all(self, _: str, query: Mapping[str, str]) -> Any:
+        return {"queued": self._change_all("retry_all", query)}
+
+    def _dismiss_all(self, _: str, query: Mapping[str, str]) -> Any:
+        return {"dismissed": self._change_all("dismiss_all", query)}
+
+    def _change_all(self, method: str, query: Mapping[str, str]) -> int:
+        change_all = getattr(self._failed_messages, method, None)
+        if change_all is None:
+            raise _HttpError(501, "This host's repository cannot change many messages at once")
+        status = query.get("status")
+        if status not in _OPEN_STATUSES:
+            told = f"must be one of {', '.join(_OPEN_STATUSES)}"
+            raise _HttpError(422, _wrong("status", told))
+        count: int = change_all(
+            status,
+            since=_since(query),
+            error_like=query.get("error_like") or None,
+            even_if_sent=_flag(query, "even_if_sent"),
+            dry_run=_flag(query, "dry_run"),
+            at_most=_MOST_CHANGED,
+        )
+        return count
 
     def _list_inbox(self, _: str, query: Mapping[str, str]) -> Any:
         status, limit = _status(query, _INBOX_STATUSES), _limit(query)
@@ -257,6 +282,8 @@ _ROUTES: tuple[tuple[str, re.Pattern[str], _Endpoint], ...] = tuple(
         ("POST", "agents/{id}/activate", OperatorApi._activate),
         ("POST", "agents/{id}/deactivate", OperatorApi._deactivate),
         ("GET", "failed-messages", OperatorApi._list_failed),
+        ("POST", "failed-messages/retry", OperatorApi._retry_all),
+        ("POST", "failed-messages/dismiss", OperatorApi._dismiss_all),
         ("POST", "failed-messages/{id}/retry", OperatorApi._retry),
         ("POST", "failed-messages/{id}/dismiss", OperatorApi._dismiss),
         ("GET", "inbox", OperatorApi._list_inbox),
@@ -276,6 +303,27 @@ def _status(query: Mapping[str, str], known: Mapping[str, S]) -> S:
     if status is None:
         raise _HttpError(422, _wrong("status", f"must be one of {', '.join(known)}"))
     return status
+
+
+def _flag(query: Mapping[str, str], name: str) -> bool:
+    flag = _FLAGS.get(query.get(name, "false").lower())
+    if flag is None:
+        raise _HttpError(422, _wrong(name, "must be true or false"))
+    return flag
+
+
+def _since(query: Mapping[str, str]) -> datetime | None:
+    text = query.get("since")
+    if not text:
+        return None
+    try:
+        # Python 3.10 does not know Z.
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise _HttpError(422, _wrong("since", "must be a time with a zone, in ISO 8601"))
+    return moment
 
 
 def _limit(query: Mapping[str, str]) -> int:

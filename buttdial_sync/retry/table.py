@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 
-from buttdial_sync.errors import ConfigError
+from buttdial_sync.errors import ArgumentValueError, ConfigError
 from buttdial_sync.models.failed import FAILED_STATUSES, FailedMessage, FailedStatus
 from buttdial_sync.models.inbound import DeliveryReceipt
 from buttdial_sync.retry.receipts import (
@@ -19,13 +19,14 @@ from buttdial_sync.retry.receipts import (
     write_receipt,
 )
 from buttdial_sync.retry.rows import KEY_OF_ROW, as_message, as_row, read_message
-from buttdial_sync.stores.schema import LEASE, Claim, Condition, Row
+from buttdial_sync.stores.schema import LEASE, PENDING, Claim, Condition, Row, Selection, portions
 from buttdial_sync.stores.store import Store
 from buttdial_sync.stores.table import DEFAULT_LEASE, WorkTable, as_key, cut
 
 logger = logging.getLogger("buttdial_sync.retry")
 
 _OPEN = ("pending", "dead")
+_AT_ONCE = 1000
 
 
 @attrs.frozen
@@ -286,6 +287,131 @@ class TableRepository(WorkTable):
         if even_if_sent:
             changes["attempt_started_at"] = None
         return self._force_retry(msg_id, message.attempt_number, changes)
+
+    def retry_all(
+        self,
+        status: Literal["dead", "pending"] = "dead",
+        *,
+        since: datetime | None = None,
+        error_like: str | None = None,
+        even_if_sent: bool = False,
+        dry_run: bool = False,
+        at_most: int | None = None,
+    ) -> int:
+        """
+        Make many messages due now, with at least one attempt left each; see :meth:`force_retry`.
+
+        Those that may have been sent, and those whose lease runs, are left out. Works through a
+        thousand rows at a time, each time in a transaction of its own, oldest first. Safe to
+        repeat, and while others work.
+
+        Args:
+            status: ``"dead"``, or ``"pending"``.
+            since: Given up, or written while it is pending, since then (aware).
+            error_like: A text that is in ``last_error``, in any letters' case.
+            even_if_sent: Also those that may have been sent: their recipients may get them twice.
+            dry_run: Change nothing.
+            at_most: End after so many; a thousand rows are not divided. None: all.
+
+        Returns:
+            How many were changed, or would be.
+
+        Raises:
+            ArgumentValueError: ``status`` is another one, or ``since`` has no zone.
+        """
+        selection = self._selection((status,), since, error_like, None if even_if_sent else False)
+        changes = None if dry_run else self._due_now(even_if_sent=even_if_sent)
+        return self._change_all(selection, changes, at_most)
+
+    def dismiss_all(
+        self,
+        status: Literal["dead", "pending"] = "dead",
+        *,
+        since: datetime | None = None,
+        error_like: str | None = None,
+        even_if_sent: bool = False,
+        dry_run: bool = False,
+        at_most: int | None = None,
+    ) -> int:
+        """Give many messages up; the arguments are those of :meth:`retry_all`."""
+        selection = self._selection((status,), since, error_like, None if even_if_sent else False)
+        changes = None if dry_run else self._resolved("dismissed")
+        return self._change_all(selection, changes, at_most)
+
+    def count_in_doubt(
+        self,
+        status: Literal["dead", "pending"] = "dead",
+        *,
+        since: datetime | None = None,
+        error_like: str | None = None,
+    ) -> int:
+        """Return how many :meth:`retry_all` leaves out because they may have been sent."""
+        selection = self._selection((status,), since, error_like, in_doubt=True)
+        return self._change_all(selection, None, None)
+
+    def retry_many(self, ids: Sequence[str], *, even_if_sent: bool = False) -> int:
+        """
+        Make these pending or dead messages due now, as :meth:`retry_all` does; return how many.
+
+        Args:
+            ids: Of the messages.
+            even_if_sent: Also those that may have been sent.
+        """
+        selection = self._selection(_OPEN, in_doubt=None if even_if_sent else False)
+        return self._change_many(ids, selection, self._due_now(even_if_sent=even_if_sent))
+
+    def dismiss_many(self, ids: Sequence[str]) -> int:
+        """Give these pending or dead messages up; return how many. A leased one is left out."""
+        return self._change_many(ids, self._selection(_OPEN), self._resolved("dismissed"))
+
+    def _selection(
+        self,
+        statuses: tuple[str, ...],
+        since: datetime | None = None,
+        error_like: str | None = None,
+        in_doubt: bool | None = None,
+    ) -> Selection:
+        if not set(statuses) <= set(_OPEN):
+            raise ArgumentValueError(f"status must be one of {', '.join(_OPEN)}")
+        if since is not None and since.tzinfo is None:
+            raise ArgumentValueError("since must be an aware datetime")
+        return Selection(
+            statuses=statuses,
+            now=self.store.now(),
+            since=since,
+            error_like=error_like,
+            in_doubt=in_doubt,
+        )
+
+    def _change_all(self, selection: Selection, changes: Row | None, at_most: int | None) -> int:
+        """Change the rows of a selection, or count them when there are no changes."""
+        total, after = 0, None
+        while at_most is None or total < at_most:
+            # By their keys, so that no row is looked at twice, however few are selected.
+            keys = self.store.keys(selection.statuses[0], after, _AT_ONCE)
+            if not keys:
+                break
+            ids, after = [row_id for _, row_id in keys], keys[-1]
+            if changes is None:
+                total += self.store.count_selected(ids, selection)
+            else:
+                total += self._change_many(ids, selection, changes)
+        return total
+
+    def _change_many(self, ids: Sequence[str], selection: Selection, changes: Row) -> int:
+        revives = changes["status"] == PENDING
+        return sum(
+            self.store.update_selected(some, selection, changes, one_more_attempt=revives)
+            for some in portions(ids, _AT_ONCE)
+        )
+
+    def _due_now(self, *, even_if_sent: bool) -> Row:
+        now = self.store.now()
+        changes: Row = {"status": PENDING, "next_retry_at": now, "resolved_at": None, LEASE: None}
+        changes |= dict.fromkeys(("receipt_status", "receipt_at", "receipt_error"))
+        if even_if_sent:
+            changes["attempt_started_at"] = None
+        return changes
 
     def _new_row(self, message: FailedMessage) -> Row:
         now = self.store.now()

@@ -16,7 +16,9 @@ from buttdial_sync.stores.schema import (
     Claim,
     Condition,
     Row,
+    RowKey,
     Schema,
+    Selection,
     id_taken,
 )
 from buttdial_sync.stores.store import Store
@@ -127,6 +129,43 @@ class MemoryStore(Store):
         """Count those of a status; see :meth:`Store.count`."""
         return self.counts().get(status, 0)
 
+    def keys(self, status: str, after: RowKey | None, limit: int) -> list[RowKey]:
+        """Return keys; see :meth:`Store.keys`."""
+        with self._lock:
+            found = sorted(
+                (row["created_at"], row["id"])
+                for row in self._rows.values()
+                if row["status"] == status
+            )
+        start = 0 if after is None else bisect_right(found, after)
+        return found[start : start + limit]
+
+    def count_selected(self, ids: Sequence[str], selection: Selection) -> int:
+        """Count rows; see :meth:`Store.count_selected`."""
+        with self._lock:
+            return len(self._selected(ids, selection))
+
+    def update_selected(
+        self,
+        ids: Sequence[str],
+        selection: Selection,
+        changes: Mapping[str, Any],
+        *,
+        one_more_attempt: bool = False,
+    ) -> int:
+        """Change rows; see :meth:`Store.update_selected`."""
+        with self._lock:
+            chosen = self._selected(ids, selection)
+            for row in chosen:
+                budget = max(row["max_retries"], row["retry_count"] + 1) if one_more_attempt else 0
+                more = {"max_retries": budget} if one_more_attempt else {}
+                self._keep({**row, **changes, **more})
+            return len(chosen)
+
+    def _selected(self, ids: Sequence[str], selection: Selection) -> list[Row]:
+        known = (self._rows[row_id] for row_id in ids if row_id in self._rows)
+        return [row for row in known if _is_selected(row, selection)]
+
     def delete(self, statuses: Sequence[str], before: datetime, limit: int) -> int:
         """Delete rows; see :meth:`Store.delete`."""
         with self._lock:
@@ -162,6 +201,20 @@ class MemoryStore(Store):
 
 def _is_free(row: Row, now: datetime) -> bool:
     return row[LEASE] is None or row[LEASE] <= now
+
+
+def _is_selected(row: Row, selection: Selection) -> bool:
+    like = (selection.error_like or "").lower()
+    in_doubt = row.get("attempt_started_at") is not None
+    return (
+        row["status"] in selection.statuses
+        and _is_free(row, selection.now)
+        and selection.in_doubt in {None, in_doubt}
+        and like in (row["last_error"] or "").lower()
+        and (
+            selection.since is None or (row["resolved_at"] or row["created_at"]) >= selection.since
+        )
+    )
 
 
 def _meets(row: Row, condition: Condition) -> bool:

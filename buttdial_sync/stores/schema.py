@@ -9,6 +9,8 @@ from typing import Any, Literal, TypeVar
 import attrs
 
 T = TypeVar("T")
+RowKey = tuple[Any, str]
+"""What :meth:`Store.keys` gives: when a row was written, as the database has it, and its id."""
 Row = dict[str, Any]
 ColumnKind = Literal["key", "text", "word", "number", "time"]
 """``"key"``: text of at most 255 characters; ``"word"``: of at most 16, as a status."""
@@ -115,6 +117,26 @@ class Condition:
     attempt_number: int | None = None
     no_lease_at: datetime | None = None
     values: Mapping[str, str | None] = attrs.field(factory=dict)
+
+
+@attrs.frozen(kw_only=True)
+class Selection:
+    """
+    The rows that somebody wants to change many of at once. A leased row is never one of them.
+
+    Attributes:
+        statuses: A row must have one of these.
+        now: The time, by which leases run.
+        since: When it was resolved, or written while it is pending, at the earliest.
+        error_like: A text that is in ``last_error``, in any letters' case.
+        in_doubt: Whether ``attempt_started_at`` must be set: it may have been sent. None: both.
+    """
+
+    statuses: tuple[str, ...]
+    now: datetime
+    since: datetime | None = None
+    error_like: str | None = None
+    in_doubt: bool | None = None
 
 
 @attrs.frozen(kw_only=True)

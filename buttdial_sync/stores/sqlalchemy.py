@@ -7,8 +7,8 @@ from contextlib import contextmanager, nullcontext
 from datetime import datetime, timezone
 from typing import Any, Protocol
 
-from sqlalchemy import Column as TableColumn
 from sqlalchemy import (
+    ARRAY,
     Connection,
     DateTime,
     Dialect,
@@ -20,6 +20,8 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    case,
+    cast,
     create_engine,
     delete,
     exists,
@@ -28,8 +30,11 @@ from sqlalchemy import (
     inspect,
     or_,
     select,
+    true,
+    tuple_,
     update,
 )
+from sqlalchemy import Column as TableColumn
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError, StatementError
 from sqlalchemy.schema import CreateColumn
@@ -46,7 +51,9 @@ from buttdial_sync.stores.schema import (
     Column,
     Condition,
     Row,
+    RowKey,
     Schema,
+    Selection,
     id_taken,
     missing_columns,
     portions,
@@ -55,6 +62,7 @@ from buttdial_sync.stores.store import Store
 from buttdial_sync.stores.times import Clock, DatabaseClock, from_text
 
 _MOST_PARAMETERS = 900  # SQLite before 3.32 takes 999, and no deeper expressions now
+_MOST_NEAR = 100
 _UNTESTED = frozenset({"mysql", "mariadb"})
 
 
@@ -267,6 +275,8 @@ class SQLAlchemyStore(Store):
 
     def ids_between(self, bounds: Sequence[tuple[str, str]]) -> list[str]:
         """Return ids; see :meth:`Store.ids_between`."""
+        if self._engine.dialect.name == "postgresql":
+            return self._ids_near(bounds)
         row_id = self.table.c.id
         found: list[str] = []
         with self._engine.connect() as connection:
@@ -274,6 +284,17 @@ class SQLAlchemyStore(Store):
                 lies_between = or_(*(row_id.between(low, high) for low, high in some))
                 found += connection.execute(select(row_id).where(lies_between)).scalars()
         return found
+
+    def _ids_near(self, bounds: Sequence[tuple[str, str]]) -> list[str]:
+        """Look each pair up in PostgreSQL's index, whatever its planner thinks of their number."""
+        lows, highs = (cast([pair[end] for pair in bounds], ARRAY(Text)) for end in (0, 1))
+        pairs = func.unnest(lows, highs).table_valued("low", "high").render_derived()
+        row_id = self.table.c.id
+        within = row_id.between(pairs.c.low, pairs.c.high)
+        near = select(row_id).where(within).order_by(row_id).limit(_MOST_NEAR).lateral()
+        with self._engine.connect() as connection:
+            query = select(near.c.id).select_from(pairs.join(near, true()))
+            return list(connection.execute(query).scalars())
 
     def find_by(self, column: str, value: str) -> Row | None:
         """Return the newest of some rows; see :meth:`Store.find_by`."""
@@ -306,6 +327,62 @@ class SQLAlchemyStore(Store):
         query = select(func.count()).select_from(self.table).where(self.table.c.status == status)
         with self._engine.connect() as connection:
             return int(connection.execute(query).scalar_one())
+
+    def keys(self, status: str, after: RowKey | None, limit: int) -> list[RowKey]:
+        """Return keys; see :meth:`Store.keys`."""
+        table = self.table.c
+        query = select(table.created_at, table.id).where(table.status == status)
+        if after is not None:
+            query = query.where(tuple_(table.created_at, table.id) > tuple_(*after))
+        with self._engine.connect() as connection:
+            found = connection.execute(query.order_by(table.created_at, table.id).limit(limit))
+            return [(row[0], row[1]) for row in found]
+
+    def count_selected(self, ids: Sequence[str], selection: Selection) -> int:
+        """Count rows; see :meth:`Store.count_selected`."""
+        query = select(func.count()).select_from(self.table)
+        with self._engine.connect() as connection:
+            return sum(
+                connection.execute(query.where(*chosen)).scalar_one()
+                for chosen in self._selected(ids, selection)
+            )
+
+    def update_selected(
+        self,
+        ids: Sequence[str],
+        selection: Selection,
+        changes: Mapping[str, Any],
+        *,
+        one_more_attempt: bool = False,
+    ) -> int:
+        """Change rows; see :meth:`Store.update_selected`."""
+        table = self.table.c
+        statement = update(self.table).values(**changes)
+        if one_more_attempt:
+            lowest = table.retry_count + 1
+            budget = case((table.max_retries < lowest, lowest), else_=table.max_retries)
+            statement = statement.values(max_retries=budget)
+        with self._engine.begin() as connection:
+            return sum(
+                connection.execute(statement.where(*chosen)).rowcount
+                for chosen in self._selected(ids, selection)
+            )
+
+    def _selected(
+        self, ids: Sequence[str], selection: Selection
+    ) -> Iterator[list[ColumnElement[bool]]]:
+        """Return the conditions of a selection, for so many ids at a time."""
+        table = self.table.c
+        parts = [table.status.in_(selection.statuses), _is_free(self.table, selection.now)]
+        if selection.since is not None:
+            parts.append(func.coalesce(table.resolved_at, table.created_at) >= selection.since)
+        if selection.error_like:
+            parts.append(table.last_error.icontains(selection.error_like, autoescape=True))
+        if selection.in_doubt is not None:
+            began = table.attempt_started_at
+            parts.append(began.is_not(None) if selection.in_doubt else began.is_(None))
+        for some in portions(ids, _MOST_PARAMETERS):
+            yield [*parts, table.id.in_(some)]
 
     def delete(self, statuses: Sequence[str], before: datetime, limit: int) -> int:
         """Delete rows; see :meth:`Store.delete`."""

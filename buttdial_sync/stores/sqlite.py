@@ -17,7 +17,9 @@ from buttdial_sync.stores.schema import (
     Column,
     Condition,
     Row,
+    RowKey,
     Schema,
+    Selection,
     id_taken,
     missing_columns,
     portions,
@@ -206,6 +208,49 @@ class SQLiteStore(Store):
         with self._locked() as connection:
             return int(connection.execute(statement, (status,)).fetchone()[0])
 
+    def keys(self, status: str, after: RowKey | None, limit: int) -> list[RowKey]:
+        """Return keys; see :meth:`Store.keys`."""
+        following = "" if after is None else "AND (created_at, id) > (?, ?) "
+        statement = (
+            f"SELECT created_at, id FROM {self._table} WHERE status = ? {following}"  # noqa: S608 - a checked name
+            "ORDER BY created_at, id LIMIT ?"
+        )
+        with self._locked() as connection:
+            found = connection.execute(statement, (status, *(after or ()), limit))
+            return [(row[0], row[1]) for row in found]
+
+    def count_selected(self, ids: Sequence[str], selection: Selection) -> int:
+        """Count rows; see :meth:`Store.count_selected`."""
+        with self._locked() as connection:
+            return sum(
+                connection.execute(
+                    f"SELECT count(*) FROM {self._table} WHERE {where}",  # noqa: S608 - names of ours
+                    values,
+                ).fetchone()[0]
+                for where, values in _selected(ids, selection)
+            )
+
+    def update_selected(
+        self,
+        ids: Sequence[str],
+        selection: Selection,
+        changes: Mapping[str, Any],
+        *,
+        one_more_attempt: bool = False,
+    ) -> int:
+        """Change rows; see :meth:`Store.update_selected`."""
+        assignments = [f"{name} = ?" for name in changes]
+        if one_more_attempt:
+            assignments.append("max_retries = max(max_retries, retry_count + 1)")
+        with self.writing() as connection:
+            return sum(
+                connection.execute(
+                    f"UPDATE {self._table} SET {', '.join(assignments)} WHERE {where}",  # noqa: S608 - names of ours
+                    [*map(as_text, changes.values()), *values],
+                ).rowcount
+                for where, values in _selected(ids, selection)
+            )
+
     def delete(self, statuses: Sequence[str], before: datetime, limit: int) -> int:
         """Delete rows; see :meth:`Store.delete`."""
         places = ", ".join("?" * len(statuses))
@@ -347,6 +392,27 @@ def _where(row_id: str, condition: Condition) -> tuple[str, list[Any]]:
         parts.append(f"{name} IS ?")
         values.append(value)
     return " AND ".join(parts), values
+
+
+def _selected(ids: Sequence[str], selection: Selection) -> Iterator[tuple[str, list[Any]]]:
+    """Return the conditions of a selection, and their values, for so many ids at a time."""
+    parts = [
+        f"status IN ({', '.join('?' * len(selection.statuses))})",
+        "(leased_until IS NULL OR leased_until <= ?)",
+    ]
+    values: list[Any] = [*selection.statuses, as_text(selection.now)]
+    if selection.since is not None:
+        parts.append("coalesce(resolved_at, created_at) >= ?")
+        values.append(as_text(selection.since))
+    if selection.error_like:
+        # Not LIKE: there is no % or _ to be escaped, and no setting that changes it.
+        parts.append("instr(lower(last_error), lower(?)) > 0")
+        values.append(selection.error_like)
+    if selection.in_doubt is not None:
+        parts.append(f"attempt_started_at IS {'NOT ' if selection.in_doubt else ''}NULL")
+    for some in portions(ids, _MOST_PARAMETERS):
+        of_ids = f"id IN ({', '.join('?' * len(some))})"
+        yield " AND ".join([*parts, of_ids]), [*values, *some]
 
 
 def _as_stored(row: Row) -> Row:

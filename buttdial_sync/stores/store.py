@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from buttdial_sync.errors.moments import utc_now
-from buttdial_sync.stores.schema import Claim, Condition, Row, Schema
+from buttdial_sync.stores.schema import Claim, Condition, Row, RowKey, Schema, Selection
 from buttdial_sync.stores.times import Clock
 
 
@@ -91,6 +91,36 @@ class Store(ABC):
     @abstractmethod
     def count(self, status: str) -> int:
         """Return how many rows have a status."""
+
+    @abstractmethod
+    def keys(self, status: str, after: RowKey | None, limit: int) -> builtins.list[RowKey]:
+        """Return the keys of rows of a status, oldest first, from the one after this key on."""
+
+    @abstractmethod
+    def count_selected(self, ids: Sequence[str], selection: Selection) -> int:
+        """Return how many of at most a thousand rows are as the selection says."""
+
+    @abstractmethod
+    def update_selected(
+        self,
+        ids: Sequence[str],
+        selection: Selection,
+        changes: Mapping[str, Any],
+        *,
+        one_more_attempt: bool = False,
+    ) -> int:
+        """
+        Change those of at most a thousand rows that are as the selection says; atomic for each.
+
+        Args:
+            ids: The rows.
+            selection: What they must be.
+            changes: The columns and their values.
+            one_more_attempt: ``max_retries`` becomes ``retry_count + 1`` where it is lower.
+
+        Returns:
+            How many were changed.
+        """
 
     @abstractmethod
     def delete(self, statuses: Sequence[str], before: datetime, limit: int) -> int:

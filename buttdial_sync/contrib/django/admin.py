@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -35,8 +35,17 @@ class _Rows(admin.ModelAdmin):
     def _change(
         self, request: HttpRequest, chosen: Any, change: Callable[[str], bool], word: str
     ) -> None:
+        self._change_many(request, chosen, lambda ids: sum(map(change, ids)), word)
+
+    def _change_many(
+        self,
+        request: HttpRequest,
+        chosen: Any,
+        change: Callable[[Sequence[str]], int],
+        word: str,
+    ) -> None:
         ids = list(chosen.values_list("pk", flat=True))
-        changed = sum(map(change, ids))
+        changed = change(ids)
         self.message_user(request, f"{changed} {word}", messages.SUCCESS)
         if changed < len(ids):
             refused = f"{len(ids) - changed} not changed: already done, or being sent now"
@@ -67,7 +76,7 @@ class OutboxMessageAdmin(_Rows):
         """Make the chosen messages due now, but not those that may have been sent."""
         unknown = chosen.filter(attempt_started_at__isnull=False).count()
         certain = chosen.filter(attempt_started_at__isnull=True)
-        self._change(request, certain, get_repository().force_retry, "queued")
+        self._change_many(request, certain, get_repository().retry_many, "queued")
         if unknown:
             refused = (
                 f"{unknown} not queued: the outcome of the last attempt is unknown, so they may "
@@ -79,13 +88,13 @@ class OutboxMessageAdmin(_Rows):
     @admin.action(description="Send again even if it may have been sent", permissions=["change"])
     def retry_even_if_sent(self, request: HttpRequest, chosen: Any) -> None:
         """Make the chosen messages due now; without keys, people may get one twice."""
-        force_retry = partial(get_repository().force_retry, even_if_sent=True)
-        self._change(request, chosen, force_retry, "queued")
+        retry_many = partial(get_repository().retry_many, even_if_sent=True)
+        self._change_many(request, chosen, retry_many, "queued")
 
     @admin.action(description="Give up", permissions=["change"])
     def dismiss(self, request: HttpRequest, chosen: Any) -> None:
         """Give the chosen messages up."""
-        self._change(request, chosen, get_repository().dismiss, "dismissed")
+        self._change_many(request, chosen, get_repository().dismiss_many, "dismissed")
 
 
 @admin.register(InboxEvent)

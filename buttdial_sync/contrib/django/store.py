@@ -13,7 +13,7 @@ from typing import Any
 from django.conf import settings
 from django.db import IntegrityError, close_old_connections, connections, router, transaction
 from django.db.models import Count, Exists, F, OuterRef, Q, TextField
-from django.db.models.functions import Cast, Coalesce
+from django.db.models.functions import Cast, Coalesce, Greatest
 
 from buttdial_sync.errors import ArgumentValueError
 from buttdial_sync.errors.moments import as_utc, utc_now
@@ -23,7 +23,9 @@ from buttdial_sync.stores.schema import (
     Claim,
     Condition,
     Row,
+    RowKey,
     Schema,
+    Selection,
     id_taken,
     portions,
 )
@@ -172,6 +174,51 @@ class DatabaseStore(Store):
     def count(self, status: str) -> int:
         """Count those of a status; see :meth:`Store.count`."""
         return int(self._rows().filter(status=status).count())
+
+    def keys(self, status: str, after: RowKey | None, limit: int) -> list[RowKey]:
+        """Return keys; see :meth:`Store.keys`."""
+        rows = self._rows().filter(status=status)
+        if after is not None:
+            # As a pair, which the index finds at once.
+            rows = rows.extra(where=["(created_at, id) > (%s, %s)"], params=list(after))
+        as_stored = connections[self.alias].vendor != "sqlite"
+        created_at = F("created_at") if as_stored else Cast("created_at", TextField())
+        found = rows.order_by("created_at", "pk").annotate(key=created_at)
+        return list(found.values_list("key", "pk")[:limit])
+
+    def count_selected(self, ids: Sequence[str], selection: Selection) -> int:
+        """Count rows; see :meth:`Store.count_selected`."""
+        return sum(chosen.count() for chosen in self._selected(ids, selection))
+
+    def update_selected(
+        self,
+        ids: Sequence[str],
+        selection: Selection,
+        changes: Mapping[str, Any],
+        *,
+        one_more_attempt: bool = False,
+    ) -> int:
+        """Change rows; see :meth:`Store.update_selected`."""
+        values = _as_stored(changes)
+        if one_more_attempt:
+            values["max_retries"] = Greatest("max_retries", F("retry_count") + 1)
+        with self._transaction(durable=False):
+            return sum(chosen.update(**values) for chosen in self._selected(ids, selection))
+
+    def _selected(self, ids: Sequence[str], selection: Selection) -> Iterator[Any]:
+        """Return the rows of a selection, so many ids at a time."""
+        rows = self._rows().filter(_is_free(_stored(selection.now)), status__in=selection.statuses)
+        if selection.since is not None:
+            since = _stored(selection.since)
+            rows = rows.filter(
+                Q(resolved_at__gte=since) | Q(resolved_at__isnull=True, created_at__gte=since)
+            )
+        if selection.error_like:
+            rows = rows.filter(last_error__icontains=selection.error_like)
+        if selection.in_doubt is not None:
+            rows = rows.filter(attempt_started_at__isnull=not selection.in_doubt)
+        for some in portions(ids, _MOST_PARAMETERS):
+            yield rows.filter(pk__in=some)
 
     def delete(self, statuses: Sequence[str], before: datetime, limit: int) -> int:
         """Delete rows; see :meth:`Store.delete`."""

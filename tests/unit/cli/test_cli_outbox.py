@@ -280,3 +280,39 @@ def test_send_many_of_rows_that_wait(server: LoopbackServer, table: Path) -> Non
     result = run(*command, server=server)
     assert result.exit_code == 75
     assert re.search(r"1 rows wait, the last until [-0-9]+ \d\d:\d\d: busy", result.stderr)
+
+
+def test_retry_of_all_dead_ones(db: str) -> None:
+    """The count is printed, a dry run changes nothing, and the doubtful ones are told."""
+    with SQLiteRepository(db) as repository:
+        repository.mark_dead("b", 0, "connection refused")
+    give_up_unknown(db, "a")
+    all_dead = ("outbox", "retry", "--status", "dead", "--db", db)
+    told = "1 would be due now\n1 may have been sent and are left out; see --even-if-sent\n"
+    assert run(*all_dead, "--dry-run").stdout == told
+    assert run(*all_dead, "--error-like", "nothing").stdout.startswith("0 are due now\n")
+    assert run(*all_dead, "--since", "1h", "--not-unknown").stdout.startswith("1 are due now\n")
+    told = json.loads(run(*all_dead, "--even-if-sent", "--json").stdout)
+    assert told == {"ok": True, "changed": 1, "left_out": 0, "dry_run": False}
+    pending = ("outbox", "dismiss", "--status", "pending", "--db", db)
+    assert run(*pending, "--since", "2999-01-01T00:00").stdout == "0 are dismissed\n"
+    assert run(*pending).stdout == "2 are dismissed\n"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        ("a", "--status", "dead"),
+        ("a", "--dry-run"),
+        ("--since", "1h"),
+        ("--status", "delivered"),
+        ("--status", "dead", "--since", "yesterday"),
+    ],
+    ids=" ".join,
+)
+def test_one_or_many(db: str, options: tuple[str, ...]) -> None:
+    """An id and filters exclude each other; nothing is changed by a mistyped command."""
+    for command in ("retry", "dismiss"):
+        assert run("outbox", command, *options, "--db", db).exit_code == 2
+    assert json.loads(run("outbox", "stats", "--db", db, "--json").stdout)["pending"] == 2

@@ -7,8 +7,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from buttdial_sync import AgentInfo, Client, InboundMessage, MemoryInbox, OperatorApi
+from buttdial_sync import (
+    AgentInfo,
+    Client,
+    FailedMessage,
+    InboundMessage,
+    MemoryInbox,
+    OperatorApi,
+)
 from buttdial_sync.operator.csrf import is_meant
+from buttdial_sync.retry import MemoryRepository
 from buttdial_sync.testing import FakeButtDialServer
 from tests.fakes import failed_logins
 from tests.unit.operator.host import MOMENT, Directory, FailedMessages
@@ -262,3 +270,53 @@ def test_without_an_inbox(client: Client) -> None:
     api = OperatorApi(client, Directory(), FailedMessages())
     for method, path in (("GET", "inbox"), ("POST", "inbox/a/retry"), ("POST", "inbox/a/dismiss")):
         assert api.respond(method, path).status == 404
+
+
+def test_many_messages_at_once(client: Client) -> None:
+    """What was given up is queued or dismissed; filters and the doubt are respected."""
+    repository = MemoryRepository()
+    for msg_id, error, unknown in (("a", "refused", False), ("b", "no", False), ("c", "no", True)):
+        repository.add(FailedMessage(id=msg_id, recipient="+1", body="x"))
+        assert repository.begin_attempt(msg_id, 1, MOMENT)
+        assert repository.mark_dead(msg_id, 1, error, unknown=unknown)
+    api = OperatorApi(client, Directory(), repository)
+    retry = "failed-messages/retry"
+    wanted = {"status": "dead", "error_like": "REFUSED", "since": "2020-01-01T00:00:00Z"}
+    assert api.respond("POST", retry, {**wanted, "dry_run": "true"}).data == {"queued": 1}
+    assert repository.count_pending() == 0
+    assert api.respond("POST", retry, wanted).data == {"queued": 1}
+    assert [message.id for message in repository.list("pending")] == ["a"]
+    dismiss = {"status": "dead"}
+    assert api.respond("POST", "failed-messages/dismiss", dismiss).data == {"dismissed": 1}
+    assert [message.id for message in repository.list("dead")] == ["c"]
+    assert api.respond("POST", retry, {"status": "dead", "even_if_sent": "1"}).data["queued"] == 1
+    assert api.respond("POST", retry, {**wanted, "since": "2999-01-01T00:00:00Z"}).data == {
+        "queued": 0
+    }
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {},
+        {"status": "delivered"},
+        {"status": "dead", "since": "yesterday"},
+        {"status": "dead", "since": "2026-01-01T00:00:00"},
+        {"status": "dead", "dry_run": "maybe"},
+    ],
+    ids=str,
+)
+def test_wrong_filters_change_nothing(client: Client, query: dict[str, str]) -> None:
+    """A filter that cannot be read is 422, and not taken for none."""
+    repository = MemoryRepository()
+    repository.add(FailedMessage(id="a", recipient="+1", body="x"))
+    repository.mark_dead("a", 0, "no")
+    api = OperatorApi(client, Directory(), repository)
+    assert api.respond("POST", "failed-messages/retry", query).status == 422
+    assert [message.id for message in repository.list("dead")] == ["a"]
+
+
+def test_a_repository_that_changes_one_at_a_time(client: Client) -> None:
+    """The published interface has no such methods: 501."""
+    api = OperatorApi(client, Directory(), PublishedMessages())  # type: ignore[arg-type]
+    assert api.respond("POST", "failed-messages/retry", {"status": "dead"}).status == 501

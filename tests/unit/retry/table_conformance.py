@@ -9,7 +9,7 @@ from typing import Any, cast
 import attrs
 import pytest
 
-from buttdial_sync import DeliveryReceipt
+from buttdial_sync import ArgumentValueError, DeliveryReceipt
 from buttdial_sync.models.failed import FailedMessage
 from buttdial_sync.retry.table import TableRepository
 from buttdial_sync.testing.conformance import LEASE, RepositoryConformance
@@ -134,6 +134,78 @@ class TableConformance(RepositoryConformance):
         bounds = [(f"row-{n:02x}-0", f"row-{n:02x}-f") for n in range(1000)]
         assert sorted(repository.store.ids_between(bounds)) == ["row-0a-0", "row-0a-f", "row-0b-7"]
         assert repository.store.ids_between([]) == []
+
+    def give_up(self, msg_id: str, error: str, *, unknown: bool = False) -> None:
+        """Leave a dead row, after its only attempt."""
+        repository = cast("TableRepository", self.repository)
+        self.add(msg_id, max_retries=1)
+        assert repository.begin_attempt(msg_id, 1, self.clock())
+        assert repository.mark_dead(msg_id, 1, error, unknown=unknown)
+
+    def test_many_are_tried_again(self) -> None:
+        """What was given up is due, with an attempt left; not what may have been sent."""
+        repository = cast("TableRepository", self.repository)
+        self.give_up("a", "connection Refused, 100%")
+        self.clock.move(100)
+        later = self.clock()
+        self.give_up("b", "connection refused")
+        self.give_up("doubt", "refused", unknown=True)
+        self.give_up("c", "no consent")
+        assert repository.retry_all(since=later, error_like="REFUSED", dry_run=True) == 1
+        assert repository.count_in_doubt(error_like="refused") == 1
+        assert self.stored("b").status == "dead"
+        assert repository.retry_all(since=later, error_like="REFUSED") == 1
+        assert repository.retry_all(error_like="0%") == 1
+        assert repository.retry_all(error_like="_") == 0
+        for msg_id in ("a", "b"):
+            row = self.stored(msg_id)
+            assert (row.status, row.max_retries, row.resolved_at) == ("pending", 2, None)
+        assert {message.id for message in repository.fetch_due(10)} == {"a", "b"}
+        assert (self.stored("c").status, self.stored("doubt").status) == ("dead", "dead")
+        assert repository.retry_all(even_if_sent=True, error_like="refused") == 1
+        doubt = self.stored("doubt")
+        assert (doubt.status, doubt.attempt_started_at) == ("pending", None)
+
+    def test_many_are_dismissed(self) -> None:
+        """Dead ones or pending ones, but none that is being sent and none in doubt."""
+        repository = cast("TableRepository", self.repository)
+        self.give_up("dead", "no")
+        self.give_up("doubt", "unknown", unknown=True)
+        for msg_id in ("sending", "waiting"):
+            self.add(msg_id)
+        assert [message.id for message in repository.fetch_due(1)] == ["sending"]
+        assert repository.dismiss_all("pending") == 1
+        assert repository.dismiss_all() == 1
+        found = {msg_id: self.stored(msg_id).status for msg_id in ("dead", "doubt", "sending")}
+        assert found == {"dead": "dismissed", "doubt": "dead", "sending": "pending"}
+        assert repository.dismiss_many(["doubt", "sending", "nobody"]) == 1
+        assert self.stored("doubt").attempt_started_at is not None
+        for wrong in ("delivered", "dismissed"):
+            with pytest.raises(ArgumentValueError, match="status"):
+                repository.dismiss_all(cast("Any", wrong))
+        with pytest.raises(ArgumentValueError, match="aware"):
+            repository.retry_all(since=self.clock().replace(tzinfo=None))
+
+    def test_chosen_messages_are_tried_again(self) -> None:
+        """Of these ids, only the dead and the pending ones change."""
+        repository = cast("TableRepository", self.repository)
+        self.give_up("dead", "no")
+        self.give_up("doubt", "unknown", unknown=True)
+        self.add("done")
+        assert repository.mark_delivered("done", "SM", 0)
+        assert repository.retry_many(["dead", "doubt", "done"]) == 1
+        assert self.stored("dead").status == "pending"
+        assert repository.retry_many(["doubt"], even_if_sent=True) == 1
+
+    def test_a_thousand_at_a_time(self) -> None:
+        """All of them are changed, each once; an end may be set between the portions."""
+        repository = cast("TableRepository", self.repository)
+        messages = [FailedMessage(id=f"m{n:04}", recipient="+1", body="x") for n in range(2100)]
+        repository.add_new(messages)
+        assert repository.dismiss_all("pending", dry_run=True) == 2100
+        assert repository.dismiss_all("pending", at_most=10) == 1000
+        assert repository.dismiss_all("pending") == 1100
+        assert repository.stats()["dismissed"] == 2100
 
     def test_purging(self) -> None:
         """What was resolved long ago is deleted; dead letters only on demand, pending never."""
