@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Protocol
@@ -9,6 +10,7 @@ from typing import Any, Protocol
 from celery import Celery
 
 from buttdial_sync.client import Client
+from buttdial_sync.contrib.celery.publishing import BrokerUnavailableError, Publisher
 from buttdial_sync.contrib.shared import OnePerProcess
 from buttdial_sync.errors import ConfigError
 from buttdial_sync.errors.moments import utc_now
@@ -20,6 +22,8 @@ from buttdial_sync.retry.loop import RetryLoop
 from buttdial_sync.retry.report import STEPS, RetryReport
 from buttdial_sync.retry.repository import FailedMessageRepository
 from buttdial_sync.transport.fork import leak_until_exit, reset_after_fork
+
+logger = logging.getLogger("buttdial_sync.celery")
 
 PREFIX = "buttdial_sync"
 _CLOCKS_DIFFER = timedelta(seconds=5)
@@ -56,6 +60,8 @@ class ButtDialTasks:
         interval: Seconds between sweeps.
         batch_size: How many messages a sweep claims at once.
         at_most: How many messages one sweep hands out.
+        publish_timeout: How long to wait for the broker's connection, and for its answer, when a
+            task is handed to it, in seconds.
         **retry: Further arguments of :class:`~buttdial_sync.RetryLoop`, such as ``token_for``.
 
     Attributes:
@@ -74,6 +80,7 @@ class ButtDialTasks:
         interval: float = 60.0,
         batch_size: int = 100,
         at_most: int = 10_000,
+        publish_timeout: float = 2.0,
         **retry: Any,
     ) -> None:
         self._client = OnePerProcess(client, lambda made: made.close(timeout=0.0))
@@ -81,6 +88,7 @@ class ButtDialTasks:
         self._retry = retry
         self._reset_after_fork()
         reset_after_fork(self)
+        self._publisher = Publisher(app, publish_timeout)
         self._inbound = inbound
         self._batch_size = batch_size
         self._at_most = at_most
@@ -98,24 +106,35 @@ class ButtDialTasks:
             lambda: RetryLoop(self._repository.get(), self._client.get(), **self._retry)
         )
 
-    def deliver_soon(self, message: FailedMessage) -> None:
+    def deliver_soon(self, message: FailedMessage) -> bool:
         """
         Ask for a message to be sent, after its row was committed.
 
-        For messages of :meth:`Outbox.enqueue`. Asking twice sends the message once.
+        For messages of :meth:`Outbox.enqueue`. Asking twice sends the message once. It waits for
+        the broker for ``publish_timeout``, once in half a minute; it does not raise because of it.
 
         Args:
             message: As it was written or fetched.
+
+        Returns:
+            Whether the broker took it. Otherwise a sweep hands it out.
         """
         # When its lease is over, the next sweep hands it out again.
         lease = self._repository.get().lease
-        self.deliver.apply_async((message.id, message.retry_count), expires=lease)
+        arguments = (message.id, message.retry_count)
+        try:
+            self._publisher.publish(self.deliver, arguments, expires=lease)
+        except BrokerUnavailableError as error:
+            logger.warning("%s: a sweep will hand out message %s", error, message.id)
+            return False
+        return True
 
     def forward(self, inbound: InboundHandler) -> None:
         """
         Have the handler of the webhooks pass its events on to ``handle_inbound``.
 
-        A webhook is answered once the broker has the event. Verified accounts are not passed on:
+        A webhook is answered once the broker has the event, and with an error where it does not
+        take it within ``publish_timeout``. Verified accounts are not passed on:
         they hold a token, which must not reach a broker; handle them where they arrive.
 
         Args:
@@ -189,16 +208,16 @@ class ButtDialTasks:
             if not due:
                 break
             for message in due:
-                if message.unreadable is None:
-                    self.deliver_soon(message)
-                else:
+                if message.unreadable is not None:
                     self._loop.get().run_message(message)  # tells that it is given up
-            handed_out += len(due)
+                elif not self.deliver_soon(message):
+                    return handed_out  # the others are due again when their leases end
+                handed_out += 1
         return handed_out
 
     def _pass_on(self, event: InboundEvent) -> None:
         assert self.handle_inbound is not None  # noqa: S101 - forward() made sure of it
-        self.handle_inbound.apply_async(as_arguments(event))
+        self._publisher.publish(self.handle_inbound, as_arguments(event))
 
     def _handle_inbound(self, kind: str, fields: dict[str, Any]) -> None:
         assert self._inbound is not None  # noqa: S101 - the task exists only then

@@ -111,9 +111,9 @@ class Shop:
         self.app.send_task(f"buttdial_sync.{name}", arguments)
 
     @contextmanager
-    def working(self, *more: str) -> Iterator[subprocess.Popen[bytes]]:
+    def working(self, *more: str, pool: str = "prefork") -> Iterator[subprocess.Popen[bytes]]:
         arguments = (
-            *("-m", "celery", "-A", "outbox", "worker", "--pool", "prefork", "--concurrency", "2"),
+            *("-m", "celery", "-A", "outbox", "worker", "--pool", pool, "--concurrency", "2"),
             *("--loglevel", "ERROR", "--without-gossip", "--without-mingle", *more),
         )
         with started(*arguments, folder=FOLDER, env=self.env) as worker:
@@ -130,13 +130,16 @@ def shop(broker: str, tmp_path: Path) -> Iterator[Shop]:
         made.repository.close()
 
 
-def test_each_due_row_is_sent_once(shop: Shop) -> None:
+@pytest.mark.parametrize("pool", ["prefork", "gevent", "threads"])
+def test_each_due_row_is_sent_once(shop: Shop, pool: str) -> None:
     """Several sweeps at once and every task twice send each row once, from more than one worker."""
+    if pool == "gevent" and find_spec("gevent") is None:
+        pytest.skip("needs gevent")
     for message in shop.add(ROWS):
         shop.tasks.deliver_soon(message)
     for _ in range(3):
         shop.ask("sweep")
-    with shop.working():
+    with shop.working(pool=pool):
         shop.wait_until_done(ROWS)
     assert shop.sent == Counter(f"m{number}" for number in range(ROWS))
 

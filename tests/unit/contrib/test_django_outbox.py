@@ -19,6 +19,7 @@ from django.test import Client, override_settings
 
 from buttdial_sync import FailedMessage
 from buttdial_sync.contrib.commands import stopped_by_signals
+from buttdial_sync.contrib.django import get_client
 from buttdial_sync.contrib.django.models import OutboxMessage
 from buttdial_sync.contrib.django.outbox import enqueue, get_outbox, get_repository
 from buttdial_sync.errors import ArgumentValueError
@@ -82,6 +83,25 @@ def test_a_committed_message_is_announced_after_the_commit() -> None:
         assert announced == []
     assert announced == [message.id]
     assert get_repository().get(message.id) is not None
+
+
+def test_eager_tasks_inside_a_transaction(fake_server: FakeButtDialServer) -> None:
+    """A row that is not committed is not sent, not even where tasks run at once."""
+    celery = pytest.importorskip("celery")
+    from buttdial_sync.contrib.celery import ButtDialTasks
+
+    app = celery.Celery("eager", set_as_current=False)
+    app.conf.task_always_eager = True
+    tasks = ButtDialTasks(app, client=get_client, repository=get_repository)
+    with transaction.atomic():
+        early = enqueue(TO, "one")
+        tasks.deliver_soon(early)
+        assert bodies(fake_server) == []
+        enqueue(TO, "two", after_commit=tasks.deliver_soon)
+    assert bodies(fake_server) == ["two"]
+    tasks.deliver_soon(early)
+    assert bodies(fake_server) == ["two", "one"]
+    app.close()
 
 
 def test_sending_inside_a_transaction_is_refused(fake_server: FakeButtDialServer) -> None:
