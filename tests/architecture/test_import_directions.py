@@ -43,6 +43,7 @@ ONLY_IN = {
     "django": ("contrib.django",),
     "flask": ("contrib.flask",),
     "celery": ("contrib.celery",),
+    "kombu": ("contrib.celery",),
     "socketio": ("happy", "testing.happy"),
     "websockets": ("transport.websocket", "testing.procedura", "testing.ailoop"),
     "nacl": ("happy",),

@@ -111,6 +111,19 @@ def test_sending_inside_a_transaction_is_refused(fake_server: FakeButtDialServer
     assert bodies(fake_server) == []
 
 
+def test_sending_without_autocommit_is_refused(fake_server: FakeButtDialServer) -> None:
+    """The row would not be on disk when the message leaves: nothing is sent."""
+    transaction.set_autocommit(False)
+    try:
+        with pytest.raises(RuntimeError, match="autocommit is off"):
+            get_outbox().send_message(TO, "one")
+    finally:
+        transaction.rollback()
+        transaction.set_autocommit(True)
+    assert bodies(fake_server) == []
+    assert get_repository().list() == []
+
+
 def test_an_attempt_inside_a_transaction_is_refused() -> None:
     """Neither fetching nor beginning takes part in a transaction of the host's."""
     repository = get_repository()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -142,6 +142,33 @@ class TestSQLite(OverDjango):
 
 @pytest.mark.usefixtures("on_postgresql")
 class TestPostgreSQL(OverDjango):
+    def test_without_autocommit_a_message_waits_for_the_commit(self) -> None:
+        """What a host enqueues takes part in its transaction."""
+        connections[ALIAS].set_autocommit(False)
+        try:
+            self.add("a")
+            connections[ALIAS].rollback()
+            self.add("b")
+            connections[ALIAS].commit()
+        finally:
+            connections[ALIAS].set_autocommit(True)
+        assert [message.id for message in self.repository.list()] == ["b"]
+
+    @pytest.mark.parametrize(
+        ("zone", "late"), [("UTC", timedelta(0)), ("America/New_York", timedelta(hours=1))]
+    )
+    def test_the_missing_hour_of_a_project_without_zones(self, zone: str, late: timedelta) -> None:
+        """As documented: times in the hour that a zone skips in spring come back an hour late."""
+        with override_settings(USE_TZ=False, TIME_ZONE=zone):
+            connections[ALIAS].close()
+            for name, hour, expected in (("before", 1, timedelta(0)), ("skipped", 2, late)):
+                written = datetime(2026, 3, 8, hour, 30, tzinfo=timezone.utc)
+                self.repository.add(
+                    FailedMessage(id=name, recipient="+1", body="x", created_at=written)
+                )
+                assert self.stored(name).created_at == written + expected
+        connections[ALIAS].close()
+
     def test_leases_follow_the_databases_clock(self) -> None:
         """Not that of a machine: two of them need not agree."""
         repository = DatabaseRepository(using=ALIAS)
