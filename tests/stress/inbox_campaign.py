@@ -1,8 +1,8 @@
 """
 ``kill -9`` at random moments, while messages come by webhook, push and queue.
 
-``python -m tests.stress.inbox_campaign --messages 3000 --kills 40`` prints what was lost, and what
-was handled more than once.
+``python -m tests.stress.inbox_campaign --store django-postgresql --dialect hosted`` prints what was
+lost, and what was handled more than once, of 3,000 messages and 40 kills.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,13 @@ import attrs
 
 from buttdial_sync.testing import FakeButtDialServer
 from buttdial_sync.testing.fake import FakeServer
-from tests.stress.inbox_victim import opened
+from tests.integration.retry.postgres import running
+from tests.stress.inbox_project import PREFIX
 
 ROOT = Path(__file__).resolve().parents[2]
 SENDERS = 50
 PATIENCE = 120.0
+STORES = ("sqlite", "postgresql", "django-sqlite", "django-postgresql")
 WAYS = ("webhook", "push", "queue")
 
 
@@ -167,6 +170,7 @@ def campaign(
     folder = tempfile.mkdtemp()
     log = f"{folder}/log"
     Path(log).touch()
+    prepare(database)
     ways: dict[str, str] = {}
     kill_at = set(dice.sample(range(messages // 10, messages), kills))
     with FakeButtDialServer(dialect=dialect).listen() as server:
@@ -188,13 +192,34 @@ def campaign(
 def _wait_until_quiet(fake: FakeServer, database: str) -> None:
     """Wait until nothing waits on the server and nothing is pending in the inbox."""
     end = time.monotonic() + PATIENCE
-    while time.monotonic() < end and (fake.waiting or _stats(database)["pending"]):
+    while time.monotonic() < end and (fake.waiting or state_of(database)["stats"]["pending"]):
         time.sleep(0.2)
 
 
-def _stats(database: str) -> dict[str, int]:
-    with opened(database) as inbox:
-        return dict(inbox.stats())
+def state_of(database: str) -> dict[str, Any]:
+    """Look into the inbox, from a process of its own: Django is configured once in each."""
+    found: dict[str, Any] = json.loads(_run("tests.stress.inbox_victim", "state", database))
+    return found
+
+
+def prepare(database: str) -> None:
+    """Make the table before several processes want to."""
+    if database.startswith(PREFIX):
+        _run("tests.stress.inbox_project", database)
+    else:
+        state_of(database)
+
+
+def _run(*arguments: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=PATIENCE,
+    ).stdout
 
 
 def _lines(log: str) -> list[list[str]]:
@@ -210,8 +235,8 @@ def _figures(
     excused = Counter(name for name, pid in ends if pid in victims.killed)
     again = {name: count - 1 for name, count in times.items() if count > 1}
     died_inside = sum(min(count, excused[name]) for name, count in again.items())
-    with opened(database) as inbox:
-        known = {getattr(stored.event, "text", None) for stored in inbox.list(limit=10**6)}
+    state = state_of(database)
+    known = set(state["known"])
     lost = Counter(way for name, way in ways.items() if name not in times and name not in known)
     return Figures(
         sent=dict(Counter(ways.values())),
@@ -220,7 +245,7 @@ def _figures(
         kills=victims.kills,
         twice=sum(again.values()) - died_inside,
         died_inside=died_inside,
-        dead=_stats(database)["dead"],
+        dead=state["stats"]["dead"],
         out_of_order=_out_of_order(ends),
     )
 
@@ -238,24 +263,36 @@ def _out_of_order(ends: Sequence[tuple[str, int]]) -> int:
     return wrong
 
 
+@contextmanager
+def database_of(store: str) -> Iterator[str]:
+    """Make an empty database; it is deleted, or its server ended, after the block."""
+    prefix = PREFIX if store.startswith("django") else ""
+    if "postgresql" not in store:
+        with tempfile.TemporaryDirectory() as folder:
+            yield f"{prefix}{folder}/inbox.db"
+        return
+    with running() as address:
+        yield prefix + address.split("host=")[1] if prefix else address
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--messages", type=int, default=3000)
     parser.add_argument("--kills", type=int, default=40)
     parser.add_argument("--processes", type=int, default=4)
     parser.add_argument("--dialect", default="hosted")
-    parser.add_argument("--database", help="an address of SQLAlchemy's; a SQLite file if not given")
+    parser.add_argument("--store", choices=STORES, default="sqlite")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
-    database = given.database or f"{tempfile.mkdtemp()}/inbox.db"
-    figures = campaign(
-        given.dialect,
-        database,
-        messages=given.messages,
-        kills=given.kills,
-        processes=given.processes,
-        seed=given.seed,
-    )
+    with database_of(given.store) as database:
+        figures = campaign(
+            given.dialect,
+            database,
+            messages=given.messages,
+            kills=given.kills,
+            processes=given.processes,
+            seed=given.seed,
+        )
     sys.stdout.write(json.dumps(attrs.asdict(figures), indent=2) + "\n")
 
 

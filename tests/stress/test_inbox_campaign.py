@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,33 +12,47 @@ import pytest
 
 from buttdial_sync import SQLiteInbox
 from buttdial_sync.testing import FakeButtDialServer
-from tests.stress.inbox_campaign import Victims, campaign, payload_of, post
+from tests.integration.retry.postgres import binaries
+from tests.stress.inbox_campaign import Victims, campaign, database_of, payload_of, post
 from tests.stress.inbox_order import fill, hand_over
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+
+needs_postgresql = pytest.mark.skipif(
+    binaries() is None or find_spec("psycopg") is None, reason="needs PostgreSQL"
+)
 
 PAGE = 10
 KILLS = 2
 
 
-@pytest.mark.parametrize("dialect", ["hosted", "open-source"])
-def test_killed_at_any_moment(dialect: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("dialect", "store"),
+    [
+        ("hosted", "sqlite"),
+        ("open-source", "sqlite"),
+        pytest.param("open-source", "postgresql", marks=needs_postgresql),
+        pytest.param("hosted", "django-postgresql", marks=needs_postgresql),
+    ],
+)
+def test_killed_at_any_moment(dialect: Any, store: str) -> None:
     """
     No webhook is lost, and of the rest no more than a page for each kill.
 
     What the open-source server throws away when a stream is opened is not counted: no client can
     prevent it.
     """
-    figures = campaign(
-        dialect,
-        str(tmp_path / "inbox.db"),
-        messages=45,
-        kills=KILLS,
-        processes=1,
-        seed=7,
-        lease=300.0,
-        failures=0.0,
-    )
+    with database_of(store) as database:
+        figures = campaign(
+            dialect,
+            database,
+            messages=45,
+            kills=KILLS,
+            processes=1,
+            seed=7,
+            lease=300.0,
+            failures=0.0,
+        )
     assert figures.kills == KILLS
     assert figures.sent["webhook"] == 15
     assert "webhook" not in figures.lost
