@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import heapq
 import logging
+import math
 import threading
 from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Any
 
+import attrs
+
+from buttdial_sync.inbound.dispatch import order_of
 from buttdial_sync.inbound.native import parse_pushed, parse_waiting
 from buttdial_sync.models.inbound import InboundEvent
 from buttdial_sync.models.inbox import WaitingMessage
@@ -34,6 +38,28 @@ def pushed_events(notification: Mapping[str, Any], agent_id: str | None) -> Sequ
     return parse_pushed(data, agent_id)
 
 
+@attrs.define(eq=False)
+class QueuedEvent:
+    """
+    An event in the queue.
+
+    Attributes:
+        event: The event.
+        place: Where it stands: its generation, whether it was pushed, and a running number.
+        order: What it has in common with events that wait for it, such as its sender.
+        attempts: How often it was handed over.
+        due: When it is handed over again, by the clock of the listener.
+        behind: Those that came up meanwhile and wait for it.
+    """
+
+    event: InboundEvent
+    place: tuple[int, int, int]
+    order: str
+    attempts: int = 0
+    due: float = 0.0
+    behind: list[QueuedEvent] = attrs.field(factory=list)
+
+
 class InboundQueue:
     """
     The :class:`~buttdial_sync.transport.push_router.PushSink` of a listener. For any threads.
@@ -42,6 +68,9 @@ class InboundQueue:
     it may be read later than the first push arrives, because the server's queue is read again once
     the stream is open. So each opening begins a generation, and the pushes of a generation are held
     back until :meth:`release_pushed` says that all older messages are here.
+
+    An event that failed is put aside until it is due again. Only events of the same sender wait for
+    it, so that their order stays.
 
     Args:
         agent_id: The listening agent, where that is known. Pushes do not name it, but the waiting
@@ -58,7 +87,9 @@ class InboundQueue:
         self.page_size = page_size
         self._agent_id = agent_id
         self._changed = threading.Condition()
-        self._entries: list[tuple[int, int, int, InboundEvent]] = []
+        # The places are different, so that the events are never compared.
+        self._entries: list[tuple[tuple[int, int, int], QueuedEvent]] = []
+        self._postponed: dict[str, QueuedEvent] = {}
         self._numbers = count()
         self._released = -1
         self._awake = False
@@ -101,25 +132,54 @@ class InboundQueue:
             self._changed.wait_for(lambda: self._awake or self._is_ready(), seconds)
             self._awake = False
 
-    def take(self) -> InboundEvent | None:
-        """Give out the next event; None when there is none, or older ones may still come."""
+    def take(self, now: float) -> QueuedEvent | None:
+        """Give out the next event; None when none is due, or older ones may still come."""
         with self._changed:
-            return heapq.heappop(self._entries)[-1] if self._is_ready() else None
+            first = min(self._postponed.values(), key=_due, default=None)
+            if first is not None and first.due <= now:
+                del self._postponed[first.order]
+                behind, first.behind = first.behind, []
+                for each in behind:
+                    heapq.heappush(self._entries, (each.place, each))
+                return first
+            while self._is_ready():
+                queued = heapq.heappop(self._entries)[1]
+                earlier = self._postponed.get(queued.order)
+                if earlier is None:
+                    return queued
+                earlier.behind.append(queued)
+            return None
+
+    def postpone(self, queued: QueuedEvent, due: float) -> None:
+        """Put an event aside that was taken last, and with it those of its sender."""
+        with self._changed:
+            queued.due = due
+            self._postponed[queued.order] = queued
+
+    def seconds_until_due(self, now: float) -> float:
+        """Return how long the next event is still put aside; infinity if none is."""
+        with self._changed:
+            return min(map(_due, self._postponed.values()), default=math.inf) - now
 
     def _is_ready(self) -> bool:
         if not self._entries:
             return False
-        generation, source = self._entries[0][:2]
+        generation, source, _ = self._entries[0][0]
         return source == _WAITED or generation <= self._released
 
     def _put(self, source: int, events: Sequence[InboundEvent]) -> None:
         with self._changed:
+            aside = sum(1 + len(each.behind) for each in self._postponed.values())
             for event in events:
-                if len(self._entries) >= _AT_MOST:
+                if len(self._entries) + aside >= _AT_MOST:
                     self._dropped += 1
                     logger.error("%d messages dropped: the handlers are too slow", self._dropped)
                     continue
-                # The running number keeps the order, and keeps events from being compared.
-                entry = (self.generation, source, next(self._numbers), event)
-                heapq.heappush(self._entries, entry)
+                place = (self.generation, source, next(self._numbers))
+                queued = QueuedEvent(event, place, order_of(event))
+                heapq.heappush(self._entries, (place, queued))
             self._changed.notify_all()
+
+
+def _due(queued: QueuedEvent) -> float:
+    return queued.due

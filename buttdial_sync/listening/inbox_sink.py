@@ -220,6 +220,10 @@ class InboxSink:
         self._wakes.wait(seconds)
         self._wakes.clear()
 
-    def take(self) -> None:
+    def take(self, _: float) -> None:
         """Give out nothing: the workers take from the inbox."""
         return
+
+    def seconds_until_due(self, _: float) -> float:
+        """Nothing is put aside here: what failed is in the inbox."""
+        return math.inf

@@ -30,7 +30,8 @@ class Listener:
     that alive: it connects again when the stream ends, after pauses that grow, and pings it when it
     is silent. Messages are handed over one after the other, in the order in which they were sent,
     in the thread that runs the listener; handlers may call the client. An event on which a handler
-    fails is handed over again, because it is no longer on the server.
+    fails is handed over again later, because it is no longer on the server; only its sender's next
+    ones wait for it.
 
     Run one listener for an agent, in one process. It is not started again in a forked child.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Callable
 
@@ -18,7 +19,7 @@ from buttdial_sync.errors import (
     ToolError,
 )
 from buttdial_sync.inbound.handler import InboundHandler
-from buttdial_sync.listening.inbound_queue import InboundQueue
+from buttdial_sync.listening.inbound_queue import InboundQueue, QueuedEvent
 from buttdial_sync.listening.inbox_sink import InboxSink, InboxWriter
 from buttdial_sync.listening.inbox_worker import HandingOver, InboxWorkers
 from buttdial_sync.listening.pauses import exponential
@@ -208,8 +209,8 @@ class StreamRunner:
             finally:
                 self.connected = False
             # The stream has ended, but events that came on it may still be in the queue.
-            while not self._stopping.is_set() and (event := self._queue.take()) is not None:
-                self._dispatch(event)
+            while not self._stopping.is_set() and (queued := self._take()) is not None:
+                self._dispatch(queued)
             if self._connection.closed:
                 raise ClientClosedError("the client is closed")
             if not self._stopping.is_set():
@@ -226,9 +227,9 @@ class StreamRunner:
         self.connected = True
         try:
             while session.usable and not self._stopping.is_set():
-                event = self._queue.take()
-                if event is not None:
-                    self._dispatch(event)
+                queued = self._take()
+                if queued is not None:
+                    self._dispatch(queued)
                 elif self._seconds_until_poll() <= 0:
                     self._poll(session)
                 else:
@@ -236,6 +237,9 @@ class StreamRunner:
         finally:
             if self._options.clock() - opened_at >= _GOOD_AFTER:
                 self._short_streams = 0
+
+    def _take(self) -> QueuedEvent | None:
+        return self._queue.take(self._options.clock())
 
     def _drain(self) -> None:
         """Read the waiting queue again: messages may have come between the last reading and now."""
@@ -305,7 +309,12 @@ class StreamRunner:
                 raise
         # Not shorter than a tenth, or a server without ping would be asked all the time.
         pause = max(idle_ping - session.silent_for, idle_ping / 10)
-        self._queue.wait(min(pause, max(self._seconds_until_poll(), 0.0)))
+        seconds = min(pause, max(self._seconds_until_poll(), 0.0))
+        until_due = self._queue.seconds_until_due(self._options.clock())
+        if until_due < seconds and self._options.sleep is not None:
+            self._options.sleep(until_due)
+        else:
+            self._queue.wait(min(seconds, until_due))
 
     def _back_off(self, failure: ButtDialError | None) -> None:
         pause = exponential(self._options.longest_pause, self._short_streams)
@@ -331,24 +340,22 @@ class StreamRunner:
             if is_last:
                 return
 
-    def _dispatch(self, event: InboundEvent) -> None:
-        """Hand an event over, several times if necessary; it is not on the server any more."""
+    def _dispatch(self, queued: QueuedEvent) -> None:
+        """Hand an event over; it is not on the server any more, so it is tried again later."""
         try:
-            for attempt in range(self._options.max_attempts):
-                if attempt:
-                    self._sleep(exponential(self._options.longest_pause, attempt - 1))
-                report = self._options.inbound.dispatch_event(event)
-                if not report.failed:
-                    self._handed_over += report.handled
-                    if report.unreadable:
-                        self._give_up(event)
-                    return
-                if self._stopping.is_set():
-                    break
+            report = self._options.inbound.dispatch_event(queued.event)
         except BaseException:  # the process ends, but the host can still keep the event
-            self._give_up(event)
+            self._give_up(queued.event)
             raise
-        self._give_up(event)
+        queued.attempts += 1
+        self._handed_over += report.handled
+        is_last = queued.attempts >= self._options.max_attempts or self._stopping.is_set()
+        if report.unreadable or (report.failed and is_last):
+            self._give_up(queued.event)
+        elif report.failed:
+            pause = exponential(self._options.longest_pause, queued.attempts - 1)
+            assert isinstance(self._queue, InboundQueue)  # noqa: S101 - the other one gives none out
+            self._queue.postpone(queued, self._options.clock() + pause)
 
     def _finish(self) -> None:
         self.cancel()
@@ -376,11 +383,18 @@ class StreamRunner:
         """Hand over all that was taken in while there is time, and give up what is left."""
         self._queue.release_pushed(self._queue.generation)
         try:
-            while (event := self._queue.take()) is not None:
-                if self._has_time():
-                    self._dispatch(event)
+            while True:
+                now = self._options.clock()
+                queued = self._queue.take(math.inf if self._stopping.is_set() else now)
+                if queued is None:
+                    seconds = self._queue.seconds_until_due(now)
+                    if seconds == math.inf:
+                        return
+                    self._sleep(seconds)
+                elif self._has_time():
+                    self._dispatch(queued)
                 else:
-                    self._give_up(event)
+                    self._give_up(queued.event)
         except BaseException:  # a second signal: give the others up at once, so the host keeps them
             self._stop_at = self._options.clock()
             self._dispatch_rest()

@@ -31,6 +31,7 @@ from tests.integration.inbound.listening import (
     numbered,
     wait_until,
 )
+from tests.unit.listening.conftest import Clock
 
 
 @pytest.fixture(params=["hosted", "open-source"])
@@ -309,7 +310,7 @@ def test_closing_the_client_ends_it(server: LoopbackServer) -> None:
 
 def test_a_failing_handler_is_tried_again(server: LoopbackServer) -> None:
     """Until it works, in order, and only the one that failed; the pauses grow."""
-    inbox, pauses, failures = Inbox(), list[float](), iter([True, True, False, False])
+    inbox, clock, failures = Inbox(), Clock(), iter([True, True, False, False])
     seen: list[str | None] = []
 
     @inbox.handler.on_message
@@ -321,15 +322,16 @@ def test_a_failing_handler_is_tried_again(server: LoopbackServer) -> None:
     for _ in range(2):
         server.fake.add_waiting()
     with client_of(server) as client:
-        listener = listener_of(client, inbox, sleep=pauses.append)
+        listener = listener_of(client, inbox, clock=clock, sleep=clock.sleep)
         assert listener.poll() == 2
     assert seen == inbox.ids == ["waiting-1", "waiting-2"]
-    assert pauses == [0.5, 1.0]
+    assert clock.pauses == [0.5, 1.0]
 
 
 def test_what_cannot_be_handed_over_goes_to_the_host(server: LoopbackServer) -> None:
     """After the last attempt on_undelivered gets it, and the next one is handed over."""
     inbox, kept, calls = Inbox(), list[Any](), list[str | None]()
+    clock = Clock()
 
     @inbox.handler.on_message
     def fail(message: InboundMessage) -> None:
@@ -340,7 +342,8 @@ def test_what_cannot_be_handed_over_goes_to_the_host(server: LoopbackServer) -> 
     for _ in range(2):
         server.fake.add_waiting()
     with client_of(server) as client:
-        listener = listener_of(client, inbox, on_undelivered=kept.append, max_attempts=3)
+        options: dict[str, Any] = {"clock": clock, "sleep": clock.sleep, "max_attempts": 3}
+        listener = listener_of(client, inbox, on_undelivered=kept.append, **options)
         assert listener.poll() == 1
     assert calls == ["waiting-1"] * 3 + ["waiting-2"]
     assert [event.id for event in kept] == ["waiting-1"]

@@ -28,11 +28,11 @@ def push(name: str) -> dict[str, Any]:
     return {"method": "notifications/message", "params": {"data": data}}
 
 
-def taken(queue: InboundQueue) -> list[str]:
+def taken(queue: InboundQueue, now: float = 0.0) -> list[str]:
     ids = []
-    while (event := queue.take()) is not None:
-        assert isinstance(event, InboundMessage)
-        ids.append(str(event.id))
+    while (queued := queue.take(now)) is not None:
+        assert isinstance(queued.event, InboundMessage)
+        ids.append(str(queued.event.id))
     return ids
 
 
@@ -147,9 +147,16 @@ def test_a_queue_that_is_full(caplog: pytest.LogCaptureFixture) -> None:
         "1 messages dropped: the handlers are too slow",
         "2 messages dropped: the handlers are too slow",
     ]
-    assert queue.take() is event
+    first = queue.take(0.0)
+    assert first is not None
+    assert first.event is event
+    queue.postpone(first, 1.0)
+    assert queue.take(0.0) is None  # one sender: all others wait for it
     queue.waiting([waiting("c")])
-    assert len(caplog.messages) == 2
+    assert len(caplog.messages) == 3  # what was put aside is still there
+    assert queue.take(1.0) is first
+    queue.waiting([waiting("d")])
+    assert len(caplog.messages) == 3
 
 
 @pytest.mark.parametrize("known", ["agent-7", None])
@@ -160,7 +167,7 @@ def test_pushes_of_the_agent_whose_queue_it_is(known: str | None) -> None:
     queue.pushed(push("p"))
     queue.release_pushed(0)
     agents = []
-    while (event := queue.take()) is not None:
-        assert isinstance(event, InboundMessage)
-        agents.append(event.agent_id)
+    while (queued := queue.take(0.0)) is not None:
+        assert isinstance(queued.event, InboundMessage)
+        agents.append(queued.event.agent_id)
     assert agents == ["agent-7", "agent-7"]

@@ -120,6 +120,63 @@ def test_a_handler_that_fails_gets_five_attempts(
     assert [event.id for event in kept] == waiting(1)
 
 
+def test_a_failing_message_holds_up_its_sender_only(
+    fake: FakeButtDialServer, make: Make, clock: Clock
+) -> None:
+    """The others go on at once; his own next one waits, so that the order stays."""
+    inbound, tried = InboundHandler(), list[str]()
+
+    @inbound.on_message
+    def fail_thrice(message: InboundMessage) -> None:
+        tried.append(message.text)
+        if message.text == "bad" and tried.count("bad") < 4:
+            raise OSError
+
+    for text in ("bad", "one", "his next", "two", "his last"):
+        fake.add_waiting(body=text, **{"from": "+1" if text in {"one", "two"} else "+666"})
+    assert make(inbound, page_size=3).poll() == 5
+    assert tried == ["bad", "one", *["bad"] * 3, "his next", "two", "his last"]
+    assert clock.pauses == [0.5, 1.0, 2.0]
+
+
+def test_ten_failing_messages_wait_at_the_same_time(
+    fake: FakeButtDialServer, make: Make, clock: Clock
+) -> None:
+    """Their attempts take as long as those of one, and the host gets each once."""
+    inbound, kept = InboundHandler(), list[Any]()
+    tried = failing(inbound)
+    for number in range(10):
+        fake.add_waiting(**{"from": f"+{number}"})
+    assert make(inbound, on_undelivered=kept.append).poll() == 0
+    assert tried == waiting(*range(1, 11)) * 5
+    assert clock.now == 7.5
+    assert [event.id for event in kept] == waiting(*range(1, 11))
+
+
+def test_pushes_of_others_pass_a_failing_one(fake: FakeButtDialServer, make: Make) -> None:
+    """Also if its time never comes; at the end it has one more attempt."""
+    inbound, kept = InboundHandler(), list[Any]()
+    got, tried = Inbox(), list[str]()
+
+    @inbound.on_message
+    def fail(message: InboundMessage) -> None:
+        if message.sender == "+666":
+            tried.append(message.text)
+            raise OSError
+        got.got.append(message)
+
+    with make(inbound, sleep=None, on_undelivered=kept.append) as listener:
+        wait_until(lambda: listener.connected)
+        for number in range(1, 4):
+            fake.push({**message_payload(number), "from": "+666", "body": f"bad {number}"})
+            fake.push(message_payload(10 + number))
+        got.wait_for(3)
+        assert tried == ["bad 1"]
+    assert tried == ["bad 1", "bad 1", "bad 2", "bad 3"]
+    assert [event.text for event in kept] == ["bad 1", "bad 2", "bad 3"]
+    assert got.ids == numbered(11, 12, 13)
+
+
 def test_repetitions_are_not_counted(fake: FakeButtDialServer, make: Make) -> None:
     """What was handed over before is handed over no more."""
     inbox = Inbox()
