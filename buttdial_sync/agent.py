@@ -131,7 +131,8 @@ class AgentView:
         the server honours it (the hosted one does, the open-source one does not).
 
         Args:
-            to: E.164 number or email address.
+            to: E.164 number or email address. Spaces, dots, dashes and brackets of a number are
+                removed; what the channel cannot reach is a failed result (``INVALID_RECIPIENT``).
             body: The text. CRLF becomes LF.
             channel: ``"whatsapp"``, ``"sms"``, ``"email"`` or ``"line"``.
             media_url: Address of a picture, sound or document.
@@ -186,6 +187,7 @@ class AgentView:
         try:
             check_message(message)
             arguments = arguments_of(message)
+            arguments["to"] = self._agent.recipients.normalized(message.to, message.channel)
             call = _call_to_send(self._agent, arguments, agent_token, timeout)
             answer = call.run()
         except _RAISED:
@@ -337,6 +339,7 @@ class AgentView:
             token=agent_token,
             check_schema=self._agent.check_schema,
             send_via=self._agent.send_via,
+            recipients=self._agent.recipients,
         )
         return AgentView(agent, self._client or self)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from buttdial_sync.agent import AgentView
+from buttdial_sync.calls.recipients import RecipientCheck
 from buttdial_sync.calls.tool_call import AgentContext
 from buttdial_sync.connection import Connection
 from buttdial_sync.errors.scrubbing import masked, masked_items
@@ -63,6 +64,10 @@ class Client(AgentView):
             server understands: an optional argument, a preview, a tool that one of them lacks or
             names otherwise. False sends it as it is: arguments may be dropped silently, and on the
             open-source server a preview is carried out.
+        check_recipients: Refuse a recipient that the channel cannot reach, before anything is sent:
+            servers take any text and say "sent". False sends it as it is.
+        default_region: The country of numbers without a country code, as in ``"AU"``. It needs the
+            ``phonenumbers`` extra. When None, such numbers are refused.
         before_open: Gets the messages that wait for the agent, before each stream is opened:
             opening one empties the queue on the open-source server. It must not call the client.
         ca_bundle: Path of the certificates (PEM) that the server's is checked with. When None,
@@ -99,6 +104,8 @@ class Client(AgentView):
         idle_ping: float = 60.0,
         close_idle_after: float | None = None,
         check_schema: bool = True,
+        check_recipients: bool = True,
+        default_region: str | None = None,
         before_open: Callable[[Sequence[WaitingMessage]], object] | None = None,
         ca_bundle: str | os.PathLike[str] | None = None,
         client_cert: str | tuple[str, str] | None = None,
@@ -144,6 +151,7 @@ class Client(AgentView):
                 token=agent_token,
                 check_schema=check_schema,
                 send_via=check_send_via(send_via, "send_via") or "stream",
+                recipients=RecipientCheck(is_on=check_recipients, default_region=default_region),
             )
         )
 

@@ -38,6 +38,7 @@ class ToolOperation(Generic[T]):
         defaults: Arguments that the method sends although nobody gave them. A caller loses nothing
             where a server does not know them.
         agent_id_is_subject: Its ``agentId`` is the subject of the call, not the agent that speaks.
+        recipients: The arguments that are recipients, and the channel that reaches each.
         without_tool: The advice for a server that lacks the tool, where there is another way.
         check: Looks at the decoded answer, and raises if it is not a yes.
     """
@@ -50,6 +51,7 @@ class ToolOperation(Generic[T]):
     open_source_names: Mapping[str, str] = attrs.field(factory=dict, kw_only=True)
     defaults: Mapping[str, Any] = attrs.field(factory=dict, kw_only=True)
     agent_id_is_subject: bool = attrs.field(default=False, kw_only=True)
+    recipients: Mapping[str, str] = attrs.field(factory=dict, kw_only=True)
     without_tool: str | None = attrs.field(default=None, kw_only=True)
     check: AnswerCheck | None = attrs.field(default=None, kw_only=True)
 

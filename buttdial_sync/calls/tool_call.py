@@ -11,6 +11,7 @@ import attrs
 
 from buttdial_sync.calls.call import Call
 from buttdial_sync.calls.operation import ToolOperation
+from buttdial_sync.calls.recipients import RecipientCheck
 from buttdial_sync.calls.schema import fit
 from buttdial_sync.connection import Connection
 from buttdial_sync.errors import (
@@ -46,6 +47,7 @@ class AgentContext:
         token: Its token.
         check_schema: Whether the server's schemas are asked before something is sent.
         send_via: How messages are sent.
+        recipients: How recipients are checked.
         must_send_agent_id: The token turned out to be an organization's: it does not belong to
             one agent, so that ``agentId`` has to be sent too.
     """
@@ -55,6 +57,7 @@ class AgentContext:
     token: str | None = attrs.field(default=None, repr=False)
     check_schema: bool = True
     send_via: SendVia = "stream"
+    recipients: RecipientCheck = attrs.field(factory=RecipientCheck)
     must_send_agent_id: bool = False
 
     def __attrs_post_init__(self) -> None:

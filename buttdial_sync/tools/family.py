@@ -37,6 +37,9 @@ class Family:
                 agent=self._agent,
             )
             return endpoint_call.result(operation.result)
+        for name, channel in operation.recipients.items():
+            if isinstance(recipient := arguments.get(name), str):
+                arguments[name] = self._agent.recipients.normalized(recipient, channel)
         wire = to_wire(arguments)
         result = ToolCall(self._agent, operation, wire).result(operation.result)
         if "confirm" in wire:

@@ -62,6 +62,7 @@ class Otp(Family):
         Raises:
             RateLimitError: Too many codes for this recipient. ``retry_after`` is in seconds.
         """
+        to = self._agent.recipients.normalized(to, channel)
         return self._call(
             _SEND_OTP, to=to, channel=channel, purpose=purpose, failover=failover, channels=channels
         )
@@ -86,4 +87,6 @@ class Otp(Family):
         Raises:
             RateLimitError: Too many wrong codes.
         """
+        if to is not None:  # as it was written when the code was sent
+            to = self._agent.recipients.normalized(to, channel or ("email" if "@" in to else "sms"))
         return self._call(_VERIFY_OTP, code=code, to=to, channel=channel)

@@ -12,11 +12,16 @@ from buttdial_sync.tools.family import Family
 
 AudioFormat = Literal["ogg", "mp3"]
 
-_MAKE_CALL = ToolOperation("comms_make_call", PhoneCall, shared=("to",))
+_MAKE_CALL = ToolOperation("comms_make_call", PhoneCall, shared=("to",), recipients={"to": "voice"})
 _CALL_ON_BEHALF = ToolOperation(
-    "comms_call_on_behalf", PhoneCall, shared=("requesterPhone", "target")
+    "comms_call_on_behalf",
+    PhoneCall,
+    shared=("requesterPhone", "target"),
+    recipients={"target": "voice", "requester_phone": "voice"},
 )
-_SEND_VOICE_MESSAGE = ToolOperation("comms_send_voice_message", VoiceMessage, shared=("text", "to"))
+_SEND_VOICE_MESSAGE = ToolOperation(
+    "comms_send_voice_message", VoiceMessage, shared=("text", "to"), recipients={"to": "voice"}
+)
 _TRANSFER_CALL = ToolOperation("comms_transfer_call", CallTransfer, shared=("callSid", "to"))
 _SET_VOICE_CALLBACK = ToolOperation("comms_set_voice_callback", ToolResult)
 _GENERATE_TTS = ToolOperation("comms_generate_tts", Speech, defaults={"format": "ogg"})

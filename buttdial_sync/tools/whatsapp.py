@@ -11,8 +11,9 @@ from buttdial_sync.models.tool_result import ToolResult
 from buttdial_sync.models.whatsapp import WhatsAppMessage
 from buttdial_sync.tools.family import Family
 
-_ACTION = ToolOperation("comms_whatsapp_action", ToolResult)
-_SEND = ToolOperation("comms_whatsapp_action", WhatsAppMessage)
+_RECIPIENTS = {"to": "whatsapp"}
+_ACTION = ToolOperation("comms_whatsapp_action", ToolResult, recipients=_RECIPIENTS)
+_SEND = ToolOperation("comms_whatsapp_action", WhatsAppMessage, recipients=_RECIPIENTS)
 
 
 class WhatsApp(Family):

@@ -12,11 +12,12 @@ from tests.architecture.depth import Walk, measure
 # call, the connection, the breaker of tokens, the pool, the session, the waiters, the request, the
 # socket and its identity, the deadline and the process id: each of these is a subject of its own.
 LIMITS = {
-    "send": (13, 17),
+    # One file more than the subjects above: recipients are checked, because servers take any text.
+    "send": (13, 18),
     "tool": (17, 22),
     "account call": (17, 19),
     # Two of the files are the store's, which also keeps what comes in: its rules, and its times.
-    "run_once": (19, 31),
+    "run_once": (19, 32),
     "webhook": (9, 9),
 }
 

@@ -44,6 +44,7 @@ ONLY_IN = {
     "flask": ("contrib.flask",),
     "celery": ("contrib.celery",),
     "kombu": ("contrib.celery",),
+    "phonenumbers": ("calls.recipients",),
     "socketio": ("happy", "testing.happy"),
     "websockets": ("transport.websocket", "testing.procedura", "testing.ailoop"),
     "nacl": ("happy",),

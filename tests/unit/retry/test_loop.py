@@ -43,6 +43,7 @@ def test_everything_that_a_message_has_is_sent(here: World) -> None:
     """Each field reaches the server under its name, with the row's own key."""
     here.add(
         "a",
+        recipient="ann@example.com",
         body="Hello",
         channel="email",
         idempotency_key="key-1",
@@ -55,7 +56,7 @@ def test_everything_that_a_message_has_is_sent(here: World) -> None:
     )
     here.loop().run_once()
     assert here.fake.delivered[0].args == {
-        "to": "+14155550123",
+        "to": "ann@example.com",
         "body": "Hello",
         "channel": "email",
         "idempotencyKey": "key-1",
