@@ -48,6 +48,7 @@ from buttdial_sync.models.inbound import StatusUpdate as StatusUpdate
 from buttdial_sync.models.inbound import UnreadableEvent as UnreadableEvent
 from buttdial_sync.models.inbox import WaitingMessage as WaitingMessage
 from buttdial_sync.models.inbox import WaitingMessages as WaitingMessages
+from buttdial_sync.models.message import Channel as Channel
 from buttdial_sync.models.onboarding import AbandonedOrg as AbandonedOrg
 from buttdial_sync.models.onboarding import Registration as Registration
 from buttdial_sync.models.onboarding import TeamCredentials as TeamCredentials

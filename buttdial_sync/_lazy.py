@@ -42,7 +42,9 @@ def names_of_stub(package: str, file: str) -> tuple[Callable[[str], Any], Callab
         if home is None and not name.startswith("_"):
             home = next((star for star in stars if name in import_module(star).__all__), None)
         if home is None:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+            from buttdial_sync._renamed import missing_attribute
+
+            raise missing_attribute(package, name, obj=module)
         value = getattr(import_module(home), name)
         setattr(module, name, value)
         return value

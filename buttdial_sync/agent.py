@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
-from buttdial_sync.calls.arguments import checked
+from buttdial_sync._renamed import missing_attribute
+from buttdial_sync.calls.arguments import check_argument, checked
 from buttdial_sync.calls.call import Call
 from buttdial_sync.calls.operation import ToolOperation
 from buttdial_sync.calls.rest_sending import StreamOrRestCall, send_over_rest
@@ -20,12 +21,13 @@ from buttdial_sync.errors import (
     ConfigError,
 )
 from buttdial_sync.errors.scrubbing import masked
-from buttdial_sync.models.message import Channel, Message, TargetGender
+from buttdial_sync.models.message import Message, TargetGender
 from buttdial_sync.models.sending import SendResult
 from buttdial_sync.models.tools import Tool
 from buttdial_sync.transport.session import McpSession
 
 if TYPE_CHECKING:
+    from buttdial_sync.models.message import Channel
     from buttdial_sync.tools.billing import Billing
     from buttdial_sync.tools.consent import Consent
     from buttdial_sync.tools.directory import Directory
@@ -101,7 +103,7 @@ class AgentView:
         self,
         to: str,
         body: str | None = None,
-        channel: Channel = "whatsapp",
+        channel: str = "whatsapp",
         *,
         media_url: str | None = None,
         sender_sid: str | None = None,
@@ -165,7 +167,7 @@ class AgentView:
         message = Message(
             to=to,
             body=body,
-            channel=channel,
+            channel=cast("Channel", channel),  # any text may be given; check_message looks at it
             media_url=media_url,
             sender_sid=sender_sid,
             sender_name=sender_name,
@@ -206,6 +208,23 @@ class AgentView:
             raw=answer,
         )
 
+    @checked
+    def check_recipient(self, to: str, channel: str = "whatsapp") -> str:
+        """
+        Check a recipient as ``send_message`` does, without sending: for a form, or an import.
+
+        Args:
+            to: The recipient.
+            channel: How it will be reached.
+
+        Returns:
+            The recipient as it is sent: a number without spaces, dots, dashes and brackets.
+
+        Raises:
+            ArgumentValueError: The channel cannot reach it. ``remediation`` says what to write.
+        """
+        return self._agent.recipients.normalized(to, channel)
+
     def call_tool(
         self,
         name: str,
@@ -237,6 +256,8 @@ class AgentView:
             ClientClosedError: The client is closed.
         """
         agent_token = masked(agent_token)
+        check_argument("name", name, str, required=True)
+        check_argument("arguments", arguments, Mapping[str, Any] | None, required=False)
         return ToolCall(
             self._agent,
             ToolOperation(name, object),
@@ -376,6 +397,11 @@ class AgentView:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    if not TYPE_CHECKING:  # type checkers would take every name as Any
+
+        def __getattr__(self, name: str) -> Any:
+            raise missing_attribute("Client", name, obj=self)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.base_url!r}, agent_id={self.agent_id!r})"

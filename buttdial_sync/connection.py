@@ -248,7 +248,10 @@ def check_base_url(base_url: str | None) -> str:
     except ValueError:
         is_address = False
     if not is_address:
-        raise ConfigError("base_url must begin with http:// or https:// and name a host")
+        raise ConfigError(
+            "base_url must begin with http:// or https:// and name a host",
+            remediation="Write https:// before the host, as in https://butt-dial.example.",
+        )
     if parts.query or parts.fragment or parts.username is not None:
         raise ConfigError(
             "base_url must be a plain address: no query, no fragment, no user",

@@ -7,6 +7,7 @@ import math
 import types
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
+from difflib import get_close_matches
 from functools import cache, wraps
 from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -52,12 +53,16 @@ def check_argument(name: str, value: Any, hint: Any, *, required: bool) -> None:
         ArgumentValueError: It has an invalid value.
     """
     if not _test(hint)(value):
-        raise ArgumentTypeError(f"{name} must be {_in_words(hint)}, not {type(value).__name__}")
+        raise ArgumentTypeError(f"{name} must be {_in_words(hint)}, not {_kind_of(value)}")
     if value is None:
         return
     values = _literal_values(hint)
     if values and value not in values:
-        raise ArgumentValueError(f"{name} must be one of {', '.join(map(repr, values))}")
+        near = get_close_matches(str(value).strip().casefold(), map(str, values), n=1)
+        raise ArgumentValueError(
+            f"{name} must be one of {', '.join(map(repr, values))}",
+            remediation=f"Did you mean {near[0]!r}?" if near else None,
+        )
     must_not_be_blank = required or name.endswith(_ID_ENDINGS)
     if must_not_be_blank and isinstance(value, str) and not value.strip():
         raise ArgumentValueError(f"{name} must not be empty")
@@ -181,6 +186,19 @@ def _sequence_test(item_test: Test) -> Test:
         and not isinstance(value, str | bytes)
         and all(map(item_test, value))
     )
+
+
+def _kind_of(value: Any) -> str:
+    """Return a value's type in words, with the types of what it contains."""
+    kind = type(value).__name__
+    if isinstance(value, Mapping):
+        keys = sorted({type(key).__name__ for key in value})
+        items = sorted({type(item).__name__ for item in value.values()})
+        return f"{kind} of {' or '.join(keys)} to {' or '.join(items)}" if value else kind
+    if isinstance(value, list | tuple | set | frozenset):
+        items = sorted({type(item).__name__ for item in value})
+        return f"{kind} of {' or '.join(items)}" if value else kind
+    return kind
 
 
 def _in_words(hint: Any) -> str:

@@ -21,7 +21,6 @@ from buttdial_sync.errors import (
     ProtocolError,
     TransportError,
 )
-from buttdial_sync.models.message import Channel
 from buttdial_sync.models.sending import SendResult
 from buttdial_sync.transport.failures import REMEDIES
 
@@ -52,7 +51,7 @@ class Diagnosis:
 
     client: AgentView
     to: str | None
-    channel: Channel
+    channel: str
     expect_ack: bool
     received: ReceivedEvents | None
     receipt_timeout: float

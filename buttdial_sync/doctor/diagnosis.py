@@ -27,7 +27,7 @@ def run_diagnostic(
     expect_ack: bool = False,
     receipt_timeout: float = 30.0,
     ack_timeout: float = 60.0,
-    channel: Channel | None = None,
+    channel: str | None = None,
     clock: Callable[[], float] = time.monotonic,
     now: Now = utc_now,
 ) -> DoctorReport:
@@ -79,7 +79,7 @@ def diagnose(
     expect_ack: bool = False,
     receipt_timeout: float = 30.0,
     ack_timeout: float = 60.0,
-    channel: Channel | None = None,
+    channel: str | None = None,
     clock: Callable[[], float] = time.monotonic,
     now: Now = utc_now,
 ) -> Iterator[DoctorStage]:

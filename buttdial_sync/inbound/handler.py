@@ -7,10 +7,11 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
 import attrs
 
+from buttdial_sync._renamed import missing_attribute
 from buttdial_sync.errors import ArgumentTypeError, ConfigError
 from buttdial_sync.errors.scrubbing import SecretBytes, masked
 from buttdial_sync.inbound.authentication import (
@@ -395,6 +396,11 @@ class InboundHandler:
             keys = [f"{key}:{number}" for key in delivery]
             counts[self._dispatcher.dispatch(event, keys, context)] += 1
         return _answer_of(InboundReport(**counts), channel)
+
+    if not TYPE_CHECKING:  # type checkers would take every name as Any
+
+        def __getattr__(self, name: str) -> Any:
+            raise missing_attribute("InboundHandler", name, obj=self)
 
     def __repr__(self) -> str:
         return f"InboundHandler(allow_unsigned={sorted(self._authenticator.allow_unsigned)!r})"

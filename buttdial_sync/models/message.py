@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 import attrs
 
 Channel = Literal["whatsapp", "sms", "email", "line"]
+"""The channels of a message."""
 CHANNELS: tuple[str, ...] = get_args(Channel)
 TargetGender = Literal["male", "female", "unknown"]
 

@@ -17,7 +17,7 @@ from buttdial_sync.errors import ArgumentTypeError, ArgumentValueError, ConfigEr
 from buttdial_sync.errors.moments import utc_now
 from buttdial_sync.models.failed import FailedMessage
 from buttdial_sync.models.inbound import DeliveryReceipt
-from buttdial_sync.models.message import CONTENT, Channel, TargetGender
+from buttdial_sync.models.message import CONTENT, TargetGender
 from buttdial_sync.models.sending import SendResult
 from buttdial_sync.retry.recorder import (
     Backoff,
@@ -89,7 +89,7 @@ class Outbox:
         self,
         to: str,
         body: str | None = None,
-        channel: Channel = "whatsapp",
+        channel: str = "whatsapp",
         *,
         media_url: str | None = None,
         sender_sid: str | None = None,
@@ -170,7 +170,7 @@ class Outbox:
         self,
         to: str,
         body: str | None = None,
-        channel: Channel = "whatsapp",
+        channel: str = "whatsapp",
         *,
         within: Any = None,
         agent_id: str | None = None,
@@ -262,6 +262,7 @@ class Outbox:
             }
         )
         check_message(message)
+        self._client.check_recipient(message.recipient, message.channel)
         return message
 
     def _writer(self, within: Any) -> Any:

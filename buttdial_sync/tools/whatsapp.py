@@ -7,6 +7,7 @@ from typing import Any
 
 from buttdial_sync.calls.arguments import checked
 from buttdial_sync.calls.operation import ToolOperation
+from buttdial_sync.errors import ArgumentValueError
 from buttdial_sync.models.tool_result import ToolResult
 from buttdial_sync.models.whatsapp import WhatsAppMessage
 from buttdial_sync.tools.family import Family
@@ -169,12 +170,14 @@ class WhatsApp(Family):
         Args:
             to: The recipient's E.164 number.
             title: The question.
-            options: The answers to choose from.
+            options: The answers to choose from, two or more.
             sender_sid: Which of the agent's senders to use.
 
         Returns:
             The message, with its id.
         """
+        if len(options) < 2:
+            raise ArgumentValueError("a poll needs two options or more")
         return self._call(
             _SEND, action="send_poll", to=to, title=title, options=options, sender_sid=sender_sid
         )

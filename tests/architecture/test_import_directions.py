@@ -15,7 +15,8 @@ ROOT = Path(str(buttdial_sync.__file__)).parent
 STEPS: tuple[frozenset[str], ...] = tuple(
     frozenset(step.split())
     for step in (
-        "_version _lazy",
+        "_version _renamed",
+        "_lazy",
         "errors",
         "settings",
         "models",

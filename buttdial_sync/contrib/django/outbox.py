@@ -12,7 +12,6 @@ from buttdial_sync.contrib.django.process import get_client
 from buttdial_sync.contrib.django.repository import DatabaseRepository
 from buttdial_sync.contrib.django.store import fresh_connections
 from buttdial_sync.models.failed import FailedMessage
-from buttdial_sync.models.message import Channel
 from buttdial_sync.retry.loop import RetryLoop
 from buttdial_sync.retry.outbox import Outbox
 
@@ -46,7 +45,7 @@ def get_outbox() -> Outbox:
 def enqueue(
     to: str,
     body: str | None = None,
-    channel: Channel = "whatsapp",
+    channel: str = "whatsapp",
     *,
     after_commit: Callable[[FailedMessage], object] | None = None,
     **content: Any,

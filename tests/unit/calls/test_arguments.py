@@ -168,3 +168,29 @@ def test_no_json_values(value: object, kind: type[Exception], words: str) -> Non
     """What JSON cannot hold is named with its place."""
     with pytest.raises(kind, match=words):
         json_value(value, "x")
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ({"a": 1, "b": None}, r"not dict of str to NoneType or int$"),
+        ({1: "a"}, r"not dict of int to str$"),
+        ([], r"not list$"),
+        (("a", 1), r"not tuple of int or str$"),
+    ],
+)
+def test_a_wrong_container(value: Any, words: str) -> None:
+    """The message says what is in it, because that is what is wrong."""
+    with pytest.raises(ArgumentTypeError, match=words):
+        check_argument("vars", value, Mapping[str, str] | None, required=False)
+
+
+@pytest.mark.parametrize(
+    ("given", "advice"),
+    [("whatsap", "Did you mean 'whatsapp'?"), (" SMS", "Did you mean 'sms'?"), ("fax", None)],
+)
+def test_the_nearest_value(given: str, advice: str | None) -> None:
+    """A misspelt value is answered with the one that is meant."""
+    with pytest.raises(ArgumentValueError) as caught:
+        check_argument("channel", given, Literal["whatsapp", "sms"], required=True)
+    assert caught.value.remediation == advice

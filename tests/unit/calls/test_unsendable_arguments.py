@@ -44,16 +44,16 @@ def test_values_that_json_cannot_hold(client: Client, call: Call, value: Any) ->
 @pytest.mark.parametrize(
     ("call", "value", "words"),
     [
-        (set_limits, {1: 2}, r"limits must be Mapping\[str, .*Any\], not dict"),
+        (set_limits, {1: 2}, r"limits must be Mapping\[str, .*Any\], not dict of int to int"),
         (
             lambda client, value: client.send_message("+1", "x", template_vars=value),
             {"a": 1},
-            r"template_vars must be Mapping\[str, str\] or None, not dict",
+            r"template_vars must be Mapping\[str, str\] or None, not dict of str to int",
         ),
         (
             lambda client, value: client.send_message("+1", "x", fallback_channels=value),
             [1],
-            r"fallback_channels must be Sequence\[str\] or None, not list",
+            r"fallback_channels must be Sequence\[str\] or None, not list of int",
         ),
     ],
 )

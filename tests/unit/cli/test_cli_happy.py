@@ -124,7 +124,8 @@ def test_send(happy_server: FakeHappyServer, machine: FakeMachine) -> None:
     """A message is stored, or waited for."""
     session_id = happy_server.add_session(machine).session.id
     assert run(happy_server, "send", session_id, "hello").stdout == "stored as message 1\n"
-    waited = run(happy_server, "send", session_id, "and now", "--wait", "--quiet")
+    another_id = happy_server.add_session(machine).session.id  # the first still has its turn
+    waited = run(happy_server, "send", another_id, "and now", "--wait", "--quiet")
     assert waited.stdout == "Done: and now\n"
     assert run(happy_server, "send", "nowhere", "hello").exit_code == 1
 
