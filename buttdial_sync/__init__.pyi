@@ -16,6 +16,7 @@ from buttdial_sync.inbound.inbox import MemoryInbox as MemoryInbox
 from buttdial_sync.inbound.inbox import SQLiteInbox as SQLiteInbox
 from buttdial_sync.inbound.inbox import StoredEvent as StoredEvent
 from buttdial_sync.inbound.signatures import verify_webhook_signature as verify_webhook_signature
+from buttdial_sync.inbound.sqlite_deliveries import SQLiteDeliveryLog as SQLiteDeliveryLog
 from buttdial_sync.listening.listener import Listener as Listener
 from buttdial_sync.models.accounts import Account as Account
 from buttdial_sync.models.accounts import ConfirmedPhone as ConfirmedPhone
