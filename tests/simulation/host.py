@@ -1,0 +1,186 @@
+"""The host's program in each process: it sends, it retries, it handles what comes in."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, cast
+
+from buttdial_sync.client import Client
+from buttdial_sync.inbound.handler import InboundHandler
+from buttdial_sync.inbound.inbox import Inbox
+from buttdial_sync.listening.inbox_worker import HandingOver, drain_inbox
+from buttdial_sync.models.failed import FailedMessage
+from buttdial_sync.models.inbound import InboundMessage
+from buttdial_sync.models.sending import SendResult
+from buttdial_sync.retry.loop import RetryLoop
+from buttdial_sync.retry.outbox import Outbox
+from buttdial_sync.retry.table import TableRepository
+from buttdial_sync.stores.store import Store
+from buttdial_sync.testing.simulate import message_payload
+from tests.simulation.network import Network, Server
+from tests.simulation.plan import LEASE, TIMEOUT, Job
+from tests.simulation.process import Process
+from tests.simulation.storing import PointStore, StoreDownError
+
+AGENTS = {"agent-1": "token-1", "agent-2": "token-2"}
+_FIRST_PAUSE = 5.0
+_ATTEMPTS = 8
+
+
+class NotingClient(Client):
+    """A client that notes what it said, to compare it with what became of the row."""
+
+    process: Process
+
+    def __del__(self) -> None:
+        """Do nothing: a process that was killed closes nothing, and the server sees it later."""
+
+    def send_message(self, *args: Any, **kwargs: Any) -> SendResult:
+        result = super().send_message(*args, **kwargs)
+        text = str(kwargs.get("body"))
+        self.process.tell(f"knows: {text} is {result.outcome} ({result.error})")
+        self.process.world.notes.answers[text].append((self.process, result))
+        return result
+
+
+class Host:
+    """
+    One process of the host's program.
+
+    Args:
+        process: Where it runs.
+        server: Where it sends.
+    """
+
+    def __init__(self, process: Process, server: Server) -> None:
+        self.process = process
+        self._notes = process.world.notes
+        plan, dice = process.world.plan, process.world.dice
+        self._client = NotingClient(
+            "https://butt-dial.test",
+            agent_id="agent-1",
+            agent_token=AGENTS["agent-1"],
+            timeout=TIMEOUT,
+            connect_timeout=TIMEOUT / 2,
+            token_in=server.fake.core.dialect.token_in,
+            transport_adapter=Network(process, server),
+            clock=process.monotonic,
+            random_fraction=dice.random,
+            proxies={},
+        )
+        self._client.process = process
+        repository = TableRepository(
+            cast("Store", PointStore(process.world.outbox_rows, process)), lease=LEASE
+        )
+        self._outbox = Outbox(
+            self._client,
+            repository,
+            backoff=_backoff,
+            max_retries=_ATTEMPTS,
+            on_unknown=plan.on_unknown,
+            clock=process.clock,
+            sleep=process.sleep,
+            random_fraction=dice.random,
+        )
+        self._loop = RetryLoop(
+            repository,
+            self._client,
+            backoff=_backoff,
+            batch_size=3,
+            workers=plan.workers,
+            on_dead_letter=self._told,
+            on_unknown=plan.on_unknown,
+            token_for=AGENTS.get,
+            clock=process.clock,
+            monotonic=process.monotonic,
+            random_fraction=dice.random,
+        )
+        self._inbox = Inbox(
+            cast("Store", PointStore(process.world.inbox_rows, process)), lease=LEASE
+        )
+        self._inbound = InboundHandler(
+            allow_unsigned=["butt-dial"], inbox=self._inbox, deferred=True, lease=LEASE
+        )
+        self._inbound.on_message(self._handle)
+
+    def run(self) -> None:
+        """Run until the end of the process."""
+        world = self.process.world
+        if world.plan.way == "start":
+            self._loop.start(interval=world.plan.interval, warmup=0)
+        else:
+            self.process.spawn(self._retry, "retries")
+        how = HandingOver(
+            inbox=self._inbox,
+            inbound=self._inbound,
+            workers=world.plan.workers,
+            on_undelivered=self._undelivered,
+        )
+        while True:
+            if world.inbox_rows.count("pending"):
+                try:
+                    drain_inbox(how)
+                except StoreDownError:
+                    self.process.tell("the inbox cannot be read")
+            self.process.sleep(world.plan.interval)
+
+    def _retry(self) -> None:
+        world = self.process.world
+        once = self._loop.run_once if world.plan.way == "run_once" else self._loop.drain
+        while True:
+            # Looking for nothing is most of what a loop does, and shows nothing here.
+            if world.outbox_rows.count("pending"):
+                once()
+            self.process.sleep(world.plan.interval)
+
+    def send(self, job: Job) -> None:
+        """Send or enqueue a message."""
+        agent = self.process.world.dice.choice(list(AGENTS))
+        about: Any = {"agent_id": agent, "agent_token": AGENTS[agent], "channel": "sms"}
+        try:
+            if job.kind == "enqueue":
+                message = self._outbox.enqueue("+14155550123", job.text, **about)
+                self._notes.enqueued[job.text] = message.id
+            else:
+                result = self._outbox.send_message("+14155550123", job.text, **about)
+                if not result.queued:
+                    self._notes.told_by_result.add(job.text)
+        except StoreDownError:
+            # The host was told that nothing was written.
+            self.process.tell(f"{job.text}: the outbox failed")
+
+    def receive(self, job: Job) -> int:
+        """Answer the webhook that brings a message."""
+        fields = {"messageId": job.text, "body": job.text, "from": job.sender, "channel": "sms"}
+        payload = message_payload(1, "hosted", **fields)
+        headers = {"Content-Type": "application/json"}
+        return self._inbound.handle("butt-dial", json.dumps(payload).encode(), headers).status
+
+    def _told(self, message: FailedMessage, reason: str) -> None:
+        self.process.tell(f"is told that {message.body} is dead: {reason}")
+        self._notes.told_dead[message.id] += 1
+
+    def _handle(self, message: InboundMessage) -> None:
+        notes, world = self._notes, self.process.world
+        self.process.point(f"handles {message.text}")
+        notes.handling[message.sender] += 1
+        if notes.handling[message.sender] > 1:
+            notes.overlaps.append(message.sender)
+        try:
+            if world.strike("handler", ("failing handler",)):
+                raise OSError("one time in some")
+            if world.strike("handler", ("slow handler",)):
+                self.process.sleep(world.dice.uniform(1.0, 2 * LEASE))
+            notes.handled[message.text].append(self.process)
+        finally:
+            notes.handling[message.sender] -= 1
+        self.process.point(f"has handled {message.text}")
+
+    def _undelivered(self, event: object) -> None:
+        assert isinstance(event, InboundMessage)
+        self.process.tell(f"is told that {event.text} is undelivered")
+        self._notes.undelivered.add(event.text)
+
+
+def _backoff(attempt: int) -> float:
+    return float(min(_FIRST_PAUSE * 2**attempt, 120.0))

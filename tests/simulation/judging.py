@@ -1,0 +1,96 @@
+"""What has to be true at the end of every history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from tests.simulation.network import Server
+from tests.simulation.world import World
+
+Row = dict[str, Any]
+
+
+def broken_promises(world: World, server: Server) -> list[str]:
+    """Compare the rows with what the server did and what the hosts were told."""
+    rows = world.rows()
+    return [
+        *_lost(world, rows),
+        *(each for row in rows for each in _untrue(world, server, row)),
+        *_twice(world, server),
+        *_known_but_thrown_away(world, rows),
+        *_untold(world, rows),
+        *_inbox(world),
+    ]
+
+
+def _lost(world: World, rows: list[Row]) -> Iterator[str]:
+    """Every message whose writing was acknowledged has a row, and none waits for ever."""
+    present = {row["id"] for row in rows}
+    for text, row_id in world.notes.enqueued.items():
+        if row_id not in present:
+            yield f"lost: {text} was enqueued, and there is no row"
+    for row in rows:
+        if row["status"] == "pending":
+            yield f"stuck: {row['body']} is still pending, due {row['next_retry_at']}"
+
+
+def _untrue(world: World, server: Server, row: Row) -> Iterator[str]:
+    text, count = row["body"], server.executed[row["body"]]
+    if row["status"] == "delivered":
+        sids = {f"SM-{text}-{number}" for number in range(1, count + 1)}
+        if row["message_sid"] not in sids:
+            yield f"untrue: {text} is delivered as {row['message_sid']}, the server has {sids}"
+    if row["status"] == "dead" and row["attempt_started_at"] is None:
+        if count:
+            yield f"untrue: {text} is dead as certainly not sent, but was: {row['last_error']}"
+        if not server.refused[text] and row["id"] not in world.notes.edited:
+            yield f"given up for no fault of its own: {text}: {row['last_error']}"
+
+
+def _twice(world: World, server: Server) -> Iterator[str]:
+    if world.plan.on_unknown == "retry" and not server.honours_keys:
+        return
+    for text, count in server.executed.items():
+        if count > 1:
+            yield f"twice: {text} was sent {count} times"
+
+
+def _known_but_thrown_away(world: World, rows: list[Row]) -> Iterator[str]:
+    """What a process knows that lived to the end has to be in the row."""
+    for row in rows:
+        sent = any(
+            result.ok and not process.is_dead
+            for process, result in world.notes.answers[row["body"]]
+        )
+        if sent and row["status"] != "delivered" and world.notes.store_failures[row["id"]] < 3:
+            yield f"known to be sent, but {row['body']} is {row['status']}: {row['last_error']}"
+
+
+def _untold(world: World, rows: list[Row]) -> Iterator[str]:
+    """Each dead letter was told, unless its process was killed before it could tell."""
+    notes = world.notes
+    for row in rows:
+        told = row["id"] in notes.told_dead or row["body"] in notes.told_by_result
+        if row["status"] == "dead" and not told and not notes.buried[row["id"]].is_dead:
+            yield f"untold: {row['body']} is dead: {row['last_error']}"
+
+
+def _inbox(world: World) -> Iterator[str]:
+    notes = world.notes
+    rows = {row["id"]: row for row in world.inbox_rows.newest(None, 1000)}
+    if len(rows) < len(notes.accepted):
+        yield f"lost: {len(notes.accepted)} messages were accepted, {len(rows)} are in the inbox"
+    for row in rows.values():
+        if row["status"] == "pending":
+            yield f"stuck: a message in the inbox is still pending, due {row['next_retry_at']}"
+    for text in notes.accepted:
+        times = notes.handled[text]
+        if not times and text not in notes.undelivered:
+            yield f"lost: {text} came in, and was neither handled nor given up"
+        # Who was killed, or stopped beyond its lease, could not say that it had handled it.
+        excused = notes.paused or notes.jumped or any(each.is_dead for each in times)
+        if len(times) > 1 and not excused:
+            yield f"handled {len(times)} times: {text}"
+    if notes.overlaps and not (notes.paused or notes.jumped or notes.crashed):
+        yield f"two messages of {notes.overlaps[0]} were handled at once"

@@ -1,0 +1,140 @@
+"""What all simulated processes share: time, chance, the rows, and what is noted about them."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from buttdial_sync.inbound.inbox import inbox_schema
+from buttdial_sync.models.sending import SendResult
+from buttdial_sync.retry.rows import outbox_schema
+from buttdial_sync.stores.memory import MemoryStore
+from buttdial_sync.stores.sqlite import SQLiteStore
+from buttdial_sync.stores.store import Store
+from tests.simulation.kernel import Kernel
+from tests.simulation.plan import Place, Plan
+
+if TYPE_CHECKING:
+    from tests.simulation.process import Process
+
+BEGIN = datetime(2026, 3, 1, 12, 0, tzinfo=timezone.utc)
+Tell = Callable[[str], object]
+
+
+@attrs.define(eq=False)
+class Notes:
+    """
+    What happened, for the judgement at the end.
+
+    Attributes:
+        enqueued: The ids of the rows whose writing was acknowledged, by text.
+        answers: What the client said about each text, and in which process.
+        told_by_result: The texts whose end ``send_message`` returned.
+        told_dead: The ids that ``on_dead_letter`` was called with.
+        buried: Which process last committed that a row is dead.
+        failures_in_a_row: How often the store failed at a row since it last succeeded, at most.
+        edited: The ids of rows that somebody edited by hand.
+        crashed, paused, jumped: How many processes did.
+        accepted: The texts of messages whose webhook was answered with 200.
+        handled: The processes whose handlers had each text, to success.
+        handling: Which senders have a handler running.
+        overlaps: Senders of whom two messages were handled at once.
+        undelivered: The texts that ``on_undelivered`` got.
+    """
+
+    enqueued: dict[str, str] = attrs.field(factory=dict)
+    answers: dict[str, list[tuple[Process, SendResult]]] = attrs.field(
+        factory=lambda: defaultdict(list)
+    )
+    told_by_result: set[str] = attrs.field(factory=set)
+    told_dead: Counter[str] = attrs.field(factory=Counter)
+    buried: dict[str, Process] = attrs.field(factory=dict)
+    store_failures: Counter[str] = attrs.field(factory=Counter)
+    edited: set[str] = attrs.field(factory=set)
+    crashed: int = 0
+    paused: int = 0
+    jumped: int = 0
+    accepted: set[str] = attrs.field(factory=set)
+    handled: dict[str, list[Process]] = attrs.field(factory=lambda: defaultdict(list))
+    handling: Counter[str] = attrs.field(factory=Counter)
+    overlaps: list[str] = attrs.field(factory=list)
+    undelivered: set[str] = attrs.field(factory=set)
+
+
+class World:
+    """
+    Where a history takes place.
+
+    Args:
+        kernel: Has the time, and decides.
+        plan: What may happen.
+        tell: Gets each step as a line; None is faster.
+
+    Attributes:
+        outbox_rows, inbox_rows: The rows, which survive every process.
+        is_calm: Nothing goes wrong any more.
+    """
+
+    def __init__(self, kernel: Kernel, plan: Plan, tell: Tell | None) -> None:
+        self.kernel = kernel
+        self.plan = plan
+        self.dice = kernel.dice
+        self.notes = Notes()
+        self.is_calm = False
+        self._tell = tell
+        self.outbox_rows = self._store(outbox_schema())
+        self.inbox_rows = self._store(inbox_schema())
+        self._left = Counter(
+            {"crash": plan.crashes, "pause": plan.pauses, "clock jump": plan.jumps}
+            | {"killed in flight": plan.crashes}
+        )
+
+    @property
+    def is_traced(self) -> bool:
+        """Whether somebody reads what is told."""
+        return self._tell is not None
+
+    def close(self) -> None:
+        """Drop the rows."""
+        for rows in (self.outbox_rows, self.inbox_rows):
+            rows.close()
+
+    def clock(self) -> datetime:
+        """Return the true time."""
+        return BEGIN + timedelta(seconds=self.kernel.now)
+
+    def tell(self, who: str, what: str) -> None:
+        """Write a line of the trace."""
+        if self._tell is not None:
+            self._tell(f"{self.kernel.now:10.3f}  {who:<8} {what}")
+
+    def toss(self) -> bool:
+        """Decide with even chances."""
+        return self.dice.random() < 0.5
+
+    def strike(self, where: Place, kinds: Sequence[str]) -> str | None:
+        """Decide whether something goes wrong here, and what."""
+        if self.is_calm or self.dice.random() >= self.plan.rates[where]:
+            return None
+        possible = [kind for kind in kinds if kind in self.plan.faults]
+        if not possible:
+            return None
+        kind = self.dice.choice(possible)
+        if kind in self._left:
+            if not self._left[kind]:
+                return None
+            self._left[kind] -= 1
+        return kind
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return all outgoing rows."""
+        return self.outbox_rows.newest(None, 1000)
+
+    def _store(self, schema: Any) -> Store:
+        if self.plan.store == "memory":
+            return MemoryStore(schema, self.clock)
+        return SQLiteStore(":memory:", schema, clock=self.clock)
