@@ -20,7 +20,17 @@ from buttdial_sync.inbound.dispatch import identity_of, order_of
 from buttdial_sync.inbound.serialized import as_arguments, as_event
 from buttdial_sync.models.inbound import InboundEvent
 from buttdial_sync.stores.memory import MemoryStore
-from buttdial_sync.stores.schema import LEASE, WORK_COLUMNS, Claim, Column, Condition, Row, Schema
+from buttdial_sync.stores.schema import (
+    LEASE,
+    WORK_COLUMNS,
+    WORK_INDEXES,
+    Claim,
+    Column,
+    Condition,
+    Row,
+    Schema,
+    TableIndex,
+)
 from buttdial_sync.stores.sqlite import SQLiteStore
 from buttdial_sync.stores.store import Store
 from buttdial_sync.stores.table import DEFAULT_LEASE, WorkTable, cut
@@ -59,13 +69,7 @@ def inbox_schema(table: str = TABLE_NAME) -> Schema:
     return Schema(
         table=table,
         columns=_INBOX_COLUMNS,
-        indexes={
-            "due": ("status", "next_retry_at", "created_at"),
-            "new": ("created_at", "id"),
-            "listed": ("status", "created_at", "id"),
-            "resolved": ("status", "resolved_at"),
-            "order": (ORDER, "status", "created_at"),
-        },
+        indexes={**WORK_INDEXES, "order": TableIndex((ORDER, "status", "created_at"))},
         group=ORDER,
     )
 

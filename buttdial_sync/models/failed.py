@@ -47,6 +47,14 @@ class FailedMessage:
             :class:`~buttdial_sync.DeliveryReceipt`; None while there is no receipt.
         receipt_at: When that happened (aware), or when the receipt came.
         receipt_error: Why it failed, in words, or the provider's code.
+        priority: Of those of an agent that are due, the ones with the highest are sent first.
+        ordering_key: Messages of an agent with the same one are sent one after the other, in the
+            order of their ``created_at``: one waits while an earlier one is pending, also when that
+            one waits for its next attempt. One that was given up holds up nothing.
+        expires_at: When it is too late to send it (aware): then it is given up. None for never.
+        seconds_waited: How long it has waited for further attempts in all. Time in which its agent
+            or the whole server rested is not included.
+        leased_until: Until when it is kept for whoever fetched it (aware), or None.
         attempt_started_at: When an attempt began whose outcome is not known: it is still under way,
             its process died, or its answer was lost.
         unreadable: Why its row cannot be read, as after an edit by hand; None for all others. Such
@@ -90,6 +98,11 @@ class FailedMessage:
     receipt_status: str | None = None
     receipt_at: datetime | None = None
     receipt_error: str | None = None
+    priority: int = 0
+    ordering_key: str | None = None
+    expires_at: datetime | None = None
+    seconds_waited: int = 0
+    leased_until: datetime | None = attrs.field(default=None, eq=False)
     unreadable: str | None = None
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from buttdial_sync.retry.pauses import pauses_schema
 from buttdial_sync.retry.receipts import receipts_schema
 from buttdial_sync.retry.rows import TABLE_NAME, outbox_schema
 from buttdial_sync.retry.table import TableRepository
@@ -32,4 +33,5 @@ class MemoryRepository(TableRepository):
             lease=lease,
             keep_tokens=keep_tokens,
             early_receipts=MemoryStore(receipts_schema(TABLE_NAME), clock),
+            pauses=MemoryStore(pauses_schema(TABLE_NAME), clock),
         )

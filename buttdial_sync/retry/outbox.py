@@ -7,7 +7,7 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import attrs
@@ -33,6 +33,7 @@ from buttdial_sync.settings import check_count
 logger = logging.getLogger("buttdial_sync.retry")
 
 _KEPT = {"retried", "postponed"}
+_MICROSECOND = timedelta(microseconds=1)
 
 
 class Outbox:
@@ -75,6 +76,7 @@ class Outbox:
         self._repository = repository
         self._max_retries = check_count(max_retries, "max_retries")
         self._clock = clock
+        self._last_moment: datetime | None = None
         self._recorder = OutcomeRecorder(
             repository=repository,
             client=client,
@@ -178,10 +180,17 @@ class Outbox:
         agent_token: str | None = None,
         idempotency_key: str | None = None,
         send_after: datetime | None = None,
+        priority: int = 0,
+        ordering_key: str | None = None,
+        expires_at: datetime | None = None,
         **content: Any,
     ) -> FailedMessage:
         """
         Only write a message; a :class:`RetryLoop` sends it.
+
+        Calling it twice with the same ``idempotency_key`` writes one message, on the repositories
+        of this library: the second call changes nothing and returns the message that is there, in
+        whatever status it is. So the message is sent once also by a server without keys.
 
         Args:
             to: As in :meth:`send_message`, like all that is not named here.
@@ -192,12 +201,16 @@ class Outbox:
             agent_id: The agent; the client's own when None.
             agent_name: For people who look at the queue.
             agent_token: Kept in the row only if the repository keeps tokens.
-            idempotency_key: One key for one message, made when absent.
+            idempotency_key: One key for one message of an agent, made when absent.
             send_after: When it is due (aware); at once when None.
+            priority: Of an agent's messages that are due, those with the highest are sent first.
+            ordering_key: An agent's messages with the same one, for example the recipient, are sent
+                one after the other in their order. One waits while an earlier one is pending.
+            expires_at: When it is too late to send it (aware): then it is given up.
             **content: The other arguments of :meth:`send_message`.
 
         Returns:
-            The message as it was written.
+            The message as it was written, or that with its key that was there before.
 
         Raises:
             ArgumentTypeError: An argument has the wrong type, or there is none of this name.
@@ -220,9 +233,21 @@ class Outbox:
         unknown = content.keys() - set(CONTENT)
         if unknown:
             raise ArgumentTypeError(f"a message has no {', '.join(sorted(unknown))}")
-        message = attrs.evolve(self._message(given), next_retry_at=send_after)
-        self._writer(within).add(message)
-        return message
+        message = attrs.evolve(
+            self._message(given),
+            next_retry_at=send_after,
+            priority=priority,
+            ordering_key=ordering_key,
+            expires_at=expires_at,
+        )
+        check_message(message)
+        writer = self._writer(within)
+        add_once = getattr(writer, "add_once", None)
+        if add_once is None:  # a host's own repository
+            writer.add(message)
+            return message
+        stored: FailedMessage = add_once(message)
+        return stored
 
     def record_receipt(self, receipt: DeliveryReceipt) -> bool:
         """
@@ -245,7 +270,6 @@ class Outbox:
             raise ArgumentValueError(
                 "agent_token needs agent_id: without it a later attempt would be the client's own"
             )
-        now = self._clock()
         channels = given.get("fallback_channels")
         message = FailedMessage(
             **{
@@ -258,12 +282,21 @@ class Outbox:
                 "idempotency_key": given["idempotency_key"] or str(uuid.uuid4()),
                 "fallback_channels": tuple(channels) if isinstance(channels, list) else channels,
                 "max_retries": self._max_retries,
-                "created_at": now,
+                "created_at": self._next_moment(),
             }
         )
         check_message(message)
         self._client.check_recipient(message.recipient, message.channel)
         return message
+
+    def _next_moment(self) -> datetime:
+        """Return the time, or a little more: messages with an ordering_key go by it."""
+        now = self._clock()
+        # Without a lock, which a fork could leave locked: of two threads neither comes before.
+        if self._last_moment is not None and self._last_moment >= now:
+            now = self._last_moment + _MICROSECOND
+        self._last_moment = now
+        return now
 
     def _writer(self, within: Any) -> Any:
         if within is None:

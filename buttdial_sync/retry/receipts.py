@@ -9,7 +9,7 @@ from typing import Any
 
 from buttdial_sync.errors.scrubbing import storable
 from buttdial_sync.models.inbound import DeliveryReceipt
-from buttdial_sync.stores.schema import Column, Condition, Row, Schema
+from buttdial_sync.stores.schema import Column, Condition, Row, Schema, TableIndex
 from buttdial_sync.stores.store import Store
 from buttdial_sync.stores.table import as_key, cut
 
@@ -34,7 +34,7 @@ def receipts_schema(outbox_table: str) -> Schema:
         Column("receipt_at", "time"),
         Column("receipt_error"),
     )
-    indexes = {"resolved": ("status", "resolved_at")}
+    indexes = {"resolved": TableIndex(("status", "resolved_at"))}
     return Schema(table=f"{outbox_table}_receipts", columns=columns, indexes=indexes)
 
 

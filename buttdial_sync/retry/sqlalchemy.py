@@ -9,6 +9,7 @@ from functools import partial
 from sqlalchemy import Engine, MetaData, Table
 
 from buttdial_sync.models.failed import FailedMessage
+from buttdial_sync.retry.pauses import pauses_schema
 from buttdial_sync.retry.receipts import receipts_schema
 from buttdial_sync.retry.rows import TABLE_NAME, outbox_schema
 from buttdial_sync.retry.table import Enqueuer, TableRepository
@@ -19,13 +20,14 @@ from buttdial_sync.stores.times import Clock
 
 def make_table(metadata: MetaData, name: str = TABLE_NAME) -> Table:
     """
-    Describe the table, and that of early receipts, in a host's metadata, for its migrations.
+    Describe the table, and those beside it, in a host's metadata, for its migrations.
 
     Args:
         metadata: The host's.
         name: The table's name.
     """
     table_of(receipts_schema(name), metadata)
+    table_of(pauses_schema(name), metadata)
     return table_of(outbox_schema(name), metadata)
 
 
@@ -71,12 +73,23 @@ class SQLAlchemyRepository(TableRepository):
         self._receipts = SQLAlchemyStore(
             engine, receipts_schema(table_name), metadata=metadata, clock=store.now
         )
-        super().__init__(store, lease=lease, keep_tokens=keep_tokens, early_receipts=self._receipts)
+        self._pauses_store = SQLAlchemyStore(
+            engine, pauses_schema(table_name), metadata=metadata, clock=store.now
+        )
+        super().__init__(
+            store,
+            lease=lease,
+            keep_tokens=keep_tokens,
+            early_receipts=self._receipts,
+            pauses=self._pauses_store,
+        )
         self.table = store.table
 
     def create_table(self) -> None:
         """
-        Make the two tables where they are missing. Safe to repeat; hosts with migrations use those.
+        Make the three tables, and indexes, where they are missing. Safe to repeat.
+
+        Hosts with migrations use those instead.
 
         Raises:
             ConfigError: The table is one of an earlier release; the message has the statements that
@@ -84,6 +97,7 @@ class SQLAlchemyRepository(TableRepository):
         """
         self.store.create_table()
         self._receipts.create_table()
+        self._pauses_store.create_table()
 
     def within(self, transaction: Executes) -> Enqueuer:
         """
@@ -92,13 +106,17 @@ class SQLAlchemyRepository(TableRepository):
         Args:
             transaction: The host's ``Connection`` or ORM ``Session``; it is not committed here.
         """
-        return Enqueuer(partial(self.write, transaction))
+        return Enqueuer(partial(self.write, transaction), partial(self._write_once, transaction))
 
     def write(self, transaction: Executes, message: FailedMessage) -> None:
         """Write a message inside this transaction, without a commit."""
         # Asked for on this connection: the pool may have no other one.
         self.store.sync_clock(transaction)
         self.store.insert_on(transaction, self._new_row(message))
+
+    def _write_once(self, transaction: Executes, message: FailedMessage) -> FailedMessage:
+        find = partial(self.store.find_by_on, transaction)
+        return self._added_once(message, partial(self.write, transaction), find)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import sqlite3
 from functools import partial
 
 from buttdial_sync.models.failed import FailedMessage
+from buttdial_sync.retry.pauses import pauses_schema
 from buttdial_sync.retry.receipts import receipts_schema
 from buttdial_sync.retry.rows import TABLE_NAME, outbox_schema
 from buttdial_sync.retry.table import Enqueuer, TableRepository
@@ -50,15 +51,19 @@ class SQLiteRepository(TableRepository):
         clock: Clock | None = None,
     ) -> None:
         lease = check_seconds(lease, "lease")  # before the file is opened
-        store = SQLiteStore(path, outbox_schema(table), busy_timeout=busy_timeout, clock=clock)
+        self._stores: list[SQLiteStore] = []
         try:
-            self._receipts = SQLiteStore(
-                path, receipts_schema(table), busy_timeout=busy_timeout, clock=clock
-            )
+            for schema in (outbox_schema(table), receipts_schema(table), pauses_schema(table)):
+                self._stores.append(
+                    SQLiteStore(path, schema, busy_timeout=busy_timeout, clock=clock)
+                )
         except BaseException:
-            store.close()
+            self.close()
             raise
-        super().__init__(store, lease=lease, keep_tokens=keep_tokens, early_receipts=self._receipts)
+        store, receipts, pauses = self._stores
+        super().__init__(
+            store, lease=lease, keep_tokens=keep_tokens, early_receipts=receipts, pauses=pauses
+        )
 
     def within(self, connection: sqlite3.Connection) -> Enqueuer:
         """
@@ -67,11 +72,15 @@ class SQLiteRepository(TableRepository):
         Args:
             connection: The host's; it is neither committed nor closed here.
         """
-        return Enqueuer(partial(self.write, connection))
+        return Enqueuer(partial(self.write, connection), partial(self._write_once, connection))
 
     def write(self, connection: sqlite3.Connection, message: FailedMessage) -> None:
         """Write a message on this connection, without a commit."""
         self.store.insert_on(connection, self._new_row(message))
+
+    def _write_once(self, connection: sqlite3.Connection, message: FailedMessage) -> FailedMessage:
+        find = partial(self.store.find_by_on, connection)
+        return self._added_once(message, partial(self.write, connection), find)
 
     def close(self, timeout: float = 10.0) -> None:
         """
@@ -81,8 +90,8 @@ class SQLiteRepository(TableRepository):
             timeout: How long to wait for a call of another thread to end, in seconds. After it the
                 file is closed when that call has ended.
         """
-        self.store.close(timeout)
-        self._receipts.close(timeout)
+        for store in self._stores:
+            store.close(timeout)
 
     def __enter__(self) -> SQLiteRepository:
         return self

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -12,13 +12,21 @@ import attrs
 from buttdial_sync.errors import ArgumentValueError, ConfigError
 from buttdial_sync.models.failed import FAILED_STATUSES, FailedMessage, FailedStatus
 from buttdial_sync.models.inbound import DeliveryReceipt
+from buttdial_sync.retry.pauses import Pause, Pauses
 from buttdial_sync.retry.receipts import (
     EarlyReceipts,
     early_columns,
     receipt_columns,
     write_receipt,
 )
-from buttdial_sync.retry.rows import KEY_OF_ROW, as_message, as_row, read_message
+from buttdial_sync.retry.rows import (
+    KEY_OF_ROW,
+    UNIQUE_KEY,
+    as_message,
+    as_row,
+    read_message,
+    unique_key,
+)
 from buttdial_sync.stores.schema import LEASE, PENDING, Claim, Condition, Row, Selection, portions
 from buttdial_sync.stores.store import Store
 from buttdial_sync.stores.table import DEFAULT_LEASE, WorkTable, as_key, cut
@@ -36,10 +44,12 @@ class Enqueuer:
 
     Attributes:
         add: Writes a message; it is stored when the host commits. Raises ``ArgumentValueError``
-            if there is a message with this id.
+            if there is a message with this id, or with its agent and key.
+        add_once: As :meth:`TableRepository.add_once`.
     """
 
     add: Callable[[FailedMessage], None]
+    add_once: Callable[[FailedMessage], FailedMessage]
 
 
 class TableRepository(WorkTable):
@@ -55,6 +65,8 @@ class TableRepository(WorkTable):
         keep_tokens: Whether the tokens of agents are written into the rows.
         early_receipts: Keeps receipts that come before their messages' ids, of the schema
             :func:`~buttdial_sync.retry.receipts.receipts_schema`; such receipts get lost when None.
+        pauses: Keeps the pauses, of the schema :func:`~buttdial_sync.retry.pauses.pauses_schema`;
+            there can be none when None.
 
     Attributes:
         store: Has the rows.
@@ -70,39 +82,143 @@ class TableRepository(WorkTable):
         lease: float = DEFAULT_LEASE,
         keep_tokens: bool = False,
         early_receipts: Store | None = None,
+        pauses: Store | None = None,
     ) -> None:
         super().__init__(store, FAILED_STATUSES, lease)
         self._keep_tokens = keep_tokens
         self._early = None if early_receipts is None else EarlyReceipts(early_receipts)
+        self._pauses = None if pauses is None else Pauses(pauses)
+        self._last_agent: str | None = None
 
     def add(self, message: FailedMessage) -> None:
         """
         Write a message; leased from the start if its ``attempt_started_at`` is set.
 
         Raises:
-            ArgumentValueError: There is a message with this id.
+            ArgumentValueError: There is a message with this id, or with its agent and idempotency
+                key.
         """
         self.store.insert(self._new_row(message))
 
+    def add_once(self, message: FailedMessage) -> FailedMessage:
+        """
+        Write a message, unless there is one with its agent and idempotency key.
+
+        So a message that is enqueued twice is sent once, also by a server without keys. A message
+        that was purged is forgotten, and so is its key.
+
+        Returns:
+            This message; or the one that was there before, whatever its status.
+
+        Raises:
+            ArgumentValueError: There is another message with this id.
+        """
+        return self._added_once(message, self.add, self.store.find_by)
+
     def add_new(self, messages: Sequence[FailedMessage]) -> int:
         """
-        Write those messages whose ids are not there yet, in one transaction.
+        Write those messages whose ids and keys are not there yet, in one transaction.
 
         Returns:
             How many were written.
         """
         return self.store.insert_new([self._new_row(message) for message in messages])
 
-    def fetch_due(self, limit: int) -> Sequence[FailedMessage]:
+    def fetch_due(
+        self, limit: int, *, except_agents: Collection[str] = ()
+    ) -> Sequence[FailedMessage]:
         """
-        Lease and return at most ``limit`` pending messages that are due, oldest due first.
+        Lease and return at most ``limit`` pending messages that are due.
+
+        The agents take turns, each with an equal share, so that none delays another. Of an agent's
+        messages those with the highest priority come first, then the oldest due. Those of a paused
+        agent are not fetched. A message with an ``ordering_key`` waits for earlier pending ones of
+        its agent with the same key.
 
         One whose row cannot be read is given up here, and returned with ``unreadable`` set and the
         status ``"dead"``, so that somebody can be told.
+
+        Args:
+            limit: How many.
+            except_agents: The ids of agents whose messages are not fetched; ``""`` for messages
+                that name no agent.
         """
-        claim = Claim(now=self.store.now(), leased_until=self._lease_end(), limit=limit)
-        found = [self._readable(row) for row in self.store.claim(claim)]
+        resting = {*except_agents, *(pause.agent_id for pause in self.paused())}
+        now = self.store.now()
+        turns = [] if None in resting else self.store.turns(now)
+        turns = [turn for turn in turns if turn.agent not in resting]
+        if not turns:
+            return []
+        # From the agent after the one that was the last: with a small limit each has its turn.
+        last = self._last_agent
+        turns.sort(key=lambda turn: (last is not None and turn.agent <= last, turn.agent))
+        claimed = self.store.claim(
+            Claim(
+                now=now,
+                leased_until=self._lease_end(),
+                limit=limit,
+                turns=tuple(turns),
+                share=-(-limit // len(turns)),
+            )
+        )
+        if claimed:
+            self._last_agent = claimed[-1]["agent_id"] or ""
+        found = [self._readable(row) for row in claimed]
         return [message for message in found if message is not None]
+
+    def release(self, messages: Sequence[FailedMessage]) -> int:
+        """
+        Put messages back as they were fetched, in one statement; see ``leased_until`` of each.
+
+        Args:
+            messages: What one :meth:`fetch_due` returned, or a part of it.
+
+        Returns:
+            How many were put back. The others are not the caller's any more.
+        """
+        by_lease: dict[datetime, list[str]] = {}
+        for message in messages:
+            if message.leased_until is not None:
+                by_lease.setdefault(message.leased_until, []).append(message.id)
+        return sum(self.store.release(ids, until) for until, ids in by_lease.items())
+
+    def pause(self, agent_id: str | None = None, *, reason: str = "") -> bool:
+        """
+        Fetch no more messages of an agent, in no process, until :meth:`resume`. Safe to repeat.
+
+        Messages that are fetched already are still sent: a batch at most. The others keep their
+        attempts and their time; only their ``expires_at`` goes on.
+
+        Args:
+            agent_id: The agent; ``""`` for messages that name none, None for all messages.
+            reason: For people.
+
+        Returns:
+            Whether it was not paused before.
+
+        Raises:
+            ConfigError: The repository has no table for pauses.
+        """
+        return self._with_pauses().begin(agent_id, reason)
+
+    def resume(self, agent_id: str | None = None) -> bool:
+        """
+        End a pause. Safe to repeat.
+
+        Args:
+            agent_id: As it was given to :meth:`pause`: to resume all does not end the pause of one.
+
+        Returns:
+            Whether it was paused.
+
+        Raises:
+            ConfigError: The repository has no table for pauses.
+        """
+        return self._with_pauses().end(agent_id)
+
+    def paused(self) -> Sequence[Pause]:
+        """Return the pauses, newest first."""
+        return () if self._pauses is None else self._pauses.all()
 
     def begin_attempt(
         self,
@@ -412,6 +528,29 @@ class TableRepository(WorkTable):
         if even_if_sent:
             changes["attempt_started_at"] = None
         return changes
+
+    def _with_pauses(self) -> Pauses:
+        if self._pauses is None:
+            raise ConfigError(
+                "the repository has no table for pauses", remediation="Give it a store for pauses."
+            )
+        return self._pauses
+
+    def _added_once(
+        self,
+        message: FailedMessage,
+        add: Callable[[FailedMessage], None],
+        find_by: Callable[[str, str], Row | None],
+    ) -> FailedMessage:
+        try:
+            add(message)
+        except ArgumentValueError:
+            key = unique_key(message)
+            row = None if key is None else find_by(UNIQUE_KEY, key)
+            if row is None:
+                raise
+            return read_message(row)
+        return message
 
     def _new_row(self, message: FailedMessage) -> Row:
         now = self.store.now()

@@ -66,6 +66,7 @@ class DueMessages:
         self._changed = threading.Condition()
         self._waiting: deque[FailedMessage] = deque()
         self._is_fetching = False
+        self._ordered_in_hand = 0
         self._ended = False
 
     def next(self) -> FailedMessage | None:
@@ -76,11 +77,21 @@ class DueMessages:
                 while self._is_fetching and not (self._waiting or self._stopping.is_set()):
                     self._changed.wait(_LOOK_AGAIN)
                 if self._waiting:
-                    return self._waiting.popleft()
+                    message = self._waiting.popleft()
+                    self._ordered_in_hand += message.ordering_key is not None
+                    return message
                 if self._is_over():
                     return None
                 self._is_fetching = True
-            self._refill()
+                hidden = self._ordered_in_hand
+            self._refill(hidden)
+
+    def done(self, message: FailedMessage) -> None:
+        """Note that a message has its end: those behind it may be fetched."""
+        if message.ordering_key is not None:
+            with self._changed:
+                self._ordered_in_hand -= 1
+                self._changed.notify_all()
 
     def end(self) -> None:
         """Fetch no more; what was fetched is still handed out."""
@@ -90,7 +101,7 @@ class DueMessages:
         unsettled = self._tally.unsettled_in_a_row >= _UNSETTLED_BATCHES * self._batch_size
         return self._ended or self._stopping.is_set() or unsettled
 
-    def _refill(self) -> None:
+    def _refill(self, hidden: int) -> None:
         fetched: Sequence[FailedMessage] = ()
         try:
             fetched = tuple(self._fetch(self._batch_size))
@@ -99,10 +110,14 @@ class DueMessages:
             logger.exception("the repository failed to fetch messages")
             failure = f"fetch_due failed: {type(error).__name__}"
             self._tally.count(Recorded(step="errors", error=failure))
+            hidden = 0
         finally:
             with self._changed:
                 self._waiting.extend(fetched)
-                self._ended = self._ended or self._once or not fetched
+                self._ended = self._ended or self._once or not (fetched or hidden)
+                # What is due may wait for a message that another thread is sending.
+                if not fetched and not self._ended and self._ordered_in_hand == hidden:
+                    self._changed.wait(_LOOK_AGAIN)
                 self._is_fetching = False
                 self._changed.notify_all()
 
@@ -133,7 +148,10 @@ class Worker:
         try:
             with self.around_pass():
                 while (message := due.next()) is not None:
-                    tally.count(self._process(message, stopping))
+                    try:
+                        tally.count(self._process(message, stopping))
+                    finally:
+                        due.done(message)
         except Exception as error:
             due.end()
             logger.exception("around_pass failed")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -19,10 +19,12 @@ from buttdial_sync.stores.schema import (
     RowKey,
     Schema,
     Selection,
+    Turn,
     id_taken,
 )
 from buttdial_sync.stores.store import Store
 from buttdial_sync.stores.times import Clock
+from buttdial_sync.stores.turns import as_turns, take_turns
 from buttdial_sync.transport.fork import reset_after_fork
 
 
@@ -33,6 +35,9 @@ class MemoryStore(Store):
         super().__init__(schema, clock)
         self._rows: dict[str, Row] = {}
         self._pending: dict[str, Row] = {}
+        self._by_unique: dict[str, dict[str, str]] = {
+            index.keys[0]: {} for index in schema.indexes.values() if index.unique
+        }
         self._reset_after_fork()
         reset_after_fork(self)
 
@@ -43,7 +48,7 @@ class MemoryStore(Store):
     def insert(self, row: Row) -> None:
         """Write a new row; see :meth:`Store.insert`."""
         with self._lock:
-            if row["id"] in self._rows:
+            if row["id"] in self._rows or self._is_taken(row):
                 raise ArgumentValueError(id_taken(row["id"]))
             self._keep(dict(row))
 
@@ -52,25 +57,38 @@ class MemoryStore(Store):
         with self._lock:
             before = len(self._rows)
             for row in rows:
-                if row["id"] not in self._rows:
+                if row["id"] not in self._rows and not self._is_taken(row):
                     self._keep(dict(row))
             return len(self._rows) - before
 
     def claim(self, claim: Claim) -> list[Row]:
         """Lease rows; see :meth:`Store.claim`."""
         with self._lock:
-            due = [
-                row
-                for row in self._heads()
-                if row["next_retry_at"] <= claim.now and _is_free(row, claim.now)
-            ]
-            due.sort(key=lambda row: (row["next_retry_at"], row["created_at"]))
-            for row in due[: claim.limit]:
+            if self.schema.takes_turns:
+                claimed = [self._rows[row_id] for row_id in self._take_turns(claim)]
+            else:
+                claimed = self._due(claim.now, self._heads())[: claim.limit]
+            for row in claimed:
                 row[LEASE] = claim.leased_until
                 if claim.begins_attempt:
                     row["retry_count"] += 1
                     row["attempt_number"] += 1
-            return [dict(row) for row in due[: claim.limit]]
+            return [dict(row) for row in claimed]
+
+    def turns(self, now: datetime) -> list[Turn]:
+        """Return the agents with rows to claim; see :meth:`Store.turns`."""
+        with self._lock:
+            due = self._due(now, self._pending.values())
+        return as_turns({(row["agent_id"] or "", row["priority"] or 0) for row in due})
+
+    def release(self, ids: Sequence[str], leased_until: datetime) -> int:
+        """End leases; see :meth:`Store.release`."""
+        with self._lock:
+            rows = [self._pending[row_id] for row_id in ids if row_id in self._pending]
+            leased = [row for row in rows if row[LEASE] == leased_until]
+            for row in leased:
+                row[LEASE] = None
+            return len(leased)
 
     def update(self, row_id: str, changes: Mapping[str, Any], condition: Condition) -> bool:
         """Change a row; see :meth:`Store.update`."""
@@ -177,8 +195,32 @@ class MemoryStore(Store):
                 and row["resolved_at"] < before
             ][:limit]
             for row_id in old:
-                del self._rows[row_id]
+                row = self._rows.pop(row_id)
+                for name, values in self._by_unique.items():
+                    values.pop(row[name], None)
             return len(old)
+
+    def _due(self, now: datetime, rows: Iterable[Row]) -> list[Row]:
+        due = [row for row in rows if row["next_retry_at"] <= now and _is_free(row, now)]
+        return sorted(due, key=lambda row: (row["next_retry_at"], row["created_at"]))
+
+    def _take_turns(self, claim: Claim) -> list[str]:
+        oldest: dict[tuple[str, str], tuple[datetime, str]] = {}
+        for row in self._pending.values():
+            if row["ordering_key"] is not None:
+                queue, place = _place(row)
+                oldest[queue] = min(oldest.get(queue, place), place)
+        waiting: dict[tuple[str, int], list[str]] = {}
+        for row in self._due(claim.now, self._pending.values()):
+            queue, place = _place(row)
+            if row["ordering_key"] is None or oldest[queue] == place:
+                lane = (row["agent_id"] or "", row["priority"] or 0)
+                waiting.setdefault(lane, []).append(row["id"])
+
+        def find_next(agent: str, priority: int, limit: int) -> list[str]:
+            return waiting.get((agent, priority), [])[:limit]
+
+        return take_turns(claim, find_next)
 
     def _heads(self) -> list[Row]:
         """Return the rows that may be claimed as far as their groups go."""
@@ -191,12 +233,23 @@ class MemoryStore(Store):
                 heads[row[self.schema.group]] = row
         return list(heads.values())
 
+    def _is_taken(self, row: Row) -> bool:
+        return any(row[name] in self._by_unique[name] for name in self._by_unique)
+
     def _keep(self, row: Row) -> None:
         self._rows[row["id"]] = row
+        for name, values in self._by_unique.items():
+            if row[name] is not None:
+                values[row[name]] = row["id"]
         if row["status"] == PENDING:
             self._pending[row["id"]] = row
         else:
             self._pending.pop(row["id"], None)
+
+
+def _place(row: Row) -> tuple[tuple[str, str], tuple[datetime, str]]:
+    """Return the queue that a row stands in because of its ``ordering_key``, and its place."""
+    return (row["agent_id"] or "", row["ordering_key"] or ""), (row["created_at"], row["id"])
 
 
 def _is_free(row: Row, now: datetime) -> bool:

@@ -57,11 +57,31 @@ grows: it is the fence. ``next_retry_at`` is when a pending row is due, ``leased
 it is kept from the others.
 """
 
-WORK_INDEXES: Mapping[str, tuple[str, ...]] = {
-    "due": ("status", "next_retry_at", "created_at"),
-    "new": ("created_at", "id"),
-    "listed": ("status", "created_at", "id"),
-    "resolved": ("status", "resolved_at"),
+
+@attrs.frozen
+class TableIndex:
+    """
+    An index.
+
+    Attributes:
+        keys: Columns, or expressions that PostgreSQL and SQLite both know.
+        where: Which rows it has, as SQL; all when None.
+        unique: Whether each value may be there once. NULL may be there often.
+    """
+
+    keys: tuple[str, ...]
+    where: str | None = None
+    unique: bool = False
+
+
+LIST_INDEXES: Mapping[str, TableIndex] = {
+    "new": TableIndex(("created_at", "id")),
+    "listed": TableIndex(("status", "created_at", "id")),
+    "resolved": TableIndex(("status", "resolved_at")),
+}
+WORK_INDEXES: Mapping[str, TableIndex] = {
+    "due": TableIndex(("status", "next_retry_at", "created_at")),
+    **LIST_INDEXES,
 }
 
 
@@ -73,15 +93,17 @@ class Schema:
     Attributes:
         table: The table's name.
         columns: Its columns, all of :data:`WORK_COLUMNS` among them.
-        indexes: The columns of each index, by the end of the index's name.
+        indexes: Its indexes, by the ends of their names.
         group: A column of kind ``"key"``. Of the pending rows that share its value only the oldest
             may be claimed, so that they are worked on in their order. None: all may be.
+        takes_turns: Whether agents take turns; see :mod:`buttdial_sync.stores.turns`.
     """
 
     table: str
     columns: tuple[Column, ...]
-    indexes: Mapping[str, tuple[str, ...]] = WORK_INDEXES
+    indexes: Mapping[str, TableIndex] = WORK_INDEXES
     group: str | None = None
+    takes_turns: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -119,6 +141,20 @@ class Condition:
     values: Mapping[str, str | None] = attrs.field(factory=dict)
 
 
+@attrs.frozen
+class Turn:
+    """
+    An agent that has rows to claim.
+
+    Attributes:
+        agent: Its id; empty for rows that name none.
+        priorities: Those of its rows that are due, highest first.
+    """
+
+    agent: str
+    priorities: tuple[int, ...]
+
+
 @attrs.frozen(kw_only=True)
 class Selection:
     """
@@ -149,17 +185,21 @@ class Claim:
         leased_until: The end of the lease that it gets.
         limit: How many rows at most.
         begins_attempt: Count the claim as an attempt: ``retry_count`` and ``attempt_number`` rise.
+        turns: Whose rows, in this order, in a table whose agents take turns.
+        share: How many rows of one agent at most.
     """
 
     now: datetime
     leased_until: datetime
     limit: int
     begins_attempt: bool = False
+    turns: tuple[Turn, ...] = ()
+    share: int = 0
 
 
 def id_taken(row_id: str) -> str:
     """Return what :meth:`Store.insert` says about an id that is taken."""
-    return f"there is a message with the id {row_id!r}"
+    return f"there is a message with the id {row_id!r}, or with its agent and key"
 
 
 def portions(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any, Protocol
 
 from sqlalchemy import (
@@ -20,6 +21,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    bindparam,
     case,
     cast,
     create_engine,
@@ -30,6 +32,7 @@ from sqlalchemy import (
     inspect,
     or_,
     select,
+    text,
     true,
     tuple_,
     update,
@@ -37,7 +40,7 @@ from sqlalchemy import (
 from sqlalchemy import Column as TableColumn
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError, StatementError
-from sqlalchemy.schema import CreateColumn
+from sqlalchemy.schema import CreateColumn, CreateIndex
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
@@ -54,12 +57,21 @@ from buttdial_sync.stores.schema import (
     RowKey,
     Schema,
     Selection,
+    TableIndex,
+    Turn,
     id_taken,
     missing_columns,
     portions,
 )
 from buttdial_sync.stores.store import Store
 from buttdial_sync.stores.times import Clock, DatabaseClock, from_text
+from buttdial_sync.stores.turns import (
+    TURNS_INDEX,
+    as_turns,
+    next_statement,
+    take_turns,
+    turns_statement,
+)
 
 _MOST_PARAMETERS = 900  # SQLite before 3.32 takes 999, and no deeper expressions now
 _MOST_NEAR = 100
@@ -96,6 +108,9 @@ class UtcDateTime(TypeDecorator[datetime]):
         return as_utc(value) if isinstance(value, datetime) else value
 
 
+_TIME = bindparam("now", type_=UtcDateTime())
+
+
 class Executes(Protocol):
     """A transaction of the host's: a ``Connection`` or an ORM ``Session``."""
 
@@ -110,7 +125,7 @@ def table_of(schema: Schema, metadata: MetaData) -> Table:
         schema.table,
         metadata,
         *map(_column, schema.columns),
-        *(Index(f"{schema.table}_{name}", *keys) for name, keys in schema.indexes.items()),
+        *(_index(schema, name, index) for name, index in schema.indexes.items()),
     )
 
 
@@ -159,12 +174,20 @@ class SQLAlchemyStore(Store):
 
     def create_table(self) -> None:
         """
-        Make the table where it is missing. Safe to repeat; hosts with migrations use those.
+        Make the table and indexes where they are missing. Safe to repeat.
+
+        Hosts with migrations use those instead.
 
         Raises:
             ConfigError: There is a table of an earlier release, which lacks columns.
         """
         self.table.create(self._engine, checkfirst=True)
+        self._check_columns()
+        with self._engine.begin() as connection:
+            for index in self.table.indexes:  # a table of an earlier release lacks some
+                connection.execute(CreateIndex(index, if_not_exists=True))
+
+    def _check_columns(self) -> None:
         present = {each["name"] for each in inspect(self._engine).get_columns(self.table.name)}
         missing = missing_columns(self.schema, present)
         if missing:
@@ -203,28 +226,16 @@ class SQLAlchemyStore(Store):
         names = {name for row in rows for name, value in row.items() if value is not None}
         given = [{name: row[name] for name in names} for row in rows]
         if self._engine.dialect.name == "postgresql":
-            made = postgresql.insert(self.table).on_conflict_do_nothing(index_elements=["id"])
+            made = postgresql.insert(self.table).on_conflict_do_nothing()
             with _telling_only(""), self._engine.begin() as connection:
                 return len(connection.scalars(made.returning(self.table.c.id), given).all())
-        statement = sqlite.insert(self.table).on_conflict_do_nothing(index_elements=["id"])
+        statement = sqlite.insert(self.table).on_conflict_do_nothing()
         with _telling_only(""), self._engine.begin() as connection:
             return connection.execute(statement, given).rowcount
 
     def claim(self, claim: Claim) -> list[Row]:
         """Lease rows; see :meth:`Store.claim`."""
         table = self.table.c
-        due = (
-            select(table.id)
-            .where(
-                table.status == PENDING,
-                table.next_retry_at <= claim.now,
-                _is_free(self.table, claim.now),
-                *self._only_heads(),
-            )
-            .order_by(table.next_retry_at, table.created_at)
-            .limit(claim.limit)
-            .with_for_update(skip_locked=True)
-        )
         changes: dict[str, Any] = {"leased_until": claim.leased_until}
         if claim.begins_attempt:
             changes["retry_count"] = table.retry_count + 1
@@ -232,7 +243,10 @@ class SQLAlchemyStore(Store):
         with self._engine.begin() as connection:
             if self._engine.dialect.name == "sqlite":
                 _begin_as_writer(connection, self.table)
-            ids = list(connection.execute(due).scalars())
+            if self.schema.takes_turns:
+                ids = take_turns(claim, partial(self._find_next, connection, claim.now))
+            else:
+                ids = self._find_due(connection, claim)
             if not ids:
                 return []
             chosen = table.id.in_(ids)
@@ -240,6 +254,24 @@ class SQLAlchemyStore(Store):
             found = connection.execute(select(self.table).where(chosen)).mappings()
             rows = {row["id"]: dict(row) for row in found}
         return [rows[row_id] for row_id in ids]
+
+    def turns(self, now: datetime) -> list[Turn]:
+        """Return the agents with rows to claim; see :meth:`Store.turns`."""
+        is_sqlite = self._engine.dialect.name == "sqlite"
+        hint = f"INDEXED BY {self.table.name}_{TURNS_INDEX}" if is_sqlite else ""
+        statement = text(turns_statement(self._quoted, hint)).bindparams(_TIME)
+        with self._engine.connect() as connection:
+            pairs = connection.execute(statement, {"now": now})
+            return as_turns((agent, priority) for agent, priority in pairs)
+
+    def release(self, ids: Sequence[str], leased_until: datetime) -> int:
+        """End leases; see :meth:`Store.release`."""
+        table = self.table.c
+        statement = update(self.table).where(
+            table.id.in_(ids), table.status == PENDING, table.leased_until == leased_until
+        )
+        with self._engine.begin() as connection:
+            return connection.execute(statement.values(leased_until=None)).rowcount
 
     def update(self, row_id: str, changes: Mapping[str, Any], condition: Condition) -> bool:
         """Change a row; see :meth:`Store.update`."""
@@ -298,10 +330,16 @@ class SQLAlchemyStore(Store):
 
     def find_by(self, column: str, value: str) -> Row | None:
         """Return the newest of some rows; see :meth:`Store.find_by`."""
+        with self._engine.connect() as connection:
+            return self.find_by_on(connection, column, value)
+
+    def find_by_on(self, transaction: Executes, column: str, value: str) -> Row | None:
+        """Return the newest of some rows, as a transaction of the host's sees them."""
         table = self.table.c
         query = select(self.table).where(table[column] == value)
-        found = self._read(query.order_by(table.created_at.desc()).limit(1))
-        return found[0] if found else None
+        found = transaction.execute(query.order_by(table.created_at.desc()).limit(1))
+        row = found.mappings().first()
+        return None if row is None else dict(row)
 
     def newest(self, status: str | None, limit: int) -> list[Row]:
         """Return rows; see :meth:`Store.newest`."""
@@ -395,6 +433,34 @@ class SQLAlchemyStore(Store):
         with self._engine.begin() as connection:
             return connection.execute(delete(self.table).where(table.id.in_(old))).rowcount
 
+    def _find_due(self, connection: Connection, claim: Claim) -> list[str]:
+        table = self.table.c
+        due = (
+            select(table.id)
+            .where(
+                table.status == PENDING,
+                table.next_retry_at <= claim.now,
+                _is_free(self.table, claim.now),
+                *self._only_heads(),
+            )
+            .order_by(table.next_retry_at, table.created_at)
+            .limit(claim.limit)
+            .with_for_update(skip_locked=True)
+        )
+        return list(connection.execute(due).scalars())
+
+    def _find_next(
+        self, connection: Connection, now: datetime, agent: str, priority: int, limit: int
+    ) -> list[str]:
+        lock = "FOR UPDATE OF found SKIP LOCKED" if connection.dialect.name != "sqlite" else ""
+        statement = text(next_statement(self._quoted, lock)).bindparams(_TIME)
+        values = {"now": now, "agent": agent, "priority": priority, "limit": limit}
+        return list(connection.execute(statement, values).scalars())
+
+    @property
+    def _quoted(self) -> str:
+        return self._engine.dialect.identifier_preparer.format_table(self.table)
+
     def _ask_time(self) -> datetime:
         with self._engine.connect() as connection:
             return _time_of(connection)
@@ -475,6 +541,18 @@ def _column(column: Column) -> TableColumn[Any]:
         "time": UtcDateTime,
     }
     return TableColumn(column.name, kinds[column.kind], nullable=not column.required)
+
+
+def _index(schema: Schema, name: str, index: TableIndex) -> Index:
+    columns = schema.names
+    where = None if index.where is None else text(index.where)
+    return Index(
+        f"{schema.table}_{name}",
+        *(key if key in columns else text(key) for key in index.keys),
+        unique=index.unique,
+        postgresql_where=where,
+        sqlite_where=where,
+    )
 
 
 def _is_free(table: Table, now: datetime) -> ColumnElement[bool]:

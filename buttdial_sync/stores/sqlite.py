@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from buttdial_sync.errors import ArgumentValueError, ClientClosedError, ConfigError
@@ -20,12 +21,20 @@ from buttdial_sync.stores.schema import (
     RowKey,
     Schema,
     Selection,
+    Turn,
     id_taken,
     missing_columns,
     portions,
 )
 from buttdial_sync.stores.store import Store
 from buttdial_sync.stores.times import Clock, as_text, from_text
+from buttdial_sync.stores.turns import (
+    TURNS_INDEX,
+    as_turns,
+    next_statement,
+    take_turns,
+    turns_statement,
+)
 from buttdial_sync.transport.deadline import check_seconds
 from buttdial_sync.transport.fork import leak_until_exit, reset_after_fork, reset_if_forked
 
@@ -67,6 +76,7 @@ class SQLiteStore(Store):
         self._columns = ", ".join(schema.names)
         self._places = ", ".join(f":{name}" for name in schema.names)
         self._times = schema.times
+        self._next_statement = next_statement(self._table)
         self._busy_timeout = check_seconds(busy_timeout, "busy_timeout")
         self._closed = False
         self._connection: sqlite3.Connection | None = None
@@ -134,14 +144,11 @@ class SQLiteStore(Store):
         begins = claim.begins_attempt
         begin = ", retry_count = retry_count + 1, attempt_number = attempt_number + 1"
         with self.writing() as connection:
-            found = connection.execute(
-                f"SELECT id FROM {self._table} AS found "  # noqa: S608 - names of ours
-                "WHERE status = 'pending' AND next_retry_at <= :now "
-                f"AND (leased_until IS NULL OR leased_until <= :now) {self._only_heads()} "
-                "ORDER BY next_retry_at, created_at LIMIT :limit",
-                {"now": as_text(claim.now), "limit": claim.limit},
-            ).fetchall()
-            ids = [row["id"] for row in found]
+            ids = (
+                take_turns(claim, partial(self._find_next, connection, as_text(claim.now)))
+                if self.schema.takes_turns
+                else self._find_due(connection, claim)
+            )
             connection.executemany(
                 f"UPDATE {self._table} SET leased_until = ?{begin if begins else ''} "  # noqa: S608 - a checked name
                 "WHERE id = ?",
@@ -149,6 +156,23 @@ class SQLiteStore(Store):
             )
             read = f"SELECT {self._columns} FROM {self._table} WHERE id = ?"  # noqa: S608 - names of ours
             return [self._loaded(connection.execute(read, (each,)).fetchone()) for each in ids]
+
+    def turns(self, now: datetime) -> list[Turn]:
+        """Return the agents with rows to claim; see :meth:`Store.turns`."""
+        statement = turns_statement(self._table, f"INDEXED BY {self._table}_{TURNS_INDEX}")
+        with self._locked() as connection:
+            return as_turns(connection.execute(statement, {"now": as_text(now)}))
+
+    def release(self, ids: Sequence[str], leased_until: datetime) -> int:
+        """End leases; see :meth:`Store.release`."""
+        places = ", ".join("?" * len(ids))
+        with self.writing() as connection:
+            cursor = connection.execute(
+                f"UPDATE {self._table} SET leased_until = NULL WHERE id IN ({places}) "  # noqa: S608 - a checked name
+                "AND status = 'pending' AND leased_until = ?",
+                [*ids, as_text(leased_until)],
+            )
+            return cursor.rowcount
 
     def update(self, row_id: str, changes: Mapping[str, Any], condition: Condition) -> bool:
         """Change a row; see :meth:`Store.update`."""
@@ -182,8 +206,22 @@ class SQLiteStore(Store):
 
     def find_by(self, column: str, value: str) -> Row | None:
         """Return the newest of some rows; see :meth:`Store.find_by`."""
-        found = self._read(f"WHERE {column} = ? ORDER BY created_at DESC LIMIT 1", (value,))
-        return found[0] if found else None
+        with self._locked() as connection:
+            return self.find_by_on(connection, column, value)
+
+    def find_by_on(self, connection: sqlite3.Connection, column: str, value: str) -> Row | None:
+        """Return the newest of some rows, as a connection of the host's sees them."""
+        statement = (
+            f"SELECT {self._columns} FROM {self._table} WHERE {column} = ? "  # noqa: S608 - names of ours
+            "ORDER BY created_at DESC LIMIT 1"
+        )
+        found = connection.execute(statement, (value,)).fetchone()
+        # A host's connection may return plain tuples.
+        return (
+            None
+            if found is None
+            else self._loaded(dict(zip(self.schema.names, found, strict=True)))
+        )
 
     def newest(self, status: str | None, limit: int) -> list[Row]:
         """Return rows; see :meth:`Store.newest`."""
@@ -262,6 +300,22 @@ class SQLiteStore(Store):
             )
             return cursor.rowcount
 
+    def _find_due(self, connection: sqlite3.Connection, claim: Claim) -> list[str]:
+        found = connection.execute(
+            f"SELECT id FROM {self._table} AS found "  # noqa: S608 - names of ours
+            "WHERE status = 'pending' AND next_retry_at <= :now "
+            f"AND (leased_until IS NULL OR leased_until <= :now) {self._only_heads()} "
+            "ORDER BY next_retry_at, created_at LIMIT :limit",
+            {"now": as_text(claim.now), "limit": claim.limit},
+        )
+        return [row["id"] for row in found]
+
+    def _find_next(
+        self, connection: sqlite3.Connection, now: str, agent: str, priority: int, limit: int
+    ) -> list[str]:
+        values = {"now": now, "agent": agent, "priority": priority, "limit": limit}
+        return [row["id"] for row in connection.execute(self._next_statement, values)]
+
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """Open a transaction that writes; it is committed at the end of the block."""
@@ -332,10 +386,11 @@ class SQLiteStore(Store):
             )
         for column in missing:
             self._add_column(connection, column)
-        for name, keys in self.schema.indexes.items():
+        for name, index in self.schema.indexes.items():
+            where = f" WHERE {index.where}" if index.where else ""
             connection.execute(
-                f"CREATE INDEX IF NOT EXISTS {self._table}_{name} "
-                f"ON {self._table} ({', '.join(keys)})"
+                f"CREATE {'UNIQUE ' if index.unique else ''}INDEX IF NOT EXISTS "
+                f"{self._table}_{name} ON {self._table} ({', '.join(index.keys)}){where}"
             )
 
     def _add_column(self, connection: sqlite3.Connection, column: Column) -> None:
@@ -358,7 +413,7 @@ class SQLiteStore(Store):
             "AND older.created_at < found.created_at)"
         )
 
-    def _loaded(self, stored: sqlite3.Row) -> Row:
+    def _loaded(self, stored: Any) -> Row:
         row: Row = dict(stored)
         for name in self._times:
             row[name] = from_text(row[name])

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from buttdial_sync.errors.moments import utc_now
-from buttdial_sync.stores.schema import Claim, Condition, Row, RowKey, Schema, Selection
+from buttdial_sync.stores.schema import Claim, Condition, Row, RowKey, Schema, Selection, Turn
 from buttdial_sync.stores.times import Clock
 
 
@@ -47,9 +47,17 @@ class Store(ABC):
         Lease pending rows that are due and that no process has; atomic among processes.
 
         Returns:
-            At most as many as wanted, oldest due first, as they are after the claim but for the
-            lease.
+            At most as many as wanted, oldest due first, as they are after the claim. In a table
+            whose agents take turns: in the order of the turns, then highest priority first.
         """
+
+    @abstractmethod
+    def turns(self, now: datetime) -> builtins.list[Turn]:
+        """Return the agents with rows to claim, by their ids; see ``Schema.takes_turns``."""
+
+    @abstractmethod
+    def release(self, ids: Sequence[str], leased_until: datetime) -> int:
+        """End the leases of those rows whose lease ends at this time; return how many."""
 
     @abstractmethod
     def update(self, row_id: str, changes: Mapping[str, Any], condition: Condition) -> bool:

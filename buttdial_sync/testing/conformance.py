@@ -131,7 +131,9 @@ class RepositoryConformance:
             retry_count=2,
             max_retries=7,
         )
-        large = attrs.evolve(message, id="large", body="ü" * (1024 * 1024))
+        large = attrs.evolve(
+            message, id="large", body="ü" * (1024 * 1024), idempotency_key="another"
+        )
         self.repository.add(large)
         found = {each.id: each for each in self.repository.fetch_due(10)}
         _equal(found["a"], message, "the message")

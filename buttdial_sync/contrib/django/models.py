@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from django.db import models
+from django.db.models.functions import Coalesce
 
 from buttdial_sync.ailoop.questions import QUESTION_STATUSES
 from buttdial_sync.inbound.inbox import INBOX_STATUSES
@@ -45,9 +46,10 @@ class OutboxMessage(models.Model):
     Change rows through :class:`~buttdial_sync.contrib.django.repository.DatabaseRepository`.
 
     Attributes:
-        attempt_number: None in rows of the release before it: workers of both may run at once
-            while a new version is rolled out.
+        attempt_number, priority, seconds_waited: None in rows of the release before it: workers of
+            both may run at once while a new version is rolled out.
         leased_until: Until when others must not fetch it, or None.
+        unique_key: Made of the agent and its idempotency key, so that there is one row for both.
     """
 
     STATUSES: ClassVar[list[tuple[str, str]]] = [(status, status) for status in FAILED_STATUSES]
@@ -87,7 +89,12 @@ class OutboxMessage(models.Model):
     receipt_status = models.TextField(null=True)
     receipt_at = models.DateTimeField(null=True)
     receipt_error = models.TextField(null=True)
+    priority = models.IntegerField(null=True, default=0)
+    ordering_key = models.CharField(max_length=255, null=True)
+    expires_at = models.DateTimeField(null=True)
+    seconds_waited = models.IntegerField(null=True, default=0)
     leased_until = models.DateTimeField(null=True)
+    unique_key = models.CharField(max_length=255, null=True, editable=False)
 
     class Meta:
         """Names for people, and what the loop and the admin page look up."""
@@ -96,13 +103,26 @@ class OutboxMessage(models.Model):
         verbose_name_plural = "outgoing messages"
         indexes: ClassVar[list[models.Index]] = [
             models.Index(
-                fields=["status", "next_retry_at", "created_at"], name="buttdial_sync_outbox_due"
+                Coalesce("agent_id", models.Value("")),
+                Coalesce("priority", models.Value(0)),
+                "next_retry_at",
+                "created_at",
+                condition=models.Q(status="pending"),
+                name="buttdial_sync_outbox_turns",
+            ),
+            models.Index(
+                fields=["ordering_key", "created_at"],
+                condition=models.Q(status="pending"),
+                name="buttdial_sync_outbox_ordered",
             ),
             models.Index(fields=["created_at", "id"], name="buttdial_sync_outbox_new"),
             models.Index(fields=["status", "created_at", "id"], name="buttdial_sync_outbox_listed"),
             models.Index(fields=["status", "resolved_at"], name="buttdial_sync_outbox_resolved"),
             models.Index(fields=["message_sid"], name="buttdial_sync_outbox_sid"),
             models.Index(fields=["idempotency_key"], name="buttdial_sync_outbox_key"),
+        ]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["unique_key"], name="buttdial_sync_outbox_once")
         ]
 
     def __str__(self) -> str:
@@ -137,6 +157,37 @@ class OutboxReceipt(models.Model):
 
     def __str__(self) -> str:
         return f"{self.receipt_status} of {self.id}"
+
+
+class OutboxPause(models.Model):
+    """
+    An agent whose messages wait because a person wants it, or waited.
+
+    Change rows through ``pause`` and ``resume`` of
+    :class:`~buttdial_sync.contrib.django.repository.DatabaseRepository`.
+
+    Attributes:
+        id: ``"agent:"`` and the agent's id, or ``"all"``.
+        status: ``"paused"`` or ``"resumed"``.
+    """
+
+    id = models.CharField(max_length=255, primary_key=True)
+    status = models.CharField(max_length=16)
+    created_at = models.DateTimeField()
+    resolved_at = models.DateTimeField(null=True)
+    reason = models.TextField(null=True)
+
+    class Meta:
+        """Names for people, and what the loop looks up."""
+
+        verbose_name = "pause of an agent"
+        verbose_name_plural = "pauses of agents"
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["status", "created_at", "id"], name="buttdial_sync_pause_listed"),
+        ]
+
+    def __str__(self) -> str:
+        return str(self.id)
 
 
 class InboxEvent(models.Model):

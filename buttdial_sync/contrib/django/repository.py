@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from buttdial_sync.contrib.django.store import DatabaseStore
+from buttdial_sync.retry.pauses import pauses_schema
 from buttdial_sync.retry.receipts import receipts_schema
 from buttdial_sync.retry.rows import TABLE_NAME, outbox_schema
 from buttdial_sync.retry.table import TableRepository
@@ -49,7 +50,10 @@ class DatabaseRepository(TableRepository):
         receipts = DatabaseStore(
             receipts_schema(TABLE_NAME), _receipt_model, using=using, clock=clock
         )
-        super().__init__(store, lease=lease, keep_tokens=keep_tokens, early_receipts=receipts)
+        pauses = DatabaseStore(pauses_schema(TABLE_NAME), _pause_model, using=using, clock=clock)
+        super().__init__(
+            store, lease=lease, keep_tokens=keep_tokens, early_receipts=receipts, pauses=pauses
+        )
 
     @property
     def alias(self) -> str:
@@ -70,3 +74,10 @@ def _receipt_model() -> Any:
     from buttdial_sync.contrib.django.models import OutboxReceipt
 
     return OutboxReceipt
+
+
+@lru_cache
+def _pause_model() -> Any:
+    from buttdial_sync.contrib.django.models import OutboxPause
+
+    return OutboxPause

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timezone
-from functools import reduce
+from functools import partial, reduce
 from operator import or_
 from typing import Any
 
@@ -26,11 +27,19 @@ from buttdial_sync.stores.schema import (
     RowKey,
     Schema,
     Selection,
+    Turn,
     id_taken,
     portions,
 )
 from buttdial_sync.stores.store import Store
 from buttdial_sync.stores.times import Clock, DatabaseClock, from_text
+from buttdial_sync.stores.turns import (
+    TURNS_INDEX,
+    as_turns,
+    next_statement,
+    take_turns,
+    turns_statement,
+)
 
 _TEXT = "text_of_"
 _MOST_PARAMETERS = 900  # SQLite before 3.32 takes 999
@@ -81,37 +90,46 @@ class DatabaseStore(Store):
         """Write those that are new; see :meth:`Store.insert_new`."""
         ids = {row["id"] for row in rows}
         with self._transaction(durable=False):
-            known = self._rows().filter(pk__in=ids).count()
+            known = set(self._rows().filter(pk__in=ids).values_list("pk", flat=True))
             made = [self._model()(**_as_stored(row)) for row in rows]
             self._rows().bulk_create(made, ignore_conflicts=True)
-        return len(ids) - int(known)
+            # A row may be missing because another one has its unique values.
+            return int(self._rows().filter(pk__in=ids - known).count())
 
     def claim(self, claim: Claim) -> list[Row]:
         """Lease rows; see :meth:`Store.claim`."""
-        moment = _stored(claim.now)
-        database = connections[self.alias]
         changes: dict[str, Any] = {LEASE: _stored(claim.leased_until)}
         if claim.begins_attempt:
             changes["retry_count"] = F("retry_count") + 1
             changes["attempt_number"] = F("attempt_number") + 1
         with self._transaction():
-            if database.vendor == "sqlite":
+            if self._is_sqlite:
                 # SQLite fails at once if a transaction reads first and then has to wait for another
                 # writer. So take the write lock first, with an update that changes no row.
                 self._rows().filter(pk="").update(leased_until=None)
-            due = (
-                self._only_heads()
-                .filter(_is_free(moment), status=PENDING, next_retry_at__lte=moment)
-                .order_by("next_retry_at", "created_at")
-                .select_for_update(skip_locked=database.features.has_select_for_update_skip_locked)
-            )
-            ids = list(due.values_list("pk", flat=True)[: claim.limit])
+            if self.schema.takes_turns:
+                ids = take_turns(claim, partial(self._find_next, claim.now))
+            else:
+                ids = self._find_due(claim)
             if not ids:
                 return []
             chosen = self._rows().filter(pk__in=ids)
             chosen.update(**changes)
             rows = {row["id"]: row for row in self._read(chosen)}
         return [rows[row_id] for row_id in ids]
+
+    def turns(self, now: datetime) -> list[Turn]:
+        """Return the agents with rows to claim; see :meth:`Store.turns`."""
+        names = [index.name for index in self._model()._meta.indexes]
+        (name,) = (name for name in names if name.endswith(f"_{TURNS_INDEX}"))
+        hint = f"INDEXED BY {name}" if self._is_sqlite else ""
+        return as_turns(self._execute(turns_statement(self._quoted, hint), now))
+
+    def release(self, ids: Sequence[str], leased_until: datetime) -> int:
+        """End leases; see :meth:`Store.release`."""
+        leased = self._rows().filter(pk__in=ids, status=PENDING, leased_until=_stored(leased_until))
+        with self._transaction():
+            return int(leased.update(leased_until=None))
 
     def update(self, row_id: str, changes: Mapping[str, Any], condition: Condition) -> bool:
         """Change a row; see :meth:`Store.update`."""
@@ -236,6 +254,40 @@ class DatabaseStore(Store):
             RuntimeError: A transaction of the host is open, or autocommit is off.
         """
         return self._transaction()
+
+    @property
+    def _is_sqlite(self) -> bool:
+        return bool(connections[self.alias].vendor == "sqlite")
+
+    @property
+    def _quoted(self) -> str:
+        return str(connections[self.alias].ops.quote_name(self._model()._meta.db_table))
+
+    def _find_due(self, claim: Claim) -> list[str]:
+        moment = _stored(claim.now)
+        skips = connections[self.alias].features.has_select_for_update_skip_locked
+        due = (
+            self._only_heads()
+            .filter(_is_free(moment), status=PENDING, next_retry_at__lte=moment)
+            .order_by("next_retry_at", "created_at")
+            .select_for_update(skip_locked=skips)
+        )
+        return list(due.values_list("pk", flat=True)[: claim.limit])
+
+    def _find_next(self, now: datetime, agent: str, priority: int, limit: int) -> list[str]:
+        statement = next_statement(
+            self._quoted, "" if self._is_sqlite else "FOR UPDATE OF found SKIP LOCKED"
+        )
+        found = self._execute(statement, now, agent=agent, priority=priority, limit=limit)
+        return [row[0] for row in found]
+
+    def _execute(self, statement: str, now: datetime, **values: Any) -> Sequence[Sequence[Any]]:
+        database = connections[self.alias]
+        moment = database.ops.adapt_datetimefield_value(_stored(now))
+        with database.cursor() as cursor:
+            # Django's way to write a parameter.
+            cursor.execute(re.sub(r":(\w+)", r"%(\1)s", statement), {"now": moment, **values})
+            return list(cursor.fetchall())
 
     def _time(self) -> datetime:
         has_clock = connections[self.alias].vendor == "postgresql"

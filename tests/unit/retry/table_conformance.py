@@ -11,11 +11,174 @@ import pytest
 
 from buttdial_sync import ArgumentValueError, DeliveryReceipt
 from buttdial_sync.models.failed import FailedMessage
+from buttdial_sync.retry.pauses import Pause
 from buttdial_sync.retry.table import TableRepository
 from buttdial_sync.testing.conformance import LEASE, RepositoryConformance
 
 
 class TableConformance(RepositoryConformance):
+    def turns(self, limit: int, **options: Any) -> list[str]:
+        """Fetch, and return the ids."""
+        repository = cast("TableRepository", self.repository)
+        return [message.id for message in repository.fetch_due(limit, **options)]
+
+    def test_agents_take_turns(self) -> None:
+        """However many messages one of them has, each has its share of a batch."""
+        for number in range(8):
+            self.add(f"a{number}", agent_id="a", due=-100.0)
+        for agent in ("b", "c"):
+            self.add(agent, agent_id=agent)
+        self.add("nobody's")
+        assert self.turns(8) == ["nobody's", "a0", "a1", "b", "c"]
+        assert self.turns(3) == ["a2", "a3", "a4"]
+        assert self.turns(10) == ["a5", "a6", "a7"]
+
+    def test_the_turn_goes_round(self) -> None:
+        """One message at a time is another agent's each time."""
+        for agent in ("a", "b", "c"):
+            for number in range(2):
+                self.add(f"{agent}{number}", agent_id=agent)
+        assert [self.turns(1) for _ in range(7)] == [
+            ["a0"], ["b0"], ["c0"], ["a1"], ["b1"], ["c1"], [],
+        ]  # fmt: skip
+
+    def test_agents_that_rest_are_not_fetched(self) -> None:
+        """Their rows are not touched."""
+        self.add("a", agent_id="a", due=-10.0)
+        self.add("b", agent_id="b")
+        self.add("nobody's", due=-20.0)
+        assert self.turns(10, except_agents=("a", "")) == ["b"]
+        assert self.turns(10, except_agents=("a",)) == ["nobody's"]
+        assert self.stored("a").leased_until is None
+        assert self.turns(10) == ["a"]
+
+    def test_the_highest_priority_comes_first(self) -> None:
+        """A code overtakes a broadcast of the same agent, and what is not due yet delays nobody."""
+        for msg_id, priority, due in (
+            ("broadcast", 0, -30.0), ("later", 9, 60.0), ("less", -1, -60.0), ("code", 5, 0.0),
+            ("older", 0, -40.0),
+        ):  # fmt: skip
+            self.add(msg_id, agent_id="a", priority=priority, due=due)
+        assert self.turns(2) == ["code", "older"]
+        assert self.turns(10) == ["broadcast", "less"]
+        self.clock.move(60)
+        assert self.turns(10) == ["later"]
+
+    def test_messages_with_the_same_ordering_key_go_one_by_one(self) -> None:
+        """A later one waits for an earlier one in flight, and while that waits for its retry."""
+        for msg_id, key in (("first", "+1"), ("second", "+1"), ("other", "+2"), ("free", None)):
+            self.clock.move(0.001)
+            self.add(msg_id, agent_id="a", ordering_key=key)
+        self.add("same key of another agent", agent_id="b", ordering_key="+1")
+        assert self.turns(10) == ["first", "other", "free", "same key of another agent"]
+        assert self.turns(10) == []
+        assert self.repository.begin_attempt("first", 1, self.clock())
+        later = self.clock() + timedelta(seconds=60)
+        assert self.repository.increment_retry("first", 1, "busy", later)
+        assert self.turns(10) == []
+        self.clock.move(60)
+        assert self.turns(10) == ["first"]
+        assert self.repository.begin_attempt("first", 2, self.clock())
+        assert self.repository.mark_delivered("first", "SM-1", 2)
+        assert self.turns(10) == ["second"]
+
+    def test_what_was_given_up_holds_up_nothing(self) -> None:
+        """A dead message does not hold up those behind it, whatever their priorities."""
+        self.add("first", ordering_key="k")
+        self.clock.move(1)
+        self.add("second", ordering_key="k", priority=7, due=-60.0)
+        assert self.turns(10) == ["first"]
+        assert self.repository.mark_dead("first", 0, "too late")
+        assert self.turns(10) == ["second"]
+
+    def test_the_same_time_is_ordered_too(self) -> None:
+        """Of two that were written in the same microsecond one is fetched."""
+        self.add("b", ordering_key="k")
+        self.add("a", ordering_key="k")
+        assert self.turns(10) == ["a"]
+
+    def test_a_key_of_an_agent_is_there_once(self) -> None:
+        """What is written twice is one row, and the second writer learns which."""
+        repository = cast("TableRepository", self.repository)
+        first = self.add("a", agent_id="one", idempotency_key="key")
+        again = attrs.evolve(first, id="b", body="the same")
+        assert repository.add_once(again) == first
+        assert repository.add_new([again]) == 0
+        with pytest.raises(ArgumentValueError, match="'b'"):
+            repository.add(again)
+        other = attrs.evolve(again, agent_id="two")
+        assert repository.add_once(other) == other
+        nobodys = attrs.evolve(again, id="c", agent_id=None)
+        assert repository.add_once(nobodys) == nobodys
+        assert repository.add_new([attrs.evolve(nobodys, id="d")]) == 0
+        with pytest.raises(ArgumentValueError, match="'c'"):
+            repository.add_once(attrs.evolve(nobodys, idempotency_key="other"))
+        assert len(repository.list()) == 3
+
+    def test_without_a_key_there_may_be_many(self) -> None:
+        """Rows without a key do not collide, nor do they with those of an earlier release."""
+        assert self.add("a").idempotency_key is None
+        assert self.add("b", agent_id="one").idempotency_key is None
+        self.add("c", agent_id="one")
+
+    def test_a_purged_key_is_free(self) -> None:
+        """What is forgotten does not hold its key."""
+        repository = cast("TableRepository", self.repository)
+        self.add("a", idempotency_key="key")
+        repository.dismiss("a")
+        self.clock.move(60)
+        assert repository.purge(30) == 1
+        self.add("b", idempotency_key="key")
+
+    def test_released_in_one_statement(self) -> None:
+        """What was fetched for nothing is due again; what was begun or taken over is not."""
+        repository = cast("TableRepository", self.repository)
+        for msg_id in ("a", "b", "c"):
+            self.add(msg_id)
+        fetched = repository.fetch_due(3)
+        assert repository.begin_attempt("b", 1, self.clock.move(1))
+        assert repository.release(fetched) == 2
+        assert self.turns(3) == ["a", "c"]
+        assert repository.release(fetched) == 0
+        assert self.stored("b").attempt_started_at == self.clock()
+        assert repository.release([]) == 0
+
+    def test_pauses(self) -> None:
+        """A paused agent's messages are not fetched until it is resumed; so with all of them."""
+        repository = cast("TableRepository", self.repository)
+        self.add("a", agent_id="one")
+        self.add("b", agent_id="two")
+        self.add("nobody's")
+        assert repository.pause("one", reason="wrong text")
+        began = self.clock()
+        self.clock.move(1)
+        assert not repository.pause("one", reason="again")
+        assert repository.pause("")
+        assert repository.paused() == (
+            Pause(agent_id="", since=self.clock()),
+            Pause(agent_id="one", since=began, reason="wrong text"),
+        )
+        assert self.turns(10) == ["b"]
+        assert repository.resume("one")
+        assert not repository.resume("one")
+        assert repository.pause()
+        assert self.turns(10) == []
+        assert repository.resume()
+        assert self.turns(10) == ["a"]
+        assert repository.resume("")
+        assert self.turns(10) == ["nobody's"]
+        assert repository.paused() == ()
+        assert repository.pause("one", reason="second time")
+        assert [pause.reason for pause in repository.paused()] == ["second time"]
+        assert not repository.resume("nobody")
+
+    def test_what_is_new_of_a_row_comes_back(self) -> None:
+        """Priority, order and expiry are kept."""
+        later = self.clock() + timedelta(hours=1)
+        message = self.add("a", priority=-3, ordering_key="k", expires_at=later, seconds_waited=9)
+        assert self.repository.fetch_due(1)[0] == message
+        assert self.stored("a").leased_until == self.clock() + timedelta(seconds=LEASE)
+
     def test_it_says_what_is_leased(self) -> None:
         """Pending rows that somebody has now are named, with the end of their lease."""
         repository = cast("TableRepository", self.repository)
@@ -319,9 +482,9 @@ class TableConformance(RepositoryConformance):
 
     def test_a_receipt_for_the_newest_of_two(self) -> None:
         """One key of two rows: the server has the later one in mind."""
-        self.add("a", idempotency_key="key-1")
+        self.add("a", agent_id="one", idempotency_key="key-1")
         self.clock.move(1)
-        self.add("b", idempotency_key="key-1")
+        self.add("b", agent_id="two", idempotency_key="key-1")
         assert self.receipt("sent", idempotency_key="key-1")
         assert (self.told("a")[1], self.told("b")[1]) == (None, "sent")
 

@@ -220,14 +220,14 @@ def test_results_of_a_hosts_own_client(hosted: World, result: SendResult, step: 
 def test_many_wrong_tokens_do_not_lead_to_a_lockout() -> None:
     """Before the last failed login that the server allows, only proven tokens are used."""
     with world(tokens=["good"]) as here:
-        here.add("good", agent_id="two", agent_token="good")
+        here.add("good", agent_id="a", agent_token="good")  # the agents take turns by their ids
         for number in range(15):
             here.add(f"bad{number}", agent_id=f"a{number}", agent_token=f"bad{number}")
         loop = here.loop()
         report = loop.run_once()
         assert (report.delivered, report.postponed) == (1, 15)
         assert failed_logins(here.fake) == 9  # this server does not forget them at a good login
-        here.add("again", agent_id="two", agent_token="good")
+        here.add("again", agent_id="a", agent_token="good")
         assert loop.run_once().delivered == 1
 
 
@@ -457,13 +457,15 @@ def test_a_limit_of_no_time(hosted: World) -> None:
 def test_a_rejected_message_proves_its_token() -> None:
     """A "no" to a message is a "yes" to its token: it goes on when others are refused."""
     with world(tokens=["good"]) as here:
-        here.add("no", agent_id="two", agent_token="good")
+        here.add("no", agent_id="a", agent_token="good")  # the agents take turns by their ids
         for number in range(15):
             here.add(f"bad{number}", agent_id=f"a{number}", agent_token=f"bad{number}")
-        here.add("yes", agent_id="two", agent_token="good")
         here.fake.on_send(error="closed for today")
-        report = here.loop().run_once()
-        assert (report.retried, report.delivered, report.postponed) == (1, 1, 15)
+        loop = here.loop()
+        report = loop.run_once()
+        assert (report.retried, report.postponed) == (1, 15)
+        here.add("yes", agent_id="a", agent_token="good")
+        assert loop.run_once().delivered == 1
         assert failed_logins(here.fake) == 9  # this server does not forget them at a good login
 
 

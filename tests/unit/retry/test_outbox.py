@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+import sqlite3
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -315,3 +317,60 @@ def test_a_key_that_an_index_cannot_hold(here: World) -> None:
     here.outbox().enqueue("+14155550123", "Hello", idempotency_key="x" * 255)
     with pytest.raises(ArgumentValueError, match="idempotency_key"):
         here.outbox().enqueue("+14155550123", "Hello", idempotency_key="x" * 256)
+
+
+def test_enqueued_twice_is_one_message(open_source: World) -> None:
+    """Also on a server without keys, and inside one transaction of the host's."""
+    outbox = open_source.outbox()
+    first = outbox.enqueue("+14155550123", "once", idempotency_key="key", priority=3)
+    again = outbox.enqueue("+14155550123", "once more", idempotency_key="key")
+    assert (again.id, again.body) == (first.id, "once")
+    assert open_source.loop().drain().delivered == 1
+    assert open_source.bodies == ["once"]
+    later = outbox.enqueue("+14155550123", "once", idempotency_key="key")
+    assert (later.id, later.status) == (first.id, "delivered")
+
+
+def test_enqueued_twice_in_one_transaction(here: World, tmp_path: Path) -> None:
+    """The second call sees the first message, which is not committed yet."""
+    with SQLiteRepository(tmp_path / "outbox.db", clock=here.clock) as repository:
+        host = sqlite3.connect(tmp_path / "outbox.db")
+        outbox = here.outbox(repository)
+        first, again = (
+            outbox.enqueue("+14155550123", "once", idempotency_key="key", within=host)
+            for _ in range(2)
+        )
+        assert again.id == first.id
+        host.commit()
+        host.close()
+        assert len(repository.list()) == 1
+
+
+def test_messages_are_ordered_within_a_microsecond(here: World) -> None:
+    """The clock may stand still; those of one ordering_key are sent as they were enqueued."""
+    outbox = here.outbox()
+    bodies = [f"m{number}" for number in range(5)]
+    for body in bodies:
+        outbox.enqueue("+14155550123", body, ordering_key="+14155550123")
+    here.go_on(1)
+    assert here.loop(workers=3).drain().delivered == 5
+    assert here.bodies == bodies
+
+
+@pytest.mark.parametrize(
+    ("wrong", "kind"),
+    [
+        ({"priority": "high"}, ArgumentTypeError),
+        ({"priority": True}, ArgumentTypeError),
+        ({"priority": 2**31}, ArgumentValueError),
+        ({"ordering_key": 1}, ArgumentTypeError),
+        ({"ordering_key": "k" * 256}, ArgumentValueError),
+        ({"expires_at": "tomorrow"}, ArgumentTypeError),
+        ({"expires_at": datetime(2026, 1, 1)}, ArgumentValueError),
+    ],
+)
+def test_wrong_columns(here: World, wrong: dict[str, Any], kind: type[Exception]) -> None:
+    """They are refused before anything is written."""
+    with pytest.raises(kind):
+        here.outbox().enqueue("+14155550123", "x", **wrong)
+    assert here.repository.list() == []

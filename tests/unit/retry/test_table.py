@@ -188,7 +188,10 @@ def test_what_comes_back_is_a_copy() -> None:
     row["status"] = "dead"
     repository.store.newest(None, 1)[0]["status"] = "dead"
     now = repository.store.now()
-    (claimed,) = repository.store.claim(Claim(now=now, leased_until=now, limit=1))
+    turn = tuple(repository.store.turns(now))
+    (claimed,) = repository.store.claim(
+        Claim(now=now, leased_until=now, limit=1, turns=turn, share=1)
+    )
     claimed["status"] = "dead"
     assert repository.stats()["pending"] == 1
     assert repository.get("b") is None
@@ -265,7 +268,7 @@ def test_a_file(tmp_path: Path, clock: SettableClock) -> None:
     connection.close()
     assert mode == "wal"
     assert due == clock().strftime("%Y-%m-%d %H:%M:%S.%f")
-    assert {"buttdial_outbox", "buttdial_outbox_due", "buttdial_outbox_new"} <= names
+    assert {"buttdial_outbox", "buttdial_outbox_turns", "buttdial_outbox_new"} <= names
     assert required == {
         "recipient", "body", "channel", "status", "created_at", "next_retry_at",
         "retry_count", "max_retries",

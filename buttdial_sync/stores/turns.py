@@ -1,0 +1,116 @@
+"""
+Agents that take turns: which of them have rows to claim, and which rows of an agent are next.
+
+A table of a million rows is claimed from with an index whose first columns are the agent and the
+priority. So the rows of an agent that rests cost nothing, neither do those that are due later, and
+the agent with the most rows does not delay the others. All rows of a table that takes turns have
+``agent_id``, ``priority`` and ``ordering_key``; each may be NULL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from buttdial_sync.stores.schema import Claim, TableIndex, Turn
+
+AGENT = "coalesce(agent_id, '')"
+PRIORITY = "coalesce(priority, 0)"
+IS_PENDING = "status = 'pending'"
+TURNS_INDEX = "turns"
+TURN_INDEXES = {
+    TURNS_INDEX: TableIndex((AGENT, PRIORITY, "next_retry_at", "created_at"), IS_PENDING),
+    "ordered": TableIndex(("ordering_key", "created_at"), IS_PENDING),
+}
+"""The indexes of a table that takes turns."""
+
+
+def turns_statement(table: str, hint: str = "") -> str:
+    """
+    Return the statement that lists agents and priorities with a row that is due and free.
+
+    It looks each pair up in the index, so that it costs as much for a million rows as for one.
+
+    Args:
+        table: The table, quoted.
+        hint: What makes SQLite use the index: it knows nothing about how values are distributed.
+
+    Returns:
+        SQL with the parameter ``:now``; its rows are pairs.
+    """
+
+    def found(what: str, where: str = "", order: str = "") -> str:
+        return (
+            f"(SELECT {what} FROM {table} {hint} WHERE {IS_PENDING}{where} "  # noqa: S608 - names of ours
+            f"ORDER BY {what}{order} LIMIT 1)"
+        )
+
+    first_agent, next_agent = found(AGENT), found(AGENT, f" AND {AGENT} > agents.agent")
+    of_agent, lower = f" AND {AGENT} = agents.agent", f" AND {AGENT} = pairs.agent"
+    first_priority = found(PRIORITY, of_agent, " DESC")
+    next_priority = found(PRIORITY, f"{lower} AND {PRIORITY} < pairs.level", " DESC")
+    return (
+        f"WITH RECURSIVE agents(agent) AS (SELECT {first_agent} "  # noqa: S608 - names of ours
+        f"UNION ALL SELECT {next_agent} FROM agents WHERE agents.agent IS NOT NULL), "
+        f"pairs(agent, level) AS (SELECT agents.agent, {first_priority} FROM agents "
+        f"WHERE agents.agent IS NOT NULL "
+        f"UNION ALL SELECT pairs.agent, {next_priority} FROM pairs WHERE pairs.level IS NOT NULL) "
+        "SELECT pairs.agent, pairs.level FROM pairs WHERE pairs.level IS NOT NULL "
+        f"AND EXISTS (SELECT 1 FROM {table} WHERE {IS_PENDING} AND {AGENT} = pairs.agent "
+        f"AND {PRIORITY} = pairs.level AND next_retry_at <= :now "
+        "AND (leased_until IS NULL OR leased_until <= :now))"
+    )
+
+
+def next_statement(table: str, lock: str = "") -> str:
+    """
+    Return the statement that finds an agent's next rows of a priority, oldest due first.
+
+    A row with an ``ordering_key`` is not found while an older pending one of its agent has it.
+
+    Args:
+        table: The table, quoted.
+        lock: What locks the rows that are found, where the database has that.
+
+    Returns:
+        SQL with the parameters ``:agent``, ``:priority``, ``:now`` and ``:limit``; its rows are
+        ids.
+    """
+    return (
+        f"SELECT found.id FROM {table} AS found WHERE {IS_PENDING} "  # noqa: S608 - names of ours
+        f"AND {AGENT} = :agent AND {PRIORITY} = :priority AND next_retry_at <= :now "
+        "AND (leased_until IS NULL OR leased_until <= :now) "
+        "AND (ordering_key IS NULL OR NOT EXISTS ("
+        f"SELECT 1 FROM {table} AS older WHERE older.status = 'pending' "
+        "AND older.ordering_key = found.ordering_key "
+        "AND coalesce(older.agent_id, '') = coalesce(found.agent_id, '') "
+        "AND (older.created_at, older.id) < (found.created_at, found.id))) "
+        f"ORDER BY next_retry_at, created_at LIMIT :limit {lock}"
+    )
+
+
+def as_turns(pairs: Iterable[Sequence[object]]) -> list[Turn]:
+    """Return the turns of agents and their priorities, by the agents' ids."""
+    priorities: dict[str, list[int]] = {}
+    for agent, priority in pairs:
+        priorities.setdefault(str(agent), []).append(int(str(priority)))
+    return [Turn(agent, tuple(sorted(priorities[agent])[::-1])) for agent in sorted(priorities)]
+
+
+def take_turns(claim: Claim, find_next: Callable[[str, int, int], list[str]]) -> list[str]:
+    """
+    Return the ids of the rows to claim.
+
+    Args:
+        claim: What is wanted.
+        find_next: Finds ids of an agent, of a priority, at most so many.
+    """
+    ids: list[str] = []
+    for turn in claim.turns:
+        left = min(claim.share, claim.limit - len(ids))
+        for priority in turn.priorities:
+            if left <= 0:
+                break
+            found = find_next(turn.agent, priority, left)
+            ids += found
+            left -= len(found)
+    return ids
