@@ -25,7 +25,7 @@ class TableConformance(RepositoryConformance):
     def test_agents_take_turns(self) -> None:
         """However many messages one of them has, each has its share of a batch."""
         for number in range(8):
-            self.add(f"a{number}", agent_id="a", due=-100.0)
+            self.add(f"a{number}", agent_id="a", due=number - 100.0)
         for agent in ("b", "c"):
             self.add(agent, agent_id=agent)
         self.add("nobody's")
@@ -37,7 +37,7 @@ class TableConformance(RepositoryConformance):
         """One message at a time is another agent's each time."""
         for agent in ("a", "b", "c"):
             for number in range(2):
-                self.add(f"{agent}{number}", agent_id=agent)
+                self.add(f"{agent}{number}", agent_id=agent, due=number - 10.0)
         assert [self.turns(1) for _ in range(7)] == [
             ["a0"], ["b0"], ["c0"], ["a1"], ["b1"], ["c1"], [],
         ]  # fmt: skip
