@@ -7,7 +7,16 @@ from datetime import datetime, timedelta
 from uuid import uuid4
 
 from buttdial_sync.inbound.deliveries import DeliveryInProgressError
-from buttdial_sync.stores.schema import LEASE, PENDING, WORK_COLUMNS, Column, Condition, Row, Schema
+from buttdial_sync.stores.schema import (
+    LEASE,
+    PENDING,
+    WORK_COLUMNS,
+    Column,
+    Condition,
+    Row,
+    Schema,
+    TableIndex,
+)
 from buttdial_sync.stores.sqlite import SQLiteStore
 from buttdial_sync.stores.times import Clock
 
@@ -20,7 +29,7 @@ _PURGED_AT_ONCE = 1000
 _SCHEMA = Schema(
     table=TABLE_NAME,
     columns=(*WORK_COLUMNS, Column(_TOKEN)),
-    indexes={"resolved": ("status", "resolved_at")},
+    indexes={"resolved": TableIndex(("status", "resolved_at"))},
 )
 
 
