@@ -123,7 +123,9 @@ class DatabaseStore(Store):
         names = [index.name for index in self._model()._meta.indexes]
         (name,) = (name for name in names if name.endswith(f"_{TURNS_INDEX}"))
         hint = f"INDEXED BY {name}" if self._is_sqlite else ""
-        return as_turns(self._execute(turns_statement(self._quoted, hint), now))
+        # Not inside a transaction of the host's, also if there is nothing to claim.
+        with self._transaction():
+            return as_turns(self._execute(turns_statement(self._quoted, hint), now))
 
     def release(self, ids: Sequence[str], leased_until: datetime) -> int:
         """End leases; see :meth:`Store.release`."""
