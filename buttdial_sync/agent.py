@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from buttdial_sync._renamed import missing_attribute
@@ -110,7 +111,7 @@ class AgentView:
         sender_name: str | None = None,
         language: str | None = None,
         fallback_channels: Sequence[str] | None = None,
-        scheduled_at: str | None = None,
+        scheduled_at: datetime | str | None = None,
         thread_id: str | None = None,
         entity_id: str | None = None,
         reply_msg_id: str | None = None,
@@ -142,7 +143,7 @@ class AgentView:
             sender_name: Name shown to the recipient, where the channel has one.
             language: Of the text, as in ``"en"``.
             fallback_channels: Tried by the server in this order when the channel fails.
-            scheduled_at: When the server is to send it, ISO 8601.
+            scheduled_at: When the server is to send it: a datetime with a time zone, or ISO 8601.
             thread_id: Your own id of the conversation; comes back in answers.
             entity_id: Your own id of the subject.
             reply_msg_id: The message that this one answers.
@@ -187,7 +188,7 @@ class AgentView:
         agent_token = self._agent.token_or(agent_token)
         call: Call | None = None
         try:
-            check_message(message)
+            message = check_message(message)
             arguments = arguments_of(message)
             arguments["to"] = self._agent.recipients.normalized(message.to, message.channel)
             call = _call_to_send(self._agent, arguments, agent_token, timeout)

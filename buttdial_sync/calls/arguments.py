@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 import math
+import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from difflib import get_close_matches
+from enum import Enum
 from functools import cache, wraps
 from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -37,7 +39,8 @@ def checked(method: Callable[P, R]) -> Callable[P, R]:
         given = bound.arguments
         for name, (hint, required, is_masked) in _parameters(method).items():
             if name in given:
-                given[name] = masked(given[name]) if is_masked else given[name]
+                value = plain_text(given[name]) if _takes_text(hint) else given[name]
+                given[name] = masked(value) if is_masked else value
                 check_argument(name, given[name], hint, required=required)
         return method(*bound.args, **bound.kwargs)
 
@@ -66,6 +69,22 @@ def check_argument(name: str, value: Any, hint: Any, *, required: bool) -> None:
     must_not_be_blank = required or name.endswith(_ID_ENDINGS)
     if must_not_be_blank and isinstance(value, str) and not value.strip():
         raise ArgumentValueError(f"{name} must not be empty")
+
+
+def plain_text(value: Any) -> Any:
+    """
+    Return the text of what frameworks use in place of one; anything else as it is.
+
+    That is an enum's value, a ``Decimal``, and a lazy translation of Django.
+    """
+    if isinstance(value, str) or value is None:
+        return value
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Decimal):
+        return str(value)
+    django = sys.modules.get("django.utils.functional")  # without it nobody has lazy texts
+    return str(value) if django is not None and isinstance(value, django.Promise) else value
 
 
 def to_wire(
@@ -186,6 +205,11 @@ def _sequence_test(item_test: Test) -> Test:
         and not isinstance(value, str | bytes)
         and all(map(item_test, value))
     )
+
+
+@cache
+def _takes_text(hint: Any) -> bool:
+    return str in (hint, *_options(hint)) or bool(_literal_values(hint))
 
 
 def _kind_of(value: Any) -> str:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Mapping
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, get_type_hints
 
 import attrs
 
-from buttdial_sync.calls.arguments import check_argument, json_value
+from buttdial_sync.calls.arguments import check_argument, json_value, plain_text
 from buttdial_sync.calls.operation import ToolOperation
-from buttdial_sync.errors import ArgumentValueError, ProtocolError, error_from_tool_answer
+from buttdial_sync.errors import (
+    ArgumentTypeError,
+    ArgumentValueError,
+    ProtocolError,
+    error_from_tool_answer,
+)
+from buttdial_sync.errors.moments import parse_moment
 from buttdial_sync.models.message import Message
 from buttdial_sync.models.sending import SendResult
 
+_WEB_ADDRESS = re.compile(r"https?://[^\s/]", re.IGNORECASE)
 _ID_KEYS = ("messageId", "sid", "message_sid", "externalId")
 
 
@@ -46,14 +55,18 @@ SEND = ToolOperation(
 )
 
 
-def check_message(message: Message) -> None:
+def check_message(message: Message) -> Message:
     """
     Check the fields of a message against their types.
+
+    Returns:
+        The message, with texts in place of what frameworks and datetimes stand for.
 
     Raises:
         ArgumentTypeError: One has the wrong type.
         ArgumentValueError: One has an invalid value, or there is nothing to send.
     """
+    message = _with_texts(message)
     for field in attrs.fields(Message):
         value = getattr(message, field.name)
         if value is None and field.default is None:
@@ -62,11 +75,19 @@ def check_message(message: Message) -> None:
     if message.subject and ("\n" in message.subject or "\r" in message.subject):
         # Where a server writes it into a mail's head as it is, the rest would be headers.
         raise ArgumentValueError("subject must be a single line")
+    if message.media_url and not _WEB_ADDRESS.match(message.media_url):
+        raise ArgumentValueError(
+            "media_url must begin with http:// or https://",
+            remediation="Give an address from which the server can fetch the file.",
+        )
+    if isinstance(message.scheduled_at, str):
+        _check_moment(message.scheduled_at)
     if not (message.body or message.media_url or message.html or message.template_id):
         raise ArgumentValueError(
             "there is nothing to send: neither body nor media_url",
             remediation="Give body for a text, media_url for media.",
         )
+    return message
 
 
 def arguments_of(message: Message) -> dict[str, Any]:
@@ -88,6 +109,39 @@ def sid_of(answer: Any) -> str | None:
         return None
     found = (answer.get(key) for key in _ID_KEYS)
     return next((str(sid) for sid in found if isinstance(sid, str | int) and sid), None)
+
+
+def _with_texts(message: Message) -> Message:
+    changed: dict[str, Any] = {}
+    for field in attrs.fields(Message):
+        value = getattr(message, field.name)
+        text = plain_text(value)
+        if isinstance(value, Mapping):
+            text = {key: plain_text(item) for key, item in value.items()}
+        elif isinstance(value, datetime):
+            text = _moment_text(value)
+        if text is not value:
+            changed[field.name] = text
+    return attrs.evolve(message, **changed) if changed else message
+
+
+def _moment_text(moment: datetime) -> str:
+    if moment.tzinfo is None:
+        raise ArgumentTypeError(
+            "scheduled_at must have a time zone",
+            remediation="Write datetime.now(timezone.utc), or Django's timezone.now().",
+        )
+    return moment.isoformat()
+
+
+def _check_moment(text: str) -> None:
+    try:
+        parse_moment(text)
+    except ValueError:
+        raise ArgumentValueError(
+            "scheduled_at must be ISO 8601, as in 2026-12-24T18:00:00+01:00",
+            remediation="Give a datetime with a time zone.",
+        ) from None
 
 
 @lru_cache(maxsize=1)

@@ -53,6 +53,14 @@ def test_bad_arguments(arguments: dict[str, Any], kind: type[Exception], words: 
         Family().call(**arguments)
 
 
+def test_what_frameworks_use_for_texts() -> None:
+    """A decimal and a lazy translation arrive as text where text is wanted."""
+    from django.utils.functional import lazystr
+
+    arrived = Family().call(Decimal("1.50"), lazystr("agent"), kind=lazystr("b"), note="", x=1)  # type: ignore[arg-type]
+    assert arrived == ("1.50", "agent", "b", "", {"x": 1})
+
+
 def test_blank_text_that_nobody_needs() -> None:
     """An optional text may be blank, an id and a required one may not."""
     check_argument("note", "", str, required=False)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+from enum import Enum
 from typing import Any
 
 import pytest
@@ -27,7 +30,7 @@ def test_a_subject_is_a_single_line(subject: str) -> None:
 @pytest.mark.parametrize("name", ["body", "media_url", "html", "template_id"])
 def test_something_to_send(name: str) -> None:
     """A text, a picture, a page or a template is enough."""
-    check_message(message(**{name: "x"}))
+    check_message(message(**{name: "https://a.example/x" if name == "media_url" else "x"}))
     with pytest.raises(ArgumentValueError, match="nothing to send"):
         check_message(message(**{name: "" if name != "template_id" else None}))
 
@@ -134,3 +137,51 @@ def test_neither(answer: Any) -> None:
     assert caught.value.outcome == "unknown"
     assert caught.value.stage == "parse"
     assert "before sending again" in str(caught.value.remediation)
+
+
+@pytest.mark.parametrize(
+    "address", ["picture.png", "/media/picture.png", "ftp://a.example/x", "https://", "file:///x"]
+)
+def test_a_picture_has_a_web_address(address: str) -> None:
+    """The server fetches it, so that a path of this machine says nothing to it."""
+    with pytest.raises(ArgumentValueError, match=r"^media_url must begin with http"):
+        check_message(message(media_url=address))
+    check_message(message(media_url="HTTP://a.example/x"))
+
+
+def test_when_to_send() -> None:
+    """An aware datetime becomes its text; a text must be one that says a moment."""
+    moment = datetime(2026, 12, 24, 18, tzinfo=timezone(timedelta(hours=1)))
+    scheduled = message(body="x", scheduled_at=moment)
+    assert arguments_of(check_message(scheduled))["scheduledAt"] == "2026-12-24T18:00:00+01:00"
+    for text in ("2026-12-24T18:00:00Z", "2026-12-24 18:00"):
+        check_message(message(body="x", scheduled_at=text))
+    with pytest.raises(ArgumentValueError, match=r"^scheduled_at must be ISO 8601"):
+        check_message(message(body="x", scheduled_at="tomorrow"))
+    with pytest.raises(ArgumentTypeError, match="time zone"):
+        check_message(message(body="x", scheduled_at=datetime(2026, 12, 24, 18)))
+
+
+class Wording(Enum):
+    """A host's texts."""
+
+    GREETING = "Hello"
+    NUMBER = 5
+
+
+def test_what_frameworks_use_for_texts() -> None:
+    """Enums, decimals and lazy translations are taken as the texts that they stand for."""
+    from django.utils.functional import lazystr
+
+    taken = message(
+        to=lazystr("+1"),
+        body=Wording.GREETING,
+        channel=lazystr("sms"),
+        subject=Decimal("9.90"),
+        template_vars={"price": Decimal("9.90"), "name": lazystr("Ann")},
+    )
+    wire = arguments_of(check_message(taken))
+    assert (wire["to"], wire["body"], wire["channel"]) == ("+1", "Hello", "sms")
+    assert (wire["subject"], wire["templateVars"]) == ("9.90", {"price": "9.90", "name": "Ann"})
+    with pytest.raises(ArgumentTypeError, match=r"^body must be str or None, not int"):
+        check_message(message(body=Wording.NUMBER))
