@@ -39,7 +39,9 @@ class Message:
     sender_name: str | None = _optional("senderName", help="Name shown to the recipient.")
     language: str | None = _optional("language", help="Of the text, as in en.")
     fallback_channels: Sequence[str] | None = _optional("fallbackChannels")
-    scheduled_at: datetime | str | None = _optional("scheduledAt", help="When to send it (ISO 8601).")
+    scheduled_at: datetime | str | None = attrs.field(
+        default=None, metadata={"wire": "scheduledAt", "help": "When to send it (ISO 8601)."}
+    )
     thread_id: str | None = _optional("threadId", help="Your own id of the conversation.")
     entity_id: str | None = _optional("entityId", help="Your own id of the subject.")
     reply_msg_id: str | None = _optional(
