@@ -90,6 +90,7 @@ class DatabaseStore(Store):
         """Write those that are new; see :meth:`Store.insert_new`."""
         ids = {row["id"] for row in rows}
         with self._transaction(durable=False):
+            self._lock_first()
             known = set(self._rows().filter(pk__in=ids).values_list("pk", flat=True))
             made = [self._model()(**_as_stored(row)) for row in rows]
             self._rows().bulk_create(made, ignore_conflicts=True)
@@ -103,10 +104,7 @@ class DatabaseStore(Store):
             changes["retry_count"] = F("retry_count") + 1
             changes["attempt_number"] = F("attempt_number") + 1
         with self._transaction():
-            if self._is_sqlite:
-                # SQLite fails at once if a transaction reads first and then has to wait for another
-                # writer. So take the write lock first, with an update that changes no row.
-                self._rows().filter(pk="").update(leased_until=None)
+            self._lock_first()
             if self.schema.takes_turns:
                 ids = take_turns(claim, partial(self._find_next, claim.now))
             else:
@@ -306,6 +304,15 @@ class DatabaseStore(Store):
             _check_autocommit(self.alias)
         block: AbstractContextManager[object] = transaction.atomic(self.alias, durable=durable)
         return block
+
+    def _lock_first(self) -> None:
+        """
+        Take SQLite's write lock, with an update that changes no row.
+
+        SQLite fails at once if a transaction reads first and then has to wait for another writer.
+        """
+        if connections[self.alias].vendor == "sqlite":
+            self._rows().filter(pk="").update(leased_until=None)
 
     def _only_heads(self) -> Any:
         """Return the rows that may be claimed as far as their groups go."""
