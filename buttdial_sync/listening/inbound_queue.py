@@ -78,6 +78,7 @@ class InboundQueue:
         page_size: How many waiting messages are read at once.
 
     Attributes:
+        agent_id: As given, or learned.
         generation: The number of streams that were about to be opened so far.
         page_size: As given.
     """
@@ -85,7 +86,7 @@ class InboundQueue:
     def __init__(self, agent_id: str | None = None, page_size: int = 10) -> None:
         self.generation = 0
         self.page_size = page_size
-        self._agent_id = agent_id
+        self.agent_id = agent_id
         self._changed = threading.Condition()
         # The places are different, so that the events are never compared.
         self._entries: list[tuple[tuple[int, int, int], QueuedEvent]] = []
@@ -102,14 +103,14 @@ class InboundQueue:
 
     def waiting(self, messages: Sequence[WaitingMessage]) -> None:
         """Take in messages that waited."""
-        self._agent_id = self._agent_id or next(
+        self.agent_id = self.agent_id or next(
             (each.agent_id for each in messages if each.agent_id), None
         )
         self._put(_WAITED, [event for each in messages for event in parse_waiting(each)])
 
     def pushed(self, notification: Mapping[str, Any]) -> None:
         """Take in a notification, if it is a message for the agent."""
-        self._put(_PUSHED, pushed_events(notification, self._agent_id))
+        self._put(_PUSHED, pushed_events(notification, self.agent_id))
 
     def ended(self) -> None:
         """Wake the runner: the stream is over."""

@@ -163,13 +163,14 @@ class InboxSink:
             before they are written.
 
     Attributes:
+        agent_id: As given, or learned.
         generation: The number of streams that were about to be opened so far.
         page_size: As given.
     """
 
     def __init__(self, writer: InboxWriter, agent_id: str | None, page_size: int) -> None:
         self.generation = 0
-        self._agent_id = agent_id
+        self.agent_id = agent_id
         self.page_size = page_size
         self._writer = writer
         self._lock = threading.Lock()
@@ -189,7 +190,7 @@ class InboxSink:
 
     def pushed(self, notification: Mapping[str, Any]) -> None:
         """Take in a notification, if it is a message for the agent."""
-        events = pushed_events(notification, self._agent_id)
+        events = pushed_events(notification, self.agent_id)
         with self._lock:
             if self.generation > self._released:
                 self._held.append((self.generation, events))

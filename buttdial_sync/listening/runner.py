@@ -24,13 +24,16 @@ from buttdial_sync.listening.inbox_sink import InboxSink, InboxWriter
 from buttdial_sync.listening.inbox_worker import HandingOver, InboxWorkers
 from buttdial_sync.listening.pauses import exponential
 from buttdial_sync.listening.request_budget import budget_of
+from buttdial_sync.models.converter import structure
 from buttdial_sync.models.inbound import InboundEvent
+from buttdial_sync.models.profile import AgentProfile
 from buttdial_sync.transport.push_router import PAGES_AT_MOST
 from buttdial_sync.transport.session import McpSession
 
 logger = logging.getLogger("buttdial_sync.inbound")
 
 _SECONDS_TO_END = 10.0
+_ME = "/api/v1/agents/me"
 # After a stream that lived for so many seconds, the pauses start again with the first one.
 _GOOD_AFTER = 10.0
 
@@ -127,6 +130,7 @@ class StreamRunner:
             self._writer.start()
             self._workers.start()
         try:
+            self._learn_agent_id()
             self._keep_listening()
         except ClientClosedError:
             logger.info("the client was closed; the listener ends")
@@ -194,6 +198,22 @@ class StreamRunner:
     def cancel(self) -> None:
         """Stop taking in events. Idempotent."""
         self._connection.router.remove(self._token, self._queue)
+
+    def _learn_agent_id(self) -> None:
+        """
+        Ask whose pushes these will be, if the host did not say it.
+
+        Pushes do not name the agent, but the waiting queue and webhooks do: a message that comes in
+        two ways is known again by its id and the agent's. Only servers that push have the answer.
+        """
+        if self._queue.agent_id is not None:
+            return
+        deadline = self._connection.deadline()
+        try:
+            answer = self._connection.rest.call("GET", _ME, deadline, credential=self._token)
+            self._queue.agent_id = structure(answer, AgentProfile, source=_ME).agent_id
+        except ButtDialError as error:
+            logger.info("the server does not say which agent this is: %s", str(error))
 
     def _keep_listening(self) -> None:
         while not self._stopping.is_set():

@@ -312,7 +312,7 @@ class DatabaseStore(Store):
         SQLite fails at once if a transaction reads first and then has to wait for another writer.
         """
         if connections[self.alias].vendor == "sqlite":
-            self._rows().filter(pk="").update(leased_until=None)
+            self._rows().filter(pk="").update(**{self.schema.names[-1]: None})
 
     def _only_heads(self) -> Any:
         """Return the rows that may be claimed as far as their groups go."""

@@ -601,6 +601,26 @@ def test_a_listener_that_the_server_forgot_connects_again(
     assert "1 messages waited although the stream is open" in caplog.text
 
 
+@pytest.mark.parametrize("says_who", [True, False])
+def test_a_push_is_known_again_from_the_queue(
+    fake: FakeButtDialServer, make: Make, says_who: bool
+) -> None:
+    """The push does not name the agent, so the listener asks, if the server can tell."""
+    clock, inbox = Ticking(), Inbox()
+    if not says_who:
+        fake.on_rest("GET", "/api/v1/agents/me", {"error": "no"}, status=404)
+    with polling(make, inbox, clock) as listener:
+        wait_until(lambda: listener.connected)
+        fake.push(message_payload(1))
+        inbox.wait_for(1)
+        for name in ("message-1", "another"):
+            fake.add_waiting(externalId=name)
+        clock.now += 61.0
+        inbox.wait_for(2 if says_who else 3)
+    assert inbox.ids == ["message-1", *([] if says_who else ["message-1"]), "another"]
+    assert inbox.got[0].agent_id == ("agent-1" if says_who else None)
+
+
 def test_a_limit_of_the_server_slows_the_readings(
     fake: FakeButtDialServer, make: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
