@@ -311,7 +311,7 @@ class DatabaseStore(Store):
 
         SQLite fails at once if a transaction reads first and then has to wait for another writer.
         """
-        if connections[self.alias].vendor == "sqlite":
+        if self._is_sqlite:
             self._rows().filter(pk="").update(**{self.schema.names[-1]: None})
 
     def _only_heads(self) -> Any:
