@@ -1,4 +1,4 @@
-"""Manage an outbox: ``outbox list|show|retry|dismiss|purge|drain|stats``."""
+"""Manage an outbox: ``outbox list|show|retry|dismiss|pause|resume|purge|drain|stats``."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from buttdial_sync.cli.connection import with_sender
 from buttdial_sync.cli.database import check_is_there, db_option, open_database, with_database
 from buttdial_sync.cli.draining import drain as drain_outbox
 from buttdial_sync.cli.draining import rate_option, report_of, workers_option
+from buttdial_sync.cli.figures import figures_report, paused_name
 from buttdial_sync.cli.purging import purge_options, purged
 from buttdial_sync.cli.report import Failure, Report
 from buttdial_sync.errors.exits import EXIT_CODES, USAGE
@@ -116,12 +117,27 @@ def purge(repository: TableRepository, older_than: timedelta, status: tuple[str,
 @outbox.command(cls=ReportingCommand)
 @with_database
 def stats(repository: TableRepository) -> Report:
-    """Count the messages of each status."""
-    counts = {str(status): count for status, count in repository.stats().items()}
-    return Report(
-        data={"ok": True, **counts},
-        lines=[f"{status:<10} {count}" for status, count in counts.items()],
-    )
+    """Tell whether messages flow: how many wait, for how long, how many are sent."""
+    return figures_report(repository.figures(), repository.paused())
+
+
+@outbox.command(cls=ReportingCommand)
+@click.argument("agent_id", metavar="[AGENT]", required=False)
+@click.option("--reason", default="", help="For people who wonder why.")
+@with_database
+def pause(repository: TableRepository, agent_id: str | None, reason: str) -> Report:
+    """Send no more messages of an agent, or of all, in any process, until resume."""
+    is_new = repository.pause(agent_id, reason=reason)
+    return _paused_report(agent_id, True, "is paused" if is_new else "was paused already")
+
+
+@outbox.command(cls=ReportingCommand)
+@click.argument("agent_id", metavar="[AGENT]", required=False)
+@with_database
+def resume(repository: TableRepository, agent_id: str | None) -> Report:
+    """Send the messages of an agent again; without one, end the pause of all."""
+    was_paused = repository.resume(agent_id)
+    return _paused_report(agent_id, False, "is resumed" if was_paused else "was not paused")
 
 
 @outbox.command(cls=ReportingCommand)
@@ -136,6 +152,11 @@ def drain(ctx: click.Context, client: Client, db: str, workers: int, rate: float
     with open_database(db, client) as repository:
         done = drain_outbox(client, repository, workers=workers, rate=rate, quiet=wants_json(ctx))
         return report_of(done, repository)
+
+
+def _paused_report(agent_id: str | None, is_paused: bool, told: str) -> Report:
+    data = {"ok": True, "agent_id": agent_id, "paused": is_paused}
+    return Report(data=data, lines=[f"{paused_name(agent_id)} {told}"])
 
 
 def _change(

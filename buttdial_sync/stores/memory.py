@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from buttdial_sync.errors import ArgumentValueError
+from buttdial_sync.stores.figures import Figures, measure_rows
 from buttdial_sync.stores.schema import (
     LEASE,
     PENDING,
@@ -183,6 +184,11 @@ class MemoryStore(Store):
     def _selected(self, ids: Sequence[str], selection: Selection) -> list[Row]:
         known = (self._rows[row_id] for row_id in ids if row_id in self._rows)
         return [row for row in known if _is_selected(row, selection)]
+
+    def figures(self, statuses: Sequence[str], now: datetime) -> Figures:
+        """Measure the rows; see :meth:`Store.figures`."""
+        with self._lock:
+            return measure_rows(self._rows.values(), statuses, now)
 
     def delete(self, statuses: Sequence[str], before: datetime, limit: int) -> int:
         """Delete rows; see :meth:`Store.delete`."""

@@ -46,6 +46,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from buttdial_sync.errors import ArgumentValueError, ConfigError
 from buttdial_sync.errors.moments import as_utc
+from buttdial_sync.stores.figures import Figures, measure
 from buttdial_sync.stores.schema import (
     KEY_LENGTH,
     PENDING,
@@ -421,6 +422,18 @@ class SQLAlchemyStore(Store):
             parts.append(began.is_not(None) if selection.in_doubt else began.is_(None))
         for some in portions(ids, _MOST_PARAMETERS):
             yield [*parts, table.id.in_(some)]
+
+    def figures(self, statuses: Sequence[str], now: datetime) -> Figures:
+        """Measure the rows; see :meth:`Store.figures`."""
+        is_sqlite = self._engine.dialect.name == "sqlite"
+        hint = f"INDEXED BY {self.table.name}_{TURNS_INDEX}" if is_sqlite else ""
+        with self._engine.connect() as connection:
+
+            def select(statement: str, values: Mapping[str, Any]) -> Sequence[Any]:
+                times = [bindparam(name, type_=UtcDateTime()) for name in values]
+                return connection.execute(text(statement).bindparams(*times), values).all()
+
+            return measure(select, self._quoted, statuses, now, hint)
 
     def delete(self, statuses: Sequence[str], before: datetime, limit: int) -> int:
         """Delete rows; see :meth:`Store.delete`."""

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from buttdial_sync.errors import ArgumentValueError, ClientClosedError, ConfigError
+from buttdial_sync.stores.figures import Figures, measure
 from buttdial_sync.stores.schema import (
     Claim,
     Column,
@@ -288,6 +289,16 @@ class SQLiteStore(Store):
                 ).rowcount
                 for where, values in _selected(ids, selection)
             )
+
+    def figures(self, statuses: Sequence[str], now: datetime) -> Figures:
+        """Measure the rows; see :meth:`Store.figures`."""
+        hint = f"INDEXED BY {self._table}_{TURNS_INDEX}"
+        with self._locked() as connection:
+
+            def select(statement: str, values: Mapping[str, Any]) -> list[Any]:
+                return connection.execute(statement, _as_stored(dict(values))).fetchall()
+
+            return measure(select, self._table, statuses, now, hint)
 
     def delete(self, statuses: Sequence[str], before: datetime, limit: int) -> int:
         """Delete rows; see :meth:`Store.delete`."""

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from buttdial_sync.errors.moments import utc_now
+from buttdial_sync.stores.figures import Figures
 from buttdial_sync.stores.schema import Claim, Condition, Row, RowKey, Schema, Selection, Turn
 from buttdial_sync.stores.times import Clock
 
@@ -129,6 +130,10 @@ class Store(ABC):
         Returns:
             How many were changed.
         """
+
+    @abstractmethod
+    def figures(self, statuses: Sequence[str], now: datetime) -> Figures:
+        """Measure a table of outgoing messages, without reading all of it."""
 
     @abstractmethod
     def delete(self, statuses: Sequence[str], before: datetime, limit: int) -> int:

@@ -16,6 +16,7 @@ from buttdial_sync.stores.schema import Claim, TableIndex, Turn
 AGENT = "coalesce(agent_id, '')"
 PRIORITY = "coalesce(priority, 0)"
 IS_PENDING = "status = 'pending'"
+OF_PAIR = f"{AGENT} = pairs.agent AND {PRIORITY} = pairs.level"
 TURNS_INDEX = "turns"
 TURN_INDEXES = {
     TURNS_INDEX: TableIndex((AGENT, PRIORITY, "next_retry_at", "created_at"), IS_PENDING),
@@ -37,6 +38,22 @@ def turns_statement(table: str, hint: str = "") -> str:
     Returns:
         SQL with the parameter ``:now``; its rows are pairs.
     """
+    return (
+        f"{pairs_of(table, hint)} "  # noqa: S608 - names of ours
+        "SELECT pairs.agent, pairs.level FROM pairs WHERE pairs.level IS NOT NULL "
+        f"AND EXISTS (SELECT 1 FROM {table} WHERE {IS_PENDING} AND {OF_PAIR} "
+        "AND next_retry_at <= :now AND (leased_until IS NULL OR leased_until <= :now))"
+    )
+
+
+def pairs_of(table: str, hint: str) -> str:
+    """
+    Return the beginning of a statement: ``pairs``, of each agent and priority with a pending row.
+
+    Args:
+        table: The table, quoted.
+        hint: What makes SQLite use the index.
+    """
 
     def found(what: str, where: str = "", order: str = "") -> str:
         return (
@@ -53,11 +70,7 @@ def turns_statement(table: str, hint: str = "") -> str:
         f"UNION ALL SELECT {next_agent} FROM agents WHERE agents.agent IS NOT NULL), "
         f"pairs(agent, level) AS (SELECT agents.agent, {first_priority} FROM agents "
         f"WHERE agents.agent IS NOT NULL "
-        f"UNION ALL SELECT pairs.agent, {next_priority} FROM pairs WHERE pairs.level IS NOT NULL) "
-        "SELECT pairs.agent, pairs.level FROM pairs WHERE pairs.level IS NOT NULL "
-        f"AND EXISTS (SELECT 1 FROM {table} WHERE {IS_PENDING} AND {AGENT} = pairs.agent "
-        f"AND {PRIORITY} = pairs.level AND next_retry_at <= :now "
-        "AND (leased_until IS NULL OR leased_until <= :now))"
+        f"UNION ALL SELECT pairs.agent, {next_priority} FROM pairs WHERE pairs.level IS NOT NULL)"
     )
 
 

@@ -7,8 +7,11 @@ from functools import partial
 from typing import Any
 
 from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
 from django.db.models.constants import LOOKUP_SEP
 from django.http import HttpRequest
+from django.template.response import TemplateResponse
+from django.urls import path
 
 from buttdial_sync.ailoop.questions import questions_schema
 from buttdial_sync.contrib.django.inbox import DatabaseInbox, get_inbox
@@ -19,6 +22,8 @@ from buttdial_sync.inbound.inbox import inbox_schema
 from buttdial_sync.retry.rows import COLUMNS
 
 _SECRET = "agent_token"
+_DASHBOARD = "buttdial_sync_outboxmessage_dashboard"
+_TEMPLATES = "admin/buttdial_sync/outboxmessage"
 
 
 class _Rows(admin.ModelAdmin):
@@ -56,6 +61,7 @@ class _Rows(admin.ModelAdmin):
 class OutboxMessageAdmin(_Rows):
     """Outgoing messages: list, search, retry, dismiss."""
 
+    change_list_template = f"{_TEMPLATES}/change_list.html"
     list_display = ("recipient", "channel", "status", "retry_count", "next_retry_at", "last_error")
     list_filter = ("status", "channel", "created_at")
     search_fields = ("id", "recipient", "body", "agent_name", "last_error", "message_sid")
@@ -70,6 +76,24 @@ class OutboxMessageAdmin(_Rows):
         given = () if request is None else (request,)
         allowed: bool = super().lookup_allowed(lookup, value, *given)
         return allowed
+
+    def get_urls(self) -> list[Any]:
+        """Add the dashboard to the pages."""
+        view = self.admin_site.admin_view(self.dashboard)
+        return [path("dashboard/", view, name=_DASHBOARD), *super().get_urls()]
+
+    def dashboard(self, request: HttpRequest) -> TemplateResponse:
+        """Show whether messages flow, and why not."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "Do messages flow?",
+            "opts": self.model._meta,
+            "figures": get_repository().figures(),
+            "pauses": get_repository().paused(),
+        }
+        return TemplateResponse(request, f"{_TEMPLATES}/dashboard.html", context)
 
     @admin.action(description="Send again now", permissions=["change"])
     def retry(self, request: HttpRequest, chosen: Any) -> None:

@@ -18,6 +18,7 @@ from django.db.models.functions import Cast, Coalesce, Greatest
 
 from buttdial_sync.errors import ArgumentValueError
 from buttdial_sync.errors.moments import as_utc, utc_now
+from buttdial_sync.stores.figures import Figures, measure
 from buttdial_sync.stores.schema import (
     LEASE,
     PENDING,
@@ -118,12 +119,9 @@ class DatabaseStore(Store):
 
     def turns(self, now: datetime) -> list[Turn]:
         """Return the agents with rows to claim; see :meth:`Store.turns`."""
-        names = [index.name for index in self._model()._meta.indexes]
-        (name,) = (name for name in names if name.endswith(f"_{TURNS_INDEX}"))
-        hint = f"INDEXED BY {name}" if self._is_sqlite else ""
         # Not inside a transaction of the host's, also if there is nothing to claim.
         with self._transaction():
-            return as_turns(self._execute(turns_statement(self._quoted, hint), now))
+            return as_turns(self._execute(turns_statement(self._quoted, self._hint), now))
 
     def release(self, ids: Sequence[str], leased_until: datetime) -> int:
         """End leases; see :meth:`Store.release`."""
@@ -238,6 +236,21 @@ class DatabaseStore(Store):
         for some in portions(ids, _MOST_PARAMETERS):
             yield rows.filter(pk__in=some)
 
+    def figures(self, statuses: Sequence[str], now: datetime) -> Figures:
+        """Measure the rows; see :meth:`Store.figures`."""
+        database = connections[self.alias]
+
+        def select(statement: str, values: Mapping[str, Any]) -> list[Any]:
+            adapted = {
+                name: database.ops.adapt_datetimefield_value(_stored(value))
+                for name, value in values.items()
+            }
+            with database.cursor() as cursor:
+                cursor.execute(re.sub(r":(\w+)", r"%(\1)s", statement), adapted)
+                return list(cursor.fetchall())
+
+        return measure(select, self._quoted, statuses, now, self._hint)
+
     def delete(self, statuses: Sequence[str], before: datetime, limit: int) -> int:
         """Delete rows; see :meth:`Store.delete`."""
         old = self._rows().filter(status__in=statuses, resolved_at__lt=_stored(before))
@@ -262,6 +275,13 @@ class DatabaseStore(Store):
     @property
     def _quoted(self) -> str:
         return str(connections[self.alias].ops.quote_name(self._model()._meta.db_table))
+
+    @property
+    def _hint(self) -> str:
+        """What makes SQLite use the index of turns."""
+        names = [index.name for index in self._model()._meta.indexes]
+        (name,) = (name for name in names if name.endswith(f"_{TURNS_INDEX}"))
+        return f"INDEXED BY {name}" if self._is_sqlite else ""
 
     def _find_due(self, claim: Claim) -> list[str]:
         moment = _stored(claim.now)

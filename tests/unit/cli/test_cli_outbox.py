@@ -65,6 +65,48 @@ def test_looking_after_messages(db: str) -> None:
     assert (counts["pending"], counts["dismissed"]) == (1, 1)
 
 
+def test_stats(db: str) -> None:
+    """A person sees whether messages flow, for whom they wait and why; a script reads it."""
+    with SQLiteRepository(db) as repository:
+        repository.add(
+            FailedMessage(
+                id="c",
+                recipient="+1",
+                body="x",
+                agent_id="agent-7",
+                last_error="rate\nlimited",
+                next_retry_at=datetime(2999, 1, 1, tzinfo=timezone.utc),
+            )
+        )
+        give_up_unknown(db, "a")
+    shown = run("outbox", "stats", "--db", db).stdout
+    assert shown.startswith("messages flow\npending    2\n")
+    assert "in doubt   1 dead ones may have been sent\n" in shown
+    assert "  no agent named: 1 wait" in shown
+    assert "  agent-7: 1 wait, the first is due 2999-01-01 00:00:00 UTC  rate limited\n" in shown
+    told = json.loads(run("outbox", "stats", "--db", db, "--json").stdout)
+    assert (told["flow"], told["in_doubt"], told["more_than"]) == ("flowing", 1, [])
+    assert [each["agent_id"] for each in told["agents"]] == ["", "agent-7"]
+
+
+def test_pausing(server: LoopbackServer, db: str) -> None:
+    """What is paused is not sent by any process, and stats says so, until it is resumed."""
+    paused = run("outbox", "pause", "--reason", "angry customers", "--db", db)
+    assert (paused.exit_code, paused.stdout) == (0, "everything is paused\n")
+    assert run("outbox", "pause", "--db", db).stdout == "everything was paused already\n"
+    run("outbox", "drain", "--db", db, server=server)
+    assert server.fake.delivered == []
+    assert "paused     everything, since" in run("outbox", "stats", "--db", db).stdout
+    run("outbox", "pause", "agent-7", "--db", db)
+    told = json.loads(run("outbox", "stats", "--db", db, "--json").stdout)["paused"]
+    assert [each["agent_id"] for each in told] == ["agent-7", None]
+    assert told[1]["reason"] == "angry customers"
+    assert run("outbox", "resume", "--db", db).stdout == "everything is resumed\n"
+    assert run("outbox", "resume", "--db", db).stdout == "everything was not paused\n"
+    run("outbox", "drain", "--db", db, server=server)
+    assert len(server.fake.delivered) == 2
+
+
 def test_purging(db: str) -> None:
     """What was resolved long ago goes, dead letters only if they are named."""
     with SQLiteRepository(db, clock=lambda: _LONG_AGO) as repository:

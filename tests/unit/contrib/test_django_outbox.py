@@ -16,6 +16,7 @@ from django.contrib.auth.models import Permission, User
 from django.core.management import CommandError, call_command
 from django.db import transaction
 from django.test import Client, override_settings
+from django.urls import reverse
 
 from buttdial_sync import FailedMessage
 from buttdial_sync.contrib.commands import stopped_by_signals
@@ -254,6 +255,38 @@ def test_the_page_retries_and_dismisses(http: Client) -> None:
     assert "1 not" in told
     rows = {row.id: row.status for row in repository.list()}
     assert rows == {"a": "pending", "b": "dismissed", "c": "delivered"}
+
+
+def test_the_dashboard(http: Client) -> None:
+    """It says whether messages flow, for which agents they wait, and why."""
+    page = reverse("admin:buttdial_sync_outboxmessage_dashboard")
+    assert page in str(http.get(PAGE).content, "utf-8")
+    assert "Nothing is due" in str(http.get(page).content, "utf-8")
+    long_ago = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    get_repository().add(
+        FailedMessage(
+            id="a",
+            recipient=TO,
+            body="secret text",
+            agent_id="agent-7",
+            next_retry_at=long_ago,
+            last_error="connection <refused>",
+        )
+    )
+    get_repository().pause("agent-9", reason="asked for it")
+    shown = str(http.get(page).content, "utf-8")
+    assert "agent-9 is paused" in shown
+    assert "asked for it" in shown
+    assert "none was sent in the last minute" in shown
+    assert "agent-7" in shown
+    assert "connection &lt;refused&gt;" in shown
+    assert "secret text" not in shown
+
+
+def test_the_dashboard_is_for_who_may_see_messages() -> None:
+    """Staff without the permission is refused."""
+    page = reverse("admin:buttdial_sync_outboxmessage_dashboard")
+    assert client_who(is_staff=True).get(page).status_code == 403
 
 
 def client_who(*permissions: str, **fields: Any) -> Client:

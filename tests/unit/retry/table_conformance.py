@@ -13,6 +13,7 @@ from buttdial_sync import ArgumentValueError, DeliveryReceipt
 from buttdial_sync.models.failed import FailedMessage
 from buttdial_sync.retry.pauses import Pause
 from buttdial_sync.retry.table import TableRepository
+from buttdial_sync.stores import figures
 from buttdial_sync.testing.conformance import LEASE, RepositoryConformance
 
 
@@ -369,6 +370,59 @@ class TableConformance(RepositoryConformance):
         assert repository.dismiss_all("pending", at_most=10) == 1000
         assert repository.dismiss_all("pending") == 1100
         assert repository.stats()["dismissed"] == 2100
+
+    def test_figures(self) -> None:
+        """How much waits and for how long, by agent; how much was sent; what is in doubt."""
+        repository = cast("TableRepository", self.repository)
+        nothing = repository.figures()
+        assert (nothing.flow, nothing.agents, nothing.oldest_due_at) == ("idle", (), None)
+        self.add("late", agent_id="agent-2", priority=5)
+        self.add("later", agent_id="agent-2", due=3600, last_error="a limit")
+        self.add("limited", agent_id="agent-1", due=60, last_error="rate limited")
+        self.add("sent", agent_id="agent-1", due=0)
+        self.add("unnamed", due=7200)
+        assert repository.mark_delivered("sent", "SM", 0)
+        self.give_up("certain", "no")
+        self.give_up("doubt", "lost", unknown=True)
+        self.clock.move(30)
+        measured = repository.figures()
+        told = {status: str(count) for status, count in measured.counts.items()}
+        assert told == {"pending": "4", "delivered": "1", "dead": "2", "dismissed": "0"}
+        assert (str(measured.in_doubt), measured.flow) == ("1", "flowing")
+        assert measured.oldest_due_seconds == pytest.approx(30.0)
+        assert (measured.sent_last_minute.value, measured.sent_last_hour.value) == (1, 1)
+        assert measured.sent_per_minute == pytest.approx(1 / 60)
+        waiting = {each.agent_id: each for each in measured.agents}
+        assert {name: str(each.pending) for name, each in waiting.items()} == {
+            "": "1",
+            "agent-1": "1",
+            "agent-2": "2",
+        }
+        assert waiting["agent-1"].last_error == "rate limited"
+        assert waiting["agent-2"].last_error is None
+        assert waiting["agent-2"].next_due_at == self.stored("late").next_retry_at
+        self.clock.move(31)
+        assert repository.figures().sent_last_minute.value == 0
+        self.clock.move(300)
+        assert repository.figures().flow == "stopped"
+        assert repository.mark_delivered("limited", "SM", 0)
+        assert repository.figures().flow == "behind"
+
+    def test_figures_end_at_their_limits(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What is more than is counted is said to be more."""
+        repository = cast("TableRepository", self.repository)
+        messages = [
+            FailedMessage(id=f"m{n}", recipient="+1", body="x", status=status)
+            for status in ("pending", "dead")
+            for n in range(40)
+        ]
+        monkeypatch.setattr(figures, "MOST", 30)
+        repository.add_new([attrs.evolve(each, id=f"{each.status}{each.id}") for each in messages])
+        measured = repository.figures()
+        told = {status: str(count) for status, count in measured.counts.items()}
+        assert told == {"pending": "30+", "delivered": "0", "dead": "30+", "dismissed": "0"}
+        (agent,) = measured.agents
+        assert (agent.pending.value >= 30, measured.in_doubt.value) == (True, 0)
 
     def test_purging(self) -> None:
         """What was resolved long ago is deleted; dead letters only on demand, pending never."""
