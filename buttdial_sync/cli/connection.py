@@ -117,8 +117,8 @@ def open_client(
     keeper = WaitingFile(inbox or DEFAULT_INBOX)
     if inbox is not None:
         keeper.check()
-    if only_sends and settings.send_via is None:
-        given["send_via"] = "auto"
+    if only_sends:
+        given["send_via"] = settings.send_via or "auto"
     client = Client(**settings.for_client(agent_token=token, on_event=log_event, **given))
     if given.get("send_via") != "auto":  # such a client opens no stream that empties the queue
         context_of(client).connection.router.keep_waiting(keeper)

@@ -120,11 +120,15 @@ def test_what_cannot_be_written_is_printed(
     assert json.loads(capsys.readouterr().err) == {"id": "2", "body": "two"}
 
 
-@pytest.mark.parametrize("token_in", [None, "query", "auto"])
-def test_sending_leaves_the_queue_alone(token_in: str | None, server: LoopbackServer) -> None:
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"TOKEN_IN": "query"}, {"TOKEN_IN": "auto"}, {"SEND_VIA": "auto"}, {"SEND_VIA": "rest"}],
+    ids=str,
+)
+def test_sending_leaves_the_queue_alone(settings: dict[str, str], server: LoopbackServer) -> None:
     """``send`` needs no stream there, wherever the token was said to go."""
     queued(server)
-    result = run(*SEND, server=server, TOKEN_IN=token_in)
+    result = run(*SEND, server=server, directory=None, **settings)
     assert (result.exit_code, result.stderr) == (0, "")
     assert (server.fake.streams_opened, len(server.fake.waiting)) == (0, 3)
     assert [call.body for call in server.fake.delivered] == ["Hello"]
