@@ -58,7 +58,7 @@ class WebhookTests(TestCase):
 
     def receive(self, secret: str) -> Any:
         simulator = HostSimulator(whatsapp_secret=secret)
-        delivery = simulator.whatsapp({"text": {"body": "When are you open?"}, "from": "1415"})
+        delivery = simulator.whatsapp({"text": {"body": "When are you open?"}, "from": "14155550123"})
         return self.client.post(
             "/hooks/whatsapp/",
             delivery.body,
@@ -69,7 +69,7 @@ class WebhookTests(TestCase):
     def test_question_is_answered(self) -> None:
         """A signed webhook reaches the shop's handler, and the handler may send."""
         assert self.receive("app-secret").status_code == 200
-        self.server.assert_sent_once(to="1415", body="We open at nine.")
+        self.server.assert_sent_once(to="14155550123", body="We open at nine.")
 
     def test_forged_question(self) -> None:
         """A webhook with a wrong signature reaches nobody."""

@@ -53,14 +53,14 @@ def test_lost_answer(loopback_server: LoopbackServer) -> None:
 def test_webhook(fake_server: FakeButtDialServer) -> None:
     """A signed webhook is answered by a message."""
     delivery = HostSimulator(whatsapp_secret="app-secret").whatsapp(
-        {"text": {"body": "It is broken."}, "from": "1415"}
+        {"text": {"body": "It is broken."}, "from": "14155550123"}
     )
     with desk() as browser:
         answer = browser.post(
             "/butt-dial/whatsapp/", data=delivery.body, headers=dict(delivery.headers)
         )
         assert answer.status_code == 200
-    fake_server.assert_sent_once(to="1415", body="A ticket was opened.")
+    fake_server.assert_sent_once(to="14155550123", body="A ticket was opened.")
 
 
 @responses.activate
