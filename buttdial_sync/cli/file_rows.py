@@ -14,6 +14,7 @@ from typing import Any
 
 import attrs
 
+from buttdial_sync.calls.recipients import RecipientCheck
 from buttdial_sync.cli.progress import Progress
 from buttdial_sync.errors import ConfigError
 from buttdial_sync.models.failed import FailedMessage
@@ -141,6 +142,7 @@ class FileRows(AbstractContextManager["FileRows"]):
         given = {name: value for name, value in cells.items() if value != ""}
         message = self._row(given).message
         check_message(message)
+        RecipientCheck().normalized(message.recipient, message.channel)
         row = json.dumps(given, sort_keys=True)
         kept = self._kept.execute("INSERT OR IGNORE INTO kept VALUES (?, ?)", (message.id, row))
         if kept.rowcount:

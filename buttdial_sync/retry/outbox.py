@@ -98,7 +98,7 @@ class Outbox:
         sender_name: str | None = None,
         language: str | None = None,
         fallback_channels: Sequence[str] | None = None,
-        scheduled_at: str | None = None,
+        scheduled_at: datetime | str | None = None,
         thread_id: str | None = None,
         entity_id: str | None = None,
         reply_msg_id: str | None = None,
@@ -127,7 +127,7 @@ class Outbox:
             sender_name: Name shown to the recipient, where the channel has one.
             language: Of the text, as in ``"en"``.
             fallback_channels: Tried by the server in this order when the channel fails.
-            scheduled_at: When the server is to send it, ISO 8601.
+            scheduled_at: When the server is to send it: a datetime with a time zone, or ISO 8601.
             thread_id: Your own id of the conversation; comes back in answers.
             entity_id: Your own id of the subject.
             reply_msg_id: The message that this one answers.
@@ -285,7 +285,7 @@ class Outbox:
                 "created_at": self._next_moment(),
             }
         )
-        check_message(message)
+        message = check_message(message)
         self._client.check_recipient(message.recipient, message.channel)
         return message
 

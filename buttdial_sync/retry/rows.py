@@ -138,9 +138,12 @@ def arguments_of(message: FailedMessage) -> dict[str, Any]:
     return arguments
 
 
-def check_message(message: FailedMessage) -> None:
+def check_message(message: FailedMessage) -> FailedMessage:
     """
     Check a message as ``send_message`` would, before it is written.
+
+    Returns:
+        The message, with texts in place of what frameworks and datetimes stand for.
 
     Raises:
         ArgumentTypeError: A field has the wrong type.
@@ -152,7 +155,12 @@ def check_message(message: FailedMessage) -> None:
         raise ArgumentValueError(f"idempotency_key has more than {KEY_LENGTH} characters")
     if message.ordering_key and len(message.ordering_key) > KEY_LENGTH:
         raise ArgumentValueError(f"ordering_key has more than {KEY_LENGTH} characters")
-    sending.check_message(Message(**arguments_of(message)))
+    given = arguments_of(message)
+    plain = sending.check_message(Message(**given))
+    changed = {
+        name: value for name in CONTENT if (value := getattr(plain, name)) is not given[name]
+    }
+    return attrs.evolve(message, recipient=plain.to, **changed) if changed else message
 
 
 def _check_types(message: FailedMessage) -> None:

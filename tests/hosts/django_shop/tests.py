@@ -58,7 +58,9 @@ class WebhookTests(TestCase):
 
     def receive(self, secret: str) -> Any:
         simulator = HostSimulator(whatsapp_secret=secret)
-        delivery = simulator.whatsapp({"text": {"body": "When are you open?"}, "from": "14155550123"})
+        delivery = simulator.whatsapp(
+            {"text": {"body": "When are you open?"}, "from": "14155550123"}
+        )
         return self.client.post(
             "/hooks/whatsapp/",
             delivery.body,

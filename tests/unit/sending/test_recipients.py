@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -85,6 +87,24 @@ def test_the_outbox_refuses_a_bad_recipient_at_once() -> None:
             outbox.enqueue(NATIONAL, "Hello", "sms")
         outbox.enqueue(WRITTEN, "Hello", "sms")
     assert repository.count_pending() == 1
+
+
+def test_the_outbox_writes_plain_texts() -> None:
+    """What frameworks use for texts, and times, are texts in a row."""
+    from django.utils.functional import lazystr
+
+    repository = MemoryRepository()
+    with Client("http://127.0.0.1:9", agent_token="t") as client:
+        row = Outbox(client, repository).enqueue(
+            lazystr("+14155550123"),
+            lazystr("Hello"),
+            scheduled_at=datetime(2026, 12, 24, tzinfo=timezone.utc),
+            template_vars={"price": Decimal("9.90")},
+        )
+    assert (type(row.recipient), type(row.body)) == (str, str)
+    assert row.scheduled_at == "2026-12-24T00:00:00+00:00"
+    assert row.template_vars == {"price": "9.90"}
+    assert [stored.template_vars for stored in repository.list()] == [row.template_vars]
 
 
 @pytest.mark.parametrize("channel", ["whatsapp", "sms", "email", "line"])
