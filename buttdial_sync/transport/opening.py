@@ -142,43 +142,57 @@ class SessionOpener:
     def _open_stream(
         self, token: str, deadline: Deadline
     ) -> tuple[requests.Response, RequestProgress]:
-        if self._location is None:
-            return self._log_in(token, "query" if self._token_in == "query" else "header", deadline)
-        if self._location.known is not None:
-            return self._try_both(token, self._location, deadline)
-        with self._location.probe(deadline, is_cancelled=lambda: self._closed):
-            return self._try_both(token, self._location, deadline)
-
-    def _try_both(
-        self, token: str, location: TokenLocation, deadline: Deadline
-    ) -> tuple[requests.Response, RequestProgress]:
-        place: Location = location.known or "header"
+        location = self._location
+        if location is None:
+            place: Location = "query" if self._token_in == "query" else "header"
+            self._prepare(token, place, deadline)
+            return self._log_in(token, place, deadline)
+        if location.known is None:
+            opened = self._open_first(token, location, deadline)
+            if opened is not None:
+                return opened
+        place = location.known or "header"
+        self._prepare(token, place, deadline)
         try:
-            return self._log_in_and_remember(token, place, location, deadline)
+            return self._log_in(token, place, deadline)
         except AuthMissingHeaderError:
             place = "query" if place == "header" else "header"
-            location.remember(place)  # before the next attempt, which may fail for another reason
+        self._remember(location, place)
+        self._prepare(token, place, deadline)
+        return self._log_in(token, place, deadline)
+
+    def _open_first(
+        self, token: str, location: TokenLocation, deadline: Deadline
+    ) -> tuple[requests.Response, RequestProgress] | None:
+        """Find out where the token goes; return the stream if that has opened one."""
+        self._prepare(token, "header", deadline)  # it may take long, and others wait for their turn
+        with location.probe(deadline, is_cancelled=lambda: self._closed):
+            if location.known is not None:
+                return None
+            try:
+                opened = self._log_in(token, "header", deadline)
+            except AuthMissingHeaderError:
+                self._remember(location, "query")
+                return None
+            except (AuthInvalidTokenError, AuthTokenRevokedError):
+                location.remember("header")  # the server saw it there
+                raise
+            location.remember("header")
+            return opened
+
+    def _remember(self, location: TokenLocation, place: Location) -> None:
         logger.info("the server looks for the token in the %s", place)
-        return self._log_in_and_remember(token, place, location, deadline)
-
-    def _log_in_and_remember(
-        self, token: str, place: Location, location: TokenLocation, deadline: Deadline
-    ) -> tuple[requests.Response, RequestProgress]:
-        try:
-            opened = self._log_in(token, place, deadline)
-        except (AuthInvalidTokenError, AuthTokenRevokedError):
-            location.remember(place)  # the server saw it there
-            raise
         location.remember(place)
-        return opened
 
-    def _log_in(
-        self, token: str, place: Location, deadline: Deadline
-    ) -> tuple[requests.Response, RequestProgress]:
+    def _prepare(self, token: str, place: Location, deadline: Deadline) -> None:
         # Before each attempt, and not once before both: the shorter ago the queue was read, the
         # less is lost, and only the second one may show that there is a queue to be emptied.
         if self._before_open is not None:
             self._before_open(token, place, deadline)
+
+    def _log_in(
+        self, token: str, place: Location, deadline: Deadline
+    ) -> tuple[requests.Response, RequestProgress]:
         with self._logins.breaker.login(token, deadline, self._logins.log_in):
             return self._get(token, place, deadline)
 

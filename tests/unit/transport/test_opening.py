@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -205,6 +206,25 @@ def test_finding_the_place_takes_a_turn(make: Make, fake: FakeButtDialServer) ->
     second.join(PATIENCE)
     assert len(sessions) == 1
     sessions[0].close()
+
+
+def test_what_waits_is_read_before_each_attempt(make: Make) -> None:
+    """Also before the second one, at another place; nobody has to wait for the reading."""
+    location = TokenLocation.of(origin_of(URL))
+    told: list[tuple[str, bool]] = []
+
+    def before(_: str, place: str, __: Deadline) -> None:
+        lock = location._locks.get(os.getpid())
+        told.append((place, lock is not None and lock.locked()))
+
+    fake = FakeButtDialServer(dialect="open-source")
+    with fake.mocked(URL):
+        opener = make(token_in="auto", before_open=before)
+        opener.open(TOKEN, deadline()).close()
+        assert told == [("header", False), ("query", False)]
+        opener.open(TOKEN, deadline()).close()
+    assert told[2:] == [("query", False)]
+    assert [each.path for each in fake.requests if each.method == "GET"] == ["/sse"] * 3
 
 
 def test_tokens_in_urls_are_not_logged(make: Make, caplog: pytest.LogCaptureFixture) -> None:
