@@ -31,6 +31,7 @@ from sqlalchemy.orm import Session  # noqa: E402
 from buttdial_sync.inbound.sqlalchemy_inbox import SQLAlchemyInbox  # noqa: E402
 from buttdial_sync.retry.rows import as_row  # noqa: E402
 from buttdial_sync.retry.sqlalchemy import SQLAlchemyRepository, opened  # noqa: E402
+from buttdial_sync.stores import figures  # noqa: E402
 from tests.unit.inbound.inbox_conformance import InboxConformance  # noqa: E402
 from tests.unit.retry.table_conformance import TableConformance  # noqa: E402
 
@@ -146,6 +147,31 @@ def test_a_thousand_rows_are_one_statement(
     assert len(repository.get_many([message.id for message in messages])) == 1000
     assert repository.add_new(messages[:1]) == 0
     engine.dispose()
+
+
+def test_postgresql_measures_without_reading_the_table(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each statement of the figures walks along an index, and ends at its limit."""
+    monkeypatch.setattr(figures, "MOST", 100)  # as far from the number of rows as in a large table
+    repository = SQLAlchemyRepository(engine, clock=SettableClock())
+    repository.create_table()
+    with engine.begin() as connection:
+        connection.execute(insert(repository.table), [as_row(each) for each in many(ROWS)])
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("VACUUM ANALYZE buttdial_outbox"))
+    sent: list[Any] = []
+    event.listen(engine, "before_cursor_execute", lambda *args: sent.append(args[2:4]))
+    measured = repository.figures()
+    statements = [(query, values) for query, values in sent if "buttdial_outbox" in query]
+    assert str(measured.counts["pending"]) == "100+"
+    assert len(statements) == 6
+    with engine.connect() as connection:
+        for query, values in statements:
+            rows = connection.exec_driver_sql(f"EXPLAIN {query}", values)
+            plan = "\n".join(rows.scalars())
+            assert "Seq Scan" not in plan, plan
+            assert "Sort" not in plan, plan
 
 
 def test_postgresql_skips_what_another_transaction_holds(engine: Engine) -> None:
