@@ -220,10 +220,11 @@ def _agents(select: Select, table: str, hint: str) -> tuple[AgentFigures, ...]:
     most = MOST // max(len(found), 1)
     rows = f"FROM {table} {hint} WHERE {IS_PENDING} AND {OF_PAIR}"
     first = f"{rows} ORDER BY next_retry_at, created_at LIMIT 1"
+    counted = f"{rows} ORDER BY next_retry_at, created_at LIMIT {most + 1}"
     statement = (
         f"{pairs_of(table, hint)} SELECT pairs.agent, "  # noqa: S608 - names of ours
         f"(SELECT next_retry_at {first}), (SELECT last_error {first}), "
-        f"(SELECT count(*) FROM (SELECT 1 AS one {rows} LIMIT {most + 1}) AS counted) {pairs}"
+        f"(SELECT count(*) FROM (SELECT 1 AS one {counted}) AS counted) {pairs}"
     )
     return _by_agent(select(statement, {}), most)
 

@@ -67,6 +67,7 @@ from buttdial_sync.stores.schema import (
 from buttdial_sync.stores.store import Store
 from buttdial_sync.stores.times import Clock, DatabaseClock, from_text
 from buttdial_sync.stores.turns import (
+    IN_ORDER,
     TURNS_INDEX,
     as_turns,
     next_statement,
@@ -245,6 +246,7 @@ class SQLAlchemyStore(Store):
             if self._engine.dialect.name == "sqlite":
                 _begin_as_writer(connection, self.table)
             if self.schema.takes_turns:
+                self._keep_order(connection)
                 ids = take_turns(claim, partial(self._find_next, connection, claim.now))
             else:
                 ids = self._find_due(connection, claim)
@@ -262,6 +264,7 @@ class SQLAlchemyStore(Store):
         hint = f"INDEXED BY {self.table.name}_{TURNS_INDEX}" if is_sqlite else ""
         statement = text(turns_statement(self._quoted, hint)).bindparams(_TIME)
         with self._engine.connect() as connection:
+            self._keep_order(connection)
             pairs = connection.execute(statement, {"now": now})
             return as_turns((agent, priority) for agent, priority in pairs)
 
@@ -428,6 +431,7 @@ class SQLAlchemyStore(Store):
         is_sqlite = self._engine.dialect.name == "sqlite"
         hint = f"INDEXED BY {self.table.name}_{TURNS_INDEX}" if is_sqlite else ""
         with self._engine.connect() as connection:
+            self._keep_order(connection)
 
             def select(statement: str, values: Mapping[str, Any]) -> Sequence[Any]:
                 times = [bindparam(name, type_=UtcDateTime()) for name in values]
@@ -461,6 +465,10 @@ class SQLAlchemyStore(Store):
             .with_for_update(skip_locked=True)
         )
         return list(connection.execute(due).scalars())
+
+    def _keep_order(self, connection: Connection) -> None:
+        if self._engine.dialect.name == "postgresql":
+            connection.execute(text(IN_ORDER))
 
     def _find_next(
         self, connection: Connection, now: datetime, agent: str, priority: int, limit: int

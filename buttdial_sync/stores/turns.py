@@ -18,9 +18,18 @@ PRIORITY = "coalesce(priority, 0)"
 IS_PENDING = "status = 'pending'"
 OF_PAIR = f"{AGENT} = pairs.agent AND {PRIORITY} = pairs.level"
 TURNS_INDEX = "turns"
+IN_ORDER = "SET LOCAL enable_sort = off"
+"""
+Has PostgreSQL read rows by the index that has their order, until the transaction ends.
+
+Its statistics may be from a time when nothing was pending. Then it takes any index that begins with
+the status, reads all pending rows for each look, and sorts them.
+"""
 TURN_INDEXES = {
     TURNS_INDEX: TableIndex((AGENT, PRIORITY, "next_retry_at", "created_at"), IS_PENDING),
-    "ordered": TableIndex(("ordering_key", "created_at"), IS_PENDING),
+    "ordered": TableIndex(
+        ("ordering_key", "created_at"), f"{IS_PENDING} AND ordering_key IS NOT NULL"
+    ),
 }
 """The indexes of a table that takes turns."""
 

@@ -112,7 +112,7 @@ class OutboxMessage(models.Model):
             ),
             models.Index(
                 fields=["ordering_key", "created_at"],
-                condition=models.Q(status="pending"),
+                condition=models.Q(status="pending", ordering_key__isnull=False),
                 name="buttdial_sync_outbox_ordered",
             ),
             models.Index(fields=["created_at", "id"], name="buttdial_sync_outbox_new"),

@@ -35,6 +35,7 @@ from buttdial_sync.stores.schema import (
 from buttdial_sync.stores.store import Store
 from buttdial_sync.stores.times import Clock, DatabaseClock, from_text
 from buttdial_sync.stores.turns import (
+    IN_ORDER,
     TURNS_INDEX,
     as_turns,
     next_statement,
@@ -107,7 +108,8 @@ class DatabaseStore(Store):
         with self._transaction():
             self._lock_first()
             if self.schema.takes_turns:
-                ids = take_turns(claim, partial(self._find_next, claim.now))
+                with self._in_order():
+                    ids = take_turns(claim, partial(self._find_next, claim.now))
             else:
                 ids = self._find_due(claim)
             if not ids:
@@ -120,7 +122,7 @@ class DatabaseStore(Store):
     def turns(self, now: datetime) -> list[Turn]:
         """Return the agents with rows to claim; see :meth:`Store.turns`."""
         # Not inside a transaction of the host's, also if there is nothing to claim.
-        with self._transaction():
+        with self._transaction(), self._in_order():
             return as_turns(self._execute(turns_statement(self._quoted, self._hint), now))
 
     def release(self, ids: Sequence[str], leased_until: datetime) -> int:
@@ -249,7 +251,8 @@ class DatabaseStore(Store):
                 cursor.execute(re.sub(r":(\w+)", r"%(\1)s", statement), adapted)
                 return list(cursor.fetchall())
 
-        return measure(select, self._quoted, statuses, now, self._hint)
+        with self._transaction(durable=False), self._in_order():
+            return measure(select, self._quoted, statuses, now, self._hint)
 
     def delete(self, statuses: Sequence[str], before: datetime, limit: int) -> int:
         """Delete rows; see :meth:`Store.delete`."""
@@ -275,6 +278,19 @@ class DatabaseStore(Store):
     @property
     def _quoted(self) -> str:
         return str(connections[self.alias].ops.quote_name(self._model()._meta.db_table))
+
+    @contextmanager
+    def _in_order(self) -> Iterator[None]:
+        """Read by the index of turns, whatever PostgreSQL's statistics say; in a transaction."""
+        if self._is_sqlite:
+            yield
+            return
+        with connections[self.alias].cursor() as cursor:
+            cursor.execute(IN_ORDER)
+        yield
+        with connections[self.alias].cursor() as cursor:
+            # It may be a transaction of the host's, which goes on.
+            cursor.execute("SET LOCAL enable_sort TO DEFAULT")
 
     @property
     def _hint(self) -> str:

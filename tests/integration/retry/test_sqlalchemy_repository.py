@@ -8,6 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from buttdial_sync import ArgumentValueError, Client, ConfigError, FailedMessage, Outbox
@@ -172,6 +173,36 @@ def test_postgresql_measures_without_reading_the_table(
             plan = "\n".join(rows.scalars())
             assert "Seq Scan" not in plan, plan
             assert "Sort" not in plan, plan
+
+
+def test_postgresql_uses_the_index_of_turns_when_its_statistics_are_old(engine: Engine) -> None:
+    """A burst of messages after the last ANALYZE, which saw none pending, is not sorted."""
+    repository = SQLAlchemyRepository(engine, clock=SettableClock())
+    repository.create_table()
+    sent_before = [attrs.evolve(each, status="delivered") for each in many(ROWS)]
+    with engine.begin() as connection:
+        connection.execute(insert(repository.table), [as_row(each) for each in sent_before])
+        connection.execute(text("ALTER TABLE buttdial_outbox SET (autovacuum_enabled = false)"))
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("VACUUM ANALYZE buttdial_outbox"))
+    burst = [FailedMessage(id=f"b{number}", recipient="+1", body="x") for number in range(3000)]
+    repository.add_new(burst)
+    plans: list[str] = []
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def explain(connection: Any, _: Any, query: str, values: Any, *__: Any) -> None:
+        if query.startswith(("WITH RECURSIVE", "SELECT found")):
+            # On the same connection, because the plan depends on its settings.
+            with connection.connection.cursor() as cursor:
+                cursor.execute(f"EXPLAIN {query}", values)
+                plans.append("\n".join(row[0] for row in cursor.fetchall()))
+
+    repository.figures()
+    assert len(repository.fetch_due(10)) == 10
+    assert len(plans) == 4
+    for plan in plans:
+        assert "buttdial_outbox_turns" in plan, plan
+        assert "Sort" not in plan, plan
 
 
 def test_postgresql_skips_what_another_transaction_holds(engine: Engine) -> None:

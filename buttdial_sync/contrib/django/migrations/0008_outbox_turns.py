@@ -42,7 +42,7 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             "outboxmessage",
             models.Index(
-                condition=models.Q(("status", "pending")),
+                condition=models.Q(("ordering_key__isnull", False), ("status", "pending")),
                 fields=["ordering_key", "created_at"],
                 name="buttdial_sync_outbox_ordered",
             ),
