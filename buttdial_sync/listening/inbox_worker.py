@@ -228,12 +228,20 @@ class InboxWorkers:
         self._record(self._inbox.keep, stored, _FAILED, due, first)
 
     def _give_up(self, stored: StoredEvent, error: str) -> None:
-        if not self._record(self._inbox.mark_dead, stored, error):
+        # A try that failed may have been carried out all the same: then what the row says counts.
+        is_dead = self._record(self._inbox.mark_dead, stored, error)
+        if not (is_dead or self._record(self._is_dead, stored)):
             return
         logger.error("%s %s is given up: %s", stored.kind, stored.id, error)
         self.wake()
         if stored.event is not None:
             self._tell(stored, stored.event)
+
+    def _is_dead(self, stored: StoredEvent) -> bool:
+        row = self._inbox.get(stored.id)
+        return (
+            row is not None and row.status == "dead" and row.attempt_number == stored.attempt_number
+        )
 
     def _tell(self, stored: StoredEvent, event: InboundEvent) -> None:
         if self._how.on_undelivered is not None:

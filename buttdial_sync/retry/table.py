@@ -344,7 +344,7 @@ class TableRepository(WorkTable):
         changes: Row = {**self._resolved("dead"), "last_error": cut(error)}
         if not unknown:
             changes["attempt_started_at"] = None
-        return self._settle(msg_id, changes, retry_count, attempt_number)
+        return self._settle(msg_id, changes, retry_count, attempt_number, is_in_doubt=unknown)
 
     def postpone(
         self,
@@ -366,7 +366,10 @@ class TableRepository(WorkTable):
         }
         if error is not None:
             changes["last_error"] = cut(error)
-        return self._settle(message.id, changes, retry_count, attempt_number)
+        is_in_doubt = message.attempt_started_at is not None
+        return self._settle(
+            message.id, changes, retry_count, attempt_number, is_in_doubt=is_in_doubt
+        )
 
     def get(self, msg_id: str) -> FailedMessage | None:
         """
@@ -592,6 +595,14 @@ class TableRepository(WorkTable):
         changes: Mapping[str, Any],
         retry_count: int,
         attempt_number: int | None,
+        *,
+        is_in_doubt: bool = False,
     ) -> bool:
-        condition = Condition(retry_count=retry_count, attempt_number=attempt_number)
+        # An attempt may outlive its lease, and say only then that it was not sent. Who found its
+        # row without an end must not go by what it read before.
+        condition = Condition(
+            retry_count=retry_count,
+            attempt_number=attempt_number,
+            present=("attempt_started_at",) if is_in_doubt else (),
+        )
         return self.store.update(msg_id, changes, condition)

@@ -283,4 +283,5 @@ def _meets(row: Row, condition: Condition) -> bool:
         and condition.attempt_number in {None, row.get("attempt_number") or 0}
         and (condition.no_lease_at is None or _is_free(row, condition.no_lease_at))
         and all(row[name] == value for name, value in condition.values.items())
+        and all(row[name] is not None for name in condition.present)
     )

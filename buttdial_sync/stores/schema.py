@@ -132,6 +132,7 @@ class Condition:
             cannot change it. 0 allows a row of an earlier release too, which has none.
         no_lease_at: No lease may run at this time; None allows a lease.
         values: Columns of text that must have these values; None stands for no value.
+        present: Columns that must have a value.
     """
 
     statuses: tuple[str, ...] = (PENDING,)
@@ -139,6 +140,7 @@ class Condition:
     attempt_number: int | None = None
     no_lease_at: datetime | None = None
     values: Mapping[str, str | None] = attrs.field(factory=dict)
+    present: tuple[str, ...] = ()
 
 
 @attrs.frozen

@@ -292,6 +292,8 @@ class SQLAlchemyStore(Store):
             statement = statement.where(_is_free(self.table, condition.no_lease_at))
         for name, value in condition.values.items():
             statement = statement.where(table[name].is_not_distinct_from(value))
+        for name in condition.present:
+            statement = statement.where(table[name].is_not(None))
         with self._engine.begin() as connection:
             return connection.execute(statement.values(**changes)).rowcount == 1
 

@@ -457,6 +457,7 @@ def _where(row_id: str, condition: Condition) -> tuple[str, list[Any]]:
     for name, value in condition.values.items():
         parts.append(f"{name} IS ?")
         values.append(value)
+    parts.extend(f"{name} IS NOT NULL" for name in condition.present)
     return " AND ".join(parts), values
 
 

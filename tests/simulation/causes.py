@@ -78,8 +78,8 @@ CAUSES = {
         "twice",
         Change(
             _TABLE,
-            " = Condition(retry_count=retry_count, attempt_number=attempt_number)\n",
-            " = Condition(retry_count=retry_count)\n",
+            "            attempt_number=attempt_number,\n            present=",
+            "            present=",
         ),
         Change(
             _TABLE,

@@ -33,12 +33,12 @@ class History:
     A history.
 
     Args:
-        seed: Decides everything.
+        kernel: Decides everything.
         tell: Gets the trace, line by line.
     """
 
-    def __init__(self, seed: int | str, tell: Tell | None = None) -> None:
-        self._kernel = Kernel(seed)
+    def __init__(self, kernel: Kernel, tell: Tell | None = None) -> None:
+        self._kernel = kernel
         self._plan = draw(self._kernel.dice)
         self._world = World(self._kernel, self._plan, tell)
         self._server = Server(self._world, self._plan.dialect)
@@ -186,17 +186,16 @@ def simulate(seed: int | str, tell: Tell | None = None) -> list[str]:
     Returns:
         The promises that were broken.
     """
-    with _quiet(), simulated_threads():
-        history = History(seed, tell)
-        with running(history._kernel):
-            try:
-                return history.run()
-            finally:
-                forget_token_breakers()
+    with quiet(), simulated_threads(), running(Kernel(seed)) as kernel:
+        try:
+            return History(kernel, tell).run()
+        finally:
+            forget_token_breakers()
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
+    """Let the library log nothing."""
     # What the library logs about all that goes wrong would fill disks.
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)

@@ -152,7 +152,7 @@ class Server:
         self.world.kernel.spawn(then, "an answer", after=latency)
 
     def _seconds(self) -> str:
-        return str(self.world.dice.choice((1, 2, 20)))
+        return str(self.world.dice.choice((1, 2, 10)))
 
     def _cut(self, request: Request) -> Callable[[], object]:
         key = self.fake.core.dialect.session_key

@@ -21,7 +21,16 @@ FAULTS = (
     *("refused", "reset before", "reset after", "hangs", "killed in flight", "proxy", "busy"),
     *("limited", "late", "lost answer", "cut", "slow answer"),
 )
-EVENTS = ("outage", "restart", "limit", "lockout", "revoked token", "edit by hand", "retry by hand")
+EVENTS = (
+    "outage",
+    "restart",
+    "limit",
+    "limit",
+    "lockout",
+    "revoked token",
+    "edit by hand",
+    "retry by hand",
+)
 LEASE = 60.0
 TIMEOUT = 10.0
 SPAN = 150.0
@@ -92,22 +101,22 @@ def draw(dice: random.Random) -> Plan:
     share = dice.choice((0.15, 0.5, 0.85))
     faults = [kind for kind in FAULTS if dice.random() < share]
     return Plan(
-        dialect=dice.choice(("hosted", "open-source")),
+        dialect=dice.choice(("hosted", "open-source", "open-source")),
         store=dice.choice(("memory", "sqlite")),
         on_unknown="retry" if dice.random() < 0.15 else "dead",
         processes=dice.randint(2, 3),
         workers=dice.choice((1, 1, 2)),
         way=dice.choice(("start", "run_once", "drain")),
-        interval=dice.choice((2.0, 10.0)),
+        interval=dice.choice((1.0, 5.0)),
         rates={
             "process": dice.choice((0.01, 0.05)),
-            "network": dice.choice((0.02, 0.1, 0.3)),
-            "store": dice.choice((0.02, 0.1, 0.2)),
+            "network": dice.choice((0.02, 0.1, 0.2)),
+            "store": dice.choice((0.02, 0.1, 0.3)),
             "server": dice.choice((0.0, 0.1)),
             "handler": dice.choice((0.0, 0.1)),
         },
         faults=frozenset(faults),
-        latency=dice.choice((0.05, 8.0)),
+        latency=dice.choice((0.05, 15.0)),
         crashes=dice.randint(0, 5),
         pauses=dice.randint(0, 3),
         jumps=dice.randint(0, 3),
@@ -117,7 +126,7 @@ def draw(dice: random.Random) -> Plan:
 
 
 def _events(dice: random.Random) -> list[Event]:
-    kinds = dice.choices(EVENTS, k=dice.randint(0, 4))
+    kinds = dice.choices(EVENTS, k=dice.randint(0, 5))
     return [
         Event(at=dice.uniform(0.0, SPAN), kind=kind, seconds=dice.uniform(5.0, 120.0))
         for kind in kinds

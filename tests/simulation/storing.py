@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Any
 
+import attrs
+
+from buttdial_sync.stores.schema import Claim, Condition
 from buttdial_sync.stores.store import Store
 from tests.simulation.process import Process
 
@@ -33,8 +37,8 @@ class PointStore:
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = getattr(self._rows, name)
 
-        def passed(*arguments: Any) -> Any:
-            return self._pass(name, method, arguments)
+        def passed(*arguments: Any, **options: Any) -> Any:
+            return self._pass(name, partial(method, **options), arguments)
 
         return passed
 
@@ -57,8 +61,8 @@ class PointStore:
     def _fail(self, what: str, strike: str, row_id: str) -> None:
         world = self._process.world
         self._process.tell(f"{strike}: {what}")
-        # Often it is a time-out that tells.
-        self._process.sleep(world.dice.choice((0.0, world.dice.uniform(0.0, 30.0))))
+        # It is a time-out that tells.
+        self._process.sleep(world.dice.uniform(0.0, 30.0))
         world.notes.store_failures[row_id] += 1
         raise StoreDownError(strike)
 
@@ -71,7 +75,22 @@ class PointStore:
         if isinstance(value, list):
             return ", ".join(map(self._named, value))
         row = self._rows.find(value) if isinstance(value, str) else None
+        if isinstance(value, Claim | Condition):
+            return " ".join(
+                f"{name}={each}"
+                for name, each in _not_default(value)
+                if name not in {"now", "limit"}
+            )
         return str(value) if row is None else _text(row)
+
+
+def _not_default(value: Any) -> list[tuple[str, Any]]:
+    fields = attrs.fields(type(value))
+    return [
+        (each.name, getattr(value, each.name))
+        for each in fields
+        if getattr(value, each.name) != each.default
+    ]
 
 
 def _text(row: dict[str, Any]) -> str:
@@ -87,5 +106,6 @@ def _changes(changes: dict[str, Any]) -> str:
 
 def _outcome(result: object) -> str:
     if isinstance(result, list):
-        return f"has {', '.join(map(_text, result)) or 'nothing'}"
+        found = (_text(each) if isinstance(each, dict) else str(each) for each in result)
+        return f"has {', '.join(found) or 'nothing'}"
     return str(result) if isinstance(result, bool | int) else "done"

@@ -11,8 +11,9 @@ import pytest
 
 from tests.simulation.campaign import run_seeds
 from tests.simulation.causes import CAUSES, ROOT, changed
+from tests.simulation.history import History, quiet
 from tests.simulation.kernel import Crashed, DeadlockError, Group, Kernel, running
-from tests.simulation.threads import Condition, Event, Lock, Queue, Thread
+from tests.simulation.threads import Condition, Event, Lock, Queue, Thread, simulated_threads
 
 _HISTORIES = 200
 _PARTS = 8
@@ -43,6 +44,16 @@ def trace_of(seed: int, hash_seed: str) -> str:
 def test_a_seed_replays() -> None:
     """The same seed is the same history, step by step, also in another Python process."""
     assert trace_of(3, "1") == trace_of(3, "2")
+
+
+def test_a_trace_changes_nothing() -> None:
+    """What is told is only told: with and without it a history ends at the same time."""
+    ends = []
+    for tell in (None, lambda _: None):
+        with quiet(), simulated_threads(), running(Kernel(5)) as kernel:
+            History(kernel, tell).run()
+        ends.append(kernel.now)
+    assert ends[0] == ends[1]
 
 
 @pytest.mark.parametrize("cause", CAUSES)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tests.simulation.process import Process
 
 BEGIN = datetime(2026, 3, 1, 12, 0, tzinfo=timezone.utc)
+_TROUBLE = 4.0
 Tell = Callable[[str], object]
 
 
@@ -85,6 +86,7 @@ class World:
         self.dice = kernel.dice
         self.notes = Notes()
         self.is_calm = False
+        self._trouble_until = 0.0
         self._tell = tell
         self.outbox_rows = self._store(outbox_schema())
         self.inbox_rows = self._store(inbox_schema())
@@ -118,7 +120,10 @@ class World:
 
     def strike(self, where: Place, kinds: Sequence[str]) -> str | None:
         """Decide whether something goes wrong here, and what."""
-        if self.is_calm or self.dice.random() >= self.plan.rates[where]:
+        rate = self.plan.rates[where]
+        if self.kernel.now < self._trouble_until:
+            rate = min(_TROUBLE * rate, 0.5)
+        if self.is_calm or self.dice.random() >= rate:
             return None
         possible = [kind for kind in kinds if kind in self.plan.faults]
         if not possible:
@@ -128,6 +133,9 @@ class World:
             if not self._left[kind]:
                 return None
             self._left[kind] -= 1
+        # Trouble seldom comes alone, and the rarest states need several strikes at one message.
+        if self.toss():
+            self._trouble_until = self.kernel.now + self.dice.uniform(0.0, 60.0)
         return kind
 
     def rows(self) -> list[dict[str, Any]]:

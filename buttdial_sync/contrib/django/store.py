@@ -143,6 +143,7 @@ class DatabaseStore(Store):
             rows = rows.filter(_is_free(_stored(condition.no_lease_at)))
         for name, value in condition.values.items():
             rows = rows.filter(**({f"{name}__isnull": True} if value is None else {name: value}))
+        rows = rows.filter(**{f"{name}__isnull": False for name in condition.present})
         # An operator's change may be part of a request's transaction, and so may a receipt. An
         # attempt's must not: it has to be on disk before the message leaves.
         is_attempts = condition.no_lease_at is None and not condition.values

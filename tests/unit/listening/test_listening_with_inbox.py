@@ -22,6 +22,7 @@ from buttdial_sync import (
     TransportError,
     UnreadableEvent,
 )
+from buttdial_sync.inbound.inbox import StoredEvent
 from buttdial_sync.listening.inbox_worker import HandingOver, InboxWorkers, drain_inbox
 from buttdial_sync.models.inbound import InboundEvent
 from buttdial_sync.stores.schema import Condition
@@ -335,6 +336,48 @@ def test_a_message_that_lacks_a_part_rests(
     (dead,) = inbox.list("dead")
     assert "lacks a part" in str(dead.last_error)
     assert [type(each) for each in host.undelivered] == [UnreadableEvent]
+
+
+def test_a_dead_letter_is_told_though_the_acknowledgement_was_lost(
+    fake: FakeButtDialServer, make: Make, host: Host, moment: SettableClock
+) -> None:
+    """The second try finds the row dead already: by this attempt, so the host is told, once."""
+
+    class Forgetful(MemoryInbox):
+        acknowledges = False
+
+        def mark_dead(self, stored: StoredEvent, error: str) -> bool:
+            done = super().mark_dead(stored, error)
+            if not self.acknowledges:
+                self.acknowledges = True
+                raise OSError("the connection was lost")
+            return done
+
+    inbox = Forgetful(clock=moment)
+    listener = make(host.inbound, inbox=inbox, on_undelivered=host.undelivered.append)
+    fake.add_waiting(body="x", externalId="odd", **{"from": None})
+    listener.poll()
+    assert inbox.stats()["dead"] == 1
+    assert [type(each) for each in host.undelivered] == [UnreadableEvent]
+
+
+def test_an_event_that_another_gave_up_is_not_told_twice() -> None:
+    """Who lost an event to another process tells nothing."""
+    inbox, told = MemoryInbox(), list[InboundEvent]()
+    inbound = InboundHandler()
+
+    @inbound.on_message
+    def slow(message: InboundMessage) -> None:
+        stored = inbox.list()[0]
+        number = stored.attempt_number + 1  # as if another had taken it, and given it up
+        changes = {"attempt_number": number, "status": "dead"}
+        inbox.store.update(stored.id, changes, Condition())
+        raise OSError("it fails")
+
+    inbox.write([InboundMessage(id="a", sender="+1", channel="sms")])
+    how = HandingOver(inbox=inbox, inbound=inbound, longest_hold=0.0, on_undelivered=told.append)
+    drain_inbox(how)
+    assert (inbox.stats()["dead"], told) == (1, [])
 
 
 def test_a_row_that_cannot_be_read_is_told(

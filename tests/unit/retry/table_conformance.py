@@ -221,6 +221,20 @@ class TableConformance(RepositoryConformance):
         assert not self.repository.mark_delivered("a", "SM-1", 1)
         assert self.stored("a").status == "dead"
 
+    def test_who_waited_does_not_go_by_what_it_read_before(self) -> None:
+        """An attempt that outlived its lease was not sent: who took its row over keeps that."""
+        self.begun()
+        self.clock.move(LEASE)
+        (taken_over,) = self.repository.fetch_due(1)
+        assert taken_over.attempt_started_at is not None
+        due = self.clock() + timedelta(seconds=30)
+        assert self.repository.increment_retry("a", 1, "refused", due)
+        before = self.stored("a")
+        assert (before.attempt_started_at, before.next_retry_at) == (None, due)
+        assert not self.repository.mark_dead("a", 1, "no recorded end", unknown=True)
+        assert not self.repository.postpone(taken_over, 1, "wait", self.clock())
+        assert self.stored("a") == before
+
     def test_dismissed_although_it_may_have_been_sent(self) -> None:
         """Who looks at the row later, or wants to send it anew, can see that."""
         began = self.clock()
