@@ -39,8 +39,11 @@ def checked(method: Callable[P, R]) -> Callable[P, R]:
         given = bound.arguments
         for name, (hint, required, is_masked) in _parameters(method).items():
             if name in given:
-                value = plain_text(given[name]) if _takes_text(hint) else given[name]
-                given[name] = masked(value) if is_masked else value
+                # Without a name of its own: a frame that is shown would have the secret in it.
+                if _takes_text(hint):
+                    given[name] = plain_text(given[name])
+                if is_masked:
+                    given[name] = masked(given[name])
                 check_argument(name, given[name], hint, required=required)
         return method(*bound.args, **bound.kwargs)
 
