@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from buttdial_sync.cli.report import Report
+from buttdial_sync.operator.rows import figures_row
 
 if TYPE_CHECKING:
     from buttdial_sync.retry.pauses import Pause
@@ -24,22 +25,6 @@ _FLOWS = {
 
 def figures_report(figures: Figures, pauses: Sequence[Pause]) -> Report:
     """Report the figures, and what is paused; a count that ends at its limit has a plus."""
-    counted = {**figures.counts, "in_doubt": figures.in_doubt}
-    data: dict[str, Any] = {
-        "ok": True,
-        **{name: count.value for name, count in counted.items()},
-        "more_than": [name for name, count in counted.items() if count.has_more],
-        "flow": figures.flow,
-        "oldest_due_seconds": figures.oldest_due_seconds,
-        "sent_last_minute": figures.sent_last_minute.value,
-        "sent_last_hour": figures.sent_last_hour.value,
-        "sent_per_minute": figures.sent_per_minute,
-        "paused": [
-            {"agent_id": each.agent_id, "since": each.since.isoformat(), "reason": each.reason}
-            for each in pauses
-        ],
-        "agents": [_agent_data(agent) for agent in figures.agents],
-    }
     sent = (
         f"{figures.sent_last_minute} in the last minute, "
         f"{figures.sent_last_hour} in the last hour, {figures.sent_per_minute:.1f} a minute"
@@ -55,17 +40,7 @@ def figures_report(figures: Figures, pauses: Sequence[Pause]) -> Report:
     ]
     if len(figures.agents) > _AGENTS_SHOWN:
         lines.append(f"... and {len(figures.agents) - _AGENTS_SHOWN} more agents")
-    return Report(data=data, lines=lines)
-
-
-def _agent_data(agent: AgentFigures) -> dict[str, Any]:
-    return {
-        "agent_id": agent.agent_id,
-        "pending": agent.pending.value,
-        "has_more": agent.pending.has_more,
-        "next_due_at": agent.next_due_at.isoformat(),
-        "last_error": agent.last_error,
-    }
+    return Report(data={"ok": True, **figures_row(figures, pauses)}, lines=lines)
 
 
 def paused_name(agent_id: str | None) -> str:

@@ -1,6 +1,6 @@
 """
 The operator API, without a framework.
 
-Seven endpoints for people who look after a host: :class:`~buttdial_sync.OperatorApi` answers them,
+Endpoints for people who look after a host: :class:`~buttdial_sync.OperatorApi` answers them,
 and a framework passes on method, path and query. ``contrib.django`` and ``contrib.flask`` do.
 """

@@ -28,8 +28,14 @@ from buttdial_sync.models.operator import AgentInfo
 from buttdial_sync.operator.csrf import INTENT_HEADER, is_meant
 from buttdial_sync.operator.directory import AgentDirectory
 from buttdial_sync.operator.overview import overview
-from buttdial_sync.operator.rows import agent_row, failed_message_row, stored_event_row
+from buttdial_sync.operator.rows import (
+    agent_row,
+    failed_message_row,
+    figures_row,
+    stored_event_row,
+)
 from buttdial_sync.retry.repository import AdminFailedMessageRepository
+from buttdial_sync.retry.table import TableRepository
 
 S = TypeVar("S", bound=str)
 Permission: TypeAlias = Callable[[Mapping[str, Any]], bool]
@@ -228,6 +234,11 @@ class OperatorApi:
             raise _HttpError(404, "Message not found")
         return {"dismissed": True, "id": message_id}
 
+    def _outbox(self, _: str, __: Mapping[str, str]) -> Any:
+        if not isinstance(self._failed_messages, TableRepository):
+            raise _HttpError(501, "This host's repository does not measure itself")
+        return figures_row(self._failed_messages.figures(), self._failed_messages.paused())
+
     def _retry_all(self, _: str, query: Mapping[str, str]) -> Any:
         return {"queued": self._change_all("retry_all", query)}
 
@@ -281,6 +292,7 @@ _ROUTES: tuple[tuple[str, re.Pattern[str], _Endpoint], ...] = tuple(
         ("GET", "agents", OperatorApi._agents),
         ("POST", "agents/{id}/activate", OperatorApi._activate),
         ("POST", "agents/{id}/deactivate", OperatorApi._deactivate),
+        ("GET", "outbox", OperatorApi._outbox),
         ("GET", "failed-messages", OperatorApi._list_failed),
         ("POST", "failed-messages/retry", OperatorApi._retry_all),
         ("POST", "failed-messages/dismiss", OperatorApi._dismiss_all),

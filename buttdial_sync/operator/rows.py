@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,6 +11,8 @@ import attrs
 from buttdial_sync.inbound.inbox import StoredEvent
 from buttdial_sync.models.failed import FailedMessage
 from buttdial_sync.models.operator import AgentInfo
+from buttdial_sync.retry.pauses import Pause
+from buttdial_sync.stores.figures import Figures
 
 _FAILED_MESSAGE_FIELDS = (
     "id",
@@ -48,6 +51,29 @@ def stored_event_row(stored: StoredEvent) -> dict[str, Any]:
     """Return an event of the inbox as JSON, with its text."""
     row = {name: _plain(getattr(stored, name)) for name in _STORED_EVENT_FIELDS}
     return {**row, "text": getattr(stored.event, "text", None)}
+
+
+def figures_row(figures: Figures, pauses: Sequence[Pause]) -> dict[str, Any]:
+    """Return the figures of an outbox as JSON; ``more_than`` names the counts with more to come."""
+    counted = {**figures.counts, "in_doubt": figures.in_doubt}
+    return {
+        **{name: count.value for name, count in counted.items()},
+        "more_than": [name for name, count in counted.items() if count.has_more],
+        "flow": figures.flow,
+        "oldest_due_seconds": figures.oldest_due_seconds,
+        "sent_last_minute": figures.sent_last_minute.value,
+        "sent_last_hour": figures.sent_last_hour.value,
+        "sent_per_minute": figures.sent_per_minute,
+        "paused": [json_fields(pause) for pause in pauses],
+        "agents": [
+            {
+                **json_fields(agent),
+                "pending": agent.pending.value,
+                "has_more": agent.pending.has_more,
+            }
+            for agent in figures.agents
+        ],
+    }
 
 
 def json_fields(thing: attrs.AttrsInstance) -> dict[str, Any]:

@@ -320,3 +320,15 @@ def test_a_repository_that_changes_one_at_a_time(client: Client) -> None:
     """The published interface has no such methods: 501."""
     api = OperatorApi(client, Directory(), PublishedMessages())  # type: ignore[arg-type]
     assert api.respond("POST", "failed-messages/retry", {"status": "dead"}).status == 501
+    assert api.respond("GET", "outbox").status == 501
+
+
+def test_the_outbox(api: OperatorApi, failed: FailedMessages) -> None:
+    """Whether messages flow, for whom they wait, and what is paused; as JSON."""
+    failed.pause("agent-7", reason="wrong text")
+    answer = api.respond("GET", "outbox").data
+    assert json.loads(json.dumps(answer)) == answer
+    assert (answer["pending"], answer["dead"], answer["more_than"]) == (3, 0, [])
+    assert [each["pending"] for each in answer["agents"]] == [3]
+    (pause,) = answer["paused"]
+    assert (pause["agent_id"], pause["reason"]) == ("agent-7", "wrong text")
