@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from buttdial_sync._renamed import missing_attribute
@@ -25,6 +27,7 @@ from buttdial_sync.errors.scrubbing import masked
 from buttdial_sync.models.message import Message, TargetGender
 from buttdial_sync.models.sending import SendResult
 from buttdial_sync.models.tools import Tool
+from buttdial_sync.settings import check_count
 from buttdial_sync.transport.session import McpSession
 
 if TYPE_CHECKING:
@@ -208,6 +211,70 @@ class AgentView:
             attempts=call.attempts,
             raw=answer,
         )
+
+    def send_many(
+        self,
+        recipients: Iterable[str],
+        body: str | None = None,
+        channel: str = "whatsapp",
+        *,
+        campaign: str | None = None,
+        workers: int = 4,
+        on_result: Callable[[str, SendResult], object] | None = None,
+        **content: Any,
+    ) -> list[SendResult]:
+        """
+        Send the same message to several people, and return one result for each, in their order.
+
+        For some hundred people. For more, or where nothing may be lost when the process ends, write
+        them into an :class:`~buttdial_sync.Outbox`, or use ``buttdial-sync send-many``.
+
+        Calling it twice sends twice, unless both calls have the same ``campaign`` and the server
+        honours keys.
+
+        Args:
+            recipients: To whom.
+            body: The text.
+            channel: As in :meth:`send_message`.
+            campaign: A name for this sending. Each recipient's key is made of it, so that whoever
+                got the message does not get it again.
+            workers: How many are sent at the same time, from 1.
+            on_result: Called with each recipient and result as soon as there is one, in a thread of
+                this call, one at a time.
+            **content: The other arguments of :meth:`send_message`.
+
+        Returns:
+            A result for each recipient; one that cannot be reached has a failed one.
+
+        Raises:
+            ArgumentTypeError: An argument has the wrong type, or is ``idempotency_key``: with the
+                same key all would be one message.
+            ArgumentValueError: ``workers`` is less than 1.
+        """
+        if "idempotency_key" in content:
+            raise ArgumentTypeError("send_many makes a key for each recipient: give campaign")
+        if isinstance(recipients, str):
+            raise ArgumentTypeError("recipients must be several, not one str")
+        check_count(workers, "workers")
+        telling = Lock()
+
+        def send(to: str) -> SendResult:
+            key = None if campaign is None else f"{campaign}:{channel}:{to}"
+            try:
+                result = self.send_message(to, body, channel, idempotency_key=key, **content)
+            except ClientClosedError as error:
+                result = SendResult.of(error, idempotency_key=key)
+            if on_result is not None:
+                with telling:
+                    on_result(to, result)
+            return result
+
+        with ThreadPoolExecutor(workers, "buttdial-sync-send-many") as executor:
+            try:
+                return list(executor.map(send, recipients))
+            except BaseException:  # a mistake in the arguments, or Ctrl-C: those not begun are left
+                executor.shutdown(cancel_futures=True)
+                raise
 
     @checked
     def check_recipient(self, to: str, channel: str = "whatsapp") -> str:
