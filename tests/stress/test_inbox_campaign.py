@@ -23,19 +23,18 @@ needs_postgresql = pytest.mark.skipif(
 )
 
 PAGE = 10
-KILLS = 2
 
 
 @pytest.mark.parametrize(
-    ("dialect", "store"),
+    ("dialect", "store", "kills"),
     [
-        ("hosted", "sqlite"),
-        ("open-source", "sqlite"),
-        pytest.param("open-source", "postgresql", marks=needs_postgresql),
-        pytest.param("hosted", "django-postgresql", marks=needs_postgresql),
+        ("hosted", "sqlite", 2),
+        ("open-source", "sqlite", 2),
+        pytest.param("open-source", "postgresql", 1, marks=needs_postgresql),
+        pytest.param("hosted", "django-postgresql", 1, marks=needs_postgresql),
     ],
 )
-def test_killed_at_any_moment(dialect: Any, store: str) -> None:
+def test_killed_at_any_moment(dialect: Any, store: str, kills: int) -> None:
     """
     No webhook is lost, and of the rest no more than a page for each kill.
 
@@ -46,17 +45,17 @@ def test_killed_at_any_moment(dialect: Any, store: str) -> None:
         figures = campaign(
             dialect,
             database,
-            messages=45,
-            kills=KILLS,
+            messages=20 * kills,
+            kills=kills,
             processes=1,
             seed=7,
             lease=300.0,
             failures=0.0,
         )
-    assert figures.kills == KILLS
-    assert figures.sent["webhook"] == 15
+    assert figures.kills == kills
+    assert figures.sent["webhook"] >= 6 * kills
     assert "webhook" not in figures.lost
-    assert sum(figures.lost.values()) <= PAGE * KILLS + figures.emptied
+    assert sum(figures.lost.values()) <= PAGE * kills + figures.emptied
     assert (figures.twice, figures.dead, figures.out_of_order) == (0, 0, 0)
 
 
