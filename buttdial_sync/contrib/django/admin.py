@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
 from django.db.models.constants import LOOKUP_SEP
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.urls import path
+from django.utils.functional import cached_property
 
 from buttdial_sync.ailoop.questions import questions_schema
 from buttdial_sync.contrib.django.inbox import DatabaseInbox, get_inbox
@@ -19,19 +21,50 @@ from buttdial_sync.contrib.django.models import AiloopQuestion, InboxEvent, Outb
 from buttdial_sync.contrib.django.outbox import get_repository
 from buttdial_sync.contrib.django.questions import get_questions
 from buttdial_sync.inbound.inbox import inbox_schema
+from buttdial_sync.models.message import Channel
 from buttdial_sync.retry.rows import COLUMNS
+from buttdial_sync.stores.figures import MOST
 
 _SECRET = "agent_token"
 _DASHBOARD = "buttdial_sync_outboxmessage_dashboard"
 _TEMPLATES = "admin/buttdial_sync/outboxmessage"
 
 
+class _BoundedPaginator(Paginator):
+    """Counts to 10,000 and no further: to count a million rows would take longer than the page."""
+
+    @cached_property
+    def count(self) -> int:
+        """How many rows may be paged through."""
+        return int(self.object_list.order_by()[:MOST].count())
+
+
+class _ChannelFilter(admin.SimpleListFilter):
+    """Offers the channels that there are; Django would look for those of all rows."""
+
+    title = "channel"
+    parameter_name = "channel"
+
+    def lookups(self, _: HttpRequest, __: Any) -> list[tuple[str, str]]:
+        """Return the choices."""
+        return [(channel, channel) for channel in get_args(Channel)]
+
+    def queryset(self, _: HttpRequest, rows: Any) -> Any:
+        """Return the rows of the chosen channel."""
+        return rows if self.value() is None else rows.filter(channel=self.value())
+
+
 class _Rows(admin.ModelAdmin):
-    """Rows are written by the library and changed by the actions, never by hand."""
+    """
+    Rows are written by the library and changed by the actions, never by hand.
+
+    Lists end after 10,000 rows: older ones are found by a filter or a search.
+    """
 
     ordering = ("-created_at", "-id")
-    date_hierarchy = "created_at"
+    date_hierarchy: str | None = "created_at"
     show_full_result_count = False
+    paginator = _BoundedPaginator
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Nobody writes rows here."""
@@ -49,7 +82,8 @@ class _Rows(admin.ModelAdmin):
         change: Callable[[Sequence[str]], int],
         word: str,
     ) -> None:
-        ids = list(chosen.values_list("pk", flat=True))
+        # All that the page has counted, when somebody selects all.
+        ids = list(chosen.values_list("pk", flat=True)[:MOST])
         changed = change(ids)
         self.message_user(request, f"{changed} {word}", messages.SUCCESS)
         if changed < len(ids):
@@ -61,9 +95,10 @@ class _Rows(admin.ModelAdmin):
 class OutboxMessageAdmin(_Rows):
     """Outgoing messages: list, search, retry, dismiss."""
 
+    date_hierarchy = None  # Django would read all rows for it
     change_list_template = f"{_TEMPLATES}/change_list.html"
     list_display = ("recipient", "channel", "status", "retry_count", "next_retry_at", "last_error")
-    list_filter = ("status", "channel", "created_at")
+    list_filter = ("status", _ChannelFilter, "created_at")
     search_fields = ("id", "recipient", "body", "agent_name", "last_error", "message_sid")
     fields = readonly_fields = tuple(name for name in COLUMNS if name != _SECRET)
     actions = ("retry", "retry_even_if_sent", "dismiss")
@@ -86,6 +121,7 @@ class OutboxMessageAdmin(_Rows):
         """Show whether messages flow, and why not."""
         if not self.has_view_permission(request):
             raise PermissionDenied
+        request.current_app = self.admin_site.name
         context = {
             **self.admin_site.each_context(request),
             "title": "Do messages flow?",

@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.core.management import CommandError, call_command
-from django.db import transaction
+from django.db import connection, transaction
 from django.test import Client, override_settings
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from buttdial_sync import FailedMessage
 from buttdial_sync.contrib.commands import stopped_by_signals
-from buttdial_sync.contrib.django import get_client
+from buttdial_sync.contrib.django import admin, get_client
 from buttdial_sync.contrib.django.models import OutboxMessage
 from buttdial_sync.contrib.django.outbox import enqueue, get_outbox, get_repository
 from buttdial_sync.errors import ArgumentValueError
@@ -255,6 +256,23 @@ def test_the_page_retries_and_dismisses(http: Client) -> None:
     assert "1 not" in told
     rows = {row.id: row.status for row in repository.list()}
     assert rows == {"a": "pending", "b": "dismissed", "c": "delivered"}
+
+
+def test_the_page_does_not_read_all_rows(http: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every question to the table ends at a limit, and so does what "select all" selects."""
+    monkeypatch.setattr(admin, "MOST", 120)  # more than a page has
+    get_repository().add_new(
+        [FailedMessage(id=f"m{number}", recipient=TO, body="x") for number in range(150)]
+    )
+    with CaptureQueriesContext(connection) as captured:
+        page = http.get(PAGE, {"status__exact": "pending", "channel": "whatsapp"})
+    asked = [each["sql"] for each in captured if "outboxmessage" in each["sql"]]
+    assert asked
+    assert [sql for sql in asked if "LIMIT" not in sql] == []
+    assert page.context["cl"].result_count == 120
+    assert http.get(PAGE, {"channel": "sms"}).context["cl"].result_count == 0
+    chosen = {"action": "dismiss", "_selected_action": ["m0"], "select_across": "1"}
+    assert "120 dismissed" in str(http.post(PAGE, chosen, follow=True).content, "utf-8")
 
 
 def test_the_dashboard(http: Client) -> None:
