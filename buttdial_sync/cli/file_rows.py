@@ -112,8 +112,17 @@ class FileRows(AbstractContextManager["FileRows"]):
             progress: Is told how far it is.
 
         Raises:
-            FileFaultError: A row cannot be sent, or the file is not a CSV file.
+            FileFaultError: A row cannot be sent, the file is not a CSV file, or there is no space.
         """
+        try:
+            self._read(path, progress)
+        except sqlite3.Error as error:
+            raise FileFaultError(
+                f"the rows cannot be kept in a temporary file: {error}; nothing was sent",
+                remediation="Free some space, or set TMPDIR to a directory that has it.",
+            ) from None
+
+    def _read(self, path: str, progress: Progress) -> None:
         faults: list[str] = []
         count = 0
         progress.tell("Checking", 0)

@@ -81,7 +81,8 @@ def send_many(
             report = report_of(
                 done, repository, campaign=campaign, rows=len(rows), added=added, known=known
             )
-            states = _states(repository, rows, again)
+            with Progress(quiet=quiet) as progress:
+                states = _states(repository, rows, again, progress)
             return _of_the_file(report, states, len(rows))
 
 
@@ -89,9 +90,11 @@ def _check_known(
     repository: TableRepository, rows: FileRows, again: bool, progress: Progress
 ) -> int:
     """Return how many are there already; a row that has changed since is a fault."""
-    known = repeated = 0
+    known = repeated = seen = 0
+    total = len(rows)
     for portion in rows.portions(_AT_ONCE):
-        progress.tell("Looking up", known, len(rows))
+        progress.tell("Looking up", seen, total)
+        seen += len(portion)
         found = _found(repository, portion, again)
         for row in portion:
             same = found.get(row.message.id)
@@ -106,7 +109,7 @@ def _check_known(
             repeated += _sent_elsewhere(repository, portion, found)
     if repeated:
         raise FileFaultError(
-            f"{repeated} of {len(rows)} rows have the same recipient and text as rows of another "
+            f"{repeated} of {total} rows have the same recipient and text as rows of another "
             "campaign; nothing was sent",
             remediation="--campaign NAME continues that campaign; --again sends them once more.",
         )
@@ -116,8 +119,9 @@ def _check_known(
 def store(repository: TableRepository, rows: FileRows, again: bool, progress: Progress) -> int:
     """Write the rows that are not in the outbox yet; return how many."""
     added = seen = 0
+    total = len(rows)
     for portion in rows.portions(_AT_ONCE):
-        progress.tell("Storing", seen, len(rows))
+        progress.tell("Storing", seen, total)
         found = _found(repository, portion, again)
         added += repository.add_new([row.message for row in portion if row.message.id not in found])
         seen += len(portion)
@@ -199,10 +203,14 @@ class _States:
         return f", {unknown} of them may have been sent" if unknown else ""
 
 
-def _states(repository: TableRepository, rows: FileRows, again: bool) -> _States:
+def _states(
+    repository: TableRepository, rows: FileRows, again: bool, progress: Progress
+) -> _States:
     leases = repository.leased()
     states = _States()
+    total = len(rows)
     for portion in rows.portions(_AT_ONCE):
+        progress.tell("Looking at the results", sum(states.counts.values()), total)
         for message in _found(repository, portion, again).values():
             states.add(message, leases.get(message.id))
     return states

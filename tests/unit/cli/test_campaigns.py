@@ -16,6 +16,7 @@ from buttdial_sync import FailedMessage
 from buttdial_sync.cli.file_rows import FileRows
 from buttdial_sync.cli.progress import Progress
 from buttdial_sync.cli.send_many import store
+from buttdial_sync.errors import ConfigError
 from buttdial_sync.retry import SQLiteRepository
 from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
 from tests.unit.cli.cli_runner import TOKEN, run
@@ -170,6 +171,32 @@ def test_loading_takes_one_transaction_for_a_thousand_rows(
         rows.read(path, Progress(quiet=True))
         assert store(repository, rows, again=False, progress=Progress(quiet=True)) == 2500
     assert len(begun) == 3
+
+
+def test_no_space_for_the_temporary_file(tmp_path: Path) -> None:
+    """It is told as that, with the remedy; nothing is sent yet."""
+    lines = "".join(f"+1415555{number:07},Hello\n" for number in range(500))
+    path = written(tmp_path, f"to,body\n{lines}")
+    with FileRows("people", None) as rows:
+        rows._kept.execute("PRAGMA max_page_count = 5")
+        with pytest.raises(ConfigError, match="full") as told:
+            rows.read(path, Progress(quiet=True))
+    assert "TMPDIR" in str(told.value.remediation)
+
+
+def test_progress_counts_what_was_looked_at(tmp_path: Path, db: str) -> None:
+    """Each stage says how far it is, from the first row to the last."""
+    lines = "".join(f"+1415555{number:07},Hello\n" for number in range(1500))
+    path = written(tmp_path, f"to,body\n{lines}")
+    seconds = iter(range(10_000))
+    stream = Terminal()
+    progress = Progress(stream=stream, clock=lambda: float(next(seconds)))
+    with SQLiteRepository(db) as repository, FileRows("people", None) as rows:
+        rows.read(path, progress)
+        store(repository, rows, again=False, progress=progress)
+    told = [line.strip() for line in stream.getvalue().split("\r")]
+    assert told[:3] == ["", "Checking: 0 rows", "Checking: 1 rows"]
+    assert told[-3:] == ["Checking: 1,500 rows", "Storing: 0 of 1,500", "Storing: 1,000 of 1,500"]
 
 
 class Terminal(io.StringIO):
