@@ -139,7 +139,7 @@ class FakeAiloopServer:
         Each showing is returned once: a prompt that was skipped comes again.
 
         Raises:
-            AssertionError: None is shown within 20 seconds.
+            AssertionError: None is shown within a minute.
         """
         hub = self.hub
         self.wait_until(lambda: hub.active is not None and hub.shown > self._seen)
@@ -150,7 +150,7 @@ class FakeAiloopServer:
             raise AssertionError("the prompt is over already")
         return prompt
 
-    def wait_until(self, condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    def wait_until(self, condition: Callable[[], bool], seconds: float = 60.0) -> None:
         """
         Wait until something about the server holds.
 
@@ -197,7 +197,7 @@ class FakeAiloopServer:
         Wait until every client has taken in what was sent to it.
 
         Raises:
-            AssertionError: One does not answer a ping within 20 seconds.
+            AssertionError: One does not answer a ping within a minute.
         """
         with self.hub.changed:
             sockets = list(self.hub.sockets)

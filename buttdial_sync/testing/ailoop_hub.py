@@ -232,7 +232,7 @@ class AiloopHub:
                 self.changed.notify_all()
             return raw
 
-    def wait_until(self, condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    def wait_until(self, condition: Callable[[], bool], seconds: float = 60.0) -> None:
         """
         Wait until something holds.
 

@@ -14,7 +14,7 @@ from buttdial_sync.ailoop import AiloopClient
 from buttdial_sync.testing import FakeAiloopServer
 from buttdial_sync.testing.ailoop_hub import FakePrompt, Generation
 
-PATIENT = 30.0
+PATIENT = 60.0
 InBackground = Callable[..., "Future[Any]"]
 
 
@@ -93,5 +93,7 @@ def new_client(new_server: FakeAiloopServer) -> Iterator[AiloopClient]:
 
 @pytest.fixture
 def background() -> Iterator[InBackground]:
-    with ThreadPoolExecutor(64) as threads:
-        yield threads.submit
+    threads = ThreadPoolExecutor(64)
+    yield threads.submit
+    # Of a test that failed, calls may still wait: for nobody, until their client is closed.
+    threads.shutdown(wait=False, cancel_futures=True)
