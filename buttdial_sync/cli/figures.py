@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from buttdial_sync.cli.report import Report
-from buttdial_sync.operator.rows import figures_row
 
 if TYPE_CHECKING:
     from buttdial_sync.retry.pauses import Pause
@@ -25,6 +24,8 @@ _FLOWS = {
 
 def figures_report(figures: Figures, pauses: Sequence[Pause]) -> Report:
     """Report the figures, and what is paused; a count that ends at its limit has a plus."""
+    from buttdial_sync.operator.rows import figures_row
+
     sent = (
         f"{figures.sent_last_minute} in the last minute, "
         f"{figures.sent_last_hour} in the last hour, {figures.sent_per_minute:.1f} a minute"
