@@ -23,6 +23,7 @@ from buttdial_sync.stores.turns import IS_PENDING, OF_PAIR, pairs_of
 MOST = 10_000
 """How far is counted."""
 MOST_AGENTS = 1000
+_LOOKED_AT = 50
 _LATE = 300.0
 _MINUTE = timedelta(minutes=1)
 _HOUR = timedelta(hours=1)
@@ -66,7 +67,8 @@ class AgentFigures:
         agent_id: The agent; empty for messages that name none.
         pending: How many messages wait. Of all agents together some 10,000 are counted.
         next_due_at: When the first of them is due, or was.
-        last_error: Why that one waits; None if it was not tried yet.
+        last_error: Why they wait: of one of the first of them, or one of the last, because who met
+            a limit is due when that ends. None if none of these was tried yet.
     """
 
     agent_id: str
@@ -219,12 +221,20 @@ def _agents(select: Select, table: str, hint: str) -> tuple[AgentFigures, ...]:
     found = select(f"{pairs_of(table, hint)} SELECT pairs.agent {pairs}", {})
     most = MOST // max(len(found), 1)
     rows = f"FROM {table} {hint} WHERE {IS_PENDING} AND {OF_PAIR}"
-    first = f"{rows} ORDER BY next_retry_at, created_at LIMIT 1"
-    counted = f"{rows} ORDER BY next_retry_at, created_at LIMIT {most + 1}"
+    first, last = (
+        f"{rows} ORDER BY next_retry_at {order}, created_at {order}" for order in ("ASC", "DESC")
+    )
+    # Only one message met the limit or the outage, and is due when that ends.
+    near = max(1, min(_LOOKED_AT, most // _LOOKED_AT))
+    early, late = (
+        f"(SELECT last_error FROM (SELECT last_error {end} LIMIT {near}) AS near "  # noqa: S608 - names of ours
+        "WHERE last_error IS NOT NULL LIMIT 1)"
+        for end in (first, last)
+    )
     statement = (
         f"{pairs_of(table, hint)} SELECT pairs.agent, "  # noqa: S608 - names of ours
-        f"(SELECT next_retry_at {first}), (SELECT last_error {first}), "
-        f"(SELECT count(*) FROM (SELECT 1 AS one {counted}) AS counted) {pairs}"
+        f"(SELECT next_retry_at {first} LIMIT 1), coalesce({early}, {late}), "
+        f"(SELECT count(*) FROM (SELECT 1 AS one {first} LIMIT {most + 1}) AS counted) {pairs}"
     )
     return _by_agent(select(statement, {}), most)
 
@@ -239,7 +249,11 @@ def _by_agent(found: Iterable[Sequence[Any]], most: int) -> tuple[AgentFigures, 
         new = AgentFigures(agent_id=agent, pending=pending, next_due_at=due, last_error=error)
         known = agents.get(agent)
         if known is not None:
-            new = attrs.evolve(min(known, new, key=_next_due), pending=known.pending + pending)
+            new = attrs.evolve(
+                min(known, new, key=_next_due),
+                pending=known.pending + pending,
+                last_error=known.last_error or error,
+            )
         agents[agent] = new
     return tuple(agents[agent] for agent in sorted(agents))
 

@@ -183,8 +183,8 @@ class TableConformance(RepositoryConformance):
     def test_it_says_what_is_leased(self) -> None:
         """Pending rows that somebody has now are named, with the end of their lease."""
         repository = cast("TableRepository", self.repository)
-        for msg_id in ("a", "b", "done", "free"):
-            self.add(msg_id)
+        for number, msg_id in enumerate(("a", "b", "done", "free")):
+            self.add(msg_id, due=number - 4.0)
         assert repository.leased() == {}
         fetched = repository.fetch_due(3)
         assert [message.id for message in fetched] == ["a", "b", "done"]
@@ -349,8 +349,8 @@ class TableConformance(RepositoryConformance):
         repository = cast("TableRepository", self.repository)
         self.give_up("dead", "no")
         self.give_up("doubt", "unknown", unknown=True)
-        for msg_id in ("sending", "waiting"):
-            self.add(msg_id)
+        self.add("sending", due=-1.0)
+        self.add("waiting")
         assert [message.id for message in repository.fetch_due(1)] == ["sending"]
         assert repository.dismiss_all("pending") == 1
         assert repository.dismiss_all() == 1
@@ -413,7 +413,8 @@ class TableConformance(RepositoryConformance):
             "agent-2": "2",
         }
         assert waiting["agent-1"].last_error == "rate limited"
-        assert waiting["agent-2"].last_error is None
+        assert waiting["agent-2"].last_error == "a limit"
+        assert waiting[""].last_error is None
         assert waiting["agent-2"].next_due_at == self.stored("late").next_retry_at
         self.clock.move(31)
         assert repository.figures().sent_last_minute.value == 0
@@ -421,6 +422,15 @@ class TableConformance(RepositoryConformance):
         assert repository.figures().flow == "stopped"
         assert repository.mark_delivered("limited", "SM", 0)
         assert repository.figures().flow == "behind"
+
+    def test_why_an_agent_waits(self) -> None:
+        """One message met the limit; those that are due before it were never tried."""
+        repository = cast("TableRepository", self.repository)
+        for number in range(60):
+            self.add(f"untried-{number}", agent_id="agent-1")
+        self.add("limited", agent_id="agent-1", due=60, last_error="rate limited")
+        (agent,) = repository.figures().agents
+        assert (agent.last_error, agent.next_due_at) == ("rate limited", self.clock())
 
     def test_figures_end_at_their_limits(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """What is more than is counted is said to be more."""
