@@ -14,6 +14,7 @@ import attrs
 from buttdial_sync.agent import AgentView, context_of
 from buttdial_sync.errors import AuthLockedOutError
 from buttdial_sync.models.failed import FailedMessage
+from buttdial_sync.retry.circuit import Blocked
 from buttdial_sync.transport.token_breaker import PROVEN_FOR, TokenBreaker
 
 TokenFor = Callable[[str], str | None]
@@ -21,22 +22,6 @@ TokenFor = Callable[[str], str | None]
 _LONGEST_PAUSE_FOR_TOKEN = 120.0
 _KEPT_AT_MOST = 1000
 _LOOK_AGAIN = 0.25  # seconds
-
-
-@attrs.frozen
-class Blocked:
-    """
-    The reason why nothing may be sent now.
-
-    Attributes:
-        reason: In words.
-        seconds: After how long to ask again.
-        remediation: Advice for a person, if the token was refused.
-    """
-
-    reason: str
-    seconds: float
-    remediation: str | None = None
 
 
 class NoTokenError(Exception):
@@ -158,6 +143,11 @@ class Admission:
             self._pause(seconds)
 
     @property
+    def rest_of_all(self) -> float:
+        """Seconds until a limit or lockout that concerns every message is over; 0 without one."""
+        return max(0.0, self._limited_until - self._monotonic())
+
+    @property
     def pause(self) -> float:
         """Seconds until the last limit and lockout are over; 0 when there is none."""
         return max(0.0, self._paused_until - self._monotonic())
@@ -180,7 +170,7 @@ class Admission:
     def _blocked(self, token: str | None, turn: _Turn) -> Blocked | None:
         now = self._monotonic()
         if now < self._limited_until:
-            return Blocked(self._limit, self._limited_until - now)
+            return Blocked(self._limit, self._limited_until - now, concerns_all=True)
         if now < turn.rests_until:
             return Blocked(turn.reason, turn.rests_until - now)
         if self._breaker is None:
@@ -189,7 +179,7 @@ class Admission:
         if rest is None:
             return None
         if isinstance(rest.error, AuthLockedOutError):
-            return Blocked(str(rest.error), rest.seconds)
+            return Blocked(str(rest.error), rest.seconds, concerns_all=True)
         # It may be replaced at any time, so its messages look again soon.
         seconds = min(rest.seconds, _LONGEST_PAUSE_FOR_TOKEN)
         return Blocked(str(rest.error), seconds, rest.error.remediation)

@@ -7,22 +7,28 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 
 from buttdial_sync.agent import AgentView
 from buttdial_sync.errors.moments import utc_now
 from buttdial_sync.models.failed import FailedMessage
 from buttdial_sync.retry.admission import Admission, TokenFor
+from buttdial_sync.retry.agents import Agents, Rate
+from buttdial_sync.retry.circuit import Circuit
 from buttdial_sync.retry.recorder import (
+    DAY,
     SHORTEST_PAUSE,
     Backoff,
     DeadLetterHook,
     OnUnknown,
     OutcomeRecorder,
     doubling_minutes,
+    seconds_of,
+    takes,
 )
 from buttdial_sync.retry.report import RetryReport, Tally
 from buttdial_sync.retry.repository import FailedMessageRepository
@@ -37,6 +43,7 @@ logger = logging.getLogger("buttdial_sync.retry")
 Progress = Callable[[RetryReport], None]
 
 _CLOCK_TOLERANCE = 5.0
+_TO_RECORD = 5.0
 _FIRST_PAUSE_AFTER_FAILURE = 1.0
 _LONGEST_PAUSE_AFTER_FAILURE = 300.0
 _NAME = "buttdial-sync-retry"
@@ -70,6 +77,13 @@ class RetryLoop:
         around_pass: Makes a context manager that is entered around each pass, in each thread that
             takes part; for example to close stale database connections.
         pace: Called before each attempt, in the thread that makes it; it may sleep.
+        rate: How many messages of an agent are sent in a minute at most, by this loop: a number
+            for each agent, or a mapping from agent ids. None for no rate.
+        give_up_after: Give a message up before it would wait for its attempts for so long in all:
+            a ``timedelta`` or seconds. Time in which its agent rests or the server does not answer
+            is not included.
+        key_lifetime: How long the server surely remembers an idempotency key: a ``timedelta`` or
+            seconds. A message that may have been sent longer ago is given up, not repeated.
         clock: Tells the time, aware.
         monotonic: A monotonic clock, in seconds.
         sleep: Sleeps for some seconds; by default until :meth:`stop` at most.
@@ -93,6 +107,9 @@ class RetryLoop:
         token_for: TokenFor | None = None,
         around_pass: AroundPass = nullcontext,
         pace: Callable[[], object] | None = None,
+        rate: Rate | None = None,
+        give_up_after: timedelta | float = DAY,
+        key_lifetime: timedelta | float = DAY,
         clock: Callable[[], datetime] = utc_now,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] | None = None,
@@ -105,7 +122,11 @@ class RetryLoop:
         self._monotonic = monotonic
         self._signals = StopSignals(sleep)
         self._random_fraction = random_fraction
+        self._timeout = client.timeout
         self._admission = Admission(token_for, client=client, monotonic=monotonic)
+        self._circuit = Circuit(client, monotonic)
+        self._agents = Agents(rate, monotonic)
+        self._leaves_out_agents = takes(repository, "fetch_due", "except_agents")
         recorder = OutcomeRecorder(
             repository=repository,
             client=client,
@@ -115,14 +136,21 @@ class RetryLoop:
             clock=clock,
             sleep=self._signals.sleep,
             random_fraction=random_fraction,
+            give_up_after=seconds_of(give_up_after, "give_up_after"),
+            key_lifetime=seconds_of(key_lifetime, "key_lifetime"),
+            outage_pause=SHORTEST_PAUSE,
+            is_stopping=lambda: self._signals.is_given,
         )
         self._worker = Worker(
             repository=repository,
             client=client,
             recorder=recorder,
             admission=self._admission,
+            circuit=self._circuit,
+            agents=self._agents,
             around_pass=around_pass,
             pace=pace,
+            release=getattr(repository, "release", None) if self._leaves_out_agents else None,
         )
         self._seen: tuple[datetime, float] | None = None
         self._make_idle()
@@ -136,6 +164,8 @@ class RetryLoop:
         self._repeats = False
         self._signals.reset_after_fork()
         self._admission.reset_after_fork()
+        self._circuit.reset_after_fork()
+        self._agents.reset_after_fork()
 
     def _reset_after_fork(self) -> None:
         """In a forked child: not running, with new locks; says so when it ran in the parent."""
@@ -194,7 +224,9 @@ class RetryLoop:
         self, progress: Progress | None = None, *, timeout: float | None = None
     ) -> RetryReport:
         """
-        Try messages until nothing is due; wait where the server's limits ask for it.
+        Try messages until nothing is due; wait where limits and rates ask for it.
+
+        It does not wait for a server that does not answer: its messages stay pending.
 
         Args:
             progress: Gets the report after each message, in order and one call at a time, in one of
@@ -210,11 +242,10 @@ class RetryLoop:
         tally = Tally(progress)
         with self._signals.listening() as stopping:
             while True:
-                before = tally.report.postponed
                 report = self._pass(stopping, tally, once=False)
-                pause = self._admission.pause
+                pause = self._pause_of_limits()
                 too_long = end is not None and self._monotonic() + pause >= end
-                is_through = pause <= 0 or report.postponed == before
+                is_through = pause <= 0 or self._circuit.state == "open"
                 if stopping.is_set() or is_through or too_long:
                     return report
                 logger.info("waiting %.0f s because of a limit of the server", pause)
@@ -247,7 +278,7 @@ class RetryLoop:
             self._repeats = True
             self._thread.start()
 
-    def stop(self, timeout: float = 10.0) -> bool:
+    def stop(self, timeout: float | None = None) -> bool:
         """
         Begin no further attempt; wait for those that are running. Idempotent, from any thread.
 
@@ -256,13 +287,14 @@ class RetryLoop:
         others are put back. Called from a hook of the loop itself it does not wait.
 
         Args:
-            timeout: How long to wait, in seconds.
+            timeout: How long to wait, in seconds; the client's ``timeout`` and 5 seconds when None,
+                so that what is being sent gets its recorded end.
 
         Returns:
             Whether all of them have ended; False from a hook, after which they do.
         """
         reset_if_forked()
-        deadline = Deadline(timeout)
+        deadline = Deadline(self._timeout + _TO_RECORD if timeout is None else timeout)
         with self._lock:
             self._stops_thread.set()
             thread = self._thread
@@ -317,26 +349,43 @@ class RetryLoop:
         only: FailedMessage | None = None,
     ) -> RetryReport:
         self._watch_clock()
-        fetch = self._repository.fetch_due if only is None else lambda _: (only,)
+        fetch = partial(self._fetch, stopping) if only is None else lambda _: (only,)
         due = DueMessages(fetch, tally, stopping, once=once, batch_size=self._batch_size)
         try:
             if self._workers == 1 or only is not None:
-                self._worker.work(due, tally, stopping)
+                self._worker.work(due)
             else:
-                work_side_by_side(partial(self._help, due, tally), self._workers, stopping, _NAME)
+                work_side_by_side(partial(self._help, due), self._workers, stopping, _NAME)
         except BaseException:
             stopping.set()
             # Ctrl-C, or a hook that ends the process: what was not begun need not wait for the end
             # of its lease. After a stop each message that is left is put back.
-            self._worker.work(due, tally, stopping)
+            self._worker.work(due)
             raise
-        pause = self._admission.pause
+        pause = max(self._admission.pause, self._agents.pause)
         tally.paused(self._clock() + timedelta(seconds=pause) if pause > 0 else None)
         return tally.report
 
-    def _help(self, due: DueMessages, tally: Tally, stopping: threading.Event) -> None:
+    def _help(self, due: DueMessages, stopping: threading.Event) -> None:
         with self._signals.listening(stopping):
-            self._worker.work(due, tally, stopping)
+            self._worker.work(due)
+
+    def _fetch(self, stopping: threading.Event, limit: int) -> Sequence[FailedMessage]:
+        """Fetch what may be sent: nothing while everything rests, nothing of agents that rest."""
+        if not self._leaves_out_agents:
+            return self._repository.fetch_due(limit)
+        if self._admission.rest_of_all > 0 or self._circuit.check(stopping) is not None:
+            return ()
+        fetch: Any = self._repository.fetch_due
+        found: Sequence[FailedMessage] = fetch(
+            limit, except_agents=self._agents.resting(), at_most=self._agents.shares()
+        )
+        return found
+
+    def _pause_of_limits(self) -> float:
+        """Return in how many seconds the first limit or rate ends, or a lockout; 0 for none."""
+        all_of_them = self._admission.rest_of_all
+        return all_of_them if all_of_them > 0 else self._agents.pause
 
     def _watch_clock(self) -> None:
         """Warn if the clock went back: rows written before that are due later than intended."""

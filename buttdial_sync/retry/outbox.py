@@ -20,14 +20,17 @@ from buttdial_sync.models.inbound import DeliveryReceipt
 from buttdial_sync.models.message import CONTENT, TargetGender
 from buttdial_sync.models.sending import SendResult
 from buttdial_sync.retry.recorder import (
+    DAY,
     Backoff,
+    DeadLetterHook,
     OnUnknown,
     OutcomeRecorder,
-    deliver,
     doubling_minutes,
+    seconds_of,
 )
 from buttdial_sync.retry.repository import OutboxRepository
 from buttdial_sync.retry.rows import check_message
+from buttdial_sync.retry.verdicts import deliver
 from buttdial_sync.settings import check_count
 
 logger = logging.getLogger("buttdial_sync.retry")
@@ -50,6 +53,8 @@ class Outbox:
         max_retries: How many attempts a message has in all, whether :meth:`send_message` makes the
             first one or a loop does.
         on_unknown: As in :class:`RetryLoop`.
+        on_dead_letter: As there, for messages that :meth:`send_message` gives up.
+        give_up_after: As there.
         clock: Tells the time, aware.
         sleep: Sleeps for some seconds between attempts to record the end.
         random_fraction: Gives numbers from 0 to 1.
@@ -68,6 +73,8 @@ class Outbox:
         backoff: Backoff = doubling_minutes,
         max_retries: int = 5,
         on_unknown: OnUnknown = "dead",
+        on_dead_letter: DeadLetterHook | None = None,
+        give_up_after: timedelta | float = DAY,
         clock: Callable[[], datetime] = utc_now,
         sleep: Callable[[float], object] = time.sleep,
         random_fraction: Callable[[], float] = random.random,
@@ -82,6 +89,9 @@ class Outbox:
             client=client,
             backoff=backoff,
             on_unknown=on_unknown,
+            on_dead_letter=on_dead_letter,
+            give_up_after=seconds_of(give_up_after, "give_up_after"),
+            write_for=client.timeout,
             clock=clock,
             sleep=sleep,
             random_fraction=random_fraction,
@@ -111,12 +121,14 @@ class Outbox:
         agent_id: str | None = None,
         agent_name: str = "",
         agent_token: str | None = None,
+        expires_at: datetime | None = None,
     ) -> SendResult:
         """
         Write a message, send it, and record what became of it.
 
         Not inside a transaction of the host's: the row has to be on disk before the message leaves.
-        Use :meth:`enqueue` there. Calling it twice sends two messages.
+        Use :meth:`enqueue` there. Calling it twice sends two messages, unless both calls have the
+        same ``idempotency_key``: then the second sends nothing and says what became of the first.
 
         Args:
             to: E.164 number or email address.
@@ -140,6 +152,7 @@ class Outbox:
             agent_id: The agent, for the row; the client's own when None.
             agent_name: For people who look at the queue.
             agent_token: Send as another agent, whose ``agent_id`` goes with it.
+            expires_at: When it is too late to send it (aware): then it is given up.
 
         Returns:
             The result. With ``queued`` the message stays in the repository and is tried again, also
@@ -153,12 +166,16 @@ class Outbox:
         """
         given = {key: value for key, value in locals().items() if key != "self"}
         message = self._message(given)
+        if self._recorder.is_expired(message):
+            return self._expired(message)
         attempt = 1
         now = self._clock()
         begun = attrs.evolve(
             message, retry_count=attempt, attempt_number=attempt, attempt_started_at=now
         )
-        self._repository.add(begun)
+        stored = self._add_once(self._repository, begun)
+        if stored.id != begun.id:
+            return _known(stored)
         result = deliver(self._client, message, agent_token)
         try:
             recorded = self._recorder.record(message, attempt, result, agent_token)
@@ -241,13 +258,7 @@ class Outbox:
             expires_at=expires_at,
         )
         check_message(message)
-        writer = self._writer(within)
-        add_once = getattr(writer, "add_once", None)
-        if add_once is None:  # a host's own repository
-            writer.add(message)
-            return message
-        stored: FailedMessage = add_once(message)
-        return stored
+        return self._add_once(self._writer(within), message)
 
     def record_receipt(self, receipt: DeliveryReceipt) -> bool:
         """
@@ -264,6 +275,27 @@ class Outbox:
         if record is None:
             raise ConfigError("the repository cannot record receipts: it has no record_receipt")
         return bool(record(receipt))
+
+    def _add_once(self, writer: Any, message: FailedMessage) -> FailedMessage:
+        add_once = getattr(writer, "add_once", None)
+        if add_once is None:  # a host's own repository
+            writer.add(message)
+            return message
+        stored: FailedMessage = add_once(message)
+        return stored
+
+    def _expired(self, message: FailedMessage) -> SendResult:
+        """Write a message that comes too late, so that it is known, and give it up."""
+        stored = self._add_once(self._repository, message)
+        if stored.id != message.id:
+            return _known(stored)
+        recorded = self._recorder.give_up_expired(message)
+        return SendResult(
+            outcome="not_sent",
+            error=recorded.error,
+            error_code="EXPIRED",
+            idempotency_key=message.idempotency_key,
+        )
 
     def _message(self, given: dict[str, Any]) -> FailedMessage:
         if given["agent_token"] and not given["agent_id"]:
@@ -309,3 +341,16 @@ class Outbox:
                 "is open in this thread by themselves.",
             )
         return bind(within)
+
+
+def _known(stored: FailedMessage) -> SendResult:
+    """Return what is known of a message that is stored already, under the same key."""
+    is_delivered, is_pending = stored.status == "delivered", stored.status == "pending"
+    in_doubt = stored.attempt_started_at is not None
+    return SendResult(
+        outcome="sent" if is_delivered else "unknown" if in_doubt else "not_sent",
+        message_sid=stored.message_sid,
+        error=None if is_delivered else f"it is stored already, as {stored.id} ({stored.status})",
+        idempotency_key=stored.idempotency_key,
+        queued=is_pending,
+    )

@@ -1,11 +1,12 @@
-"""One attempt at a message: sending it, and recording what became of it."""
+"""Recording in the rows how attempts ended."""
 
 from __future__ import annotations
 
 import inspect
 import logging
+import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Literal
@@ -17,111 +18,50 @@ from buttdial_sync.errors import (
     ArgumentTypeError,
     ArgumentValueError,
     AuthError,
-    AuthLockedOutError,
     ButtDialError,
-    ClientClosedError,
     ConfigError,
-    LoginPostponedError,
-    RateLimitError,
 )
 from buttdial_sync.errors.moments import utc_now
-from buttdial_sync.errors.scrubbing import storable
 from buttdial_sync.models.failed import FailedMessage
 from buttdial_sync.models.sending import SendResult
 from buttdial_sync.retry.report import Recorded, Step
 from buttdial_sync.retry.repository import FailedMessageRepository
-from buttdial_sync.retry.rows import arguments_of
+from buttdial_sync.retry.verdicts import Verdict, verdict_of
 
 logger = logging.getLogger("buttdial_sync.retry")
 
 OnUnknown = Literal["dead", "retry"]
 Backoff = Callable[[int], "timedelta | float"]
 DeadLetterHook = Callable[[FailedMessage, str], None]
-Verdict = Literal[
-    "delivered", "unknown", "failed", "hopeless", "limited", "locked_out", "refused", "not_tried"
-]
-"""
-The meaning of an attempt.
-
-``"hopeless"``: this message can never be sent. ``"limited"``, ``"locked_out"``, ``"refused"``: a
-limit, a lockout, or a token that the server does not accept; the message is not the cause.
-``"not_tried"``: the client was closed, or lacks a setting.
-"""
 
 DEFAULT_PAUSE = 60.0
 SHORTEST_PAUSE = 1.0
 _REFUSED_PAUSE = 120.0
 _LONGEST_BACKOFF = timedelta(days=1)
 _DOUBLINGS_AT_MOST = 10
-_ATTEMPTS_TO_WRITE = 3
-_FIRST_PAUSE_TO_WRITE = 0.1
+DAY = 86_400.0
+OPERATORS_PAUSE = 900.0
+_CALLING_HOURS_PAUSE = 3600.0
+_FIRST_PAUSE_TO_WRITE = 0.4
+_LONGEST_PAUSE_TO_WRITE = 30.0
+_LEASES_TO_WRITE = 10.0
+_TRIES_AFTER_STOP = 3
 _FENCED = ("begin_attempt", "mark_delivered", "increment_retry", "mark_dead", "postpone")
 _UNKNOWN = "outcome unknown, it may have been sent"
 _WITHOUT_KEYS = "; this server honours no keys"
+_KEY_TOO_OLD = "; the server may have forgotten its key"
 
-# The first match counts: a class comes before its base class.
-_VERDICTS: tuple[tuple[type[ButtDialError], Verdict], ...] = (
-    (AuthLockedOutError, "locked_out"),
-    (AuthError, "refused"),
-    (RateLimitError, "limited"),
-    (LoginPostponedError, "limited"),
-    (ArgumentTypeError, "hopeless"),
-    (ArgumentValueError, "hopeless"),
-    (ConfigError, "not_tried"),
-    (ClientClosedError, "not_tried"),
-)
+
+_PAUSES: Mapping[Verdict, float] = {
+    "refused": _REFUSED_PAUSE,
+    "too_early": _CALLING_HOURS_PAUSE,
+    "needs_operator": OPERATORS_PAUSE,
+}
 
 
 def doubling_minutes(retry_count: int) -> timedelta:
     """Return 2**retry_count minutes, a day at most: the default backoff."""
     return min(_LONGEST_BACKOFF, timedelta(minutes=2 ** min(retry_count, _DOUBLINGS_AT_MOST + 1)))
-
-
-def deliver(client: AgentView, message: FailedMessage, token: str | None) -> SendResult:
-    """
-    Make one attempt. The result says what happened, also if the client failed.
-
-    A row must be able to hold what the server said, or the attempt would have no recorded end.
-    """
-    arguments = arguments_of(message)
-    try:
-        result = client.send_message(**arguments, agent_token=token)
-    except ButtDialError as error:
-        result = SendResult.of(error, idempotency_key=arguments["idempotency_key"])
-    except Exception as error:
-        logger.exception("message %s: the client failed", message.id)
-        result = SendResult(
-            outcome="unknown",
-            error=f"the client failed: {type(error).__name__}",
-            error_type=type(error).__name__,
-            idempotency_key=arguments["idempotency_key"],
-        )
-    return attrs.evolve(
-        result,
-        error=result.error and storable(result.error),
-        message_sid=result.message_sid and storable(result.message_sid),
-    )
-
-
-def verdict_of(result: SendResult) -> Verdict:
-    """Return the meaning of a result; without an exception, only the stage shows it."""
-    if result.ok:
-        return "delivered"
-    if result.unknown:
-        return "unknown"
-    for kind, verdict in _VERDICTS:
-        if isinstance(result.exception, kind):
-            return verdict
-    if result.stage_failed == "config":
-        return "hopeless"
-    # If a tool names a time, it may concern this message alone: the others need not stop.
-    names_time = result.retry_after is not None and concerns_everybody(result)
-    return "limited" if names_time else "failed"
-
-
-def concerns_everybody(result: SendResult) -> bool:
-    """Whether a limit is for all requests from this address; otherwise it is one agent's."""
-    return result.stage_failed != "server" and not isinstance(result.exception, LoginPostponedError)
 
 
 @attrs.frozen(kw_only=True)
@@ -143,6 +83,12 @@ class OutcomeRecorder:
         clock: Tells the time, aware.
         sleep: Sleeps for some seconds.
         random_fraction: Gives numbers from 0 to 1.
+        give_up_after: Give a message up before it waits for its attempts for so long, in seconds.
+        key_lifetime: For how long the server surely remembers a key, in seconds.
+        outage_pause: When a message that nobody took is due again, in seconds.
+        write_for: For how long an end that cannot be recorded is tried to be, in seconds; ten
+            leases when None.
+        is_stopping: Whether nobody wants to wait any longer.
 
     Raises:
         ConfigError: The repository has no ``lease``.
@@ -158,18 +104,23 @@ class OutcomeRecorder:
     clock: Callable[[], datetime] = utc_now
     sleep: Callable[[float], object]
     random_fraction: Callable[[], float] = random.random
+    give_up_after: float = DAY
+    key_lifetime: float = DAY
+    outage_pause: float = DEFAULT_PAUSE
+    write_for: float | None = None
+    is_stopping: Callable[[], bool] = bool
 
     _numbered: frozenset[str] = attrs.field(init=False)
+    _counts_waiting: bool = attrs.field(init=False)
 
     @_numbered.default
     def _methods_with_numbers(self) -> frozenset[str]:
         """Name the repository's methods that take more than the published arguments."""
-        found = {name: getattr(self.repository, name, None) for name in _FENCED}
-        return frozenset(
-            name
-            for name, method in found.items()
-            if method is not None and "attempt_number" in inspect.signature(method).parameters
-        )
+        return frozenset(name for name in _FENCED if takes(self.repository, name, "attempt_number"))
+
+    @_counts_waiting.default
+    def _takes_seconds_waited(self) -> bool:
+        return takes(self.repository, "increment_retry", "seconds_waited")
 
     def __attrs_post_init__(self) -> None:
         _check_lease(self.repository, self.client)
@@ -187,7 +138,9 @@ class OutcomeRecorder:
             Exception: The repository's.
         """
         fence = self._fence("begin_attempt", message, attempt)
-        return self.repository.begin_attempt(message.id, attempt, self.clock(), **fence)
+        # The first attempt whose end is not known stays in the row: the key is as old as that.
+        started = message.attempt_started_at or self.clock()
+        return self.repository.begin_attempt(message.id, attempt, started, **fence)
 
     def record(
         self, message: FailedMessage, attempt: int, result: SendResult, token: str | None
@@ -220,11 +173,15 @@ class OutcomeRecorder:
         if verdict in {"failed", "unknown"}:
             lost = verdict == "unknown"
             return self._keep_or_give_up(message, attempt, error, token, lost=lost)
-        if verdict == "refused":
-            recorded = self.postpone(message, attempt, error, _REFUSED_PAUSE)
+        pause = _PAUSES.get(verdict, DEFAULT_PAUSE)
+        if verdict == "unreachable":
+            pause = self.outage_pause
+        elif verdict != "refused" and result.retry_after is not None:
+            pause = result.retry_after
+        recorded = self.postpone(message, attempt, error, pause)
+        if verdict in {"refused", "needs_operator"}:
             return attrs.evolve(recorded, remediation=result.remediation or AuthError.remedy)
-        seconds = DEFAULT_PAUSE if result.retry_after is None else result.retry_after
-        return self.postpone(message, attempt, error, seconds)
+        return recorded
 
     def give_up(
         self, message: FailedMessage, attempt: int, error: str, *, lost: bool = False
@@ -263,12 +220,28 @@ class OutcomeRecorder:
     def give_up_interrupted(self, message: FailedMessage) -> Recorded:
         """Give a message up whose last attempt has no recorded end; say the reason only once."""
         before = message.last_error or ""
+        why = _KEY_TOO_OLD if self.is_key_too_old(message) else _WITHOUT_KEYS
         if before.startswith(_UNKNOWN):
-            reason = before.removesuffix(_WITHOUT_KEYS)
+            reason = before.removesuffix(_WITHOUT_KEYS).removesuffix(_KEY_TOO_OLD)
         else:
             lost = f"{_UNKNOWN}: the attempt of {message.attempt_started_at} has no recorded end"
             reason = "; ".join(filter(None, (lost, before)))
-        return self.give_up(message, message.retry_count, reason + _WITHOUT_KEYS)
+        return self.give_up(message, message.retry_count, reason + why)
+
+    def give_up_expired(self, message: FailedMessage) -> Recorded:
+        """Give a message up that comes too late now."""
+        reason = f"too late: it expired at {message.expires_at}"
+        last = f"; before: {message.last_error}" if message.last_error else ""
+        return self.give_up(message, message.retry_count, _with_doubt(message, reason + last))
+
+    def is_expired(self, message: FailedMessage) -> bool:
+        """Whether a message comes too late now."""
+        return message.expires_at is not None and message.expires_at <= self.clock()
+
+    def is_key_too_old(self, message: FailedMessage) -> bool:
+        """Whether the server may have forgotten the key of a message that may have been sent."""
+        began = message.attempt_started_at
+        return began is not None and (self.clock() - began).total_seconds() > self.key_lifetime
 
     def give_up_exhausted(self, message: FailedMessage) -> Recorded:
         """Give a message up that has no attempt left, before another one."""
@@ -279,7 +252,7 @@ class OutcomeRecorder:
         self, message: FailedMessage, attempt: int, error: str | None, seconds: float
     ) -> Recorded:
         """Put a message back for some seconds; the attempt does not count."""
-        due = self._after(max(seconds, SHORTEST_PAUSE))
+        due = self.after(max(seconds, SHORTEST_PAUSE))
         fence = self._fence("postpone", message, attempt)
         change = partial(self.repository.postpone, message, attempt, error, due, **fence)
         return self._write("postponed", error, message.id, change, due)
@@ -293,10 +266,12 @@ class OutcomeRecorder:
         # Without the time: the row has it already, so it would say nothing about this change.
         return self._write("postponed", None, message.id, change)
 
-    def may_repeat(self, token: str | None) -> bool | None:
+    def may_repeat(self, message: FailedMessage, token: str | None) -> bool | None:
         """Whether a message that may have been sent may be sent again; None if it is not known."""
         if self.on_unknown == "retry":
             return True
+        if self.is_key_too_old(message):
+            return False
         try:
             return self.client.honours_idempotency_key(agent_token=token)
         except ButtDialError as error:
@@ -307,11 +282,19 @@ class OutcomeRecorder:
         self, message: FailedMessage, attempt: int, error: str, token: str | None, *, lost: bool
     ) -> Recorded:
         told = _with_doubt(message, error, lost=lost)
-        if lost and self.may_repeat(token) is False:
+        if lost and self.may_repeat(message, token) is False:
             return self.give_up(message, attempt, told + _WITHOUT_KEYS, lost=True)
         if attempt >= message.max_retries:
             return self.give_up(message, attempt, told, lost=lost)
         due, hook_error = self._next_attempt_after(attempt)
+        waited = message.seconds_waited + math.ceil((due - self.clock()).total_seconds())
+        if waited > self.give_up_after:
+            after = timedelta(seconds=message.seconds_waited)
+            told = f"given up after attempts within {after}; the last: {told}"
+            return self.give_up(message, attempt, told, lost=lost)
+        if message.expires_at is not None and message.expires_at <= due:
+            told = f"it expires at {message.expires_at}, before another attempt; the last: {told}"
+            return self.give_up(message, attempt, told, lost=lost)
         logger.info("message %s: attempt %d failed: %s", message.id, attempt, told)
         unknown = _may_have_been_sent(message, lost=lost)
         change = partial(
@@ -322,6 +305,7 @@ class OutcomeRecorder:
             due,
             unknown,
             **self._fence("increment_retry", message, attempt),
+            **({"seconds_waited": waited} if self._counts_waiting else {}),
         )
         recorded = self._write("retried", told, message.id, change, due)
         return attrs.evolve(recorded, hook_error=hook_error)
@@ -331,13 +315,14 @@ class OutcomeRecorder:
         try:
             pause = self.backoff(attempt)
             seconds = pause.total_seconds() if isinstance(pause, timedelta) else float(pause)
-            return max(self._after(seconds), self.clock()), None
+            return max(self.after(seconds), self.clock()), None
         except Exception as error:
             logger.exception("backoff failed")
             due = self.clock() + doubling_minutes(attempt)
             return due, f"backoff failed: {type(error).__name__}"
 
-    def _after(self, seconds: float) -> datetime:
+    def after(self, seconds: float) -> datetime:
+        """Return the time in so many seconds."""
         return self.clock() + timedelta(seconds=seconds)
 
     def _write(
@@ -349,23 +334,39 @@ class OutcomeRecorder:
         due: datetime | None = None,
     ) -> Recorded:
         """Change the row; try again on failure: a row without an end counts as maybe sent."""
-        for number in range(1, _ATTEMPTS_TO_WRITE + 1):
+        pauses = iter(self._pauses_to_write(step))
+        is_again = False
+        while True:
             try:
                 # A try that failed may have been carried out all the same: then what the row says
                 # counts, and a second change could undo what another process has done since.
-                is_written = number > 1 and self._is_written(msg_id, step, due)
-                done = is_written or change()
-            except Exception as failure:  # noqa: PERF203 - at most three rounds
-                if number == _ATTEMPTS_TO_WRITE:
+                done = (is_again and self._is_written(msg_id, step, due)) or change()
+                break
+            except Exception as failure:
+                pause = next(pauses, None)
+                if pause is None:
                     raise
                 logger.warning("the repository failed, once more: %s", type(failure).__name__)
-                self.sleep(_FIRST_PAUSE_TO_WRITE * 4**number * (0.5 + self.random_fraction() / 2))
-            else:
-                break
+                self.sleep(pause)
+                is_again = True
         if done is not False:
             return Recorded(step=step, error=error)
         logger.warning("a message that is %s here was taken over by another process", step)
         return Recorded(step="taken", error=error)
+
+    def _pauses_to_write(self, step: Step) -> Iterator[float]:
+        """Give the pauses between tries to record an end, until there is no use in another."""
+        # That the server took a message is worth knowing also after its lease: it corrects whoever
+        # gave the message up. What else became of it, another process finds out by itself.
+        leases = _LEASES_TO_WRITE if step == "delivered" else 1.0
+        left = self.repository.lease * leases if self.write_for is None else self.write_for
+        pause, tries_after_stop = _FIRST_PAUSE_TO_WRITE, 0
+        while left > 0 and tries_after_stop < _TRIES_AFTER_STOP:
+            tries_after_stop += self.is_stopping()
+            seconds = pause * (0.5 + self.random_fraction() / 2)
+            yield seconds
+            left -= seconds
+            pause = min(pause * 2, _LONGEST_PAUSE_TO_WRITE)
 
     def _fence(self, method: str, message: FailedMessage, attempt: int) -> dict[str, Any]:
         """Return the number of an attempt, if this method of the repository takes it."""
@@ -390,6 +391,28 @@ def _may_have_been_sent(message: FailedMessage, *, lost: bool) -> bool:
 
 def _with_doubt(message: FailedMessage, error: str, *, lost: bool = False) -> str:
     return f"{_UNKNOWN}: {error}" if _may_have_been_sent(message, lost=lost) else error
+
+
+def seconds_of(value: timedelta | float, name: str) -> float:
+    """
+    Return a time in seconds, which may be infinite.
+
+    Raises:
+        ArgumentTypeError: It is neither a ``timedelta`` nor a number.
+        ArgumentValueError: It is not positive.
+    """
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise ArgumentTypeError(f"{name} must be a timedelta or a number of seconds")
+    if not seconds > 0:
+        raise ArgumentValueError(f"{name} must be positive")
+    return float(seconds)
+
+
+def takes(repository: object, method: str, parameter: str) -> bool:
+    """Whether a method of a repository takes more than the published arguments."""
+    found = getattr(repository, method, None)
+    return found is not None and parameter in inspect.signature(found).parameters
 
 
 def _check_lease(repository: object, client: AgentView) -> None:

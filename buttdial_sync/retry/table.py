@@ -126,7 +126,11 @@ class TableRepository(WorkTable):
         return self.store.insert_new([self._new_row(message) for message in messages])
 
     def fetch_due(
-        self, limit: int, *, except_agents: Collection[str] = ()
+        self,
+        limit: int,
+        *,
+        except_agents: Collection[str] = (),
+        at_most: Mapping[str, int] | None = None,
     ) -> Sequence[FailedMessage]:
         """
         Lease and return at most ``limit`` pending messages that are due.
@@ -143,6 +147,7 @@ class TableRepository(WorkTable):
             limit: How many.
             except_agents: The ids of agents whose messages are not fetched; ``""`` for messages
                 that name no agent.
+            at_most: How many messages of an agent, by its id.
         """
         resting = {*except_agents, *(pause.agent_id for pause in self.paused())}
         now = self.store.now()
@@ -160,6 +165,7 @@ class TableRepository(WorkTable):
                 limit=limit,
                 turns=tuple(turns),
                 share=-(-limit // len(turns)),
+                at_most=at_most or {},
             )
         )
         if claimed:
@@ -167,12 +173,22 @@ class TableRepository(WorkTable):
         found = [self._readable(row) for row in claimed]
         return [message for message in found if message is not None]
 
-    def release(self, messages: Sequence[FailedMessage]) -> int:
+    def release(
+        self,
+        messages: Sequence[FailedMessage],
+        *,
+        error: str | None = None,
+        next_retry_at: datetime | None = None,
+    ) -> int:
         """
-        Put messages back as they were fetched, in one statement; see ``leased_until`` of each.
+        Put messages back that were fetched and not begun, in one statement.
+
+        They are known by their ``leased_until``.
 
         Args:
             messages: What one :meth:`fetch_due` returned, or a part of it.
+            error: The reason; None leaves ``last_error`` as it is.
+            next_retry_at: When they are due again (aware); None leaves that as it is.
 
         Returns:
             How many were put back. The others are not the caller's any more.
@@ -181,7 +197,9 @@ class TableRepository(WorkTable):
         for message in messages:
             if message.leased_until is not None:
                 by_lease.setdefault(message.leased_until, []).append(message.id)
-        return sum(self.store.release(ids, until) for until, ids in by_lease.items())
+        given = {"last_error": error and cut(error), "next_retry_at": next_retry_at}
+        changes = {name: value for name, value in given.items() if value is not None}
+        return sum(self.store.release(ids, until, changes) for until, ids in by_lease.items())
 
     def pause(self, agent_id: str | None = None, *, reason: str = "") -> bool:
         """
@@ -324,9 +342,12 @@ class TableRepository(WorkTable):
         unknown: bool = False,
         *,
         attempt_number: int | None = None,
+        seconds_waited: int | None = None,
     ) -> bool:
         """Keep the message for another attempt; False when another took it over."""
         changes: Row = {"last_error": cut(error), "next_retry_at": next_retry_at, LEASE: None}
+        if seconds_waited is not None:
+            changes["seconds_waited"] = seconds_waited
         if not unknown:
             changes["attempt_started_at"] = None
         return self._settle(msg_id, changes, retry_count, attempt_number)
@@ -404,6 +425,7 @@ class TableRepository(WorkTable):
         # One attempt at least.
         changes: Row = {"max_retries": max(message.max_retries, message.retry_count + 1)}
         changes |= dict.fromkeys(("receipt_status", "receipt_at", "receipt_error"))
+        changes["seconds_waited"] = 0
         if even_if_sent:
             changes["attempt_started_at"] = None
         return self._force_retry(msg_id, message.attempt_number, changes)
@@ -537,6 +559,7 @@ class TableRepository(WorkTable):
     def _due_now(self, *, even_if_sent: bool) -> Row:
         now = self.store.now()
         changes: Row = {"status": PENDING, "next_retry_at": now, "resolved_at": None, LEASE: None}
+        changes["seconds_waited"] = 0
         changes |= dict.fromkeys(("receipt_status", "receipt_at", "receipt_error"))
         if even_if_sent:
             changes["attempt_started_at"] = None

@@ -63,6 +63,12 @@ class StopSignals:
             )
 
     @property
+    def is_given(self) -> bool:
+        """Whether the signal that the calling thread listens to was given."""
+        signal = self._signal
+        return signal is not None and signal.is_set()
+
+    @property
     def is_own_thread(self) -> bool:
         """Whether the calling thread is one of those that listen."""
         return self._signal is not None

@@ -13,16 +13,24 @@ import attrs
 from buttdial_sync.agent import AgentView
 from buttdial_sync.models.failed import FailedMessage
 from buttdial_sync.models.sending import SendResult
-from buttdial_sync.retry.admission import Admission, Blocked, NoTokenError
+from buttdial_sync.retry.admission import Admission, NoTokenError
+from buttdial_sync.retry.agents import Agents
+from buttdial_sync.retry.circuit import Blocked, Circuit
 from buttdial_sync.retry.recorder import (
     DEFAULT_PAUSE,
+    OPERATORS_PAUSE,
+    SHORTEST_PAUSE,
     OutcomeRecorder,
-    concerns_everybody,
-    deliver,
-    verdict_of,
 )
 from buttdial_sync.retry.report import Recorded, Tally
 from buttdial_sync.retry.repository import FailedMessageRepository
+from buttdial_sync.retry.verdicts import (
+    concerns_agent,
+    concerns_everybody,
+    deliver,
+    is_outage,
+    verdict_of,
+)
 
 logger = logging.getLogger("buttdial_sync.retry")
 
@@ -47,6 +55,10 @@ class DueMessages:
         stopping: Set when no more are wanted.
         once: Fetch a single batch.
         batch_size: How many to fetch at once.
+
+    Attributes:
+        tally: Counts them.
+        stopping: Set when no more are wanted.
     """
 
     def __init__(
@@ -59,8 +71,8 @@ class DueMessages:
         batch_size: int,
     ) -> None:
         self._fetch = fetch
-        self._tally = tally
-        self._stopping = stopping
+        self.tally = tally
+        self.stopping = stopping
         self._once = once
         self._batch_size = batch_size
         self._changed = threading.Condition()
@@ -74,7 +86,7 @@ class DueMessages:
         while True:
             with self._changed:
                 # One thread fetches, without the lock: a database may take its time.
-                while self._is_fetching and not (self._waiting or self._stopping.is_set()):
+                while self._is_fetching and not (self._waiting or self.stopping.is_set()):
                     self._changed.wait(_LOOK_AGAIN)
                 if self._waiting:
                     message = self._waiting.popleft()
@@ -93,23 +105,34 @@ class DueMessages:
                 self._ordered_in_hand -= 1
                 self._changed.notify_all()
 
+    def take(self, like: FailedMessage | None) -> list[FailedMessage]:
+        """Take what was not handed out yet: of the agent of this message; all when None."""
+        with self._changed:
+            taken: list[FailedMessage] = []
+            kept: list[FailedMessage] = []
+            for message in self._waiting:
+                is_like = like is None or message.agent_id == like.agent_id
+                (taken if is_like and message.unreadable is None else kept).append(message)
+            self._waiting = deque(kept)
+            return taken
+
     def end(self) -> None:
         """Fetch no more; what was fetched is still handed out."""
         self._ended = True
 
     def _is_over(self) -> bool:
-        unsettled = self._tally.unsettled_in_a_row >= _UNSETTLED_BATCHES * self._batch_size
-        return self._ended or self._stopping.is_set() or unsettled
+        unsettled = self.tally.unsettled_in_a_row >= _UNSETTLED_BATCHES * self._batch_size
+        return self._ended or self.stopping.is_set() or unsettled
 
     def _refill(self, hidden: int) -> None:
         fetched: Sequence[FailedMessage] = ()
         try:
             fetched = tuple(self._fetch(self._batch_size))
-            self._tally.fetched(len(fetched))
+            self.tally.fetched(len(fetched))
         except Exception as error:
             logger.exception("the repository failed to fetch messages")
             failure = f"fetch_due failed: {type(error).__name__}"
-            self._tally.count(Recorded(step="errors", error=failure))
+            self.tally.count(Recorded(step="errors", error=failure))
             hidden = 0
         finally:
             with self._changed:
@@ -132,88 +155,135 @@ class Worker:
         client: Sends them.
         recorder: Records how attempts ended.
         admission: Knows which tokens may be used.
+        circuit: Knows whether the server answers.
+        agents: Knows which agents rest.
         around_pass: Entered in each thread that takes part.
         pace: Called before each attempt.
+        release: Puts fetched messages back in one statement; None where the repository cannot leave
+            out agents that rest.
+        needs: The agents whose messages wait for an operator, who was told.
     """
 
     repository: FailedMessageRepository
     client: AgentView
     recorder: OutcomeRecorder
     admission: Admission
+    circuit: Circuit
+    agents: Agents
     around_pass: AroundPass
     pace: Callable[[], object] | None
+    release: Callable[..., int] | None
+    needs: set[str | None] = attrs.field(factory=set)
 
-    def work(self, due: DueMessages, tally: Tally, stopping: threading.Event) -> None:
+    def work(self, due: DueMessages) -> None:
         """Take messages until there are none; never raises an ``Exception``."""
         try:
             with self.around_pass():
                 while (message := due.next()) is not None:
                     try:
-                        tally.count(self._process(message, stopping))
+                        due.tally.count(self._process(message, due))
                     finally:
                         due.done(message)
         except Exception as error:
             due.end()
             logger.exception("around_pass failed")
             failure = f"around_pass failed: {type(error).__name__}"
-            tally.count(Recorded(step="errors", error=failure))
+            due.tally.count(Recorded(step="errors", error=failure))
 
-    def _process(self, message: FailedMessage, stopping: threading.Event) -> Recorded:
+    def _process(self, message: FailedMessage, due: DueMessages) -> Recorded:
         try:
             if message.unreadable is not None:
                 # The repository gave it up when it was fetched: nobody has been told yet.
                 return self.recorder.tell_dead(message, message.last_error or message.unreadable)
-            if stopping.is_set():
+            if due.stopping.is_set():
                 return self.recorder.put_back(message)
-            return self._try(message, stopping)
+            return self._try(message, due)
         except Exception as error:
             # Exceptions of hooks are caught where they are called, so this one is the repository's.
             logger.exception("message %s: the repository failed", message.id)
             return Recorded(step="errors", error=f"message {message.id}: {type(error).__name__}")
 
-    def _try(self, message: FailedMessage, stopping: threading.Event) -> Recorded:
+    def _try(self, message: FailedMessage, due: DueMessages) -> Recorded:
+        if self.recorder.is_expired(message):
+            return self.recorder.give_up_expired(message)
         try:
             token = self.admission.token_of(message)
         except NoTokenError as error:
             logger.warning("message %s waits: %s", message.id, error, exc_info=error.__cause__)
-            count = message.retry_count
-            return self.recorder.postpone(message, count, str(error), _NO_TOKEN_PAUSE)
-        with self.admission.admit(token, stopping) as blocked:
-            recorded = self._without_attempt(message, token, blocked, stopping)
+            return self._set_back(message, Blocked(str(error), _NO_TOKEN_PAUSE), due)
+        blocked = self.circuit.check(due.stopping) or self.circuit.rest_of(token)
+        if blocked is not None:
+            return self._set_back(message, blocked, due)
+        with self.admission.admit(token, due.stopping) as blocked:
+            recorded = self._without_attempt(message, token, blocked, due)
             if recorded is not None:
                 return recorded
             attempt = message.retry_count + 1
             # On disk before the message leaves: a crash from here on means "may have been sent".
-            if not self.recorder.begin(message, attempt):
+            if not self._begin(message, attempt):
                 return Recorded(step="taken")
             result = deliver(self.client, message, token)
-            self._learn(token, result)
+            self._learn(message, token, result)
             return self.recorder.record(message, attempt, result, token)
+
+    def _begin(self, message: FailedMessage, attempt: int) -> bool:
+        try:
+            return self.recorder.begin(message, attempt)
+        except Exception:
+            # It may have been recorded all the same, and it is known that nothing was sent.
+            self.recorder.postpone(message, attempt, None, DEFAULT_PAUSE)
+            raise
 
     def _without_attempt(
         self,
         message: FailedMessage,
         token: str | None,
         blocked: Blocked | None,
-        stopping: threading.Event,
+        due: DueMessages,
     ) -> Recorded | None:
         """Record why there is no attempt now; None if there is to be one."""
-        recorder, count = self.recorder, message.retry_count
-        if stopping.is_set():
+        recorder = self.recorder
+        if due.stopping.is_set():
             return recorder.put_back(message)
         if blocked is not None:
-            recorded = recorder.postpone(message, count, blocked.reason, blocked.seconds)
-            return attrs.evolve(recorded, remediation=blocked.remediation)
+            return self._set_back(message, blocked, due)
         if message.attempt_started_at is not None:
-            may_repeat = recorder.may_repeat(token)
+            may_repeat = recorder.may_repeat(message, token)
             if may_repeat is None:
                 reason = "cannot find out whether the server honours keys"
-                return recorder.postpone(message, count, reason, DEFAULT_PAUSE)
+                return recorder.postpone(message, message.retry_count, reason, DEFAULT_PAUSE)
             if not may_repeat:
                 return recorder.give_up_interrupted(message)
-        if count >= message.max_retries:
+        if message.retry_count >= message.max_retries:
             return recorder.give_up_exhausted(message)
-        return None if self.pace is None else self._keep_pace(self.pace, message, stopping)
+        blocked = self.agents.begin(message.agent_id)
+        if blocked is not None:
+            return self._set_back(message, blocked, due)
+        return None if self.pace is None else self._keep_pace(self.pace, message, due.stopping)
+
+    def _set_back(self, message: FailedMessage, blocked: Blocked, due: DueMessages) -> Recorded:
+        """
+        Put a message back that must not be sent now, in one statement with all like it.
+
+        Until then no other message of their agent is fetched.
+        """
+        told = Recorded(step="postponed", error=blocked.reason, remediation=blocked.remediation)
+        if not blocked.concerns_all:
+            self.agents.rest(message.agent_id, blocked.seconds, blocked.reason)
+        if self.release is None:
+            recorded = self.recorder.postpone(
+                message, message.retry_count, blocked.reason, blocked.seconds
+            )
+            return attrs.evolve(recorded, remediation=blocked.remediation)
+        others = due.take(None if blocked.concerns_all else message)
+        self.release(
+            [message, *others],
+            error=blocked.reason,
+            next_retry_at=self.recorder.after(max(blocked.seconds, SHORTEST_PAUSE)),
+        )
+        for _ in others:
+            due.tally.count(told)
+        return told
 
     def _keep_pace(
         self, pace: Callable[[], object], message: FailedMessage, stopping: threading.Event
@@ -228,13 +298,34 @@ class Worker:
             return attrs.evolve(recorded, hook_error=failure)
         return self.recorder.put_back(message) if stopping.is_set() else None
 
-    def _learn(self, token: str | None, result: SendResult) -> None:
-        """Note what a result says about the token and the server."""
+    def _learn(self, message: FailedMessage, token: str | None, result: SendResult) -> None:
+        """Note what a result says about the token, the agent and the server."""
         verdict, reason = verdict_of(result), result.error or ""
         seconds = DEFAULT_PAUSE if result.retry_after is None else result.retry_after
+        if verdict == "unreachable" or is_outage(result):
+            self.circuit.unanswered(token, reason)
+            return
+        if result.outcome in {"sent", "rejected"}:
+            self.circuit.answered(token)
         if verdict == "locked_out" or (verdict == "limited" and concerns_everybody(result)):
             self.admission.all_limited(reason, seconds)
         elif verdict == "limited":
             self.admission.limited(token, reason, seconds)
+            self.agents.limited(message.agent_id, seconds, reason)
+        elif verdict == "needs_operator":
+            self._tell_operator(message, result)
         elif verdict != "refused" and result.outcome in {"sent", "rejected"}:
             self.admission.worked(token)
+            self.needs.discard(message.agent_id)
+
+    def _tell_operator(self, message: FailedMessage, result: SendResult) -> None:
+        if concerns_agent(result):
+            self.agents.rest(message.agent_id, OPERATORS_PAUSE, result.error or "")
+        if message.agent_id not in self.needs:
+            self.needs.add(message.agent_id)
+            logger.error(
+                "messages of agent %s wait for an operator: %s %s",
+                message.agent_id,
+                result.error,
+                result.remediation or "",
+            )

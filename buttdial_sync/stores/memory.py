@@ -82,13 +82,15 @@ class MemoryStore(Store):
             due = self._due(now, self._pending.values())
         return as_turns({(row["agent_id"] or "", row["priority"] or 0) for row in due})
 
-    def release(self, ids: Sequence[str], leased_until: datetime) -> int:
+    def release(
+        self, ids: Sequence[str], leased_until: datetime, changes: Mapping[str, Any]
+    ) -> int:
         """End leases; see :meth:`Store.release`."""
         with self._lock:
             rows = [self._pending[row_id] for row_id in ids if row_id in self._pending]
             leased = [row for row in rows if row[LEASE] == leased_until]
             for row in leased:
-                row[LEASE] = None
+                row.update({**changes, LEASE: None})
             return len(leased)
 
     def update(self, row_id: str, changes: Mapping[str, Any], condition: Condition) -> bool:

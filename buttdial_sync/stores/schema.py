@@ -189,6 +189,7 @@ class Claim:
         begins_attempt: Count the claim as an attempt: ``retry_count`` and ``attempt_number`` rise.
         turns: Whose rows, in this order, in a table whose agents take turns.
         share: How many rows of one agent at most.
+        at_most: Smaller shares, by agent.
     """
 
     now: datetime
@@ -197,6 +198,7 @@ class Claim:
     begins_attempt: bool = False
     turns: tuple[Turn, ...] = ()
     share: int = 0
+    at_most: Mapping[str, int] = attrs.field(factory=dict)
 
 
 def id_taken(row_id: str) -> str:

@@ -268,14 +268,16 @@ class SQLAlchemyStore(Store):
             pairs = connection.execute(statement, {"now": now})
             return as_turns((agent, priority) for agent, priority in pairs)
 
-    def release(self, ids: Sequence[str], leased_until: datetime) -> int:
+    def release(
+        self, ids: Sequence[str], leased_until: datetime, changes: Mapping[str, Any]
+    ) -> int:
         """End leases; see :meth:`Store.release`."""
         table = self.table.c
         statement = update(self.table).where(
             table.id.in_(ids), table.status == PENDING, table.leased_until == leased_until
         )
         with self._engine.begin() as connection:
-            return connection.execute(statement.values(leased_until=None)).rowcount
+            return connection.execute(statement.values(leased_until=None, **changes)).rowcount
 
     def update(self, row_id: str, changes: Mapping[str, Any], condition: Condition) -> bool:
         """Change a row; see :meth:`Store.update`."""

@@ -164,14 +164,17 @@ class SQLiteStore(Store):
         with self._locked() as connection:
             return as_turns(connection.execute(statement, {"now": as_text(now)}))
 
-    def release(self, ids: Sequence[str], leased_until: datetime) -> int:
+    def release(
+        self, ids: Sequence[str], leased_until: datetime, changes: Mapping[str, Any]
+    ) -> int:
         """End leases; see :meth:`Store.release`."""
         places = ", ".join("?" * len(ids))
+        assignments = ", ".join(f"{name} = ?" for name in ("leased_until", *changes))
         with self.writing() as connection:
             cursor = connection.execute(
-                f"UPDATE {self._table} SET leased_until = NULL WHERE id IN ({places}) "  # noqa: S608 - a checked name
+                f"UPDATE {self._table} SET {assignments} WHERE id IN ({places}) "  # noqa: S608 - names of ours
                 "AND status = 'pending' AND leased_until = ?",
-                [*ids, as_text(leased_until)],
+                [None, *map(as_text, changes.values()), *ids, as_text(leased_until)],
             )
             return cursor.rowcount
 

@@ -57,8 +57,10 @@ class Store(ABC):
         """Return the agents with rows to claim, by their ids; see ``Schema.takes_turns``."""
 
     @abstractmethod
-    def release(self, ids: Sequence[str], leased_until: datetime) -> int:
-        """End the leases of those rows whose lease ends at this time; return how many."""
+    def release(
+        self, ids: Sequence[str], leased_until: datetime, changes: Mapping[str, Any]
+    ) -> int:
+        """End the leases of those rows whose lease ends at this time, and change them; how many."""
 
     @abstractmethod
     def update(self, row_id: str, changes: Mapping[str, Any], condition: Condition) -> bool:

@@ -128,7 +128,8 @@ def take_turns(claim: Claim, find_next: Callable[[str, int, int], list[str]]) ->
     """
     ids: list[str] = []
     for turn in claim.turns:
-        left = min(claim.share, claim.limit - len(ids))
+        share = min(claim.share, claim.at_most.get(turn.agent, claim.share))
+        left = min(share, claim.limit - len(ids))
         for priority in turn.priorities:
             if left <= 0:
                 break

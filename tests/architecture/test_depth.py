@@ -17,8 +17,9 @@ LIMITS = {
     "tool": (17, 22),
     "account call": (17, 19),
     # Three of the files are the store's, which also keeps what comes in: its rules, its times, and
-    # who is next; one is what an operator has paused.
-    "run_once": (19, 34),
+    # who is next; one is what an operator has paused. What a result means, whether the server
+    # answers, and which agents rest are subjects of their own.
+    "run_once": (19, 37),
     "webhook": (9, 9),
 }
 

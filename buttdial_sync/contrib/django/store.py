@@ -125,11 +125,13 @@ class DatabaseStore(Store):
         with self._transaction(), self._in_order():
             return as_turns(self._execute(turns_statement(self._quoted, self._hint), now))
 
-    def release(self, ids: Sequence[str], leased_until: datetime) -> int:
+    def release(
+        self, ids: Sequence[str], leased_until: datetime, changes: Mapping[str, Any]
+    ) -> int:
         """End leases; see :meth:`Store.release`."""
         leased = self._rows().filter(pk__in=ids, status=PENDING, leased_until=_stored(leased_until))
         with self._transaction():
-            return int(leased.update(leased_until=None))
+            return int(leased.update(**_as_stored({**changes, LEASE: None})))
 
     def update(self, row_id: str, changes: Mapping[str, Any], condition: Condition) -> bool:
         """Change a row; see :meth:`Store.update`."""

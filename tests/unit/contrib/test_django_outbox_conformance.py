@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from importlib.util import find_spec
@@ -111,11 +111,11 @@ class OverDjango(TableConformance):
 class ClosingRepository(DatabaseRepository):
     """Closes its connection after fetching in a thread of the suite, as ``around_pass`` does."""
 
-    def fetch_due(self, limit: int, *, except_agents: Collection[str] = ()) -> Any:
+    def fetch_due(self, limit: int, **options: Any) -> Any:
         import threading
 
         try:
-            return super().fetch_due(limit, except_agents=except_agents)
+            return super().fetch_due(limit, **options)
         finally:
             if threading.current_thread() is not threading.main_thread():
                 connections[ALIAS].close()

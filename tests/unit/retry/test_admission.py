@@ -10,7 +10,8 @@ import pytest
 from buttdial_sync import Client, FailedMessage
 from buttdial_sync.agent import context_of
 from buttdial_sync.errors import AuthError, AuthLockedOutError
-from buttdial_sync.retry.admission import Admission, Blocked, NoTokenError
+from buttdial_sync.retry.admission import Admission, NoTokenError
+from buttdial_sync.retry.circuit import Blocked
 
 WINDOW = 900.0
 URL = "https://butt-dial.test"
@@ -177,7 +178,7 @@ def test_what_the_client_knows_blocks_messages(here: Bench) -> None:
 def test_a_lockout_that_the_client_met_blocks_all(here: Bench) -> None:
     """It is looked at again before its end, because somebody may end it."""
     here.breaker.learn("t", AuthLockedOutError("locked", retry_after=60.0))
-    assert here.blocked("other") == Blocked("locked", 60.0)
+    assert here.blocked("other") == Blocked("locked", 60.0, concerns_all=True)
     here.breaker.forget()
     assert here.blocked("other") is None
 
@@ -211,12 +212,12 @@ def test_a_limit_of_the_address_stops_every_token(here: Bench) -> None:
     here.admission.worked("t")
     here.admission.all_limited("long", 600.0)
     here.admission.all_limited("short", 60.0)
-    assert here.blocked("t") == here.blocked(None) == Blocked("long", 600.0)
+    assert here.blocked("t") == here.blocked(None) == Blocked("long", 600.0, concerns_all=True)
     assert here.admission.pause == 600
     here.admission.all_limited("longer", 700.0)
-    assert here.blocked("t") == Blocked("longer", 700.0)
+    assert here.blocked("t") == Blocked("longer", 700.0, concerns_all=True)
     here.now = 100.0
-    assert here.blocked("t") == Blocked("longer", 600.0)
+    assert here.blocked("t") == Blocked("longer", 600.0, concerns_all=True)
     here.now = 700.0
     assert here.blocked("t") is None
     here.admission.all_limited("again", 10.0)
@@ -245,7 +246,7 @@ def test_a_forked_child_knows_no_token(here: Bench) -> None:
     here.admission.all_limited("locked", 60.0)
     with here.admission.admit("t", threading.Event()):
         here.admission.reset_after_fork()
-    assert here.blocked("0") == Blocked("locked", 60.0)
+    assert here.blocked("0") == Blocked("locked", 60.0, concerns_all=True)
     here.now = 60.0
     assert here.blocked("0") is None
     assert here.probing("t")

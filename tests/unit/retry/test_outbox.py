@@ -184,15 +184,17 @@ def test_tokens_are_not_kept_unless_wanted(here: World) -> None:
 def test_nothing_is_sent_that_could_not_be_written(here: World) -> None:
     """When the repository fails, the caller is told and no message leaves."""
     with pytest.raises(OSError, match="disk is full"):
-        here.outbox(Failing(here.repository, "add")).send_message("+14155550123", "Hello")
+        here.outbox(Failing(here.repository, "add_once")).send_message("+14155550123", "Hello")
     assert here.fake.requests == []
 
 
 def test_an_end_that_cannot_be_recorded(here: World, caplog: pytest.LogCaptureFixture) -> None:
     """The result stands; the row is resolved by the loop, and people get one message."""
     broken = Failing(here.repository, "mark_delivered")
-    result = here.outbox(broken).send_message("+14155550123", "Hello")
-    assert (result.ok, result.queued, broken.calls) == (True, True, 3)
+    result = here.outbox(broken, random_fraction=lambda: 1.0).send_message("+14155550123", "Hello")
+    assert (result.ok, result.queued, broken.calls) == (True, True, 5)
+    # As long as the client may take for a call: 0.4 + 0.8 + 1.6 + 3.2 s.
+    assert sum(here.slept) == pytest.approx(6.0)
     assert "could not be recorded" in caplog.text
     here.go_on(here.repository.lease)
     assert here.loop().run_once().delivered == 1

@@ -18,15 +18,17 @@ from buttdial_sync import (
     SendResult,
 )
 from buttdial_sync.errors import (
+    AgentSuspended,
     ArgumentTypeError,
     AuthError,
     AuthLockedOutError,
     ComplianceError,
     RateLimitError,
+    ServerError,
     TransportError,
 )
 from buttdial_sync.retry import MemoryRepository
-from buttdial_sync.retry.recorder import concerns_everybody, deliver, verdict_of
+from buttdial_sync.retry.verdicts import concerns_everybody, deliver, verdict_of
 from buttdial_sync.stores.schema import Condition
 from tests.fakes import clear_faults
 from tests.unit.retry.world import Failing, World
@@ -49,13 +51,19 @@ def result_of(kind: type[ButtDialError], **fields: Any) -> SendResult:
         (result_of(ArgumentValueError), "hopeless"),
         (result_of(ConfigError), "not_tried"),
         (result_of(ClientClosedError), "not_tried"),
-        (result_of(ComplianceError), "failed"),
+        (result_of(ComplianceError), "hopeless"),
+        (result_of(ComplianceError, code="CALLING_HOURS"), "too_early"),
+        (result_of(AgentSuspended, code="AGENT_SUSPENDED"), "needs_operator"),
+        (SendResult(outcome="rejected"), "failed"),
         (result_of(ComplianceError, retry_after=5.0), "failed"),
         (result_of(ComplianceError, stage="tool_call", retry_after=5.0), "limited"),
-        (result_of(ComplianceError, stage="tool_call"), "failed"),
-        (result_of(TransportError), "failed"),
+        (result_of(ComplianceError, stage="tool_call"), "hopeless"),
+        (result_of(TransportError), "unreachable"),
+        (result_of(ServerError, outcome="not_sent"), "unreachable"),
+        (result_of(ServerError, outcome="rejected"), "failed"),
         (SendResult(outcome="not_sent", stage_failed="config"), "hopeless"),
-        (SendResult(outcome="not_sent", stage_failed="transport"), "failed"),
+        (SendResult(outcome="not_sent", stage_failed="transport"), "unreachable"),
+        (SendResult(outcome="not_sent"), "failed"),
         (SendResult(outcome="rejected", retry_after=0.0), "limited"),
     ],
 )
@@ -104,12 +112,12 @@ def test_what_a_client_raises(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fraction", "pauses"), [(0.0, [0.2, 0.8]), (0.5, [0.3, 1.2]), (1.0, [0.4, 1.6])]
+    ("fraction", "pauses"), [(0.0, [0.2, 0.4]), (0.5, [0.3, 0.6]), (1.0, [0.4, 0.8])]
 )
 def test_the_pauses_between_writings(
     here: World, fraction: float, pauses: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Three times in all, so that a database that is busy for a moment loses no end."""
+    """They grow, so that a database that is busy for a moment loses no end."""
     here.add("a")
     broken = Failing(here.repository, "mark_delivered", times=2)
     loop = here.loop(broken, random_fraction=lambda: fraction)
@@ -119,12 +127,13 @@ def test_the_pauses_between_writings(
 
 
 def test_an_end_that_cannot_be_written(here: World, caplog: pytest.LogCaptureFixture) -> None:
-    """After the third time the repository's own error is told, with its traceback."""
+    """After ten leases the repository's own error is told, with its traceback."""
     here.add("a")
     broken = Failing(here.repository, "mark_delivered")
     report = here.loop(broken).run_once()
     assert report == RetryReport(fetched=1, errors=1, last_error="message a: OSError")
-    assert (broken.calls, len(here.slept)) == (3, 2)
+    assert sum(here.slept) == pytest.approx(10 * here.repository.lease, abs=30)
+    assert (broken.calls, max(here.slept)) == (len(here.slept) + 1, 22.5)
     assert "message a: the repository failed" in caplog.text
     assert "the disk is full" in caplog.text
 

@@ -1,0 +1,195 @@
+"""The circuit breaker of a server: while nobody answers, no message is tried."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Callable
+from typing import Any, Literal
+
+import attrs
+
+from buttdial_sync.agent import AgentView, context_of
+from buttdial_sync.errors import (
+    AuthError,
+    ButtDialError,
+    LoginPostponedError,
+    RateLimitError,
+    ServerError,
+    TransportError,
+)
+
+logger = logging.getLogger("buttdial_sync.retry")
+
+_FIRST_PAUSE = 1.0
+_LONGEST_PAUSE = 60.0
+_DOUBLINGS = 6
+_LOOK_AGAIN = 0.25  # seconds
+
+State = Literal["closed", "half-open", "open"]
+
+
+@attrs.frozen
+class Blocked:
+    """
+    The reason why nothing may be sent now.
+
+    Attributes:
+        reason: In words.
+        seconds: After how long to ask again.
+        remediation: Advice for a person, if the token was refused.
+        concerns_all: Whether no message may be sent, of no agent.
+    """
+
+    reason: str
+    seconds: float
+    remediation: str | None = None
+    concerns_all: bool = False
+
+
+class Circuit:
+    """
+    Knows whether the server answers. Safe to share between threads.
+
+    It is *closed* while messages get answers. After one that got none it is *half-open*: before
+    the next message one thread asks for a sign of life, which cannot be sent twice as a message
+    could, and the others wait. With an answer, messages go again. Without one the circuit is
+    *open*: nothing is tried for a time that doubles from a second to a minute. Then it is half-open
+    again. A host's own client cannot be asked for a sign of life: there the next message is the
+    sign.
+
+    If one agent's token gets no answer and another's does, only the one agent rests for a minute.
+
+    Args:
+        client: Is asked.
+        monotonic: A monotonic clock, in seconds.
+    """
+
+    def __init__(self, client: Any, monotonic: Callable[[], float]) -> None:
+        self._client = client
+        self._monotonic = monotonic
+        self._reason = ""
+        self._token: str | None = None
+        self._good_tokens: list[str | None] = []
+        self._alone: dict[str | None, tuple[float, str]] = {}
+        self._since = self._open_until = -math.inf
+        self._failures = 0
+        self._is_on_trial = False
+        self.reset_after_fork()
+
+    def reset_after_fork(self) -> None:
+        """In a forked child: a new lock, and nobody is asking."""
+        self._changed = threading.Condition()
+        self._is_asking = False
+
+    @property
+    def state(self) -> State:
+        """``"closed"``, ``"half-open"`` or ``"open"``."""
+        if not self._reason:
+            return "closed"
+        return "open" if self._monotonic() < self._open_until else "half-open"
+
+    def answered(self, token: str | None) -> None:
+        """Note that the server answered a message that was sent with this token."""
+        if self._reason or self._is_on_trial or self._good_tokens != [token]:
+            with self._changed:
+                self._good_tokens = [token]
+                self._alone.pop(token, None)
+                self._close()
+
+    def unanswered(self, token: str | None, reason: str) -> None:
+        """Note that nobody answered a message that was sent with this token."""
+        with self._changed:
+            if not self._reason:
+                self._reason, self._token = reason, token
+                if not self._failures:
+                    self._since = self._monotonic()
+                # A sign of life is not worth much if the next message is not answered either.
+                if self._is_on_trial or not isinstance(self._client, AgentView):
+                    self._open()
+
+    def rest_of(self, token: str | None) -> Blocked | None:
+        """Return why nothing may be sent with this token, while others are answered; or None."""
+        until, reason = self._alone.get(token, (-math.inf, ""))
+        left = until - self._monotonic()
+        return Blocked(reason, left) if left > 0 else None
+
+    def check(self, stopping: threading.Event) -> Blocked | None:
+        """
+        Return why nothing may be sent, or None; ask for a sign of life if it is time for that.
+
+        Waits while another thread asks. No lock is held while asking.
+        """
+        if not self._reason:
+            return None
+        with self._changed:
+            while self._is_asking and not stopping.is_set():
+                # Bounded, because setting ``stopping`` does not notify the condition.
+                self._changed.wait(_LOOK_AGAIN)
+            left = self._open_until - self._monotonic()
+            if not self._reason or stopping.is_set():
+                return None
+            if left > 0:
+                return Blocked(self._reason, left, concerns_all=True)
+            if not isinstance(self._client, AgentView):
+                self._try_again()
+                return None
+            self._is_asking = True
+        try:
+            return self._ask(self._client)
+        finally:
+            with self._changed:
+                self._is_asking = False
+                self._changed.notify_all()
+
+    def _ask(self, client: AgentView) -> Blocked | None:
+        token, known = self._token, [each for each in self._good_tokens if each != self._token]
+        if lives(client, token):
+            with self._changed:
+                self._try_again()
+            return None
+        if known and lives(client, known[0]):
+            with self._changed:
+                self._alone[token] = self._monotonic() + _LONGEST_PAUSE, self._reason
+                self._try_again()
+            return None
+        with self._changed:
+            self._open()
+            left = self._open_until - self._monotonic()
+            return Blocked(self._reason, left, concerns_all=True)
+
+    def _open(self) -> None:
+        if not self._failures:
+            logger.error("the server does not answer, and messages wait: %s", self._reason)
+        pause = min(_FIRST_PAUSE * 2 ** min(self._failures, _DOUBLINGS), _LONGEST_PAUSE)
+        self._failures += 1
+        self._open_until = self._monotonic() + pause
+
+    def _try_again(self) -> None:
+        """Let messages go; the first that is answered closes the circuit."""
+        self._reason, self._is_on_trial = "", True
+
+    def _close(self) -> None:
+        if self._failures:
+            seconds = self._monotonic() - self._since
+            logger.warning("the server answers again, after %.0f s", seconds)
+        self._reason, self._failures, self._is_on_trial = "", 0, False
+        self._open_until = -math.inf
+
+
+def lives(client: AgentView, token: str | None) -> bool:
+    """Whether the server answers: also if it says no."""
+    try:
+        if context_of(client).send_via == "rest":
+            view = client if token is None else client.as_agent(token)
+            view.voice.list_voices()
+        else:
+            client.ping(agent_token=token)
+    except (AuthError, LoginPostponedError, RateLimitError):
+        return True
+    except ButtDialError as error:
+        is_opening = error.stage in {"transport", "session"}
+        is_silent = is_opening or isinstance(error, TransportError | ServerError)
+        return error.outcome == "rejected" or not is_silent
+    return True

@@ -1,0 +1,236 @@
+"""Limits, rates, pauses and expiry: what they cost, and whom they delay."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from buttdial_sync import ArgumentTypeError, ArgumentValueError, FailedMessage
+from buttdial_sync.testing import ToolFailure
+from tests.unit.retry.test_outage import Counting
+from tests.unit.retry.world import TOKEN, World
+
+LIMIT = "Rate limit exceeded: per-minute (10/10). Resets in up to 60 seconds."
+
+
+class Limiter:
+    """A server's limit of ten messages of an agent in a minute."""
+
+    def __init__(self, here: World) -> None:
+        self.here = here
+        self.sent: dict[str, list[float]] = {"limited": [], "other": []}
+        self.refused = 0
+
+    def __call__(self, arguments: dict[str, Any]) -> Any:
+        times = self.sent[arguments["body"].split()[0]]
+        now = self.here.seconds
+        if times is self.sent["limited"] and sum(each > now - 60 for each in times) >= 10:
+            self.refused += 1
+            return ToolFailure(LIMIT)
+        times.append(now)
+        return {"messageId": f"SM-{len(times)}"}
+
+
+def add_many(here: World, count: int) -> Limiter:
+    limiter = Limiter(here)
+    here.fake.on_tool("comms_send_message", limiter)
+    for number in range(count):
+        here.add(f"l{number:04}", agent_id="limited", body=f"limited {number}")
+    for number in range(10):
+        here.add(f"o{number}", agent_id="other", body=f"other {number}")
+    return limiter
+
+
+def test_a_limit_costs_little_and_delays_nobody_else(here: World) -> None:
+    """2,000 messages at ten a minute: before, each waiting row was written once a window."""
+    limiter = add_many(here, 2000)
+    counting = Counting(here.repository)
+    report = here.loop(counting, token_for=lambda _: TOKEN).drain()
+    assert (report.delivered, report.dead) == (2010, 0)
+    assert limiter.sent["other"] == [0.0] * 10
+    # Three rows a message: leased, begun, delivered; and once in a window the one that is refused.
+    assert limiter.refused <= 200
+    assert counting.writes <= 3 * report.delivered + 3 * limiter.refused + 60
+
+
+def test_a_rate_of_our_own(here: World) -> None:
+    """The limit is never met, and each message costs its three writes."""
+    limiter = add_many(here, 200)
+    counting = Counting(here.repository)
+    loop = here.loop(counting, token_for=lambda _: TOKEN, rate={"limited": 10})
+    assert loop.drain().delivered == 210
+    assert limiter.refused == 0
+    assert limiter.sent["other"] == [0.0] * 10
+    assert counting.writes <= 3 * 210 + 60
+    for start in limiter.sent["limited"]:
+        assert sum(start <= each < start + 60 for each in limiter.sent["limited"]) <= 10
+
+
+def test_less_than_one_in_a_minute(here: World) -> None:
+    """A rate of a quarter is one message every four minutes."""
+    for number in range(3):
+        here.add(f"m{number}")
+    began = here.seconds
+    assert here.loop(rate=0.25).drain().delivered == 3
+    assert 480 <= here.seconds - began < 490
+
+
+@pytest.mark.parametrize("rate", [0, -1, float("inf"), float("nan"), {"a": 0}])
+def test_a_wrong_rate(here: World, rate: Any) -> None:
+    """It is refused at once."""
+    with pytest.raises(ArgumentValueError, match="rate"):
+        here.loop(rate=rate)
+
+
+def test_a_rate_that_is_no_number(here: World) -> None:
+    """So is a text."""
+    with pytest.raises(ArgumentTypeError, match="rate"):
+        here.loop(rate="10")
+
+
+def test_a_paused_agent(here: World) -> None:
+    """Its messages wait, those of the others go, and it goes on afterwards."""
+    here.add("a", agent_id="one")
+    here.add("b", agent_id="two")
+    assert here.repository.pause("one")
+    loop = here.loop(token_for=lambda _: TOKEN)
+    assert loop.drain().delivered == 1
+    assert here.bodies == ["b"]
+    here.go_on(7 * 86_400)
+    assert here.repository.resume("one")
+    assert loop.drain().delivered == 1
+    assert here.row("a").retry_count == 1
+
+
+def test_expired(here: World) -> None:
+    """A message that comes too late is given up, with the reason, and the hook is told."""
+    told: list[tuple[str, str]] = []
+
+    def hook(message: FailedMessage, reason: str) -> None:
+        told.append((message.id, reason))
+
+    here.add("late", expires_at=here.clock() + timedelta(seconds=30))
+    here.add("in time", expires_at=here.clock() + timedelta(seconds=31))
+    here.go_on(30)
+    report = here.loop(on_dead_letter=hook).drain()
+    assert (report.delivered, report.dead) == (1, 1)
+    ((msg_id, reason),) = told
+    assert msg_id == "late"
+    assert reason.startswith("too late: it expired at 2026-03-29 01:30:30")
+
+
+def test_expired_before_the_next_attempt(here: World) -> None:
+    """Nobody waits for an attempt that would come too late."""
+    here.add("a", expires_at=here.clock() + timedelta(seconds=90))
+    here.fake.on_send(error="busy")
+    assert here.loop().run_once().dead == 1
+    assert (here.row().last_error or "").endswith("before another attempt; the last: busy")
+
+
+def test_expired_when_it_is_sent(here: World) -> None:
+    """``send_message`` sends nothing then, and says so."""
+    told: list[str] = []
+    outbox = here.outbox(on_dead_letter=lambda _, reason: told.append(reason))
+    result = outbox.send_message("+14155550123", "Your code", expires_at=here.clock())
+    assert (result.outcome, result.error_code, result.queued) == ("not_sent", "EXPIRED", False)
+    assert here.bodies == []
+    assert told == [result.error]
+    assert here.repository.list("dead")[0].last_error == result.error
+
+
+def test_given_up_after_a_time(here: World) -> None:
+    """The pauses between attempts count; an hour of the server's limit does not."""
+    here.add("a", max_retries=100)
+    loop = here.loop(backoff=lambda _: 600.0, give_up_after=timedelta(minutes=25))
+    for _ in range(2):
+        here.fake.on_send(error="busy")
+        assert loop.run_once().retried == 1
+        here.go_on(600)
+    here.fake.on_send(error="Rate limit exceeded: per-hour. Resets in up to 3600 seconds.")
+    assert loop.run_once().postponed == 1
+    here.go_on(3700)
+    assert here.row().seconds_waited == 1200
+    here.fake.on_send(error="busy")
+    assert loop.run_once().dead == 1
+    assert here.row().last_error == "given up after attempts within 0:20:00; the last: busy"
+
+
+@pytest.mark.parametrize("name", ["give_up_after", "key_lifetime"])
+@pytest.mark.parametrize(("wrong", "kind"), [(0, ArgumentValueError), ("a day", ArgumentTypeError)])
+def test_wrong_times(here: World, name: str, wrong: Any, kind: type[Exception]) -> None:
+    """They are refused at once."""
+    with pytest.raises(kind, match=name):
+        here.loop(**{name: wrong})
+
+
+def test_a_permanent_refusal_is_given_up_at_once(here: World) -> None:
+    """Nobody who wrote STOP gets five more attempts."""
+    here.add("a")
+    here.fake.on_send(error="Recipient has opted out", code="DO_NOT_CONTACT")
+    assert here.loop().run_once().dead == 1
+    assert here.row().retry_count == 1
+
+
+def test_calling_hours(here: World) -> None:
+    """They are waited for, and spend nothing; others go on."""
+    here.add("a")
+    here.add("b")
+    here.fake.on_send(error="outside of calling hours", code="CALLING_HOURS")
+    report = here.loop().run_once()
+    assert (report.postponed, report.delivered) == (1, 1)
+    assert (here.row().retry_count, here.minutes_until_due()) == (0, 60)
+
+
+def test_an_operator_is_told_once(here: World, caplog: pytest.LogCaptureFixture) -> None:
+    """An agent that is suspended waits with all its messages; nothing is given up."""
+    caplog.set_level(logging.ERROR, "buttdial_sync.retry")
+    for number in range(5):
+        here.add(f"m{number}", agent_id="one")
+    here.fake.on_send(error='Agent "one" is not active', count=100)
+    loop = here.loop(token_for=lambda _: TOKEN)
+    for _ in range(50):
+        report = loop.run_once()
+        assert report.dead == 0
+        here.go_on(1000)
+    assert report.remediation is not None
+    assert caplog.text.count("messages of agent one wait for an operator: Agent") == 1
+    assert {row.retry_count for row in here.repository.list()} == {0}
+    here.fake.clear()
+    assert loop.drain().delivered == 5
+
+
+def test_a_key_that_the_server_may_have_forgotten(here: World) -> None:
+    """A message that may have been sent more than a day ago is not repeated."""
+    here.add("young", idempotency_key="k1")
+    here.add("old", idempotency_key="k2")
+    for message in here.repository.fetch_due(2):
+        assert here.repository.begin_attempt(message.id, 1, here.clock())
+    here.go_on(86_000)
+    assert here.repository.force_retry("young")
+    loop = here.loop()
+    assert loop.run_once().delivered == 2
+    here.add("older", idempotency_key="k3", attempt_started_at=here.clock(), retry_count=1)
+    here.go_on(86_401)
+    assert loop.run_once().dead == 1
+    assert (here.row("older").last_error or "").endswith("the server may have forgotten its key")
+
+
+def test_the_first_attempt_in_doubt_is_remembered(here: World) -> None:
+    """The key is as old as the first attempt with it, not as the last."""
+    here.add("a", idempotency_key="k1")
+    began = here.clock()
+    here.fake.fault("cut", delivered=False)
+    loop = here.loop(key_lifetime=timedelta(minutes=1))
+    loop.run_once()
+    if here.row().status == "pending":
+        here.go_on(130)
+        assert here.row().attempt_started_at == began
+        assert loop.run_once().dead == 1
+
+
+def test_stopping_waits_as_long_as_a_call_may_take(here: World) -> None:
+    """What is being sent gets its recorded end."""
+    assert here.loop()._timeout == here.client.timeout

@@ -1,0 +1,152 @@
+"""A server that does not answer: no message is the cause, so none pays for it."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from buttdial_sync import Client, FailedMessage, SendResult
+from buttdial_sync.testing.faults import FaultKind, Place
+from tests.fakes import clear_faults
+from tests.unit.retry.world import TOKEN, URL, Failing, World, world
+
+HOURS = 3
+PROXY = {"status": 502, "body": "<html>bad gateway</html>"}
+OWN_503 = {"status": 503, "body": {"error": "Service shutting down", "retryable": True}}
+
+
+def break_server(here: World, kind: FaultKind, on: Place, **options: Any) -> None:
+    here.fake.fault(kind, on=on, count=1_000_000, **options)
+
+
+@pytest.mark.parametrize(
+    ("kind", "on", "options"),
+    [
+        ("refuse", "stream", {}),
+        ("status", "stream", PROXY),
+        ("status", "stream", {"status": 404, "body": "<html>nothing here</html>"}),
+        ("status", "call", OWN_503),
+    ],
+)
+def test_three_hours_of_outage(
+    kind: FaultKind, on: Place, options: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is given up, no attempt is spent, and the log says it once."""
+    with world("open-source") as here:
+        break_server(here, kind, on, **options)
+        loop = here.loop(workers=2)
+        caplog.set_level(logging.WARNING, "buttdial_sync.retry")
+        for minute in range(HOURS * 60):
+            if minute % 10 == 0:
+                here.add(f"m{minute}")
+            assert loop.run_once().dead == 0
+            here.go_on(60)
+        assert here.repository.stats()["dead"] == 0
+        rows = here.repository.list("pending")
+        assert len(rows) == HOURS * 6
+        assert {(row.retry_count, row.attempt_started_at) for row in rows} == {(0, None)}
+        clear_faults(here.fake)
+        assert loop.drain().delivered == HOURS * 6
+        told = [each.message for each in caplog.records if "message m" not in each.message]
+        assert sum("does not answer" in each for each in told) == 1
+        assert sum("answers again, after" in each for each in told) == 1
+
+
+@pytest.mark.parametrize("send_via", ["stream", "rest"])
+def test_a_proxys_error_page_parks_one_message_per_worker(send_via: str) -> None:
+    """Each may have been sent, so nobody tries with a message whether the outage is over."""
+    with world("open-source") as here:
+        here.client.close()
+        # After such an answer a call waits on the stream until its time is over.
+        options: dict[str, Any] = {"send_via": send_via, "max_attempts": 1, "timeout": 0.2}
+        here.client = Client(URL, agent_token=TOKEN, **options)
+        if send_via == "stream":
+            here.client.ping(timeout=30.0)
+        for number in range(40):
+            here.add(f"m{number}")
+        for place in ("post", "rest"):
+            break_server(here, "status", place, **PROXY)
+        loop = here.loop(workers=3)
+        for _ in range(5):
+            loop.run_once()
+            here.go_on(60)
+        rows = here.repository.list()
+        in_doubt = [row for row in rows if row.attempt_started_at is not None]
+        assert 1 <= len(in_doubt) <= 3
+        assert {row.retry_count for row in rows if row not in in_doubt} == {0}
+
+
+def test_an_outage_writes_no_rows(here: World) -> None:
+    """While nobody answers, nothing is fetched."""
+    for number in range(30):
+        here.add(f"m{number}")
+    break_server(here, "refuse", "stream")
+    counting = Counting(here.repository)
+    loop = here.loop(counting)
+    report = loop.run_once()
+    assert (report.fetched, report.postponed) == (20, 20)
+    writes = counting.writes
+    for _ in range(600):
+        assert loop.run_once().fetched == 0
+        here.go_on(0.5)
+    assert counting.writes == writes
+
+
+class Counting(Failing):
+    """A repository that counts what is written."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__(inner)
+        self.writes = 0
+        self.lease = inner.lease
+
+    def fetch_due(self, limit: int, *, except_agents: Any = (), at_most: Any = None) -> Any:
+        found = self._inner.fetch_due(limit, except_agents=except_agents, at_most=at_most)
+        self.writes += len(found)
+        return found
+
+    def release(self, messages: list[FailedMessage], **options: Any) -> Any:
+        self.writes += len(messages)
+        return self._inner.release(messages, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in {"begin_attempt", "mark_delivered", "increment_retry", "mark_dead", "postpone"}:
+            self.writes += 1
+        return super().__getattr__(name)
+
+
+class Host:
+    """A host's own client, which cannot be asked for a sign of life."""
+
+    agent_id, agent_token, timeout = "agent-1", TOKEN, 5.0
+
+    def __init__(self) -> None:
+        self.is_up = False
+        self.sent: list[str] = []
+
+    def send_message(self, *, body: str, **_: Any) -> SendResult:
+        if self.is_up:
+            self.sent.append(body)
+            return SendResult(outcome="sent", message_sid="SM-1")
+        return SendResult(outcome="not_sent", stage_failed="transport", error="refused")
+
+    def honours_idempotency_key(self, **_: Any) -> bool:
+        return False
+
+
+def test_a_hosts_own_client_tries_with_a_message(here: World) -> None:
+    """One message a minute shows whether the server is back, and spends nothing."""
+    host = Host()
+    here.client = host  # type: ignore[assignment]
+    for number in range(5):
+        here.add(f"m{number}")
+    loop = here.loop()
+    for _ in range(60):
+        assert loop.run_once().dead == 0
+        here.go_on(60)
+    host.is_up = True
+    here.go_on(60)
+    assert loop.drain().delivered == 5
+    here.client = World(here.fake).client
