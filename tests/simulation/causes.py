@@ -88,16 +88,16 @@ CAUSES = {
         ),
         Change(
             _RECORDER,
-            "is_written = number > 1 and",
-            'is_written = step != "postponed" and number > 1 and',
+            "(is_again and self._is_written(",
+            '(step != "postponed" and is_again and self._is_written(',
         ),
     ),
     "a dead letter is not told": Cause(
         "untold",
         Change(
             _RECORDER,
-            "is_written = number > 1 and",
-            'is_written = step != "dead" and number > 1 and',
+            "(is_again and self._is_written(",
+            '(step != "dead" and is_again and self._is_written(',
         ),
     ),
 }
