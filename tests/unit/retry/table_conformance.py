@@ -134,8 +134,8 @@ class TableConformance(RepositoryConformance):
     def test_released_in_one_statement(self) -> None:
         """What was fetched for nothing is due again; what was begun or taken over is not."""
         repository = cast("TableRepository", self.repository)
-        for msg_id in ("a", "b", "c"):
-            self.add(msg_id)
+        for number, msg_id in enumerate(("a", "b", "c")):
+            self.add(msg_id, due=number - 10.0)
         fetched = repository.fetch_due(3)
         assert repository.begin_attempt("b", 1, self.clock.move(1))
         assert repository.release(fetched) == 2
