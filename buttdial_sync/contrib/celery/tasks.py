@@ -207,11 +207,15 @@ class ButtDialTasks:
             due = repository.fetch_due(limit)
             if not due:
                 break
-            for message in due:
+            for index, message in enumerate(due):
                 if message.unreadable is not None:
                     self._loop.get().run_message(message)  # tells that it is given up
                 elif not self.deliver_soon(message):
-                    return handed_out  # the others are due again when their leases end
+                    # For the next sweep; where they cannot be put back, when their leases end.
+                    release = getattr(repository, "release", None)
+                    if release is not None:
+                        release(due[index:])
+                    return handed_out
                 handed_out += 1
         return handed_out
 

@@ -106,6 +106,7 @@ def test_a_broker_that_is_down(scheme: str, caplog: pytest.LogCaptureFixture) ->
         answer = front.handle("butt-dial", delivery.body, dict(delivery.headers))
         assert answer.status == 500
         assert tasks.sweep() == 0
+        assert repository.leased() == {}
     assert "a sweep will hand out message a" in caplog.text
     assert "message b" not in caplog.text
 
