@@ -173,7 +173,10 @@ def measure_rows(rows: Iterable[Row], statuses: Sequence[str], now: datetime) ->
     rows = list(rows)
     waiting = sorted((row for row in rows if row["status"] == PENDING), key=_due)
     sent = [row["resolved_at"] for row in rows if row["status"] == "delivered"]
-    minute, hour = (sum(at > now - time for at in sent) for time in (_MINUTE, _HOUR))
+    # A host may have written a row as delivered, without a time.
+    minute, hour = (
+        sum(at is not None and at > now - time for at in sent) for time in (_MINUTE, _HOUR)
+    )
     in_doubt = sum(
         row["status"] == "dead" and row["attempt_started_at"] is not None for row in rows
     )
