@@ -25,6 +25,8 @@ from tests.simulation.storing import PointStore, StoreDownError
 AGENTS = {"agent-1": "token-1", "agent-2": "token-2"}
 _FIRST_PAUSE = 5.0
 _ATTEMPTS = 8
+_TRIES_TO_ENQUEUE = 3
+_RECIPIENT = "+14155550123"
 
 
 class NotingClient(Client):
@@ -134,20 +136,28 @@ class Host:
             self.process.sleep(world.plan.interval)
 
     def send(self, job: Job) -> None:
-        """Send or enqueue a message."""
+        """Send or enqueue a message; what was not enqueued is tried again with its key."""
         agent = self.process.world.dice.choice(list(AGENTS))
         about: Any = {"agent_id": agent, "agent_token": AGENTS[agent], "channel": "sms"}
         try:
-            if job.kind == "enqueue":
-                message = self._outbox.enqueue("+14155550123", job.text, **about)
-                self._notes.enqueued[job.text] = message.id
-            else:
-                result = self._outbox.send_message("+14155550123", job.text, **about)
+            if job.kind == "send":
+                result = self._outbox.send_message(_RECIPIENT, job.text, **about)
                 if not result.queued:
                     self._notes.told_by_result.add(job.text)
+                return
         except StoreDownError:
-            # The host was told that nothing was written.
+            # The host was told that nothing was sent.
             self.process.tell(f"{job.text}: the outbox failed")
+            return
+        about |= {"idempotency_key": f"key-{job.text}", "ordering_key": job.ordering_key}
+        for _ in range(_TRIES_TO_ENQUEUE):
+            try:
+                message = self._outbox.enqueue(_RECIPIENT, job.text, **about)
+            except StoreDownError:  # noqa: PERF203 - a few rounds
+                self.process.sleep(1.0)
+            else:
+                self._notes.enqueued[job.text] = message.id
+                return
 
     def receive(self, job: Job) -> int:
         """Answer the webhook that brings a message."""

@@ -47,12 +47,13 @@ class Event:
 
 @attrs.frozen(kw_only=True)
 class Job:
-    """A message that the host wants to be sent, or one that comes in."""
+    """A message that the host wants to be sent, maybe in an order, or one that comes in."""
 
     at: float
     text: str
     kind: Literal["send", "enqueue", "inbound"]
     sender: str = ""
+    ordering_key: str | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -141,6 +142,7 @@ def _jobs(dice: random.Random) -> list[Job]:
             at=dice.uniform(0.0, span),
             text=f"{'bad' if dice.random() < 0.1 else 'm'}{number}",
             kind="send" if dice.random() < 0.4 else "enqueue",
+            ordering_key=dice.choice((None, "ann", "bob")),
         )
         for number in range(dice.randint(2, 7))
     ]
