@@ -51,9 +51,18 @@ class Cause:
 
 _TABLE = "buttdial_sync/retry/table.py"
 _RECORDER = "buttdial_sync/retry/recorder.py"
+_VERDICTS = "buttdial_sync/retry/verdicts.py"
 _SQLITE = "buttdial_sync/stores/sqlite.py"
 
 CAUSES = {
+    "an outage kills every message": Cause(
+        "given up",
+        Change(
+            _VERDICTS,
+            '    if _is_unreachable(result):\n        return "unreachable"\n',
+            "",
+        ),
+    ),
     "a row edited by hand breaks its whole batch": Cause(
         "stuck",
         Change(
@@ -88,16 +97,16 @@ CAUSES = {
         ),
         Change(
             _RECORDER,
-            "(is_again and self._is_written(",
-            '(step != "postponed" and is_again and self._is_written(',
+            "return bool(row.status == step if due",
+            'return step != "postponed" and bool(row.status == step if due',
         ),
     ),
     "a dead letter is not told": Cause(
         "untold",
         Change(
             _RECORDER,
-            "(is_again and self._is_written(",
-            '(step != "dead" and is_again and self._is_written(',
+            "return bool(row.status == step if due",
+            'return step != "dead" and bool(row.status == step if due',
         ),
     ),
 }

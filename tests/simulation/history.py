@@ -43,7 +43,7 @@ class History:
         self._world = World(self._kernel, self._plan, tell)
         self._server = Server(self._world, self._plan.dialect)
         self._hosts: dict[str, Host] = {}
-        self._open_jobs = 0
+        self._open = 0
         self._is_over = False
         if tell is not None:
             tell(f"{self._plan}")
@@ -54,9 +54,10 @@ class History:
         for number in range(plan.processes):
             self._begin(f"p{number}", 0.0)
         for job in plan.jobs:
-            self._open_jobs += 1
+            self._open += 1
             kernel.spawn(lambda job=job: self._do(job), f"job {job.text}", after=job.at)  # type: ignore[misc]
         for event in plan.events:
+            self._open += 1
             kernel.spawn(lambda event=event: self._happen(event), event.kind, after=event.at)  # type: ignore[misc]
         kernel.spawn(self._end_well, "the end", after=SPAN)
         kernel.run(lambda: self._is_over)
@@ -90,7 +91,7 @@ class History:
         else:
             host = self._alive()
             host.process.spawn(lambda: host.send(job), f"sends {job.text}")
-        self._open_jobs -= 1
+        self._open -= 1
 
     def _deliver(self, job: Job) -> None:
         """Send a webhook again and again until it is accepted, and sometimes once more."""
@@ -128,6 +129,7 @@ class History:
             self._edit()
         else:
             self._retry_by_hand()
+        self._open -= 1
 
     def _edit(self) -> None:
         """Let a person make a row due with a statement of their own."""
@@ -151,12 +153,11 @@ class History:
 
     def _end_well(self) -> None:
         """Let nothing go wrong any more, and wait until all is settled."""
-        while self._open_jobs:
+        while self._open:
             self._kernel.sleep(1.0)
         world, server = self._world, self._server
         world.tell("world", "nothing goes wrong any more")
         world.is_calm = True
-        server.is_down = False
         for host in self._hosts.values():
             host.process.ahead = 0.0
         end = self._kernel.now + _SETTLED_WITHIN

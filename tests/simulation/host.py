@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any, cast
 
 from buttdial_sync.client import Client
@@ -26,6 +27,8 @@ AGENTS = {"agent-1": "token-1", "agent-2": "token-2"}
 _FIRST_PAUSE = 5.0
 _ATTEMPTS = 8
 _TRIES_TO_ENQUEUE = 3
+# A machine that is busy may be slow between the look at the clock and the send.
+_SLOWNESS = timedelta(seconds=10)
 _RECIPIENT = "+14155550123"
 
 
@@ -38,10 +41,14 @@ class NotingClient(Client):
         """Do nothing: a process that was killed closes nothing, and the server sees it later."""
 
     def send_message(self, *args: Any, **kwargs: Any) -> SendResult:
+        text, notes = str(kwargs.get("body")), self.process.world.notes
+        expires = notes.expires.get(text)
+        if expires is not None and self.process.clock() > expires + _SLOWNESS:
+            self.process.tell(f"sends {text} too late")
+            notes.late.add(text)
         result = super().send_message(*args, **kwargs)
-        text = str(kwargs.get("body"))
         self.process.tell(f"knows: {text} is {result.outcome} ({result.error})")
-        self.process.world.notes.answers[text].append((self.process, result))
+        notes.answers[text].append((self.process, result))
         return result
 
 
@@ -150,6 +157,9 @@ class Host:
             self.process.tell(f"{job.text}: the outbox failed")
             return
         about |= {"idempotency_key": f"key-{job.text}", "ordering_key": job.ordering_key}
+        if job.expires_in is not None:
+            expires = self.process.clock() + timedelta(seconds=job.expires_in)
+            about["expires_at"] = self._notes.expires[job.text] = expires
         for _ in range(_TRIES_TO_ENQUEUE):
             try:
                 message = self._outbox.enqueue(_RECIPIENT, job.text, **about)

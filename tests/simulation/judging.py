@@ -12,7 +12,7 @@ from tests.simulation.world import World
 Row = dict[str, Any]
 
 _TRIES = 3
-_INBOX_TRIES = 6
+_INBOX_TRIES = 2
 
 
 def broken_promises(world: World, server: Server) -> list[str]:
@@ -22,6 +22,7 @@ def broken_promises(world: World, server: Server) -> list[str]:
         *_lost(world, rows),
         *(each for row in rows for each in _untrue(world, server, row)),
         *_twice(world, server),
+        *_too_late(world),
         *_out_of_order(world, server, rows),
         *_known_but_thrown_away(world, rows),
         *_untold(world, rows),
@@ -52,7 +53,8 @@ def _untrue(world: World, server: Server, row: Row) -> Iterator[str]:
     if row["status"] == "dead" and row["attempt_started_at"] is None:
         if count:
             yield f"untrue: {text} is dead as certainly not sent, but was: {row['last_error']}"
-        if not server.refused[text] and row["id"] not in world.notes.edited:
+        excused = row["expires_at"] is not None or row["id"] in world.notes.edited
+        if not server.refused[text] and not excused:
             yield f"given up for no fault of its own: {text}: {row['last_error']}"
 
 
@@ -62,6 +64,13 @@ def _twice(world: World, server: Server) -> Iterator[str]:
     for text, count in server.executed.items():
         if count > 1:
             yield f"twice: {text} was sent {count} times"
+
+
+def _too_late(world: World) -> Iterator[str]:
+    """Nothing is sent after its expires_at, but by who was stopped between the clock and that."""
+    notes = world.notes
+    if notes.late and not (notes.paused or notes.jumped):
+        yield f"too late: {', '.join(sorted(notes.late))}"
 
 
 def _out_of_order(world: World, server: Server, rows: list[Row]) -> Iterator[str]:
@@ -122,7 +131,7 @@ def _inbox(world: World) -> Iterator[str]:
             yield f"lost: {text} came in, and was neither handled nor given up"
         # Who was killed, or stopped beyond its lease, could not say that it had handled it.
         excused = notes.paused or notes.jumped or any(each.is_dead for each in times)
-        # Nor who could not write it for longer than an inbox tries.
+        # Nor who could not extend its lease twice, or not write it for a minute.
         excused = excused or any(notes.store_failures[row_id] >= _INBOX_TRIES for row_id in rows)
         if len(times) > 1 and not excused:
             yield f"handled {len(times)} times: {text}"

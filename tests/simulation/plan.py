@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import attrs
 
@@ -54,6 +54,7 @@ class Job:
     kind: Literal["send", "enqueue", "inbound"]
     sender: str = ""
     ordering_key: str | None = None
+    expires_in: float | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -98,7 +99,15 @@ class Plan:
 
 
 def draw(dice: random.Random) -> Plan:
-    """Draw a plan."""
+    """Draw a plan: of anything, or of what rarely meets."""
+    plan = _anything(dice)
+    if dice.random() < _RARE:
+        # Some states need several strikes at one message, at the right times.
+        plan = attrs.evolve(plan, **dice.choice((_SLOW_DATABASE, _LONG_OUTAGE)))
+    return plan
+
+
+def _anything(dice: random.Random) -> Plan:
     share = dice.choice((0.15, 0.5, 0.85))
     faults = [kind for kind in FAULTS if dice.random() < share]
     return Plan(
@@ -126,6 +135,21 @@ def draw(dice: random.Random) -> Plan:
     )
 
 
+_RARE = 0.2
+_SLOW_DATABASE: dict[str, Any] = {
+    "dialect": "open-source",
+    "processes": 3,
+    "interval": 1.0,
+    "rates": {"process": 0.0, "network": 0.3, "store": 0.3, "server": 0.0, "handler": 0.0},
+    "faults": frozenset({"lost acknowledgement", "limited", "slow answer"}),
+    "latency": 15.0,
+}
+_LONG_OUTAGE: dict[str, Any] = {
+    "interval": 5.0,
+    "events": (Event(at=1.0, kind="outage", seconds=1800.0),),
+}
+
+
 def _events(dice: random.Random) -> list[Event]:
     kinds = dice.choices(EVENTS, k=dice.randint(0, 5))
     return [
@@ -143,6 +167,7 @@ def _jobs(dice: random.Random) -> list[Job]:
             text=f"{'bad' if dice.random() < 0.1 else 'm'}{number}",
             kind="send" if dice.random() < 0.4 else "enqueue",
             ordering_key=dice.choice((None, "ann", "bob")),
+            expires_in=dice.choice((None, None, dice.uniform(1.0, 120.0))),
         )
         for number in range(dice.randint(2, 7))
     ]

@@ -33,6 +33,8 @@ class Notes:
 
     Attributes:
         enqueued: The ids of the rows whose writing was acknowledged, by text.
+        expires: When it is too late to send a text.
+        late: The texts that a process began to send after that.
         answers: What the client said about each text, and in which process.
         told_by_result: The texts whose end ``send_message`` returned.
         told_dead: The ids that ``on_dead_letter`` was called with.
@@ -48,6 +50,8 @@ class Notes:
     """
 
     enqueued: dict[str, str] = attrs.field(factory=dict)
+    expires: dict[str, datetime] = attrs.field(factory=dict)
+    late: set[str] = attrs.field(factory=set)
     answers: dict[str, list[tuple[Process, SendResult]]] = attrs.field(
         factory=lambda: defaultdict(list)
     )
