@@ -140,7 +140,27 @@ class OutcomeRecorder:
         fence = self._fence("begin_attempt", message, attempt)
         # The first attempt whose end is not known stays in the row: the key is as old as that.
         started = message.attempt_started_at or self.clock()
-        return self.repository.begin_attempt(message.id, attempt, started, **fence)
+        try:
+            return self.repository.begin_attempt(message.id, attempt, started, **fence)
+        except Exception:
+            if message.attempt_started_at is None:
+                self._take_back(message, attempt, started)
+            raise
+
+    def _take_back(self, message: FailedMessage, attempt: int, started: datetime) -> None:
+        """Undo the beginning of an attempt that was recorded all the same: nothing was sent."""
+        get = getattr(self.repository, "get", None)
+        due = self.after(DEFAULT_PAUSE)
+        fence = self._fence("postpone", message, attempt)
+
+        def change() -> bool | None:
+            row = None if get is None else get(message.id)
+            # If it was not recorded, another may have begun an attempt under the same number since.
+            if row is None or row.attempt_started_at != started:
+                return False
+            return self.repository.postpone(message, attempt, None, due, **fence)
+
+        self._write("postponed", None, message.id, change, due)
 
     def record(
         self, message: FailedMessage, attempt: int, result: SendResult, token: str | None
@@ -377,7 +397,10 @@ class OutcomeRecorder:
     def _is_written(self, msg_id: str, step: Step, due: datetime | None) -> bool:
         """Whether a row is as this step leaves it; False where the repository cannot be asked."""
         get = getattr(self.repository, "get", None)
-        row = None if get is None else get(msg_id)
+        try:
+            row = None if get is None else get(msg_id)
+        except ConfigError:  # somebody broke the row meanwhile: its fence decides
+            return False
         if row is None:
             return False
         # Until when a message waits stays in its row, also if another has begun an attempt since.

@@ -220,19 +220,11 @@ class Worker:
                 return recorded
             attempt = message.retry_count + 1
             # On disk before the message leaves: a crash from here on means "may have been sent".
-            if not self._begin(message, attempt):
+            if not self.recorder.begin(message, attempt):
                 return Recorded(step="taken")
             result = deliver(self.client, message, token)
             self._learn(message, token, result)
             return self.recorder.record(message, attempt, result, token)
-
-    def _begin(self, message: FailedMessage, attempt: int) -> bool:
-        try:
-            return self.recorder.begin(message, attempt)
-        except Exception:
-            # It may have been recorded all the same, and it is known that nothing was sent.
-            self.recorder.postpone(message, attempt, None, DEFAULT_PAUSE)
-            raise
 
     def _without_attempt(
         self,

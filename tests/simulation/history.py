@@ -155,7 +155,7 @@ class History:
         """Let nothing go wrong any more, and wait until all is settled."""
         while self._open:
             self._kernel.sleep(1.0)
-        world, server = self._world, self._server
+        world = self._world
         world.tell("world", "nothing goes wrong any more")
         world.is_calm = True
         for host in self._hosts.values():

@@ -16,6 +16,7 @@ from buttdial_sync import FailedMessage, RetryLoop, RetryReport
 from buttdial_sync.retry import SQLiteRepository
 from buttdial_sync.retry.recorder import doubling_minutes
 from buttdial_sync.retry.rows import as_row
+from buttdial_sync.stores.schema import Condition
 from tests.unit.retry.world import Failing, World
 
 
@@ -97,6 +98,54 @@ def test_postponing_again_does_not_undo_what_another_began(here: World) -> None:
     assert others == [True]
     assert (here.row().retry_count, here.row().attempt_started_at) == (1, here.clock())
     assert here.repository.fetch_due(1) == []
+
+
+def test_a_row_that_is_broken_while_its_end_is_recorded(here: World) -> None:
+    """What the server did with the message is known, and recorded all the same."""
+    with SQLiteRepository(":memory:", clock=here.clock) as repository:
+        repository.add(FailedMessage(id="a", recipient="+14155550123", body="x"))
+
+        def sleep(_: float) -> None:
+            repository.store.update("a", {"next_retry_at": "12:30"}, Condition())
+
+        broken = Failing(repository, "mark_delivered", times=1)
+        assert here.loop(broken, sleep=sleep).run_once().delivered == 1
+        assert repository.stats()["delivered"] == 1
+
+
+def test_a_beginning_that_was_not_recorded_undoes_nothing_of_another(here: World) -> None:
+    """Another begins the attempt of this number meanwhile: it must not be put back under it."""
+    here.add("a")
+    others: list[bool] = []
+
+    def sleep(_: float) -> None:
+        here.go_on(here.repository.lease + 1)
+        (row,) = here.repository.fetch_due(1)
+        others.append(here.repository.begin_attempt(row.id, row.retry_count + 1, here.clock()))
+
+    class Down(Failing):
+        """It fails for long enough that the lease ends."""
+
+        def get(self, msg_id: str) -> Any:
+            if not others:
+                raise OSError("the disk is full")
+            return here.repository.get(msg_id)
+
+    down = Down(here.repository, "begin_attempt", times=1)
+    assert here.loop(down, sleep=sleep).run_once().errors == 1
+    assert others == [True]
+    assert (here.row().retry_count, here.row().attempt_started_at) == (1, here.clock())
+    assert here.repository.fetch_due(1) == []
+
+
+def test_a_beginning_whose_acknowledgement_was_lost_is_undone(here: World) -> None:
+    """Nothing was sent, so the row must not say that it may have been."""
+    here.add("a")
+    lossy = LostAnswers(here.repository, "begin_attempt", times=1)
+    assert here.loop(lossy).run_once().errors == 1
+    assert (here.row().retry_count, here.row().attempt_started_at) == (0, None)
+    here.go_on(60.0)
+    assert here.loop().run_once().delivered == 1
 
 
 def test_what_no_row_can_hold(here: World) -> None:
