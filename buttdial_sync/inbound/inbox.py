@@ -193,7 +193,12 @@ class Inbox(WorkTable):
             logger.error("the stored event %s cannot be read: %s", stored.id, stored.unreadable)
             # Without a fence, which may be what cannot be read; the lease keeps the others away.
             changes = {**self._resolved("dead"), "last_error": cut(stored.unreadable)}
-            self.store.update(stored.id, changes, Condition())
+            try:
+                self.store.update(stored.id, changes, Condition())
+            except Exception:
+                # It may be written all the same, and nobody would take it again: better tell of it
+                # twice than never.
+                logger.exception("the stored event %s: the inbox failed", stored.id)
             return attrs.evolve(stored, status="dead")
         return None
 

@@ -608,8 +608,13 @@ class TableRepository(WorkTable):
         reason = f"the row cannot be read: {message.unreadable}"
         # Without a fence, which may be what cannot be read; the lease keeps the others away.
         changes = {**self._resolved("dead"), "last_error": cut(reason)}
-        if not self.store.update(message.id, changes, Condition()):
-            return None
+        try:
+            if not self.store.update(message.id, changes, Condition()):
+                return None
+        except Exception:
+            # It may be written all the same, and nobody would fetch it again: better tell of it
+            # twice than never. The others of the batch are sent anyway.
+            logger.exception("message %s: the repository failed", message.id)
         return attrs.evolve(message, status="dead", last_error=reason)
 
     def _settle(

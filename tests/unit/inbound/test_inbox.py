@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,13 @@ from buttdial_sync import (
     SQLiteInbox,
     WaitingMessage,
 )
-from buttdial_sync.inbound.inbox import Inbox
+from buttdial_sync.inbound.inbox import Inbox, inbox_schema
 from buttdial_sync.listening.inbox_worker import HandingOver, drain_inbox
 from buttdial_sync.models.converter import structure
 from buttdial_sync.models.failed import FailedMessage
 from buttdial_sync.retry import SQLiteRepository
+from buttdial_sync.stores.memory import MemoryStore
+from buttdial_sync.stores.schema import Condition
 from buttdial_sync.testing import FakeButtDialServer
 from buttdial_sync.testing.conformance import Clock, SettableClock
 from tests.unit.inbound.inbox_conformance import InboxConformance, message
@@ -48,6 +51,26 @@ class TestSQLite(InboxConformance):
     def teardown_method(self) -> None:
         self.inbox.close()
         self.directory.cleanup()
+
+
+class LosesAnswers(MemoryStore):
+    """Writes, but what it says to an update gets lost."""
+
+    def update(self, row_id: str, changes: Mapping[str, Any], condition: Condition) -> bool:
+        super().update(row_id, changes, condition)
+        raise ConnectionError("the connection broke")
+
+
+def test_a_row_that_cannot_be_read_is_told_if_the_answer_is_lost() -> None:
+    """It is dead, so that nobody would take it again."""
+    inbox = Inbox(LosesAnswers(inbox_schema()))
+    inbox.write([message("a")])
+    with pytest.raises(ConnectionError):
+        inbox.store.update(inbox.list()[0].id, {"payload": "{"}, Condition())
+    taken = inbox.take()
+    assert taken is not None
+    assert (taken.status, taken.event) == ("dead", None)
+    assert [each.id for each in inbox.list("dead")] == [taken.id]
 
 
 def test_a_verified_account_is_not_written() -> None:

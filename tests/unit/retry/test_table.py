@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -14,9 +14,10 @@ import pytest
 
 from buttdial_sync import ArgumentTypeError, ArgumentValueError, ConfigError, FailedMessage
 from buttdial_sync.retry import MemoryRepository, SQLiteRepository
-from buttdial_sync.retry.rows import COLUMNS, arguments_of, as_message, as_row
+from buttdial_sync.retry.rows import COLUMNS, arguments_of, as_message, as_row, outbox_schema
 from buttdial_sync.retry.table import TableRepository
-from buttdial_sync.stores.schema import Claim
+from buttdial_sync.stores.memory import MemoryStore
+from buttdial_sync.stores.schema import Claim, Condition
 from buttdial_sync.testing.conformance import SettableClock
 
 Make = Callable[..., TableRepository]
@@ -204,6 +205,25 @@ def test_an_id_that_is_taken(make: Make) -> None:
     with pytest.raises(ArgumentValueError, match="there is a message with the id 'a'") as raised:
         repository.add(message())
     assert raised.value.__suppress_context__ or raised.value.__context__ is None
+
+
+class LosesAnswers(MemoryStore):
+    """Writes, but what it says to an update gets lost."""
+
+    def update(self, row_id: str, changes: Mapping[str, Any], condition: Condition) -> bool:
+        super().update(row_id, changes, condition)
+        raise ConnectionError("the connection broke")
+
+
+def test_a_row_that_cannot_be_read_is_told_if_the_answer_is_lost(clock: SettableClock) -> None:
+    """It is dead, so that nobody would fetch it again; and the others of its batch are sent."""
+    repository = TableRepository(LosesAnswers(outbox_schema(), clock))
+    moments = {"created_at": clock(), "next_retry_at": clock()}
+    repository.store.insert({**as_row(message("bad")), **moments, "template_vars": "{"})
+    repository.add(message("good"))
+    fetched = {each.id: each.status for each in repository.fetch_due(5)}
+    assert fetched == {"bad": "dead", "good": "pending"}
+    assert [each.id for each in repository.list("dead")] == ["bad"]
 
 
 @pytest.mark.parametrize("broken", ["{", "5", '{"a"'])
