@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import datetime
-from threading import Lock
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from buttdial_sync._renamed import missing_attribute
@@ -239,8 +238,8 @@ class AgentView:
             campaign: A name for this sending. Each recipient's key is made of it, so that whoever
                 got the message does not get it again.
             workers: How many are sent at the same time, from 1.
-            on_result: Called with each recipient and result as soon as there is one, in a thread of
-                this call, one at a time.
+            on_result: Called with each recipient and result as soon as there is one, in the calling
+                thread.
             **content: The other arguments of :meth:`send_message`.
 
         Returns:
@@ -256,22 +255,21 @@ class AgentView:
         if isinstance(recipients, str):
             raise ArgumentTypeError("recipients must be several, not one str")
         check_count(workers, "workers")
-        telling = Lock()
 
         def send(to: str) -> SendResult:
             key = None if campaign is None else f"{campaign}:{channel}:{to}"
             try:
-                result = self.send_message(to, body, channel, idempotency_key=key, **content)
+                return self.send_message(to, body, channel, idempotency_key=key, **content)
             except ClientClosedError as error:
-                result = SendResult.of(error, idempotency_key=key)
-            if on_result is not None:
-                with telling:
-                    on_result(to, result)
-            return result
+                return SendResult.of(error, idempotency_key=key)
 
         with ThreadPoolExecutor(workers, "buttdial-sync-send-many") as executor:
             try:
-                return list(executor.map(send, recipients))
+                sending = {executor.submit(send, to): to for to in recipients}
+                for sent in as_completed(sending):
+                    if on_result is not None:
+                        on_result(sending[sent], sent.result())
+                return [each.result() for each in sending]
             except BaseException:  # a mistake in the arguments, or Ctrl-C: those not begun are left
                 executor.shutdown(cancel_futures=True)
                 raise
