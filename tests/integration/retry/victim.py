@@ -48,10 +48,11 @@ class Stopping:
         self._step = step
         self.lease = inner.lease
 
-    def add(self, message: FailedMessage) -> None:
+    def add_once(self, message: FailedMessage) -> FailedMessage:
         self._reached("before add")
-        self._inner.add(message)
+        stored = self._inner.add_once(message)
         self._reached("after add")
+        return stored
 
     def mark_delivered(self, msg_id: str, message_sid: str | None, retry_count: int) -> bool:
         self._reached("before settling")
