@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -111,7 +112,7 @@ def test_what_cannot_be_written_is_printed(
     path = tmp_path / "kept.db"
     keeper = WaitingFile(str(path))
     keeper.waiting([WaitingMessage(body="one", raw={"id": "1"})])
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("DROP TABLE buttdial_inbox")
         connection.execute("CREATE TABLE buttdial_inbox (strange)")
     capsys.readouterr()
@@ -154,7 +155,7 @@ def test_many_messages_leave_the_queue_alone(
     words = ["send-many", str(rows), "--db", str(db)]
     if command == "drain":
         assert run(*words, BASE_URL="http://127.0.0.1:1", AGENT_TOKEN="t").exit_code == 3
-        with sqlite3.connect(db) as connection:
+        with closing(sqlite3.connect(db)) as connection, connection:
             connection.execute("UPDATE buttdial_outbox SET next_retry_at = created_at")
         words = ["outbox", "drain", "--db", str(db)]
     assert run(*words, server=server).exit_code == 0

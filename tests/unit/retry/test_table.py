@@ -274,7 +274,7 @@ def test_a_file(tmp_path: Path, clock: SettableClock) -> None:
     with SQLiteRepository(path, clock=clock) as repository:
         repository.add(message())
         assert repr(repository) == f"SQLiteRepository({os.fspath(path)!r})"
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
         (due,) = connection.execute("SELECT next_retry_at FROM buttdial_outbox").fetchone()
         names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}

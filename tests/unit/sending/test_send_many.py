@@ -94,7 +94,9 @@ def test_an_interruption_leaves_the_others(
 
     with pytest.raises(KeyboardInterrupt):
         butt_dial_client.send_many(crowd, "Hello", workers=1, on_result=interrupted)
-    assert told == [(crowd[0], threading.get_ident())]
+    [(first, thread)] = told
+    assert first in crowd  # of several that are done, any comes first
+    assert thread == threading.get_ident()
     assert len(fake_server.sent_messages) < len(crowd)
 
 
