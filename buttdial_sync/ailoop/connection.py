@@ -156,7 +156,7 @@ class AiloopConnection(RestConnection):
             pause = self.pause_after(failure, attempt, limit) if may_repeat else None
             if pause is None:
                 break
-            self.tell(operation, "retry", attempt, pause, failure)
+            self.events.tell(operation, "retry", attempt, pause, failure)
             self.sleep(pause)
         if failure.outcome == "unknown" and method != "GET":
             failure = failure.as_kind(AiloopOutcomeUnknownError)

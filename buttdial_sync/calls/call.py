@@ -17,7 +17,7 @@ from buttdial_sync.errors import (
 )
 from buttdial_sync.errors.scrubbing import scrub_error
 from buttdial_sync.models.converter import structure
-from buttdial_sync.models.events import ClientEvent
+from buttdial_sync.models.events import EventKind
 from buttdial_sync.transport.deadline import Deadline
 
 logger = logging.getLogger("buttdial_sync")
@@ -170,9 +170,7 @@ class Call(ABC):
     def _told_attempt(self) -> Any:
         """Make one attempt, and tell the host of its beginning and its end."""
         connection = self.connection
-        connection.events.emit(
-            ClientEvent(kind="attempt", operation=self.operation, attempt=self.attempts)
-        )
+        self._tell("attempt")
         started = connection.clock()
         try:
             answer = self._attempt()
@@ -192,15 +190,7 @@ class Call(ABC):
         )
         self._tell("retry", pause, error)
 
-    def _tell(self, kind: Any, seconds: float, error: ButtDialError | None = None) -> None:
-        self.connection.events.emit(
-            ClientEvent(
-                kind=kind,
-                operation=self.operation,
-                attempt=self.attempts,
-                seconds=seconds,
-                outcome="sent" if error is None else error.outcome,
-                error=None if error is None else type(error).__name__,
-                code=None if error is None else error.code,
-            )
-        )
+    def _tell(
+        self, kind: EventKind, seconds: float | None = None, error: ButtDialError | None = None
+    ) -> None:
+        self.connection.events.tell(self.operation, kind, self.attempts, seconds, error)

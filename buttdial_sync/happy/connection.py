@@ -118,7 +118,7 @@ class HappyConnection(RestConnection):
             pause = self.pause_after(failure, attempt, deadline)
             if pause is None:
                 break
-            self.tell(operation, "retry", attempt, pause, failure)
+            self.events.tell(operation, "retry", attempt, pause, failure)
             self.sleep(pause)
         if may_have_been_done and method != "GET":
             failure = failure.as_kind(HappyOutcomeUnknownError, outcome="unknown")

@@ -97,14 +97,15 @@ class ProceduraConnection:
             ButtDialError: ``outcome`` says whether the server may have the request.
         """
         started = self._clock()
-        self._tell("attempt", request)
+        self._events.tell(request.module, "attempt")
         try:
             with ExitStack() as stack:
                 yield self._started(request, deadline, stack)
         except ButtDialError as error:
-            self._tell("answer", request, self._clock() - started, error)
+            seconds = self._clock() - started
+            self._events.tell(request.module, "answer", seconds=seconds, error=error)
             raise
-        self._tell("answer", request, self._clock() - started)
+        self._events.tell(request.module, "answer", seconds=self._clock() - started)
 
     def ping(self, token: str, deadline: Deadline) -> float:
         """Return the round trip of a ping, in seconds."""
@@ -145,26 +146,6 @@ class ProceduraConnection:
             call.is_sent = error.outcome != "not_sent"
             raise
         return call
-
-    def _tell(
-        self,
-        kind: Any,
-        request: Request,
-        seconds: float | None = None,
-        error: ButtDialError | None = None,
-    ) -> None:
-        if not self._events.has_listener:
-            return
-        self._events.emit(
-            ClientEvent(
-                kind=kind,
-                operation=request.module,
-                seconds=seconds,
-                outcome=None if kind == "attempt" else (error.outcome if error else "sent"),
-                error=type(error).__name__ if error else None,
-                code=error.code if error else None,
-            )
-        )
 
 
 def _check_texts(values: Any, message: str) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from buttdial_sync.models.events import ClientEvent
+from buttdial_sync.errors import ButtDialError
+from buttdial_sync.models.events import ClientEvent, EventKind
 
 logger = logging.getLogger("buttdial_sync")
 
@@ -23,6 +24,29 @@ class EventSink:
     def __init__(self, on_event: Callable[[ClientEvent], None] | None) -> None:
         self._on_event = on_event
         self.has_listener = on_event is not None
+
+    def tell(
+        self,
+        operation: str,
+        kind: EventKind,
+        attempt: int = 1,
+        seconds: float | None = None,
+        error: ButtDialError | None = None,
+    ) -> None:
+        """Report a step of an operation, and the error that it ended with."""
+        if not self.has_listener:
+            return
+        self.emit(
+            ClientEvent(
+                kind=kind,
+                operation=operation,
+                attempt=attempt,
+                seconds=seconds,
+                outcome=None if kind == "attempt" else error.outcome if error else "sent",
+                error=type(error).__name__ if error else None,
+                code=error.code if error else None,
+            )
+        )
 
     def emit(self, event: ClientEvent) -> None:
         """Call the host's callback, if there is one."""

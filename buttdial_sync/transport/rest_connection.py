@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from buttdial_sync.errors import ButtDialError, ClientClosedError
-from buttdial_sync.models.events import ClientEvent, EventKind
+from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.settings import check_count
 from buttdial_sync.transport.deadline import Clock, Deadline, check_seconds
 from buttdial_sync.transport.event_sink import EventSink
@@ -36,6 +36,7 @@ class RestConnection:
 
     Attributes:
         closed: Whether the client was closed.
+        events: Reports to ``on_event``.
         used: Whether a request was made; in a forked child only those after the fork count.
 
     Raises:
@@ -67,7 +68,7 @@ class RestConnection:
         self._retries = RetryPolicy(check_count(max_attempts, "max_attempts"), random_fraction)
         self._http = Http(connect_timeout=self.connect_timeout, network=network)
         self._rest = Rest(self._http, self.server_url)
-        self._events = EventSink(on_event)
+        self.events = EventSink(on_event)
         self._own_sleep = sleep
         self._reset_after_fork()
         reset_after_fork(self)
@@ -110,29 +111,6 @@ class RestConnection:
         self._closed_signal.set()
         self._http.close()
 
-    def tell(
-        self,
-        operation: str,
-        kind: EventKind,
-        attempt: int = 1,
-        seconds: float | None = None,
-        error: ButtDialError | None = None,
-    ) -> None:
-        """Call ``on_event``, if there is one. Its exceptions are logged."""
-        if not self._events.has_listener:
-            return
-        self._events.emit(
-            ClientEvent(
-                kind=kind,
-                operation=operation,
-                attempt=attempt,
-                seconds=seconds,
-                outcome=None if kind == "attempt" else error.outcome if error else "sent",
-                error=type(error).__name__ if error else None,
-                code=error.code if error else None,
-            )
-        )
-
     def attempt(
         self,
         method: str,
@@ -160,7 +138,7 @@ class RestConnection:
             ButtDialError: The server refused it, or could not be reached.
         """
         operation = f"{method} {endpoint or path}"
-        self.tell(operation, "attempt", number)
+        self.events.tell(operation, "attempt", number)
         began = self.clock()
         try:
             answer = self._rest.call(
@@ -173,9 +151,9 @@ class RestConnection:
                 endpoint=endpoint,
             )
         except ButtDialError as error:
-            self.tell(operation, "answer", number, self.clock() - began, error)
+            self.events.tell(operation, "answer", number, self.clock() - began, error)
             raise
-        self.tell(operation, "answer", number, self.clock() - began)
+        self.events.tell(operation, "answer", number, self.clock() - began)
         return answer
 
     def pause_after(self, failure: ButtDialError, attempt: int, deadline: Deadline) -> float | None:
