@@ -267,8 +267,9 @@ class AgentView:
             try:
                 sending = {executor.submit(send, to): to for to in recipients}
                 for sent in as_completed(sending):
+                    result = sent.result()
                     if on_result is not None:
-                        on_result(sending[sent], sent.result())
+                        on_result(sending[sent], result)
                 return [each.result() for each in sending]
             except BaseException:  # a mistake in the arguments, or Ctrl-C: those not begun are left
                 executor.shutdown(cancel_futures=True)

@@ -211,7 +211,7 @@ class Listening:
             try:
                 socket.send(VIEWER_HELLO, limit)
                 self._catch_up(limit)
-            except BaseException:
+            except BaseException:  # whatever it was, nobody else has the socket
                 socket.close(0)
                 raise
         except ButtDialError as error:

@@ -132,7 +132,7 @@ class Sockets:
         socket = self._opener.open(token, deadline)
         try:
             socket.send(VIEWER_HELLO, deadline)
-        except BaseException:
+        except BaseException:  # whatever it was, nobody else has the socket
             socket.close(0)
             raise
         return socket

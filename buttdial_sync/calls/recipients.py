@@ -18,10 +18,11 @@ from buttdial_sync.errors import ArgumentValueError, ConfigError
 _CODE = "INVALID_RECIPIENT"
 _SEPARATORS = re.compile(r"[\s.()/\u00a0\u2010-\u2015-]+")
 _INTERNATIONAL = re.compile(r"\+[0-9]{1,15}")
+_SHORT_CODE = re.compile(r"[1-9][0-9]{2,7}")
 _PLAIN_NUMBERS = {
-    "sms": re.compile(r"[1-9][0-9]{2,7}"),  # a short code
+    "sms": _SHORT_CODE,
     "whatsapp": re.compile(r"[1-9][0-9]{6,14}"),  # as its webhooks write a sender
-    "voice": re.compile(r"[1-9][0-9]{2,7}"),
+    "voice": _SHORT_CODE,
 }
 # 120363025246125486@g.us, or an opaque text as in the Cloud API: long, with letters and digits.
 _WHATSAPP_ID = re.compile(r"[\w.:-]+@(g\.us|c\.us|lid|s\.whatsapp\.net)|(?=.*[0-9])[\w=:+/-]{20,}")

@@ -66,12 +66,17 @@ def check_message(message: Message) -> Message:
         ArgumentTypeError: One has the wrong type.
         ArgumentValueError: One has an invalid value, or there is nothing to send.
     """
-    message = _with_texts(message)
+    changed: dict[str, Any] = {}
     for field in attrs.fields(Message):
         value = getattr(message, field.name)
         if value is None and field.default is None:
             continue
-        check_argument(field.name, value, _hints()[field.name], required=field.name == "to")
+        text = _as_text(value)
+        check_argument(field.name, text, _hints()[field.name], required=field.name == "to")
+        if text is not value:
+            changed[field.name] = text
+    if changed:
+        message = attrs.evolve(message, **changed)
     if message.subject and ("\n" in message.subject or "\r" in message.subject):
         # Where a server writes it into a mail's head as it is, the rest would be headers.
         raise ArgumentValueError("subject must be a single line")
@@ -111,18 +116,10 @@ def sid_of(answer: Any) -> str | None:
     return next((str(sid) for sid in found if isinstance(sid, str | int) and sid), None)
 
 
-def _with_texts(message: Message) -> Message:
-    changed: dict[str, Any] = {}
-    for field in attrs.fields(Message):
-        value = getattr(message, field.name)
-        text = plain_text(value)
-        if isinstance(value, Mapping):
-            text = {key: plain_text(item) for key, item in value.items()}
-        elif isinstance(value, datetime):
-            text = _moment_text(value)
-        if text is not value:
-            changed[field.name] = text
-    return attrs.evolve(message, **changed) if changed else message
+def _as_text(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: plain_text(item) for key, item in value.items()}
+    return _moment_text(value) if isinstance(value, datetime) else plain_text(value)
 
 
 def _moment_text(moment: datetime) -> str:

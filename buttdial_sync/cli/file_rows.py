@@ -28,6 +28,7 @@ _DIGITS_OF_CAMPAIGN = 8
 _DIGITS_OF_ROW = 24
 _DIGITS_OF_FORMER_ID = 32
 _CACHE_KIB = 16_000
+_RECIPIENTS = RecipientCheck()
 
 
 @attrs.frozen
@@ -151,7 +152,7 @@ class FileRows(AbstractContextManager["FileRows"]):
         given = {name: value for name, value in cells.items() if value != ""}
         message = self._row(given).message
         check_message(message)
-        RecipientCheck().normalized(message.recipient, message.channel)
+        _RECIPIENTS.normalized(message.recipient, message.channel)
         row = json.dumps(given, sort_keys=True)
         kept = self._kept.execute("INSERT OR IGNORE INTO kept VALUES (?, ?)", (message.id, row))
         if kept.rowcount:

@@ -73,7 +73,7 @@ def arguments_from_env(environ: Mapping[str, str]) -> dict[str, Any]:
     Return a client's arguments: ``HAPPY_TOKEN`` and ``HAPPY_SECRET``, else the key file.
 
     Raises:
-        CredentialsError: Only one of the two is set, or there is no key file.
+        CredentialsError: Only one of the two is set, or the key file is missing.
     """
     names = ("HAPPY_TOKEN", "HAPPY_SECRET")
     token, secret = (Secret(environ.get(name, "").strip()) for name in names)

@@ -191,14 +191,7 @@ class Inbox(WorkTable):
             if stored.unreadable is None:
                 return stored
             logger.error("the stored event %s cannot be read: %s", stored.id, stored.unreadable)
-            # Without a fence, which may be what cannot be read; the lease keeps the others away.
-            changes = {**self._resolved("dead"), "last_error": cut(stored.unreadable)}
-            try:
-                self.store.update(stored.id, changes, Condition())
-            except Exception:
-                # It may be written all the same, and nobody would take it again: better tell of it
-                # twice than never.
-                logger.exception("the stored event %s: the inbox failed", stored.id)
+            self._give_up_unreadable(stored.id, stored.unreadable)
             return attrs.evolve(stored, status="dead")
         return None
 

@@ -27,7 +27,7 @@ Frame = Mapping[str, Any]
 
 def event_of(module: str, frame: Frame, secrets: Collection[str]) -> StreamEvent | None:
     """
-    Return the event of a frame, or None for a frame that is none.
+    Return the event of a frame, or None for a frame that is not an event.
 
     Args:
         module: The module that runs.

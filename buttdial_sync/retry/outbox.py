@@ -243,6 +243,10 @@ class Outbox:
             "agent_name": agent_name,
             "agent_token": agent_token,
             "idempotency_key": idempotency_key,
+            "next_retry_at": send_after,
+            "priority": priority,
+            "ordering_key": ordering_key,
+            "expires_at": expires_at,
             **content,
         }
         if send_after is not None and send_after.tzinfo is None:
@@ -250,14 +254,7 @@ class Outbox:
         unknown = content.keys() - set(CONTENT)
         if unknown:
             raise ArgumentTypeError(f"a message has no {', '.join(sorted(unknown))}")
-        message = attrs.evolve(
-            self._message(given),
-            next_retry_at=send_after,
-            priority=priority,
-            ordering_key=ordering_key,
-            expires_at=expires_at,
-        )
-        check_message(message)
+        message = self._message(given)
         return self._add_once(self._writer(within), message)
 
     def record_receipt(self, receipt: DeliveryReceipt) -> bool:

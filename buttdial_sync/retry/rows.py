@@ -160,7 +160,7 @@ def check_message(message: FailedMessage) -> FailedMessage:
     changed = {
         name: value for name in CONTENT if (value := getattr(plain, name)) is not given[name]
     }
-    return attrs.evolve(message, recipient=plain.to, **changed) if changed else message
+    return attrs.evolve(message, recipient=plain.to, **changed)
 
 
 def _check_types(message: FailedMessage) -> None:

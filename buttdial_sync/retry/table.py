@@ -422,12 +422,9 @@ class TableRepository(WorkTable):
         if row is None:
             return False
         message = read_message(row)
+        changes = _anew(even_if_sent=even_if_sent)
         # One attempt at least.
-        changes: Row = {"max_retries": max(message.max_retries, message.retry_count + 1)}
-        changes |= dict.fromkeys(("receipt_status", "receipt_at", "receipt_error"))
-        changes["seconds_waited"] = 0
-        if even_if_sent:
-            changes["attempt_started_at"] = None
+        changes["max_retries"] = max(message.max_retries, message.retry_count + 1)
         return self._force_retry(msg_id, message.attempt_number, changes)
 
     def figures(self) -> Figures:
@@ -557,13 +554,7 @@ class TableRepository(WorkTable):
         )
 
     def _due_now(self, *, even_if_sent: bool) -> Row:
-        now = self.store.now()
-        changes: Row = {"status": PENDING, "next_retry_at": now, "resolved_at": None, LEASE: None}
-        changes["seconds_waited"] = 0
-        changes |= dict.fromkeys(("receipt_status", "receipt_at", "receipt_error"))
-        if even_if_sent:
-            changes["attempt_started_at"] = None
-        return changes
+        return {**self._revived(self.store.now()), **_anew(even_if_sent=even_if_sent)}
 
     def _with_pauses(self) -> Pauses:
         if self._pauses is None:
@@ -606,15 +597,8 @@ class TableRepository(WorkTable):
             return message
         logger.error("message %s cannot be read: %s", message.id, message.unreadable)
         reason = f"the row cannot be read: {message.unreadable}"
-        # Without a fence, which may be what cannot be read; the lease keeps the others away.
-        changes = {**self._resolved("dead"), "last_error": cut(reason)}
-        try:
-            if not self.store.update(message.id, changes, Condition()):
-                return None
-        except Exception:
-            # It may be written all the same, and nobody would fetch it again: better tell of it
-            # twice than never. The others of the batch are sent anyway.
-            logger.exception("message %s: the repository failed", message.id)
+        if not self._give_up_unreadable(message.id, reason):
+            return None
         return attrs.evolve(message, status="dead", last_error=reason)
 
     def _settle(
@@ -634,3 +618,11 @@ class TableRepository(WorkTable):
             present=("attempt_started_at",) if is_in_doubt else (),
         )
         return self.store.update(msg_id, changes, condition)
+
+
+def _anew(*, even_if_sent: bool) -> Row:
+    """Return what a message forgets that is tried as if it were new."""
+    forgotten: Row = dict.fromkeys(("receipt_status", "receipt_at", "receipt_error"))
+    if even_if_sent:
+        forgotten["attempt_started_at"] = None
+    return {**forgotten, "seconds_waited": 0}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,6 +12,8 @@ from buttdial_sync.errors.scrubbing import storable
 from buttdial_sync.stores.schema import KEY_LENGTH, LEASE, PENDING, Condition, Row
 from buttdial_sync.stores.store import Store
 from buttdial_sync.transport.deadline import check_seconds
+
+logger = logging.getLogger("buttdial_sync.stores")
 
 DEFAULT_LEASE = 300.0
 _LONGEST_ERROR = 2000
@@ -119,19 +122,26 @@ class WorkTable:
 
     def _force_retry(self, msg_id: str, attempt_number: int, changes: Mapping[str, Any]) -> bool:
         now = self.store.now()
-        revived = {
-            "status": PENDING,
-            "next_retry_at": now,
-            "resolved_at": None,
-            LEASE: None,
-            **changes,
-        }
+        revived = {**self._revived(now), **changes}
         # The number was read a moment ago; somebody may have begun an attempt since.
         condition = Condition(statuses=_OPEN, attempt_number=attempt_number, no_lease_at=now)
         return self.store.update(msg_id, revived, condition)
 
+    def _give_up_unreadable(self, row_id: str, reason: str) -> bool:
+        """Give up a row that cannot be read; False if it is not pending any more."""
+        # Without a fence, which may be what cannot be read; the lease keeps the others away.
+        changes = {**self._resolved("dead"), "last_error": cut(reason)}
+        try:
+            return self.store.update(row_id, changes, Condition())
+        except Exception:  # it may be written all the same: better tell of it twice than never
+            logger.exception("row %s cannot be read, and could not be given up", row_id)
+            return True
+
     def _lease_end(self) -> datetime:
         return self.store.now() + timedelta(seconds=self._lease)
+
+    def _revived(self, now: datetime) -> Row:
+        return {"status": PENDING, "next_retry_at": now, "resolved_at": None, LEASE: None}
 
     def _resolved(self, status: str) -> Row:
         return {"status": status, "resolved_at": self.store.now(), LEASE: None}

@@ -89,6 +89,15 @@ def test_the_outbox_refuses_a_bad_recipient_at_once() -> None:
     assert repository.count_pending() == 1
 
 
+def test_the_outbox_writes_a_plain_recipient() -> None:
+    """Also where nothing else of the message stands for a text."""
+    from django.utils.functional import lazystr
+
+    with Client("http://127.0.0.1:9", agent_token="t") as client:
+        row = Outbox(client, MemoryRepository()).enqueue(lazystr("+14155550124"), "Hello")
+    assert type(row.recipient) is str
+
+
 def test_the_outbox_writes_plain_texts() -> None:
     """What frameworks use for texts, and times, are texts in a row."""
     from django.utils.functional import lazystr
