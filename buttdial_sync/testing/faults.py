@@ -183,12 +183,18 @@ def make_fault(
     return known.make(on, tool, options)
 
 
+@attrs.define(eq=False)
+class _WaitingFault:
+    fault: RequestFault | AnswerFault
+    times_left: int
+
+
 class Faults:
     """The faults that wait for their requests."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: list[RequestFault | AnswerFault] = []
+        self._waiting: list[_WaitingFault] = []
 
     def add(self, fault: RequestFault | AnswerFault, count: int = 1) -> None:
         """
@@ -200,17 +206,20 @@ class Faults:
         if count < 1:
             raise ValueError(f"count must be at least 1, not {count}")
         with self._lock:
-            self._waiting.extend([fault] * count)
+            self._waiting.append(_WaitingFault(fault, count))
 
     def take(
         self, kind: type[Fault], places: tuple[Place, ...], tool: str | None = None
     ) -> Fault | None:
         """Use up the first fault of this kind that fits."""
         with self._lock:
-            for number, fault in enumerate(self._waiting):
+            for waiting in self._waiting:
+                fault = waiting.fault
                 fits = fault.on in places and fault.tool in {None, tool}
                 if fits and isinstance(fault, kind):
-                    del self._waiting[number]
+                    waiting.times_left -= 1
+                    if not waiting.times_left:
+                        self._waiting.remove(waiting)
                     return fault
         return None
 

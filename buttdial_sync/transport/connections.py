@@ -261,10 +261,11 @@ class DeadlineConnection(HTTPConnection):
         family = allowed_gai_family()
         try:
             return socket.getaddrinfo(self._dns_host, self.port, family, socket.SOCK_STREAM)
-        except socket.gaierror:
-            # A resolver that cannot open its files says that there is no such name.
+        except OSError as error:
+            # A resolver that cannot open its files says that there is no such name, or tells an
+            # error of some earlier call.
             socket.socket().close()
-            raise
+            raise socket.gaierror(*error.args) from error
 
     def endheaders(self, *args: Any, **kwargs: Any) -> None:
         """Send the head, and the body with it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import socket
 import select
 import socket
 from collections.abc import Iterator
@@ -309,6 +310,8 @@ def no_descriptor_left() -> Iterator[None]:
 @pytest.mark.parametrize("host", ["http://127.0.0.1", "https://127.0.0.1", "http://no-such.test"])
 def test_no_descriptor_left(host: str, http: Http) -> None:
     """It is this process that has to change, not the address or the server."""
+    with suppress(OSError):  # from now on the resolver has its configuration
+        socket.getaddrinfo("no-such.test", 80)
     with no_descriptor_left(), pytest.raises(TransportError) as caught:
         Rest(http, host, Logins(http, host)).call("GET", "/x", Deadline(5.0))
     assert (caught.value.code, caught.value.outcome) == ("EMFILE", "not_sent")
