@@ -163,7 +163,7 @@ def test_pushes_of_others_pass_a_failing_one(fake: FakeButtDialServer, make: Mak
         if message.sender == "+666":
             tried.append(message.text)
             raise OSError
-        got.got.append(message)
+        got.keep(message)
 
     with make(inbound, sleep=None, on_undelivered=kept.append) as listener:
         wait_until(lambda: listener.connected)
