@@ -90,7 +90,7 @@ def own_variables(environ: Mapping[str, str] | None) -> dict[str, str]:
     """
     Return the library's own variables, the tokens masked; of ``os.environ`` when None.
 
-    Frames are shown, and what stands in them should not be the whole environment.
+    Frames are shown, and they should not show the whole environment.
     """
     source = os.environ if environ is None else environ
     names = {name for names in _VARIABLES.values() for name in names}

@@ -75,7 +75,7 @@ class Sockets:
             connection.websocket_url,
             make_receiver,
             self._options,
-            lambda event: connection.events.tell(event.operation, event.kind, 1, event.seconds),
+            connection.events.emit,
         )
 
     def _new_receiver(self) -> Receiver:

@@ -235,7 +235,7 @@ def requests_of(
 
 
 def moment_of(milliseconds: Any) -> datetime | None:
-    """Return the moment of a time in milliseconds since 1970, None where it is none."""
+    """Return the moment of a time in milliseconds since 1970, None if it is not a moment."""
     if isinstance(milliseconds, bool) or not isinstance(milliseconds, int | float):
         return None
     try:

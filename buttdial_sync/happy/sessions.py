@@ -224,8 +224,8 @@ class Sessions(Family):
         try:
             answer = self._wiring.realtime.call("update-metadata", change, limit)
         except RpcOutcomeUnknownError as error:
-            # The version guards it: a change that was carried out is not carried out again. There
-            # is no answer at all if the session is gone, which reading it again will tell.
+            # The version guards it: a change that was carried out is not carried out again. If the
+            # session is gone there is no answer at all, and reading it again will tell.
             if not deadline.remaining():
                 raise about(error, session_id) from None
             return {}

@@ -329,7 +329,7 @@ def _as_row(event: InboundEvent, delivery_keys: Sequence[str]) -> Row:
     return {
         "id": _row_id(identity_of(event, delivery_keys)),
         "kind": kind,
-        # In ASCII: half a character, or a NUL in what a stranger sent, is none in the database.
+        # In ASCII: a database takes neither half a character nor a NUL, which strangers may send.
         "payload": json.dumps(fields),
         ORDER: order_of(event),
         "channel": _text(event, "channel"),

@@ -25,7 +25,7 @@ _WAITED, _PUSHED = 0, 1
 
 def pushed_events(notification: Mapping[str, Any], agent_id: str | None) -> Sequence[InboundEvent]:
     """
-    Return the events of a notification; none if it is no message for the agent.
+    Return the events of a notification; none if it is not a message for the agent.
 
     Args:
         notification: What the server pushed.

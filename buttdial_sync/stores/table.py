@@ -104,7 +104,7 @@ class WorkTable:
             How many were deleted.
 
         Raises:
-            ArgumentTypeError: ``older_than`` is no time, or ``statuses`` a text.
+            ArgumentTypeError: ``older_than`` is not a time, or ``statuses`` is a text.
             ArgumentValueError: It is not positive, or a status is not one of a resolved message.
         """
         resolved = [status for status in self._statuses if status != PENDING]

@@ -398,7 +398,7 @@ def _refusal(error: InvalidStatus, token: str) -> ButtDialError:
             f"the server redirects (HTTP {status}); that is not followed", status_code=status
         )
     body = decoded(bytes(response.body or b""), token)
-    if status in _REFUSED_TOKENS:  # with or without words: a server of WebSockets is no HTTP API
+    if status in _REFUSED_TOKENS:  # with or without words, as this is not a server's HTTP API
         words = body if isinstance(body, str) and len(body) < _MOST_WORDS else ""
         told = f"the server refuses the upgrade (HTTP {status}) {words}".strip()
         return AuthError(told, status_code=status, body=body)
