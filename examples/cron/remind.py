@@ -5,7 +5,10 @@ Set BUTT_DIAL_BASE_URL and BUTT_DIAL_AGENT_TOKEN, then: python remind.py reminde
 
 Messages that were sent are noted in sent.txt. The job prints nothing when all went well, because
 cron mails its output. The exit code is 1 if a message failed (the next run tries it again), and 3
-if the outcome of one is unknown (no run tries it again: find out whether it arrived).
+if the outcome of one is unknown (no run tries it again: find out whether it arrived). When the
+server is down or the token is wrong, the job ends at the first row: the next run sends the rest.
+
+The same file works with: buttdial-sync send-many reminders.csv --db outbox.db
 """
 
 import csv
@@ -33,8 +36,8 @@ def main(reminders: str) -> int:
             # that honours keys takes for the same message.
             result = client.send_message(
                 row["to"],
-                row["text"],
-                channel="sms",
+                row["body"],
+                channel=row["channel"],
                 idempotency_key=f"reminder-{row['id']}",
             )
             if not result.failed:
@@ -42,7 +45,8 @@ def main(reminders: str) -> int:
             if not result.ok:
                 print(f"{row['id']}: {result.outcome}: {result.error}", file=sys.stderr)
                 exit_code = max(exit_code, 3 if result.unknown else 1)
-            if result.needs_operator:  # a wrong token, a quota: the other rows would fail too
+            # The server is down, the token is wrong, a quota is used up: other rows would fail too.
+            if result.needs_operator or result.stage_failed in {"transport", "session"}:
                 break
     return exit_code
 

@@ -15,7 +15,9 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -52,9 +54,14 @@ class Example:
         assert found, "no docstring says how to start it"
         self.command = shlex.split(found[1])
 
-    def start(self, *command: str) -> subprocess.Popen[str]:
+    def start(
+        self,
+        *command: str,
+        program: Sequence[str] = (),
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-W", "error", *(command or self.command)],
+            program or [sys.executable, "-W", "error", *(command or self.command)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -64,6 +71,7 @@ class Example:
                 "PYTHONPATH": str(TESTS.parent),
                 "BUTT_DIAL_BASE_URL": self.server.base_url,
                 "BUTT_DIAL_AGENT_TOKEN": "agent-token",
+                **environment,
             },
         )
 
@@ -133,6 +141,29 @@ def test_cron_repeats_no_unknown(example: Example) -> None:
     assert example.run()[0] == 3
     assert example.run()[0] == 0
     assert len(example.server.fake.sent_messages) == 2
+
+
+@only("cron")
+def test_cron_stops_when_nobody_answers(example: Example, closed_port: str) -> None:
+    """When the server is down one row is tried, not each of them; the next run sends them all."""
+    code, _, complaints = ended(example.start(environment={"BUTT_DIAL_BASE_URL": closed_port}))
+    assert (code, len(complaints.splitlines())) == (1, 1), complaints
+    assert example.run() == (0, "", "")
+    assert len(example.server.fake.delivered) == 2
+
+
+@only("cron")
+def test_cron_rows_for_send_many(example: Example) -> None:
+    """The command of the docstring takes the same file, and sends each row once."""
+    command = [sys.executable, "-m", "buttdial_sync.cli", "send-many", "reminders.csv"]
+    for _ in range(2):
+        process = example.start(program=[*command, "--db", "outbox.db"])
+        code, _, complaints = ended(process)
+        assert code == 0, complaints
+    assert sorted(str(each.to) for each in example.server.fake.delivered) == [
+        "+14155550123",
+        "+14155550124",
+    ]
 
 
 @only("many_agents")

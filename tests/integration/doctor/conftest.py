@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 
 import pytest
@@ -17,11 +16,3 @@ def server() -> Iterator[LoopbackServer]:
     """A hosted server that knows one token."""
     with FakeButtDialServer(tokens=[TOKEN]).listen() as loopback:
         yield loopback
-
-
-@pytest.fixture
-def closed_port() -> Iterator[str]:
-    """The address of a port that is taken, and on which nobody listens."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        yield f"http://127.0.0.1:{taken.getsockname()[1]}"

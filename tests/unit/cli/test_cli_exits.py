@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from collections.abc import Iterator
 from typing import Any, get_args
 
@@ -22,14 +21,6 @@ SEND = ("send", "--to", "+14155550123", "--body", "Hello")
 def server() -> Iterator[LoopbackServer]:
     with FakeButtDialServer(tokens=[TOKEN]).listen() as loopback:
         yield loopback
-
-
-@pytest.fixture
-def closed_port() -> Iterator[str]:
-    """The address of a port that is taken, and on which nobody listens."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
 
 
 def test_each_outcome_has_an_exit_code() -> None:
