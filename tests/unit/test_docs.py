@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
+from buttdial_sync import DeliveryReceipt, InboundMessage, StatusUpdate
 from buttdial_sync.testing import (
     FakeButtDialServer,
     FakeHappyServer,
@@ -28,11 +30,24 @@ PAGES = [
     ROOT / "buttdial_sync" / "guide.rst",
     *sorted(page for page in DOCS.rglob("*.rst") if "_build" not in page.parts),
 ]
-BLOCK = re.compile(r"^( *)\.\. code-block:: python\n((?:\s*\n|\1 +.*\n?)+)", re.MULTILINE)
+_WITHOUT_FILES = {"diagnosing", "django", "errors", "migrating", "testing"}
+WITH_FILES = [
+    page for page in PAGES if page.is_relative_to(DOCS) and page.stem not in _WITHOUT_FILES
+]
+BLOCK = re.compile(
+    r"^(?P<skip> *\.\. not run: .+\n)?( *)\.\. code-block:: python\n"
+    r"(?P<options>(?:\2 +:.*\n)*)(?P<code>(?:\s*\n|\2 +.*\n?)+)",
+    re.MULTILINE,
+)
+"""A block of Python, which runs unless the line before it says why it does not."""
 
 
 def blocks(page: Path) -> list[str]:
-    return [textwrap.dedent(found[2]).strip() for found in BLOCK.finditer(page.read_text("utf-8"))]
+    return [
+        textwrap.dedent(found["code"]).strip()
+        for found in BLOCK.finditer(page.read_text("utf-8"))
+        if not found["skip"]
+    ]
 
 
 @pytest.fixture
@@ -102,7 +117,28 @@ def test_the_blocks_of_a_page_run(
             names[name](**{fixture: request.getfixturevalue(fixture) for fixture in fixtures})
 
 
+@pytest.mark.parametrize("page", WITH_FILES, ids=lambda p: str(p.relative_to(DOCS)))
+def test_each_block_names_its_file(page: Path) -> None:
+    """Whoever copies a block knows where to."""
+    text = page.read_text("utf-8")
+    assert not [
+        found["code"] for found in BLOCK.finditer(text) if ":caption: " not in found["options"]
+    ]
+
+
 def test_pages_have_blocks() -> None:
     """The pattern finds what it shall find."""
     assert len(blocks(ROOT / "README.rst")) >= 3
     assert sum(len(blocks(page)) for page in PAGES) >= 10
+
+
+@pytest.mark.parametrize("kind", [InboundMessage, DeliveryReceipt, StatusUpdate])
+def test_fields_of_events(kind: type[Any]) -> None:
+    """The page where events are used has no field that they lack, and all that a receipt has."""
+    page = (DOCS / "receiving.rst").read_text("utf-8")
+    table = page.partition(f".. list-table:: {kind.__name__}\n")[2].partition("\n\n.. list")[0]
+    names = re.findall(r"``(\w+)``", "\n".join(re.findall(r"^   \* - (.*)$", table, re.MULTILINE)))
+    fields = {field.name for field in attrs.fields(kind)}
+    assert names
+    assert set(names) <= fields
+    assert kind is InboundMessage or set(names) == fields
