@@ -1,3 +1,5 @@
+from buttdial_sync.retry.leased import FourMethodRepository as FourMethodRepository
+from buttdial_sync.retry.leased import LeasedRepository as LeasedRepository
 from buttdial_sync.retry.loop import RetryLoop as RetryLoop
 from buttdial_sync.retry.memory import MemoryRepository as MemoryRepository
 from buttdial_sync.retry.outbox import Outbox as Outbox

@@ -190,14 +190,19 @@ class SQLAlchemyStore(Store):
                 connection.execute(CreateIndex(index, if_not_exists=True))
 
     def _check_columns(self) -> None:
-        present = {each["name"] for each in inspect(self._engine).get_columns(self.table.name)}
-        missing = missing_columns(self.schema, present)
+        columns = inspect(self._engine).get_columns(self.table.name)
+        types = {each["name"]: each["type"] for each in columns}
+        missing = missing_columns(self.schema, set(types))
+        faults, statements = [], [self._add_statement(column) for column in missing]
         if missing:
+            faults.append(f"lacks the columns {', '.join(column.name for column in missing)}")
+        if self._engine.dialect.name == "postgresql" and not isinstance(types["id"], String):
+            faults.append(f"has an id that is {types['id']} and not text")
+            statements += _text_id_statements(self.table.name)
+        if faults:
             raise ConfigError(
-                f"the table {self.table.name} lacks the columns "
-                f"{', '.join(column.name for column in missing)}",
-                remediation="Add them: "
-                + " ".join(self._add_statement(column) for column in missing),
+                f"the table {self.table.name} {' and '.join(faults)}",
+                remediation=f"Change it: {' '.join(statements)}",
             )
 
     def sync_clock(self, transaction: Executes) -> None:
@@ -510,6 +515,16 @@ class SQLAlchemyStore(Store):
     def _add_statement(self, column: Column) -> str:
         definition = CreateColumn(self.table.c[column.name]).compile(dialect=self._engine.dialect)
         return f"ALTER TABLE {self.table.name} ADD COLUMN {definition};"
+
+
+def _text_id_statements(table: str) -> tuple[str, ...]:
+    """Return what turns an id of another type into text, as in tables of the published SDK."""
+    change = f"ALTER TABLE {table} ALTER COLUMN id"
+    return (
+        f"{change} DROP DEFAULT;",
+        f"{change} TYPE VARCHAR({KEY_LENGTH}) USING id::text;",
+        f"{change} SET DEFAULT gen_random_uuid()::text;",
+    )
 
 
 @contextmanager

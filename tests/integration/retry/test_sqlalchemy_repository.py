@@ -339,9 +339,9 @@ def test_a_table_of_an_earlier_release(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="lacks the columns attempt_number") as raised:
         repository.create_table()
     remedy = str(raised.value.remediation)
-    assert remedy == ("Add them: ALTER TABLE buttdial_outbox ADD COLUMN attempt_number INTEGER;")
+    assert remedy == ("Change it: ALTER TABLE buttdial_outbox ADD COLUMN attempt_number INTEGER;")
     with engine.begin() as connection:
-        connection.execute(text(remedy.removeprefix("Add them: ")))
+        connection.execute(text(remedy.removeprefix("Change it: ")))
     repository.create_table()
     (found,) = repository.fetch_due(1)
     assert (found.id, found.attempt_number) == ("a", 0)
