@@ -39,7 +39,10 @@ ANYWHERE = {"attrs", "cattrs", "click", "requests", "sseclient", "tenacity", "ur
 ONLY_IN = {
     "pytest": ("testing.plugin",),
     "responses": ("testing.mocked",),
-    "sqlalchemy": ("stores.sqlalchemy", "retry.sqlalchemy", "inbound.sqlalchemy_inbox"),
+    "sqlalchemy": (
+        *("stores.sqlalchemy", "retry.sqlalchemy", "inbound.sqlalchemy_inbox"),
+        "retry.leased",  # for its types
+    ),
     "dotenv": ("settings", "cli"),
     "django": ("contrib.django",),
     "flask": ("contrib.flask",),

@@ -235,7 +235,9 @@ def killed(*_: object, **__: object) -> None:
 
 
 @pytest.mark.parametrize("dialect", ["hosted", "open-source"])
-def test_killed_while_sending(dialect: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_killed_while_sending(
+    dialect: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """
     A message whose sender died after it left may have been sent.
 
@@ -245,7 +247,7 @@ def test_killed_while_sending(dialect: str, request: pytest.FixtureRequest, tmp_
     host = HostRepository(here.clock)
     host.add("a")
     with closing(on_file(host, tmp_path)) as first:
-        first.mark_delivered = killed  # type: ignore[method-assign,assignment]
+        monkeypatch.setattr(first, "mark_delivered", killed)
         with pytest.raises(Killed):
             here.loop(first).run_once()
     assert len(here.bodies) == 1
@@ -262,14 +264,16 @@ def test_killed_while_sending(dialect: str, request: pytest.FixtureRequest, tmp_
     assert here.bodies == ["a"]
 
 
-def test_killed_before_the_host_was_told(here: World, host: HostRepository, tmp_path: Path) -> None:
+def test_killed_before_the_host_was_told(
+    here: World, host: HostRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A message that was delivered, and that the host's table still has as due, is not sent."""
     host.add("a")
-    host.mark_delivered = killed  # type: ignore[method-assign,assignment]
+    monkeypatch.setattr(host, "mark_delivered", killed)
     here.fake.on_send(sid="SM-1")
     with closing(on_file(host, tmp_path)) as first, pytest.raises(Killed):
         here.loop(first).run_once()
-    del host.mark_delivered  # type: ignore[method-assign]
+    monkeypatch.undo()
     assert host.rows["a"].status == "pending"
     with closing(on_file(host, tmp_path)) as second:
         assert here.loop(second).run_once().fetched == 0
@@ -316,12 +320,16 @@ def test_revived_by_the_host(here: World, host: HostRepository, leased: LeasedRe
 
 @pytest.mark.parametrize("end", ["retried", "dead", "put back"])
 def test_a_stale_answer_of_the_host(
-    end: str, here: World, host: HostRepository, leased: LeasedRepository
+    end: str,
+    here: World,
+    host: HostRepository,
+    leased: LeasedRepository,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Who asked the host's table before a message was settled does not get it."""
     host.add("a")
     ours = leased.fetch_due(1)[0]
-    fetch, stale = host.fetch_due, list(host.fetch_due(1))
+    stale = list(host.fetch_due(1))
 
     def settle_meanwhile(_: int) -> Sequence[HostMessage]:
         later = here.clock() + timedelta(minutes=2)
@@ -335,9 +343,9 @@ def test_a_stale_answer_of_the_host(
             assert leased.mark_dead("a", 1, "no", attempt_number=1)
         return stale
 
-    host.fetch_due = settle_meanwhile  # type: ignore[method-assign]
+    monkeypatch.setattr(host, "fetch_due", settle_meanwhile)
     assert leased.fetch_due(1) == []
-    host.fetch_due = fetch  # type: ignore[method-assign]
+    monkeypatch.undo()
     here.go_on(2)
     assert len(leased.fetch_due(1)) == (end == "put back")
 
@@ -354,9 +362,14 @@ def test_a_row_that_is_no_message(
     assert "recipient" in str(host.rows["broken"].last_error)
 
 
-def test_what_has_no_id(here: World, host: HostRepository, leased: LeasedRepository) -> None:
+def test_what_has_no_id(
+    here: World,
+    host: HostRepository,
+    leased: LeasedRepository,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Objects that are not messages are an error that says so."""
-    host.fetch_due = lambda _: [object()]  # type: ignore[method-assign,list-item,return-value]
+    monkeypatch.setattr(host, "fetch_due", lambda _: [object()])
     with pytest.raises(ConfigError, match="a object without an id"):
         leased.fetch_due(1)
     assert here.loop(leased).run_once().errors == 1

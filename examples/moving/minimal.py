@@ -1,7 +1,7 @@
 """
 The published SDK's example "minimal", moved: send one message, and say how it went.
 
-    python send_one.py +14155550123
+    python minimal.py +14155550123
 """
 
 import sys
