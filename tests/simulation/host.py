@@ -115,9 +115,8 @@ class Host:
     def run(self) -> None:
         """Run until the end of the process."""
         world = self.process.world
-        if world.plan.way == "start":
-            self._loop.start(interval=world.plan.interval, warmup=0)
-        else:
+        interval = 0.0
+        if world.plan.way != "start":
             self.process.spawn(self._retry, "retries")
         how = HandingOver(
             inbox=self._inbox,
@@ -126,12 +125,16 @@ class Host:
             on_undelivered=self._undelivered,
         )
         while True:
+            if world.plan.way == "start" and interval != world.interval:
+                interval = world.interval
+                self._loop.stop()
+                self._loop.start(interval=interval, warmup=0)
             if world.inbox_rows.count("pending"):
                 try:
                     drain_inbox(how)
                 except StoreDownError:
                     self.process.tell("the inbox cannot be read")
-            self.process.sleep(world.plan.interval)
+            self.process.sleep(world.interval)
 
     def _retry(self) -> None:
         world = self.process.world
@@ -140,7 +143,7 @@ class Host:
             # Looking for nothing is most of what a loop does, and shows nothing here.
             if world.outbox_rows.count("pending"):
                 once()
-            self.process.sleep(world.plan.interval)
+            self.process.sleep(world.interval)
 
     def send(self, job: Job) -> None:
         """Send or enqueue a message; what was not enqueued is tried again with its key."""

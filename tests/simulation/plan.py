@@ -145,7 +145,7 @@ _SLOW_DATABASE: dict[str, Any] = {
     "latency": 15.0,
 }
 _LONG_OUTAGE: dict[str, Any] = {
-    "interval": 5.0,
+    "interval": 30.0,
     "events": (Event(at=1.0, kind="outage", seconds=1800.0),),
 }
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 BEGIN = datetime(2026, 3, 1, 12, 0, tzinfo=timezone.utc)
 _TROUBLE = 4.0
+_CALM_INTERVAL = 30.0
 Tell = Callable[[str], object]
 
 
@@ -103,6 +104,11 @@ class World:
     def is_traced(self) -> bool:
         """Whether somebody reads what is told."""
         return self._tell is not None
+
+    @property
+    def interval(self) -> float:
+        """Seconds between passes. Where nothing goes wrong, many of them only cost time."""
+        return _CALM_INTERVAL if self.is_calm else self.plan.interval
 
     def close(self) -> None:
         """Drop the rows."""
