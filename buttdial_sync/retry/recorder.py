@@ -360,7 +360,10 @@ class OutcomeRecorder:
             try:
                 # A try that failed may have been carried out all the same: then what the row says
                 # counts, and a second change could undo what another process has done since.
-                done = (is_again and self._is_written(msg_id, step, due)) or change()
+                is_written = is_again and self._is_written(msg_id, step, due)
+                if is_written and step == "delivered":
+                    change()  # it undoes nothing, and looks for a receipt that came before
+                done = is_written or change()
                 break
             except Exception as failure:
                 pause = next(pauses, None)

@@ -284,11 +284,12 @@ class TableRepository(WorkTable):
             statuses=_OPEN, retry_count=retry_count, attempt_number=attempt_number
         )
         is_done = self.store.update(msg_id, changes, condition)
-        if is_done and message_sid and self._early is not None:
+        # Also when it is recorded once more, because the answer to the first time got lost.
+        if message_sid and self._early is not None:
             # After the change: a receipt that comes from now on finds the row by its message_sid.
             early = self._early.store.find(as_key(message_sid))
             row = self.store.find(msg_id) if early is not None else None
-            if early is not None and row is not None:
+            if early is not None and row is not None and row["message_sid"] == early["id"]:
                 write_receipt(self.store, row, early_columns(early), FAILED_STATUSES)
         return is_done
 
@@ -422,7 +423,9 @@ class TableRepository(WorkTable):
         if row is None:
             return False
         message = read_message(row)
-        changes = _anew(even_if_sent=even_if_sent)
+        is_in_doubt = message.attempt_started_at is not None and not even_if_sent
+        # What is sent again with its key may be the message that a receipt was for.
+        changes = {"seconds_waited": 0} if is_in_doubt else _anew(even_if_sent=even_if_sent)
         # One attempt at least.
         changes["max_retries"] = max(message.max_retries, message.retry_count + 1)
         return self._force_retry(msg_id, message.attempt_number, changes)

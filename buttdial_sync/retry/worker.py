@@ -216,6 +216,9 @@ class Worker:
             return self._set_back(message, blocked, due)
         with self.admission.admit(token, due.stopping) as blocked:
             recorded = self._without_attempt(message, token, blocked, due)
+            if recorded is None and self.recorder.is_expired(message):
+                # Waiting for another thread's attempt, or for the pace, took its time.
+                return self.recorder.give_up_expired(message)
             if recorded is not None:
                 return recorded
             attempt = message.retry_count + 1

@@ -101,6 +101,38 @@ CAUSES = {
             'return step != "postponed" and bool(row.status == step if due',
         ),
     ),
+    "a receipt is lost": Cause(
+        "receipt",
+        Change(
+            _RECORDER,
+            'if is_written and step == "delivered":',
+            "if False:",
+        ),
+    ),
+    "a receipt is forgotten": Cause(
+        "receipt",
+        Change(
+            _TABLE,
+            "if is_in_doubt else _anew(",
+            "if False else _anew(",
+        ),
+    ),
+    "the urgent waits for the rest": Cause(
+        "overtaken",
+        Change(
+            "buttdial_sync/stores/turns.py",
+            "tuple(sorted(priorities[agent])[::-1])",
+            "tuple(sorted(priorities[agent]))",
+        ),
+    ),
+    "an attempt without a request counts": Cause(
+        "spent",
+        Change(
+            _TABLE,
+            '"retry_count": message.retry_count,\n            "attempt_started_at"',
+            '"retry_count": retry_count,\n            "attempt_started_at"',
+        ),
+    ),
     "a dead letter is not told": Cause(
         "untold",
         Change(

@@ -13,7 +13,7 @@ from tests.simulation.host import Host
 from tests.simulation.judging import broken_promises
 from tests.simulation.kernel import Kernel, running
 from tests.simulation.network import Server
-from tests.simulation.plan import LEASE, SPAN, Event, Job, draw
+from tests.simulation.plan import LEASE, RECEIPTS, SPAN, Event, Job, draw
 from tests.simulation.process import Process
 from tests.simulation.threads import simulated_threads
 from tests.simulation.world import Tell, World
@@ -41,7 +41,7 @@ class History:
         self._kernel = kernel
         self._plan = draw(self._kernel.dice)
         self._world = World(self._kernel, self._plan, tell)
-        self._server = Server(self._world, self._plan.dialect)
+        self._server = Server(self._world, self._plan.dialect, self._tell_what_became)
         self._hosts: dict[str, Host] = {}
         self._open = 0
         self._is_over = False
@@ -86,7 +86,7 @@ class History:
         return self._kernel.dice.choice(list(self._hosts.values()))
 
     def _do(self, job: Job) -> None:
-        if job.kind == "inbound":
+        if job.kind in {"inbound", "receipt"}:
             self._deliver(job)
         else:
             host = self._alive()
@@ -103,10 +103,26 @@ class History:
             while not statuses and self._kernel.now < end:
                 self._kernel.sleep(0.1)
             if statuses and statuses[0] == 200:
-                self._world.notes.accepted.add(job.text)
+                self._world.notes.accepted.add(job.known_as)
                 wanted -= 1
             else:
                 self._kernel.sleep(_WEBHOOK_AGAIN_AFTER)
+
+    def _tell_what_became(self, message_sid: str, idempotency_key: str | None) -> None:
+        """Let the server send receipts: in any order, also before the answer, also none."""
+        dice = self._kernel.dice
+        for status in RECEIPTS:
+            if dice.random() < self._plan.receipts:
+                after = dice.choice((0.0, dice.uniform(0.0, 60.0)))
+                job = Job(
+                    at=self._kernel.now + after,
+                    text=message_sid,
+                    kind="receipt",
+                    status=status,
+                    idempotency_key=dice.choice((None, idempotency_key)),
+                )
+                self._open += 1
+                self._kernel.spawn(lambda job=job: self._do(job), f"receipt {status}", after=after)  # type: ignore[misc]
 
     def _happen(self, event: Event) -> None:
         server, now = self._server, self._kernel.now
@@ -173,7 +189,7 @@ class History:
 
     def _is_settled(self) -> bool:
         rows = (self._world.outbox_rows, self._world.inbox_rows)
-        return not any(each.count("pending") for each in rows)
+        return not self._open and not any(each.count("pending") for each in rows)
 
 
 def simulate(seed: int | str, tell: Tell | None = None) -> list[str]:

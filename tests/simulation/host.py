@@ -11,7 +11,7 @@ from buttdial_sync.inbound.handler import InboundHandler
 from buttdial_sync.inbound.inbox import Inbox
 from buttdial_sync.listening.inbox_worker import HandingOver, drain_inbox
 from buttdial_sync.models.failed import FailedMessage
-from buttdial_sync.models.inbound import InboundMessage
+from buttdial_sync.models.inbound import DeliveryReceipt, InboundMessage
 from buttdial_sync.models.sending import SendResult
 from buttdial_sync.retry.loop import RetryLoop
 from buttdial_sync.retry.outbox import Outbox
@@ -21,7 +21,8 @@ from buttdial_sync.testing.simulate import message_payload
 from tests.simulation.network import Network, Server
 from tests.simulation.plan import LEASE, TIMEOUT, Job
 from tests.simulation.process import Process
-from tests.simulation.storing import PointStore, StoreDownError
+from tests.simulation.storing import OutboxPointStore, PointStore, StoreDownError
+from tests.simulation.world import name_of
 
 AGENTS = {"agent-1": "token-1", "agent-2": "token-2"}
 _FIRST_PAUSE = 5.0
@@ -72,6 +73,7 @@ class Host:
             timeout=TIMEOUT,
             connect_timeout=TIMEOUT / 2,
             token_in=server.fake.core.dialect.token_in,
+            send_via=plan.send_via,
             transport_adapter=Network(process, server),
             clock=process.monotonic,
             random_fraction=dice.random,
@@ -79,7 +81,9 @@ class Host:
         )
         self._client.process = process
         repository = TableRepository(
-            cast("Store", PointStore(process.world.outbox_rows, process)), lease=LEASE
+            cast("Store", OutboxPointStore(process.world.outbox_rows, process)),
+            lease=LEASE,
+            early_receipts=cast("Store", PointStore(process.world.receipt_rows, process)),
         )
         self._outbox = Outbox(
             self._client,
@@ -111,6 +115,7 @@ class Host:
             allow_unsigned=["butt-dial"], inbox=self._inbox, deferred=True, lease=LEASE
         )
         self._inbound.on_message(self._handle)
+        self._inbound.on_delivery_receipt(self._record)
 
     def run(self) -> None:
         """Run until the end of the process."""
@@ -160,6 +165,7 @@ class Host:
             self.process.tell(f"{job.text}: the outbox failed")
             return
         about |= {"idempotency_key": f"key-{job.text}", "ordering_key": job.ordering_key}
+        about["priority"] = job.priority
         if job.expires_in is not None:
             expires = self.process.clock() + timedelta(seconds=job.expires_in)
             about["expires_at"] = self._notes.expires[job.text] = expires
@@ -173,9 +179,12 @@ class Host:
                 return
 
     def receive(self, job: Job) -> int:
-        """Answer the webhook that brings a message."""
-        fields = {"messageId": job.text, "body": job.text, "from": job.sender, "channel": "sms"}
-        payload = message_payload(1, "hosted", **fields)
+        """Answer the webhook that brings a message or a receipt."""
+        payload: dict[str, Any] = {"messageId": job.text, "channel": "sms"}
+        if job.kind == "receipt":
+            payload |= {"status": job.status, "idempotencyKey": job.idempotency_key}
+        else:
+            payload = message_payload(1, "hosted", body=job.text, **payload, **{"from": job.sender})
         headers = {"Content-Type": "application/json"}
         return self._inbound.handle("butt-dial", json.dumps(payload).encode(), headers).status
 
@@ -199,10 +208,17 @@ class Host:
             notes.handling[message.sender] -= 1
         self.process.point(f"has handled {message.text}")
 
+    def _record(self, receipt: DeliveryReceipt) -> None:
+        is_found = self._outbox.record_receipt(receipt)
+        self.process.tell(f"{receipt.message_sid} {receipt.status}: {is_found}")
+        self._notes.receipts[receipt.message_sid].add(receipt.status)
+        self._notes.handled[name_of(receipt)].append(self.process)
+
     def _undelivered(self, event: object) -> None:
-        assert isinstance(event, InboundMessage)
-        self.process.tell(f"is told that {event.text} is undelivered")
-        self._notes.undelivered.add(event.text)
+        assert isinstance(event, InboundMessage | DeliveryReceipt)
+        name = name_of(event)
+        self.process.tell(f"is told that {name} is undelivered")
+        self._notes.undelivered.add(name)
 
 
 def _backoff(attempt: int) -> float:

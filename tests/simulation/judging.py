@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator
+from itertools import permutations
 from typing import Any
 
+from buttdial_sync.inbound.serialized import as_event
 from tests.simulation.network import Server
-from tests.simulation.world import World
+from tests.simulation.plan import RECEIPTS
+from tests.simulation.world import World, name_of
 
 Row = dict[str, Any]
 
@@ -24,6 +28,9 @@ def broken_promises(world: World, server: Server) -> list[str]:
         *_twice(world, server),
         *_too_late(world),
         *_out_of_order(world, server, rows),
+        *_overtaken(world),
+        *_attempts(world, rows),
+        *_receipts(world, rows),
         *_known_but_thrown_away(world, rows),
         *_untold(world, rows),
         *_inbox(world),
@@ -77,19 +84,52 @@ def _out_of_order(world: World, server: Server, rows: list[Row]) -> Iterator[str
     """What has the same ordering_key was sent in its order, but for what was given up before."""
     if world.notes.jumped:
         return  # the order is that of the clocks
-    kept: dict[tuple[Any, Any], list[Row]] = {}
-    for row in sorted(rows, key=lambda row: row["created_at"]):
-        if (
-            row["ordering_key"]
-            and row["status"] == "delivered"
-            and not world.notes.buried.get(row["id"])
-        ):
-            kept.setdefault((row["agent_id"], row["ordering_key"]), []).append(row)
-    for several in kept.values():
-        texts = [row["body"] for row in several]
-        sent = sorted(texts, key=server.order.index)
-        if texts != sent and not any(row["id"] in world.notes.edited for row in several):
-            yield f"out of order: {sent} instead of {texts}"
+    notes = world.notes
+    kept = [
+        row
+        for row in rows
+        if row["ordering_key"]
+        and row["status"] == "delivered"
+        and row["id"] not in notes.edited
+        and row["id"] not in notes.buried
+    ]
+    for first, second in permutations(kept, 2):
+        is_earlier = notes.written[first["id"]] < second["created_at"]
+        is_alike = all(first[name] == second[name] for name in ("agent_id", "ordering_key"))
+        texts = (first["body"], second["body"])
+        if is_earlier and is_alike and server.order.index(texts[0]) > server.order.index(texts[1]):
+            yield f"out of order: {texts[1]} was sent before {texts[0]}"
+
+
+def _overtaken(world: World) -> Iterator[str]:
+    """Of an agent's rows that are due and free, those with the highest priority are fetched."""
+    if world.notes.overtaken:
+        yield f"overtaken by what is less urgent: {', '.join(sorted(world.notes.overtaken))}"
+
+
+def _attempts(world: World, rows: list[Row]) -> Iterator[str]:
+    """An attempt that the server cannot have had, as in an outage, does not count."""
+    notes = world.notes
+    for row in rows:
+        spent, reached = row["retry_count"], notes.reached[row["body"]]
+        # Who was killed or stopped, or could not write, may have begun one without a request.
+        stopped = notes.crashed or notes.paused or notes.jumped
+        excused = stopped or notes.store_failures[row["id"]]
+        if spent > reached and not excused:
+            yield f"spent: {row['body']} has {spent} attempts, the server may have had {reached}"
+
+
+def _receipts(world: World, rows: list[Row]) -> Iterator[str]:
+    """What the receipts of a message said last is in its row, however they came."""
+    for row in rows:
+        told = world.notes.receipts[row["message_sid"]]
+        by = world.notes.delivered_by.get(row["id"])
+        # Who was killed could not look for a receipt that had come before the answer.
+        if not told or row["status"] != "delivered" or (by and by.is_dead):
+            continue
+        last = max(told, key=RECEIPTS.index)
+        if row["receipt_status"] != last:
+            yield f"receipt of {row['body']}: {last}, the row has {row['receipt_status']}"
 
 
 def _known_but_thrown_away(world: World, rows: list[Row]) -> Iterator[str]:
@@ -125,11 +165,17 @@ def _inbox(world: World) -> Iterator[str]:
     for row in rows.values():
         if row["status"] == "pending":
             yield f"stuck: a message in the inbox is still pending, due {row['next_retry_at']}"
+    # Who was killed could not tell either that it had given something up.
+    untold = {
+        name_of(as_event(row["kind"], json.loads(row["payload"])))  # type: ignore[arg-type]
+        for row in rows.values()
+        if row["status"] == "dead" and notes.buried[row["id"]].is_dead
+    }
     # Who did not extend its lease twice loses it while its handler is at work.
     unextended = any(notes.store_failures[row_id] >= _INBOX_TRIES for row_id in rows)
     for text in notes.accepted:
         times = notes.handled[text]
-        if not times and text not in notes.undelivered:
+        if not times and text not in notes.undelivered | untold:
             yield f"lost: {text} came in, and was neither handled nor given up"
         # Who was killed, or stopped beyond its lease, could not say that it had handled it.
         excused = unextended or notes.paused or notes.jumped or any(each.is_dead for each in times)

@@ -44,6 +44,7 @@ class Server:
     Args:
         world: Where it stands.
         dialect: ``"hosted"`` honours keys, ``"open-source"`` does not.
+        on_executed: Called with the id and the key of each message that was sent.
 
     Attributes:
         executed: How often each message was sent to its recipient, by its text.
@@ -53,8 +54,14 @@ class Server:
         limited_until, locked_until, revoked_until: Until when each of them holds.
     """
 
-    def __init__(self, world: World, dialect: DialectName) -> None:
+    def __init__(
+        self,
+        world: World,
+        dialect: DialectName,
+        on_executed: Callable[[str, str | None], object],
+    ) -> None:
         self.world = world
+        self._on_executed = on_executed
         self.fake = FakeServer(dialect=dialect, clock=world.clock)
         self.fake.on_tool(SEND_MESSAGE, self._send)
         self.executed: Counter[str] = Counter()
@@ -66,7 +73,7 @@ class Server:
     @property
     def honours_keys(self) -> bool:
         """Whether a message with a key is sent once only."""
-        return self.fake.dialect == "hosted"
+        return self.fake.dialect == "hosted" and self.world.plan.send_via == "stream"
 
     def restart(self) -> None:
         """Forget the sessions. What it carried out, and under which key, it keeps."""
@@ -84,9 +91,12 @@ class Server:
         if self.is_down:
             process.tell(f"nobody answers {what}")
             _refuse(prepared)
-        strike = self.world.strike("network", _FAULTS[_kind_of(request)])
+        kind = _kind_of(request)
+        strike = self.world.strike("network", _FAULTS[kind])
         if strike is not None:
             process.tell(f"{strike} strikes {what}")
+        if kind in {"send", "rest send"} and strike != "refused":
+            self.world.notes.reached[what] += 1
         reply = self._reply(process, request, strike, prepared, seconds)
         process.point(f"gets {what} {getattr(reply, 'status', 'stream')}")
         return _response(reply)
@@ -186,7 +196,8 @@ class Server:
         self.order.append(text)
         self.world.tell("server", f"EXECUTES {text}")
         sid = f"SM-{text}-{self.executed[text]}"
-        if self.honours_keys:
+        self._on_executed(sid, args.get("idempotencyKey"))
+        if self.fake.dialect == "hosted":
             return {"messageId": sid}
         return {"success": True, "externalId": sid, "status": "sent", "to": args.get("to")}
 
@@ -227,18 +238,24 @@ class _Body:
 
 # What may strike at each kind of request.
 _FAULTS: Mapping[str, tuple[str, ...]] = {
-    "stream": ("refused", "reset before", "hangs", "proxy", "limited"),
+    "get": ("refused", "reset before", "hangs", "proxy", "limited"),
     "post": ("refused", "reset before", "hangs", "proxy", "cut", "lost answer", "busy"),
     "send": (
         *("refused", "reset before", "reset after", "hangs", "killed in flight", "proxy", "busy"),
         *("limited", "late", "lost answer", "cut", "slow answer"),
+    ),
+    "rest send": (
+        *("refused", "reset before", "reset after", "hangs", "killed in flight", "proxy", "busy"),
+        "limited",
     ),
 }
 
 
 def _kind_of(request: Request) -> str:
     if request.method == "GET":
-        return "stream"
+        return "get"
+    if request.path.startswith("/api/"):
+        return "rest send"
     return "send" if called_tool(parse_message(request.body)) else "post"
 
 
@@ -246,7 +263,7 @@ def _name_of(request: Request) -> str:
     message = parse_message(request.body) or {}
     params = message.get("params") or {}
     arguments = params.get("arguments") if isinstance(params, dict) else None
-    text = arguments.get("body") if isinstance(arguments, dict) else None
+    text = arguments.get("body") if isinstance(arguments, dict) else message.get("body")
     return str(text or message.get("method") or f"{request.method} {request.path}")
 
 

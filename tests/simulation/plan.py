@@ -9,10 +9,12 @@ from typing import Any, Literal
 import attrs
 
 from buttdial_sync.retry.recorder import OnUnknown
+from buttdial_sync.settings import SendVia
 from buttdial_sync.testing.dialects import DialectName
 
 StoreKind = Literal["memory", "sqlite"]
 Place = Literal["process", "network", "store", "server", "handler"]
+JobKind = Literal["send", "enqueue", "inbound", "receipt"]
 Way = Literal["start", "run_once", "drain"]
 
 FAULTS = (
@@ -31,6 +33,8 @@ EVENTS = (
     "edit by hand",
     "retry by hand",
 )
+RECEIPTS = ("sent", "failed", "delivered", "read")
+"""What a receipt may say; a later one never gives way to an earlier one."""
 LEASE = 60.0
 TIMEOUT = 10.0
 SPAN = 150.0
@@ -47,14 +51,34 @@ class Event:
 
 @attrs.frozen(kw_only=True)
 class Job:
-    """A message that the host wants to be sent, maybe in an order, or one that comes in."""
+    """
+    A message that the host wants to be sent, or something that comes in.
+
+    Attributes:
+        at: When it begins.
+        text: What it is known by; of a receipt, the id of its message.
+        kind: What it is.
+        sender: Who wrote a message that comes in.
+        status: What a receipt says.
+        idempotency_key: With which a receipt names its message too.
+        priority, ordering_key: As for ``enqueue``.
+        expires_in: After how many seconds it is too late.
+    """
 
     at: float
     text: str
-    kind: Literal["send", "enqueue", "inbound"]
+    kind: JobKind
     sender: str = ""
+    status: str = ""
+    idempotency_key: str | None = None
+    priority: int = 0
     ordering_key: str | None = None
     expires_in: float | None = None
+
+    @property
+    def known_as(self) -> str:
+        """What it is known as in the notes."""
+        return f"{self.text} {self.status}".strip()
 
 
 @attrs.frozen(kw_only=True)
@@ -67,6 +91,7 @@ class Plan:
 
     Attributes:
         dialect: Which server: the hosted one honours keys.
+        send_via: How messages are sent: over REST no server knows keys.
         store: What keeps the rows.
         on_unknown: As for the loop.
         processes: How many share the rows.
@@ -76,12 +101,14 @@ class Plan:
         rates: How likely a fault strikes at a point, by where the point is.
         faults: Which kinds may.
         latency: How long the server takes for an answer, at most.
+        receipts: How likely the server tells what became of a message.
         crashes, pauses, jumps: How many at most.
         events: What happens to the world.
         jobs: The messages.
     """
 
     dialect: DialectName
+    send_via: SendVia
     store: StoreKind
     on_unknown: OnUnknown
     processes: int
@@ -91,6 +118,7 @@ class Plan:
     rates: Mapping[Place, float]
     faults: frozenset[str]
     latency: float
+    receipts: float
     crashes: int
     pauses: int
     jumps: int
@@ -110,8 +138,11 @@ def draw(dice: random.Random) -> Plan:
 def _anything(dice: random.Random) -> Plan:
     share = dice.choice((0.15, 0.5, 0.85))
     faults = [kind for kind in FAULTS if dice.random() < share]
+    dialect: DialectName = dice.choice(("hosted", "open-source", "open-source"))
     return Plan(
-        dialect=dice.choice(("hosted", "open-source", "open-source")),
+        dialect=dialect,
+        # Only this server has the endpoint.
+        send_via="rest" if dialect == "open-source" and dice.random() < 0.2 else "stream",
         store=dice.choice(("memory", "sqlite")),
         on_unknown="retry" if dice.random() < 0.15 else "dead",
         processes=dice.randint(2, 3),
@@ -127,6 +158,7 @@ def _anything(dice: random.Random) -> Plan:
         },
         faults=frozenset(faults),
         latency=dice.choice((0.05, 15.0)),
+        receipts=dice.choice((0.0, 0.5)),
         crashes=dice.randint(0, 5),
         pauses=dice.randint(0, 3),
         jumps=dice.randint(0, 3),
@@ -145,8 +177,8 @@ _SLOW_DATABASE: dict[str, Any] = {
     "latency": 15.0,
 }
 _LONG_OUTAGE: dict[str, Any] = {
-    "interval": 30.0,
-    "events": (Event(at=1.0, kind="outage", seconds=1800.0),),
+    "interval": 60.0,
+    "events": (Event(at=1.0, kind="outage", seconds=3 * 3600.0),),
 }
 
 
@@ -166,6 +198,7 @@ def _jobs(dice: random.Random) -> list[Job]:
             at=dice.uniform(0.0, span),
             text=f"{'bad' if dice.random() < 0.1 else 'm'}{number}",
             kind="send" if dice.random() < 0.4 else "enqueue",
+            priority=dice.choice((0, 0, 5)),
             ordering_key=dice.choice((None, "ann", "bob")),
             expires_in=dice.choice((None, None, dice.uniform(1.0, 120.0))),
         )

@@ -9,7 +9,7 @@ from typing import Any
 
 import attrs
 
-from buttdial_sync.stores.schema import Claim, Condition
+from buttdial_sync.stores.schema import Claim, Condition, Row
 from buttdial_sync.stores.store import Store
 from tests.simulation.process import Process
 
@@ -45,18 +45,22 @@ class PointStore:
     def _pass(self, name: str, method: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         process, world = self._process, self._process.world
         what = name if not world.is_traced else f"{name} {self._shown(arguments)}"
-        row_id = arguments[0] if arguments and isinstance(arguments[0], str) else ""
+        row_id = _id_in(arguments)
         process.point(what)
         strike = world.strike("store", ("store refuses", "lost acknowledgement"))
         if strike == "store refuses":
             self._fail(what, strike, row_id)
         result = method(*arguments)
-        if name == "update" and result and arguments[1].get("status") == "dead":
-            world.notes.buried[row_id] = process
+        self._note(name, arguments, result)
         process.point(f"    {name} done" if not world.is_traced else f"    {_outcome(result)}")
         if strike is not None:
             self._fail(what, strike, row_id)
         return result
+
+    def _note(self, name: str, arguments: tuple[Any, ...], result: Any) -> None:
+        """Look at what a call did; nothing else has run since."""
+        if name == "update" and result and arguments[1].get("status") == "dead":
+            self._process.world.notes.buried[arguments[0]] = self._process
 
     def _fail(self, what: str, strike: str, row_id: str) -> None:
         world = self._process.world
@@ -82,6 +86,57 @@ class PointStore:
                 if name not in {"now", "limit"}
             )
         return str(value) if row is None else _text(row)
+
+
+class OutboxPointStore(PointStore):
+    """The way to the outbox; it looks whether the urgent goes first."""
+
+    def __init__(self, rows: Store, process: Process) -> None:
+        super().__init__(rows, process)
+        self._urgent: list[Row] = []
+
+    def _note(self, name: str, arguments: tuple[Any, ...], result: Any) -> None:
+        super()._note(name, arguments, result)
+        world = self._process.world
+        if name == "update" and result and arguments[1].get("status") == "delivered":
+            world.notes.delivered_by[arguments[0]] = self._process
+        if name == "insert":
+            world.notes.written[arguments[0]["id"]] = world.clock()
+        if name == "turns" and result:
+            # Who is enqueued after this look is not in it.
+            self._urgent = [row for row in self._free_rows(arguments[0]) if row["priority"]]
+        if name == "claim":
+            self._look_who_waits(arguments[0], result)
+
+    def _free_rows(self, now: datetime) -> list[Row]:
+        """Return the rows that could be claimed now."""
+        pending = [row for row in self._rows.newest(None, 1000) if row["status"] == "pending"]
+        heads: dict[tuple[str, str], Row] = {}
+        for row in sorted(pending, key=lambda row: (row["created_at"], row["id"])):
+            heads.setdefault((row["agent_id"], row["ordering_key"] or row["id"]), row)
+        return [
+            row
+            for row in heads.values()
+            if isinstance(row["next_retry_at"], datetime)
+            and row["next_retry_at"] <= now
+            and (row["leased_until"] is None or row["leased_until"] <= now)
+        ]
+
+    def _look_who_waits(self, claim: Claim, claimed: list[Row]) -> None:
+        free = {row["id"] for row in self._free_rows(claim.now)}
+        for urgent in self._urgent:
+            for row in claimed:
+                is_less = (row["priority"] or 0) < urgent["priority"]
+                if urgent["id"] in free and is_less and row["agent_id"] == urgent["agent_id"]:
+                    self._process.tell(f"takes {row['body']} before {urgent['body']}")
+                    self._process.world.notes.overtaken.add(urgent["body"])
+
+
+def _id_in(arguments: tuple[Any, ...]) -> str:
+    """Return the id of the row that a call is about; empty if it is not about one."""
+    first = arguments[0] if arguments else ""
+    found = first.get("id") if isinstance(first, dict) else first
+    return found if isinstance(found, str) else ""
 
 
 def _not_default(value: Any) -> list[tuple[str, Any]]:

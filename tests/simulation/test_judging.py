@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from datetime import timedelta
 from typing import Any
 
 import attrs
@@ -11,12 +12,14 @@ import pytest
 from buttdial_sync.models.failed import FailedMessage
 from buttdial_sync.models.sending import SendResult
 from buttdial_sync.retry.rows import as_row
+from buttdial_sync.stores.schema import Claim
 from buttdial_sync.testing.dialects import DialectName
 from tests.simulation.judging import broken_promises
 from tests.simulation.kernel import Kernel
 from tests.simulation.network import Server
 from tests.simulation.plan import draw
 from tests.simulation.process import Process
+from tests.simulation.storing import OutboxPointStore
 from tests.simulation.world import BEGIN, World
 
 
@@ -25,10 +28,14 @@ class Case:
 
     def __init__(self, dialect: DialectName = "open-source") -> None:
         plan = attrs.evolve(
-            draw(random.Random(1)), store="memory", dialect=dialect, on_unknown="dead"
+            draw(random.Random(1)),
+            store="memory",
+            dialect=dialect,
+            send_via="stream",
+            on_unknown="dead",
         )
         self.world = World(Kernel(1), plan, None)
-        self.server = Server(self.world, dialect)
+        self.server = Server(self.world, dialect, print)
         self.process = Process(self.world, "p0", print)
 
     def row(self, **fields: Any) -> None:
@@ -112,6 +119,65 @@ def test_untold(case: Case) -> None:
     assert case.broken() == ["untold"]
     case.process.group.is_dead = True
     assert case.broken() == []
+
+
+def test_a_receipt_that_the_row_lacks(case: Case) -> None:
+    """The last one counts, in whichever order they came; a killed process may have lost it."""
+    case.row(status="delivered", message_sid="SM-m-1", receipt_status="delivered")
+    case.server.executed["m"] = 1
+    case.world.notes.receipts["SM-m-1"] |= {"delivered", "failed"}
+    assert case.broken() == []
+    case.world.notes.receipts["SM-m-1"].add("read")
+    assert case.broken() == ["receipt of m"]
+    case.world.notes.delivered_by["1"] = case.process
+    case.process.group.is_dead = True
+    assert case.broken() == []
+
+
+def test_an_attempt_that_the_server_cannot_have_had(case: Case) -> None:
+    case.row(status="delivered", message_sid="SM-m-1", retry_count=2)
+    case.server.executed["m"] = 1
+    case.world.notes.reached["m"] = 1
+    assert case.broken() == ["spent"]
+    case.world.notes.reached["m"] = 2
+    assert case.broken() == []
+
+
+@pytest.mark.parametrize("written", [1, 3])
+def test_order(case: Case, written: int) -> None:
+    """What was written before the other began is sent before it."""
+    ordered: dict[str, Any] = {"status": "delivered", "ordering_key": "ann", "agent_id": "agent-1"}
+    begun = BEGIN + timedelta(seconds=2)
+    case.row(**ordered, message_sid="SM-m-1")
+    case.row(**ordered, id="2", body="n", message_sid="SM-n-1", created_at=begun)
+    case.server.executed |= {"m": 1, "n": 1}
+    case.server.order[:] = ["n", "m"]
+    case.world.notes.written["1"] = BEGIN + timedelta(seconds=written)
+    case.world.notes.written["2"] = begun + timedelta(seconds=written)
+    assert case.broken() == (["out of order"] if written == 1 else [])
+    case.server.order[:] = ["m", "n"]
+    assert case.broken() == []
+
+
+def test_overtaken(case: Case) -> None:
+    """Of the rows that were there when somebody looked, the most urgent is taken."""
+    store = OutboxPointStore(case.world.outbox_rows, case.process)
+    case.world.is_calm = True
+    case.row(agent_id="agent-1")
+    case.row(id="2", body="code", agent_id="agent-1", priority=5)
+    case.row(id="3", body="other", agent_id="agent-2")
+    lease = BEGIN + timedelta(seconds=60)
+    claims = {ids: Claim(now=BEGIN, leased_until=lease, limit=1) for ids in ("1", "2", "3")}
+
+    def take(row_id: str) -> None:
+        store._note("turns", (BEGIN,), [object()])
+        store._note("claim", (claims[row_id],), [case.world.outbox_rows.find(row_id)])
+
+    take("2")
+    take("3")
+    assert case.world.notes.overtaken == set()
+    take("1")
+    assert "overtaken by what is less urgent" in case.broken()
 
 
 def test_inbound(case: Case) -> None:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from buttdial_sync.inbound.inbox import inbox_schema
+from buttdial_sync.models.inbound import DeliveryReceipt, InboundMessage
 from buttdial_sync.models.sending import SendResult
+from buttdial_sync.retry.receipts import receipts_schema
 from buttdial_sync.retry.rows import outbox_schema
 from buttdial_sync.stores.memory import MemoryStore
 from buttdial_sync.stores.sqlite import SQLiteStore
@@ -34,23 +36,28 @@ class Notes:
 
     Attributes:
         enqueued: The ids of the rows whose writing was acknowledged, by text.
+        written: When each row was written. It says itself when that began.
         expires: When it is too late to send a text.
         late: The texts that a process began to send after that.
         answers: What the client said about each text, and in which process.
         told_by_result: The texts whose end ``send_message`` returned.
         told_dead: The ids that ``on_dead_letter`` was called with.
-        buried: Which process last committed that a row is dead.
+        buried, delivered_by: Which process last committed that a row is dead, or delivered.
         failures_in_a_row: How often the store failed at a row since it last succeeded, at most.
         edited: The ids of rows that somebody edited by hand.
         crashed, paused, jumped: How many processes did.
         accepted: The texts of messages whose webhook was answered with 200.
         handled: The processes whose handlers had each text, to success.
+        receipts: What the receipts said that were written, by the ids of their messages.
+        overtaken: Of which text a less urgent one was fetched first.
+        reached: How many requests with a text the server may have had.
         handling: Which senders have a handler running.
         overlaps: Senders of whom two messages were handled at once.
         undelivered: The texts that ``on_undelivered`` got.
     """
 
     enqueued: dict[str, str] = attrs.field(factory=dict)
+    written: dict[str, datetime] = attrs.field(factory=dict)
     expires: dict[str, datetime] = attrs.field(factory=dict)
     late: set[str] = attrs.field(factory=set)
     answers: dict[str, list[tuple[Process, SendResult]]] = attrs.field(
@@ -59,6 +66,7 @@ class Notes:
     told_by_result: set[str] = attrs.field(factory=set)
     told_dead: Counter[str] = attrs.field(factory=Counter)
     buried: dict[str, Process] = attrs.field(factory=dict)
+    delivered_by: dict[str, Process] = attrs.field(factory=dict)
     store_failures: Counter[str] = attrs.field(factory=Counter)
     edited: set[str] = attrs.field(factory=set)
     crashed: int = 0
@@ -66,9 +74,19 @@ class Notes:
     jumped: int = 0
     accepted: set[str] = attrs.field(factory=set)
     handled: dict[str, list[Process]] = attrs.field(factory=lambda: defaultdict(list))
+    receipts: dict[str, set[str]] = attrs.field(factory=lambda: defaultdict(set))
+    overtaken: set[str] = attrs.field(factory=set)
+    reached: Counter[str] = attrs.field(factory=Counter)
     handling: Counter[str] = attrs.field(factory=Counter)
     overlaps: list[str] = attrs.field(factory=list)
     undelivered: set[str] = attrs.field(factory=set)
+
+
+def name_of(event: InboundMessage | DeliveryReceipt) -> str:
+    """Return what something that came in is known as in the notes."""
+    if isinstance(event, DeliveryReceipt):
+        return f"{event.message_sid} {event.status}"
+    return str(event.text)
 
 
 class World:
@@ -81,7 +99,7 @@ class World:
         tell: Gets each step as a line; None is faster.
 
     Attributes:
-        outbox_rows, inbox_rows: The rows, which survive every process.
+        outbox_rows, receipt_rows, inbox_rows: The rows, which survive every process.
         is_calm: Nothing goes wrong any more.
     """
 
@@ -94,6 +112,7 @@ class World:
         self._trouble_until = 0.0
         self._tell = tell
         self.outbox_rows = self._store(outbox_schema())
+        self.receipt_rows = self._store(receipts_schema("buttdial_outbox"))
         self.inbox_rows = self._store(inbox_schema())
         self._left = Counter(
             {"crash": plan.crashes, "pause": plan.pauses, "clock jump": plan.jumps}
@@ -112,7 +131,7 @@ class World:
 
     def close(self) -> None:
         """Drop the rows."""
-        for rows in (self.outbox_rows, self.inbox_rows):
+        for rows in (self.outbox_rows, self.receipt_rows, self.inbox_rows):
             rows.close()
 
     def clock(self) -> datetime:

@@ -532,6 +532,36 @@ class TableConformance(RepositoryConformance):
         self.repository.mark_delivered("a", "SM-1", 1)
         assert self.told() == ("delivered", "failed", happened, "blocked")
 
+    def test_an_early_receipt_is_joined_later(self) -> None:
+        """Also if the database failed between the answer of the send and the look for it."""
+        self.begun()
+        self.receipt("read")
+        early = cast("TableRepository", self.repository)._early
+        assert early is not None
+        find, failures = early.store.find, [OSError("no database")]
+
+        def fail_once(row_id: str) -> Any:
+            if failures:
+                raise failures.pop()
+            return find(row_id)
+
+        early.store.find = fail_once  # type: ignore[method-assign]
+        with pytest.raises(OSError, match="no database"):
+            self.repository.mark_delivered("a", "SM-1", 1)
+        assert self.told()[:2] == ("delivered", None)
+        assert not self.repository.mark_delivered("a", "SM-1", 1)
+        assert self.told()[:2] == ("delivered", "read")
+        assert not self.repository.mark_delivered("a", "SM-2", 1)
+        assert self.stored("a").message_sid == "SM-1"
+
+    def test_an_early_receipt_of_another_message(self) -> None:
+        """An attempt that comes too late does not give the row what became of its own message."""
+        self.begun()
+        self.repository.mark_delivered("a", "SM-1", 1)
+        self.receipt("read", sid="SM-2")
+        assert not self.repository.mark_delivered("a", "SM-2", 1)
+        assert self.told()[:2] == ("delivered", None)
+
     def test_a_receipt_by_its_key(self) -> None:
         """Where the server sends it back, the row is found before the answer has come."""
         self.add("a", idempotency_key="key-1")
@@ -629,6 +659,19 @@ class TableConformance(RepositoryConformance):
         early.store.insert_new = insert  # type: ignore[method-assign]
         assert self.receipt("sent")
         assert self.told()[:2] == ("delivered", "sent")
+
+    def test_a_receipt_of_what_may_have_been_sent_stays(self) -> None:
+        """A new try is with the same key; unless it is sent again whether it was sent or not."""
+        self.add("a", idempotency_key="key-1")
+        self.due()
+        assert self.repository.begin_attempt("a", 1, self.clock())
+        assert self.receipt("read", idempotency_key="key-1")
+        assert self.repository.increment_retry("a", 1, "lost", self.clock(), True)
+        assert self.repository.force_retry("a")
+        assert self.told()[:2] == ("pending", "read")
+        repository = cast("TableRepository", self.repository)
+        assert repository.force_retry("a", even_if_sent=True)
+        assert self.told()[:2] == ("pending", None)
 
     def test_a_new_try_has_no_receipt_yet(self) -> None:
         """What became of an earlier attempt says nothing about it."""

@@ -130,6 +130,14 @@ def test_expired_before_the_next_attempt(here: World) -> None:
     assert (here.row().last_error or "").endswith("before another attempt; the last: busy")
 
 
+def test_expired_while_it_waited_for_its_turn(here: World) -> None:
+    """The time counts in which it waits for another attempt, or for the pace."""
+    here.add("a", expires_at=here.clock() + timedelta(seconds=30))
+    assert here.loop(pace=lambda: here.go_on(30)).run_once().dead == 1
+    assert here.bodies == []
+    assert (here.row().retry_count, here.row().attempt_started_at) == (0, None)
+
+
 def test_expired_when_it_is_sent(here: World) -> None:
     """``send_message`` sends nothing then, and says so."""
     told: list[str] = []

@@ -359,7 +359,8 @@ def test_what_was_recorded_is_not_taken(here: World, is_retried: bool) -> None:
     lossy = LostAnswer(here.repository, "increment_retry" if is_retried else "mark_delivered")
     report = here.loop(lossy).run_once()
     assert (report.retried, report.delivered, report.taken) == (is_retried, not is_retried, 0)
-    assert lossy.calls == 1
+    # A delivery is told once more: that finds a receipt that came before the answer.
+    assert lossy.calls == (1 if is_retried else 2)
 
 
 def test_a_row_that_cannot_be_read_is_told(here: World) -> None:
