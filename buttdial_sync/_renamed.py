@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 _OF_PACKAGE = {
     "Agent": "Client",
@@ -102,7 +106,7 @@ _OF_CLIENT = {
 RENAMED = {"buttdial_sync": _OF_PACKAGE, "Client": _OF_CLIENT, "InboundHandler": _OF_HANDLER}
 
 
-def missing_attribute(owner: str, name: str, **found_in: Any) -> AttributeError:
+def missing_attribute(owner: str, name: str, **found_in: Any) -> AttributeError | ImportError:
     """
     Return the error of a name that does not exist, with its name in this library if it has one.
 
@@ -113,6 +117,20 @@ def missing_attribute(owner: str, name: str, **found_in: Any) -> AttributeError:
     """
     text = f"{owner} has no attribute {name!r}"
     new_name = RENAMED.get(owner, {}).get(name)
-    if new_name is not None:
-        return AttributeError(f"{text}: it is {new_name} here")
-    return AttributeError(text, name=name, **found_in)
+    if new_name is None:
+        return AttributeError(text, name=name, **found_in)
+    text = f"{text}: it is {new_name} here"
+    # "from package import name" would replace an AttributeError, and its text, by another.
+    return ImportError(text, name=owner) if owner == __package__ else AttributeError(text)
+
+
+def shown_as(name: str) -> Callable[[type[T]], type[T]]:
+    """Let Python's own errors name the methods of a base class by the class that users know."""
+
+    def rename(owner: type[T]) -> type[T]:
+        for method in vars(owner).values():
+            if isinstance(method, FunctionType):
+                method.__qualname__ = f"{name}.{method.__name__}"
+        return owner
+
+    return rename

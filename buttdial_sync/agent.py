@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
-from buttdial_sync._renamed import missing_attribute
+from buttdial_sync._renamed import missing_attribute, shown_as
 from buttdial_sync.calls.arguments import check_argument, checked
 from buttdial_sync.calls.call import Call
 from buttdial_sync.calls.operation import ToolOperation
@@ -21,6 +21,7 @@ from buttdial_sync.errors import (
     ButtDialError,
     ClientClosedError,
     ConfigError,
+    ToolNotAvailable,
 )
 from buttdial_sync.errors.scrubbing import masked
 from buttdial_sync.models.message import Message, TargetGender
@@ -73,6 +74,7 @@ class _MadeOnFirstUse(Generic[T]):
         return made
 
 
+@shown_as("Client")
 class AgentView:
     """
     Speaks as one agent, over the connection of a client. Safe to share between threads.
@@ -325,14 +327,20 @@ class AgentView:
         agent_token = masked(agent_token)
         check_argument("name", name, str, required=True)
         check_argument("arguments", arguments, Mapping[str, Any] | None, required=False)
-        return ToolCall(
+        call = ToolCall(
             self._agent,
             ToolOperation(name, object),
             dict(arguments or {}),
             agent_token=agent_token,
             timeout=timeout,
             check_schema=False,
-        ).answer()
+        )
+        try:
+            return call.answer()
+        except ToolNotAvailable as error:
+            if near := call.nearest_tools():
+                error.remediation = f"Did you mean {' or '.join(near)}?"
+            raise
 
     def list_tools(
         self, *, agent_token: str | None = None, timeout: float | None = None

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
+from difflib import get_close_matches
 from typing import Any, Literal, TypeVar, cast, get_args
 
 import attrs
 
 from buttdial_sync.errors import ArgumentTypeError, ArgumentValueError, ConfigError
 from buttdial_sync.errors.scrubbing import masked, masked_items
+
+logger = logging.getLogger("buttdial_sync.settings")
 
 S = TypeVar("S", bound="Settings")
 TokenIn = Literal["auto", "header", "query"]
@@ -85,6 +89,9 @@ _VARIABLES = {
     "client_cert": ("BUTT_DIAL_CLIENT_CERT",),
 }
 
+_PREFIX = "BUTT"
+_ALIKE = 0.93
+
 
 def own_variables(environ: Mapping[str, str] | None) -> dict[str, str]:
     """
@@ -94,7 +101,19 @@ def own_variables(environ: Mapping[str, str] | None) -> dict[str, str]:
     """
     source = os.environ if environ is None else environ
     names = {name for names in _VARIABLES.values() for name in names}
-    return masked_items({name: source[name] for name in sorted(names) if name in source})
+    found = masked_items({name: source[name] for name in sorted(names) if name in source})
+    _warn_of_misspelt(names - found.keys(), [name for name in source if name not in names])
+    return found
+
+
+def _warn_of_misspelt(missing: Collection[str], others: Iterable[str]) -> None:
+    """Log what may be meant for a setting. It may also be the host's own, so it is no error."""
+    for name in others:
+        if not name.startswith(_PREFIX) or name.startswith(tuple(f"{each}_" for each in missing)):
+            continue
+        near = get_close_matches(name, missing, n=1, cutoff=_ALIKE)
+        if near:
+            logger.warning("%s is not a setting: did you mean %s?", name, near[0])
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:

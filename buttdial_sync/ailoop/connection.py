@@ -217,7 +217,7 @@ class AiloopConnection(RestConnection):
         except ValidationError as error:
             if error.status_code in _WITHOUT_DECISION_API:
                 return version.startswith(_DECISION_API_WITH_OLD_ANSWERS)
-            if "unknown variant" in str(error):
+            if "unknown variant" in error.message:
                 return True
             raise
         raise AiloopProtocolError(

@@ -192,7 +192,7 @@ class Listening:
                     self._see_history()
                 socket = self._open()
             except AiloopError as error:
-                logger.warning("listening to ailoop: %s", error)
+                logger.warning("listening to ailoop: %s", error.message)
                 self._stopped.wait(pause * (0.5 + self._connection.random_fraction() / 2))
                 pause = min(pause * 2, _LONGEST_PAUSE)
                 continue
@@ -264,7 +264,7 @@ class Listening:
             message = message_of(raw)
         except ProtocolError as error:
             self.unreadable += 1
-            logger.warning("a message of ailoop cannot be read: %s", error)
+            logger.warning("a message of ailoop cannot be read: %s", error.message)
             return
         self.handled += 1
         if self._keeps:

@@ -275,7 +275,7 @@ class Prompter:
         try:
             self.withdraw(message_id, limit)
         except AiloopError as error:
-            logger.info("the prompt %s could not be withdrawn: %s", message_id, error)
+            logger.info("the prompt %s could not be withdrawn: %s", message_id, error.message)
 
     def _is_confirmed(self, waiter: Waiter, frame: Mapping[str, Any], deadline: Deadline) -> bool:
         """
@@ -385,7 +385,7 @@ class _Wait:
             except AuthenticationError:
                 return self._lost()
             except AiloopError as error:
-                logger.info("ailoop is not reachable: %s", error)
+                logger.info("ailoop is not reachable: %s", error.message)
             else:
                 return None
             if self._deadline.remaining() <= 0:

@@ -360,7 +360,7 @@ class Resumer:
             self._connection.sleep(_BETWEEN_PROMPTS)
             return self._look(question)
         except AiloopError as error:
-            logger.warning("ailoop is not reachable: %s", error)
+            logger.warning("ailoop is not reachable: %s", error.message)
             return None
 
     def _look(self, question: _Question) -> Reply | None:

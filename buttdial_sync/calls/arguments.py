@@ -6,7 +6,7 @@ import inspect
 import math
 import sys
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from difflib import get_close_matches
 from enum import Enum
@@ -34,7 +34,12 @@ def checked(method: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(method)
     def check_and_call(*args: P.args, **kwargs: P.kwargs) -> R:
-        bound = _signature(method).bind(*args, **kwargs)
+        try:
+            bound = _signature(method).bind(*args, **kwargs)
+        except TypeError as error:
+            names = list(kwargs)
+            del args, kwargs
+            raise _misused(method, str(error), names) from None
         del args, kwargs  # frames are shown: from here on secrets are masked
         given = bound.arguments
         for name, (hint, required, is_masked) in _parameters(method).items():
@@ -67,7 +72,7 @@ def check_argument(name: str, value: Any, hint: Any, *, required: bool) -> None:
         near = get_close_matches(str(value).strip().casefold(), map(str, values), n=1)
         raise ArgumentValueError(
             f"{name} must be one of {', '.join(map(repr, values))}",
-            remediation=f"Did you mean {near[0]!r}?" if near else None,
+            remediation=f"Did you mean {near[0]!r}?" if near else "Give one of them.",
         )
     must_not_be_blank = required or name.endswith(_ID_ENDINGS)
     if must_not_be_blank and isinstance(value, str) and not value.strip():
@@ -143,6 +148,14 @@ def _json_value(value: Any, name: str) -> Any:
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray | memoryview):
         return [_json_value(item, f"{name}[{number}]") for number, item in enumerate(value)]
     raise ArgumentTypeError(f"{name} must be plain JSON, not {type(value).__name__}")
+
+
+def _misused(method: Callable[..., Any], complaint: str, given: Iterable[str]) -> TypeError:
+    """Return Python's complaint about a call, with the method's name and the nearest keywords."""
+    known = _signature(method).parameters
+    meant = {name: get_close_matches(name, known, n=1) for name in given if name not in known}
+    hints = [f"; write {near[0]}= for {name}=" for name, near in meant.items() if near]
+    return TypeError(f"{method.__qualname__}(): {complaint}{''.join(hints)}")
 
 
 @cache

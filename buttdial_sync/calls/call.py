@@ -107,7 +107,7 @@ class Call(ABC):
                 raise
             raise error.as_kind(
                 OutcomeUnknownError,
-                f"{self.operation} may have been carried out: {error}",
+                f"{self.operation} may have been carried out: {error.message}",
                 remediation=error.advice_if_unknown(self.remedy_for_unknown),
             ) from error
 
@@ -185,7 +185,7 @@ class Call(ABC):
             "%s: attempt %d failed (%s); next in %.2f s",
             self.operation,
             self.attempts,
-            str(error),  # a handler may keep the record, and with the error all its frames
+            error.message,  # a handler may keep the record, and with the error all its frames
             pause,
         )
         self._tell("retry", pause, error)

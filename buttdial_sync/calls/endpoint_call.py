@@ -241,4 +241,4 @@ def _asks_for_the_other_way(error: ButtDialError, endpoint: Endpoint[Any], tried
         return endpoint.open_source_path is not None
     names = endpoint.open_source_names
     others = names.keys() if tried.names else names.values()
-    return error.status_code == 400 and any(name in str(error) for name in others)
+    return error.status_code == 400 and any(name in error.message for name in others)

@@ -29,11 +29,17 @@ def find_tool(tools: Iterable[Tool], name: str, other_name: str | None = None) -
     by_name = {tool.name: tool for tool in tools}
     tool = by_name.get(name) or by_name.get(other_name or name)
     if tool is None:
-        short = {each.removeprefix(_PREFIX): each for each in by_name}
-        near = get_close_matches(name.removeprefix(_PREFIX), short, cutoff=_ALIKE)
-        hint = f"; the nearest are {', '.join(short[each] for each in near)}" if near else ""
+        near = nearest_names(name, by_name)
+        hint = f"; the nearest are {', '.join(near)}" if near else ""
         raise ToolNotAvailable(f"this server has no tool {name}{hint}", outcome="not_sent")
     return tool
+
+
+def nearest_names(name: str, tools: Iterable[str]) -> list[str]:
+    """Return the names of the tools that a misspelt one may mean, the nearest first."""
+    short = {each.removeprefix(_PREFIX): each for each in tools}
+    near = get_close_matches(name.removeprefix(_PREFIX), short, cutoff=_ALIKE)
+    return [short[each] for each in near]
 
 
 def fit(

@@ -12,7 +12,7 @@ import attrs
 from buttdial_sync.calls.call import Call
 from buttdial_sync.calls.operation import ToolOperation
 from buttdial_sync.calls.recipients import RecipientCheck
-from buttdial_sync.calls.schema import fit
+from buttdial_sync.calls.schema import fit, nearest_names
 from buttdial_sync.connection import Connection
 from buttdial_sync.errors import (
     ArgumentTypeError,
@@ -174,6 +174,10 @@ class ToolCall(Call):
         """The key that all attempts have in common."""
         return self._arguments.get("idempotencyKey")
 
+    def nearest_tools(self) -> list[str]:
+        """Return the server's tools whose names are like this one's; none if it does not say."""
+        return nearest_names(self._tool.name, (tool.name for tool in self._tools_if_known()))
+
     def _attempt(self) -> Any:
         """
         Make one attempt; send ``agentId`` from now on, if that is what the server asks for.
@@ -216,16 +220,14 @@ class ToolCall(Call):
     def _server_honours_key(self) -> bool:
         if not self.idempotency_key:
             return False
+        return takes_key(self._tools_if_known(), self._tool.name)
+
+    def _tools_if_known(self) -> list[Tool]:
         try:
-            tools = list_tools(self.connection, self._token, self.deadline)
+            return list_tools(self.connection, self._token, self.deadline)
         except ButtDialError as error:
-            logger.info(
-                "cannot find out whether %s honours idempotency keys: %s",
-                self._tool.name,
-                str(error),
-            )
-            return False
-        return takes_key(tools, self._tool.name)
+            logger.info("the server's tools are not known: %s", error.message)
+            return []
 
     @property
     def _own_agent_id(self) -> str | None:

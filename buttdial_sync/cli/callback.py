@@ -83,7 +83,7 @@ class CallbackUrl:
         try:
             self._client.inbox.set_callback_url(url)
         except ButtDialError as error:
-            logger.debug("restoring the callback URL failed: %s", error)
+            logger.debug("restoring the callback URL failed: %s", error.message)
             return False
         return True
 

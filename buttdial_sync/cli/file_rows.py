@@ -134,7 +134,7 @@ class FileRows(AbstractContextManager["FileRows"]):
             except ConfigError as error:
                 count += 1
                 if count <= _FAULTS_SHOWN:
-                    faults.append(f"row {number}: {error}")
+                    faults.append(f"row {number}: {error.message}")
         if count:
             more = f"\n... and {count - _FAULTS_SHOWN} more" * (count > _FAULTS_SHOWN)
             raise FileFaultError(

@@ -290,7 +290,7 @@ def _failed(event: Failed) -> Report:
     return Report(
         data=Report.of_error(error).data,
         failure=Failure(
-            message=described(str(error), error.code, error.retry_after),
+            message=described(error.message, error.code, error.retry_after),
             remediation=error.remediation,
         ),
         exit_code=REFUSED,

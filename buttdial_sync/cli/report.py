@@ -51,7 +51,7 @@ class Report:
         data = {
             "ok": False,
             "outcome": error.outcome,
-            "error": str(error),
+            "error": error.message,
             "error_code": error.code,
             "stage_failed": error.stage,
             "remediation": error.remediation,
@@ -60,7 +60,7 @@ class Report:
         return cls(
             data=data,
             failure=Failure(
-                message=described(str(error), error.code, error.retry_after),
+                message=described(error.message, error.code, error.retry_after),
                 remediation=error.remediation,
             ),
             exit_code=exit_code(error.outcome, error.stage),

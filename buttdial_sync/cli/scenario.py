@@ -165,7 +165,7 @@ def _missing_tool(client: Client, _: FakeButtDialServer) -> Finding:
     try:
         client.whatsapp.send_poll(_TO, _QUESTION, _ANSWERS)
     except ToolError as error:
-        return Finding(True, f"{type(error).__name__}: {error}\n-> {error.remediation}")
+        return Finding(True, f"{type(error).__name__}: {error.message}\n-> {error.remediation}")
     return Finding(False, "the poll was sent, although this server has no polls")
 
 

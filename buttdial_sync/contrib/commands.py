@@ -152,7 +152,7 @@ def failures() -> Iterator[None]:
         yield
     except ButtDialError as error:
         code = exit_code(error.outcome, error.stage)
-        raise CommandFailure(str(error), error.remediation, code) from error
+        raise CommandFailure(error.message, error.remediation, code) from error
 
 
 def _stopped_when_told(listener: Listener) -> AbstractContextManager[None]:

@@ -10,8 +10,9 @@ from buttdial_sync.agent import AgentView, context_of
 from buttdial_sync.calls.schema import find_tool
 from buttdial_sync.calls.sending import SEND
 from buttdial_sync.doctor.clocks import TOLERANCE_SECONDS, Now, in_words, skew_of
+from buttdial_sync.doctor.reaching import first_deadline, get_root
 from buttdial_sync.doctor.received import ReceivedEvents
-from buttdial_sync.doctor.remediation import WRONG_AGENT
+from buttdial_sync.doctor.remediation import QUOTED_TOKEN, WRONG_AGENT, WRONG_PATH
 from buttdial_sync.doctor.stages import Check, CheckResult, skip
 from buttdial_sync.errors import (
     AuthTimestampExpired,
@@ -19,12 +20,11 @@ from buttdial_sync.errors import (
     ConfigError,
     EndpointNotAvailable,
     ProtocolError,
-    TransportError,
 )
 from buttdial_sync.models.sending import SendResult
-from buttdial_sync.transport.failures import REMEDIES
 
-_PROXY_WANTS_LOGIN = 407
+_NORMAL_AT_ROOT = frozenset({401, 403, 404, 405})
+_QUOTES = ("'", '"')
 _LONGEST_QUOTE = 40
 _UNDELIVERED = frozenset({"failed", "undelivered"})
 _BODY = "This is a test message of buttdial-sync doctor."
@@ -74,32 +74,39 @@ class Diagnosis:
 
     def _config(self) -> CheckResult:
         """There is a token. The client's constructor has checked the address."""
-        context_of(self.client).token_or(None)
+        token = context_of(self.client).token_or(None)
+        if token[:1] in _QUOTES and token[-1:] == token[:1]:
+            raise ConfigError(
+                "the token is in quotes",
+                code=QUOTED_TOKEN.name.upper(),
+                remediation=QUOTED_TOKEN.remedy,
+            )
         agent = self.client.agent_id
         return CheckResult(detail=self.client.base_url + (f", agent {agent}" if agent else ""))
 
     def _reachability(self) -> CheckResult:
         """Some HTTP answer comes from the address, whatever it is, and the clocks agree."""
         connection = context_of(self.client).connection
-        request = connection.http.prepare("GET", f"{self.client.base_url}/", headers={})
         try:
-            response, _ = connection.http.send(request, connection.deadline())
+            response = get_root(connection, self.client.base_url)
         except ProtocolError as redirected:
             # The client follows no redirects; here one is an answer like any other.
             if redirected.status_code is None:
                 raise
             return CheckResult(detail=f"HTTP {redirected.status_code}")
-        if response.status_code == _PROXY_WANTS_LOGIN:
-            raise TransportError(
-                "the proxy wants a login (HTTP 407)", code="PROXY", remediation=REMEDIES["PROXY"]
-            )
-        return self._with_clock(f"HTTP {response.status_code}", response.headers)
+        status = response.status_code
+        normal = ", which is normal at this address" if status in _NORMAL_AT_ROOT else ""
+        return self._with_clock(f"HTTP {status}{normal}", response.headers)
 
     def _handshake(self) -> CheckResult:
         """A session opens and answers; a refusal from before does not count."""
         agent = context_of(self.client)
         agent.connection.logins.breaker.forget(agent.token_or(None))
-        self.client.ping()
+        try:
+            self.client.ping(timeout=first_deadline(agent.connection).seconds)
+        except EndpointNotAvailable as error:
+            error.remediation = WRONG_PATH.remedy
+            raise
         own_id = _agent_of_token(self.client) if agent.agent_id else None
         if own_id and own_id != agent.agent_id:
             raise ConfigError(
@@ -112,7 +119,8 @@ class Diagnosis:
 
     def _tools(self) -> CheckResult:
         """The server can send messages."""
-        tools = self.client.list_tools()
+        deadline = first_deadline(context_of(self.client).connection)
+        tools = self.client.list_tools(timeout=deadline.seconds)
         try:
             tool = find_tool(tools, SEND.name)
         except ButtDialError as error:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import attrs
 
+from buttdial_sync.doctor.reaching import HTTP_PORT_REMEDY, TLS_PORT_REMEDY
 from buttdial_sync.errors import (
     AuthError,
     AuthLockedOutError,
@@ -35,6 +36,8 @@ from buttdial_sync.transport.failures import REMEDIES as CONNECTION_REMEDIES
 ErrorTest = Callable[[ButtDialError], bool]
 
 WITHOUT_ADVICE = "The server says no more than the detail: run with -v, or read the server's log."
+_WRONG_SETTING = "Correct the setting that the detail names. No server was asked."
+_LIMIT_WITHOUT_TIME = "Wait a minute, then send more slowly, or ask for a higher limit."
 
 
 @attrs.frozen
@@ -63,15 +66,21 @@ def fault_of(error: ButtDialError) -> Fault | None:
 def remediation_of(error: ButtDialError) -> str:
     """Return the advice: the exception's own, otherwise the table's, otherwise where to look."""
     fault = fault_of(error)
-    advice = error.remediation or (fault.remedy if fault else WITHOUT_ADVICE)
+    advice = error.remediation or (fault.remedy if fault else _advice_without_fault(error))
+    if isinstance(error, RateLimitError) and error.retry_after is None:
+        advice = advice.replace(str(RateLimitError.remedy), _LIMIT_WITHOUT_TIME)
     if error.outcome == "unknown" and fault is not None and fault.remedy not in advice:
         return f"{fault.remedy} {advice}"
     return advice
 
 
+def _advice_without_fault(error: ButtDialError) -> str:
+    return _WRONG_SETTING if isinstance(error, ConfigError) else WITHOUT_ADVICE
+
+
 def detail_of(error: ButtDialError) -> str:
     """Return what happened on one line: the message, the code, and the times that it names."""
-    message = " ".join(str(error).split()) or type(error).__name__
+    message = " ".join(error.message.split()) or type(error).__name__
     code = f" ({error.code})" if error.code and error.code not in message else ""
     return f"{message}{code}{''.join(_limits_of(error))}"
 
@@ -95,7 +104,7 @@ def _says(words: str, *kinds: type[ButtDialError]) -> ErrorTest:
     pattern = re.compile(words, re.IGNORECASE)
     chosen = kinds or (ButtDialError,)
     return lambda error: (
-        isinstance(error, chosen) and bool(pattern.search(f"{error} {error.code or ''}"))
+        isinstance(error, chosen) and bool(pattern.search(f"{error.message} {error.code or ''}"))
     )
 
 
@@ -128,16 +137,40 @@ def _is_http_limit(error: ButtDialError) -> bool:
     return isinstance(error, RateLimitError) and error.status_code == 429
 
 
-WRONG_AGENT = Fault(
+def _of_code(name: str, title: str, remedy: str) -> Fault:
+    return Fault(name, title, remedy, lambda error: error.code == name.upper())
+
+
+WRONG_AGENT = _of_code(
     "wrong_agent",
     "the token belongs to another agent",
     "Give the token of this agent, or the id of the token's agent.",
-    lambda error: error.code == "WRONG_AGENT",
+)
+QUOTED_TOKEN = _of_code(
+    "quoted_token",
+    "the token is in quotes",
+    "Remove the quotes around the token: shells take them away, but Docker's --env-file, some "
+    "configuration files and web forms keep them.",
+)
+WRONG_PATH = Fault(
+    "wrong_path",
+    "a web page instead of Butt-Dial",
+    "No Butt-Dial server answers at this path: check the path in base_url, which is what comes "
+    "before /sse.",
+    _is(ProtocolError, EndpointNotAvailable),
 )
 
 FAULTS: tuple[Fault, ...] = (
+    Fault(
+        "base_url",
+        "the base URL is missing or wrong",
+        "Give the server's address, as in https://butt-dial.example.",
+        _says("base_url|no server is configured", ConfigError),
+    ),
     _connection("proxy", "a proxy does not let it through"),
     _connection("dns", "the host's name cannot be resolved"),
+    _of_code("tls_port", "http:// to a port that speaks TLS", TLS_PORT_REMEDY),
+    _of_code("http_port", "https:// to a port that speaks plain HTTP", HTTP_PORT_REMEDY),
     _connection("tls", "no secure connection"),
     _connection("refused", "nothing listens at this address"),
     _connection("timeout", "no answer in time", DeadlineExceededError),
@@ -148,6 +181,7 @@ FAULTS: tuple[Fault, ...] = (
         AuthMissingHeaderError,
         _any(_is(AuthMissingHeaderError), _says(r"^no agent.?token", ConfigError)),
     ),
+    QUOTED_TOKEN,
     _of_class("clock_skew", "this machine's clock is wrong", AuthTimestampExpired),
     _of_class("unauthorized", "401: the token is wrong or revoked", AuthError),
     _of_class("forbidden", "403: the token may not do this", PermissionDeniedError),
@@ -174,11 +208,6 @@ FAULTS: tuple[Fault, ...] = (
         "invalid[ _](recipient|phone|number)",
         "Invalid recipient",
     ),
-    _of_class(
-        "wrong_path",
-        "a web page instead of Butt-Dial",
-        ProtocolError,
-        _is(ProtocolError, EndpointNotAvailable),
-    ),
+    WRONG_PATH,
 )
 """The faults, most specific first: the first that explains an exception is its name."""

@@ -8,7 +8,7 @@ import attrs
 
 from buttdial_sync.doctor.remediation import detail_of, fault_of, remediation_of
 from buttdial_sync.errors import ButtDialError, ConfigError
-from buttdial_sync.errors.exits import DONE, USAGE, exit_code
+from buttdial_sync.errors.exits import DONE, REFUSED, USAGE, exit_code
 from buttdial_sync.models.doctor import DoctorReport, DoctorStage, StageStatus
 
 STAGES = (
@@ -21,6 +21,9 @@ STAGES = (
     "Human ack loopback",
 )
 """The stages' names, in their order."""
+
+_WRONG_ADDRESS = frozenset({"tls_port", "http_port"})
+_LIMITS = frozenset({"limiter", "rate_limit", "lockout"})
 
 
 @attrs.frozen(kw_only=True)
@@ -77,7 +80,11 @@ def exit_code_of(report: DoctorReport) -> int:
     failed = report.failure
     if failed is None:
         return DONE
-    return USAGE if failed.name == STAGES[0] else exit_code(failed.outcome or "unknown", None)
+    if failed.name == STAGES[0] or failed.fault in _WRONG_ADDRESS:
+        return USAGE
+    if failed.fault in _LIMITS:
+        return REFUSED
+    return exit_code(failed.outcome or "unknown", None)
 
 
 def _failed(name: str, error: ButtDialError, seconds: float | None) -> DoctorStage:

@@ -183,7 +183,7 @@ def error_from_tool_answer(answer: Any, *, code: int | None = None) -> ButtDialE
 
 def _is_of_limiter(error: ButtDialError, envelope: Mapping[str, Any]) -> bool:
     """Whether a 429 is about the requests of this address, not about an agent's own actions."""
-    is_named = bool(envelope.get("code") or _ADDRESS_LIMIT.search(str(error)))
+    is_named = bool(envelope.get("code") or _ADDRESS_LIMIT.search(error.message))
     return isinstance(error, RateLimitError) and is_named
 
 

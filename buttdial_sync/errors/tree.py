@@ -44,6 +44,7 @@ The exception tree.
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ E = TypeVar("E", bound="ButtDialError")
 Stage = Literal["config", "transport", "session", "tool_call", "parse", "server"]
 Outcome = Literal["sent", "rejected", "not_sent", "unknown"]
 Cure = Literal["time", "operator", "nothing"]
+
+_HAS_NOTES: bool = sys.version_info >= (3, 11)
 
 # What ends a failure, where one code differs from the others of its class.
 _CURE_OF_CODE: dict[str, Cure] = {
@@ -71,6 +74,10 @@ class ButtDialError(Exception):
 
     Instances pickle, so that they cross process boundaries. None of the attributes holds a token.
 
+    Tracebacks, notebooks and pytest show :attr:`remediation` below the message, as a note. Python
+    3.10 has no notes: there ``str(error)`` has it as its second line, and :attr:`message` is the
+    message alone on every Python.
+
     Attributes:
         code: Machine-readable: the server's; where it gives none, the library's (``"REFUSED"``,
             ``"NOT_FOUND"``, …: ``docs/errors.rst`` lists them); or None.
@@ -78,7 +85,6 @@ class ButtDialError(Exception):
             ``"parse"`` or ``"server"``.
         outcome: The outcome of the request: ``"not_sent"`` (the server never had it),
             ``"rejected"`` (the server said no) or ``"unknown"`` (it may have been carried out).
-        remediation: Advice: the server's own, otherwise the library's.
         status_code: The HTTP status, or None.
         body: The decoded body of the answer, or None.
         retryable: What the server says about trying again, or None.
@@ -93,6 +99,8 @@ class ButtDialError(Exception):
     default_stage: ClassVar[Stage] = "server"
     default_outcome: ClassVar[Outcome] = "rejected"
     default_cure: ClassVar[Cure] = "operator"
+
+    _remediation: str | None = None
 
     def __init__(
         self,
@@ -120,6 +128,30 @@ class ButtDialError(Exception):
         self.retry_after = retry_after
         self.remaining_attempts = remaining_attempts
         self.locked_until = locked_until
+
+    def __str__(self) -> str:
+        if _HAS_NOTES or not self.remediation:
+            return self.message
+        return f"{self.message}\n{self.remediation}"
+
+    @property
+    def message(self) -> str:
+        """What happened, without the advice."""
+        return Exception.__str__(self)
+
+    @property
+    def remediation(self) -> str | None:
+        """Advice: the server's own, otherwise the library's, or None."""
+        return self._remediation
+
+    @remediation.setter
+    def remediation(self, advice: str | None) -> None:
+        if _HAS_NOTES:
+            # A list of its own: a copied error shares that of the original.
+            notes: list[str] = getattr(self, "__notes__", [])
+            others = [note for note in notes if note != self._remediation]
+            vars(self)["__notes__"] = [advice, *others] if advice else others
+        self._remediation = advice
 
     @property
     def cured_by(self) -> Cure:
@@ -161,8 +193,10 @@ class ButtDialError(Exception):
         Returns:
             The error, without traceback, cause and context.
         """
-        error = kind(str(self) if message is None else message)
-        vars(error).update({**vars(self), **changes})
+        error = kind(self.message if message is None else message)
+        vars(error).update(vars(self))
+        for name, value in {"remediation": self.remediation, **changes}.items():
+            setattr(error, name, value)
         return error
 
 
@@ -471,8 +505,6 @@ class ServerError(ButtDialError):
 
 class AgentNotFound(ButtDialError, KeyError):
     """Raised by a host's agent directory: no agent with this id."""
-
-    __str__ = Exception.__str__
 
 
 class AgentNotProvisioned(ButtDialError, ValueError):

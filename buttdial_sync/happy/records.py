@@ -175,7 +175,7 @@ class Records:
             try:
                 content = cipher.open(str(content.get("c")))
             except EncryptionError as error:
-                content, unreadable = None, str(error)
+                content, unreadable = None, error.message
         return Message(
             id=str(record["id"]),
             session_id=session_id,
@@ -246,7 +246,7 @@ class Records:
                 value = cipher.open(record[name]) if record.get(name) else None
                 opened[name] = value if isinstance(value, Mapping) else None
         except EncryptionError as error:
-            return opened, str(error)
+            return opened, error.message
         return opened, None
 
 

@@ -115,7 +115,7 @@ class Tasks(Machines, Messaging, Permissions):
         try:
             self.stop_session(session_id, machine_id=machine_id)
         except HappyError as error:  # what the agent has done is worth more
-            logger.warning("session %s was not stopped: %s", session_id, error)
+            logger.warning("session %s was not stopped: %s", session_id, error.message)
             return attrs.evolve(result, stop_error=error.as_kind(type(error)))
         return result
 
@@ -236,7 +236,7 @@ class Tasks(Machines, Messaging, Permissions):
         except OUTAGES as error:
             if not deadline.remaining():
                 raise
-            logger.warning("session %s: %s; looking again later", session_id, error)
+            logger.warning("session %s: %s; looking again later", session_id, error.message)
         self._wiring.connection.sleep(self._wiring.poll_interval)
         return None
 
@@ -306,9 +306,11 @@ class Tasks(Machines, Messaging, Permissions):
             self._answer(watch, request.id, answer, deadline)
         except (RequestNotPending, SessionOfflineError) as error:
             # A person was faster in the app, or the agent is gone. The turn tells what follows.
-            logger.info("%s", error)
+            logger.info("%s", error.message)
         except OUTAGES as error:
-            logger.warning("session %s: %s; answering again later", request.session_id, error)
+            logger.warning(
+                "session %s: %s; answering again later", request.session_id, error.message
+            )
             return False
         return True
 

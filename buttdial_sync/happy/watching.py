@@ -140,7 +140,7 @@ class SessionWatch:
         try:
             return self.poll(deadline.within(self._connection.timeout))
         except OUTAGES as error:
-            logger.warning("session %s: %s; looking again later", self._id, error)
+            logger.warning("session %s: %s; looking again later", self._id, error.message)
         self.look_again()
         self._look_at = self._connection.clock() + self._poll_interval
         self._wake.clear()
@@ -177,7 +177,9 @@ class SessionWatch:
         except (HappyClosedError, AuthenticationError):
             raise
         except HappyError as error:
-            logger.info("no live connection (%s): looking every %g s", error, self._poll_interval)
+            logger.info(
+                "no live connection (%s): looking every %g s", error.message, self._poll_interval
+            )
             self._open_pause = min(2 * self._open_pause, _LONGEST_PAUSE)
         else:
             self._open_pause = self._poll_interval
@@ -306,7 +308,7 @@ class SessionWatch:
             try:
                 changes[field] = cipher.open(str(change["value"]))
             except EncryptionError as error:
-                changes["unreadable"] = str(error)
+                changes["unreadable"] = error.message
             changes[f"{field}_version"] = change["version"]
         self.session = attrs.evolve(session, **changes)
 

@@ -258,6 +258,6 @@ def _run_in_thread(runner: StreamRunner) -> None:
     try:
         runner.run()
     except ButtDialError as error:
-        logger.error("the listener ended: %s", error)  # noqa: TRY400 - the error says it all
+        logger.error("the listener ended: %s", error.message)  # noqa: TRY400 - the error says it all
     except BaseException:  # a thread has no caller that could see it
         logger.exception("the listener ended")

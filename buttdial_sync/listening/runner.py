@@ -213,7 +213,7 @@ class StreamRunner:
             answer = self._connection.rest.call("GET", _ME, deadline, credential=self._token)
             self._queue.agent_id = structure(answer, AgentProfile, source=_ME).agent_id
         except ButtDialError as error:
-            logger.info("the server does not say which agent this is: %s", str(error))
+            logger.info("the server does not say which agent this is: %s", error.message)
 
     def _keep_listening(self) -> None:
         while not self._stopping.is_set():
@@ -268,7 +268,7 @@ class StreamRunner:
         except (AuthError, ClientClosedError):
             raise
         except ButtDialError as error:
-            logger.warning("the waiting queue could not be read: %s", str(error))
+            logger.warning("the waiting queue could not be read: %s", error.message)
 
     def _seconds_until_poll(self) -> float:
         """Return how long it is until the queue is read again; when it is time, take a turn."""
@@ -300,7 +300,7 @@ class StreamRunner:
             is_limited = isinstance(error, RateLimitError)
             if is_limited:
                 self._budget.limited(self._options.clock(), error.retry_after)
-            logger.warning("the waiting queue could not be read: %s", str(error))
+            logger.warning("the waiting queue could not be read: %s", error.message)
         if not is_limited:
             self._budget.succeeded()
         if found and self._connection.pushes_to_sessions:
@@ -345,7 +345,7 @@ class StreamRunner:
         self.reconnects += 1
         logger.warning(
             "no stream (%s); connecting again in %.2f s, no. %d",
-            failure or "it ended",
+            failure.message if failure is not None else "it ended",
             seconds,
             self.reconnects,
         )

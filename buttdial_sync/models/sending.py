@@ -79,7 +79,7 @@ class SendResult:
             remediation = error.advice_if_unknown(OutcomeUnknownError.remedy)
         return cls(
             outcome=error.outcome,
-            error=str(error),
+            error=error.message,
             error_type=type(error).__name__,
             error_code=error.code,
             error_channel=error.channel if isinstance(error, ChannelError) else None,

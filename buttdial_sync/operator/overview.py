@@ -48,14 +48,14 @@ def _connection(client: AgentView, timeout: float) -> tuple[ConnectionStatus, in
     try:
         tools = client.list_tools(timeout=timeout)
     except ButtDialError as error:
-        logger.warning("the overview found no connection: %s", str(error))
+        logger.warning("the overview found no connection: %s", error.message)
         return "disconnected", 0
     if not tools:
         return "disconnected", 0
     try:
         client.ping(timeout=timeout)
     except ButtDialError as error:
-        logger.warning("the overview got no answer to a ping: %s", str(error))
+        logger.warning("the overview got no answer to a ping: %s", error.message)
         return "degraded", len(tools)
     return "connected", len(tools)
 
@@ -64,5 +64,5 @@ def _costs(client: AgentView) -> Any:
     try:
         return client.billing.usage().raw
     except ButtDialError as error:
-        logger.info("the overview has no costs: %s", str(error))
+        logger.info("the overview has no costs: %s", error.message)
         return None

@@ -179,10 +179,10 @@ class Admission:
         if rest is None:
             return None
         if isinstance(rest.error, AuthLockedOutError):
-            return Blocked(str(rest.error), rest.seconds, concerns_all=True)
+            return Blocked(rest.error.message, rest.seconds, concerns_all=True)
         # It may be replaced at any time, so its messages look again soon.
         seconds = min(rest.seconds, _LONGEST_PAUSE_FOR_TOKEN)
-        return Blocked(str(rest.error), seconds, rest.error.remediation)
+        return Blocked(rest.error.message, seconds, rest.error.remediation)
 
 
 def _ask(token_for: TokenFor, agent_id: str) -> str:

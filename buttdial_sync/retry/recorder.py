@@ -295,7 +295,7 @@ class OutcomeRecorder:
         try:
             return self.client.honours_idempotency_key(agent_token=token)
         except ButtDialError as error:
-            logger.info("cannot find out whether the server honours keys: %s", str(error))
+            logger.info("cannot find out whether the server honours keys: %s", error.message)
             return None
 
     def _keep_or_give_up(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from buttdial_sync._renamed import shown_as
 from buttdial_sync.errors.moments import utc_now
 from buttdial_sync.testing.assertions import (
     check_nothing_sent,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 _NUMBERS = itertools.count(1)
 
 
+@shown_as("FakeButtDialServer")
 class FakeServer:
     """
     The methods for tests: look at requests, program answers, let something come in.

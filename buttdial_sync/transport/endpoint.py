@@ -55,7 +55,8 @@ def lost_prefix(stream_url: str, url: str, error: ButtDialError) -> ProtocolErro
         return None
     return error.as_kind(
         ProtocolError,
-        f"the server names {path} for posts, which is not below {prefix} of base_url: {error}",
+        f"the server names {path} for posts, which is not below {prefix} of base_url: "
+        f"{error.message}",
         stage="session",
         remediation=f"Have the proxy pass {path} on to the server too, or serve it without the "
         f"prefix {prefix}, under a host name of its own.",

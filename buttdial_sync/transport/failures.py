@@ -46,7 +46,12 @@ _NO_DESCRIPTOR_LEFT = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 def failure_of(
-    error: Exception, progress: RequestProgress, url: str, *, closed: bool
+    error: Exception,
+    progress: RequestProgress,
+    url: str,
+    *,
+    closed: bool,
+    handled: BaseException | None = None,
 ) -> ButtDialError:
     """
     Return the exception to raise for one that a request ended with.
@@ -56,13 +61,15 @@ def failure_of(
         progress: How far the request got.
         url: Where it went.
         closed: Whether the client was closed meanwhile.
+        handled: What the caller was handling when it sent the request. Python takes it for the
+            cause of the cause, but it has nothing to do with this request.
     """
+    links = list(_chain(error, handled))
     # Without one of our connections, as with mocks, only the kind of error says how far it got.
-    sent = progress.bytes_may_have_left or not (progress.is_watched or _is_before_sending(error))
+    sent = progress.bytes_may_have_left or not (progress.is_watched or _is_before_sending(links))
     outcome: Outcome = "unknown" if sent else "not_sent"
     if closed:
         return ClientClosedError("the client was closed meanwhile", outcome=outcome)
-    links = list(_chain(error))
     code, reason = _code_and_reason(links, progress)
     kind = DeadlineExceededError if code == "TIMEOUT" else TransportError
     host = urlsplit(url).netloc.rpartition("@")[2]
@@ -89,9 +96,9 @@ def clear_frames(error: BaseException | None) -> None:
         error = error.__cause__ or error.__context__
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
+def _chain(error: BaseException, handled: BaseException | None) -> Iterator[BaseException]:
     """Walk down from what requests raised to what really happened."""
-    seen: set[int] = set()
+    seen = {id(handled)}
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
         seen.add(id(current))
@@ -113,9 +120,9 @@ _BEFORE_SENDING = (
 )
 
 
-def _is_before_sending(error: Exception) -> bool:
+def _is_before_sending(links: Sequence[BaseException]) -> bool:
     kinds = (*_BEFORE_SENDING, requests.exceptions.ConnectTimeout, requests.exceptions.InvalidURL)
-    return any(isinstance(link, kinds) for link in _chain(error))
+    return any(isinstance(link, kinds) for link in links)
 
 
 def _is_a_no(links: Sequence[BaseException]) -> bool:

@@ -247,7 +247,9 @@ class Http:
                     # Reads the body within the deadline. Tokens come in it, too.
                     response._content = SecretBytes(response.content)
         except _FAILURES as error:
-            failure = failure_of(error, progress, str(request.url), closed=self._closed)
+            failure = failure_of(
+                error, progress, str(request.url), closed=self._closed, handled=handled
+            )
             clear_frames(error)
         except ButtDialError:
             raise

@@ -71,7 +71,7 @@ class ServerRequestReplier:
                 self._post(reply)
             except ButtDialError as error:
                 logger.warning(
-                    "the server's %s stays unanswered: %s", request["method"], str(error)
+                    "the server's %s stays unanswered: %s", request["method"], error.message
                 )
 
 

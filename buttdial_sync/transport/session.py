@@ -310,7 +310,7 @@ class McpSession:
             return
         self._ended = True
         if not self._closing:
-            logger.info("session ended: %s", str(reason))  # a record must not keep its frames
+            logger.info("session ended: %s", reason.message)  # a record must not keep its frames
         # A new error for each waiter: several threads must not raise the same object. And copies,
         # because what is raised gets a traceback, whose frames hold the client.
         kept = reason.as_kind(type(reason))

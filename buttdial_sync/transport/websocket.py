@@ -280,7 +280,7 @@ class WebSocket(Generic[R]):
             return
         self._ended = True
         if not self._closing:
-            logger.info("the connection ended: %s", str(reason))
+            logger.info("the connection ended: %s", reason.message)
         # A new error for each waiter: several threads must not raise the same object.
         kept = reason.as_kind(type(reason))
         self.receiver.end(lambda outcome: kept.as_kind(type(kept), outcome=outcome))

@@ -97,7 +97,7 @@ def test_log_keeps_no_error(fake: FakeButtDialServer, caplog: pytest.LogCaptureF
     assert [arg for arg in kept if isinstance(arg, BaseException)] == []
     assert {record.funcName for record in caplog.records} == {
         "_tell_retry",
-        "_server_honours_key",
+        "_tools_if_known",
         "_end",
     }
 
@@ -125,7 +125,7 @@ def test_result_keeps_the_exception_and_nothing_else(fake: FakeButtDialServer) -
         result = client.send_message("+14155550123", "text", "sms")
     error = result.exception
     assert isinstance(error, ComplianceError)
-    assert (str(error), error.outcome, error.remediation) == (
+    assert (error.message, error.outcome, error.remediation) == (
         result.error,
         result.outcome,
         result.remediation,

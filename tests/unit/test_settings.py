@@ -70,3 +70,31 @@ def test_wrong_token_in_names_the_variable() -> None:
     """A typing mistake in the environment is reported under the variable's name."""
     with pytest.raises(ConfigError, match="BUTT_DIAL_TOKEN_IN"):
         load_settings({"BUTT_DIAL_TOKEN_IN": "Header"})
+
+
+@pytest.mark.parametrize(
+    ("misspelt", "meant"),
+    [
+        ("BUTT_DIAL_TOEKN_IN", "BUTT_DIAL_TOKEN_IN"),
+        ("BUTT_DIAL_AGENT_TOKN", "BUTT_DIAL_AGENT_TOKEN"),
+        ("BUTTDIAL_BASE_URL", "BUTT_DIAL_BASE_URL"),
+    ],
+)
+def test_a_misspelt_variable(misspelt: str, meant: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The log names the setting, and not the value, which may be a token."""
+    assert load_settings({misspelt: "secret-1"}) == Settings()
+    assert caplog.messages == [f"{misspelt} is not a setting: did you mean {meant}?"]
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"BUTT_DIAL_AGENT_ID": "a", "BUTT_DIAL_AGENT_IDS": "b"},  # the setting is there
+        {"BUTT_DIAL_AGENT_ID_2": "the host's own"},
+        {"BUTT_DIAL_WEBHOOK_SECRET": "s", "BASE_URL": "x", "PATH": "/bin"},
+    ],
+)
+def test_other_variables(environ: dict[str, str], caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is said of what is the host's."""
+    load_settings(environ)
+    assert caplog.messages == []

@@ -94,7 +94,7 @@ def test_each_code_has_its_class(
     }
     error = error_of(status, body)
     assert type(error) is kind
-    assert str(error) == "That does not work"
+    assert error.message == "That does not work"
     assert (error.code, error.status_code, error.body) == (code, status, body)
     assert (error.remediation, error.retryable) == ("Do something else", False)
     assert (error.retry_after, error.remaining_attempts) == (30.0, 4)

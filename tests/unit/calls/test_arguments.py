@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
@@ -43,7 +44,7 @@ def test_good_arguments_arrive() -> None:
         ({"to": " "}, ArgumentValueError, r"^to must not be empty$"),
         ({"to": "+1", "agent_id": ""}, ArgumentValueError, r"^agent_id must not be empty$"),
         ({"to": "+1", "agent_id": 5}, ArgumentTypeError, r"^agent_id must be str or None, not int"),
-        ({"to": "+1", "kind": "c"}, ArgumentValueError, r"^kind must be one of 'a', 'b'$"),
+        ({"to": "+1", "kind": "c"}, ArgumentValueError, r"^kind must be one of 'a', 'b'(\n|$)"),
         ({"to": "+1", "kind": 1}, ArgumentTypeError, r"^kind must be 'a' or 'b', not int$"),
     ],
 )
@@ -195,10 +196,34 @@ def test_a_wrong_container(value: Any, words: str) -> None:
 
 @pytest.mark.parametrize(
     ("given", "advice"),
-    [("whatsap", "Did you mean 'whatsapp'?"), (" SMS", "Did you mean 'sms'?"), ("fax", None)],
+    [
+        ("whatsap", "Did you mean 'whatsapp'?"),
+        (" SMS", "Did you mean 'sms'?"),
+        ("fax", "Give one of them."),
+    ],
 )
-def test_the_nearest_value(given: str, advice: str | None) -> None:
+def test_the_nearest_value(given: str, advice: str) -> None:
     """A misspelt value is answered with the one that is meant."""
     with pytest.raises(ArgumentValueError) as caught:
         check_argument("channel", given, Literal["whatsapp", "sms"], required=True)
     assert caught.value.remediation == advice
+
+
+class Strict:
+    """A family whose method takes only what it names."""
+
+    @checked
+    def send(self, to: str, *, agent_token: str | None = None) -> str:
+        """Return what arrived."""
+        return to
+
+
+def test_a_misspelt_keyword() -> None:
+    """The method and the nearest keyword are named; no value is, and none is in a frame."""
+    with pytest.raises(TypeError) as caught:
+        Strict().send("+1", agent_tokn="secret-1")  # type: ignore[call-arg]
+    assert str(caught.value).startswith("Strict.send(): ")
+    assert str(caught.value).endswith("'agent_tokn'; write agent_token= for agent_tokn=")
+    frames = [frame.frame for frame in inspect.getinnerframes(caught.value.__traceback__)[1:]]  # type: ignore[arg-type]
+    assert frames
+    assert all("secret-1" not in repr(frame.f_locals) for frame in frames)

@@ -142,7 +142,7 @@ def test_words_decide_without_a_code(
     for body in ({"error": text}, {"message": text}, {"error": {"message": text}}, text):
         error = error_from_response(status, body)
         assert type(error) is kind
-        assert str(error) == text
+        assert error.message == text
         assert error.status_code == status
         assert error.body == body
         assert error.code == code
@@ -161,7 +161,7 @@ def test_shapes_of_errors(body: dict[str, Any]) -> None:
     """The error as a text, as an object and in a list says the same."""
     for error in (error_from_response(404, body), error_from_tool_answer(body)):
         assert isinstance(error, NoChannelAssigned)
-        assert (str(error), error.code, error.channel) == (
+        assert (error.message, error.code, error.channel) == (
             "no sender",
             "NO_CHANNEL_ASSIGNED",
             "sms",
@@ -196,14 +196,14 @@ def test_html_page_is_a_missing_endpoint(status: int, exchange: Exchange) -> Non
     """A web framework's own 404 page means that the server has no such endpoint."""
     error = error_from_response(status, PAGE, exchange=exchange)
     assert type(error) is EndpointNotAvailable
-    assert str(error) == f"HTTP {status}"
+    assert error.message == f"HTTP {status}"
     assert error.outcome == "not_sent"
 
 
 @pytest.mark.parametrize("status", [400, 413, 500, 502])
 def test_html_page_is_no_message(status: int) -> None:
     """A page does not become the exception's text."""
-    assert str(error_from_response(status, PAGE)) == f"HTTP {status}"
+    assert error_from_response(status, PAGE).message == f"HTTP {status}"
 
 
 @pytest.mark.parametrize(

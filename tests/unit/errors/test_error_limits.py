@@ -128,7 +128,7 @@ def test_a_status_alone(status: int, kind: type[ButtDialError]) -> None:
     for body in bodies:
         error = error_from_response(status, body)
         assert type(error) is kind
-        assert str(error) == f"HTTP {status}"
+        assert error.message == f"HTTP {status}"
         assert (error.retryable, error.retry_after) == (None, None)
         assert error.code == (kind.default_code or kind.server_codes[0])
 
@@ -218,8 +218,8 @@ def test_shapes(body: dict[str, Any], text: str, code: str | None) -> None:
     """The innermost text and code count."""
     of_status = error_from_response(400, body)
     of_tool = error_from_tool_answer(body)
-    assert (str(of_status), of_status.code) == (text, code or "INVALID_REQUEST")
-    assert (str(of_tool), of_tool.code) == (text, code)
+    assert (of_status.message, of_status.code) == (text, code or "INVALID_REQUEST")
+    assert (of_tool.message, of_tool.code) == (text, code)
 
 
 def test_details_of_channels_only() -> None:

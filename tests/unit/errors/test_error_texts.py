@@ -206,7 +206,7 @@ def test_texts(text: str, kind: type[ButtDialError], code: str, advice: str, sta
         error_from_response(status, {"error": text}),
     ):
         assert type(error) is kind
-        assert (error.code, error.outcome, str(error)) == (code, "rejected", text)
+        assert (error.code, error.outcome, error.message) == (code, "rejected", text)
         assert advice in str(error.remediation)
 
 

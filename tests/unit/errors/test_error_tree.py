@@ -84,7 +84,7 @@ def test_other_base_is_drawn(kind: type[ButtDialError]) -> None:
 def test_defaults_are_allowed_values(kind: type[ButtDialError]) -> None:
     """Every class has a stage and an outcome that exist, and its remedy as remediation."""
     error = kind("what happened")
-    assert str(error) == "what happened"
+    assert error.message == "what happened"
     assert error.stage == kind.default_stage
     assert error.stage in get_args(errors.Stage)
     assert error.outcome in get_args(errors.Outcome)
@@ -177,10 +177,10 @@ def test_as_another_kind() -> None:
     )
     other = error.as_kind(ServerError)
     assert type(other) is ServerError
-    assert str(other) == "no"
+    assert other.message == "no"
     assert vars(other) == vars(error)
     changed = error.as_kind(ServerError, "yes", code="D", retry_after=None)
-    assert str(changed) == "yes"
+    assert changed.message == "yes"
     assert vars(changed) == {**vars(error), "code": "D", "retry_after": None}
     assert error.code == "C"
     assert (other.__cause__, other.__traceback__) == (None, None)

@@ -64,7 +64,7 @@ def test_each_class_is_one_of_the_tree_too(kind: type[ProceduraError]) -> None:
     assert kind is ProceduraError or len(public) > 1
     assert inspect.getdoc(kind)
     copy = pickle.loads(pickle.dumps(kind("text", code="C")))  # noqa: S301
-    assert (type(copy), str(copy), copy.code) == (kind, "text", "C")
+    assert (type(copy), copy.message, copy.code) == (kind, "text", "C")
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_errors_of_the_transport(error: ButtDialError, kind: type[ProceduraError
     found = as_procedura_error(error)
     assert type(found) is kind
     assert found is not error
-    assert (str(found), found.code, found.outcome) == ("x", "CODE", error.outcome)
+    assert (found.message, found.code, found.outcome) == ("x", "CODE", error.outcome)
     if error.outcome == "unknown" and not isinstance(error, AuthError):
         assert isinstance(found, OutcomeUnknownError)
         assert found.remediation == kind.remedy
@@ -130,7 +130,7 @@ def test_error_frames(frame: dict[str, Any], kind: type[ButtDialError]) -> None:
     error = module_error("m", {"id": "1", "status": "error", **frame}, ())
     assert type(error) is kind
     assert (error.outcome, error.stage) == ("rejected", "tool_call")
-    assert str(error) == frame.get("message", "m failed")
+    assert error.message == frame.get("message", "m failed")
 
 
 def test_error_frame_keeps_every_field() -> None:

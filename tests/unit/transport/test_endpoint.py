@@ -43,7 +43,7 @@ def test_lost_prefix() -> None:
     """Both paths are named, and what the first post ended with."""
     found = lost_prefix(STREAM, "https://h.test/messages?sessionId=1", NOT_FOUND)
     assert isinstance(found, ProtocolError)
-    assert str(found) == (
+    assert found.message == (
         "the server names /messages for posts, which is not below /dial of base_url: HTTP 404"
     )
     assert (found.stage, found.status_code) == ("session", 404)

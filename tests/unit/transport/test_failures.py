@@ -268,3 +268,13 @@ def test_frames_of_a_circle() -> None:
     error = RingError()
     clear_frames(error)
     assert error.visits == 1
+
+
+def test_what_the_caller_was_handling_is_no_cause() -> None:
+    """A client that is used in an ``except`` block describes its own failure."""
+    handled = ConnectionRefusedError("the caller's own")
+    broken = ConnectionResetError("reset")
+    broken.__context__ = handled
+    found = failure_of(broken, progress_of(watched=False), URL, closed=False, handled=handled)
+    assert (found.code, found.outcome) == (None, "unknown")
+    assert "ConnectionResetError: reset" in str(found)

@@ -397,5 +397,5 @@ def test_receiver_that_refuses_a_message_ends_the_connection() -> None:
         opener = WebSocketOpener(server.url, Strict, WebSocketOptions(), lambda _: None)
         websocket = opener.open("", soon())
         websocket.send({}, soon())
-        assert str(websocket.receiver.failure()) == "not like that"
+        assert websocket.receiver.failure().message == "not like that"
         websocket.close(PATIENCE)
