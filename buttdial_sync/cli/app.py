@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -18,9 +21,11 @@ from buttdial_sync.cli.happy import happy
 from buttdial_sync.cli.inbox import inbox
 from buttdial_sync.cli.outbox import outbox
 from buttdial_sync.cli.procedura import procedura
+from buttdial_sync.cli.report import Report
 from buttdial_sync.cli.send import send
 from buttdial_sync.cli.send_many import send_many
 from buttdial_sync.cli.server import ping, tools
+from buttdial_sync.errors import ConfigError
 from buttdial_sync.errors.exits import EXIT_CODES, INTERRUPTED
 
 _COMMANDS = (
@@ -41,12 +46,42 @@ _COMMANDS = (
 )
 
 
+_JSON = "--json"
+
+
+@contextmanager
+def _usage_as_json(as_json: bool) -> Iterator[None]:
+    """Print wrong usage as an object, too: click complains before a command knows ``--json``."""
+    try:
+        yield
+    except click.UsageError as error:
+        if as_json:
+            help_of = error.ctx.command_path if error.ctx else "buttdial-sync"
+            wrong = ConfigError(error.format_message(), remediation=f"See {help_of} --help.")
+            click.echo(json.dumps(Report.of_error(wrong).data))
+        raise
+
+
 class _Program(click.Group):
-    """The commands, and the handling of Ctrl-C for all of them."""
+    """The commands, and the handling of Ctrl-C and of wrong usage for all of them."""
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        as_json = _JSON in args
+        with _usage_as_json(as_json):
+            ctx = super().make_context(info_name, args, parent, **extra)
+        ctx.meta[_JSON] = as_json
+        return ctx
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with _usage_as_json(ctx.meta[_JSON]):
+                return super().invoke(ctx)
         except (KeyboardInterrupt, click.Abort):
             click.echo("\nInterrupted.", err=True)
             return ctx.exit(INTERRUPTED)

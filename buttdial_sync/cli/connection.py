@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from buttdial_sync.cli.patience import LINE
 from buttdial_sync.cli.report import Report
 from buttdial_sync.errors import ConfigError
 from buttdial_sync.settings import Settings, load_settings
@@ -174,7 +175,8 @@ def ask_for_token(*, may_be_piped: bool = False) -> str:
             "no agent token",
             remediation="Set BUTT_DIAL_AGENT_TOKEN; in a terminal you are asked for it.",
         )
-    token: str = click.prompt("Agent token", hide_input=True, err=True)
+    with LINE.held():
+        token: str = click.prompt("Agent token", hide_input=True, err=True)
     return token.strip()
 
 

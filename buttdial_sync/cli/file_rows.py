@@ -86,10 +86,12 @@ class FileRows(AbstractContextManager["FileRows"]):
     Args:
         campaign: Is a part of the ids of rows without one.
         agent_id: Who sends.
+        channel: The channel of rows without one, as if it were in them; None for the default.
     """
 
-    def __init__(self, campaign: str, agent_id: str | None) -> None:
+    def __init__(self, campaign: str, agent_id: str | None, channel: str | None = None) -> None:
         self._campaign = campaign
+        self._channel = channel
         self._agent_id = agent_id
         # Without a name SQLite keeps what does not fit into its cache in a temporary file.
         self._kept = sqlite3.connect("", isolation_level=None)
@@ -150,6 +152,8 @@ class FileRows(AbstractContextManager["FileRows"]):
 
     def _keep(self, cells: dict[str, str]) -> None:
         given = {name: value for name, value in cells.items() if value != ""}
+        if self._channel is not None:
+            given.setdefault("channel", self._channel)
         message = self._row(given).message
         check_message(message)
         _RECIPIENTS.normalized(message.recipient, message.channel)

@@ -10,6 +10,8 @@ from typing import TextIO
 
 import click
 
+from buttdial_sync.cli.patience import LINE
+
 _ON_TERMINAL = 0.2
 _IN_LOG = 30.0
 
@@ -40,6 +42,7 @@ class Progress(AbstractContextManager["Progress"]):
         # On a terminal from the first moment on; in a log only what lasts is worth a line.
         self._next = clock() + (0.0 if self._on_terminal else _IN_LOG)
         self._width = 0
+        self._line = LINE.held()
 
     def tell(self, doing: str, done: int, total: int | None = None) -> None:
         """
@@ -60,8 +63,13 @@ class Progress(AbstractContextManager["Progress"]):
             self._width = len(text.rstrip())
         click.echo(text, file=self._stream, nl=not self._on_terminal)
 
+    def __enter__(self) -> Progress:
+        self._line.__enter__()
+        return self
+
     def __exit__(self, *_: object) -> None:
         """Remove the line, so that the next one begins on an empty one."""
         if self._width:
             click.echo(f"\r{'':<{self._width}}\r", file=self._stream, nl=False)
             self._width = 0
+        self._line.__exit__(None, None, None)

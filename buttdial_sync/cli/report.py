@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 import click
 
+from buttdial_sync.cli.patience import LINE
 from buttdial_sync.errors import ButtDialError
 from buttdial_sync.errors.exits import DONE, exit_code
 
@@ -66,10 +67,16 @@ class Report:
             exit_code=exit_code(error.outcome, error.stage),
         )
 
+    def _data_with_failure(self) -> dict[str, Any]:
+        if self.failure is None:
+            return dict(self.data)
+        told = {"error": self.failure.message, "remediation": self.failure.remediation}
+        return {**self.data, **{name: told[name] for name in told if name not in self.data}}
+
     def show(self, *, as_json: bool) -> None:
         """Print it: the result to stdout, a failure to stderr."""
         if as_json:
-            click.echo(json.dumps(self.data))
+            click.echo(json.dumps(self._data_with_failure()))
         else:
             for line in self.lines:
                 say(line)
@@ -87,6 +94,7 @@ def described(error: str, code: str | None, retry_after: float | None) -> str:
 
 def say(text: str, *, err: bool = False) -> None:
     """Print a line that any terminal can show."""
+    LINE.clear()
     stream = sys.stderr if err else sys.stdout
     click.echo(printable(text, getattr(stream, "encoding", None) or "ascii"), err=err)
 

@@ -27,6 +27,7 @@ from buttdial_sync.cli.progress import Progress
 from buttdial_sync.cli.report import Failure, Report, say
 from buttdial_sync.errors.exits import DONE, REFUSED, TRY_LATER, USAGE
 from buttdial_sync.models.failed import FailedMessage
+from buttdial_sync.models.message import CHANNELS
 
 if TYPE_CHECKING:
     from buttdial_sync.client import Client
@@ -40,6 +41,9 @@ _AT_ONCE = 1000
 @db_option
 @workers_option
 @rate_option
+@click.option(
+    "--channel", type=click.Choice(CHANNELS), help="For rows without one; otherwise whatsapp."
+)
 @click.option(
     "--campaign", metavar="NAME", help="A part of the keys; the file's name if not given."
 )
@@ -55,6 +59,7 @@ def send_many(
     db: str,
     workers: int,
     rate: float | None,
+    channel: str | None,
     campaign: str | None,
     again: bool,
 ) -> Report:
@@ -70,7 +75,7 @@ def send_many(
     quiet = wants_json(ctx)
     if not quiet:
         say(f"Campaign {campaign}")
-    with FileRows(campaign, client.agent_id) as rows:
+    with FileRows(campaign, client.agent_id, channel) as rows:
         with Progress(quiet=quiet) as progress:
             rows.read(path, progress)
         with open_database(db, client) as repository:
