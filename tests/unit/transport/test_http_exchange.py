@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-import socket
 import select
 import socket
 from collections.abc import Iterator
