@@ -6,6 +6,7 @@ import math
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
+from itertools import takewhile
 
 import attrs
 
@@ -17,6 +18,8 @@ Rate = float | Mapping[str, float]
 _MINUTE = 60.0
 _LONGEST_WINDOW = 86_400.0
 _KEPT_AT_MOST = 1000
+_COUNTED = 1000
+_TRUSTED_FOR = 100  # messages
 
 
 @attrs.define
@@ -25,20 +28,26 @@ class _Agent:
     What is known about an agent. It changes under the lock.
 
     Attributes:
+        sent_at: When attempts began, the last ones.
         reason: Why it rests.
         rests_until: Until when its messages are not sent.
         limited_until: Until when because of a limit or a rate, which end by themselves.
-        sent_at: When attempts began in the last minute, of an agent with a rate.
-        sent: How many began since its last limit.
-        share: How many went through between the last two limits.
+        full_until: Until when it has sent what may be sent: none of its messages is fetched.
+        limit: How many messages the server took before it limited the agent; None if it did not.
+        limit_before: How many it took the time before.
+        pause: How long the server then said to wait, in seconds.
+        sent_since: How many attempts began since a message met the limit or the rate.
     """
 
+    sent_at: deque[float]
     reason: str = ""
     rests_until: float = -math.inf
     limited_until: float = -math.inf
-    sent_at: deque[float] = attrs.field(factory=deque)
-    sent: int = 0
-    share: int | None = None
+    full_until: float = -math.inf
+    limit: int | None = None
+    limit_before: int | None = None
+    pause: float = 0.0
+    sent_since: int = _TRUSTED_FOR
 
 
 class Agents:
@@ -46,7 +55,10 @@ class Agents:
     Which agents rest, and how many messages of an agent are fetched. Safe to share between threads.
 
     While an agent rests, none of its rows is fetched, so a limit costs no row but the one that met
-    it. After a limit no more of its rows are leased than went through between two limits.
+    it. After two limits in a row at the same number of messages the loop knows the number: having
+    sent so many, the agent rests as long as the server said, without asking. Only after a hundred
+    messages another one is tried, to see whether the limit is still the same. So a message costs
+    three writes of its row, and three more in a hundred.
 
     Args:
         rate: How many messages of an agent may be sent in a minute: a number for every agent, or by
@@ -64,6 +76,7 @@ class Agents:
         self._rate = rate
         self._monotonic = monotonic
         self._agents: dict[str, _Agent] = {}
+        self._kept_at_most = _KEPT_AT_MOST
         self.reset_after_fork()
 
     def reset_after_fork(self) -> None:
@@ -78,12 +91,18 @@ class Agents:
             agent.rests_until = max(agent.rests_until, self._monotonic() + seconds)
 
     def limited(self, agent_id: str | None, seconds: float, reason: str) -> None:
-        """Note that the server limited an agent: it rests."""
+        """Note that the server limited an agent, after an attempt that began: it rests."""
         with self._lock:
-            agent = self._agent(agent_id)
+            agent, now = self._agent(agent_id), self._monotonic()
+            if agent.limited_until <= now:  # several threads may meet the same limit
+                agent.limit_before = agent.limit
             self._limit(agent, seconds, reason)
-            # The attempt that met the limit was counted too.
-            agent.share, agent.sent = max(1, agent.sent - 1), 0
+            if agent.sent_at:
+                agent.sent_at.pop()  # this attempt sent nothing
+            # If it was the first for long, it does not tell how many the server takes.
+            taken = _sent(agent, now - max(seconds, _MINUTE))
+            agent.limit, agent.pause = taken or agent.limit or 1, seconds
+            agent.sent_since = 0 if agent.limit == agent.limit_before else _TRUSTED_FOR
 
     def begin(self, agent_id: str | None) -> Blocked | None:
         """Count an attempt that begins; return why it may not: the agent rests, or its rate."""
@@ -93,38 +112,56 @@ class Agents:
             if agent.rests_until > now:
                 return Blocked(agent.reason, agent.rests_until - now)
             if rate is not None:
-                _forget(agent.sent_at, now)
-                # Less than one in a minute: the pause is longer.
-                left = agent.sent_at[0] + _MINUTE / min(1.0, rate) - now if agent.sent_at else 0.0
-                if left > 0 and len(agent.sent_at) >= max(1, int(rate)):
+                left = _rest_of_rate(agent, rate, now)
+                if left > 0:
                     self._limit(agent, left, f"the rate of {rate:g} a minute is used up")
+                    agent.sent_since = 0
                     return Blocked(agent.reason, left)
-                agent.sent_at.append(now)
-            agent.sent += 1
+            agent.sent_at.append(now)
+            agent.sent_since += 1
+            if rate is not None:
+                agent.full_until = now + _rest_of_rate(agent, rate, now)
+            self._compare_with_limit(agent, now)
             return None
 
     def resting(self) -> list[str]:
         """Return the ids of the agents that rest; empty for messages that name none."""
         now = self._monotonic()
         with self._lock:
-            return [name for name, agent in self._agents.items() if agent.rests_until > now]
+            return [
+                name
+                for name, agent in self._agents.items()
+                if agent.rests_until > now or self._is_full(agent, now)
+            ]
 
     def shares(self) -> dict[str, int]:
-        """Return how many messages of an agent may be fetched, of those that were limited."""
+        """Return how many messages of an agent may be fetched, of those that have a limit."""
+        now = self._monotonic()
         with self._lock:
-            known = {
-                name: max(1, agent.share - agent.sent)
-                for name, agent in self._agents.items()
-                if agent.share is not None
-            }
-            now = self._monotonic()
+            known: dict[str, int] = {}
             for name, agent in self._agents.items():
                 rate = self._rate_of(name)
+                left = []
+                if agent.limit is not None:
+                    left.append(agent.limit - _sent(agent, now - agent.pause))
                 if rate is not None:
                     _forget(agent.sent_at, now)
-                    left = max(1, int(rate) - len(agent.sent_at))
-                    known[name] = min(known.get(name, left), left)
+                    left.append(int(rate) - len(agent.sent_at))
+                if left:
+                    known[name] = max(1, min(left))
             return known
+
+    def full(self) -> list[str]:
+        """Return the ids of the agents that have sent what may be sent for now."""
+        now = self._monotonic()
+        with self._lock:
+            return [name for name, agent in self._agents.items() if self._is_full(agent, now)]
+
+    def wait(self, agent_id: str) -> None:
+        """Note that an agent that has sent what may be sent has more messages."""
+        with self._lock:
+            agent = self._agent(agent_id)
+            self._limit(agent, agent.full_until - self._monotonic(), agent.reason)
 
     @property
     def pause(self) -> float:
@@ -139,20 +176,56 @@ class Agents:
         agent.limited_until = max(agent.limited_until, self._monotonic() + seconds)
         agent.rests_until = max(agent.rests_until, agent.limited_until)
 
+    def _compare_with_limit(self, agent: _Agent, now: float) -> None:
+        """Note when an agent may go on, if the server will not take more now."""
+        if agent.limit is None:
+            return
+        sent = _sent(agent, now - agent.pause)
+        if sent >= agent.limit:
+            agent.full_until = max(agent.full_until, now + agent.pause)
+        if sent > 2 * agent.limit:
+            agent.limit = None  # it was raised: learn it anew
+
+    def _is_full(self, agent: _Agent, now: float) -> bool:
+        return agent.full_until > now and agent.sent_since < _TRUSTED_FOR
+
     def _rate_of(self, agent_id: str | None) -> float | None:
         if isinstance(self._rate, Mapping):
             return self._rate.get(agent_id or "")
         return self._rate
 
     def _agent(self, agent_id: str | None) -> _Agent:
+        name = agent_id or ""
+        if name not in self._agents:
+            self._forget_some()
+            counted = max(_COUNTED, int(self._rate_of(agent_id) or 0))
+            self._agents[name] = _Agent(deque(maxlen=counted))
+        return self._agents[name]
+
+    def _forget_some(self) -> None:
         # Hosts may have tenants for years: forget those that say nothing any more.
-        if len(self._agents) > _KEPT_AT_MOST:
-            now = self._monotonic()
-            for name, agent in list(self._agents.items()):
-                _forget(agent.sent_at, now)
-                if agent.rests_until <= now and not agent.sent_at:
-                    del self._agents[name]
-        return self._agents.setdefault(agent_id or "", _Agent())
+        if len(self._agents) <= self._kept_at_most:
+            return
+        now = self._monotonic()
+        for name, agent in list(self._agents.items()):
+            _forget(agent.sent_at, now)
+            if max(agent.rests_until, agent.full_until) <= now and not agent.sent_at:
+                del self._agents[name]
+        self._kept_at_most = max(_KEPT_AT_MOST, 2 * len(self._agents))
+
+
+def _sent(agent: _Agent, since: float) -> int:
+    """Return how many attempts began after this time."""
+    return sum(1 for _ in takewhile(since.__lt__, reversed(agent.sent_at)))
+
+
+def _rest_of_rate(agent: _Agent, rate: float, now: float) -> float:
+    """Return for how many seconds the rate of an agent is used up; 0 if it is not."""
+    _forget(agent.sent_at, now)
+    if len(agent.sent_at) < max(1, int(rate)):
+        return 0.0
+    # Less than one in a minute: the pause is longer.
+    return max(0.0, agent.sent_at[0] + _MINUTE / min(1.0, rate) - now)
 
 
 def _forget(sent_at: deque[float], now: float) -> None:

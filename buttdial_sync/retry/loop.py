@@ -126,7 +126,9 @@ class RetryLoop:
         self._admission = Admission(token_for, client=client, monotonic=monotonic)
         self._circuit = Circuit(client, monotonic)
         self._agents = Agents(rate, monotonic)
-        self._leaves_out_agents = takes(repository, "fetch_due", "except_agents")
+        self._leaves_out_agents = takes(repository, "fetch_due", "except_agents") and hasattr(
+            repository, "due_agents"
+        )
         recorder = OutcomeRecorder(
             repository=repository,
             client=client,
@@ -376,10 +378,14 @@ class RetryLoop:
             return self._repository.fetch_due(limit)
         if self._admission.rest_of_all > 0 or self._circuit.check(stopping) is not None:
             return ()
-        fetch: Any = self._repository.fetch_due
-        found: Sequence[FailedMessage] = fetch(
+        repository: Any = self._repository
+        found: Sequence[FailedMessage] = repository.fetch_due(
             limit, except_agents=self._agents.resting(), at_most=self._agents.shares()
         )
+        full = () if found else self._agents.full()
+        if full:
+            for agent_id in repository.due_agents().intersection(full):
+                self._agents.wait(agent_id)
         return found
 
     def _pause_of_limits(self) -> float:

@@ -28,7 +28,16 @@ from buttdial_sync.retry.rows import (
     unique_key,
 )
 from buttdial_sync.stores.figures import Figures
-from buttdial_sync.stores.schema import LEASE, PENDING, Claim, Condition, Row, Selection, portions
+from buttdial_sync.stores.schema import (
+    LEASE,
+    PENDING,
+    Claim,
+    Condition,
+    Row,
+    Selection,
+    Turn,
+    portions,
+)
 from buttdial_sync.stores.store import Store
 from buttdial_sync.stores.table import DEFAULT_LEASE, WorkTable, as_key, cut
 
@@ -149,15 +158,15 @@ class TableRepository(WorkTable):
                 that name no agent.
             at_most: How many messages of an agent, by its id.
         """
-        resting = {*except_agents, *(pause.agent_id for pause in self.paused())}
         now = self.store.now()
-        turns = [] if None in resting else self.store.turns(now)
-        turns = [turn for turn in turns if turn.agent not in resting]
+        turns = self._turns(now, except_agents)
         if not turns:
             return []
         # From the agent after the one that was the last: with a small limit each has its turn.
         last = self._last_agent
-        turns.sort(key=lambda turn: (last is not None and turn.agent <= last, turn.agent))
+        turns = sorted(
+            turns, key=lambda turn: (last is not None and turn.agent <= last, turn.agent)
+        )
         claimed = self.store.claim(
             Claim(
                 now=now,
@@ -172,6 +181,19 @@ class TableRepository(WorkTable):
             self._last_agent = claimed[-1]["agent_id"] or ""
         found = [self._readable(row) for row in claimed]
         return [message for message in found if message is not None]
+
+    def due_agents(self) -> frozenset[str]:
+        """
+        Return the ids of the agents with messages that are due, and not leased or paused.
+
+        ``""`` stands for messages that name no agent.
+        """
+        return frozenset(turn.agent for turn in self._turns(self.store.now()))
+
+    def _turns(self, now: datetime, except_agents: Collection[str] = ()) -> Sequence[Turn]:
+        resting = {*except_agents, *(pause.agent_id for pause in self.paused())}
+        turns = [] if None in resting else self.store.turns(now)
+        return [turn for turn in turns if turn.agent not in resting]
 
     def release(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from datetime import timedelta
 from typing import Any
 
@@ -45,28 +46,106 @@ def add_many(here: World, count: int) -> Limiter:
 
 
 def test_a_limit_costs_little_and_delays_nobody_else(here: World) -> None:
-    """2,000 messages at ten a minute: before, each waiting row was written once a window."""
-    limiter = add_many(here, 2000)
+    """600 messages at ten a minute: before, each waiting row was written once a window."""
+    limiter = add_many(here, 600)
     counting = Counting(here.repository)
     report = here.loop(counting, token_for=lambda _: TOKEN).drain()
-    assert (report.delivered, report.dead) == (2010, 0)
+    assert (report.delivered, report.dead) == (610, 0)
     assert limiter.sent["other"] == [0.0] * 10
-    # Three rows a message: leased, begun, delivered; and once in a window the one that is refused.
-    assert limiter.refused <= 200
-    assert counting.writes <= 3 * report.delivered + 3 * limiter.refused + 60
+    # Three rows a message: leased, begun, delivered. The limit is met once in a hundred messages.
+    assert limiter.refused <= 8
+    assert counting.writes <= 3 * report.delivered + 3 * limiter.refused + 2 * 20 + 10
 
 
-def test_a_rate_of_our_own(here: World) -> None:
-    """The limit is never met, and each message costs its three writes."""
-    limiter = add_many(here, 200)
+class Minutes:
+    """A server that takes so many messages of an agent in a minute."""
+
+    def __init__(self, here: World, limit: int) -> None:
+        self.here = here
+        self.limit = limit
+        self.sent: dict[str, list[float]] = {}
+
+    def __call__(self, arguments: dict[str, Any]) -> Any:
+        times = self.sent.setdefault(arguments["body"], [])
+        now = self.here.seconds
+        if sum(each > now - 60 for each in times) >= self.limit:
+            return ToolFailure(LIMIT)
+        times.append(now)
+        return {"messageId": "SM-1"}
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+@pytest.mark.parametrize(("agents", "each"), [(1, 200), (3, 100)])
+@pytest.mark.parametrize("limit", [1, 10, 60])
+def test_three_writes_a_message(
+    here: World, limit: int, agents: int, each: int, is_known: bool
+) -> None:
+    """At any limit, the server's or our own: leased, begun, delivered, and three in a hundred."""
+    server = Minutes(here, limit)
+    here.fake.on_tool("comms_send_message", server)
     counting = Counting(here.repository)
-    loop = here.loop(counting, token_for=lambda _: TOKEN, rate={"limited": 10})
-    assert loop.drain().delivered == 210
-    assert limiter.refused == 0
-    assert limiter.sent["other"] == [0.0] * 10
-    assert counting.writes <= 3 * 210 + 60
-    for start in limiter.sent["limited"]:
-        assert sum(start <= each < start + 60 for each in limiter.sent["limited"]) <= 10
+    rate = float(limit) if is_known else None
+    loop = here.loop(counting, token_for=lambda agent: f"token-{agent}", rate=rate)
+
+    def send(first: int, end: int) -> None:
+        for number in range(first, end):
+            for agent in range(agents):
+                here.add(f"m{number}-{agent}", agent_id=f"a{agent}", body=f"a{agent}")
+        assert loop.drain().delivered == agents * (end - first)
+
+    known = 2 * limit + 1
+    send(0, known)  # the loop learns the limit
+    counting.writes = 0
+    began = here.seconds
+    send(known, known + each)
+    assert counting.writes <= 3.03 * agents * each + 3 * agents
+    # And nobody waits longer than the limit asks for.
+    assert here.seconds - began <= (each / limit + 1) * (60 + 1)
+    assert max(map(len, server.sent.values())) == known + each
+
+
+def test_a_limit_that_was_raised(here: World) -> None:
+    """It is noticed within a hundred messages, and then the new one is learned."""
+    server = Minutes(here, 10)
+    here.fake.on_tool("comms_send_message", server)
+    for number in range(600):
+        here.add(f"m{number}", body="a")
+    loop = here.loop()
+    loop.drain(timeout=100)
+    assert len(server.sent["a"]) == 20
+    server.limit = 100
+    loop.drain()
+    minutes = Counter(int(each // 61) for each in server.sent["a"])
+    assert len(minutes) <= 10 + 6
+    assert max(minutes.values()) == 100
+
+
+def test_a_limit_that_was_lowered(here: World) -> None:
+    """It is met once, and known from then on."""
+    server = Minutes(here, 60)
+    here.fake.on_tool("comms_send_message", server)
+    for number in range(150):
+        here.add(f"m{number}", body="a")
+    loop = here.loop()
+    loop.drain(timeout=30)
+    server.limit = 5
+    report = loop.drain()
+    assert report.delivered == 90
+    assert report.postponed <= 20 + 1
+
+
+def test_no_wait_for_a_rate_that_is_just_used_up(here: World) -> None:
+    """A drain ends when nothing is left to be sent."""
+    for number in range(10):
+        here.add(f"m{number}")
+    began = here.seconds
+    loop = here.loop(rate=10)
+    report = loop.drain()
+    assert (report.delivered, report.paused_until) == (10, None)
+    assert here.seconds == began
+    here.add("one more")
+    assert loop.drain().delivered == 1
+    assert here.seconds - began >= 60
 
 
 def test_less_than_one_in_a_minute(here: World) -> None:
