@@ -76,7 +76,7 @@ class OutboxCollector(Collector):
         if self._by_agent:
             waiting = GaugeMetricFamily(
                 f"{_PREFIX}_pending",
-                "Messages that wait for an agent; of all agents some 10000 are counted",
+                "Messages that wait for an agent, for the 100 that wait longest; some 2000 in all",
                 labels=["agent_id"],
             )
             for agent in figures.agents:

@@ -2,9 +2,10 @@
 Figures of an outbox, which cost as much for a million rows as for ten thousand.
 
 Nothing here reads a whole table. A count ends at :data:`MOST` and says so, what is oldest is looked
-up in an index, and agents are found by jumping from one to the next in the index of turns. There is
-no index of what may have been sent: it would have to change with each attempt, which today changes
-none (on PostgreSQL the row then stays in its page).
+up in an index, and agents are found by jumping from one to the next in the index of turns. Of those
+the ones that wait longest are looked at. There is no index of what may have been sent: it would
+have to change with each attempt, which today changes none (on PostgreSQL the row then stays in its
+page).
 """
 
 from __future__ import annotations
@@ -22,8 +23,13 @@ from buttdial_sync.stores.turns import IS_PENDING, OF_PAIR, pairs_of
 
 MOST = 10_000
 """How far is counted."""
-MOST_AGENTS = 1000
-_LOOKED_AT = 50
+MOST_IN_DOUBT = 1000
+"""How many of the newest dead messages are looked at."""
+MOST_AGENTS = 100
+"""Of how many agents is told what waits."""
+_MOST_PAIRS = 1000
+_OF_AGENTS = 2000
+_LOOKED_AT = 40
 _LATE = 300.0
 _MINUTE = timedelta(minutes=1)
 _HOUR = timedelta(hours=1)
@@ -65,7 +71,7 @@ class AgentFigures:
 
     Attributes:
         agent_id: The agent; empty for messages that name none.
-        pending: How many messages wait. Of all agents together some 10,000 are counted.
+        pending: How many messages wait. Of all agents together some 2,000 are counted.
         next_due_at: When the first of them is due, or was.
         last_error: Why they wait: of one of the first of them, or one of the last, because who met
             a limit is due when that ends. None if none of these was tried yet.
@@ -85,12 +91,13 @@ class Figures:
     Attributes:
         measured_at: When they were measured (aware).
         counts: How many messages there are of each status; counted to 10,000 each.
-        in_doubt: How many dead messages may have been sent, of the newest 10,000 dead ones.
+        in_doubt: How many dead messages may have been sent, of the newest 1,000 dead ones.
         sent_last_minute: How many were delivered to the server in the last minute.
         sent_last_hour: And in the last hour.
         sent_per_minute: In the last hour; if more than 10,000 were sent in it, in the time that
             the last 10,000 took.
-        agents: What waits, by agent, for at most 1,000 agents and priorities.
+        agents: What waits, by agent, for the 100 agents that wait longest, of at most 1,000 agents
+            and priorities; by their ids.
     """
 
     measured_at: datetime
@@ -149,18 +156,17 @@ def measure(
     )
     doubts = (
         f"SELECT count(*) FROM (SELECT attempt_started_at FROM {table} WHERE status = 'dead' "  # noqa: S608 - names of ours
-        f"ORDER BY created_at DESC, id DESC LIMIT {MOST}) AS counted "
+        f"ORDER BY created_at DESC, id DESC LIMIT {MOST_IN_DOUBT}) AS counted "
         "WHERE attempt_started_at IS NOT NULL"
     )
     found = dict(zip(statuses, select(f"SELECT {counts}", {})[0], strict=True))
-    dead = Count.up_to(MOST, found.get("dead", 0))
     [minute], [hour] = (
         select(_sent_since(table), {"since": now - time}) for time in (_MINUTE, _HOUR)
     )
     return Figures(
         measured_at=now,
         counts={status: Count.up_to(MOST, found[status]) for status in statuses},
-        in_doubt=Count(select(doubts, {})[0][0], dead.has_more),
+        in_doubt=Count(select(doubts, {})[0][0], found.get("dead", 0) > MOST_IN_DOUBT),
         sent_last_minute=Count.up_to(MOST, minute[0]),
         sent_last_hour=Count.up_to(MOST, hour[0]),
         sent_per_minute=_rate(hour[0], _time(hour[1]), now),
@@ -191,11 +197,8 @@ def measure_rows(rows: Iterable[Row], statuses: Sequence[str], now: datetime) ->
         sent_last_hour=Count.up_to(MOST, hour),
         sent_per_minute=hour / 60,
         agents=_by_agent(
-            (
-                (row["agent_id"] or "", row["next_retry_at"], row["last_error"], 1)
-                for row in waiting
-            ),
-            MOST,
+            (row["agent_id"] or "", row["next_retry_at"], row["last_error"], 1, MOST)
+            for row in waiting
         ),
     )
 
@@ -219,32 +222,36 @@ def _rate(sent: int, first: object, now: datetime) -> float:
 
 
 def _agents(select: Select, table: str, hint: str) -> tuple[AgentFigures, ...]:
-    """Measure what waits, by agent and priority; what is counted is shared out among them."""
-    pairs = f"FROM pairs WHERE pairs.level IS NOT NULL LIMIT {MOST_AGENTS}"
-    found = select(f"{pairs_of(table, hint)} SELECT pairs.agent {pairs}", {})
-    most = MOST // max(len(found), 1)
+    """Measure what waits, by agent; what is counted is shared out among them."""
+    share = f"(SELECT {_OF_AGENTS} / count(*) FROM chosen)"  # noqa: S608 - numbers of ours
+    near = f"(SELECT {_LOOKED_AT} / count(*) + 1 FROM chosen)"  # noqa: S608 - numbers of ours
     rows = f"FROM {table} {hint} WHERE {IS_PENDING} AND {OF_PAIR}"
     first, last = (
         f"{rows} ORDER BY next_retry_at {order}, created_at {order}" for order in ("ASC", "DESC")
     )
     # Only one message met the limit or the outage, and is due when that ends.
-    near = max(1, min(_LOOKED_AT, most // _LOOKED_AT))
     early, late = (
         f"(SELECT last_error FROM (SELECT last_error {end} LIMIT {near}) AS near "  # noqa: S608 - names of ours
         "WHERE last_error IS NOT NULL LIMIT 1)"
         for end in (first, last)
     )
     statement = (
-        f"{pairs_of(table, hint)} SELECT pairs.agent, "  # noqa: S608 - names of ours
-        f"(SELECT next_retry_at {first} LIMIT 1), coalesce({early}, {late}), "
-        f"(SELECT count(*) FROM (SELECT 1 AS one {first} LIMIT {most + 1}) AS counted) {pairs}"
+        f"{pairs_of(table, hint)}, "  # noqa: S608 - names of ours
+        f"known AS (SELECT agent, level, due FROM pairs LIMIT {_MOST_PAIRS}), "
+        "agents_chosen AS (SELECT agent FROM known GROUP BY agent "
+        f"ORDER BY min(due), agent LIMIT {MOST_AGENTS}), "
+        "chosen AS (SELECT known.agent, known.level, known.due "
+        "FROM known JOIN agents_chosen ON known.agent = agents_chosen.agent) "
+        f"SELECT pairs.agent, pairs.due, coalesce({early}, {late}), "
+        f"(SELECT count(*) FROM (SELECT 1 AS one {first} LIMIT {share} + 1) AS counted), {share} "
+        "FROM chosen AS pairs"
     )
-    return _by_agent(select(statement, {}), most)
+    return _by_agent(select(statement, {}))
 
 
-def _by_agent(found: Iterable[Sequence[Any]], most: int) -> tuple[AgentFigures, ...]:
+def _by_agent(found: Iterable[Sequence[Any]]) -> tuple[AgentFigures, ...]:
     agents: dict[str, AgentFigures] = {}
-    for agent, stored, error, depth in found:
+    for agent, stored, error, depth, most in found:
         due = _time(stored)
         if not isinstance(due, datetime):  # a person wrote what cannot be read
             continue
@@ -258,7 +265,8 @@ def _by_agent(found: Iterable[Sequence[Any]], most: int) -> tuple[AgentFigures, 
                 last_error=known.last_error or error,
             )
         agents[agent] = new
-    return tuple(agents[agent] for agent in sorted(agents))
+    waiting_longest = sorted(agents.values(), key=_next_due)[:MOST_AGENTS]
+    return tuple(sorted(waiting_longest, key=_agent_id))
 
 
 def _time(stored: Any) -> Any:
@@ -267,3 +275,7 @@ def _time(stored: Any) -> Any:
 
 def _next_due(figures: AgentFigures) -> datetime:
     return figures.next_due_at
+
+
+def _agent_id(figures: AgentFigures) -> str:
+    return figures.agent_id

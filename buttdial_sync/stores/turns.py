@@ -17,13 +17,16 @@ AGENT = "coalesce(agent_id, '')"
 PRIORITY = "coalesce(priority, 0)"
 IS_PENDING = "status = 'pending'"
 OF_PAIR = f"{AGENT} = pairs.agent AND {PRIORITY} = pairs.level"
+_IS_DUE = "next_retry_at <= :now"
+_IS_NO_TIME = "next_retry_at > '9999-13'"  # a text that sorts after every time
 TURNS_INDEX = "turns"
-IN_ORDER = "SET LOCAL enable_sort = off"
+IN_ORDER = "SELECT set_config('enable_sort', 'off', true), set_config('jit', 'off', true)"
 """
 Has PostgreSQL read rows by the index that has their order, until the transaction ends.
 
 Its statistics may be from a time when nothing was pending. Then it takes any index that begins with
-the status, reads all pending rows for each look, and sorts them.
+the status, reads all pending rows for each look, and sorts them. Compiling statements that take
+milliseconds would take longer than they do.
 """
 TURN_INDEXES = {
     TURNS_INDEX: TableIndex((AGENT, PRIORITY, "next_retry_at", "created_at"), IS_PENDING),
@@ -47,22 +50,29 @@ def turns_statement(table: str, hint: str = "") -> str:
     Returns:
         SQL with the parameter ``:now``; its rows are pairs.
     """
-    return (
-        f"{pairs_of(table, hint)} "  # noqa: S608 - names of ours
-        "SELECT pairs.agent, pairs.level FROM pairs WHERE pairs.level IS NOT NULL "
-        f"AND EXISTS (SELECT 1 FROM {table} WHERE {IS_PENDING} AND {OF_PAIR} "
-        "AND next_retry_at <= :now AND (leased_until IS NULL OR leased_until <= :now))"
-    )
+
+    def has(when: str) -> str:
+        return (
+            f"EXISTS (SELECT 1 FROM {table} WHERE {IS_PENDING} AND {OF_PAIR} AND {when} "  # noqa: S608 - names of ours
+            "AND (leased_until IS NULL OR leased_until <= :now))"
+        )
+
+    found = f"({has(_IS_DUE)} OR {has(_IS_NO_TIME)})" if hint else has(_IS_DUE)
+    return f"{pairs_of(table, hint)} SELECT agent, level FROM pairs WHERE {found}"  # noqa: S608 - names of ours
 
 
 def pairs_of(table: str, hint: str) -> str:
     """
     Return the beginning of a statement: ``pairs``, of each agent and priority with a pending row.
 
+    Its columns are ``agent``, ``level`` (the priority) and ``due`` (when the first row is due).
+
     Args:
         table: The table, quoted.
-        hint: What makes SQLite use the index.
+        hint: What makes SQLite use the index; empty for other databases.
     """
+    if not hint:
+        return _pairs_by_jumps(table)
 
     def found(what: str, where: str = "", order: str = "") -> str:
         return (
@@ -71,15 +81,35 @@ def pairs_of(table: str, hint: str) -> str:
         )
 
     first_agent, next_agent = found(AGENT), found(AGENT, f" AND {AGENT} > agents.agent")
-    of_agent, lower = f" AND {AGENT} = agents.agent", f" AND {AGENT} = pairs.agent"
+    of_agent, lower = f" AND {AGENT} = agents.agent", f" AND {AGENT} = levels.agent"
     first_priority = found(PRIORITY, of_agent, " DESC")
-    next_priority = found(PRIORITY, f"{lower} AND {PRIORITY} < pairs.level", " DESC")
+    next_priority = found(PRIORITY, f"{lower} AND {PRIORITY} < levels.level", " DESC")
+    first_due = found("next_retry_at", f"{lower} AND {PRIORITY} = levels.level")
     return (
         f"WITH RECURSIVE agents(agent) AS (SELECT {first_agent} "  # noqa: S608 - names of ours
         f"UNION ALL SELECT {next_agent} FROM agents WHERE agents.agent IS NOT NULL), "
-        f"pairs(agent, level) AS (SELECT agents.agent, {first_priority} FROM agents "
+        f"levels(agent, level) AS (SELECT agents.agent, {first_priority} FROM agents "
         f"WHERE agents.agent IS NOT NULL "
-        f"UNION ALL SELECT pairs.agent, {next_priority} FROM pairs WHERE pairs.level IS NOT NULL)"
+        f"UNION ALL SELECT levels.agent, {next_priority} FROM levels "
+        "WHERE levels.level IS NOT NULL), "
+        f"pairs(agent, level, due) AS (SELECT levels.agent, levels.level, {first_due} FROM levels "
+        "WHERE levels.level IS NOT NULL)"
+    )
+
+
+def _pairs_by_jumps(table: str) -> str:
+    """Return the same for PostgreSQL, which finds each pair after the one before in one look."""
+
+    def first(where: str = "") -> str:
+        return (
+            f"SELECT {AGENT}, {PRIORITY}, next_retry_at FROM {table} "  # noqa: S608 - names of ours
+            f"WHERE {IS_PENDING}{where} ORDER BY {AGENT}, {PRIORITY}, next_retry_at LIMIT 1"
+        )
+
+    following = first(f" AND ({AGENT}, {PRIORITY}) > (pairs.agent, pairs.level)")
+    return (
+        f"WITH RECURSIVE pairs(agent, level, due) AS (({first()}) "  # noqa: S608 - names of ours
+        f"UNION ALL SELECT found.* FROM pairs CROSS JOIN LATERAL ({following}) AS found)"
     )
 
 
@@ -88,25 +118,36 @@ def next_statement(table: str, lock: str = "") -> str:
     Return the statement that finds an agent's next rows of a priority, oldest due first.
 
     A row with an ``ordering_key`` is not found while an older pending one of its agent has it.
+    On SQLite, whose times are text, also one whose time is another text is found, after the others:
+    who reads it gives it up.
 
     Args:
         table: The table, quoted.
-        lock: What locks the rows that are found, where the database has that.
+        lock: What locks the rows that are found; empty for SQLite.
 
     Returns:
         SQL with the parameters ``:agent``, ``:priority``, ``:now`` and ``:limit``; its rows are
         ids.
     """
+
+    def found(when: str) -> str:
+        return (
+            f"SELECT found.id FROM {table} AS found WHERE {IS_PENDING} "  # noqa: S608 - names of ours
+            f"AND {AGENT} = :agent AND {PRIORITY} = :priority AND {when} "
+            "AND (leased_until IS NULL OR leased_until <= :now) "
+            "AND (ordering_key IS NULL OR NOT EXISTS ("
+            f"SELECT 1 FROM {table} AS older WHERE older.status = 'pending' "
+            "AND older.ordering_key = found.ordering_key "
+            "AND coalesce(older.agent_id, '') = coalesce(found.agent_id, '') "
+            "AND (older.created_at, older.id) < (found.created_at, found.id))) "
+            f"ORDER BY next_retry_at, created_at LIMIT :limit {lock}"
+        )
+
+    if lock:
+        return found(_IS_DUE)
     return (
-        f"SELECT found.id FROM {table} AS found WHERE {IS_PENDING} "  # noqa: S608 - names of ours
-        f"AND {AGENT} = :agent AND {PRIORITY} = :priority AND next_retry_at <= :now "
-        "AND (leased_until IS NULL OR leased_until <= :now) "
-        "AND (ordering_key IS NULL OR NOT EXISTS ("
-        f"SELECT 1 FROM {table} AS older WHERE older.status = 'pending' "
-        "AND older.ordering_key = found.ordering_key "
-        "AND coalesce(older.agent_id, '') = coalesce(found.agent_id, '') "
-        "AND (older.created_at, older.id) < (found.created_at, found.id))) "
-        f"ORDER BY next_retry_at, created_at LIMIT :limit {lock}"
+        f"SELECT found.id FROM (SELECT * FROM ({found(_IS_DUE)}) "  # noqa: S608 - names of ours
+        f"UNION ALL SELECT * FROM ({found(_IS_NO_TIME)})) AS found LIMIT :limit"
     )
 
 

@@ -293,7 +293,8 @@ class DatabaseStore(Store):
         yield
         with connections[self.alias].cursor() as cursor:
             # It may be a transaction of the host's, which goes on.
-            cursor.execute("SET LOCAL enable_sort TO DEFAULT")
+            for setting in ("enable_sort", "jit"):
+                cursor.execute(f"SET LOCAL {setting} TO DEFAULT")
 
     @property
     def _hint(self) -> str:

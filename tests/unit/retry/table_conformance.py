@@ -433,6 +433,18 @@ class TableConformance(RepositoryConformance):
         (agent,) = repository.figures().agents
         assert (agent.last_error, agent.next_due_at) == ("rate limited", self.clock())
 
+    def test_figures_of_many_agents(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Those that wait longest are told."""
+        repository = cast("TableRepository", self.repository)
+        monkeypatch.setattr(figures, "MOST_AGENTS", 2)
+        for number, due in enumerate((-10, -30, -20, 60)):
+            self.add(f"m{number}", agent_id=f"agent-{number}", due=due)
+            self.add(f"n{number}", agent_id=f"agent-{number}", due=70, priority=3)
+        measured = repository.figures()
+        assert [each.agent_id for each in measured.agents] == ["agent-1", "agent-2"]
+        assert [str(each.pending) for each in measured.agents] == ["2", "2"]
+        assert measured.oldest_due_seconds == pytest.approx(30.0)
+
     def test_figures_end_at_their_limits(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """What is more than is counted is said to be more."""
         repository = cast("TableRepository", self.repository)
@@ -442,12 +454,13 @@ class TableConformance(RepositoryConformance):
             for n in range(40)
         ]
         monkeypatch.setattr(figures, "MOST", 30)
+        monkeypatch.setattr(figures, "_OF_AGENTS", 20)
         repository.add_new([attrs.evolve(each, id=f"{each.status}{each.id}") for each in messages])
         measured = repository.figures()
         told = {status: str(count) for status, count in measured.counts.items()}
         assert told == {"pending": "30+", "delivered": "0", "dead": "30+", "dismissed": "0"}
         (agent,) = measured.agents
-        assert (agent.pending.value >= 30, measured.in_doubt.value) == (True, 0)
+        assert (agent.pending.value >= 20, measured.in_doubt.value) == (True, 0)
 
     def test_purging(self) -> None:
         """What was resolved long ago is deleted; dead letters only on demand, pending never."""

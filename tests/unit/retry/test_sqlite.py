@@ -81,7 +81,7 @@ def test_a_time_that_a_person_wrote(
     assert found[0].next_retry_at == datetime(2026, 3, 29, 1, 30, tzinfo=timezone.utc)
 
 
-@pytest.mark.parametrize("written", ["", "1 day ago"])
+@pytest.mark.parametrize("written", ["", "1 day ago", "soon", "99999-01-01"])
 def test_a_time_that_is_none_keeps_nobody_else_waiting(
     edited: tuple[SQLiteRepository, sqlite3.Connection], written: str
 ) -> None:
@@ -95,6 +95,23 @@ def test_a_time_that_is_none_keeps_nobody_else_waiting(
     assert fetched == {"a": "TypeError: next_retry_at is not a time", "b": None}
     assert [message.unreadable for message in repository.list("dead")] == [fetched["a"]]
     assert repository.dismiss("a")
+
+
+def test_a_time_that_is_none_among_later_ones(
+    edited: tuple[SQLiteRepository, sqlite3.Connection],
+) -> None:
+    """A text that sorts after every time is found, while nothing of its agent is due."""
+    repository, connection = edited
+    assert repository.dismiss("b")
+    later = datetime(9999, 12, 31, 23, 59, tzinfo=timezone.utc)
+    repository.add(FailedMessage(id="later", recipient="+1", body="x", next_retry_at=later))
+    with connection:
+        connection.execute(BY_HAND, ("soon",))
+    assert repository.figures().counts["pending"].value == 2
+    (found,) = repository.fetch_due(10)
+    assert (found.id, found.status) == ("a", "dead")
+    assert repository.fetch_due(10) == []
+    assert repository.count_pending() == 1
 
 
 def test_close_lets_the_file_go(tmp_path: Path) -> None:
