@@ -19,6 +19,7 @@ from buttdial_sync.cli.examples import example
 from buttdial_sync.cli.guide import guide
 from buttdial_sync.cli.happy import happy
 from buttdial_sync.cli.inbox import inbox
+from buttdial_sync.cli.onboard import onboard
 from buttdial_sync.cli.outbox import outbox
 from buttdial_sync.cli.procedura import procedura
 from buttdial_sync.cli.report import Report
@@ -37,6 +38,7 @@ _COMMANDS = (
     guide,
     happy,
     inbox,
+    onboard,
     outbox,
     ping,
     procedura,
