@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from sqlalchemy import Engine, MetaData, Table
+from buttdial_sync._extras import Extra
+
+with Extra("sqlalchemy", "sqlalchemy"):
+    from sqlalchemy import Engine, MetaData, Table
 
 from buttdial_sync.inbound.inbox import TABLE_NAME, WEEK, Inbox, inbox_schema
 from buttdial_sync.stores.sqlalchemy import SQLAlchemyStore, table_of

@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from sqlalchemy import Engine, MetaData, Table
+from buttdial_sync._extras import Extra
+
+with Extra("sqlalchemy", "sqlalchemy"):
+    from sqlalchemy import Engine, MetaData, Table
 
 from buttdial_sync.models.failed import FailedMessage
 from buttdial_sync.retry.pauses import pauses_schema

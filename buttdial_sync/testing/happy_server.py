@@ -13,8 +13,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 import attrs
-import socketio
 
+from buttdial_sync._extras import Extra
 from buttdial_sync.happy.crypto import Cipher
 from buttdial_sync.testing.happy_agents import AgentFunction, AgentProcess, FakeMachine, says_done
 from buttdial_sync.testing.happy_rest import HappyRest
@@ -27,6 +27,9 @@ from buttdial_sync.testing.http_messages import (
     json_response,
 )
 from buttdial_sync.testing.loopback import SocketServer
+
+with Extra("happy-testing", "socketio"):
+    import socketio
 
 TOKEN = "happy-token"
 _PATH = "/v1/updates"

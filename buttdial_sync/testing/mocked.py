@@ -16,12 +16,12 @@ from typing import NoReturn, final
 from urllib.parse import parse_qsl, urlsplit
 
 import requests
-import responses
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPSConnection
 from urllib3.connectionpool import HTTPSConnectionPool
 from urllib3.exceptions import MaxRetryError, NewConnectionError, ProtocolError
 
+from buttdial_sync._extras import Extra
 from buttdial_sync.testing.fake import FakeServer
 from buttdial_sync.testing.http_messages import (
     BrokenConnection,
@@ -32,6 +32,9 @@ from buttdial_sync.testing.http_messages import (
 from buttdial_sync.testing.stream import ServerStream
 from buttdial_sync.transport.token_breaker import forget_token_breakers
 from buttdial_sync.transport.token_location import forget_token_locations
+
+with Extra("testing", "responses"):
+    import responses
 
 MAX_SILENCE = 60.0
 """A read that waits longer than this, in seconds, ends the stream: a thread never waits longer."""

@@ -15,7 +15,7 @@ ROOT = Path(str(buttdial_sync.__file__)).parent
 STEPS: tuple[frozenset[str], ...] = tuple(
     frozenset(step.split())
     for step in (
-        "_version _renamed",
+        "_version _renamed _extras",
         "_lazy",
         "errors",
         "settings",
