@@ -1,5 +1,5 @@
 """
-Assertions about what was sent; a failure lists what the server got instead.
+Assertions about what was sent; a failure lists what the server got instead, the nearest as a diff.
 
 A wanted value is compared with ``==``; a compiled pattern is searched for.
 """
@@ -7,7 +7,8 @@ A wanted value is compared with ``==``; a compiled pattern is searched for.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from difflib import SequenceMatcher, ndiff
 from typing import Any
 
 from buttdial_sync.testing.request_log import RequestLog, TextArgument, ToolCall
@@ -17,6 +18,8 @@ _FIELDS = frozenset(
     name for name, value in vars(ToolCall).items() if isinstance(value, (property, TextArgument))
 )
 _LONGEST_TEXT = 120
+_LONGEST_COMPARED = 1000
+_LISTED = 5
 _SUMMARY = ("to", "channel", "body")
 _WHATSAPP = "comms_whatsapp_action"
 
@@ -38,7 +41,8 @@ def find_sent(log: RequestLog, fields: Mapping[str, object]) -> list[ToolCall]:
         raise TypeError(f"a message has no {names}; it has {known}")
     found = [each for each in log.delivered if not _differing(each, fields, _field)]
     if not found:
-        raise AssertionError(f"{_described('message', fields)} was not sent\n{_got(log, fields)}")
+        what = _described("message", fields)
+        raise AssertionError(f"{what} was not sent\n{_got(log, fields)}{_diff(log, fields)}")
     return found
 
 
@@ -67,14 +71,56 @@ def find_call(log: RequestLog, tool: str, args: Mapping[str, object]) -> ToolCal
     for call in log.calls:
         if call.tool == tool and not _differing(call, args, _argument):
             return call
-    got = [f"{call.tool} {_shown(call, [*args], _argument)}".rstrip() for call in log.calls]
-    raise AssertionError(f"{_described(tool, args)} was not called\n{_listed(got)}")
+    lines = [f"{call.tool} {_shown(call, [*args], _argument)}".rstrip() for call in log.calls]
+    near = sorted(range(len(lines)), key=lambda at: _distance_of_call(log.calls[at], tool, args))
+    raise AssertionError(f"{_described(tool, args)} was not called\n{_listed(lines, near)}")
+
+
+def _distance_of_call(call: ToolCall, tool: str, args: Mapping[str, object]) -> tuple[bool, int]:
+    return call.tool != tool, len(_differing(call, args, _argument))
 
 
 def _got(log: RequestLog, fields: Mapping[str, object]) -> str:
     delivered = set(map(id, log.delivered))
-    messages = filter(_is_message, log.calls)
-    return _listed([_line(each, fields, is_delivered=id(each) in delivered) for each in messages])
+    messages = list(filter(_is_message, log.calls))
+    lines = [_line(each, fields, is_delivered=id(each) in delivered) for each in messages]
+    near = sorted(range(len(lines)), key=lambda at: _distance(messages[at], fields))
+    return _listed(lines, near)
+
+
+def _diff(log: RequestLog, fields: Mapping[str, object]) -> str:
+    """Return how the nearest message that was sent differs from the wanted one."""
+    nearest = min(log.delivered, key=lambda each: _distance(each, fields), default=None)
+    if nearest is None:
+        return ""
+    lines = ["", "The nearest one, against what was wanted (-):"]
+    for name in _differing(nearest, fields, _field):
+        lines += (f"  {name}", *_diff_of_values(fields[name], _field(nearest, name)))
+    return "\n".join(lines)
+
+
+def _diff_of_values(wanted: object, got: object) -> Iterator[str]:
+    texts = isinstance(wanted, str) and isinstance(got, str)
+    if texts and len(str(wanted)) + len(str(got)) <= _LONGEST_COMPARED:
+        compared = ndiff(str(wanted).splitlines(), str(got).splitlines())
+        yield from (f"    {line.rstrip()}" for line in compared)
+    else:
+        yield f"    - {_short(wanted)}"
+        yield f"    + {_short(got)}"
+
+
+def _distance(call: ToolCall, fields: Mapping[str, object]) -> tuple[int, float]:
+    """Return in how many fields a message differs from the wanted one, and how much."""
+    differing = _differing(call, fields, _field)
+    likeness = sum(_likeness(fields[name], _field(call, name)) for name in differing)
+    return len(differing), -likeness
+
+
+def _likeness(wanted: object, got: object) -> float:
+    if not (isinstance(wanted, str) and isinstance(got, str)):
+        return 0.0
+    texts = wanted[:_LONGEST_COMPARED], got[:_LONGEST_COMPARED]
+    return SequenceMatcher(None, *texts, autojunk=False).quick_ratio()
 
 
 def _is_message(call: ToolCall) -> bool:
@@ -127,8 +173,9 @@ def _described(what: str, wanted: Mapping[str, object]) -> str:
     return f"{what} {fields}".rstrip()
 
 
-def _listed(lines: list[str]) -> str:
+def _listed(lines: Sequence[str], nearest: Sequence[int]) -> str:
     if not lines:
         return "The server got nothing."
-    numbered = (f"  {number}. {line}" for number, line in enumerate(lines, 1))
-    return "\n".join((f"The server got {len(lines)}:", *numbered))
+    numbered = (f"  {at + 1}. {lines[at]}" for at in sorted(nearest[:_LISTED]))
+    more = f", here the nearest {_LISTED}" if len(lines) > _LISTED else ""
+    return "\n".join((f"The server got {len(lines)}{more}:", *numbered))

@@ -229,7 +229,11 @@ class FakeServer:
             name: The tool's wire name.
             answer: A dict (sent as JSON), a text (sent unchanged), a `ToolFailure`, or a
                 callable that gets the arguments and returns or raises one of these.
+
+        Raises:
+            ValueError: This server has no such tool; the message names the nearest.
         """
+        self.core.tools.check_name(name)
         self.core.tools.answers[name] = answer
 
     def on_rest(
@@ -306,8 +310,10 @@ class FakeServer:
             **options: What the kind allows.
 
         Raises:
-            ValueError: The kind, an option or the combination with ``on`` is unknown.
+            ValueError: The kind, the tool, an option or the combination with ``on`` is unknown.
         """
+        if tool is not None:
+            self.core.tools.check_name(tool)
         self.core.faults.add(make_fault(kind, on, tool, options), count)
 
     def release(self) -> int:

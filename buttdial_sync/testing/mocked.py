@@ -9,6 +9,7 @@ raised at once.
 
 from __future__ import annotations
 
+import fnmatch
 import io
 import re
 from collections.abc import Callable
@@ -35,6 +36,9 @@ from buttdial_sync.transport.token_location import forget_token_locations
 
 with Extra("testing", "responses"):
     import responses
+
+EVERYWHERE = "*"
+_DEFAULT = "https://butt-dial.test"
 
 MAX_SILENCE = 60.0
 """A read that waits longer than this, in seconds, ends the stream: a thread never waits longer."""
@@ -79,17 +83,22 @@ class LiveBody(io.BufferedReader):
 
 
 class _Registration(responses.CallbackResponse):
-    """Everything at the fake server's origin, whatever the method."""
+    """
+    Everything at the fake server's origin, whatever the method.
+
+    Attributes:
+        origin: The origin, with ``*`` for what may be anything.
+    """
 
     def __init__(
         self, origin: str, callback: Callable[[requests.PreparedRequest], _Called]
     ) -> None:
         # No request has this method, so no registration of the host's is equal to this one.
-        super().__init__("FAKE-BUTT-DIAL", re.compile(re.escape(origin)), callback)
+        super().__init__("FAKE-BUTT-DIAL", re.compile(fnmatch.translate(origin)), callback)
         self.origin = origin
 
     def matches(self, request: requests.PreparedRequest) -> tuple[bool, str]:
-        if _origin_of(str(request.url)) != self.origin:
+        if not fnmatch.fnmatchcase(_origin_of(str(request.url)), self.origin):
             return False, "URL is not the fake server's"
         # Of two that match, responses throws one away: so the host's own has the URL to itself.
         others = responses.mock.get_registry().registered
@@ -106,17 +115,19 @@ class MockedServer:
 
     Args:
         fake: The server.
-        base_url: The origin that the fake server has.
+        base_url: The origin that the fake server has. ``*`` stands for anything, so ``"*"`` is
+            every origin, and ``"https://*.example.com"`` those of one domain.
 
     Attributes:
         fake: The server.
-        base_url: The URL that a client has to be given.
+        base_url: The URL that a client has to be given; of a pattern, one that fits.
     """
 
-    def __init__(self, fake: FakeServer, base_url: str = "https://butt-dial.test") -> None:
+    def __init__(self, fake: FakeServer, base_url: str = _DEFAULT) -> None:
         self.fake = fake
-        self.base_url = _origin_of(base_url)
-        self._registration = _Registration(self.base_url, self._called)
+        origin = base_url if base_url == EVERYWHERE else _origin_of(base_url)
+        self.base_url = _DEFAULT if origin == EVERYWHERE else origin.replace("*", "butt-dial")
+        self._registration = _Registration(origin, self._called)
         self._streams: list[ServerStream] = []
         self._patch: object = None
 
@@ -139,8 +150,8 @@ class MockedServer:
         if any(each is self._registration for each in registered):
             return
         others = [each for each in registered if isinstance(each, _Registration)]
-        if any(each.origin == self.base_url for each in others):
-            msg = f"another fake server is installed at {self.base_url}"
+        if any(each.origin == self._registration.origin for each in others):
+            msg = f"another fake server is installed at {self._registration.origin}"
             raise RuntimeError(msg)
         forget_token_breakers()
         forget_token_locations()  # it may be another kind of server than the last one here

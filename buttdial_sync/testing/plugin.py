@@ -6,6 +6,7 @@ The pytest plugin: a fake server as a fixture, and a guard against sending in ea
 ``happy_server`` is a fake Happy server, and ``happy_client`` a client of it.
 Both Butt-Dial servers are the hosted one, unless the test is marked, as in
 ``@pytest.mark.butt_dial(dialect="open-source")``, or the fixture is parametrized with a dialect.
+With ``base_url="*"`` in the mark ``fake_server`` answers at every address.
 
 ``ailoop_server`` is an ailoop server that listens, with people who answer; the mark for its
 options is ``ailoop``, as in ``@pytest.mark.ailoop(generation="question")``.
@@ -22,7 +23,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from difflib import get_close_matches
+from inspect import signature
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
@@ -36,7 +39,10 @@ if TYPE_CHECKING:
     from buttdial_sync.testing.procedura import FakeProceduraServer
     from buttdial_sync.testing.server import FakeButtDialServer
 
+T = TypeVar("T")
+
 _MARKER = "butt_dial"
+_BASE_URL = "base_url"
 _AILOOP_MARKER = "ailoop"
 _NETWORK = "butt_dial_network"
 _FORGETTING = {
@@ -96,8 +102,9 @@ def _begin_as_a_new_process() -> None:
 @pytest.fixture
 def fake_server(request: pytest.FixtureRequest) -> Iterator[FakeButtDialServer]:
     """Give a fake server, installed at ``https://butt-dial.test``."""
+    options = _options_of(request, _MARKER)
     server = _make_server(request)
-    server.install()
+    server.install(options.get(_BASE_URL, "https://butt-dial.test"))
     try:
         yield server
     finally:
@@ -116,8 +123,8 @@ def ailoop_server(request: pytest.FixtureRequest) -> Iterator[FakeAiloopServer]:
     """Give a fake ailoop server that listens; its ``url`` is what a client has to be given."""
     from buttdial_sync.testing.ailoop import FakeAiloopServer
 
-    marker = request.node.get_closest_marker(_AILOOP_MARKER)
-    with FakeAiloopServer(**({} if marker is None else marker.kwargs)) as server:
+    options = _options_of(request, _AILOOP_MARKER)
+    with _made_by_mark(FakeAiloopServer, _AILOOP_MARKER, options) as server:
         yield server
 
 
@@ -175,8 +182,26 @@ def doctor_report() -> DoctorReport:
 def _make_server(request: pytest.FixtureRequest) -> FakeButtDialServer:
     from buttdial_sync.testing.server import FakeButtDialServer
 
-    marker = request.node.get_closest_marker(_MARKER)
-    options = {} if marker is None else dict(marker.kwargs)
+    options = _options_of(request, _MARKER)
+    options.pop(_BASE_URL, None)
     if hasattr(request, "param"):
         options["dialect"] = request.param
-    return FakeButtDialServer(*(() if marker is None else marker.args), **options)
+    return _made_by_mark(FakeButtDialServer, _MARKER, options)
+
+
+def _options_of(request: pytest.FixtureRequest, mark: str) -> dict[str, Any]:
+    marker = request.node.get_closest_marker(mark)
+    if marker is not None and marker.args:
+        raise TypeError(f"@pytest.mark.{mark} takes its options by name")
+    return {} if marker is None else dict(marker.kwargs)
+
+
+def _made_by_mark(make: type[T], mark: str, options: dict[str, Any]) -> T:
+    """Make a server with the options of a mark, or say which of them does not exist."""
+    known = signature(make).parameters
+    for name in options:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f": did you mean {near[0]}?" if near else f": there are {', '.join(known)}"
+            raise TypeError(f"@pytest.mark.{mark} has no option {name!r}{hint}")
+    return make(**options)

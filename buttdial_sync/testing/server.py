@@ -45,6 +45,11 @@ class FakeButtDialServer(FakeServer):
         """
         Answer what ``requests`` sends to ``base_url``, by way of the ``responses`` library.
 
+        Args:
+            base_url: The origin. ``*`` in it stands for anything, so ``"*"`` is every address, for
+                code that has an address of its own. What the test itself has registered with
+                ``responses`` comes first.
+
         Returns:
             A context manager, not yet installed.
         """
@@ -53,7 +58,12 @@ class FakeButtDialServer(FakeServer):
         return MockedServer(self, base_url)
 
     def install(self, base_url: str = "https://butt-dial.test") -> str:
-        """Do what ``with server.mocked():`` does, until `uninstall`; return the base URL."""
+        """
+        Do what ``with server.mocked(base_url):`` does, until `uninstall`.
+
+        Returns:
+            The base URL. Calling it again returns that of the first call.
+        """
         if self._mocked is None:
             self._mocked = self.mocked(base_url)
             self._mocked.install()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any
 
 import attrs
@@ -56,6 +57,13 @@ class FakeTools:
         self._sends: deque[SendAnswer] = deque()
         self._kept: dict[tuple[str | None, str], dict[str, Any]] = {}
         self._last_sid = 0
+
+    def check_name(self, name: str) -> None:
+        """Raise a ValueError that names the nearest, if the server has no such tool."""
+        if name not in self.schemas:
+            near = get_close_matches(name, self.schemas, n=1)
+            hint = f": did you mean {near[0]}?" if near else ""
+            raise ValueError(f"the {self._dialect.name} server has no tool {name!r}{hint}")
 
     def on_send(self, answer: SendAnswer, count: int) -> None:
         """Program the answers to the next ``count`` messages."""

@@ -39,8 +39,41 @@ def test_other_fields(fake: FakeButtDialServer) -> None:
         "message to='+1415' body='Hello' thread_id=None was not sent\n"
         "The server got 1:\n"
         "  1. to='+1415' channel='sms' body='Order 7 is on its way.' thread_id='order-7' "
-        "(other body, thread_id)"
+        "(other body, thread_id)\n"
+        "The nearest one, against what was wanted (-):\n"
+        "  body\n"
+        "    - Hello\n"
+        "    + Order 7 is on its way.\n"
+        "  thread_id\n"
+        "    - None\n"
+        "    + 'order-7'"
     )
+
+
+def test_the_nearest_of_many(fake_server: FakeButtDialServer, butt_dial_client: Client) -> None:
+    """Among sixty messages the ones that are alike are listed, and one is shown as a diff."""
+    for number in range(60):
+        assert butt_dial_client.send_message(f"+1415{number:02}", f"Order {number}", "sms").ok
+    said = failure(lambda: fake_server.assert_sent(to="+141542", body="Order 42 is late"))
+    lines = said.splitlines()
+    assert lines[1] == "The server got 60, here the nearest 5:"
+    assert "  43. to='+141542' channel='sms' body='Order 42' (other body)" in lines[2:7]
+    assert lines[7:] == [
+        "The nearest one, against what was wanted (-):",
+        "  body",
+        "    - Order 42 is late",
+        "    + Order 42",
+    ]
+
+
+def test_a_long_text_is_not_shown_whole(
+    fake_server: FakeButtDialServer, butt_dial_client: Client
+) -> None:
+    """A diff of two long texts is two beginnings; a pattern is shown as it is."""
+    assert butt_dial_client.send_message("+1415", "x" * 4000, "sms").ok
+    said = failure(lambda: fake_server.assert_sent(body="y" * 4000))
+    assert max(map(len, said.splitlines())) < 200
+    assert "    - 'order'" in failure(lambda: fake_server.assert_sent(body=re.compile("order")))
 
 
 def test_nothing_came(fake_server: FakeButtDialServer) -> None:
