@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-collect_ignore = ["django_shop", "flask_desk"]
+collect_ignore = ["django_shop", "flask_desk", "healthchecks", "two_factor_login"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,23 @@ def test_flask(workers: str) -> None:
         PYTEST_DISABLE_PLUGIN_AUTOLOAD="1",
     )  # fmt: skip
     assert "7 passed" in said
+
+
+@pytest.mark.parametrize(
+    ("project", "package", "tests"),
+    [
+        ("healthchecks", "django", "Ran 23 tests"),
+        ("two_factor_login", "two_factor", "Ran 5 tests"),
+    ],
+)
+def test_integrations_of_django_projects(project: str, package: str, tests: str) -> None:
+    """What stands in ``examples/integrations`` passes tests as the projects write them."""
+    if find_spec(package) is None:
+        pytest.skip(f"needs {package}: pip install 'buttdial-sync[dev]'")
+    folder = Path(__file__).parent / project
+    said = run(
+        "django", "test", "--pattern=test*.py", str(folder),
+        DJANGO_SETTINGS_MODULE="settings",
+        PYTHONPATH=os.pathsep.join(map(str, (folder, ROOT, ROOT / "examples" / "integrations"))),
+    )  # fmt: skip
+    assert tests in said
