@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import attrs
 
 from buttdial_sync.errors import ConfigError
 from buttdial_sync.errors.scrubbing import masked
+from buttdial_sync.stores.private_file import replace_private_file
 
 _FIRST_LINE = "# Written by buttdial-sync onboard. Keep it secret."
 
@@ -158,19 +157,8 @@ class OnboardingFile:
 
 
 def _write(path: Path, text: str) -> None:
-    """Replace a file as a whole, so that a crash leaves the old one or the new one."""
     try:
-        # Such a file can be read by its owner only.
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-        try:
-            with open(handle, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        replace_private_file(path, text)
     except OSError as error:
         raise ConfigError(
             f"{path} cannot be written: {type(error).__name__}",

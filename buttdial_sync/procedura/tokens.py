@@ -7,9 +7,8 @@ import logging
 import os
 import stat
 import sys
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +16,7 @@ import attrs
 
 from buttdial_sync.errors import ConfigError
 from buttdial_sync.errors.scrubbing import Secret
+from buttdial_sync.stores.private_file import replace_private_file
 
 if sys.platform != "win32":
     import fcntl
@@ -114,7 +114,8 @@ class FileTokenStore:
                     if entry.account is not None and not entry.is_for(url, new.account, device)
                 ]
                 tokens = [attrs.asdict(entry) for entry in (*kept, new)]
-                _replace(path, json.dumps({"version": _VERSION, "tokens": tokens}, indent=1))
+                content = {"version": _VERSION, "tokens": tokens}
+                replace_private_file(path, json.dumps(content, indent=1))
         except OSError as error:
             reason = f"the token cannot be written to {path}: {type(error).__name__}"
         else:
@@ -167,17 +168,3 @@ def _alone(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _replace(path: Path, text: str) -> None:
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # with 0600
-    try:
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(name)
-        raise
