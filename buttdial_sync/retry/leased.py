@@ -341,11 +341,8 @@ class LeasedRepository:
             "retry_count": count,
             LEASE: leased_until,
         }
-        condition = Condition(
-            statuses=(row["status"],),
-            attempt_number=row["attempt_number"],
-            no_lease_at=asked_at,
-        )
+        # Whoever changed the row since it was read has a lease, or has ended one just now.
+        condition = Condition(statuses=(row["status"],), no_lease_at=asked_at)
         if not self._store.update(message.id, changes, condition):
             return None
         return _merged(message, {**row, **changes})

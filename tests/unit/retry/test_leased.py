@@ -14,6 +14,7 @@ import pytest
 
 from buttdial_sync import ArgumentTypeError, ConfigError
 from buttdial_sync.retry import LeasedRepository
+from buttdial_sync.retry.leased import _as_message
 from buttdial_sync.testing.conformance import SettableClock
 from tests.unit.retry.world import World
 
@@ -177,8 +178,31 @@ def test_nobody_gets_what_another_has(
     assert [message.id for message in leased.fetch_due(1)] == ["b"]
     assert leased.fetch_due(1) == []
     assert host.asked == [1, 2, 3]
+    host.rows["a"].next_retry_at += timedelta(days=1)
+    host.add("c")
+    host.add("d")
+    assert [message.id for message in leased.fetch_due(1)] == ["c"]
+    host.rows["a"].next_retry_at -= timedelta(days=1)
     here.go_on(LEASE)
-    assert [message.id for message in leased.fetch_due(5)] == ["a", "b"]
+    assert [message.id for message in leased.fetch_due(5)] == ["a", "b", "c", "d"]
+
+
+def test_an_unknown_outcome_is_remembered(
+    here: World, host: HostRepository, leased: LeasedRepository
+) -> None:
+    """The host's row has no place for it, ours has; and times without a zone are UTC."""
+    host.add("a")
+    leased.fetch_due(1)
+    began = here.clock()
+    assert leased.begin_attempt("a", 1, began)
+    here.go_on(1)
+    assert leased.increment_retry("a", 1, "lost", here.clock(), unknown=True)
+    here.go_on(2)
+    due = host.rows["a"].next_retry_at
+    again = leased.fetch_due(1)[0]
+    assert (again.attempt_started_at, again.retry_count) == (began, 1)
+    host.rows["a"].next_retry_at = due.replace(tzinfo=None)
+    assert _as_message(host.rows["a"]).next_retry_at == due
 
 
 def test_threads_share_the_messages(
@@ -312,10 +336,17 @@ def test_revived_by_the_host(here: World, host: HostRepository, leased: LeasedRe
     here.fake.on_send(error="no")
     here.loop(leased).run_once()
     assert host.rows["a"].status == "dead"
-    host.rows["a"].status = "pending"
+    row = host.rows["a"]
+    for attempts in (1, 0):  # with the count that it had, and as if it were new
+        row.status, row.retry_count = "pending", attempts
+        here.go_on(1)
+        here.fake.on_send(error="no")
+        here.loop(leased).run_once()
+        assert (row.status, row.retry_count) == ("dead", attempts + 1)
+    row.status = "pending"
     here.go_on(1)
     assert here.loop(leased).run_once().delivered == 1
-    assert host.rows["a"].status == "delivered"
+    assert row.status == "delivered"
 
 
 @pytest.mark.parametrize("end", ["retried", "dead", "put back"])
@@ -341,6 +372,7 @@ def test_a_stale_answer_of_the_host(
             assert leased.increment_retry("a", 1, "no", later, attempt_number=1)
         elif end == "dead":
             assert leased.mark_dead("a", 1, "no", attempt_number=1)
+        here.go_on(2)  # what the host's table said takes its time to arrive
         return stale
 
     monkeypatch.setattr(host, "fetch_due", settle_meanwhile)
@@ -348,6 +380,38 @@ def test_a_stale_answer_of_the_host(
     monkeypatch.undo()
     here.go_on(2)
     assert len(leased.fetch_due(1)) == (end == "put back")
+
+
+def test_a_late_end_is_believed(
+    here: World, host: HostRepository, leased: LeasedRepository
+) -> None:
+    """An attempt that outlived its lease says that nothing was sent: nobody gives it up as lost."""
+    host.add("a")
+    leased.fetch_due(1)
+    assert leased.begin_attempt("a", 1, here.clock(), attempt_number=1)
+    here.go_on(LEASE)
+    (doubtful,) = leased.fetch_due(1)
+    assert doubtful.attempt_started_at is not None
+    assert leased.increment_retry("a", 1, "refused", here.clock(), attempt_number=1)
+    later = here.clock() + timedelta(minutes=1)
+    assert not leased.mark_dead("a", 1, "lost", unknown=True, attempt_number=1)
+    assert not leased.postpone(doubtful, 1, "limit", later, attempt_number=1)
+    assert (host.rows["a"].status, host.rows["a"].last_error) == ("pending", "refused")
+    here.go_on(2)
+    assert leased.fetch_due(1)[0].attempt_started_at is None
+
+
+def test_without_numbers(here: World, host: HostRepository, leased: LeasedRepository) -> None:
+    """Who knows the published arguments only is fenced by the count of attempts."""
+    host.add("a", retry_count=2)
+    leased.fetch_due(1)
+    assert not leased.begin_attempt("nonsense", 3, here.clock())
+    assert not leased.begin_attempt("a", 2, here.clock())
+    assert leased.begin_attempt("a", 3, here.clock())
+    assert not leased.mark_delivered("a", "SM-1", 2)
+    assert not leased.increment_retry("a", 2, "late", here.clock())
+    assert leased.mark_delivered("a", "SM-1", 3)
+    assert (host.rows["a"].status, host.rows["a"].retry_count) == ("delivered", 3)
 
 
 def test_a_row_that_is_no_message(
