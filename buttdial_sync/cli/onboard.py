@@ -177,9 +177,7 @@ def _begin(files: OnboardingFile, settings: Settings, given: _Given) -> Onboardi
             raise ConfigError(
                 "no server is configured", remediation="Give --base-url, or set BUTT_DIAL_BASE_URL."
             )
-        # Before anything is registered: what cannot be kept must not be registered.
         kept = Onboarding(base_url=settings.base_url)
-        files.save(kept)
     wanted = (settings.base_url, given.org, given.email)
     known = (kept.base_url, kept.org_name, kept.owner_email)
     if any(w and k and w != k for w, k in zip(wanted, known, strict=True)):

@@ -226,6 +226,8 @@ def test_the_answer_to_the_registration_is_lost(host: Host) -> None:
     assert (lost.exit_code, "-> Run it again: what was carried" in lost.stderr) == (3, True)
     host.registered()
     assert list(host.server.fake.workspace.orgs) == ["org-1"]
+    asked = [each for each in host.server.fake.requests if each.path == "/api/orgs/register"]
+    assert len({each.headers["idempotency-key"] for each in asked}) == 1
 
 
 def test_the_answer_to_the_verification_is_lost(host: Host) -> None:
@@ -305,7 +307,9 @@ def test_the_open_source_server(tmp_path: Path) -> None:
     """There the token is the orchestrator's, and the agent gets its channel at once."""
     with FakeButtDialServer(dialect="open-source").listen() as server:
         host = Host(server, tmp_path)
-        result = host.run(*AGENT, *MESSAGE, TEAM_TOKEN="orchestrator-token")
+        server.fake.on_send(error="no consent")
+        assert host.run(*AGENT, *MESSAGE, TEAM_TOKEN="orchestrator-token").exit_code == 1
+        result = host.run(*MESSAGE)  # certainly not sent: so it may be sent, also without keys
         assert (result.exit_code, result.stderr.count("Error")) == (0, 0), result.stderr
         (agent,) = server.fake.workspace.agents.values()
         assert list(agent.channels) == ["phone"]
