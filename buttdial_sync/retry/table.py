@@ -307,12 +307,8 @@ class TableRepository(WorkTable):
         )
         is_done = self.store.update(msg_id, changes, condition)
         # Also when it is recorded once more, because the answer to the first time got lost.
-        if message_sid and self._early is not None:
-            # After the change: a receipt that comes from now on finds the row by its message_sid.
-            early = self._early.store.find(as_key(message_sid))
-            row = self.store.find(msg_id) if early is not None else None
-            if early is not None and row is not None and row["message_sid"] == early["id"]:
-                write_receipt(self.store, row, early_columns(early), FAILED_STATUSES)
+        if message_sid:
+            self._join_early_receipt(msg_id, as_key(message_sid))
         return is_done
 
     def record_receipt(self, receipt: DeliveryReceipt) -> bool:
@@ -343,9 +339,17 @@ class TableRepository(WorkTable):
         }
         if is_proof:
             write_receipt(self.store, row, columns, ("dead",), proven)
+            self._join_early_receipt(row["id"], as_key(receipt.message_sid))
         else:
             write_receipt(self.store, row, columns, FAILED_STATUSES)
         return True
+
+    def _join_early_receipt(self, msg_id: str, message_sid: str) -> None:
+        """Write a receipt that came before its row had this id; one from now on finds the row."""
+        early = None if self._early is None else self._early.store.find(message_sid)
+        row = None if early is None else self.store.find(msg_id)
+        if early is not None and row is not None and row["message_sid"] == message_sid:
+            write_receipt(self.store, row, early_columns(early), FAILED_STATUSES)
 
     def _row_of(self, receipt: DeliveryReceipt) -> Row | None:
         row = self.store.find_by("message_sid", as_key(receipt.message_sid))

@@ -123,7 +123,7 @@ class OutboxPointStore(PointStore):
         ]
 
     def _look_who_waits(self, claim: Claim, claimed: list[Row]) -> None:
-        free = {row["id"] for row in self._free_rows(claim.now)}
+        free = {row["id"] for row in self._free_rows(claim.now)} - {row["id"] for row in claimed}
         for urgent in self._urgent:
             for row in claimed:
                 is_less = (row["priority"] or 0) < urgent["priority"]

@@ -575,6 +575,16 @@ class TableConformance(RepositoryConformance):
         assert not self.repository.mark_delivered("a", "SM-2", 1)
         assert self.told()[:2] == ("delivered", None)
 
+    def test_an_early_receipt_of_a_row_that_another_proves_to_be_sent(self) -> None:
+        """Of two receipts only the second names the key: the row has what the first one says."""
+        self.add("a", idempotency_key="key-1")
+        self.due()
+        assert self.repository.begin_attempt("a", 1, self.clock())
+        self.repository.mark_dead("a", 1, "lost", unknown=True)
+        assert not self.receipt("read")
+        assert self.receipt("sent", idempotency_key="key-1")
+        assert self.told()[:2] == ("delivered", "read")
+
     def test_a_receipt_by_its_key(self) -> None:
         """Where the server sends it back, the row is found before the answer has come."""
         self.add("a", idempotency_key="key-1")
