@@ -38,20 +38,37 @@ def running() -> Iterator[str]:
     # The path of a socket is short, those of pytest are not; and the server refuses to be root.
     home = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
     user = _step_down(home)
-    data = home / "data"
-    programs = binaries()
-    assert programs is not None
     try:
-        _run(programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-N", user=user)
-        options = f"-k {home} -h '' {_FAST}"
-        log = home / "log"
-        _run(programs / "pg_ctl", "-D", data, "-w", "-l", log, "-o", options, "start", user=user)
+        _run("initdb", home, "-U", "postgres", "-A", "trust", "-N", user=user)
+        _start(home, user)
         try:
             yield f"postgresql+psycopg://postgres@/postgres?host={home}"
         finally:
-            _run(programs / "pg_ctl", "-D", data, "-w", "-m", "immediate", "stop", user=user)
+            _stop(home, "immediate", user)
     finally:
         shutil.rmtree(home, ignore_errors=True)
+
+
+@contextmanager
+def stopped(address: str) -> Iterator[None]:
+    """Let the server with this address be down inside a block, as while it is restarted."""
+    home = Path(address.split("host=")[1])
+    user = _step_down(home)
+    # With a checkpoint: what is committed here is not on disk yet.
+    _stop(home, "fast", user)
+    try:
+        yield
+    finally:
+        _start(home, user)
+
+
+def _start(home: Path, user: dict[str, Any]) -> None:
+    options = f"-k {home} -h '' {_FAST}"
+    _run("pg_ctl", home, "-w", "-l", home / "log", "-o", options, "start", user=user)
+
+
+def _stop(home: Path, mode: str, user: dict[str, Any]) -> None:
+    _run("pg_ctl", home, "-w", "-m", mode, "stop", user=user)
 
 
 def _step_down(home: Path) -> dict[str, Any]:
@@ -62,9 +79,11 @@ def _step_down(home: Path) -> dict[str, Any]:
     return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
 
 
-def _run(program: Path, *arguments: object, user: dict[str, Any]) -> None:
+def _run(program: str, home: Path, *arguments: object, user: dict[str, Any]) -> None:
+    programs = binaries()
+    assert programs is not None
     subprocess.run(
-        [program, *map(str, arguments)],
+        [programs / program, "-D", home / "data", *map(str, arguments)],
         check=True,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

@@ -74,7 +74,7 @@ class Stopping:
 
 def main(role: str, url: str, database: str, step: str = "") -> None:
     """Do what the role says."""
-    with Client(url, agent_id="agent-1", agent_token=TOKEN, timeout=20.0) as client:
+    with Client(url, agent_id="agent-1", agent_token=TOKEN, timeout=120.0) as client:
         repository = open_repository(database)
         if role == "outbox":
             stopping: Any = Stopping(repository, step)
