@@ -37,7 +37,7 @@ def running() -> Iterator[str]:
     """
     # The path of a socket is short, those of pytest are not; and the server refuses to be root.
     home = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
-    user = _step_down(home)
+    user = step_down(home)
     try:
         _run("initdb", home, "-U", "postgres", "-A", "trust", "-N", user=user)
         _start(home, user)
@@ -53,7 +53,7 @@ def running() -> Iterator[str]:
 def stopped(address: str) -> Iterator[None]:
     """Let the server with this address be down inside a block, as while it is restarted."""
     home = Path(address.split("host=")[1])
-    user = _step_down(home)
+    user = step_down(home)
     # With a checkpoint: what is committed here is not on disk yet.
     _stop(home, "fast", user)
     try:
@@ -71,7 +71,8 @@ def _stop(home: Path, mode: str, user: dict[str, Any]) -> None:
     _run("pg_ctl", home, "-w", "-m", mode, "stop", user=user)
 
 
-def _step_down(home: Path) -> dict[str, Any]:
+def step_down(home: Path) -> dict[str, Any]:
+    """Return who a server runs as that refuses to be root; its directory becomes theirs."""
     if os.geteuid() != 0:
         return {}
     entry = pwd.getpwnam(_UNPRIVILEGED)
