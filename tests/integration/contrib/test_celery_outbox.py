@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
-import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,11 +21,10 @@ from buttdial_sync import Client, FailedMessage, InboundHandler, RetryLoop
 from buttdial_sync.contrib.celery import ButtDialTasks
 from buttdial_sync.errors.moments import utc_now
 from buttdial_sync.retry import SQLiteRepository
-from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
 from buttdial_sync.testing.simulate import HostSimulator
-from tests.integration.contrib.running import PATIENCE, environment, python, started
+from tests.integration.contrib.celery_shop import FOLDER, Shop, opened
+from tests.integration.contrib.running import PATIENCE, python
 
-FOLDER = "celery_app"
 ROWS = 200
 
 
@@ -65,69 +62,10 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process.stdout.close()
 
 
-class Shop:
-    """The example's worker, its outbox, its server, and an application that asks it for work."""
-
-    def __init__(self, server: LoopbackServer, broker: str, folder: Path) -> None:
-        self.fake = server.fake
-        self.url = server.base_url
-        self.file = folder / "outbox.db"
-        self.repository = SQLiteRepository(self.file)
-        self.env = environment(
-            server, folder, CELERY_BROKER_URL=broker, OUTBOX=str(self.file), SWEEP_EVERY="600"
-        )
-        # Celery would load the settings of the other example.
-        del self.env["DJANGO_SETTINGS_MODULE"]
-        self.app = Celery("asker", broker=broker, set_as_current=False)
-        self.tasks = ButtDialTasks(
-            self.app,
-            client=lambda: Client(self.url, agent_token="agent-token"),
-            repository=lambda: self.repository,
-            inbound=InboundHandler(),
-        )
-
-    def add(self, count: int, **fields: Any) -> list[FailedMessage]:
-        messages = [
-            FailedMessage(id=f"m{number}", recipient="+1", body=f"m{number}", **fields)
-            for number in range(count)
-        ]
-        self.repository.add_new(messages)
-        return messages
-
-    def wait_until_done(self, count: int) -> None:
-        assert self.fake.wait_for(lambda: len(self.fake.sent_messages) >= count, PATIENCE)
-        pause = threading.Event()
-        for _ in range(600):
-            if self.repository.stats()["delivered"] == count:
-                return
-            pause.wait(0.05)
-        raise AssertionError(self.repository.stats())
-
-    @property
-    def sent(self) -> Counter[str | None]:
-        return Counter(message.body for message in self.fake.sent_messages)
-
-    def ask(self, name: str, *arguments: object) -> None:
-        self.app.send_task(f"buttdial_sync.{name}", arguments)
-
-    @contextmanager
-    def working(self, *more: str, pool: str = "prefork") -> Iterator[subprocess.Popen[bytes]]:
-        arguments = (
-            *("-m", "celery", "-A", "outbox", "worker", "--pool", pool, "--concurrency", "2"),
-            *("--loglevel", "ERROR", "--without-gossip", "--without-mingle", *more),
-        )
-        with started(*arguments, folder=FOLDER, env=self.env) as worker:
-            yield worker
-
-
 @pytest.fixture
 def shop(broker: str, tmp_path: Path) -> Iterator[Shop]:
-    with FakeButtDialServer().listen() as server:
-        made = Shop(server, broker, tmp_path)
-        yield made
-        made.app.control.purge()
-        made.app.close()
-        made.repository.close()
+    with opened(broker, tmp_path) as shop:
+        yield shop
 
 
 @pytest.mark.parametrize("pool", ["prefork", "gevent", "threads"])
