@@ -168,6 +168,36 @@ def test_stop_waits_for_a_pass_of_another_thread(here: World, way: str) -> None:
     thread.join(SECONDS)
 
 
+@pytest.mark.parametrize("way", ["start", "run_once", "drain"])
+def test_stop_waits_for_what_is_being_sent(here: World, way: str) -> None:
+    """Called while the server works on a message, it comes back when the row has its end."""
+    happened: list[str] = []
+    here.add("a")
+    loop = here.loop(sleep=None)
+
+    def stop() -> None:
+        ended = loop.stop(6 * SECONDS)
+        happened.append(f"stopped: {ended}, {here.row().status}")
+
+    stopper, asked = threading.Thread(target=stop), threading.Event()
+
+    def answer(_args: dict[str, Any]) -> dict[str, Any]:
+        stopper.start()
+        asked.set()
+        stopper.join(0.2)  # who does not wait is through by then
+        happened.append("answered" if stopper.is_alive() else "it did not wait")
+        return {"messageId": "SM-1"}
+
+    here.fake.on_tool("comms_send_message", answer)
+    if way == "start":
+        loop.start(interval=3600, warmup=0)
+        assert asked.wait(6 * SECONDS)
+    else:
+        getattr(loop, way)()
+    stopper.join(6 * SECONDS)
+    assert happened == ["answered", "stopped: True, delivered"]
+
+
 def test_stop_from_a_hook_does_not_claim_the_end(here: World) -> None:
     """The pass that called the hook is not over yet."""
     answers: list[bool] = []

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from typing import Any
 
 import pytest
+import requests
+from requests.adapters import HTTPAdapter
 
 from buttdial_sync import Client, FailedMessage, SendResult
 from buttdial_sync.testing.faults import FaultKind, Place
@@ -76,6 +79,45 @@ def test_a_proxys_error_page_parks_one_message_per_worker(send_via: str) -> None
         in_doubt = [row for row in rows if row.attempt_started_at is not None]
         assert 1 <= len(in_doubt) <= 3
         assert {row.retry_count for row in rows if row not in in_doubt} == {0}
+
+
+class Deaf(HTTPAdapter):
+    """A way to the server on which one token gets no answer, as long as it is told so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token = ""
+
+    def send(self, request: Any, *args: Any, **options: Any) -> Any:
+        if self.token and self.token in request.headers.get("Authorization", ""):
+            raise requests.ConnectTimeout("timed out", request=request)
+        return super().send(request, *args, **options)
+
+
+def test_a_silent_agent_does_not_keep_the_others_waiting(here: World) -> None:
+    """Its messages rest for a minute and spend nothing, while the server answers the others."""
+    way, silent = Deaf(), "silent-token"
+    here.client.close()
+    here.client = Client(
+        URL, agent_token=TOKEN, transport_adapter=way, timeout=5.0, sleep=lambda _: None
+    )
+    loop = here.loop(token_for={"one": TOKEN, "two": silent}.get, batch_size=4)
+    here.add("a", agent_id="one")
+    assert loop.drain().delivered == 1
+    way.token = silent
+    for number in range(10):
+        here.add(f"one-{number}", agent_id="one")
+        here.add(f"two-{number}", agent_id="two")
+    began = here.seconds
+    loop.drain()
+    assert Counter(body and body[:3] for body in here.bodies) == {"a": 1, "one": 10}
+    assert here.seconds - began < 60
+    waiting = here.repository.list("pending")
+    assert {(row.agent_id, row.retry_count) for row in waiting} == {("two", 0)}
+    assert {row.attempt_started_at for row in waiting} == {None}
+    way.token = ""
+    here.go_on(61)
+    assert loop.drain().delivered == 10
 
 
 def test_an_outage_writes_no_rows(here: World) -> None:
