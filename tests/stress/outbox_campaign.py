@@ -202,8 +202,8 @@ def database_of(store: str) -> Iterator[str]:
         yield f"{folder}/outbox.db"
 
 
-def main() -> None:
-    """Run a campaign."""
+def main() -> int:
+    """Run a campaign; return 1 if a promise was broken."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--messages", type=int, default=1500)
     parser.add_argument("--dialect", default="open-source")
@@ -234,7 +234,10 @@ def main() -> None:
     with database_of(given.store) as database, fake.listen() as server:
         figures = campaign(server, database, given.messages, trouble, random.Random(given.seed))
     sys.stdout.write(json.dumps(attrs.asdict(figures), indent=2) + "\n")
+    # Who is stopped for longer than it waits for an answer may never know it.
+    forgotten = 0 if given.stops else figures.dead_but_sent
+    return int(bool(figures.twice or figures.untrue or figures.lost or forgotten))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
