@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.integration.contrib.running import free_port, wait_for_port
 from tests.integration.retry.postgres import step_down
 
 _PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"])
@@ -47,9 +46,7 @@ def running(address: str) -> Iterator[int]:
         Its port on loopback.
     """
     home = Path(tempfile.mkdtemp(prefix="pgbouncer-", dir="/tmp"))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    port = free_port()
     settings = {"server": address.split("host=")[1], "port": port, "home": home}
     (home / "ini").write_text(_CONFIGURATION.format(**settings))
     user = step_down(home)  # it refuses to be root
@@ -57,20 +54,9 @@ def running(address: str) -> Iterator[int]:
         [str(program()), "-q", str(home / "ini")], stdin=subprocess.DEVNULL, cwd="/", **user
     )
     try:
-        _wait_for(port, bouncer)
+        wait_for_port(port, bouncer)
         yield port
     finally:
         bouncer.kill()
         bouncer.wait(_SECONDS)
         shutil.rmtree(home, ignore_errors=True)
-
-
-def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    pause = threading.Event()
-    for _ in range(600):
-        assert process.poll() is None, "PgBouncer ended"
-        with socket.socket() as attempt:
-            if attempt.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        pause.wait(0.05)
-    raise AssertionError("PgBouncer does not listen")
