@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
-from typing import Any, NewType, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import attrs
 from cattrs import Converter, transform_error
@@ -22,8 +22,8 @@ T = TypeVar("T")
 KEPT_AS_IT_CAME = "__kept_as_it_came__"
 """A class with this attribute falls back to ``raw`` alone if its fields do not validate."""
 
-Identifier = NewType("Identifier", str)
-"""An id: text, though some servers send numbers."""
+Identifier = Annotated[str, "an id"]
+"""An id: text for all who read it, though some servers send numbers."""
 
 
 def structure(data: Any, kind: type[T], *, source: str) -> T:
@@ -69,7 +69,9 @@ def _converter() -> Converter:
     converter.register_structure_hook(float, _number)
     converter.register_structure_hook(Decimal, lambda value, _: _amount(value))
     converter.register_structure_hook(datetime, lambda value, _: parse_moment(value))
-    converter.register_structure_hook(Identifier, lambda value, _: _identifier(value))
+    converter.register_structure_hook_func(
+        lambda kind: kind == Identifier, lambda value, _: _identifier(value)
+    )
     converter.register_structure_hook(ToolResult, lambda value, _: ToolResult(raw=value))
     converter.register_structure_hook_factory(attrs.has, lambda kind: _object_hook(converter, kind))
     return converter

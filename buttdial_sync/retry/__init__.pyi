@@ -7,3 +7,7 @@ from buttdial_sync.retry.pauses import Pause as Pause
 from buttdial_sync.retry.report import RetryReport as RetryReport
 from buttdial_sync.retry.sqlalchemy import SQLAlchemyRepository as SQLAlchemyRepository
 from buttdial_sync.retry.sqlite import SQLiteRepository as SQLiteRepository
+from buttdial_sync.retry.table import Enqueuer as Enqueuer
+from buttdial_sync.stores.figures import AgentFigures as AgentFigures
+from buttdial_sync.stores.figures import Count as Count
+from buttdial_sync.stores.figures import Figures as Figures

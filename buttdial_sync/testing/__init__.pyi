@@ -13,5 +13,6 @@ from buttdial_sync.testing.procedura import ProceduraRequest as ProceduraRequest
 from buttdial_sync.testing.procedura import TokenCheck as TokenCheck
 from buttdial_sync.testing.request_log import ToolCall as ToolCall
 from buttdial_sync.testing.server import FakeButtDialServer as FakeButtDialServer
+from buttdial_sync.testing.simulate import Delivery as Delivery
 from buttdial_sync.testing.simulate import HostSimulator as HostSimulator
 from buttdial_sync.testing.tool_answers import ToolFailure as ToolFailure

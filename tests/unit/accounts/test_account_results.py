@@ -17,7 +17,6 @@ from buttdial_sync import (
     OutcomeUnknownError,
     ProtocolError,
 )
-from buttdial_sync.models.converter import Identifier
 from buttdial_sync.testing import FakeButtDialServer
 
 from .workspaces import workspace
@@ -92,7 +91,7 @@ def test_both_spellings_and_times(answer: dict[str, Any]) -> None:
         fake.on_rest("GET", "/api/orgs/me", answer)
         account = client.get_account()
     assert account == Account(
-        org_id=Identifier("7"),
+        org_id="7",
         owner_email="o@x",
         owner_phone_hint="…1",
         created_at=MOMENT,

@@ -25,7 +25,6 @@ from buttdial_sync import (
 )
 from buttdial_sync.errors import ArgumentTypeError, ArgumentValueError, ConfigError
 from buttdial_sync.inbound.native import parse_waiting
-from buttdial_sync.models.converter import Identifier
 from buttdial_sync.testing.simulate import HostSimulator
 from tests.unit.inbound.test_native import HOSTED
 
@@ -811,8 +810,8 @@ def test_what_came_by_webhook_and_waits(is_signed: bool) -> None:
     assert inbound.handle("butt-dial", body, headers).status == 500
     (waited,) = parse_waiting(
         WaitingMessage(
-            external_id=Identifier("m1"),
-            agent_id=Identifier("agent-1"),
+            external_id="m1",
+            agent_id="agent-1",
             channel="whatsapp",
             from_="+1",
             body="x",

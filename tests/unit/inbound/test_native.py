@@ -18,7 +18,7 @@ from buttdial_sync import (
     WaitingMessage,
 )
 from buttdial_sync.inbound.native import parse_account, parse_pushed, parse_waiting
-from buttdial_sync.models.converter import Identifier, structure
+from buttdial_sync.models.converter import structure
 from buttdial_sync.models.names import snake_case
 
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
@@ -392,9 +392,7 @@ def test_waiting() -> None:
 
 def test_waiting_made_by_hand() -> None:
     """An item without the server's own JSON is read by its fields."""
-    (event,) = parse_waiting(
-        WaitingMessage(id=Identifier("1"), channel="sms", from_="+1", body="x")
-    )
+    (event,) = parse_waiting(WaitingMessage(id="1", channel="sms", from_="+1", body="x"))
     assert isinstance(event, InboundMessage)
     assert (event.sender, event.text, event.id) == ("+1", "x", "1")
 

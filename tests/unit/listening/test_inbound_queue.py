@@ -11,16 +11,13 @@ import pytest
 from buttdial_sync import InboundMessage
 from buttdial_sync.inbound.native import parse_waiting
 from buttdial_sync.listening.inbound_queue import InboundQueue
-from buttdial_sync.models.converter import Identifier
 from buttdial_sync.models.inbox import WaitingMessage
 
 PATIENCE = 20.0
 
 
 def waiting(name: str) -> WaitingMessage:
-    return WaitingMessage(
-        id=Identifier(name), channel="sms", from_="+1", body="hi", direction="inbound"
-    )
+    return WaitingMessage(id=name, channel="sms", from_="+1", body="hi", direction="inbound")
 
 
 def push(name: str) -> dict[str, Any]:
@@ -163,7 +160,7 @@ def test_a_queue_that_is_full(caplog: pytest.LogCaptureFixture) -> None:
 def test_pushes_of_the_agent_whose_queue_it_is(known: str | None) -> None:
     """A push does not name the agent; it is the client's, or the one that the queue names."""
     queue = InboundQueue(known)
-    queue.waiting([attrs.evolve(waiting("w"), agent_id=Identifier("agent-7"))])
+    queue.waiting([attrs.evolve(waiting("w"), agent_id="agent-7")])
     queue.pushed(push("p"))
     queue.release_pushed(0)
     agents = []

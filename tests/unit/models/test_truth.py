@@ -32,9 +32,8 @@ from buttdial_sync import (
     WaitingMessages,
 )
 from buttdial_sync.errors import Outcome
-from buttdial_sync.models.converter import Identifier
 
-ID = Identifier("1")
+ID = "1"
 YES = (
     OtpVerification(valid=True),
     ConsentState(has_consent=True),
