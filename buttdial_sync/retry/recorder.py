@@ -47,7 +47,7 @@ _LONGEST_PAUSE_TO_WRITE = 30.0
 _LEASES_TO_WRITE = 10.0
 _TRIES_AFTER_STOP = 3
 _FENCED = ("begin_attempt", "mark_delivered", "increment_retry", "mark_dead", "postpone")
-_UNKNOWN = "outcome unknown, it may have been sent"
+UNKNOWN = "outcome unknown, it may have been sent"
 _WITHOUT_KEYS = "; this server honours no keys"
 _KEY_TOO_OLD = "; the server may have forgotten its key"
 
@@ -241,10 +241,10 @@ class OutcomeRecorder:
         """Give a message up whose last attempt has no recorded end; say the reason only once."""
         before = message.last_error or ""
         why = _KEY_TOO_OLD if self.is_key_too_old(message) else _WITHOUT_KEYS
-        if before.startswith(_UNKNOWN):
+        if before.startswith(UNKNOWN):
             reason = before.removesuffix(_WITHOUT_KEYS).removesuffix(_KEY_TOO_OLD)
         else:
-            lost = f"{_UNKNOWN}: the attempt of {message.attempt_started_at} has no recorded end"
+            lost = f"{UNKNOWN}: the attempt of {message.attempt_started_at} has no recorded end"
             reason = "; ".join(filter(None, (lost, before)))
         return self.give_up(message, message.retry_count, reason + why)
 
@@ -416,7 +416,7 @@ def _may_have_been_sent(message: FailedMessage, *, lost: bool) -> bool:
 
 
 def _with_doubt(message: FailedMessage, error: str, *, lost: bool = False) -> str:
-    return f"{_UNKNOWN}: {error}" if _may_have_been_sent(message, lost=lost) else error
+    return f"{UNKNOWN}: {error}" if _may_have_been_sent(message, lost=lost) else error
 
 
 def seconds_of(value: timedelta | float, name: str) -> float:

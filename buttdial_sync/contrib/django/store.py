@@ -101,7 +101,7 @@ class DatabaseStore(Store):
 
     def claim(self, claim: Claim) -> list[Row]:
         """Lease rows; see :meth:`Store.claim`."""
-        changes: dict[str, Any] = {LEASE: _stored(claim.leased_until)}
+        changes: dict[str, Any] = {LEASE: stored(claim.leased_until)}
         if claim.begins_attempt:
             changes["retry_count"] = F("retry_count") + 1
             changes["attempt_number"] = F("attempt_number") + 1
@@ -129,7 +129,7 @@ class DatabaseStore(Store):
         self, ids: Sequence[str], leased_until: datetime, changes: Mapping[str, Any]
     ) -> int:
         """End leases; see :meth:`Store.release`."""
-        leased = self._rows().filter(pk__in=ids, status=PENDING, leased_until=_stored(leased_until))
+        leased = self._rows().filter(pk__in=ids, status=PENDING, leased_until=stored(leased_until))
         with self._transaction():
             return int(leased.update(**_as_stored({**changes, LEASE: None})))
 
@@ -142,7 +142,7 @@ class DatabaseStore(Store):
             rows = rows.annotate(number=Coalesce("attempt_number", 0))
             rows = rows.filter(number=condition.attempt_number)
         if condition.no_lease_at is not None:
-            rows = rows.filter(_is_free(_stored(condition.no_lease_at)))
+            rows = rows.filter(_is_free(stored(condition.no_lease_at)))
         for name, value in condition.values.items():
             rows = rows.filter(**({f"{name}__isnull": True} if value is None else {name: value}))
         rows = rows.filter(**{f"{name}__isnull": False for name in condition.present})
@@ -185,7 +185,7 @@ class DatabaseStore(Store):
 
     def leased(self, now: datetime) -> list[Row]:
         """Return the leased ones; see :meth:`Store.leased`."""
-        return self._read(self._rows().filter(status=PENDING, leased_until__gt=_stored(now)))
+        return self._read(self._rows().filter(status=PENDING, leased_until__gt=stored(now)))
 
     def counts(self) -> Mapping[str, int]:
         """Count all; see :meth:`Store.counts`."""
@@ -228,9 +228,9 @@ class DatabaseStore(Store):
 
     def _selected(self, ids: Sequence[str], selection: Selection) -> Iterator[Any]:
         """Return the rows of a selection, so many ids at a time."""
-        rows = self._rows().filter(_is_free(_stored(selection.now)), status__in=selection.statuses)
+        rows = self._rows().filter(_is_free(stored(selection.now)), status__in=selection.statuses)
         if selection.since is not None:
-            since = _stored(selection.since)
+            since = stored(selection.since)
             rows = rows.filter(
                 Q(resolved_at__gte=since) | Q(resolved_at__isnull=True, created_at__gte=since)
             )
@@ -247,7 +247,7 @@ class DatabaseStore(Store):
 
         def select(statement: str, values: Mapping[str, Any]) -> list[Any]:
             adapted = {
-                name: database.ops.adapt_datetimefield_value(_stored(value))
+                name: database.ops.adapt_datetimefield_value(stored(value))
                 for name, value in values.items()
             }
             with database.cursor() as cursor:
@@ -259,7 +259,7 @@ class DatabaseStore(Store):
 
     def delete(self, statuses: Sequence[str], before: datetime, limit: int) -> int:
         """Delete rows; see :meth:`Store.delete`."""
-        old = self._rows().filter(status__in=statuses, resolved_at__lt=_stored(before))
+        old = self._rows().filter(status__in=statuses, resolved_at__lt=stored(before))
         ids = list(old.order_by().values_list("pk", flat=True)[:limit])
         with self._transaction(durable=False):
             deleted, _ = self._rows().filter(pk__in=ids, status__in=statuses).delete()
@@ -304,7 +304,7 @@ class DatabaseStore(Store):
         return f"INDEXED BY {name}" if self._is_sqlite else ""
 
     def _find_due(self, claim: Claim) -> list[str]:
-        moment = _stored(claim.now)
+        moment = stored(claim.now)
         skips = connections[self.alias].features.has_select_for_update_skip_locked
         due = (
             self._only_heads()
@@ -323,7 +323,7 @@ class DatabaseStore(Store):
 
     def _execute(self, statement: str, now: datetime, **values: Any) -> Sequence[Sequence[Any]]:
         database = connections[self.alias]
-        moment = database.ops.adapt_datetimefield_value(_stored(now))
+        moment = database.ops.adapt_datetimefield_value(stored(now))
         with database.cursor() as cursor:
             # Django's way to write a parameter.
             cursor.execute(re.sub(r":(\w+)", r"%(\1)s", statement), {"now": moment, **values})
@@ -372,8 +372,8 @@ class DatabaseStore(Store):
         texts = {f"{_TEXT}{name}": Cast(name, TextField()) for name in self.schema.times}
         return [self._loaded(row) for row in rows.values(*names, **texts)]
 
-    def _loaded(self, stored: Mapping[str, Any]) -> Row:
-        row: Row = dict(stored)
+    def _loaded(self, found: Mapping[str, Any]) -> Row:
+        row: Row = dict(found)
         for name in self.schema.times:
             if f"{_TEXT}{name}" in row:
                 row[name] = from_text(row.pop(f"{_TEXT}{name}"))
@@ -426,11 +426,15 @@ def _is_free(moment: datetime) -> Any:
 
 
 def _as_stored(row: Mapping[str, Any]) -> Row:
-    return {name: _stored(value) for name, value in row.items()}
+    return {name: stored(value) for name, value in row.items()}
 
 
-def _stored(value: Any) -> Any:
-    """Times are UTC: without a zone where the project has none, which local times would break."""
+def stored(value: Any) -> Any:
+    """
+    Return a value as the models have it.
+
+    Times are UTC: without a zone where the project has none, which local times would break.
+    """
     if not isinstance(value, datetime):
         return value
     moment = value.astimezone(timezone.utc)

@@ -18,6 +18,7 @@ INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django.contrib.messages",
     "django.contrib.sessions",
+    "django.contrib.staticfiles",
     "buttdial_sync.contrib.django",
     "shop",
 ]
@@ -43,6 +44,8 @@ TEMPLATES = [
         },
     }
 ]
+
+STATIC_URL = "static/"
 
 DATABASES = {
     "default": {

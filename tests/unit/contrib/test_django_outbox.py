@@ -21,7 +21,8 @@ from django.urls import reverse
 
 from buttdial_sync import FailedMessage
 from buttdial_sync.contrib.commands import stopped_by_signals
-from buttdial_sync.contrib.django import admin, get_client
+from buttdial_sync.contrib.django import get_client
+from buttdial_sync.contrib.django.admin import pages
 from buttdial_sync.contrib.django.models import OutboxMessage
 from buttdial_sync.contrib.django.outbox import enqueue, get_outbox, get_repository
 from buttdial_sync.errors import ArgumentValueError
@@ -260,7 +261,7 @@ def test_the_page_retries_and_dismisses(http: Client) -> None:
 
 def test_the_page_does_not_read_all_rows(http: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every question to the table ends at a limit, and so does what "select all" selects."""
-    monkeypatch.setattr(admin, "MOST", 120)  # more than a page has
+    monkeypatch.setattr(pages, "MOST", 120)  # more than a page has
     get_repository().add_new(
         [FailedMessage(id=f"m{number}", recipient=TO, body="x") for number in range(150)]
     )
