@@ -10,8 +10,16 @@ from django.contrib import admin
 from django.db.models import F, Q
 from django.http import HttpRequest
 
-from buttdial_sync.contrib.django.admin import summaries
-from buttdial_sync.contrib.django.admin.summaries import State
+from buttdial_sync.contrib.django.admin.summaries import (
+    BUSY,
+    DEAD,
+    DUE,
+    EXPIRED,
+    RESTING,
+    UNKNOWN,
+    WAITING,
+    State,
+)
 from buttdial_sync.contrib.django.outbox import get_repository
 from buttdial_sync.contrib.django.store import stored
 from buttdial_sync.models.message import Channel
@@ -115,11 +123,11 @@ def _busy(now: datetime, _: Sequence[Pause]) -> Q:
 
 
 _CHOICES: dict[State, tuple[str, Callable[[datetime, Sequence[Pause]], Q]]] = {
-    summaries.DUE: ("Due now", _due),
-    summaries.WAITING: ("Waits for its time", _waiting),
-    summaries.RESTING: ("At rest: a limit, a pause, an outage", _resting),
-    summaries.BUSY: ("In progress", _busy),
-    summaries.UNKNOWN: ("Unknown whether it was sent", _unknown),
-    summaries.EXPIRED: ("Expired", _expired),
-    summaries.DEAD: ("Given up", _dead),
+    DUE: ("Due now", _due),
+    WAITING: ("Waits for its time", _waiting),
+    RESTING: ("At rest: a limit, a pause, an outage", _resting),
+    BUSY: ("In progress", _busy),
+    UNKNOWN: ("Unknown whether it was sent", _unknown),
+    EXPIRED: ("Expired", _expired),
+    DEAD: ("Given up", _dead),
 }
