@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from django.core import checks
@@ -10,9 +10,23 @@ from django.core.checks import CheckMessage, register
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, router
 
+from buttdial_sync.accounts.client import AccountsClient
+from buttdial_sync.client import Client
 from buttdial_sync.contrib.django.conf import NAME, AppSettings, app_settings, imported
-from buttdial_sync.contrib.django.process import get_handler, make_ailoop
+from buttdial_sync.contrib.django.inbox import DatabaseInbox, get_inbox
+from buttdial_sync.contrib.django.outbox import get_repository, make_retry_loop
+from buttdial_sync.contrib.django.process import (
+    get_accounts,
+    get_client,
+    get_handler,
+    make_ailoop,
+)
+from buttdial_sync.contrib.django.questions import DatabaseQuestions, get_questions
+from buttdial_sync.contrib.django.repository import DatabaseRepository
+from buttdial_sync.contrib.options import unknown_options
 from buttdial_sync.errors import ConfigError
+from buttdial_sync.listening.listener import Listener
+from buttdial_sync.retry.loop import RetryLoop
 
 _LABEL = "buttdial_sync"
 _SECRETS = (
@@ -31,7 +45,7 @@ def check_settings(app_configs: object, **_: Any) -> list[CheckMessage]:
     try:
         configured = app_settings()
     except (ImproperlyConfigured, ConfigError) as error:
-        return [_error("E001", str(error))]
+        return [checks.Error(str(error), id=f"{_LABEL}.E001")]
     return [
         *_check_server(configured),
         *_check_agent_token(configured),
@@ -41,6 +55,7 @@ def check_settings(app_configs: object, **_: Any) -> list[CheckMessage]:
         *_check_what_is_kept(configured),
         *_check_ailoop(configured),
         *_check_paths(configured),
+        *_check_options(configured),
     ]
 
 
@@ -203,6 +218,54 @@ def _check_paths(configured: AppSettings) -> Iterator[CheckMessage]:
             yield from _check_path(key, path)
 
 
+def _check_options(configured: AppSettings) -> Iterator[CheckMessage]:
+    """Bind the options to what takes them; if all names are right, make it, which sends nothing."""
+    inbox = configured.inbox or {}
+    takers: dict[str, tuple[Mapping[str, Any], Callable[..., Any], tuple[str, ...]]] = {
+        "CLIENT": (configured.client, Client, ()),
+        "ACCOUNTS": (configured.accounts, AccountsClient, ()),
+        "LISTENER": (configured.listener, Listener, ("client", "inbound")),
+        "OUTBOX": (configured.outbox, DatabaseRepository, ()),
+        "RETRY": (configured.retry, RetryLoop, ("repository", "client")),
+        "INBOX": (inbox, DatabaseInbox, ()),
+        "QUESTIONS": (configured.questions, DatabaseQuestions, ()),
+    }
+    wrong = [
+        _option_error("E009", key, told)
+        for key, (given, taker, reserved) in takers.items()
+        for told in unknown_options(given, taker, reserved)
+    ]
+    yield from wrong or _check_values(configured)
+
+
+def _check_values(configured: AppSettings) -> Iterator[CheckMessage]:
+    makers: dict[str, Callable[[], Any]] = {
+        "OUTBOX": get_repository,
+        "INBOX": get_inbox,
+        "QUESTIONS": get_questions,
+    }
+    if configured.base_url or "base_url" in configured.client:
+        makers |= {"CLIENT": get_client, "ACCOUNTS": get_accounts, "RETRY": make_retry_loop}
+    wrong = {key: told for key, make in makers.items() if (told := _refusal(make))}
+    for key in ("OUTBOX", "INBOX", "QUESTIONS"):
+        options = getattr(configured, key.lower()) or {}
+        alias = options.get("using")
+        if alias is not None and alias not in connections:
+            wrong[key] = f"there is no database {alias!r}"
+    if "CLIENT" in wrong or "OUTBOX" in wrong:
+        wrong.pop("RETRY", None)  # it is made of these two
+    for key, told in wrong.items():
+        yield _option_error("E010", key, told)
+
+
+def _refusal(make: Callable[[], Any]) -> str | None:
+    try:
+        make()
+    except (ConfigError, ImproperlyConfigured, TypeError, ValueError) as error:
+        return str(error)
+    return None
+
+
 def _check_path(key: str, path: str) -> Iterator[CheckMessage]:
     try:
         found = imported(path, key)
@@ -215,6 +278,10 @@ def _check_path(key: str, path: str) -> Iterator[CheckMessage]:
 
 def _error(number: str, message: str, hint: str | None = None) -> CheckMessage:
     return checks.Error(f"{NAME}: {message}", hint=hint, id=f"{_LABEL}.{number}")
+
+
+def _option_error(number: str, key: str, message: str) -> CheckMessage:
+    return checks.Error(f"{NAME}[{key!r}]: {message}", id=f"{_LABEL}.{number}")
 
 
 def _warning(number: str, message: str, hint: str) -> CheckMessage:

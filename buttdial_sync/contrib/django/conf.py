@@ -10,6 +10,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
+from buttdial_sync.contrib.options import nearest
 from buttdial_sync.inbound.authentication import AccountSecret
 from buttdial_sync.inbound.signatures import Secrets
 from buttdial_sync.settings import Settings, load_settings
@@ -83,6 +84,9 @@ class AppSettings(Settings):
 
 
 KEYS = frozenset(field.name.upper() for field in attrs.fields(AppSettings))
+_OPTIONS = frozenset(
+    {"CLIENT", "ACCOUNTS", "LISTENER", "INBOX", "OUTBOX", "RETRY", "AILOOP", "QUESTIONS"}
+)
 
 
 def app_settings() -> AppSettings:
@@ -90,7 +94,7 @@ def app_settings() -> AppSettings:
     Read the setting, and the environment for the keys that it lacks.
 
     Raises:
-        ImproperlyConfigured: It is not a dict, or has unknown keys.
+        ImproperlyConfigured: It is not a dict, has unknown keys, or an option that is not a dict.
         ConfigError: ``BUTT_DIAL_TOKEN_IN`` has an invalid value.
     """
     given = getattr(settings, NAME, {})
@@ -98,9 +102,12 @@ def app_settings() -> AppSettings:
         raise ImproperlyConfigured(f"{NAME} must be a dict")
     unknown = set(given) - KEYS
     if unknown:
-        raise ImproperlyConfigured(
-            f"{NAME} has unknown keys: {', '.join(sorted(map(str, unknown)))}"
-        )
+        named = (f"{key!r}{nearest(key, KEYS)}" for key in sorted(unknown, key=str))
+        raise ImproperlyConfigured(f"{NAME} has unknown keys: {', '.join(named)}")
+    for key in given.keys() & _OPTIONS:
+        is_off = given[key] is None or (key == "INBOX" and given[key] is False)
+        if not is_off and not isinstance(given[key], Mapping):
+            raise ImproperlyConfigured(f"{NAME}[{key!r}] must be a dict")
     values = {name.lower(): value for name, value in given.items() if value is not None}
     return AppSettings(**values).filled_from(load_settings())
 

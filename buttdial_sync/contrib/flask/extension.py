@@ -13,10 +13,12 @@ from buttdial_sync.client import Client
 from buttdial_sync.contrib.commands import OnUndelivered
 from buttdial_sync.contrib.flask.blueprints import operator_blueprint, webhook_blueprint
 from buttdial_sync.contrib.flask.commands import buttdial_commands
+from buttdial_sync.contrib.options import unknown_options
 from buttdial_sync.contrib.shared import OnePerProcess
 from buttdial_sync.errors import ConfigError
 from buttdial_sync.inbound.handler import InboundHandler
 from buttdial_sync.inbound.inbox import Inbox
+from buttdial_sync.listening.listener import Listener
 from buttdial_sync.operator.api import OperatorApi
 from buttdial_sync.operator.directory import AgentDirectory
 from buttdial_sync.retry.repository import AdminFailedMessageRepository
@@ -95,7 +97,13 @@ class ButtDial:
             self.init_app(app)
 
     def init_app(self, app: Flask) -> None:
-        """Add the extension to an application; those with the same settings share a client."""
+        """
+        Add the extension to an application; those with the same settings share a client.
+
+        Raises:
+            ConfigError: One of the dicts of arguments in its configuration has an unknown name.
+        """
+        _check_options(app)
         app.extensions[NAME] = _State(
             OnePerProcess(lambda: _make_client_options(app), close_shared_client),
             OnePerProcess(lambda: _make_accounts(app), AccountsClient.close),
@@ -138,6 +146,17 @@ class ButtDial:
 def _state() -> _State:
     state: _State = current_app.extensions[NAME]
     return state
+
+
+def _check_options(app: Flask) -> None:
+    takers: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
+        "BUTT_DIAL_CLIENT": (Client, ()),
+        "BUTT_DIAL_ACCOUNTS": (AccountsClient, ()),
+        "BUTT_DIAL_LISTENER": (Listener, ("client", "inbound")),
+    }
+    for key, (taker, reserved) in takers.items():
+        for told in unknown_options(app.config.get(key, {}), taker, reserved):
+            raise ConfigError(f"{key}: {told}")
 
 
 def _settings(app: Flask) -> Settings:

@@ -66,7 +66,7 @@ def test_mysql_is_refused() -> None:
         ({"AGENT_TOKEN": None}, ["W004"]),
         ({"AGENT_TOKEN": ""}, ["W004", "W005"]),
         ({"AGENT_TOKEN": "agent-token\n"}, ["W006"]),
-        ({"AGENT_TOKEN": None, "RETRY": {"token_for": "shop.tokens.of"}}, []),
+        ({"AGENT_TOKEN": None, "RETRY": {"token_for": f"{__name__}.found"}}, []),
         ({"AGENT_TOKEN": None, "OUTBOX": {"keep_tokens": True}}, ["W008"]),
         ({"WHATSAPP_WEBHOOK_SECRET": ""}, ["W002", "W005"]),
         ({"ACCOUNT_WEBHOOK_SECRET": ""}, ["W005"]),
@@ -98,12 +98,54 @@ def test_mysql_is_refused() -> None:
         ({"ON_ANSWER": f"{__name__}.found"}, ["E008"]),
         ({"AILOOP": {"server_url": "gopher://x"}, "ON_ANSWER": f"{__name__}.found"}, ["E008"]),
         ({"AILOOP": {**LOCAL, "chanel": "x"}, "ON_ANSWER": f"{__name__}.found"}, ["E008"]),
+        ({"CLIENT": {"timeout": 3, "max_attempts": 1}, "OUTBOX": {"lease": 60}}, []),
+        ({"CLIENT": {"timeot": 3, "max_atempts": 1}}, ["E009", "E009"]),
+        ({"CLIENT": {"timeout": "3"}}, ["E010"]),
+        ({"CLIENT": 3}, ["E001"]),
+        ({"ACCOUNTS": {"timeout": "3"}}, ["E010"]),
+        ({"LISTENER": {"client": None, "workers": 2}}, ["E009"]),
+        ({"OUTBOX": {"leese": 3}}, ["E009"]),
+        ({"OUTBOX": {"lease": "3"}}, ["E010"]),
+        ({"OUTBOX": {"using": "nowhere"}}, ["E010"]),
+        ({"OUTBOX": {"lease": 3.0}}, ["E010"]),
+        ({"RETRY": {"batchsize": 3}}, ["E009"]),
+        ({"RETRY": {"batch_size": "3"}}, ["E010"]),
+        ({"RETRY": {"token_for": "nowhere.at.all"}}, ["E010"]),
+        ({"INBOX": {"kep_for": 3}}, ["E009"]),
+        ({"INBOX": {"lease": -1}}, ["E010"]),
+        ({"INBOX": True}, ["E001"]),
+        ({"QUESTIONS": {"lease": "3"}}, ["E010"]),
+        ({"BASE_URL": None, "CLIENT": {"timeout": 3}}, ["W001"]),
     ],
     ids=str,
 )
 def test_checks(changes: dict[str, Any], wanted: list[str]) -> None:
     """What is missing or contradicts itself is named when the project is checked."""
     assert found(**changes) == wanted
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (
+            {"CLIENT": {"timeot": 3}},
+            "BUTT_DIAL['CLIENT']: 'timeot' is unknown: did you mean 'timeout'?",
+        ),
+        ({"CLIENT": {"TIMEOUT": 3}}, "'TIMEOUT' is unknown: did you mean 'timeout'?"),
+        ({"RETRY": {"xyz": 3}}, "BUTT_DIAL['RETRY']: 'xyz' is unknown"),
+        ({"CLIENT": {"timeout": "3"}}, "BUTT_DIAL['CLIENT']: timeout must be"),
+        ({"CLEINT": {}}, "BUTT_DIAL has unknown keys: 'CLEINT': did you mean 'CLIENT'?"),
+        ({"agent_token": ""}, "'agent_token': did you mean 'AGENT_TOKEN'?"),
+        ({"OUTBOX": 3}, "BUTT_DIAL['OUTBOX'] must be a dict"),
+        ({"OUTBOX": {"lease": 3.0}}, "lease"),
+    ],
+    ids=str,
+)
+def test_a_misspelt_option_is_named(changes: dict[str, Any], told: str) -> None:
+    """With the name that was meant, where there is one."""
+    with override_settings(BUTT_DIAL={**BUTT_DIAL, **changes}):
+        (found_one,) = run_checks()
+    assert told in found_one.msg
 
 
 def test_a_missing_agent_token_is_named() -> None:

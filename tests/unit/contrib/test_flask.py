@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from io import BytesIO
 from typing import Any
@@ -157,6 +158,22 @@ def test_an_operator_api_needs_all_three(missing: str) -> None:
     del given[missing]
     with pytest.raises(ConfigError, match="operator API"):
         ButtDial(Flask(__name__), **given)
+
+
+@pytest.mark.parametrize(
+    ("key", "options", "told"),
+    [
+        ("BUTT_DIAL_CLIENT", {"timeot": 3}, "'timeot' is unknown: did you mean 'timeout'?"),
+        ("BUTT_DIAL_ACCOUNTS", {"xyz": 3}, "BUTT_DIAL_ACCOUNTS: 'xyz' is unknown"),
+        ("BUTT_DIAL_LISTENER", {"inbound": None}, "'inbound' is unknown"),
+    ],
+)
+def test_a_misspelt_option(key: str, options: dict[str, Any], told: str) -> None:
+    """It is named when the application is made, not at the first request."""
+    app = Flask(__name__)
+    app.config[key] = options
+    with pytest.raises(ConfigError, match=re.escape(told)):
+        ButtDial(app)
 
 
 def test_nothing_is_open_unless_asked_for() -> None:
