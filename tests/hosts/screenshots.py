@@ -32,7 +32,7 @@ def main(folder: Path) -> None:
     ):
         for name, (address, scheme, height) in _PAGES.items():
             context = browser.new_context(
-                viewport={"width": 1360, "height": height}, color_scheme=scheme, locale="en-US"
+                viewport={"width": 1440, "height": height}, color_scheme=scheme, locale="en-US"
             )
             page = context.new_page()
             page.set_default_timeout(PATIENCE)

@@ -44,7 +44,7 @@ class ChannelFilter(admin.SimpleListFilter):
 class StateFilter(admin.SimpleListFilter):
     """Answers why messages do not go out, by the rules of ``summary_of_message``."""
 
-    title = "why it does not go out"
+    title = "what holds it up"
     parameter_name = "why"
 
     def lookups(self, _: HttpRequest, __: Any) -> list[tuple[str, str]]:
