@@ -122,8 +122,7 @@ class OutboxMessageAdmin(RowsAdmin):
             "created_at": "Written",
             "attempt_started_at": "An attempt began whose end nobody recorded",
             "leased_until": is_open and "A worker has it until then at most",
-            "next_retry_at": is_open
-            and f"Due, after {row.retry_count} of {row.max_retries} attempts",
+            "next_retry_at": is_open and f"Due: attempt {row.retry_count + 1} of {row.max_retries}",
             "expires_at": "Too late from then on",
             "resolved_at": _END.get(row.status, row.status),
             "receipt_at": f"Receipt: {row.receipt_status} {row.receipt_error or ''}",
