@@ -279,7 +279,7 @@ def test_buttons_need_a_post_the_permission_and_the_csrf_token() -> None:
     """Each of the three is missing once; an action that is not the page's is refused too."""
     add("a", status="dead")
     address = f"{LIST}a/do/retry/"
-    may_change = client_who("view_outboxmessage", "change_outboxmessage")
+    may_change = client_who("change_outboxmessage", "delete_outboxmessage")
     assert may_change.get(address).status_code == 405
     assert may_change.post(f"{LIST}a/do/delete_selected/").status_code == 403
     assert may_change.post(f"{LIST}nobody/do/retry/").status_code == 404
