@@ -13,8 +13,8 @@ import click
 from buttdial_sync.cli.command import ReportingCommand, wants_json
 from buttdial_sync.cli.connection import log_event
 from buttdial_sync.cli.database import check_is_there
-from buttdial_sync.cli.patience import LINE
 from buttdial_sync.cli.report import Failure, Report, say
+from buttdial_sync.cli.status_line import STATUS_LINE
 from buttdial_sync.errors import ConfigError
 from buttdial_sync.errors.exits import DONE, EXIT_CODES, REFUSED, TRY_LATER, UNREACHABLE
 
@@ -94,7 +94,7 @@ def ask(
 
     Exits with 0 for an answer only; with 75 if nobody answered in time.
     """
-    LINE.doing = "Waiting for an answer"
+    STATUS_LINE.doing = "Waiting for an answer"
     answer = client.ask(
         question,
         choices or None,
@@ -125,7 +125,7 @@ def authorize(
 
     So this is safe: buttdial-sync ailoop authorize "Deploy" && deploy
     """
-    LINE.doing = "Waiting for an answer"
+    STATUS_LINE.doing = "Waiting for an answer"
     result = client.authorize(
         action,
         context=context,
@@ -173,7 +173,7 @@ def navigate(client: AiloopClient, url: str, no_wait: bool, timeout: float | Non
         return Report(
             data={"ok": True, "message_id": message_id}, lines=[f"Asked, id {message_id}"]
         )
-    LINE.doing = "Waiting for an answer"
+    STATUS_LINE.doing = "Waiting for an answer"
     answer = client.navigate(url, timeout=60.0 if timeout is None else timeout)
     report = _report_of_answer(answer)
     if answer.text != "no":

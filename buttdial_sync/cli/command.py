@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from buttdial_sync.cli.patience import Patience
 from buttdial_sync.cli.report import Report, say
+from buttdial_sync.cli.status_line import ElapsedTime
 from buttdial_sync.errors import ButtDialError
 from buttdial_sync.errors.exits import EXIT_CODES
 
@@ -29,7 +29,7 @@ class ReportingCommand(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, print its report, and end with its exit code."""
         try:
-            with Patience(str(ctx.command.name), quiet=wants_json(ctx)):
+            with ElapsedTime(str(ctx.command.name), quiet=wants_json(ctx)):
                 report = super().invoke(ctx)
         except ButtDialError as error:
             report = Report.of_error(error)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from buttdial_sync.cli.patience import LINE
 from buttdial_sync.cli.report import Report
+from buttdial_sync.cli.status_line import STATUS_LINE
 from buttdial_sync.errors import ConfigError
 from buttdial_sync.settings import Settings, load_settings
 
@@ -175,7 +175,7 @@ def ask_for_token(*, may_be_piped: bool = False) -> str:
             "no agent token",
             remediation="Set BUTT_DIAL_AGENT_TOKEN; in a terminal you are asked for it.",
         )
-    with LINE.held():
+    with STATUS_LINE.held():
         token: str = click.prompt("Agent token", hide_input=True, err=True)
     return token.strip()
 

@@ -14,8 +14,8 @@ import click
 
 from buttdial_sync.cli.command import ReportingCommand, wants_json
 from buttdial_sync.cli.connection import ask_for_token, connection_options, open_client
-from buttdial_sync.cli.patience import LINE
 from buttdial_sync.cli.report import Failure, Report, printable, say
+from buttdial_sync.cli.status_line import STATUS_LINE
 from buttdial_sync.errors import ConfigError
 from buttdial_sync.models.message import CHANNELS, Channel
 
@@ -130,11 +130,11 @@ def doctor(
 
     # Closed here, so that after Ctrl-C the callback URL is restored before the program ends.
     with closing(_stages(plan, make_client)) as found:
-        LINE.doing = _next_check(stages)
+        STATUS_LINE.doing = _next_check(stages)
         for stage in found:
             stages.append(stage)
             tell(stage)
-            LINE.doing = _next_check(stages)
+            STATUS_LINE.doing = _next_check(stages)
     return _report(stages)
 
 

@@ -14,8 +14,8 @@ import click
 
 from buttdial_sync.cli.command import ReportingCommand, wants_json
 from buttdial_sync.cli.connection import log_event
-from buttdial_sync.cli.patience import LINE
 from buttdial_sync.cli.report import Failure, Report, say
+from buttdial_sync.cli.status_line import STATUS_LINE
 from buttdial_sync.errors import ConfigError
 from buttdial_sync.errors.exits import DONE, EXIT_CODES, REFUSED, TRY_LATER, UNREACHABLE
 
@@ -160,7 +160,7 @@ def run(
     "happy approve" in another terminal.
     """
     started: list[str] = []
-    LINE.doing = "The agent works"
+    STATUS_LINE.doing = "The agent works"
     try:
         result = client.run_task(
             machine_id,
@@ -198,7 +198,7 @@ def send(
 ) -> Report:
     """Send a message to an agent."""
     if wait:
-        LINE.doing = "The agent works"
+        STATUS_LINE.doing = "The agent works"
         show = None if quiet else _show
         return _report_of(
             client.run_prompt(

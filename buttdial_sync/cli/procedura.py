@@ -15,8 +15,8 @@ import click
 
 from buttdial_sync.cli.command import ReportingCommand
 from buttdial_sync.cli.connection import log_event
-from buttdial_sync.cli.patience import LINE
 from buttdial_sync.cli.report import Failure, Report, described, say
+from buttdial_sync.cli.status_line import STATUS_LINE
 from buttdial_sync.errors import ConfigError
 from buttdial_sync.errors.exits import EXIT_CODES, REFUSED
 from buttdial_sync.errors.scrubbing import Secret
@@ -326,7 +326,7 @@ def _credential(account: str, password_stdin: bool) -> str:
 def _password(from_stdin: bool) -> str:
     found = sys.stdin.readline().rstrip("\r\n") if from_stdin else os.environ.get(_PASSWORD, "")
     if not found and not from_stdin and sys.stdin is not None and sys.stdin.isatty():
-        with LINE.held():
+        with STATUS_LINE.held():
             found = click.prompt("Password", hide_input=True, err=True)
     if not found:
         raise ConfigError(

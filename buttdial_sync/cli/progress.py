@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from typing import TextIO
 
 import click
 
-from buttdial_sync.cli.patience import LINE
+from buttdial_sync.cli.status_line import STATUS_LINE
 
 _ON_TERMINAL = 0.2
 _IN_LOG = 30.0
@@ -42,7 +42,7 @@ class Progress(AbstractContextManager["Progress"]):
         # On a terminal from the first moment on; in a log only what lasts is worth a line.
         self._next = clock() + (0.0 if self._on_terminal else _IN_LOG)
         self._width = 0
-        self._line = LINE.held()
+        self._held = ExitStack()
 
     def tell(self, doing: str, done: int, total: int | None = None) -> None:
         """
@@ -64,7 +64,7 @@ class Progress(AbstractContextManager["Progress"]):
         click.echo(text, file=self._stream, nl=not self._on_terminal)
 
     def __enter__(self) -> Progress:
-        self._line.__enter__()
+        self._held.enter_context(STATUS_LINE.held())
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -72,4 +72,4 @@ class Progress(AbstractContextManager["Progress"]):
         if self._width:
             click.echo(f"\r{'':<{self._width}}\r", file=self._stream, nl=False)
             self._width = 0
-        self._line.__exit__(None, None, None)
+        self._held.close()

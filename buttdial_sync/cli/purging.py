@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from buttdial_sync.cli.ages import age_of
-from buttdial_sync.cli.patience import LINE
 from buttdial_sync.cli.report import Report
+from buttdial_sync.cli.status_line import STATUS_LINE
 
 if TYPE_CHECKING:
     from buttdial_sync.stores.table import WorkTable
@@ -50,6 +50,6 @@ def purge_options(statuses: Sequence[str]) -> Callable[[F], F]:
 
 def purged(table: WorkTable, older_than: timedelta, statuses: Sequence[str]) -> Report:
     """Delete, and say how many."""
-    LINE.doing = "Deleting"
+    STATUS_LINE.doing = "Deleting"
     count = table.purge(older_than, statuses or None)
     return Report(data={"ok": True, "deleted": count}, lines=[f"{count} deleted"])

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import click
 
-from buttdial_sync.cli.patience import LINE
+from buttdial_sync.cli.status_line import STATUS_LINE
 from buttdial_sync.errors import ButtDialError
 from buttdial_sync.errors.exits import DONE, exit_code
 
@@ -94,7 +94,7 @@ def described(error: str, code: str | None, retry_after: float | None) -> str:
 
 def say(text: str, *, err: bool = False) -> None:
     """Print a line that any terminal can show."""
-    LINE.clear()
+    STATUS_LINE.clear()
     stream = sys.stderr if err else sys.stdout
     click.echo(printable(text, getattr(stream, "encoding", None) or "ascii"), err=err)
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from buttdial_sync.cli.patience import LINE, Patience
 from buttdial_sync.cli.progress import Progress
 from buttdial_sync.cli.report import say
+from buttdial_sync.cli.status_line import STATUS_LINE, ElapsedTime
 
 
 class Terminal(io.StringIO):
@@ -54,7 +54,7 @@ class Seconds:
 @pytest.fixture
 def seconds() -> Iterator[Seconds]:
     yield Seconds()
-    assert not [each for each in threading.enumerate() if each.name == "buttdial-sync-patience"]
+    assert not [each for each in threading.enumerate() if each.name == "buttdial-sync-elapsed"]
 
 
 def shown(terminal: Terminal) -> list[str]:
@@ -64,7 +64,7 @@ def shown(terminal: Terminal) -> list[str]:
 def test_nothing_is_shown_before_two_seconds(seconds: Seconds) -> None:
     """What is quick does not flicker."""
     terminal = Terminal()
-    with Patience("ping", stream=terminal, clock=seconds.clock, wait=seconds.wait):
+    with ElapsedTime("ping", stream=terminal, clock=seconds.clock, wait=seconds.wait):
         seconds.begun()
         seconds.end()
     assert terminal.getvalue() == ""
@@ -74,10 +74,10 @@ def test_nothing_is_shown_before_two_seconds(seconds: Seconds) -> None:
 def test_what_is_done_and_for_how_long(seconds: Seconds) -> None:
     """A line that changes, with the command's more exact words, and is gone at the end."""
     terminal = Terminal()
-    with Patience("doctor", stream=terminal, clock=seconds.clock, wait=seconds.wait):
+    with ElapsedTime("doctor", stream=terminal, clock=seconds.clock, wait=seconds.wait):
         seconds.begun()
         seconds.pass_()
-        LINE.doing = "Checking: SSE handshake"
+        STATUS_LINE.doing = "Checking: SSE handshake"
         seconds.pass_()
         seconds.end()
     assert shown(terminal) == ["doctor: 2 s", "Checking: SSE handshake: 3 s"]
@@ -88,7 +88,7 @@ def test_what_is_done_and_for_how_long(seconds: Seconds) -> None:
 def test_a_line_of_output_replaces_it(seconds: Seconds, capsys: pytest.CaptureFixture[str]) -> None:
     """The next output begins on an empty line."""
     terminal = Terminal()
-    with Patience("follow", stream=terminal, clock=seconds.clock, wait=seconds.wait):
+    with ElapsedTime("follow", stream=terminal, clock=seconds.clock, wait=seconds.wait):
         seconds.begun()
         seconds.pass_()
         assert not terminal.getvalue().endswith("\r")
@@ -101,12 +101,12 @@ def test_a_line_of_output_replaces_it(seconds: Seconds, capsys: pytest.CaptureFi
 def test_counts_and_prompts_have_the_line_for_themselves(seconds: Seconds) -> None:
     """A count says more, and nobody types a token into a line that is overwritten."""
     terminal = Terminal()
-    with Patience("send-many", stream=terminal, clock=seconds.clock, wait=seconds.wait):
+    with ElapsedTime("send-many", stream=terminal, clock=seconds.clock, wait=seconds.wait):
         seconds.begun()
         with Progress(stream=terminal, clock=seconds.clock) as progress:
             progress.tell("Sending", 1, 2)
             seconds.pass_()
-        with LINE.held():
+        with STATUS_LINE.held():
             seconds.pass_()
         assert shown(terminal) == ["Sending: 1 of 2"]
         seconds.pass_()
@@ -117,7 +117,7 @@ def test_counts_and_prompts_have_the_line_for_themselves(seconds: Seconds) -> No
 @pytest.mark.parametrize(("stream", "quiet"), [(Terminal(), True), (io.StringIO(), False)])
 def test_programs_and_logs_see_nothing(seconds: Seconds, stream: io.StringIO, quiet: bool) -> None:
     """With ``--json``, and where stderr is not a terminal, nothing even waits."""
-    with Patience("ping", quiet=quiet, stream=stream, clock=seconds.clock, wait=seconds.wait):
+    with ElapsedTime("ping", quiet=quiet, stream=stream, clock=seconds.clock, wait=seconds.wait):
         pass
     assert stream.getvalue() == ""
     assert seconds.waits == []
@@ -128,7 +128,7 @@ def test_an_error_removes_the_line(seconds: Seconds) -> None:
     terminal = Terminal()
 
     def fail() -> None:
-        with Patience("ping", stream=terminal, clock=seconds.clock, wait=seconds.wait):
+        with ElapsedTime("ping", stream=terminal, clock=seconds.clock, wait=seconds.wait):
             seconds.begun()
             seconds.pass_()
             seconds.end()

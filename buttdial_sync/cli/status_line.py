@@ -15,7 +15,7 @@ _BEFORE_TELLING = 2.0
 _BETWEEN = 1.0
 
 
-class _Line:
+class _StatusLine:
     """
     The last line of the terminal, which other output has to replace. Safe to share between threads.
 
@@ -58,15 +58,15 @@ class _Line:
                 self._holds -= 1
 
 
-LINE = _Line()
+STATUS_LINE = _StatusLine()
 
 
-class Patience(AbstractContextManager[None]):
+class ElapsedTime(AbstractContextManager[None]):
     """
     Says what a command does and for how long, from its third second on. On a terminal only.
 
     Args:
-        doing: What it does; :data:`LINE` may say it more exactly meanwhile.
+        doing: What it does; :data:`STATUS_LINE` may say it more exactly meanwhile.
         quiet: Say nothing.
         stream: The terminal; stderr when None.
         clock: A monotonic clock, in seconds.
@@ -90,11 +90,11 @@ class Patience(AbstractContextManager[None]):
         self._thread: threading.Thread | None = None
         if not quiet and self._stream.isatty():
             self._thread = threading.Thread(
-                target=self._tell, name="buttdial-sync-patience", daemon=True
+                target=self._tell, name="buttdial-sync-elapsed", daemon=True
             )
 
     def __enter__(self) -> None:
-        LINE.doing = self._doing
+        STATUS_LINE.doing = self._doing
         if self._thread is not None:
             self._thread.start()
 
@@ -102,11 +102,11 @@ class Patience(AbstractContextManager[None]):
         self._ended.set()
         if self._thread is not None:
             self._thread.join()
-        LINE.clear()
+        STATUS_LINE.clear()
 
     def _tell(self) -> None:
         began = self._clock()
         pause = _BEFORE_TELLING
         while not self._wait(pause):
-            LINE.show(f"{LINE.doing}: {self._clock() - began:.0f} s", self._stream)
+            STATUS_LINE.show(f"{STATUS_LINE.doing}: {self._clock() - began:.0f} s", self._stream)
             pause = _BETWEEN
