@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from buttdial_sync.cli.report import Report
-from buttdial_sync.cli.status_line import STATUS_LINE
+from buttdial_sync.cli.status_line import ask
 from buttdial_sync.errors import ConfigError
 from buttdial_sync.settings import Settings, load_settings
 
@@ -175,9 +175,7 @@ def ask_for_token(*, may_be_piped: bool = False) -> str:
             "no agent token",
             remediation="Set BUTT_DIAL_AGENT_TOKEN; in a terminal you are asked for it.",
         )
-    with STATUS_LINE.held():
-        token: str = click.prompt("Agent token", hide_input=True, err=True)
-    return token.strip()
+    return ask("Agent token", hide_input=True).strip()
 
 
 def log_event(event: ClientEvent) -> None:

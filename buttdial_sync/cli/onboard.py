@@ -16,6 +16,7 @@ from buttdial_sync.cli.command import ReportingCommand, wants_json
 from buttdial_sync.cli.connection import log_event, read_settings
 from buttdial_sync.cli.onboarding_file import Onboarding, OnboardingFile
 from buttdial_sync.cli.report import Failure, Report, described, say
+from buttdial_sync.cli.status_line import ask
 from buttdial_sync.errors import (
     ChallengeNotFound,
     ConfigError,
@@ -430,8 +431,7 @@ class _Run:
         if value:
             return value
         if self._asks:
-            typed: str = click.prompt(prompt, hide_input=hidden, err=True)
-            return typed.strip()
+            return ask(prompt, hide_input=hidden).strip()
         if waits_for is not None:
             raise _WaitsForPerson(f"waiting for {waits_for}", f"Run it again with {option}.")
         raise ConfigError(f"{prompt.lower()} is missing", remediation=f"Give {option}.")
@@ -440,18 +440,14 @@ class _Run:
         """Ask for what need not be given."""
         if not self._asks:
             return None
-        typed: str = click.prompt(prompt, default="", show_default=False, err=True)
-        return typed.strip() or None
+        return ask(prompt, default="", show_default=False).strip() or None
 
     def _asked_for_channel(self) -> str:
         if not self._asks:
             return _DEFAULT_CHANNEL
         channels = click.Choice(list(_CHANNELS))
         prompt = f"The agent's channel ({', '.join(_CHANNELS)})"
-        chosen: str = click.prompt(
-            prompt, type=channels, default=_DEFAULT_CHANNEL, show_choices=False, err=True
-        )
-        return chosen
+        return ask(prompt, type=channels, default=_DEFAULT_CHANNEL, show_choices=False)
 
     def _tell(self, text: str) -> None:
         say(text, err=True)

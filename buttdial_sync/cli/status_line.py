@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import TextIO
+from typing import Any, TextIO
 
 import click
 
@@ -59,6 +59,19 @@ class _StatusLine:
 
 
 STATUS_LINE = _StatusLine()
+
+
+def ask(question: str, **options: Any) -> str:
+    """
+    Ask a person on stderr, in a line that nothing overwrites.
+
+    Args:
+        question: What to ask for.
+        **options: As for ``click.prompt``.
+    """
+    with STATUS_LINE.held():
+        typed: str = click.prompt(question, err=True, **options)
+    return typed
 
 
 class ElapsedTime(AbstractContextManager[None]):

@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from buttdial_sync import cli
 from buttdial_sync.cli.progress import Progress
 from buttdial_sync.cli.report import say
 from buttdial_sync.cli.status_line import STATUS_LINE, ElapsedTime
@@ -121,6 +123,13 @@ def test_programs_and_logs_see_nothing(seconds: Seconds, stream: io.StringIO, qu
         pass
     assert stream.getvalue() == ""
     assert seconds.waits == []
+
+
+def test_all_questions_have_the_line() -> None:
+    """A prompt that is made in another way would be overwritten."""
+    sources = Path(str(cli.__file__)).parent.glob("*.py")
+    asking = {source.name for source in sources if "click.prompt(" in source.read_text("utf-8")}
+    assert asking == {"status_line.py"}
 
 
 def test_an_error_removes_the_line(seconds: Seconds) -> None:
