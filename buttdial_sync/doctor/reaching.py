@@ -60,6 +60,7 @@ def get_root(connection: Connection, base_url: str) -> requests.Response:
             raise _wrong_scheme(error.message, TLS_PORT, TLS_PORT_REMEDY) from None
         if error.code == "TIMEOUT":
             error.remediation = SILENT_REMEDY
+        error.outcome = "not_sent"  # nothing was asked for that could have been carried out
         raise
     if response.status_code == _PROXY_WANTS_LOGIN:
         raise TransportError(
