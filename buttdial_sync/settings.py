@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, Literal, TypeVar, cast, get_args
 
@@ -139,15 +139,20 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
 def check_token_in(value: str | None, name: str) -> TokenIn | None:
     """Return ``value`` as it is, or raise :class:`ConfigError` naming ``name``."""
     if value is not None and value not in get_args(TokenIn):
-        raise ConfigError(f'{name} must be "auto", "header" or "query"')
+        raise _wrong_value(f'{name} must be "auto", "header" or "query"', value, get_args(TokenIn))
     return cast("TokenIn | None", value)
 
 
 def check_send_via(value: str | None, name: str) -> SendVia | None:
     """Return ``value`` as it is, or raise :class:`ConfigError` naming ``name``."""
     if value is not None and value not in get_args(SendVia):
-        raise ConfigError(f'{name} must be "stream", "rest" or "auto"')
+        raise _wrong_value(f'{name} must be "stream", "rest" or "auto"', value, get_args(SendVia))
     return cast("SendVia | None", value)
+
+
+def _wrong_value(text: str, value: object, allowed: Sequence[str]) -> ConfigError:
+    near = get_close_matches(str(value), allowed, n=1)
+    return ConfigError(text, remediation=f"Did you mean {near[0]!r}?" if near else None)
 
 
 def check_count(value: int, name: str) -> int:

@@ -98,3 +98,11 @@ def test_other_variables(environ: dict[str, str], caplog: pytest.LogCaptureFixtu
     """Nothing is said of what is the host's."""
     load_settings(environ)
     assert caplog.messages == []
+
+
+@pytest.mark.parametrize(("value", "advice"), [("headr", "Did you mean 'header'?"), ("x", None)])
+def test_a_misspelt_value(value: str, advice: str | None) -> None:
+    """The nearest value is named, if one is near."""
+    with pytest.raises(ConfigError) as caught:
+        load_settings({"BUTT_DIAL_TOKEN_IN": value})
+    assert caught.value.remediation == advice
