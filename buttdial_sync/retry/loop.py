@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import random
 import threading
@@ -14,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from buttdial_sync.agent import AgentView
+from buttdial_sync.errors import ConfigError
 from buttdial_sync.errors.moments import utc_now
 from buttdial_sync.models.failed import FailedMessage
 from buttdial_sync.retry.admission import Admission, TokenFor
@@ -30,7 +32,7 @@ from buttdial_sync.retry.recorder import (
     seconds_of,
     takes,
 )
-from buttdial_sync.retry.report import RetryReport, Tally
+from buttdial_sync.retry.report import OutboxEvent, RetryReport, Tally
 from buttdial_sync.retry.repository import FailedMessageRepository
 from buttdial_sync.retry.threads import StopSignals, work_side_by_side
 from buttdial_sync.retry.worker import AroundPass, DueMessages, Worker
@@ -41,6 +43,7 @@ from buttdial_sync.transport.fork import reset_after_fork, reset_if_forked
 logger = logging.getLogger("buttdial_sync.retry")
 
 Progress = Callable[[RetryReport], None]
+OutboxHook = Callable[[OutboxEvent], None]
 
 _CLOCK_TOLERANCE = 5.0
 _TO_RECORD = 5.0
@@ -82,6 +85,10 @@ class RetryLoop:
         give_up_after: Give a message up before it would wait for its attempts for so long in all:
             a ``timedelta`` or seconds. Time in which its agent rests or the server does not answer
             is not included.
+        on_event: Called with an :class:`~buttdial_sync.retry.report.OutboxEvent`, the outbox's
+            figures, in a thread that sends, before it fetches; while the loop passes, at most once
+            in ``figures_every``. Its exceptions are logged and ignored.
+        figures_every: Seconds between two events.
         key_lifetime: How long the server surely remembers an idempotency key: a ``timedelta`` or
             seconds. A message that may have been sent longer ago is given up, not repeated.
         clock: Tells the time, aware.
@@ -91,7 +98,7 @@ class RetryLoop:
 
     Raises:
         ArgumentValueError: An argument is wrong, or the lease is not longer than the timeout.
-        ConfigError: The repository has no lease.
+        ConfigError: The repository has no lease, or no figures for ``on_event``.
     """
 
     def __init__(
@@ -110,6 +117,8 @@ class RetryLoop:
         rate: Rate | None = None,
         give_up_after: timedelta | float = DAY,
         key_lifetime: timedelta | float = DAY,
+        on_event: OutboxHook | None = None,
+        figures_every: float = 60.0,
         clock: Callable[[], datetime] = utc_now,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] | None = None,
@@ -154,6 +163,11 @@ class RetryLoop:
             pace=pace,
             release=getattr(repository, "release", None) if self._leaves_out_agents else None,
         )
+        self._on_event = on_event
+        self._figures_every = check_seconds(figures_every, "figures_every")
+        self._figures_due = -math.inf
+        if on_event is not None and not hasattr(repository, "figures"):
+            raise ConfigError("the repository has no figures() for on_event")
         self._seen: tuple[datetime, float] | None = None
         self._make_idle()
         reset_after_fork(self)
@@ -374,6 +388,8 @@ class RetryLoop:
 
     def _fetch(self, stopping: threading.Event, limit: int) -> Sequence[FailedMessage]:
         """Fetch what may be sent: nothing while everything rests, nothing of agents that rest."""
+        if self._on_event is not None and self._monotonic() >= self._figures_due:
+            self._tell_figures(self._on_event)
         if not self._leaves_out_agents:
             return self._repository.fetch_due(limit)
         if self._admission.rest_of_all > 0 or self._circuit.check(stopping) is not None:
@@ -387,6 +403,14 @@ class RetryLoop:
             for agent_id in repository.due_agents().intersection(full):
                 self._agents.wait(agent_id)
         return found
+
+    def _tell_figures(self, on_event: OutboxHook) -> None:
+        self._figures_due = self._monotonic() + self._figures_every
+        repository: Any = self._repository
+        try:
+            on_event(OutboxEvent(kind="figures", figures=repository.figures()))
+        except Exception:  # the messages are more important than their number
+            logger.exception("the figures of the outbox could not be told")
 
     def _pause_of_limits(self) -> float:
         """Return in how many seconds the first limit or rate ends, or a lockout; 0 for none."""

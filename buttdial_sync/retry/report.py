@@ -12,6 +12,7 @@ from typing import Literal, get_args
 import attrs
 
 from buttdial_sync.errors import Outcome
+from buttdial_sync.stores.figures import Figures
 
 logger = logging.getLogger("buttdial_sync.retry")
 
@@ -63,6 +64,20 @@ class RetryReport:
         if self.dead or self.remediation is not None:
             return "rejected"
         return "not_sent" if self.errors or self.retried or self.postponed else "sent"
+
+
+@attrs.frozen(kw_only=True)
+class OutboxEvent:
+    """
+    What ``on_event`` of a loop gets. It does not hold tokens, recipients or texts of messages.
+
+    Attributes:
+        kind: ``"figures"``.
+        figures: How the outbox is; errors of servers are in it.
+    """
+
+    kind: Literal["figures"]
+    figures: Figures
 
 
 @attrs.frozen(kw_only=True)
