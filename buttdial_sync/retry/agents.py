@@ -16,7 +16,7 @@ from buttdial_sync.retry.circuit import Blocked
 Rate = float | Mapping[str, float]
 
 _MINUTE = 60.0
-_LONGEST_WINDOW = 86_400.0
+_KEPT_FOR = 86_400.0
 _KEPT_AT_MOST = 1000
 _COUNTED = 1000
 _TRUSTED_FOR = 100  # messages
@@ -102,7 +102,10 @@ class Agents:
             # If it was the first for long, it does not tell how many the server takes.
             taken = _sent(agent, now - max(seconds, _MINUTE))
             agent.limit, agent.pause = taken or agent.limit or 1, seconds
-            agent.sent_since = 0 if agent.limit == agent.limit_before else _TRUSTED_FOR
+            if agent.limit + 1 >= _COUNTED:
+                agent.limit = None  # they were not all counted; and so many cost little
+            is_known = agent.limit is not None and agent.limit == agent.limit_before
+            agent.sent_since = 0 if is_known else _TRUSTED_FOR
 
     def begin(self, agent_id: str | None) -> Blocked | None:
         """Count an attempt that begins; return why it may not: the agent rests, or its rate."""
@@ -145,8 +148,7 @@ class Agents:
                 if agent.limit is not None:
                     left.append(agent.limit - _sent(agent, now - agent.pause))
                 if rate is not None:
-                    _forget(agent.sent_at, now)
-                    left.append(int(rate) - len(agent.sent_at))
+                    left.append(int(rate) - _sent(agent, now - _MINUTE))
                 if left:
                     known[name] = max(1, min(left))
             return known
@@ -208,8 +210,9 @@ class Agents:
             return
         now = self._monotonic()
         for name, agent in list(self._agents.items()):
-            _forget(agent.sent_at, now)
-            if max(agent.rests_until, agent.full_until) <= now and not agent.sent_at:
+            last = agent.sent_at[-1] if agent.sent_at else -math.inf
+            until = max(agent.rests_until, agent.full_until, last + _KEPT_FOR)
+            if until <= now:
                 del self._agents[name]
         self._kept_at_most = max(_KEPT_AT_MOST, 2 * len(self._agents))
 
@@ -221,19 +224,11 @@ def _sent(agent: _Agent, since: float) -> int:
 
 def _rest_of_rate(agent: _Agent, rate: float, now: float) -> float:
     """Return for how many seconds the rate of an agent is used up; 0 if it is not."""
-    _forget(agent.sent_at, now)
-    if len(agent.sent_at) < max(1, int(rate)):
+    count = max(1, int(rate))
+    if len(agent.sent_at) < count:
         return 0.0
     # Less than one in a minute: the pause is longer.
-    return max(0.0, agent.sent_at[0] + _MINUTE / min(1.0, rate) - now)
-
-
-def _forget(sent_at: deque[float], now: float) -> None:
-    """Forget what began more than a minute ago, but for the last."""
-    while len(sent_at) > 1 and sent_at[0] <= now - _MINUTE:
-        sent_at.popleft()
-    if sent_at and sent_at[0] <= now - _LONGEST_WINDOW:
-        sent_at.clear()
+    return max(0.0, agent.sent_at[-count] + _MINUTE / min(1.0, rate) - now)
 
 
 def _check_rate(rate: float | None) -> None:

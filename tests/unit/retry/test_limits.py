@@ -58,18 +58,19 @@ def test_a_limit_costs_little_and_delays_nobody_else(here: World) -> None:
 
 
 class Minutes:
-    """A server that takes so many messages of an agent in a minute."""
+    """A server that takes so many messages of an agent in a minute, or in other seconds."""
 
-    def __init__(self, here: World, limit: int) -> None:
+    def __init__(self, here: World, limit: int, seconds: int = 60) -> None:
         self.here = here
         self.limit = limit
+        self.seconds = seconds
         self.sent: dict[str, list[float]] = {}
 
     def __call__(self, arguments: dict[str, Any]) -> Any:
         times = self.sent.setdefault(arguments["body"], [])
         now = self.here.seconds
-        if sum(each > now - 60 for each in times) >= self.limit:
-            return ToolFailure(LIMIT)
+        if sum(each > now - self.seconds for each in times) >= self.limit:
+            return ToolFailure(LIMIT.replace("60 seconds", f"{self.seconds} seconds"))
         times.append(now)
         return {"messageId": "SM-1"}
 
@@ -132,6 +133,28 @@ def test_a_limit_that_was_lowered(here: World) -> None:
     report = loop.drain()
     assert report.delivered == 90
     assert report.postponed <= 20 + 1
+
+
+def test_a_limit_of_more_than_is_counted(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not taken for a smaller one."""
+    monkeypatch.setattr("buttdial_sync.retry.agents._COUNTED", 20)
+    here.fake.on_tool("comms_send_message", Minutes(here, 30))
+    for number in range(240):
+        here.add(f"m{number}", body="a")
+    began = here.seconds
+    assert here.loop().drain().delivered == 240
+    assert here.seconds - began <= 8 * 61
+
+
+def test_a_limit_beside_a_rate(here: World) -> None:
+    """Five a minute by our own rate, and twenty in ten minutes by the server's limit."""
+    server = Minutes(here, 20, 600)
+    here.fake.on_tool("comms_send_message", server)
+    for number in range(100):
+        here.add(f"m{number}", body="a")
+    began = here.seconds
+    assert here.loop(rate=5).drain().delivered == 100
+    assert here.seconds - began <= 5 * (600 + 4 * 61)
 
 
 def test_no_wait_for_a_rate_that_is_just_used_up(here: World) -> None:
