@@ -5,16 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 
-try:
-    from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation, get_meter
-    from opentelemetry.trace import SpanKind, Status, StatusCode, TracerProvider, get_tracer
-except ModuleNotFoundError as missing:
-    reason = f"it needs {missing.name}: pip install 'buttdial-sync[opentelemetry]'"
-    raise ModuleNotFoundError(reason, name=missing.name) from None
-
+from buttdial_sync._extras import Extra
 from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.retry.report import OutboxEvent
 from buttdial_sync.stores.figures import Figures
+
+with Extra("opentelemetry", "opentelemetry"):
+    from opentelemetry.metrics import CallbackOptions, MeterProvider, Observation, get_meter
+    from opentelemetry.trace import SpanKind, Status, StatusCode, TracerProvider, get_tracer
 
 _NAME = "buttdial_sync"
 _NANOSECONDS = 1_000_000_000

@@ -1,8 +1,8 @@
 """
 The retry loop: ``python -m tests.benchmarks.retry``.
 
-A drain of 1,000 due rows against the published retry worker, both over a repository in memory and
-the same server; and what a row costs in a table of 100 to 100,000 rows.
+A drain of due rows against the published retry worker, both over a repository in memory and the
+same server, in turn; and the processor time of a row in a table of 100 to 100,000 rows.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from importlib import import_module
 from pathlib import Path
@@ -24,8 +24,9 @@ from tests.benchmarks.contender import BODY, CHANNEL, TO, TOKEN
 from tests.benchmarks.figures import Figure, amount, table, times_better
 from tests.benchmarks.processes import Child
 
-_ROWS = 1000
-_PEER_ROWS = 100  # each costs the same: a stream and a handshake of its own
+_ROUNDS = 5
+_ROWS = 300
+_PEER_ROWS = 15  # each costs the same: a stream and a handshake of its own
 _WORKERS = 8
 _SIZES = (100, 1_000, 10_000, 100_000)
 _DUE = 100
@@ -36,15 +37,18 @@ def measure() -> Iterator[Figure]:
     """Yield the figures."""
     with Child("servers", "fake") as server:
         url = server.hello["url"]
-        ours, theirs = _ours(url), _theirs(url)
-        yield times_better(
-            f"a due row, {_WORKERS} workers", ours, theirs, 30.0, unit="ms", server="fake"
-        )
-        costs = {size: _cost(url, size) for size in _SIZES}
-    most, least = max(costs.values()), costs[_SIZES[0]]
-    for size, cost in costs.items():
-        yield amount(f"a row of SQLite among {size}", cost, 1.5 * least, unit="ms")
-    yield amount("the dearest of these, to the first", most / least, 1.5)
+        _ours(url), _theirs(url)  # to load the modules, and fill the caches
+        rounds = [(_ours(url), _theirs(url)) for _ in range(_ROUNDS)]
+        rounds.sort(key=lambda pair: pair[1] / pair[0])
+        for which, (ours, theirs) in (("worst", rounds[0]), ("median", rounds[_ROUNDS // 2])):
+            what = f"a due row, {_WORKERS} workers, the {which} of {_ROUNDS} rounds"
+            yield times_better(what, ours, theirs, 40.0, unit="ms", server="fake")
+        # In turn, and the least of each: whatever else the machine does only adds to them.
+        costs = [{size: _cost(url, size) for size in _SIZES} for _ in range(_ROUNDS)]
+    least = {size: min(each[size] for each in costs) for size in _SIZES}
+    for size, cost in least.items():
+        what = f"processor time of a row of SQLite among {size}"
+        yield amount(what, cost, 1.5 * least[_SIZES[0]], unit="ms")
 
 
 def _message(number: int, due: datetime) -> FailedMessage:
@@ -65,7 +69,7 @@ def _ours(url: str) -> float:
         repository.add(_message(number, now))
     with Client(url, agent_token=TOKEN) as client:
         loop = RetryLoop(repository, client, workers=_WORKERS)
-        return _milliseconds(loop, _ROWS)
+        return _milliseconds(loop, _ROWS, time.perf_counter)
 
 
 def _cost(url: str, size: int) -> float:
@@ -79,14 +83,15 @@ def _cost(url: str, size: int) -> float:
         with SQLiteRepository(path) as repository:
             repository.add_new([*due, *later])
         with SQLiteRepository(path) as repository:
-            return _milliseconds(RetryLoop(repository, client), _DUE)
+            # The disk of a shared machine takes as long as it likes.
+            return _milliseconds(RetryLoop(repository, client), _DUE, time.process_time)
 
 
-def _milliseconds(loop: RetryLoop, rows: int) -> float:
-    began = time.perf_counter()
+def _milliseconds(loop: RetryLoop, rows: int, clock: Callable[[], float]) -> float:
+    began = clock()
     report = loop.drain()
     assert report.delivered == rows, report
-    return (time.perf_counter() - began) * 1000 / rows
+    return (clock() - began) * 1000 / rows
 
 
 def _theirs(url: str) -> float:

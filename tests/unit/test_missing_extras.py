@@ -26,6 +26,7 @@ except ImportError as error:
         ("buttdial_sync.contrib.django", "get_client", "django", "django"),
         ("buttdial_sync.contrib.flask", "ButtDial", "flask", "flask"),
         ("buttdial_sync.contrib.celery", "ButtDialTasks", "celery", "celery"),
+        ("buttdial_sync.contrib.opentelemetry", "Telemetry", "opentelemetry", "opentelemetry"),
         ("buttdial_sync.contrib.prometheus", "OutboxCollector", "prometheus_client", "prometheus"),
         ("buttdial_sync.retry", "SQLAlchemyRepository", "sqlalchemy", "sqlalchemy"),
         ("buttdial_sync.happy", "HappyClient", "nacl", "happy"),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -145,14 +143,3 @@ def test_the_figures_of_a_loop(collected: Collected) -> None:
     assert [point.value for point in told["buttdial.outbox.oldest_due"]] == [30.0]
     assert [point.value for point in told["buttdial.outbox.sent_last_minute"]] == [0]
     assert [point.value for point in told["buttdial.outbox.in_doubt"]] == [0]
-
-
-def test_without_the_package() -> None:
-    """The error names what to install."""
-    code = (
-        "import sys; sys.modules['opentelemetry'] = None\n"
-        "try:\n    import buttdial_sync.contrib.opentelemetry\n"
-        "except ModuleNotFoundError as error:\n    print(error)"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "pip install 'buttdial-sync[opentelemetry]'" in run.stdout
