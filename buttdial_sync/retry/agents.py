@@ -19,6 +19,7 @@ _MINUTE = 60.0
 _KEPT_FOR = 86_400.0
 _KEPT_AT_MOST = 1000
 _COUNTED = 1000
+_MOST_COUNTED = 1_000_000
 _TRUSTED_FOR = 100  # messages
 
 
@@ -35,6 +36,7 @@ class _Agent:
         full_until: Until when it has sent what may be sent: none of its messages is fetched.
         limit: How many messages the server took before it limited the agent; None if it did not.
         limit_before: How many it took the time before.
+        is_limit_known: Whether it took as many both times.
         pause: How long the server then said to wait, in seconds.
         sent_since: How many attempts began since a message met the limit or the rate.
     """
@@ -46,6 +48,7 @@ class _Agent:
     full_until: float = -math.inf
     limit: int | None = None
     limit_before: int | None = None
+    is_limit_known: bool = False
     pause: float = 0.0
     sent_since: int = _TRUSTED_FOR
 
@@ -104,8 +107,8 @@ class Agents:
             agent.limit, agent.pause = taken or agent.limit or 1, seconds
             if agent.limit + 1 >= _COUNTED:
                 agent.limit = None  # they were not all counted; and so many cost little
-            is_known = agent.limit is not None and agent.limit == agent.limit_before
-            agent.sent_since = 0 if is_known else _TRUSTED_FOR
+            agent.is_limit_known = taken > 0 and agent.limit == agent.limit_before
+            agent.sent_since = 0
 
     def begin(self, agent_id: str | None) -> Blocked | None:
         """Count an attempt that begins; return why it may not: the agent rests, or its rate."""
@@ -183,7 +186,7 @@ class Agents:
         if agent.limit is None:
             return
         sent = _sent(agent, now - agent.pause)
-        if sent >= agent.limit:
+        if sent >= agent.limit and agent.is_limit_known:
             agent.full_until = max(agent.full_until, now + agent.pause)
         if sent > 2 * agent.limit:
             agent.limit = None  # it was raised: learn it anew
@@ -200,7 +203,7 @@ class Agents:
         name = agent_id or ""
         if name not in self._agents:
             self._forget_some()
-            counted = max(_COUNTED, int(self._rate_of(agent_id) or 0))
+            counted = min(max(_COUNTED, int(self._rate_of(agent_id) or 0)), _MOST_COUNTED)
             self._agents[name] = _Agent(deque(maxlen=counted))
         return self._agents[name]
 

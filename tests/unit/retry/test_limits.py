@@ -154,7 +154,24 @@ def test_a_limit_beside_a_rate(here: World) -> None:
         here.add(f"m{number}", body="a")
     began = here.seconds
     assert here.loop(rate=5).drain().delivered == 100
-    assert here.seconds - began <= 4 * 600 + 16 * 61 + 10
+    assert here.seconds - began <= 4 * 600 + 18 * 61
+
+
+@pytest.mark.parametrize("rate", [None, 1])
+def test_a_limit_that_was_met_once(here: World, rate: float | None) -> None:
+    """Somebody else had used it up: one refusal tells nothing about the next hours."""
+    here.fake.on_send(error=LIMIT.replace("60 seconds", "3600 seconds"))
+    for number in range(20):
+        here.add(f"m{number}")
+    began = here.seconds
+    assert here.loop(rate=rate).drain().delivered == 20
+    assert here.seconds - began <= 3601 + 21 * 61
+
+
+def test_a_rate_that_is_never_used_up(here: World) -> None:
+    """However large it is."""
+    here.add("a")
+    assert here.loop(rate=1e300).drain().delivered == 1
 
 
 def test_no_wait_for_a_rate_that_is_just_used_up(here: World) -> None:
