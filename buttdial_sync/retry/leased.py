@@ -125,7 +125,7 @@ class LeasedRepository:
         """
         Make the table of leases where it is missing. Safe to repeat.
 
-        Needed with ``engine`` only; hosts with migrations may use those instead.
+        Needed with ``engine`` only.
 
         Raises:
             ConfigError: There is another table of that name.
