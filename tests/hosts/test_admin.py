@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 pytest.importorskip("django")
 pytest.importorskip("playwright", reason="needs playwright: pip install playwright")
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason=MISSING),
     pytest.mark.skipif(not hasattr(os, "fork"), reason="needs gunicorn, which needs fork"),
 ]

@@ -19,6 +19,8 @@ from tests.integration.contrib.running import free_port, started, wait_for_port
 pytest.importorskip("django")
 pytest.importorskip("pytest_django")
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "django.rst"
 COMMANDS = ROOT / "buttdial_sync" / "contrib" / "django" / "management" / "commands"

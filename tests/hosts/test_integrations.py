@@ -13,6 +13,8 @@ import pytest
 
 from buttdial_sync.testing import FakeButtDialServer
 
+pytestmark = pytest.mark.slow
+
 INTEGRATIONS = Path(__file__).parents[2] / "examples" / "integrations"
 TOKEN = "agent-token-of-the-host"
 ANA, BEN = "+14155550123", "+14155550124"

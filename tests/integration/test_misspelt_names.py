@@ -11,6 +11,8 @@ import pytest
 
 import buttdial_sync
 
+pytestmark = pytest.mark.slow
+
 PREAMBLE = """\
 import buttdial_sync
 from buttdial_sync import AccountsClient, Channel, Client, PhoneCall, RetryLoop, SendResult

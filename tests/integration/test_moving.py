@@ -25,6 +25,8 @@ from tests.integration.contrib.running import (
     serving,
 )
 
+pytestmark = pytest.mark.slow
+
 FOLDER = "moving"
 AFTER = {
     "minimal": "minimal.py",

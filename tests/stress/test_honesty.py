@@ -9,6 +9,8 @@ import pytest
 from buttdial_sync.testing.dialects import DialectName
 from tests.stress.honesty import Campaign, Report, lies
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("dialect", ["hosted", "open-source"])
 def test_honesty(dialect: DialectName) -> None:

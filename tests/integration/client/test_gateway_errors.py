@@ -13,6 +13,8 @@ import pytest
 
 from buttdial_sync import Client, OutcomeUnknownError, SendResult
 
+pytestmark = pytest.mark.slow
+
 SERVICE_UNAVAILABLE = b'{"message": "Service Unavailable"}'
 PAGE = b"<!DOCTYPE html><html><body><h1>Error 503 Backend fetch failed</h1></body></html>"
 BODIES = {"json": SERVICE_UNAVAILABLE, "page": PAGE, "empty": b""}

@@ -17,6 +17,8 @@ from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
 from tests.integration.client.test_network_options import CERTIFICATE, over_tls
 from tests.integration.client.test_workers import HERE, PATIENCE, environment, session_per_thread
 
+pytestmark = pytest.mark.slow
+
 GUNICORN = (sys.executable, "-W", "ignore", "-m", "gunicorn", "--worker-class", "gevent")
 UWSGI = shutil.which("uwsgi", path=os.pathsep.join([str(Path(sys.executable).parent), os.defpath]))
 

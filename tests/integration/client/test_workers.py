@@ -20,7 +20,7 @@ from tests.integration.prefork import answers_of_worker
 HERE = Path(__file__).parent
 PATIENCE = 30.0
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")]
 
 
 @pytest.fixture(params=["hosted", "open-source"])

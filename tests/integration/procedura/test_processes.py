@@ -18,6 +18,7 @@ from buttdial_sync.transport.deadline import Deadline
 from tests.integration.prefork import answers_of_worker
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork"),
     pytest.mark.filterwarnings("ignore:This process:DeprecationWarning"),
 ]

@@ -13,6 +13,8 @@ from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
 from tests.integration.client.test_network_options import CERTIFICATE, over_tls
 from tests.integration.proxies.running import PATIENCE, tinyproxy
 
+pytestmark = pytest.mark.slow
+
 TO = "+14155550123"
 WITH_LOGIN = "BasicAuth somebody geheim"
 

@@ -13,6 +13,8 @@ from buttdial_sync import Client, ProtocolError
 from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
 from tests.integration.proxies.running import PATIENCE, haproxy, nginx, varnish
 
+pytestmark = pytest.mark.slow
+
 TO = "+14155550123"
 UNBUFFERED = "location / { proxy_pass SERVER; proxy_buffering off; }"
 UPSTREAM_1_1 = """

@@ -21,7 +21,7 @@ from buttdial_sync.retry.table import TableRepository
 from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
 from tests.integration.retry.victim import KEY, TOKEN, open_repository
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs signals")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs signals")]
 
 ROOT = Path(__file__).resolve().parents[3]
 SECONDS = 40.0

@@ -23,9 +23,12 @@ from sqlalchemy import create_engine
 
 from buttdial_sync.retry.sqlalchemy import SQLAlchemyRepository
 
-pytestmark = pytest.mark.skipif(
-    pgbouncer.program() is None, reason="needs pgbouncer: apt-get install pgbouncer"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        pgbouncer.program() is None, reason="needs pgbouncer: apt-get install pgbouncer"
+    ),
+]
 
 ROOT = Path(__file__).resolve().parents[3]
 COUNT = 100

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 WITHOUT = "import sys; sys.modules[{missing!r}] = None; {then}"
 
 
