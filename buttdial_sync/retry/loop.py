@@ -18,7 +18,6 @@ from buttdial_sync.agent import AgentView
 from buttdial_sync.errors import ConfigError
 from buttdial_sync.errors.moments import utc_now
 from buttdial_sync.models.failed import FailedMessage
-from buttdial_sync.retry.admission import Admission, TokenFor
 from buttdial_sync.retry.agents import Agents, Rate
 from buttdial_sync.retry.circuit import Circuit
 from buttdial_sync.retry.recorder import (
@@ -35,6 +34,7 @@ from buttdial_sync.retry.recorder import (
 from buttdial_sync.retry.report import OutboxEvent, RetryReport, Tally
 from buttdial_sync.retry.repository import FailedMessageRepository
 from buttdial_sync.retry.threads import StopSignals, work_side_by_side
+from buttdial_sync.retry.token_limits import TokenFor, TokenLimits
 from buttdial_sync.retry.worker import AroundPass, DueMessages, Worker
 from buttdial_sync.settings import check_count
 from buttdial_sync.transport.deadline import Deadline, check_seconds
@@ -132,7 +132,7 @@ class RetryLoop:
         self._signals = StopSignals(sleep)
         self._random_fraction = random_fraction
         self._timeout = client.timeout
-        self._admission = Admission(token_for, client=client, monotonic=monotonic)
+        self._token_limits = TokenLimits(token_for, client=client, monotonic=monotonic)
         self._circuit = Circuit(client, monotonic)
         self._agents = Agents(rate, monotonic)
         self._leaves_out_agents = takes(repository, "fetch_due", "except_agents") and hasattr(
@@ -156,7 +156,7 @@ class RetryLoop:
             repository=repository,
             client=client,
             recorder=recorder,
-            admission=self._admission,
+            token_limits=self._token_limits,
             circuit=self._circuit,
             agents=self._agents,
             around_pass=around_pass,
@@ -179,7 +179,7 @@ class RetryLoop:
         self._stops_thread = threading.Event()
         self._repeats = False
         self._signals.reset_after_fork()
-        self._admission.reset_after_fork()
+        self._token_limits.reset_after_fork()
         self._circuit.reset_after_fork()
         self._agents.reset_after_fork()
 
@@ -378,7 +378,7 @@ class RetryLoop:
             # of its lease. After a stop each message that is left is put back.
             self._worker.work(due)
             raise
-        pause = max(self._admission.pause, self._agents.pause)
+        pause = max(self._token_limits.pause, self._agents.pause)
         tally.paused(self._clock() + timedelta(seconds=pause) if pause > 0 else None)
         return tally.report
 
@@ -392,7 +392,7 @@ class RetryLoop:
             self._tell_figures(self._on_event)
         if not self._leaves_out_agents:
             return self._repository.fetch_due(limit)
-        if self._admission.rest_of_all > 0 or self._circuit.check(stopping) is not None:
+        if self._token_limits.rest_of_all > 0 or self._circuit.check(stopping) is not None:
             return ()
         repository: Any = self._repository
         found: Sequence[FailedMessage] = repository.fetch_due(
@@ -414,7 +414,7 @@ class RetryLoop:
 
     def _pause_of_limits(self) -> float:
         """Return in how many seconds the first limit or rate ends, or a lockout; 0 for none."""
-        all_of_them = self._admission.rest_of_all
+        all_of_them = self._token_limits.rest_of_all
         return all_of_them if all_of_them > 0 else self._agents.pause
 
     def _watch_clock(self) -> None:

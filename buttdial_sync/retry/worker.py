@@ -13,7 +13,6 @@ import attrs
 from buttdial_sync.agent import AgentView
 from buttdial_sync.models.failed import FailedMessage
 from buttdial_sync.models.sending import SendResult
-from buttdial_sync.retry.admission import Admission, NoTokenError
 from buttdial_sync.retry.agents import Agents
 from buttdial_sync.retry.circuit import Blocked, Circuit
 from buttdial_sync.retry.recorder import (
@@ -24,6 +23,7 @@ from buttdial_sync.retry.recorder import (
 )
 from buttdial_sync.retry.report import Recorded, Tally
 from buttdial_sync.retry.repository import FailedMessageRepository
+from buttdial_sync.retry.token_limits import NoTokenError, TokenLimits
 from buttdial_sync.retry.verdicts import (
     concerns_agent,
     concerns_everybody,
@@ -154,7 +154,7 @@ class Worker:
         repository: Where the messages are.
         client: Sends them.
         recorder: Records how attempts ended.
-        admission: Knows which tokens may be used.
+        token_limits: Knows which tokens may be used.
         circuit: Knows whether the server answers.
         agents: Knows which agents rest.
         around_pass: Entered in each thread that takes part.
@@ -167,7 +167,7 @@ class Worker:
     repository: FailedMessageRepository
     client: AgentView
     recorder: OutcomeRecorder
-    admission: Admission
+    token_limits: TokenLimits
     circuit: Circuit
     agents: Agents
     around_pass: AroundPass
@@ -207,14 +207,14 @@ class Worker:
         if self.recorder.is_expired(message):
             return self.recorder.give_up_expired(message)
         try:
-            token = self.admission.token_of(message)
+            token = self.token_limits.token_of(message)
         except NoTokenError as error:
             logger.warning("message %s waits: %s", message.id, error, exc_info=error.__cause__)
             return self._set_back(message, Blocked(str(error), _NO_TOKEN_PAUSE), due)
         blocked = self.circuit.check(due.stopping) or self.circuit.rest_of(token)
         if blocked is not None:
             return self._set_back(message, blocked, due)
-        with self.admission.admit(token, due.stopping) as blocked:
+        with self.token_limits.admit(token, due.stopping) as blocked:
             recorded = self._without_attempt(message, token, blocked, due)
             if recorded is None and self.recorder.is_expired(message):
                 # Waiting for another thread's attempt, or for the pace, took its time.
@@ -303,14 +303,14 @@ class Worker:
         if result.outcome in {"sent", "rejected"}:
             self.circuit.answered(token)
         if verdict == "locked_out" or (verdict == "limited" and concerns_everybody(result)):
-            self.admission.all_limited(reason, seconds)
+            self.token_limits.all_limited(reason, seconds)
         elif verdict == "limited":
-            self.admission.limited(token, reason, seconds)
+            self.token_limits.limited(token, reason, seconds)
             self.agents.limited(message.agent_id, seconds, reason)
         elif verdict == "needs_operator":
             self._tell_operator(message, result)
         elif verdict != "refused" and result.outcome in {"sent", "rejected"}:
-            self.admission.worked(token)
+            self.token_limits.worked(token)
             self.needs.discard(message.agent_id)
 
     def _tell_operator(self, message: FailedMessage, result: SendResult) -> None:

@@ -91,7 +91,7 @@ CORE = (
     "buttdial_sync/listening/inbound_queue.py",
     "buttdial_sync/listening/listener.py",
     "buttdial_sync/listening/runner.py",
-    "buttdial_sync/retry/admission.py",
+    "buttdial_sync/retry/token_limits.py",
     "buttdial_sync/retry/loop.py",
     "buttdial_sync/retry/memory.py",
     "buttdial_sync/retry/outbox.py",

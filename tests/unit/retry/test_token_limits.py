@@ -10,8 +10,8 @@ import pytest
 from buttdial_sync import Client, FailedMessage
 from buttdial_sync.agent import context_of
 from buttdial_sync.errors import AuthError, AuthLockedOutError
-from buttdial_sync.retry.admission import Admission, NoTokenError
 from buttdial_sync.retry.circuit import Blocked
+from buttdial_sync.retry.token_limits import NoTokenError, TokenLimits
 
 WINDOW = 900.0
 URL = "https://butt-dial.test"
@@ -29,27 +29,27 @@ class Stopping(threading.Event):
 
 
 class Bench:
-    """An admission, the client's breaker and their clock."""
+    """The limits, the client's breaker and their clock."""
 
     def __init__(self, **options: Any) -> None:
         self.now = 0.0
         self.client = Client(URL, agent_token="own", clock=lambda: self.now, **options)
         self.breaker = context_of(self.client).connection.logins.breaker
-        self.admission = Admission(client=self.client, monotonic=lambda: self.now)
+        self.limits = TokenLimits(client=self.client, monotonic=lambda: self.now)
 
     def blocked(self, token: str | None) -> Blocked | None:
-        with self.admission.admit(token, Stopping()) as blocked:
+        with self.limits.admit(token, Stopping()) as blocked:
             return blocked
 
     def must_wait(self, token: str | None) -> bool:
         """Whether a thread that wants to use the token now would wait for another."""
         stopping = Stopping()
-        with self.admission.admit(token, stopping):
+        with self.limits.admit(token, stopping):
             return stopping.would_wait
 
     def probing(self, token: str | None) -> bool:
         """Whether a thread that uses the token now makes the others wait."""
-        with self.admission.admit(token, threading.Event()):
+        with self.limits.admit(token, threading.Event()):
             return self.must_wait(token)
 
 
@@ -74,35 +74,35 @@ def message(**fields: Any) -> FailedMessage:
 )
 def test_the_token_of_a_row(fields: dict[str, Any], token: str | None) -> None:
     """The row's, or the client's own for its own agent."""
-    assert Bench(agent_id="own").admission.token_of(message(**fields)) == token
+    assert Bench(agent_id="own").limits.token_of(message(**fields)) == token
 
 
 def test_token_for_comes_first() -> None:
     """It knows the current one; a row without an agent is not its concern."""
-    admission = Admission({"other": "new"}.get, client=OWN)
-    assert admission.token_of(message(agent_id="other", agent_token="old")) == "new"
-    assert admission.token_of(message(agent_token="old")) == "old"
-    assert admission.token_of(message()) is None
+    limits = TokenLimits({"other": "new"}.get, client=OWN)
+    assert limits.token_of(message(agent_id="other", agent_token="old")) == "new"
+    assert limits.token_of(message(agent_token="old")) == "old"
+    assert limits.token_of(message()) is None
 
 
 @pytest.mark.parametrize("answer", [None, "", 5])
 def test_token_for_without_a_token(answer: Any) -> None:
     """Anything but a text with something in it is no token."""
     with pytest.raises(NoTokenError, match="token_for has no token for agent other"):
-        Admission(lambda _: answer, client=OWN).token_of(message(agent_id="other"))
+        TokenLimits(lambda _: answer, client=OWN).token_of(message(agent_id="other"))
 
 
 def test_an_agent_without_a_token() -> None:
     """It is not sent as the client's own."""
     with pytest.raises(NoTokenError, match="no token for agent other: give the loop token_for"):
-        Bench(agent_id="own").admission.token_of(message(agent_id="other"))
+        Bench(agent_id="own").limits.token_of(message(agent_id="other"))
 
 
 def test_one_thread_probes_until_the_token_has_worked(here: Bench) -> None:
     """The others wait for it, and not when it has worked in the last minute."""
     assert here.probing("t")
     assert here.probing("t")
-    here.admission.worked("t")
+    here.limits.worked("t")
     assert not here.probing("t")
     here.now = 59.9
     assert not here.probing("t")
@@ -118,18 +118,21 @@ def test_who_waits_goes_on_when_the_token_works(here: Bench) -> None:
 
     class Once(threading.Event):
         def is_set(self) -> bool:
-            here.admission.worked("t")
+            here.limits.worked("t")
             asked.append("t")
             return len(asked) > 1
 
-    with here.admission.admit("t", threading.Event()), here.admission.admit("t", Once()) as blocked:
+    with (
+        here.limits.admit("t", threading.Event()),
+        here.limits.admit("t", Once()) as blocked,
+    ):
         assert blocked is None
     assert len(asked) == 1
 
 
 def test_a_second_thread_does_not_end_the_probe(here: Bench) -> None:
     """Only who probes says that the probe is over."""
-    with here.admission.admit("t", threading.Event()):
+    with here.limits.admit("t", threading.Event()):
         assert here.must_wait("t")
         assert here.must_wait("t")
 
@@ -144,11 +147,11 @@ def test_the_end_of_a_probe_wakes_who_waits(here: Bench) -> None:
             return False
 
     def use() -> None:
-        with here.admission.admit("t", Watched()) as blocked:
+        with here.limits.admit("t", Watched()) as blocked:
             assert blocked is None
             came.set()
 
-    with here.admission.admit("t", threading.Event()):
+    with here.limits.admit("t", threading.Event()):
         thread = threading.Thread(target=use)
         thread.start()
         assert waits.wait(10)
@@ -159,7 +162,7 @@ def test_the_end_of_a_probe_wakes_who_waits(here: Bench) -> None:
 
 def test_what_the_client_knows_blocks_messages(here: Bench) -> None:
     """A refused token is looked at again every two minutes: it may be replaced. Others go on."""
-    here.admission.worked("t")
+    here.limits.worked("t")
     for token in ("t", "own"):
         here.breaker.learn(token, AuthError("unknown token"))
     assert (
@@ -172,7 +175,7 @@ def test_what_the_client_knows_blocks_messages(here: Bench) -> None:
     here.now = WINDOW
     assert here.blocked("t") is None
     assert here.probing("t")
-    assert here.admission.pause == 0
+    assert here.limits.pause == 0
 
 
 def test_a_lockout_that_the_client_met_blocks_all(here: Bench) -> None:
@@ -185,67 +188,67 @@ def test_a_lockout_that_the_client_met_blocks_all(here: Bench) -> None:
 
 def test_a_limited_token_rests_as_long_as_it_is_told(here: Bench) -> None:
     """Its end is known, and the shorter one does not count."""
-    here.admission.limited("t", "too much", 3600.0)
-    here.admission.limited("t", "still too much", 60.0)
+    here.limits.limited("t", "too much", 3600.0)
+    here.limits.limited("t", "still too much", 60.0)
     assert here.blocked("t") == Blocked("still too much", 3600.0)
     assert here.blocked("other") is None
-    assert here.admission.pause == 3600
+    assert here.limits.pause == 3600
     here.now = 3599.0
-    assert here.admission.pause == 1
+    assert here.limits.pause == 1
     here.now = 3600.0
     assert here.blocked("t") is None
-    assert here.admission.pause == 0
+    assert here.limits.pause == 0
     here.now = 4000.0
-    assert here.admission.pause == 0
+    assert here.limits.pause == 0
 
 
 def test_a_token_that_rested_is_probed_again(here: Bench) -> None:
     """That it worked before does not count any more."""
-    here.admission.worked("t")
-    here.admission.limited("t", "too much", 10.0)
+    here.limits.worked("t")
+    here.limits.limited("t", "too much", 10.0)
     here.now = 10.0
     assert here.probing("t")
 
 
 def test_a_limit_of_the_address_stops_every_token(here: Bench) -> None:
     """The longest one counts, with its own reason."""
-    here.admission.worked("t")
-    here.admission.all_limited("long", 600.0)
-    here.admission.all_limited("short", 60.0)
+    here.limits.worked("t")
+    here.limits.all_limited("long", 600.0)
+    here.limits.all_limited("short", 60.0)
     assert here.blocked("t") == here.blocked(None) == Blocked("long", 600.0, concerns_all=True)
-    assert here.admission.pause == 600
-    here.admission.all_limited("longer", 700.0)
+    assert here.limits.pause == 600
+    here.limits.all_limited("longer", 700.0)
     assert here.blocked("t") == Blocked("longer", 700.0, concerns_all=True)
     here.now = 100.0
     assert here.blocked("t") == Blocked("longer", 600.0, concerns_all=True)
     here.now = 700.0
     assert here.blocked("t") is None
-    here.admission.all_limited("again", 10.0)
-    assert here.admission.pause == 10
+    here.limits.all_limited("again", 10.0)
+    assert here.limits.pause == 10
 
 
 @pytest.mark.parametrize(("others", "is_known"), [(999, True), (1000, False)])
 def test_tokens_that_are_long_gone_are_forgotten(here: Bench, others: int, is_known: bool) -> None:
     """Above a thousand all go but those that rest or are being used."""
-    here.admission.limited("resting", "no", WINDOW)
+    here.limits.limited("resting", "no", WINDOW)
     here.now = WINDOW
-    here.admission.limited("limited", "too much", 60.0)
-    here.admission.worked("proven")
-    with here.admission.admit("probed", threading.Event()):
+    here.limits.limited("limited", "too much", 60.0)
+    here.limits.worked("proven")
+    with here.limits.admit("probed", threading.Event()):
         for number in range(others - 3):
             assert here.blocked(str(number)) is None
         assert here.probing("proven") is not is_known
         assert here.must_wait("probed")
     assert here.blocked("limited") == Blocked("too much", 60.0)
-    assert len(here.admission._turns) == (others + 1 if is_known else 3)
+    assert len(here.limits._turns) == (others + 1 if is_known else 3)
 
 
 def test_a_forked_child_knows_no_token(here: Bench) -> None:
     """It begins with a new lock, but the address is as limited as it was."""
-    here.admission.limited("0", "too much", 900.0)
-    here.admission.all_limited("locked", 60.0)
-    with here.admission.admit("t", threading.Event()):
-        here.admission.reset_after_fork()
+    here.limits.limited("0", "too much", 900.0)
+    here.limits.all_limited("locked", 60.0)
+    with here.limits.admit("t", threading.Event()):
+        here.limits.reset_after_fork()
     assert here.blocked("0") == Blocked("locked", 60.0, concerns_all=True)
     here.now = 60.0
     assert here.blocked("0") is None

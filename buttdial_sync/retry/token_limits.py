@@ -30,7 +30,7 @@ class NoTokenError(Exception):
 
 @attrs.define
 class _Turn:
-    """What is known about the messages of one token. It changes under the lock of the admission."""
+    """What is known about the messages of one token. It changes under the lock of the limits."""
 
     is_probed: bool = False
     proven_at: float = -math.inf
@@ -38,7 +38,7 @@ class _Turn:
     reason: str = ""
 
 
-class Admission:
+class TokenLimits:
     """
     Says which messages may be sent now. Safe to share between threads.
 
