@@ -287,7 +287,7 @@ class AgentView:
             channel: How it will be reached.
 
         Returns:
-            The recipient as it is sent: a number without spaces, dots, dashes and brackets.
+            The recipient as it is sent, a number without spaces, dots, dashes and brackets.
 
         Raises:
             ArgumentValueError: The channel cannot reach it. ``remediation`` says what to write.

@@ -11,7 +11,19 @@ extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"buttdial-sync {version}"
-nitpicky = False
+# Every reference has to lead somewhere. What stands in signatures may be a type of Python, of
+# another library, or of the inside of this one, which has no page.
+nitpicky = True
+nitpick_ignore_regex = [
+    ("py:.*", r"(asyncio|collections|datetime|decimal|logging|os|pathlib|sqlite3|typing)\b.*"),
+    ("py:class", r"(flask|sqlalchemy)\..*"),
+    ("py:exc", "ImproperlyConfigured"),
+    ("py:class", r"buttdial_sync\.(\w+\.)*(errors|handler)\.?(tree)?\.[A-Z]"),
+    ("py:class", r"buttdial_sync\.(accounts|calls|stores|testing|tools|transport)\.\w+\.\w+"),
+    ("py:class", r"buttdial_sync\.ailoop\.(answers|connection|listening)\.\w+"),
+    ("py:class", r"buttdial_sync\.(happy\.tasks\.Tasks|models\.converter\.Identifier)"),
+    ("py:class", r"buttdial_sync\.retry\.table\.(Enqueuer|TableRepository)"),
+]
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 autodoc_member_order = "bysource"

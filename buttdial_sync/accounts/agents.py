@@ -92,7 +92,7 @@ class Agents(Subject):
             **extra: More keys of the request, sent as given.
 
         Returns:
-            The agent's token. Store it: the server shows it only once.
+            The agent's token. Store it; the server shows it only once.
 
         Raises:
             ConflictError: The agent exists.
@@ -146,7 +146,7 @@ class Agents(Subject):
             country: Of its number.
 
         Returns:
-            The agent's token. Store it: the server shows it only once.
+            The agent's token. Store it; the server shows it only once.
 
         Raises:
             ArgumentNotSupported: The open-source server would drop an unknown capability.

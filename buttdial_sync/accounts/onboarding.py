@@ -161,7 +161,7 @@ class Onboarding(Subject):
             token: From the link.
 
         Returns:
-            The workspace's token. Store it: the server shows it only once.
+            The workspace's token. Store it; the server shows it only once.
 
         Raises:
             OnboardingRequired: The terms have to be accepted first. Send the user to its
@@ -183,7 +183,7 @@ class Onboarding(Subject):
             version: Which version of the terms the user saw.
 
         Returns:
-            The workspace's token. Store it: the server shows it only once.
+            The workspace's token. Store it; the server shows it only once.
 
         Raises:
             TosVersionMismatch: The terms have a newer version.

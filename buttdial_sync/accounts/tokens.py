@@ -79,7 +79,7 @@ class Tokens(Subject):
                 them); returns the passcode.
 
         Returns:
-            The new token. Store it: the server shows it only once.
+            The new token. Store it; the server shows it only once.
 
         Raises:
             PhoneNotConfigured: The workspace has no confirmed phone.
@@ -121,7 +121,7 @@ class Tokens(Subject):
             otp: The passcode.
 
         Returns:
-            The new token. Store it: the server shows it only once.
+            The new token. Store it; the server shows it only once.
 
         Raises:
             OTPInvalid: The passcode is wrong.

@@ -193,7 +193,7 @@ class AiloopClient:
                 returns ``"skipped"`` at once and withdraws the prompt.
 
         Returns:
-            The answer, or why there is none: look at ``status``.
+            The answer, or why there is none; look at ``status``.
 
         Raises:
             AiloopConfigError: An argument is wrong.
@@ -424,7 +424,7 @@ class AiloopClient:
             timeout: Seconds to wait in all. Then the prompt is withdrawn.
 
         Returns:
-            The answer: its ``text`` is ``"yes"``, ``"no"`` or what the person typed.
+            The answer; its ``text`` is ``"yes"``, ``"no"`` or what the person typed.
 
         Raises:
             NotAcceptedError: The server did not confirm it.
@@ -617,8 +617,9 @@ class AiloopClient:
         """
         End everything. Idempotent, from any thread.
 
-        Prompts that are waited for are withdrawn, and their calls raise :class:`AiloopClosedError`;
-        so do later calls. Network faults raise nothing.
+        Prompts that are waited for are withdrawn, and their calls raise
+        :class:`~buttdial_sync.ailoop.errors.AiloopClosedError`; so do later calls. Network faults
+        raise nothing.
 
         Args:
             timeout: How long to wait for that, in seconds.

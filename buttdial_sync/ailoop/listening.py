@@ -104,7 +104,7 @@ class Listening:
         self._kept.put(End.CLOSED)
 
     def start(self, *, keeps: bool = False) -> None:
-        """Begin; ``keeps`` keeps the messages for :meth:`__iter__`."""
+        """Begin; ``keeps`` keeps the messages for ``__iter__``."""
         self._keeps = keeps
         self._thread.start()
 

@@ -125,7 +125,7 @@ class PendingQuestions(WorkTable):
     by one of them.
 
     Args:
-        store: Has the rows, of the schema :func:`questions_schema`.
+        store: Has the rows, of the schema ``questions_schema()``.
         lease: How long a process may take to hand an answer over, in seconds.
         around: Makes a context manager that is entered for each pass of :meth:`AiloopClient.resume`
             and for each answer that is heard, for example to close database connections.

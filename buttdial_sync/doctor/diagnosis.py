@@ -84,7 +84,7 @@ def diagnose(
     now: Now = utc_now,
 ) -> Iterator[DoctorStage]:
     """
-    Do what :func:`run_diagnostic` does, and give each stage as soon as it is over.
+    Do what :func:`~buttdial_sync.run_diagnostic` does, and give each stage as soon as it is over.
 
     A stage begins when it is asked for. The arguments and exceptions are the same.
     """

@@ -63,7 +63,8 @@ class TokenRevoked(AccountsError, AuthTokenRevokedError):
     """
     The team token was revoked, mostly by a rotation.
 
-    A subclass of :class:`AuthTokenRevokedError`: catch that one for agents' tokens too.
+    A subclass of :class:`~buttdial_sync.AuthTokenRevokedError`: catch that one for agents' tokens
+    too.
     """
 
     server_codes = ("TOKEN_REVOKED",)
@@ -134,7 +135,7 @@ class OnboardingRequired(AccountsError):
     Attributes:
         org_id: The workspace.
         onboarding_url: Where to send the user's browser.
-        onboarding_session_id: For :meth:`AccountsClient.accept_onboarding`.
+        onboarding_session_id: For :meth:`~buttdial_sync.AccountsClient.accept_onboarding`.
         expires_at: When the onboarding session ends, as the server wrote it, or None.
     """
 

@@ -359,7 +359,7 @@ class AuthTokenRevokedError(AuthError):
     The token was valid once and has been revoked, mostly by a rotation.
 
     ``RevokedToken`` is another published name of this class. A team token's own code
-    (``TOKEN_REVOKED``) raises its subclass :class:`TokenRevoked`.
+    (``TOKEN_REVOKED``) raises its subclass :class:`~buttdial_sync.TokenRevoked`.
     """
 
     server_codes = ("AUTH_TOKEN_REVOKED",)

@@ -28,8 +28,9 @@ class HappyClient(Tasks):
 
     One client serves a whole process: threads share it freely, also while an event loop runs, and
     a forked child makes connections of its own. Nothing is opened before the first call. Use it as
-    a context manager or :meth:`close` it. What it raises is a :class:`HappyError`, or a
-    ``ConfigError`` for a wrong argument; both are ``ButtDialError``.
+    a context manager or :meth:`close` it. What it raises is a
+    :class:`~buttdial_sync.happy.errors.HappyError`, or a ``ConfigError`` for a wrong argument; both
+    are ``ButtDialError``.
 
     Args:
         server_url: The server; ``HAPPY_SERVER_URL`` when None.
@@ -152,8 +153,8 @@ class HappyClient(Tasks):
         """
         End everything: requests, waits, the live connection. Idempotent, from any thread.
 
-        Calls that run end with :class:`HappyClosedError`, or with an unknown outcome; later calls
-        raise :class:`HappyClosedError`.
+        Calls that run end with :class:`~buttdial_sync.happy.errors.HappyClosedError`, or with an
+        unknown outcome; later calls raise that error.
         """
         self._wiring.connection.close()
         self._wiring.realtime.close()

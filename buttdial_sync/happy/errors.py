@@ -1,9 +1,10 @@
 """
 The errors of the Happy client.
 
-Each is a :class:`HappyError` and also the matching class of the library's own tree, so
-``except AuthError`` catches a refused Happy token too. The published SDK's names are kept;
-``TimeoutError`` and ``ConnectionError`` are second names, because Python has classes of that name.
+Each is a :class:`~buttdial_sync.happy.errors.HappyError` and also the matching class of the
+library's own tree, so ``except AuthError`` catches a refused Happy token too. The published SDK's
+names are kept; ``TimeoutError`` and ``ConnectionError`` are second names, because Python has
+classes of that name.
 """
 
 from __future__ import annotations

@@ -82,8 +82,8 @@ class Tasks(Machines, Messaging, Permissions):
             permission_mode: What the agent may do without being asked. ``AskUserQuestion`` and
                 plans are asked about in every mode.
             on_permission: Called with each request, in the calling thread. It returns an
-                :class:`Approval`, a :class:`Denial`, True, False, or None for "let somebody else
-                answer". It may take its time.
+                :class:`~.results.Approval`, a :class:`~.results.Denial`, True, False, or None for
+                "let somebody else answer". It may take its time.
             on_update: Called with each update of the session, in the calling thread.
             on_session: Called with the session's id as soon as there is one.
             stop: Stop the session when its turn is over.

@@ -36,7 +36,7 @@ class DeliveryLog(Protocol):
         Claim a delivery for ``lease`` seconds.
 
         Returns:
-            The token of the claim if the caller is to hand it over: a text that no other claim of
+            The token of the claim if the caller is to hand it over, a text that no other claim of
             the delivery ever had. None if it was handed over before.
 
         Raises:

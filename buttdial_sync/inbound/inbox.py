@@ -121,7 +121,7 @@ class Inbox(WorkTable):
     your framework.
 
     Args:
-        store: Has the rows, of the schema :func:`inbox_schema`.
+        store: Has the rows, of the schema ``inbox_schema()``.
         lease: How long an event is kept from other processes while it is handled, in seconds; it
             starts again while the handler runs. It must not be shorter than the ``lease`` of the
             :class:`~buttdial_sync.InboundHandler`.

@@ -177,7 +177,7 @@ class Listener:
             timeout: How long to wait, in seconds.
 
         Returns:
-            Whether it has stopped. False if a handler calls this: it stops after the handler.
+            Whether it has stopped. False if a handler calls this; it stops after the handler.
         """
         reset_if_forked()
         with self._lock:

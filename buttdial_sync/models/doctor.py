@@ -26,7 +26,7 @@ class DoctorStage:
         detail: What was found, or why it was skipped.
         remediation: What to do about it. A stage that is ok has one where something is amiss that
             does not stop messages.
-        fault: The fault's name in :data:`buttdial_sync.doctor.FAULTS`, or None.
+        fault: The fault's name in ``buttdial_sync.doctor.FAULTS``, or None.
         code: The server's code, or for a broken connection ours, or None.
         outcome: Of what failed: ``"rejected"``, ``"not_sent"`` or ``"unknown"``; else None.
         seconds: How long it took, in seconds; None if it was skipped.

@@ -107,5 +107,5 @@ class FailedMessage:
 
     @property
     def attempts(self) -> int:
-        """How many attempts were begun: ``retry_count``, by a name that says what it counts."""
+        """How many attempts were begun, as ``retry_count``, by a name that says what it counts."""
         return self.retry_count

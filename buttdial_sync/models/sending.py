@@ -137,7 +137,7 @@ class SendResult:
 
     @property
     def unknown(self) -> bool:
-        """The message may have been sent: its answer was lost. Sending again could send twice."""
+        """The message may have been sent; its answer was lost. Sending again could send twice."""
         return self.outcome == "unknown"
 
     def raise_for_outcome(self) -> SendResult:

@@ -124,7 +124,7 @@ class OperatorApi:
             query: The query's parameters; of one that came twice, any.
 
         Returns:
-            The answer: 404 for an unknown path or object, 405 for a wrong method, 400 for an
+            The answer; 404 for an unknown path or object, 405 for a wrong method, 400 for an
             agent that cannot be activated, 409 for a message that may have been sent, 422 for a
             wrong parameter.
         """

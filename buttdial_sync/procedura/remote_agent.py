@@ -215,7 +215,7 @@ class RemoteAgent:
             final_timeout: Seconds for the whole call: connecting, sending, the result.
 
         Returns:
-            The result: any JSON, also None.
+            The result, any JSON, also None.
 
         Raises:
             ModuleUnknownError: The server has no such module.

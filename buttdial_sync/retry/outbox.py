@@ -263,7 +263,7 @@ class Outbox:
 
         Returns:
             Whether there is a row for it; see
-            :meth:`~buttdial_sync.retry.table.TableRepository.record_receipt`.
+            ``TableRepository.record_receipt``.
 
         Raises:
             ConfigError: The repository has no ``record_receipt``.

@@ -55,7 +55,7 @@ class RetryReport:
 
     @property
     def processed(self) -> int:
-        """How many have a recorded end: delivered, retried, dead or postponed."""
+        """How many have a recorded end, that is delivered, retried, dead or postponed."""
         return self.delivered + self.retried + self.dead + self.postponed
 
     @property

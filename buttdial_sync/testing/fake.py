@@ -82,7 +82,7 @@ class FakeServer:
 
     @property
     def delivered(self) -> list[ToolCall]:
-        """The messages that were sent: a repetition with the same idempotency key is not."""
+        """The messages that were sent; a repetition with the same idempotency key is not."""
         return list(self.core.log.delivered)
 
     @property
@@ -113,7 +113,7 @@ class FakeServer:
 
     @property
     def workspace(self) -> Workspace:
-        """What the accounts endpoints know: organisations, agents, challenges."""
+        """What the accounts endpoints know, that is organisations, agents, challenges."""
         return self.core.rest.workspace
 
     @property

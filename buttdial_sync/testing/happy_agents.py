@@ -63,7 +63,7 @@ class FakeTurn:
         Ask for a permission, and wait for the answer.
 
         Returns:
-            The answer as the process got it: ``approved``, ``reason``, ``decision``, ….
+            The answer as the process got it, with ``approved``, ``reason``, ``decision``, ….
         """
         return self._process.ask(tool, arguments, self.cancelled)
 

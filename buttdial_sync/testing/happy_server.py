@@ -129,7 +129,7 @@ class FakeHappyServer:
             key: The key of its record, 32 bytes; random when None.
             is_older: Its record is sealed with the account secret, as older daemons do.
             host: Its name.
-            **options: Attributes of :class:`FakeMachine`.
+            **options: Attributes of :class:`~buttdial_sync.testing.happy_agents.FakeMachine`.
         """
         cipher, boxed = self.store.new_key(None if is_older else key or os.urandom(32))
         now = self.store.now()

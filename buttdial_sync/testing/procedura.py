@@ -213,7 +213,7 @@ class FakeProceduraServer:
         Let something go wrong.
 
         Args:
-            kind: See :data:`ProceduraFault`.
+            kind: See :class:`~buttdial_sync.testing.procedura.ProceduraFault`.
             module: Only for this module; any when None.
             code: For ``"close"`` the close code, for ``"http"`` the status.
             count: How often.

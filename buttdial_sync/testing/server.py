@@ -37,7 +37,7 @@ class FakeButtDialServer(FakeServer):
             keep_alive: How long an idle connection is kept, in seconds.
 
         Returns:
-            The running face: a context manager with ``base_url``.
+            The running face, a context manager with ``base_url``.
         """
         return LoopbackServer(self, keep_alive=keep_alive)
 

@@ -41,7 +41,7 @@ class ServerStream:
         Put bytes on the stream.
 
         Returns:
-            False if the stream is over: the bytes went nowhere.
+            False if the stream is over; the bytes went nowhere.
         """
         with self._writing:
             delivered = self._deliver(chunk)

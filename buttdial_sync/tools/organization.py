@@ -133,7 +133,7 @@ class Organization(Family):
             settings: Its settings, by their names on the wire.
 
         Returns:
-            The workspace, and its administrator's token: a secret, shown only once.
+            The workspace, and its administrator's token, a secret, shown only once.
         """
         return self._call(_CREATE_TEAM, name=name, slug=slug, settings=settings)
 
@@ -170,7 +170,7 @@ class Organization(Family):
             email_domain: Of its email address.
 
         Returns:
-            The agent, and its token: a secret, shown only once.
+            The agent, and its token, a secret, shown only once.
         """
         return self._call(
             _ONBOARD_CUSTOMER,

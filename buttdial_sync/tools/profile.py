@@ -119,7 +119,8 @@ class Profile(Family):
         """
         Replace the agent's token. The old one ends 30 seconds later.
 
-        This client goes on with the old token: make a new one, or use :meth:`Client.as_agent`.
+        This client goes on with the old token: make a new one, or use
+        :meth:`~buttdial_sync.Client.as_agent`.
 
         Calling it twice replaces the new one too.
 
@@ -127,6 +128,6 @@ class Profile(Family):
             confirm: True carries it out. False asks what would happen: ``previewed`` is true.
 
         Returns:
-            The new token: a secret, shown only once.
+            The new token, a secret, shown only once.
         """
         return self._call(_ROTATE_TOKEN, confirm=confirm)

@@ -142,3 +142,10 @@ def test_fields_of_events(kind: type[Any]) -> None:
     assert names
     assert set(names) <= fields
     assert kind is InboundMessage or set(names) == fields
+
+
+def test_links_to_other_sites() -> None:
+    """They are few, and known: nobody without a network can follow them."""
+    texts = "".join(page.read_text("utf-8") for page in PAGES)
+    links = set(re.findall(r"`[^`]+ <(\w+:[^>]+)>`_", texts))
+    assert links == {"https://github.com/goailoop", "https://keepachangelog.com"}

@@ -110,8 +110,9 @@ class ButtDialTasks:
         """
         Ask for a message to be sent, after its row was committed.
 
-        For messages of :meth:`Outbox.enqueue`. Asking twice sends the message once. It waits for
-        the broker for ``publish_timeout``, once in half a minute; it does not raise because of it.
+        For messages of :meth:`~buttdial_sync.Outbox.enqueue`. Asking twice sends the message once.
+        It waits for the broker for ``publish_timeout``, once in half a minute; it does not raise
+        because of it.
 
         Args:
             message: As it was written or fetched.

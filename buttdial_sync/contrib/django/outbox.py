@@ -61,7 +61,7 @@ def enqueue(
         channel: ``"whatsapp"``, ``"sms"``, ``"email"`` or ``"line"``.
         after_commit: Called with the message once it is committed, as Celery's ``deliver_soon`` to
             send it at once. Its exceptions are logged: the row is stored, and a sweep will find it.
-        **content: As in :meth:`Outbox.enqueue`.
+        **content: As in :meth:`~buttdial_sync.Outbox.enqueue`.
 
     Returns:
         The message as it was written.

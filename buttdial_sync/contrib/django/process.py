@@ -71,7 +71,7 @@ def get_handler() -> InboundHandler:
     """
     Return this process's inbound handler: the one that ``HANDLER`` names, else one of the settings.
 
-    It sends the signals of :mod:`buttdial_sync.contrib.django.signals`.
+    It sends the signals of ``buttdial_sync.contrib.django.signals``.
 
     Raises:
         ConfigError: A setting is wrong.

@@ -40,7 +40,7 @@ class DatabaseQuestions(PendingQuestions):
         super().__init__(store, lease, around=fresh_connections)
 
     def add(self, prompt: Prompt, about: Any, *, seconds: float, sending: float) -> None:
-        """Write a question down, on disk; see :meth:`PendingQuestions.add`."""
+        """Write a question down, on disk: as :meth:`.PendingQuestions.add` does."""
         with self.store.durable():
             super().add(prompt, about, seconds=seconds, sending=sending)
 

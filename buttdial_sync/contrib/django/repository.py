@@ -22,9 +22,9 @@ class DatabaseRepository(TableRepository):
     threads and across forks.
 
     ``add`` takes part in the transaction that is open in this thread: so
-    :meth:`Outbox.enqueue` inside ``transaction.atomic`` writes a message that is there when the
-    host commits. What has to be on disk before a message leaves is a transaction of its own, and
-    raises ``RuntimeError`` inside one of the host's, before anything is sent.
+    :meth:`~buttdial_sync.Outbox.enqueue` inside ``transaction.atomic`` writes a message that is
+    there when the host commits. What has to be on disk before a message leaves is a transaction of
+    its own, and raises ``RuntimeError`` inside one of the host's, before anything is sent.
 
     Args:
         lease: How long a fetched message is kept from the others, in seconds; longer than the
