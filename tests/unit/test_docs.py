@@ -15,6 +15,7 @@ import attrs
 import pytest
 
 from buttdial_sync import DeliveryReceipt, InboundMessage, StatusUpdate
+from buttdial_sync.doctor.stages import STAGES
 from buttdial_sync.testing import (
     FakeButtDialServer,
     FakeHappyServer,
@@ -149,3 +150,12 @@ def test_links_to_other_sites() -> None:
     texts = "".join(page.read_text("utf-8") for page in PAGES)
     links = set(re.findall(r"`[^`]+ <(\w+:[^>]+)>`_", texts))
     assert links == {"https://github.com/goailoop", "https://keepachangelog.com"}
+
+
+def test_every_code_and_stage_has_its_cure() -> None:
+    """Who meets one finds it on the page of symptoms."""
+    page = (DOCS / "troubleshooting.rst").read_text("utf-8")
+    codes = re.findall(r"^``([A-Z_]+)`` ", (DOCS / "errors.rst").read_text("utf-8"), re.MULTILINE)
+    assert len(codes) > 30
+    assert not [code for code in codes if f"``{code}``" not in page]
+    assert not [stage for stage in STAGES if f"\n{stage}  " not in page]
