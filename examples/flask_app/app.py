@@ -18,6 +18,8 @@ from buttdial_sync import (
     InboundHandler,
     InboundMessage,
     OverviewSnapshot,
+    SQLiteDeliveryLog,
+    SQLiteInbox,
 )
 from buttdial_sync.contrib.flask import ButtDial
 from buttdial_sync.retry.sqlite import SQLiteRepository
@@ -28,6 +30,7 @@ inbound = InboundHandler(
     whatsapp_verify_token=os.environ.get("WHATSAPP_VERIFY_TOKEN"),
     whatsapp_webhook_secret=os.environ.get("WHATSAPP_WEBHOOK_SECRET"),
     account_webhook_secret=os.environ.get("ACCOUNT_WEBHOOK_SECRET"),
+    delivery_log=SQLiteDeliveryLog(DATA / "deliveries.sqlite3"),  # all workers share it
 )
 
 
@@ -64,6 +67,7 @@ app = Flask(__name__)
 butt_dial = ButtDial(
     app,
     inbound=inbound,
+    inbox=SQLiteInbox(DATA / "inbox.sqlite3"),  # for "flask buttdial listen" and "poll"
     directory=Agents(),
     failed_messages=SQLiteRepository(DATA / "failed.sqlite3"),
     permission=is_operator,

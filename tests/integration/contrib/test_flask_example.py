@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from buttdial_sync import SQLiteInbox
 from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
 from buttdial_sync.testing.simulate import HostSimulator
 from tests.integration.contrib.running import (
@@ -109,3 +110,18 @@ def test_poll(server: LoopbackServer, env: dict[str, str]) -> None:
     server.fake.add_waiting(body="waited", externalId="w1")
     polled = python("-m", "flask", "buttdial", "poll", folder=FOLDER, env=env)
     assert polled.strip() == "1 handed over"
+
+
+def test_it_survives_a_restart(server: LoopbackServer, env: dict[str, str], tmp_path: Path) -> None:
+    """What was handled is known to the next process, and what comes in is on disk first."""
+    delivery = sender.whatsapp({"text": {"body": "hi"}})
+    for _ in range(2):
+        port = free_port()
+        arguments = ("-m", "flask", "run", "--port", str(port))
+        with serving(*arguments, folder=FOLDER, env=env, port=port) as url:
+            assert delivery.send(f"{url}/butt-dial/whatsapp/") == 200
+    assert len(server.fake.sent_messages) == 1
+    server.fake.add_waiting(body="waited", externalId="w1")
+    python("-m", "flask", "buttdial", "poll", folder=FOLDER, env=env)
+    with SQLiteInbox(next(tmp_path.rglob("inbox.sqlite3"))) as inbox:
+        assert [stored.status for stored in inbox.list()] == ["handled"]
