@@ -74,8 +74,8 @@ class ButtDialError(Exception):
 
     Instances pickle, so that they cross process boundaries. None of the attributes holds a token.
 
-    Tracebacks, notebooks and pytest show :attr:`remediation` below the message, as a note. Python
-    3.10 has no notes: there ``str(error)`` has it as its second line, and :attr:`message` is the
+    Tracebacks, notebooks and pytest show ``remediation`` below the message, as a note. Python
+    3.10 has no notes: there ``str(error)`` has it as its second line, and ``message`` is the
     message alone on every Python.
 
     Attributes:
@@ -141,7 +141,7 @@ class ButtDialError(Exception):
 
     @property
     def remediation(self) -> str | None:
-        """Advice: the server's own, otherwise the library's, or None."""
+        """The server's own advice, otherwise the library's, or None."""
         return self._remediation
 
     @remediation.setter

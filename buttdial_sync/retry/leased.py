@@ -74,7 +74,7 @@ class FourMethodRepository(Protocol):
 
 class LeasedRepository:
     """
-    Makes a repository with the four published methods safe for a :class:`RetryLoop`.
+    Makes a repository with the four published methods safe for a :class:`~buttdial_sync.RetryLoop`.
 
     The host's table says what is due and what became of it. A small table of ours beside it says
     who has a message now, which attempt it is, and whether an attempt began that has no recorded
