@@ -55,7 +55,7 @@ class Enqueuer:
     Attributes:
         add: Writes a message; it is stored when the host commits. Raises ``ArgumentValueError``
             if there is a message with this id, or with its agent and key.
-        add_once: As :meth:`TableRepository.add_once`.
+        add_once: As ``TableRepository.add_once``.
     """
 
     add: Callable[[FailedMessage], None]

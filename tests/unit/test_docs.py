@@ -31,7 +31,7 @@ PAGES = [
     ROOT / "buttdial_sync" / "guide.rst",
     *sorted(page for page in DOCS.rglob("*.rst") if "_build" not in page.parts),
 ]
-_WITHOUT_FILES = {"django", "testing"}
+_WITHOUT_FILES = {"testing"}
 WITH_FILES = [
     page for page in PAGES if page.is_relative_to(DOCS) and page.stem not in _WITHOUT_FILES
 ]
