@@ -31,10 +31,7 @@ PAGES = [
     ROOT / "buttdial_sync" / "guide.rst",
     *sorted(page for page in DOCS.rglob("*.rst") if "_build" not in page.parts),
 ]
-_WITHOUT_FILES = {"testing"}
-WITH_FILES = [
-    page for page in PAGES if page.is_relative_to(DOCS) and page.stem not in _WITHOUT_FILES
-]
+WITH_FILES = [page for page in PAGES if page.is_relative_to(DOCS)]
 BLOCK = re.compile(
     r"^(?P<skip> *\.\. not run: .+\n)?( *)\.\. code-block:: python\n"
     r"(?P<options>(?:\2 +:.*\n)*)(?P<code>(?:\s*\n|\2 +.*\n?)+)",
