@@ -37,9 +37,11 @@ def checked(method: Callable[P, R]) -> Callable[P, R]:
         try:
             bound = _signature(method).bind(*args, **kwargs)
         except TypeError as error:
-            names = list(kwargs)
+            # The class that the caller has made, which may inherit the method.
+            name = f"{type(args[0]).__name__}.{method.__name__}" if args else method.__qualname__
+            keywords = list(kwargs)
             del args, kwargs
-            raise _misused(method, str(error), names) from None
+            raise _misused(name, method, str(error), keywords) from None
         del args, kwargs  # frames are shown: from here on secrets are masked
         given = bound.arguments
         for name, (hint, required, is_masked) in _parameters(method).items():
@@ -150,12 +152,14 @@ def _json_value(value: Any, name: str) -> Any:
     raise ArgumentTypeError(f"{name} must be plain JSON, not {type(value).__name__}")
 
 
-def _misused(method: Callable[..., Any], complaint: str, given: Iterable[str]) -> TypeError:
+def _misused(
+    name: str, method: Callable[..., Any], complaint: str, given: Iterable[str]
+) -> TypeError:
     """Return Python's complaint about a call, with the method's name and the nearest keywords."""
     known = _signature(method).parameters
-    meant = {name: get_close_matches(name, known, n=1) for name in given if name not in known}
-    hints = [f"; write {near[0]}= for {name}=" for name, near in meant.items() if near]
-    return TypeError(f"{method.__qualname__}(): {complaint}{''.join(hints)}")
+    meant = {each: get_close_matches(each, known, n=1) for each in given if each not in known}
+    hints = [f"; write {near[0]}= for {each}=" for each, near in meant.items() if near]
+    return TypeError(f"{name}(): {complaint}{''.join(hints)}")
 
 
 @cache

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from buttdial_sync import Client, ClientEvent, ToolNotAvailable
+from buttdial_sync import AccountsClient, Client, ClientEvent, ToolNotAvailable
 from buttdial_sync.testing import FakeButtDialServer
 
 STARTING = {"error": "starting", "retryable": True}
@@ -57,5 +57,10 @@ def test_classes_that_users_know(fake_server: FakeButtDialServer, butt_dial_clie
         butt_dial_client.send_message("+14155550123", "Hello", chanel="sms")  # type: ignore[call-arg]
     with pytest.raises(TypeError, match=r"^Client\.call_tool\(\) "):
         butt_dial_client.as_agent("t").call_tool()  # type: ignore[call-arg]
+    with (
+        AccountsClient(fake_server.install(), team_token="t") as accounts,
+        pytest.raises(TypeError, match=r"^AccountsClient\.list_agent_tokens\(\): "),
+    ):
+        accounts.list_agent_tokens()  # type: ignore[call-arg]
     with pytest.raises(TypeError, match=r"^FakeButtDialServer\.on_send\(\) "):
         fake_server.on_send(sdi="SM1")  # type: ignore[call-arg]
