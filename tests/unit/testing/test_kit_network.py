@@ -94,7 +94,7 @@ def test_ini_option(ini: str, passed: int, pytester: pytest.Pytester) -> None:
             assert connection_guard.advice is None
         """
     )
-    result = pytester.runpytest_inprocess("-p", "no:cacheprovider")
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-p", "no:django")
     result.assert_outcomes(passed=passed, failed=1 - passed)
 
 

@@ -157,7 +157,7 @@ def test_a_wrong_mark(pytester: pytest.Pytester, mark: str, words: str) -> None:
     pytester.makepyfile(
         f"import pytest\n@pytest.mark.{mark}\ndef test_it(fake_server):\n    pass\n"
     )
-    result = pytester.runpytest_inprocess("-p", "no:cacheprovider")
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-p", "no:django")
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines([f"*TypeError: *{words}*"])
 
