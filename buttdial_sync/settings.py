@@ -107,7 +107,7 @@ def own_variables(environ: Mapping[str, str] | None) -> dict[str, str]:
 
 
 def _warn_of_misspelt(missing: Collection[str], others: Iterable[str]) -> None:
-    """Log what may be meant for a setting. It may also be the host's own, so it is no error."""
+    """Log what may be meant for a setting. It may also be the host's own, so it is not an error."""
     for name in others:
         if not name.startswith(_PREFIX) or name.startswith(tuple(f"{each}_" for each in missing)):
             continue

@@ -277,7 +277,7 @@ class LeasedRepository:
             How many were deleted.
 
         Raises:
-            ArgumentTypeError: ``older_than`` is no time.
+            ArgumentTypeError: ``older_than`` is not a time.
             ArgumentValueError: It is not positive.
         """
         return self._rows.purge(older_than, ["delivered", "dead"])

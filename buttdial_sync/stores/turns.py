@@ -18,7 +18,7 @@ PRIORITY = "coalesce(priority, 0)"
 IS_PENDING = "status = 'pending'"
 OF_PAIR = f"{AGENT} = pairs.agent AND {PRIORITY} = pairs.level"
 _IS_DUE = "next_retry_at <= :now"
-_IS_NO_TIME = "next_retry_at > '9999-13'"  # a text that sorts after every time
+_IS_NOT_A_TIME = "next_retry_at > '9999-13'"  # a text that sorts after every time
 TURNS_INDEX = "turns"
 IN_ORDER = "SELECT set_config('enable_sort', 'off', true), set_config('jit', 'off', true)"
 """
@@ -57,7 +57,7 @@ def turns_statement(table: str, hint: str = "") -> str:
             "AND (leased_until IS NULL OR leased_until <= :now))"
         )
 
-    found = f"({has(_IS_DUE)} OR {has(_IS_NO_TIME)})" if hint else has(_IS_DUE)
+    found = f"({has(_IS_DUE)} OR {has(_IS_NOT_A_TIME)})" if hint else has(_IS_DUE)
     return f"{pairs_of(table, hint)} SELECT agent, level FROM pairs WHERE {found}"  # noqa: S608 - names of ours
 
 
@@ -147,7 +147,7 @@ def next_statement(table: str, lock: str = "") -> str:
         return found(_IS_DUE)
     return (
         f"SELECT found.id FROM (SELECT * FROM ({found(_IS_DUE)}) "  # noqa: S608 - names of ours
-        f"UNION ALL SELECT * FROM ({found(_IS_NO_TIME)})) AS found LIMIT :limit"
+        f"UNION ALL SELECT * FROM ({found(_IS_NOT_A_TIME)})) AS found LIMIT :limit"
     )
 
 
