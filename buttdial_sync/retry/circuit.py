@@ -72,6 +72,7 @@ class Circuit:
         self._reason = ""
         self._token: str | None = None
         self._good_tokens: list[str | None] = []
+        self._met_tokens: list[str | None] = []
         self._alone: dict[str | None, tuple[float, str]] = {}
         self._since = self._open_until = -math.inf
         self._failures = 0
@@ -109,6 +110,10 @@ class Circuit:
                 if self._is_on_trial or not isinstance(self._client, AgentView):
                     self._open()
 
+    def met(self, token: str | None) -> None:
+        """Note a token of a message that waits: to ask with, if no other has worked."""
+        self._met_tokens = [token]
+
     def rest_of(self, token: str | None) -> Blocked | None:
         """Return why nothing may be sent with this token, while others are answered; or None."""
         until, reason = self._alone.get(token, (-math.inf, ""))
@@ -144,7 +149,8 @@ class Circuit:
                 self._changed.notify_all()
 
     def _ask(self, client: AgentView) -> Blocked | None:
-        token, known = self._token, [each for each in self._good_tokens if each != self._token]
+        token = self._token
+        known = [each for each in (*self._good_tokens, *self._met_tokens) if each != token]
         if lives(client, token):
             with self._changed:
                 self._try_again()

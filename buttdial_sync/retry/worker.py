@@ -6,7 +6,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 
 import attrs
 
@@ -271,6 +271,8 @@ class Worker:
             )
             return attrs.evolve(recorded, remediation=blocked.remediation)
         others = due.take(None if blocked.concerns_all else message)
+        if blocked.concerns_all:
+            self._note_other_token(message, others)
         self.release(
             [message, *others],
             error=blocked.reason,
@@ -279,6 +281,14 @@ class Worker:
         for _ in others:
             due.tally.count(told)
         return told
+
+    def _note_other_token(self, message: FailedMessage, others: list[FailedMessage]) -> None:
+        """Note another agent's token: perhaps the server is silent to this agent only."""
+        for other in others:
+            if other.agent_id != message.agent_id:
+                with suppress(NoTokenError):
+                    self.circuit.met(self.token_limits.token_of(other))
+                    return
 
     def _keep_pace(
         self, pace: Callable[[], object], message: FailedMessage, stopping: threading.Event

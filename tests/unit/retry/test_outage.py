@@ -120,6 +120,26 @@ def test_a_silent_agent_does_not_keep_the_others_waiting(here: World) -> None:
     assert loop.drain().delivered == 10
 
 
+def test_an_agent_that_is_silent_from_the_start(here: World) -> None:
+    """Nobody was answered yet: then a message at hand says with which other token to ask."""
+    way = Deaf()
+    way.token = "silent-token"
+    here.client.close()
+    here.client = Client(URL, transport_adapter=way, timeout=5.0, sleep=lambda _: None)
+    loop = here.loop(token_for={"1-silent": way.token, "2-heard": TOKEN}.get, batch_size=4)
+    for number in range(3):
+        here.add(f"silent-{number}", agent_id="1-silent")
+    here.go_on(1)
+    for number in range(3):
+        here.add(f"heard-{number}", agent_id="2-heard")
+    for _ in range(10):
+        loop.drain()
+        here.go_on(5)
+    assert sorted(map(str, here.bodies)) == ["heard-0", "heard-1", "heard-2"]
+    waiting = here.repository.list("pending")
+    assert {(row.agent_id, row.retry_count) for row in waiting} == {("1-silent", 0)}
+
+
 def test_an_outage_writes_no_rows(here: World) -> None:
     """While nobody answers, nothing is fetched."""
     for number in range(30):
