@@ -110,9 +110,12 @@ class Circuit:
                 if self._is_on_trial or not isinstance(self._client, AgentView):
                     self._open()
 
-    def met(self, token: str | None) -> None:
-        """Note a token of a message that waits: to ask with, if no other has worked."""
+    def met(self, token: str | None) -> bool:
+        """Note a token to ask with, if no other has worked; False if it is the silent one."""
+        if token == self._token:
+            return False
         self._met_tokens = [token]
+        return True
 
     def rest_of(self, token: str | None) -> Blocked | None:
         """Return why nothing may be sent with this token, while others are answered; or None."""

@@ -272,7 +272,7 @@ class Worker:
             return attrs.evolve(recorded, remediation=blocked.remediation)
         others = due.take(None if blocked.concerns_all else message)
         if blocked.concerns_all:
-            self._note_other_token(message, others)
+            self._note_other_token([message, *others])
         self.release(
             [message, *others],
             error=blocked.reason,
@@ -282,12 +282,11 @@ class Worker:
             due.tally.count(told)
         return told
 
-    def _note_other_token(self, message: FailedMessage, others: list[FailedMessage]) -> None:
-        """Note another agent's token: perhaps the server is silent to this agent only."""
-        for other in others:
-            if other.agent_id != message.agent_id:
-                with suppress(NoTokenError):
-                    self.circuit.met(self.token_limits.token_of(other))
+    def _note_other_token(self, messages: list[FailedMessage]) -> None:
+        """Note another token than the one without an answer: perhaps only that gets none."""
+        for message in messages:
+            with suppress(NoTokenError):
+                if self.circuit.met(self.token_limits.token_of(message)):
                     return
 
     def _keep_pace(
