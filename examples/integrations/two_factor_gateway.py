@@ -9,8 +9,8 @@ In the settings of the project::
     TWO_FACTOR_CALL_GATEWAY = "two_factor_gateway.ButtDial"
     TWO_FACTOR_WHATSAPP = False  # True: the "SMS" is a WhatsApp message
 
-The wizard shows its own error where a gateway raises. A code that may have been sent does not raise:
-the user looks at the phone and asks for another one if there is nothing.
+The wizard shows its own error where a gateway raises. A code that may have been sent does not
+raise: the user looks at the phone and asks for another one if there is nothing.
 """
 
 from __future__ import annotations
