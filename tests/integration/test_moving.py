@@ -36,7 +36,9 @@ AFTER = {
 }
 """Each published example, and the program that it became."""
 PUBLISHED = Path("buttdial", "_examples")
-RECIPE = re.compile(r"^( +)\.\. code-block:: python\n((?:\s*\n|\1 +.*\n)+)", re.MULTILINE)
+RECIPE = re.compile(
+    r"^( +)\.\. code-block:: python\n(?:\1 +:.*\n)*((?:\s*\n|\1 +.*\n)+)", re.MULTILINE
+)
 
 
 @pytest.fixture
