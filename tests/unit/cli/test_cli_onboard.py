@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from buttdial_sync.cli.onboard import _token_in
+from buttdial_sync.cli.onboarding_steps import _token_in
 from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
 from buttdial_sync.testing.workspace import OTP, TERMS_VERSION
 from tests.unit.cli.cli_runner import run
