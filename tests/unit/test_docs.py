@@ -6,6 +6,7 @@ import ast
 import inspect
 import logging
 import re
+import sqlite3
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -113,6 +114,9 @@ def test_the_blocks_of_a_page_run(
         for name in sorted(n for n in tests if n.startswith("test_")):
             fixtures = inspect.signature(names[name]).parameters
             names[name](**{fixture: request.getfixturevalue(fixture) for fixture in fixtures})
+    for each in names.values():
+        if isinstance(each, sqlite3.Connection):
+            each.close()  # a program's end would do it
 
 
 @pytest.mark.parametrize("page", WITH_FILES, ids=lambda p: str(p.relative_to(DOCS)))
