@@ -27,7 +27,7 @@ from buttdial_sync.stores.schema import (
 )
 from buttdial_sync.stores.sqlite import SQLiteStore
 from buttdial_sync.stores.store import Store
-from buttdial_sync.stores.table import DEFAULT_LEASE, WorkTable, as_key, cut
+from buttdial_sync.stores.table import DEFAULT_LEASE, WorkTable, as_key, begin_attempt, cut
 from buttdial_sync.stores.times import Clock
 from buttdial_sync.transport.deadline import check_seconds
 
@@ -159,19 +159,14 @@ class LeasedRepository:
         attempt_number: int | None = None,
     ) -> bool:
         """Record that an attempt begins; False when another has begun one meanwhile."""
-        if attempt_number is None:
-            row = self._store.find(msg_id)
-            if row is None:
-                return False
-            attempt_number = row["attempt_number"] + 1
-        changes = {
-            "retry_count": retry_count,
-            "attempt_number": attempt_number,
-            "attempt_started_at": started_at,
-            LEASE: self._lease_end(),
-        }
-        fence = Condition(retry_count=retry_count - 1, attempt_number=attempt_number - 1)
-        return self._store.update(msg_id, changes, fence)
+        return begin_attempt(
+            self._store,
+            msg_id,
+            retry_count,
+            started_at,
+            attempt_number=attempt_number,
+            leased_until=self._lease_end(),
+        )
 
     def mark_delivered(
         self,

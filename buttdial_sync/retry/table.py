@@ -39,7 +39,7 @@ from buttdial_sync.stores.schema import (
     portions,
 )
 from buttdial_sync.stores.store import Store
-from buttdial_sync.stores.table import DEFAULT_LEASE, WorkTable, as_key, cut
+from buttdial_sync.stores.table import DEFAULT_LEASE, WorkTable, as_key, begin_attempt, cut
 
 logger = logging.getLogger("buttdial_sync.retry")
 
@@ -270,20 +270,15 @@ class TableRepository(WorkTable):
         attempt_number: int | None = None,
     ) -> bool:
         """Record that an attempt begins; False when another has begun one meanwhile."""
-        if attempt_number is None:
-            row = self.store.find(msg_id)
-            if row is None:
-                return False
-            attempt_number = (row["attempt_number"] or 0) + 1
-        changes = {
-            "retry_count": retry_count,
-            "attempt_number": attempt_number,
-            "attempt_started_at": started_at,
+        return begin_attempt(
+            self.store,
+            msg_id,
+            retry_count,
+            started_at,
+            attempt_number=attempt_number,
             # The message may have waited since it was fetched, so the lease starts again.
-            LEASE: self._lease_end(),
-        }
-        condition = Condition(retry_count=retry_count - 1, attempt_number=attempt_number - 1)
-        return self.store.update(msg_id, changes, condition)
+            leased_until=self._lease_end(),
+        )
 
     def mark_delivered(
         self,

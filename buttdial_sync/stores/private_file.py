@@ -22,7 +22,7 @@ def replace_private_file(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(name, path)
-    except BaseException:
+    except BaseException:  # whatever it was, half a file with secrets does not stay
         with suppress(OSError):
             os.unlink(name)
         raise

@@ -147,6 +147,44 @@ class WorkTable:
         return {"status": status, "resolved_at": self.store.now(), LEASE: None}
 
 
+def begin_attempt(
+    store: Store,
+    row_id: str,
+    retry_count: int,
+    started_at: datetime,
+    *,
+    attempt_number: int | None,
+    leased_until: datetime,
+) -> bool:
+    """
+    Record in a row that an attempt begins.
+
+    Args:
+        store: Has the row.
+        row_id: The row.
+        retry_count: The attempt, among those that count.
+        started_at: When it began.
+        attempt_number: The attempt, among all; None for the one after the row's.
+        leased_until: How long the row is kept from the others now.
+
+    Returns:
+        False when another has begun one meanwhile.
+    """
+    if attempt_number is None:
+        row = store.find(row_id)
+        if row is None:
+            return False
+        attempt_number = (row["attempt_number"] or 0) + 1
+    changes = {
+        "retry_count": retry_count,
+        "attempt_number": attempt_number,
+        "attempt_started_at": started_at,
+        LEASE: leased_until,
+    }
+    condition = Condition(retry_count=retry_count - 1, attempt_number=attempt_number - 1)
+    return store.update(row_id, changes, condition)
+
+
 def as_key(text: str) -> str:
     """Return a foreign id as columns with an index hold it: PostgreSQL's take no long texts."""
     return storable(text)[:KEY_LENGTH]

@@ -50,6 +50,7 @@ class Cause:
 
 
 _TABLE = "buttdial_sync/retry/table.py"
+_WORK_TABLE = "buttdial_sync/stores/table.py"
 _RECORDER = "buttdial_sync/retry/recorder.py"
 _VERDICTS = "buttdial_sync/retry/verdicts.py"
 _SQLITE = "buttdial_sync/stores/sqlite.py"
@@ -91,7 +92,7 @@ CAUSES = {
             "            present=",
         ),
         Change(
-            _TABLE,
+            _WORK_TABLE,
             "Condition(retry_count=retry_count - 1, attempt_number=attempt_number - 1)\n",
             "Condition(retry_count=retry_count - 1)\n",
         ),

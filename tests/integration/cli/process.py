@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -47,3 +50,50 @@ def run(
         timeout=SECONDS,
         check=False,
     )
+
+
+@contextmanager
+def on_terminal(
+    *args: str, cwd: Path, **variables: str
+) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """
+    Run the program on a terminal of its own, and kill it at the end.
+
+    Args:
+        *args: The command and its options.
+        cwd: The working directory.
+        **variables: The environment.
+
+    Yields:
+        The process, and the descriptor of the terminal's other end.
+    """
+    import pty
+
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, *PROGRAM, *args],
+        cwd=cwd,
+        env=environment(**variables),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    with process:
+        try:
+            yield process, ours
+        finally:
+            process.kill()
+            os.close(ours)
+            os.close(theirs)
+
+
+def read_until(terminal: int, words: bytes) -> bytes:
+    """Read what is shown until the words are there."""
+    shown = b""
+    end = time.monotonic() + SECONDS
+    while words not in shown:
+        ready, _, _ = select.select([terminal], [], [], max(0.0, end - time.monotonic()))
+        assert ready, shown
+        shown += os.read(terminal, 4096)
+    return shown

@@ -13,8 +13,14 @@ import pytest
 
 from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
 from buttdial_sync.testing.workspace import OTP
-from tests.integration.cli.process import PROGRAM, SECONDS, environment, run
-from tests.integration.cli.test_cli_process import read_until
+from tests.integration.cli.process import (
+    PROGRAM,
+    SECONDS,
+    environment,
+    on_terminal,
+    read_until,
+    run,
+)
 
 ACCOUNT = ("onboard", "--org", "Acme", "--email", "alice@acme.example")
 
@@ -28,41 +34,25 @@ def server() -> Iterator[LoopbackServer]:
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 def test_on_a_terminal(server: LoopbackServer, tmp_path: Path) -> None:
     """It asks for everything, asks again after a wrong passcode, and shows no token."""
-    import pty
-
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, *PROGRAM, "onboard"],
-        cwd=tmp_path,
-        env=environment(BUTT_DIAL_BASE_URL=server.base_url),
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-    )
     shown = b""
-    with process:
-        try:
-            for prompt, typed in (
-                ("workspace's name:", "Acme"),
-                ("owner's address:", "alice@acme.example"),
-                ("do not open it):", "verify-org-1"),
-                ("owner's phone (empty: later)", "+14155550199"),
-                ("The passcode:", "000000"),
-                ("is wrong.\r\nThe passcode:", OTP),
-                ("agent's name:", "Maya"),
-                ("whatsapp, email, line) [sms]:", "fax"),
-                ("whatsapp, email, line) [sms]:", ""),
-                ("first message (empty: nobody)", "+14155550123"),
-            ):
-                shown += read_until(ours, prompt.encode())
-                os.write(ours, f"{typed}\n".encode())
-            shown += read_until(ours, b"The first message is sent: ")
-            assert process.wait(SECONDS) == 0
-        finally:
-            process.kill()
-            os.close(ours)
-            os.close(theirs)
+    address = {"BUTT_DIAL_BASE_URL": server.base_url}
+    with on_terminal("onboard", cwd=tmp_path, **address) as (process, terminal):
+        for prompt, typed in (
+            ("workspace's name:", "Acme"),
+            ("owner's address:", "alice@acme.example"),
+            ("do not open it):", "verify-org-1"),
+            ("owner's phone (empty: later)", "+14155550199"),
+            ("The passcode:", "000000"),
+            ("is wrong.\r\nThe passcode:", OTP),
+            ("agent's name:", "Maya"),
+            ("whatsapp, email, line) [sms]:", "fax"),
+            ("whatsapp, email, line) [sms]:", ""),
+            ("first message (empty: nobody)", "+14155550123"),
+        ):
+            shown += read_until(terminal, prompt.encode())
+            os.write(terminal, f"{typed}\n".encode())
+        shown += read_until(terminal, b"The first message is sent: ")
+        assert process.wait(SECONDS) == 0
     server.fake.assert_sent_once(to="+14155550123", body="Hello from Maya")
     state = json.loads((tmp_path / "butt-dial-onboarding.json").read_text("utf-8"))
     for secret in (state["team_token"], state["agent_token"], state["poll_token"], "verify-org-1"):

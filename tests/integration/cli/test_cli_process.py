@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
-from tests.integration.cli.process import PROGRAM, SECONDS, environment, run
+from tests.integration.cli.process import (
+    PROGRAM,
+    SECONDS,
+    environment,
+    on_terminal,
+    read_until,
+    run,
+)
 
 TOKEN = "agent-token-of-the-tests"
 SEND = ("send", "--to", "+14155550123", "--body", "Hello")
@@ -153,38 +158,11 @@ def test_token_is_asked_for_and_not_echoed(
     tmp_path: Path, server: LoopbackServer, typed: bytes, answer: bytes, code: int
 ) -> None:
     """On a terminal a missing token is asked for, what is typed is not shown, and one may leave."""
-    import pty
-
-    ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, *PROGRAM, "ping"],
-        cwd=tmp_path,
-        env=environment(BUTT_DIAL_BASE_URL=server.base_url),
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-    )
-    with process:
-        try:
-            shown = read_until(ours, b"Agent token")
-            os.write(ours, typed)
-            shown += read_until(ours, answer)
-            assert process.wait(SECONDS) == code
-        finally:
-            process.kill()
-            os.close(ours)
-            os.close(theirs)
+    address = {"BUTT_DIAL_BASE_URL": server.base_url}
+    with on_terminal("ping", cwd=tmp_path, **address) as (process, terminal):
+        shown = read_until(terminal, b"Agent token")
+        os.write(terminal, typed)
+        shown += read_until(terminal, answer)
+        assert process.wait(SECONDS) == code
     assert TOKEN.encode() not in shown
     assert b"Traceback" not in shown
-
-
-def read_until(terminal: int, words: bytes) -> bytes:
-    """Read what is shown until the words are there."""
-    shown = b""
-    end = time.monotonic() + SECONDS
-    while words not in shown:
-        ready, _, _ = select.select([terminal], [], [], max(0.0, end - time.monotonic()))
-        assert ready, shown
-        shown += os.read(terminal, 4096)
-    return shown

@@ -9,10 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-import django
-from django.conf import settings
-
 from buttdial_sync import DeliveryInProgressError, DeliveryLog
+from tests.integration.contrib.on_postgres import set_up_django
 
 THREADS = 8
 DELIVERIES = 40
@@ -20,22 +18,7 @@ NOW = datetime(2026, 1, 2, tzinfo=timezone.utc)
 
 
 def main(host: str) -> dict[str, Any]:
-    settings.configure(
-        INSTALLED_APPS=["buttdial_sync.contrib.django"],
-        USE_TZ=True,
-        DATABASES={
-            "default": {
-                "ENGINE": "django.db.backends.postgresql",
-                "NAME": "postgres",
-                "USER": "postgres",
-                "HOST": host,
-            }
-        },
-    )
-    django.setup()
-    from django.core.management import call_command
-
-    call_command("migrate", verbosity=0)
+    set_up_django(host)
     return {
         "new": _wins(NOW),
         "while leased": _wins(NOW + timedelta(seconds=59)),

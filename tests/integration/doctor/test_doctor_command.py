@@ -16,9 +16,8 @@ import requests
 
 from buttdial_sync.testing import LoopbackServer
 from tests.fakes import set_tools
-from tests.integration.cli.process import PROGRAM, SECONDS, environment
+from tests.integration.cli.process import PROGRAM, SECONDS, environment, on_terminal, read_until
 from tests.integration.cli.process import run as run_process
-from tests.integration.cli.test_cli_process import read_until
 from tests.integration.doctor.conftest import TOKEN
 from tests.unit.cli.cli_runner import run
 
@@ -364,27 +363,11 @@ def test_help_is_offline(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are a thing of POSIX")
 def test_agent_token_is_asked_for_on_a_terminal(tmp_path: Path, server: LoopbackServer) -> None:
     """--agent-token without a value asks, wins over the environment, and does not show it."""
-    import pty
-
-    ours, theirs = pty.openpty()
     variables = {"BUTT_DIAL_BASE_URL": server.base_url, "BUTT_DIAL_AGENT_TOKEN": "another"}
-    process = subprocess.Popen(
-        [sys.executable, *PROGRAM, "doctor", "--agent-token"],
-        cwd=tmp_path,
-        env=environment(**variables),
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-    )
-    with process:
-        try:
-            shown = read_until(ours, b"Agent token")
-            os.write(ours, f"{TOKEN}\n".encode())
-            shown += read_until(ours, b"3 skipped.")
-            assert process.wait(SECONDS) == 0
-        finally:
-            process.kill()
-            os.close(ours)
-            os.close(theirs)
+    command = ("doctor", "--agent-token")
+    with on_terminal(*command, cwd=tmp_path, **variables) as (process, terminal):
+        shown = read_until(terminal, b"Agent token")
+        os.write(terminal, f"{TOKEN}\n".encode())
+        shown += read_until(terminal, b"3 skipped.")
+        assert process.wait(SECONDS) == 0
     assert TOKEN.encode() not in shown

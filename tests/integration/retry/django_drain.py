@@ -6,35 +6,17 @@ import json
 import os
 import sys
 
-import django
-from django.conf import settings
-
 from buttdial_sync import Client, FailedMessage, RetryLoop
+from tests.integration.contrib.on_postgres import set_up_django
 
 
 def main(url: str) -> dict[str, int]:
     """Write COUNT messages and send them."""
-    settings.configure(
-        INSTALLED_APPS=["buttdial_sync.contrib.django"],
-        USE_TZ=True,
-        DATABASES={
-            "default": {
-                "ENGINE": "django.db.backends.postgresql",
-                "NAME": "postgres",
-                "USER": "postgres",
-                "HOST": "127.0.0.1",
-                "PORT": os.environ["PORT"],
-                "DISABLE_SERVER_SIDE_CURSORS": True,
-            }
-        },
-    )
-    django.setup()
-    from django.core.management import call_command
+    set_up_django("127.0.0.1", PORT=os.environ["PORT"], DISABLE_SERVER_SIDE_CURSORS=True)
     from django.db import connections
 
     from buttdial_sync.contrib.django.repository import DatabaseRepository
 
-    call_command("migrate", verbosity=0)
     repository = DatabaseRepository()
     names = [f"m{number}" for number in range(int(os.environ["COUNT"]))]
     repository.add_new([FailedMessage(id=name, recipient="+1", body=name) for name in names])
