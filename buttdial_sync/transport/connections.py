@@ -28,7 +28,7 @@ from urllib3.util.connection import allowed_gai_family
 
 from buttdial_sync.transport.addresses import connection_guard, failed_addresses
 from buttdial_sync.transport.deadline import Deadline
-from buttdial_sync.transport.descriptors import Identity, KeptSocket, identity_of
+from buttdial_sync.transport.descriptors import Identity, KeptSocket, socket_identity
 
 # Both servers close an idle connection after 5 s. A request that is written at that moment has an
 # unknown outcome, so an idle connection is not used any more a little earlier.
@@ -86,7 +86,7 @@ class RequestProgress:
         sock = getattr(getattr(raw, "connection", None), "sock", None)
         if self.kept is None and sock is not None:
             sock.settimeout(None)
-            self.kept = KeptSocket(sock, identity_of(sock.fileno()))
+            self.kept = KeptSocket(sock, socket_identity(sock))
 
     def abort(self) -> bool:
         """
@@ -211,7 +211,7 @@ class DeadlineConnection(HTTPConnection):
 
     def _new_conn(self) -> socket.socket:
         sock = self._connected_socket()
-        self._identity = identity_of(sock.fileno())
+        self._identity = socket_identity(sock)
         return sock
 
     def _connected_socket(self) -> socket.socket:
@@ -240,7 +240,7 @@ class DeadlineConnection(HTTPConnection):
             sock = socket.socket(family, kind, protocol)
             try:
                 # Before it is connected, so that close() can end the attempt.
-                progress.runs_on(KeptSocket(sock, identity_of(sock.fileno())))
+                progress.runs_on(KeptSocket(sock, socket_identity(sock)))
                 for option in self.socket_options or ():
                     sock.setsockopt(*option)
                 sock.settimeout(min(limit.seconds, progress.time_left() or math.inf))

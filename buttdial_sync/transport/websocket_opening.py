@@ -39,7 +39,7 @@ from buttdial_sync.transport.connections import (
 )
 from buttdial_sync.transport.deadline import Clock, Deadline
 from buttdial_sync.transport.deadline_socket import DeadlineSocket, SecuredSocket
-from buttdial_sync.transport.descriptors import KeptSocket, identity_of
+from buttdial_sync.transport.descriptors import KeptSocket, socket_identity
 from buttdial_sync.transport.failures import clear_frames, failure_of
 from buttdial_sync.transport.fork import leak_until_exit, reset_after_fork
 from buttdial_sync.transport.http import (
@@ -294,7 +294,7 @@ class WebSocketOpener(Generic[R]):
                 raise ProxyError("the proxy refused", error) from None
             raise
         sock, connection.sock = connection.sock, None
-        return KeptSocket(sock, identity_of(sock.fileno()))
+        return KeptSocket(sock, socket_identity(sock))
 
     def _proxy(self) -> SplitResult | None:
         http_url = _as_http(self._parts)

@@ -25,7 +25,7 @@ from buttdial_sync.transport.connections import (
     bound_to_thread,
 )
 from buttdial_sync.transport.deadline import Deadline
-from buttdial_sync.transport.descriptors import KeptSocket, identity_of
+from buttdial_sync.transport.descriptors import KeptSocket, socket_identity
 from buttdial_sync.transport.http import Http, shared_adapter
 
 PATIENCE = 10.0
@@ -91,7 +91,7 @@ def over(sock: socket.socket) -> DeadlineConnection:
     """Return a connection that was made over this socket."""
     made = DeadlineConnection("h.test", 80)
     made.sock = sock
-    made._identity = identity_of(sock.fileno())
+    made._identity = socket_identity(sock)
     return made
 
 
@@ -136,7 +136,7 @@ def test_abort_shuts_the_socket_down(
     progress: RequestProgress, pair: tuple[NotingSocket, socket.socket]
 ) -> None:
     """The other side sees the end at once."""
-    progress.runs_on(KeptSocket(pair[0], identity_of(pair[0].fileno())))
+    progress.runs_on(KeptSocket(pair[0], socket_identity(pair[0])))
     assert progress.is_watched
     assert progress.abort() is True
     assert pair[1].recv(1) == b""
@@ -249,7 +249,7 @@ def test_connecting(
     assert connection.sock.getpeername() == listener.getsockname()
     assert connection.sock.getsockopt(6, socket.TCP_NODELAY)
     assert connection.sock.gettimeout() == 5.0
-    assert connection._identity == identity_of(connection.sock.fileno())
+    assert connection._identity == socket_identity(connection.sock)
     assert progress.kept is not None
     assert progress.kept.sock is connection.sock
     assert not progress.bytes_may_have_left
@@ -412,7 +412,7 @@ def test_connection_of_an_open_stream(progress: RequestProgress, listener: socke
                 connection.connect()
         else:
             connection.connect()
-        assert connection._identity == identity_of(connection.sock.fileno())
+        assert connection._identity == socket_identity(connection.sock)
         connection.close()
 
 
@@ -672,7 +672,7 @@ def test_own_and_mocked_streams_are_not_adopted(
     progress.adopt(StreamOf(None))
     progress.adopt(object())
     assert progress.kept is None
-    progress.runs_on(KeptSocket(pair[0], identity_of(pair[0].fileno())))
+    progress.runs_on(KeptSocket(pair[0], socket_identity(pair[0])))
     pair[1].settimeout(5.0)
     progress.adopt(StreamOf(pair[1]))
     assert pair[1].gettimeout() == 5.0

@@ -15,7 +15,7 @@ import pytest
 from buttdial_sync.transport import deadline_socket
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.deadline_socket import DeadlineSocket, SecuredSocket
-from buttdial_sync.transport.descriptors import KeptSocket, identity_of
+from buttdial_sync.transport.descriptors import KeptSocket, socket_identity
 
 CLOSE_FRAME = b"\x88\x02\x03\xe8"
 
@@ -54,7 +54,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     near, peer = socket.socketpair()
     sock = Programmed(near.family, near.type, near.proto, near.detach())
     sock.failures = []
-    made = Bench(DeadlineSocket(KeptSocket(sock, identity_of(sock.fileno()))), sock, peer, [])
+    made = Bench(DeadlineSocket(KeptSocket(sock, socket_identity(sock))), sock, peer, [])
 
     def wait(kind: str) -> Callable[[socket.socket, float | None], bool]:
         def note(_: socket.socket, seconds: float | None) -> bool:
@@ -228,7 +228,7 @@ def test_a_descriptor_of_somebody_else(bench: Bench) -> None:
 def test_what_websockets_asks_of_a_socket(bench: Bench) -> None:
     """Its options, its end, and the TLS settings that leave an encrypted socket as it is."""
     with socket.socket() as tcp:
-        ours = DeadlineSocket(KeptSocket(tcp, identity_of(tcp.fileno())))
+        ours = DeadlineSocket(KeptSocket(tcp, socket_identity(tcp)))
         assert (ours.family, ours.fileno()) == (socket.AF_INET, tcp.fileno())
         assert tcp.getblocking() is False
         ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from buttdial_sync.transport.descriptors import KeptSocket, identity_of
+from buttdial_sync.transport.descriptors import KeptSocket, socket_identity
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX numbers descriptors so")
 
@@ -22,7 +22,7 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 def kept(sock: socket.socket) -> KeptSocket:
-    return KeptSocket(sock, identity_of(sock.fileno()))
+    return KeptSocket(sock, socket_identity(sock))
 
 
 def test_ours(pair: tuple[socket.socket, socket.socket]) -> None:
@@ -73,7 +73,7 @@ def test_a_socket_class_without_shutdown(
             return getattr(self._real, name)
 
     monkeypatch.setattr(socket, "socket", GreenSocket)
-    KeptSocket(GreenSocket(pair[0]), identity_of(pair[0].fileno())).shut_down()
+    KeptSocket(GreenSocket(pair[0]), socket_identity(pair[0])).shut_down()
     assert pair[1].recv(1) == b""
 
 
