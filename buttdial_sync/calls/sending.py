@@ -104,7 +104,8 @@ def arguments_of(message: Message) -> dict[str, Any]:
     }
     if "media" in wire:
         wire["media"] = [wire["media"]]
-    wire.setdefault("idempotencyKey", str(uuid.uuid4()))
+    if "idempotencyKey" not in wire:
+        wire["idempotencyKey"] = str(uuid.uuid4())
     return wire
 
 

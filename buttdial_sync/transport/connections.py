@@ -146,7 +146,7 @@ class _DeadlineReader(io.RawIOBase):
         if left is None and type(self._kept.sock).__module__ == "ssl":
             return self._read_tls_stream(buffer)
         self._kept.check()
-        self._kept.sock.settimeout(left)
+        self._kept.set_timeout(left)
         return self._raw.readinto(buffer)
 
     def _read_tls_stream(self, buffer: Any) -> int | None:
@@ -294,7 +294,7 @@ class DeadlineConnection(HTTPConnection):
         # timeout to each write and not to all of them together.
         for start in range(0, len(data), _WRITE_SIZE):
             kept.check()
-            sock.settimeout(progress.time_left())
+            kept.set_timeout(progress.time_left())
             # Before the write: if it fails, nobody knows how much of it has left.
             progress.bytes_may_have_left |= not self._connecting
             sock.sendall(data[start : start + _WRITE_SIZE])

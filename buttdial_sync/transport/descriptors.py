@@ -21,6 +21,7 @@ Identity = bytes | tuple[int, int, int]
 # socket(7): a number that Linux gives no other socket until it restarts. Python has no name for it.
 _SO_COOKIE = 57
 _COOKIE_SIZE = 8
+_TIMEOUT_SLACK = 0.01  # seconds
 # SPARC and PA-RISC number their options otherwise.
 _HAS_COOKIES = sys.platform == "linux" and not platform.machine().startswith(("sparc", "parisc"))
 
@@ -107,6 +108,20 @@ class KeptSocket:
         """
         if not self.is_ours():
             raise ConnectionAbortedError("somebody else closed the descriptor")
+
+    def set_timeout(self, seconds: float | None) -> None:
+        """
+        Limit each read and each write to so many seconds, give or take 10 ms; None for no limit.
+
+        Python lets go of the GIL also to set a timeout. So one that is about the same stays.
+        """
+        before = self.sock.gettimeout()
+        if before is None or seconds is None:
+            is_set = before is seconds
+        else:
+            is_set = before > 0 and abs(before - seconds) < _TIMEOUT_SLACK
+        if not is_set:
+            self.sock.settimeout(seconds)
 
     def shut_down(self) -> None:
         """End the connection; a read that is blocked returns."""
