@@ -6,7 +6,7 @@ import re
 import uuid
 from collections.abc import Mapping
 from datetime import datetime
-from functools import lru_cache
+from functools import cache
 from typing import Any, get_type_hints
 
 import attrs
@@ -24,6 +24,7 @@ from buttdial_sync.models.message import Message
 from buttdial_sync.models.sending import SendResult
 
 _WEB_ADDRESS = re.compile(r"https?://[^\s/]", re.IGNORECASE)
+_WIRE_NAMES = {field.name: field.metadata["wire"] for field in attrs.fields(Message)}
 _ID_KEYS = ("messageId", "sid", "message_sid", "externalId")
 
 
@@ -67,14 +68,14 @@ def check_message(message: Message) -> Message:
         ArgumentValueError: One has an invalid value, or there is nothing to send.
     """
     changed: dict[str, Any] = {}
-    for field in attrs.fields(Message):
-        value = getattr(message, field.name)
-        if value is None and field.default is None:
+    for name, (hint, is_optional) in _checks().items():
+        value = getattr(message, name)
+        if value is None and is_optional:
             continue
         text = _as_text(value)
-        check_argument(field.name, text, _hints()[field.name], required=field.name == "to")
+        check_argument(name, text, hint, required=name == "to")
         if text is not value:
-            changed[field.name] = text
+            changed[name] = text
     if changed:
         message = attrs.evolve(message, **changed)
     if message.subject and ("\n" in message.subject or "\r" in message.subject):
@@ -98,9 +99,9 @@ def check_message(message: Message) -> Message:
 def arguments_of(message: Message) -> dict[str, Any]:
     """Return the tool's arguments by their names on the wire, with a key made if there is none."""
     wire = {
-        field.metadata["wire"]: json_value(value, field.name)
-        for field in attrs.fields(Message)
-        if (value := getattr(message, field.name)) is not None
+        wire_name: json_value(value, name)
+        for name, wire_name in _WIRE_NAMES.items()
+        if (value := getattr(message, name)) is not None
     }
     if "media" in wire:
         wire["media"] = [wire["media"]]
@@ -142,6 +143,10 @@ def _check_moment(text: str) -> None:
         ) from None
 
 
-@lru_cache(maxsize=1)
-def _hints() -> dict[str, Any]:
-    return get_type_hints(Message)
+@cache
+def _checks() -> dict[str, tuple[Any, bool]]:
+    """Return the type of each field, and whether it may be left out."""
+    hints = get_type_hints(Message)
+    return {
+        field.name: (hints[field.name], field.default is None) for field in attrs.fields(Message)
+    }

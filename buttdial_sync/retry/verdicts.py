@@ -93,11 +93,11 @@ def deliver(client: AgentView, message: FailedMessage, token: str | None) -> Sen
             error_type=type(error).__name__,
             idempotency_key=arguments["idempotency_key"],
         )
-    return attrs.evolve(
-        result,
-        error=result.error and storable(result.error),
-        message_sid=result.message_sid and storable(result.message_sid),
-    )
+    texts = result.error, result.message_sid
+    storable_texts = tuple(text and storable(text) for text in texts)
+    if texts == storable_texts:
+        return result
+    return attrs.evolve(result, error=storable_texts[0], message_sid=storable_texts[1])
 
 
 def verdict_of(result: SendResult) -> Verdict:

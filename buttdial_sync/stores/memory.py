@@ -7,6 +7,7 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 
 from buttdial_sync.errors import ArgumentValueError
@@ -210,7 +211,7 @@ class MemoryStore(Store):
 
     def _due(self, now: datetime, rows: Iterable[Row]) -> list[Row]:
         due = [row for row in rows if row["next_retry_at"] <= now and _is_free(row, now)]
-        return sorted(due, key=lambda row: (row["next_retry_at"], row["created_at"]))
+        return sorted(due, key=itemgetter("next_retry_at", "created_at"))
 
     def _take_turns(self, claim: Claim) -> list[str]:
         oldest: dict[tuple[str, str], tuple[datetime, str]] = {}
@@ -220,10 +221,12 @@ class MemoryStore(Store):
                 oldest[queue] = min(oldest.get(queue, place), place)
         waiting: dict[tuple[str, int], list[str]] = {}
         for row in self._due(claim.now, self._pending.values()):
-            queue, place = _place(row)
-            if row["ordering_key"] is None or oldest[queue] == place:
-                lane = (row["agent_id"] or "", row["priority"] or 0)
-                waiting.setdefault(lane, []).append(row["id"])
+            if row["ordering_key"] is not None:
+                queue, place = _place(row)
+                if oldest[queue] != place:
+                    continue
+            lane = (row["agent_id"] or "", row["priority"] or 0)
+            waiting.setdefault(lane, []).append(row["id"])
 
         def find_next(agent: str, priority: int, limit: int) -> list[str]:
             return waiting.get((agent, priority), [])[:limit]

@@ -56,6 +56,7 @@ _ASKS_ELSEWHERE = frozenset({307, 308})
 _KEPT_PER_ORIGIN = 64
 _ORIGINS_KEPT = 32
 _FEW_ATTEMPTS = 3
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 USER_AGENT = (
     f"buttdial-sync/{__version__} python/{platform.python_version()} "
     f"requests/{requests.__version__}"
@@ -210,10 +211,21 @@ class Http:
         raise ConfigError(reason, remediation="Check both for blanks and line breaks.")
 
     def send(
-        self, request: requests.PreparedRequest, deadline: Deadline, *, stream: bool = False
+        self,
+        request: requests.PreparedRequest,
+        deadline: Deadline,
+        *,
+        body: bytes | None = None,
+        stream: bool = False,
     ) -> tuple[requests.Response, RequestProgress]:
         """
         Send a request and wait for its answer: whole, or for a good ``stream`` only its headers.
+
+        Args:
+            request: Stays as it is, so that it can be sent again.
+            deadline: Until when.
+            body: The bytes to send in place of the request's own.
+            stream: Leave the body of a good answer to the caller.
 
         Raises:
             ClientClosedError: :meth:`close` was called.
@@ -230,7 +242,7 @@ class Http:
                 raise ClientClosedError("the client is closed")  # noqa: TRY301 - goes as it is
             if stream:
                 refuse_recorded_stream()
-            _unmask(plain)
+            _unmask(plain, body)
             with bound_to_thread(progress):
                 response = self._session.send(
                     plain,
@@ -286,7 +298,7 @@ class Http:
             close_adapter(self._network.adapter)
 
     def _proxy_and_tls_of(self, url: str) -> Mapping[str, Any]:
-        origin = origin_of(url)
+        origin = url[: url.find("/", len("https://"))]
         known = self._proxy_and_tls.get(origin)
         if known is None:
             found = self._network.for_url(url, self._session)
@@ -295,13 +307,16 @@ class Http:
         return known
 
 
-def _unmask(request: requests.PreparedRequest) -> None:
-    """Write the secrets into a request that is sent at once."""
+def _unmask(request: requests.PreparedRequest, body: bytes | None) -> None:
+    """Write the secrets into a request that is sent at once, and another body if one is given."""
     if isinstance(request, _Request) and request.query:
         request.url = f"{request.url}?{urlencode(request.query)}"
     # Not subclasses of str and bytes: recorders such as vcr.py write down the type too.
     headers = {name: str(value) for name, value in request.headers.items()}
     request.headers = CaseInsensitiveDict(headers)
+    if body is not None:
+        request.headers["Content-Length"] = str(len(body))
+        request.body = body
     request.body = bytes(request.body) if isinstance(request.body, bytes) else request.body
 
 
@@ -356,9 +371,7 @@ def json_bytes(value: Mapping[str, Any]) -> bytes:
             is not finite.
     """
     try:
-        return SecretBytes(
-            json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-        )
+        return SecretBytes(_ENCODER.encode(value).encode())
     except TypeError as error:
         raise ArgumentTypeError(f"the arguments cannot be sent as JSON: {error}") from None
     except (ValueError, RecursionError):
