@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("buttdial_sync.retry")
 
 TABLE_NAME = "buttdial_leases"
+_OPEN = (PENDING, "dead")
 _STATUSES = (PENDING, "delivered", "dead")
 _METHODS = ("fetch_due", "mark_delivered", "increment_retry", "mark_dead")
 # The leases know these better than the host's rows.
@@ -176,7 +177,7 @@ class LeasedRepository:
         *,
         attempt_number: int | None = None,
     ) -> bool:
-        """Record that the server took the message; False when another took it over."""
+        """Record that the server took the message; False when it was recorded before."""
         changes = {
             "status": "delivered",
             "resolved_at": self._store.now(),
@@ -188,7 +189,11 @@ class LeasedRepository:
         condition = Condition(
             statuses=_STATUSES, retry_count=retry_count, attempt_number=attempt_number
         )
-        if not self._store.update(msg_id, changes, condition):
+        # Or others have tried it again or given it up, because this attempt outlived its lease.
+        has_number = attempt_number is not None
+        if not self._store.update(msg_id, changes, condition) and not (
+            has_number and self._store.update(msg_id, changes, Condition(statuses=_OPEN))
+        ):
             return False
         self._repository.mark_delivered(msg_id, message_sid or "", retry_count)
         return True

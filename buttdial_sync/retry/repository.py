@@ -72,7 +72,9 @@ class FailedMessageRepository(Protocol):
         The server took the message. ``retry_count`` includes this attempt.
 
         Of the calls that a fence refuses this is the one that may change a row that is dead: where
-        the row still has this number, the attempt whose end was not known was this one.
+        the row still has this number, the attempt whose end was not known was this one. Our own
+        repositories know each attempt by a number that only grows, and record it also after others
+        have tried the message again.
         """
         ...
 

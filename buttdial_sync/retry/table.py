@@ -288,18 +288,18 @@ class TableRepository(WorkTable):
         *,
         attempt_number: int | None = None,
     ) -> bool:
-        """Record that the server took the message; False when another took it over."""
+        """Record that the server took the message; False when it is delivered or dismissed."""
         changes = {
             **self._resolved("delivered"),
             "attempt_started_at": None,
             "message_sid": message_sid and as_key(message_sid),
             "last_error": None,
         }
-        # Also after another gave it up, because this attempt outlived its lease and had no known
-        # end: that the server took it is a fact, and without it somebody would send it again.
-        condition = Condition(
-            statuses=_OPEN, retry_count=retry_count, attempt_number=attempt_number
-        )
+        # Also after others tried it again or gave it up, because this attempt outlived its lease:
+        # that the server took it is a fact, and without it somebody would send it once more. A
+        # count alone does not show that this was an attempt at this row: it may begin again.
+        fence = retry_count if attempt_number is None else None
+        condition = Condition(statuses=_OPEN, retry_count=fence)
         is_done = self.store.update(msg_id, changes, condition)
         # Also when it is recorded once more, because the answer to the first time got lost.
         if message_sid:

@@ -80,8 +80,8 @@ CAUSES = {
         "known",
         Change(
             _TABLE,
-            "            statuses=_OPEN, retry_count=retry_count, attempt_number=attempt_number\n",
-            "            retry_count=retry_count, attempt_number=attempt_number\n",
+            "        condition = Condition(statuses=_OPEN, retry_count=fence)\n",
+            "        condition = Condition(retry_count=retry_count)\n",
         ),
     ),
     "a fence that falls": Cause(

@@ -211,8 +211,43 @@ class TableConformance(RepositoryConformance):
         assert (found.attempt_started_at, found.last_error) == (None, None)
         assert not self.repository.force_retry("a")
 
-    def test_what_was_delivered_late_by_an_older_attempt_is_not(self) -> None:
-        """The fence holds for rows that are dead too: a later attempt may have ended otherwise."""
+    @pytest.mark.parametrize("end", ["none", "refused", "unknown", "limited"])
+    def test_delivered_by_an_older_attempt(self, end: str) -> None:
+        """The first sender wakes up after another one has tried it again: it knows better."""
+        repository = cast("TableRepository", self.repository)
+        self.add("a")
+        self.due()
+        assert repository.begin_attempt("a", 1, self.clock(), attempt_number=1)
+        self.clock.move(LEASE)
+        (message,) = repository.fetch_due(1)
+        assert repository.begin_attempt("a", 2, self.clock(), attempt_number=2)
+        if end == "limited":
+            assert repository.postpone(message, 2, "limit", self.clock(), attempt_number=2)
+        elif end != "none":
+            assert repository.mark_dead("a", 2, end, unknown=end == "unknown", attempt_number=2)
+        assert repository.mark_delivered("a", "SM-1", 1, attempt_number=1)
+        found = self.stored("a")
+        assert (found.status, found.message_sid) == ("delivered", "SM-1")
+        assert (found.attempt_started_at, found.last_error) == (None, None)
+        assert not repository.mark_dead("a", 2, "late", attempt_number=2)
+        assert not repository.mark_delivered("a", "SM-2", 2, attempt_number=2)
+        assert not repository.begin_attempt("a", 3, self.clock(), attempt_number=3)
+        assert self.stored("a") == found
+        assert self.due() == []
+
+    def test_delivered_by_an_older_attempt_after_it_was_dismissed(self) -> None:
+        """A person has decided: the row stays as it is."""
+        repository = cast("TableRepository", self.repository)
+        self.add("a")
+        self.due()
+        assert repository.begin_attempt("a", 1, self.clock(), attempt_number=1)
+        self.clock.move(LEASE)
+        assert repository.dismiss("a")
+        assert not repository.mark_delivered("a", "SM-1", 1, attempt_number=1)
+        assert self.stored("a").status == "dismissed"
+
+    def test_delivered_late_by_who_gives_no_number(self) -> None:
+        """The published arguments do not show whose attempt it was: the count is the fence."""
         self.begun()
         self.clock.move(LEASE)
         self.due()
@@ -261,7 +296,6 @@ class TableConformance(RepositoryConformance):
             lambda: repository.postpone(first, 1, "limit", limit, attempt_number=1),
             lambda: repository.increment_retry("a", 1, "late", limit, attempt_number=1),
             lambda: repository.mark_dead("a", 1, "late", attempt_number=1),
-            lambda: repository.mark_delivered("a", "SM-1", 1, attempt_number=1),
             lambda: repository.begin_attempt("a", 2, self.clock(), attempt_number=2),
         ]
         for call in late:

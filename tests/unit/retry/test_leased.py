@@ -242,7 +242,6 @@ def test_a_second_attempt_is_fenced(
     assert leased.begin_attempt("a", 2, here.clock(), attempt_number=2)
     before = vars(host.rows["a"]).copy()
     later = here.clock() + timedelta(minutes=1)
-    assert not leased.mark_delivered("a", "SM-1", 1, attempt_number=1)
     assert not leased.increment_retry("a", 1, "late", later, attempt_number=1)
     assert not leased.mark_dead("a", 1, "late", attempt_number=1)
     assert not leased.postpone(late, 0, "late", later, attempt_number=0)
@@ -399,6 +398,26 @@ def test_a_late_end_is_believed(
     assert (host.rows["a"].status, host.rows["a"].last_error) == ("pending", "refused")
     here.go_on(2)
     assert leased.fetch_due(1)[0].attempt_started_at is None
+
+
+@pytest.mark.parametrize("is_dead", [False, True])
+def test_delivered_by_an_older_attempt(
+    here: World, host: HostRepository, leased: LeasedRepository, is_dead: bool
+) -> None:
+    """The first sender wakes up after another one has tried it again: it knows better, once."""
+    host.add("a")
+    leased.fetch_due(1)
+    assert leased.begin_attempt("a", 1, here.clock(), attempt_number=1)
+    here.go_on(LEASE)
+    leased.fetch_due(1)
+    assert leased.begin_attempt("a", 2, here.clock(), attempt_number=2)
+    if is_dead:
+        assert leased.mark_dead("a", 2, "lost", unknown=True, attempt_number=2)
+    assert leased.mark_delivered("a", "SM-1", 1, attempt_number=1)
+    assert (host.rows["a"].status, host.rows["a"].message_sid) == ("delivered", "SM-1")
+    assert not leased.mark_delivered("a", "SM-0", 0, attempt_number=0)
+    assert not leased.increment_retry("a", 2, "late", here.clock(), attempt_number=2)
+    assert (host.rows["a"].status, host.rows["a"].message_sid) == ("delivered", "SM-1")
 
 
 def test_without_numbers(here: World, host: HostRepository, leased: LeasedRepository) -> None:
