@@ -11,8 +11,8 @@ from pathlib import Path
 
 from tests.mutation.mutants import mutants_of, round_trip
 from tests.mutation.review import PATCHES, Patch
-from tests.mutation.rooms import CORE, tests_of
-from tests.mutation.running import ControlFailedError, Copies, Job, project_copies
+from tests.mutation.rooms import core, tests_of
+from tests.mutation.running import ControlFailedError, Copies, Job, Stage, project_copies
 from tests.mutation.survivors import accepted
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,12 +22,17 @@ FLOOR = 90.0
 def main() -> int:
     """Run; return 1 when too many survive, 2 when nothing can be told."""
     options = _parser().parse_args()
+    modules = options.modules or core(ROOT)
+    if options.review:
+        modules = sorted({patch.path for patch in PATCHES})
     try:
-        with project_copies(ROOT, options.processes) as copies:
+        tests = {each for path in modules for stage in tests_of(path, ROOT) for each in stage}
+        paths = sorted(each for each in tests if not each.startswith("-"))
+        with project_copies(ROOT, options.processes, paths) as copies:
             if options.review:
                 shares = [_review(copies)]
             else:
-                shares = [_module(path, copies, options) for path in options.modules or CORE]
+                shares = [_module(path, copies, options) for path in modules]
     except (ControlFailedError, LookupError) as error:
         _say(str(error))
         return 2
@@ -56,9 +61,8 @@ def _module(path: str, copies: Copies, options: argparse.Namespace) -> float:
     if options.sample is not None and options.sample < len(chosen):
         picked = random.Random(options.seed).sample(range(len(chosen)), options.sample)
         chosen = [chosen[number] for number in sorted(picked)]
-    tests = tests_of(path, ROOT)
-    limit = copies.limit_of(path, round_trip(source), tests)
-    jobs = [Job(path, mutant.text, tests, limit) for mutant in chosen]
+    stages = copies.control(path, round_trip(source), tests_of(path, ROOT))
+    jobs = [Job(path, mutant.text, stages) for mutant in chosen]
     return _share_killed(
         f"{path} ({len(every)} mutants, {left_out} accepted)", chosen, copies, jobs
     )
@@ -68,7 +72,7 @@ def _review(copies: Copies) -> float:
     """Run the mutants that a review of the tests made by hand."""
     patches: list[Patch] = []
     jobs: list[Job] = []
-    limits: dict[str, float] = {}
+    stages: dict[str, list[Stage]] = {}
     for patch in PATCHES:
         source = (ROOT / patch.path).read_text()
         if patch.accepted is not None:
@@ -76,12 +80,11 @@ def _review(copies: Copies) -> float:
         if source.count(patch.old) != 1:
             _say(f"SKIPPED, the old text is gone, give it the text of today: {patch}")
             continue
-        tests = tests_of(patch.path, ROOT)
-        if patch.path not in limits:
-            limits[patch.path] = copies.limit_of(patch.path, source, tests)
+        if patch.path not in stages:
+            stages[patch.path] = copies.control(patch.path, source, tests_of(patch.path, ROOT))
         text = source.replace(patch.old, patch.new)
         patches.append(patch)
-        jobs.append(Job(patch.path, text, tests, limits[patch.path]))
+        jobs.append(Job(patch.path, text, stages[patch.path]))
     return _share_killed(f"the review ({len(PATCHES)} mutants)", patches, copies, jobs)
 
 

@@ -4,14 +4,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
-# The longest beginning of a module's path wins. Slow tests of the outside are left out: a mutant
-# that only they notice is one that the tests beside the module do not.
+# The longest beginning of a module's path wins. Files are run first, and so is the file that bears
+# the module's name; folders only if these notice nothing. Slow tests of the outside are left out: a
+# mutant that only they notice is one that the tests beside the module do not.
+_TABLES = (
+    "tests/unit/retry/test_table.py",
+    "tests/unit/retry/test_leased.py",
+    "tests/unit/retry/test_sqlite.py",
+    "tests/unit/inbound/test_inbox.py",
+)
+_OVER_SQLALCHEMY = (
+    "tests/unit/retry/test_leased.py",
+    "tests/integration/retry/test_sqlalchemy_repository.py",
+)
 _TESTS: dict[str, tuple[str, ...]] = {
     "buttdial_sync/accounts/": ("tests/unit/accounts",),
     "buttdial_sync/calls/": ("tests/unit/calls", "tests/unit/sending", "tests/unit/tools"),
     "buttdial_sync/calls/call.py": (
-        "tests/unit/calls",
         "tests/unit/test_connection.py",
+        "tests/unit/calls",
         "tests/unit/tools",
     ),
     "buttdial_sync/calls/endpoint_call.py": (
@@ -25,29 +36,80 @@ _TESTS: dict[str, tuple[str, ...]] = {
         "tests/unit/tools",
         "tests/unit/accounts",
     ),
+    "buttdial_sync/calls/schema.py": (
+        "tests/unit/calls/test_schema_decisions.py",
+        "tests/unit/calls",
+        "tests/unit/sending",
+        "tests/unit/tools",
+    ),
     "buttdial_sync/connection.py": (
         "tests/unit/test_connection.py",
-        "tests/unit/calls",
         "tests/unit/transport/test_fork_registry.py",
+        "tests/unit/calls",
         "tests/unit/sending",
     ),
     "buttdial_sync/doctor/": ("tests/unit/doctor",),
     "buttdial_sync/errors/": ("tests/unit/errors",),
+    "buttdial_sync/errors/accounts.py": ("tests/unit/errors", "tests/unit/accounts"),
+    "buttdial_sync/errors/exits.py": ("tests/unit/cli/test_cli_exits.py", "tests/unit/errors"),
+    "buttdial_sync/errors/texts.py": ("tests/unit/errors/test_error_texts.py", "tests/unit/errors"),
+    "buttdial_sync/errors/tree.py": ("tests/unit/errors/test_error_tree.py", "tests/unit/errors"),
     "buttdial_sync/happy/": ("tests/unit/happy", "tests/integration/happy"),
     "buttdial_sync/happy/turns.py": ("tests/unit/happy/test_turns.py",),
     "buttdial_sync/inbound/": ("tests/unit/inbound",),
+    "buttdial_sync/inbound/inbox.py": (
+        "tests/unit/inbound/test_inbox.py",
+        "tests/unit/listening/test_listening_with_inbox.py",
+        "tests/unit/inbound",
+    ),
+    "buttdial_sync/inbound/serialized.py": (
+        "tests/unit/inbound",
+        "tests/integration/contrib/test_celery_tasks.py",
+    ),
+    "buttdial_sync/inbound/sqlalchemy_inbox.py": _OVER_SQLALCHEMY,
     "buttdial_sync/listening/": ("tests/unit/listening", "tests/unit/inbound"),
+    "buttdial_sync/listening/inbox": (
+        "tests/unit/listening/test_listening_with_inbox.py",
+        "tests/unit/inbound/test_inbox.py",
+        "tests/unit/listening",
+    ),
+    "buttdial_sync/listening/pauses.py": (
+        "tests/unit/listening/test_runner.py",
+        "tests/unit/listening",
+    ),
     "buttdial_sync/models/": ("tests/unit/models", "tests/unit/tools"),
     "buttdial_sync/operator/": ("tests/unit/operator",),
     "buttdial_sync/procedura/": ("tests/unit/procedura", "tests/integration/procedura"),
     "buttdial_sync/retry/": ("tests/unit/retry",),
+    "buttdial_sync/retry/agents.py": (
+        "tests/unit/retry/test_limits.py",
+        "tests/unit/retry/test_outage.py",
+        "tests/unit/retry",
+    ),
+    "buttdial_sync/retry/circuit.py": ("tests/unit/retry/test_outage.py", "tests/unit/retry"),
+    "buttdial_sync/retry/pauses.py": ("tests/unit/retry/test_recorder.py", "tests/unit/retry"),
+    "buttdial_sync/retry/receipts.py": (
+        "tests/unit/retry/test_outbox.py",
+        "tests/unit/retry/test_table.py",
+        "tests/unit/retry",
+    ),
+    "buttdial_sync/retry/sqlalchemy.py": _OVER_SQLALCHEMY,
+    "buttdial_sync/retry/verdicts.py": ("tests/unit/retry/test_recorder.py", "tests/unit/retry"),
     "buttdial_sync/settings.py": ("tests/unit/test_settings.py",),
-    "buttdial_sync/stores/": ("tests/unit/stores", "tests/unit/retry"),
+    "buttdial_sync/stores/": (*_TABLES, "tests/unit/stores", "tests/unit/retry"),
+    "buttdial_sync/stores/sqlalchemy.py": _OVER_SQLALCHEMY,
+    "buttdial_sync/stores/times.py": ("tests/unit/stores", "tests/unit/retry"),
     "buttdial_sync/tools/": ("tests/unit/tools", "tests/unit/sending"),
     "buttdial_sync/transport/": ("tests/unit/transport",),
     "buttdial_sync/transport/fork.py": (
+        "tests/unit/transport/test_fork_registry.py",
         "tests/unit/transport",
         "tests/integration/client/test_fork.py",
+    ),
+    "buttdial_sync/transport/event_sink.py": (
+        "tests/unit/transport/test_session_pushes.py",
+        "tests/unit/transport",
+        "tests/unit/listening",
     ),
     "buttdial_sync/transport/opening.py": ("tests/unit/transport", "tests/unit/sending"),
     "buttdial_sync/transport/push_router.py": (
@@ -55,7 +117,16 @@ _TESTS: dict[str, tuple[str, ...]] = {
         "tests/unit/tools/test_inbox.py",
         "tests/unit/listening",
     ),
-    "buttdial_sync/transport/rest.py": ("tests/unit/transport", "tests/unit/accounts"),
+    "buttdial_sync/transport/rest.py": (
+        "tests/unit/transport/test_http_exchange.py",
+        "tests/unit/transport",
+        "tests/unit/accounts",
+    ),
+    "buttdial_sync/transport/rest_connection.py": (
+        "tests/unit/transport/test_http_exchange.py",
+        "tests/unit/transport",
+        "tests/unit/accounts",
+    ),
     "buttdial_sync/transport/retrying.py": ("tests/unit/transport", "tests/unit/calls"),
     "buttdial_sync/transport/tool_list.py": (
         "tests/unit/transport",
@@ -64,68 +135,24 @@ _TESTS: dict[str, tuple[str, ...]] = {
     ),
 }
 _LEFT_OUT = (
-    "tests/unit/inbound/test_strangers.py",
-    "tests/unit/errors/test_error_answers.py::test_garbage_is_an_error_of_ours",
+    "--deselect=tests/unit/inbound/test_strangers.py",
+    "--deselect=tests/unit/errors/test_error_answers.py::test_garbage_is_an_error_of_ours",
 )
-CORE = (
-    "buttdial_sync/calls/arguments.py",
-    "buttdial_sync/calls/call.py",
-    "buttdial_sync/calls/endpoint_call.py",
-    "buttdial_sync/calls/operation.py",
-    "buttdial_sync/calls/schema.py",
-    "buttdial_sync/calls/sending.py",
-    "buttdial_sync/calls/tool_call.py",
-    "buttdial_sync/connection.py",
-    "buttdial_sync/errors/answers.py",
-    "buttdial_sync/errors/moments.py",
-    "buttdial_sync/errors/scrubbing.py",
-    "buttdial_sync/inbound/authentication.py",
-    "buttdial_sync/inbound/decoding.py",
-    "buttdial_sync/inbound/deliveries.py",
-    "buttdial_sync/inbound/dispatch.py",
-    "buttdial_sync/inbound/handler.py",
-    "buttdial_sync/inbound/native.py",
-    "buttdial_sync/inbound/reading.py",
-    "buttdial_sync/inbound/signatures.py",
-    "buttdial_sync/inbound/whatsapp.py",
-    "buttdial_sync/listening/inbound_queue.py",
-    "buttdial_sync/listening/listener.py",
-    "buttdial_sync/listening/runner.py",
-    "buttdial_sync/retry/token_limits.py",
-    "buttdial_sync/retry/loop.py",
-    "buttdial_sync/retry/memory.py",
-    "buttdial_sync/retry/outbox.py",
-    "buttdial_sync/retry/recorder.py",
-    "buttdial_sync/retry/report.py",
-    "buttdial_sync/retry/rows.py",
-    "buttdial_sync/retry/sqlite.py",
-    "buttdial_sync/retry/table.py",
-    "buttdial_sync/retry/threads.py",
-    "buttdial_sync/retry/worker.py",
-    "buttdial_sync/transport/adapter.py",
-    "buttdial_sync/transport/connections.py",
-    "buttdial_sync/transport/deadline.py",
-    "buttdial_sync/transport/descriptors.py",
-    "buttdial_sync/transport/failures.py",
-    "buttdial_sync/transport/fork.py",
-    "buttdial_sync/transport/http.py",
-    "buttdial_sync/transport/opening.py",
-    "buttdial_sync/transport/pending.py",
-    "buttdial_sync/transport/pool.py",
-    "buttdial_sync/transport/push_router.py",
-    "buttdial_sync/transport/replies.py",
-    "buttdial_sync/transport/rest.py",
-    "buttdial_sync/transport/retrying.py",
-    "buttdial_sync/transport/session.py",
-    "buttdial_sync/transport/sse.py",
-    "buttdial_sync/transport/token_location.py",
-    "buttdial_sync/transport/tool_list.py",
-)
+_ROOMS = ("calls", "errors", "inbound", "listening", "retry", "stores", "transport")
 
 
-def tests_of(module: str, root: Path) -> list[str]:
+def core(root: Path) -> list[str]:
+    """Return the modules that are looked at when none is named: all of the rooms of the core."""
+    package = root / "buttdial_sync"
+    files = [package / "connection.py"]
+    for room in _ROOMS:
+        files += (package / room).rglob("*.py")
+    return [file.relative_to(root).as_posix() for file in sorted(files)]
+
+
+def tests_of(module: str, root: Path) -> list[list[str]]:
     """
-    Return pytest's arguments for a module: the file that bears its name first, then its room.
+    Return pytest's arguments for a module: the files that bear its name, then the rest of its room.
 
     Raises:
         LookupError: No tests belong to it.
@@ -137,6 +164,9 @@ def tests_of(module: str, root: Path) -> list[str]:
     if not paths:
         raise LookupError(f"the tests of {module} are gone: correct its room in {__file__}")
     name = f"test_{Path(module).stem}.py"
-    own = [f"{path}/{name}" for path in paths if (root / path / name).exists()]
-    left_out = [f"--deselect={path}" for path in _LEFT_OUT]
-    return [*own, *paths, *left_out]
+    own = [path for path in paths if path.endswith(".py")]
+    rest = [path for path in paths if path not in own]
+    own += [f"{path}/{name}" for path in rest if (root / path / name).exists()]
+    if not own or not rest:
+        return [[*paths, *_LEFT_OUT]]
+    return [own, [*rest, *_LEFT_OUT, *(f"--ignore={path}" for path in own)]]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -23,12 +23,34 @@ Fate = Literal["killed", "survived", "endless"]
 
 _COPIED = ("buttdial_sync", "tests", "docs", "examples")
 _NOT_COPIED = shutil.ignore_patterns("__pycache__", ".*", "_build", "*.db", "*.sqlite3")
-_PYTEST = ("-m", "pytest", "-x", "-q", "-p", "no:randomly", "--hypothesis-seed=0")
+_WARM = Path(__file__).with_name("warm.py")
 _SHORTEST_LIMIT = 20.0
+_CONTROL_LIMIT = 900.0
+# Prints what the tests import, and where from. pytest prints to stdout, too.
+_IMPORTS = """
+import json, sys, pytest
+pytest.main(["--collect-only", "-q", *sys.argv[1:]])
+files = {name: getattr(each, "__file__", None) for name, each in list(sys.modules.items())}
+print("\\n" + json.dumps(files))
+"""
 
 
 class ControlFailedError(Exception):
     """The tests fail without a mutation, so that they cannot tell anything."""
+
+
+@attrs.frozen
+class Stage:
+    """
+    Tests that are run together; the next ones are run only if these pass.
+
+    Attributes:
+        tests: Arguments of pytest.
+        limit: Seconds after which the tests are ended; a mutant that hangs is noticed.
+    """
+
+    tests: list[str]
+    limit: float = _CONTROL_LIMIT
 
 
 @attrs.frozen
@@ -39,14 +61,119 @@ class Job:
     Attributes:
         path: The module, relative to the project.
         text: Its text.
-        tests: Arguments of pytest.
-        limit: Seconds after which the tests are ended; a mutant that hangs is noticed.
+        stages: The tests, those that are most likely to notice first.
     """
 
     path: str
     text: str = attrs.field(repr=False)
-    tests: list[str]
-    limit: float
+    stages: list[Stage]
+
+
+class Copy:
+    """
+    A copy of the project, and the warm process that runs its tests.
+
+    Args:
+        root: The project; it is only read.
+        folder: Where the copy goes.
+    """
+
+    def __init__(self, root: Path, folder: Path) -> None:
+        self._folder = folder
+        self._output = folder.with_suffix(".txt")
+        self._warm: subprocess.Popen[str] | None = None
+        for name in _COPIED:
+            if (root / name).exists():
+                shutil.copytree(root / name, folder / name, ignore=_NOT_COPIED)
+        for each in root.iterdir():
+            if each.is_file() and not each.name.startswith("."):
+                shutil.copy(each, folder)
+
+    def imports(self, tests: list[str]) -> list[str]:
+        """
+        Return what tests import from outside of the project.
+
+        Raises:
+            ControlFailedError: They cannot be collected, or do not import the package of the copy.
+        """
+        with self._python("-c", _IMPORTS, *tests) as process:
+            told, _ = process.communicate()
+        files: dict[str, str | None] = json.loads(told.splitlines()[-1]) if told else {}
+        here = str(self._folder)
+        if not str(files.get("buttdial_sync")).startswith(here):
+            raise ControlFailedError(f"{sys.executable} does not import the copy:\n{told[-3000:]}")
+        return [name for name, file in files.items() if file and not file.startswith(here)]
+
+    def start(self, modules: list[str]) -> None:
+        """Start the warm process, which imports these first."""
+        self._warm = self._python(str(_WARM), *modules)
+
+    def stop(self) -> None:
+        """End the warm process."""
+        if self._warm is not None:
+            self._warm.communicate()
+
+    def control(self, path: str, text: str, stages: list[list[str]]) -> list[Stage]:
+        """
+        Run tests without a mutation; return them with how long a mutant may take.
+
+        Raises:
+            ControlFailedError: They fail.
+        """
+        timed: list[Stage] = []
+        with self._written(path, text):
+            for tests in stages:
+                began = time.monotonic()
+                if self._exit_code(Stage(tests)):
+                    told = self._output.read_text(errors="replace")
+                    raise ControlFailedError(f"{path}, not mutated:\n{told[-3000:]}")
+                timed.append(Stage(tests, max(_SHORTEST_LIMIT, 4 * (time.monotonic() - began))))
+        return timed
+
+    def fate(self, job: Job) -> Fate:
+        """Run the tests of a job, up to the first stage that fails."""
+        with self._written(job.path, job.text):
+            for stage in job.stages:
+                code = self._exit_code(stage)
+                if code:
+                    return "killed" if code > 0 else "endless"
+        return "survived"
+
+    def _exit_code(self, stage: Stage) -> int:
+        if self._warm is None or self._warm.stdin is None or self._warm.stdout is None:
+            raise ControlFailedError("the warm process is not started")
+        request = {"arguments": stage.tests, "output": str(self._output), "limit": stage.limit}
+        self._warm.stdin.write(f"{json.dumps(request)}\n")
+        self._warm.stdin.flush()
+        answer = self._warm.stdout.readline()
+        if not answer:
+            raise ControlFailedError("the warm process has ended")
+        return int(answer)
+
+    def _python(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, *arguments],
+            cwd=self._folder,
+            env={**os.environ, "PYTHONPATH": str(self._folder)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # Ctrl-C is for the check
+        )
+
+    @contextmanager
+    def _written(self, path: str, text: str) -> Iterator[None]:
+        file = self._folder / path
+        before = file.read_bytes()
+        byte_code = Path(cache_from_source(str(file)))
+        byte_code.unlink(missing_ok=True)
+        file.write_text(text)
+        try:
+            yield
+        finally:
+            file.write_bytes(before)
+            # The next mutant may have the same size and second, which is all that is compared.
+            byte_code.unlink(missing_ok=True)
 
 
 class Copies:
@@ -54,44 +181,19 @@ class Copies:
     Copies of the project, of which each runs one job at a time.
 
     Args:
-        root: The project; it is only read.
-        folder: Where the copies go.
-        count: How many.
+        all_copies: The copies.
     """
 
-    def __init__(self, root: Path, folder: Path, count: int) -> None:
-        self._count = count
-        self._free: SimpleQueue[Path] = SimpleQueue()
-        for number in range(count):
-            copy = folder / str(number)
-            for name in _COPIED:
-                if (root / name).exists():
-                    shutil.copytree(root / name, copy / name, ignore=_NOT_COPIED)
-            for each in root.iterdir():
-                if each.is_file() and not each.name.startswith("."):
-                    shutil.copy(each, copy)
+    def __init__(self, all_copies: list[Copy]) -> None:
+        self._count = len(all_copies)
+        self._free: SimpleQueue[Copy] = SimpleQueue()
+        for copy in all_copies:
             self._free.put(copy)
 
-    def limit_of(self, path: str, text: str, tests: list[str]) -> float:
-        """
-        Run the tests without a mutation and return how long a mutant may take, in seconds.
-
-        Raises:
-            ControlFailedError: They fail, or do not run against the copy.
-        """
-        copy = self._free.get()
-        try:
-            where = _run(copy, ["-c", "import buttdial_sync; print(buttdial_sync.__file__)"], 60)
-            if str(copy) not in where.stdout:
-                raise ControlFailedError(f"{sys.executable} does not import the copy: {where}")
-            began = time.monotonic()
-            with _written(copy / path, text):
-                run = _run(copy, [*_PYTEST, *tests], 900)
-            if run.returncode:
-                raise ControlFailedError(f"{path}, not mutated:\n{run.stdout[-3000:]}{run.stderr}")
-            return max(_SHORTEST_LIMIT, 4 * (time.monotonic() - began))
-        finally:
-            self._free.put(copy)
+    def control(self, path: str, text: str, stages: list[list[str]]) -> list[Stage]:
+        """As :meth:`Copy.control`, in one of them."""
+        with self._one() as copy:
+            return copy.control(path, text, stages)
 
     def fates(self, jobs: Iterable[Job]) -> Iterator[Fate]:
         """Run jobs side by side; yield what became of each, in their order."""
@@ -99,54 +201,29 @@ class Copies:
             yield from workers.map(self._fate, jobs)
 
     def _fate(self, job: Job) -> Fate:
+        with self._one() as copy:
+            return copy.fate(job)
+
+    @contextmanager
+    def _one(self) -> Iterator[Copy]:
         copy = self._free.get()
         try:
-            with _written(copy / job.path, job.text):
-                run = _run(copy, [*_PYTEST, *job.tests], job.limit)
-        except subprocess.TimeoutExpired:
-            return "endless"
+            yield copy
         finally:
             self._free.put(copy)
-        return "killed" if run.returncode else "survived"
 
 
 @contextmanager
-def project_copies(root: Path, count: int) -> Iterator[Copies]:
-    """Make copies of the project, and remove them at the end."""
-    with tempfile.TemporaryDirectory(prefix="buttdial-mutation-") as folder:
-        yield Copies(root, Path(folder).resolve(), count)
-
-
-@contextmanager
-def _written(path: Path, text: str) -> Iterator[None]:
-    before = path.read_bytes()
-    byte_code = Path(cache_from_source(str(path)))
-    byte_code.unlink(missing_ok=True)
-    path.write_text(text)
-    try:
-        yield
-    finally:
-        path.write_bytes(before)
-        # The next mutant may have the same size and the same second, which is all that is compared.
-        byte_code.unlink(missing_ok=True)
-
-
-def _run(copy: Path, arguments: list[str], limit: float) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(copy)}
-    with subprocess.Popen(
-        [sys.executable, *arguments],
-        cwd=copy,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    ) as process:
+def project_copies(root: Path, count: int, tests: list[str]) -> Iterator[Copies]:
+    """Make copies of the project with a warm process each, and remove them at the end."""
+    with tempfile.TemporaryDirectory(prefix="buttdial-mutation-") as name:
+        folder = Path(name).resolve()
+        copies = [Copy(root, folder / str(number)) for number in range(count)]
+        modules = copies[0].imports(tests)
         try:
-            told, _ = process.communicate(timeout=limit)
-        except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)  # with what its tests have started
-            process.communicate()
-            raise
-    return subprocess.CompletedProcess(arguments, process.returncode, told, "")
+            for copy in copies:
+                copy.start(modules)
+            yield Copies(copies)
+        finally:
+            for copy in copies:
+                copy.stop()

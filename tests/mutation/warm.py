@@ -1,0 +1,70 @@
+"""
+A process that has imported what tests import from outside of the project, and forks for each run.
+
+``python warm.py module ...``, started in a copy of the project. It reads requests as lines of JSON
+and answers each with pytest's exit code. It knows nothing of the package and of its tests: what a
+run imports of them is what stands in the copy at that moment.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import sys
+import threading
+from contextlib import suppress
+from importlib import import_module
+from typing import NoReturn
+
+import pytest
+
+# They are imported before pytest can rewrite their assertions.
+_OPTIONS = ("-x", "-q", "-p", "no:randomly", "--hypothesis-seed=0")
+_IMPORTED_BEFORE = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
+
+
+def main(modules: list[str]) -> None:
+    sys.path[0] = os.getcwd()  # as ``python -m pytest`` has it
+    for name in modules:
+        with suppress(ImportError):  # some exist only after their package has made them
+            import_module(name)
+    if threading.active_count() > 1 or "buttdial_sync" in sys.modules:
+        sys.exit("what is imported ahead starts a thread, or imports the package")
+    gc.freeze()
+    for line in sys.stdin:
+        sys.stdout.write(f"{_run(**json.loads(line))}\n")
+        sys.stdout.flush()
+
+
+def _run(arguments: list[str], output: str, limit: float) -> int:
+    """Run pytest in a child; return its exit code, or less than 0 if a signal ended it."""
+    child = os.fork()
+    if not child:
+        _be_pytest(arguments, output)
+    signal.signal(signal.SIGALRM, lambda *_: _end(child))
+    signal.setitimer(signal.ITIMER_REAL, limit)
+    _, status = os.waitpid(child, 0)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    _end(child)
+    return os.waitstatus_to_exitcode(status)
+
+
+def _be_pytest(arguments: list[str], output: str) -> NoReturn:
+    os.setsid()  # its group is what its tests start
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
+    os.dup2(1, 2)
+    # Not os._exit(): a mutant whose threads do not end is noticed then.
+    sys.exit(pytest.main([*_OPTIONS, *_IMPORTED_BEFORE, *arguments]))
+
+
+def _end(group: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
