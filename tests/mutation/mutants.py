@@ -66,7 +66,7 @@ def mutants_of(path: str, source: str) -> list[Mutant]:
     """Return every mutant of a module, in the order of its lines."""
     tree = ast.parse(source)
     found: dict[tuple[str, str, str, str], Mutant] = {}
-    for place, statement in _statements(tree, ""):
+    for place, statement in statements(tree):
         for before, after, line in _changes(statement):
             mutant = Mutant(path, line, place, before, after, ast.unparse(tree))
             if before != after:
@@ -79,25 +79,32 @@ def round_trip(source: str) -> str:
     return ast.unparse(ast.parse(source))
 
 
-def _statements(node: ast.AST, place: str) -> Iterator[tuple[str, ast.stmt]]:
+def statements(node: ast.AST, place: str = "") -> Iterator[tuple[str, ast.stmt]]:
+    """Yield every statement inside of a node, with the function or class around it."""
     for child in ast.iter_child_nodes(node):
         inner = place
         if isinstance(child, ast.FunctionDef | ast.ClassDef):
             inner = f"{place}.{child.name}".lstrip(".")
         if isinstance(child, ast.stmt):
             yield inner, child
-        yield from _statements(child, inner)
+        yield from statements(child, inner)
+
+
+def headline(statement: ast.stmt) -> str:
+    """Return the first line of a statement, without decorators, in the words of ``ast.unparse``."""
+    lines = ast.unparse(statement).splitlines()
+    return next((line for line in lines if not line.startswith("@")), "")
 
 
 def _changes(statement: ast.stmt) -> Iterator[tuple[str, str, int]]:
     """Change a statement in place, one way after the other; it is whole again after each."""
-    before = _headline(statement)
+    before = headline(statement)
     for node in _own_nodes(statement):
         own_kind, own_fields = node.__class__, dict(node.__dict__)
         for kind, fields in list(_replacements(node)):
             node.__class__ = kind
             node.__dict__.update(fields)
-            yield before, _headline(statement), getattr(node, "lineno", statement.lineno)
+            yield before, headline(statement), getattr(node, "lineno", statement.lineno)
             node.__class__ = own_kind
             node.__dict__.clear()
             node.__dict__.update(own_fields)
@@ -126,11 +133,6 @@ def _is_left_out(statement: ast.stmt, field: str) -> bool:
     if field in {"annotation", "returns", "decorator_list", "bases"}:
         return True
     return isinstance(statement, ast.Import | ast.ImportFrom | ast.Global | ast.Nonlocal)
-
-
-def _headline(statement: ast.stmt) -> str:
-    lines = ast.unparse(statement).splitlines()
-    return next((line for line in lines if not line.startswith("@")), "")
 
 
 Replacement = tuple[type[ast.AST], dict[str, object]]

@@ -117,7 +117,12 @@ PATCHES = (
         "recorder = self.recorder\n        if due.stopping.is_set():",
         "recorder = self.recorder\n        if False:",
     ),
-    Patch("R8", _WORKER, 'result.outcome in {"sent", "rejected"}', 'result.outcome in {"sent"}'),
+    Patch(
+        "R8",
+        _WORKER,
+        'and result.outcome in {"sent", "rejected"}',
+        'and result.outcome in {"sent"}',
+    ),
     Patch("R9", _RECORDER, "due = message.next_retry_at or self.clock()", "due = self.clock()"),
     Patch(
         "R11",
@@ -126,7 +131,7 @@ PATCHES = (
         'logger.exception("around',
     ),
     Patch("R12", _WORKER, "self._once or not (fetched or hidden)", "self._once"),
-    Patch("H2", _HANDLER, 'f"delivery:{delivery_id}:{number}"', 'f"delivery:{delivery_id}"'),
+    Patch("H2", _HANDLER, '[f"{key}:{number}" for key in delivery]', "delivery"),
     Patch("H3", _HANDLER, "[ -~]{0,1000}", "[ -~]{0,999}"),
     Patch("H5", _HANDLER, "[ -~]{0,1000}", "[ -~]{0,10000}"),
     Patch("G3", _SIGNATURES, "[1-9][0-9]{0,14}", "[1-9][0-9]{0,13}"),

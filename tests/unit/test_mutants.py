@@ -1,12 +1,19 @@
-"""What the mutation check (``python -m tests.mutation``) makes of a module."""
+"""The mutation check (``python -m tests.mutation``): what it makes of a module, what it runs."""
 
 from __future__ import annotations
 
 import ast
+from pathlib import Path
 
 import pytest
 
-from tests.mutation.mutants import mutants_of, round_trip
+from tests.mutation import rooms
+from tests.mutation.mutants import headline, mutants_of, round_trip, statements
+from tests.mutation.review import PATCHES, Patch
+from tests.mutation.running import ControlFailedError, Job, Stage, project_copies
+from tests.mutation.survivors import accepted
+
+ROOT = Path(__file__).parents[2]
 
 MODULE = '''
 """A docstring is left alone, and so is what is only logged for people who look for a fault."""
@@ -82,3 +89,98 @@ def test_each_differs_in_one_line() -> None:
         assert len(different) == 1
         assert MODULE.splitlines()[mutant.line - 1].strip()
         assert mutant.place in {"", "Door", "Door.enter"}
+
+
+def test_the_core_is_every_module_of_its_rooms() -> None:
+    """A new module of these rooms is looked at without being named, and has tests."""
+    package = ROOT / "buttdial_sync"
+    core = ("calls", "transport", "stores", "retry", "listening", "inbound", "errors")
+    files = [file for room in core for file in (package / room).glob("**/*.py")]
+    expected = {str(file.relative_to(ROOT)) for file in [*files, package / "connection.py"]}
+    assert len(expected) > 90
+    assert set(rooms.core(ROOT)) == expected
+    for module in expected:
+        for stage in rooms.tests_of(module, ROOT):
+            paths = [each for each in stage if not each.startswith("-")]
+            assert paths
+            assert all((ROOT / path).exists() for path in paths)
+
+
+@pytest.mark.parametrize(
+    ("module", "first", "then"),
+    [
+        # the file that bears its name
+        ("transport/pool.py", ["tests/unit/transport/test_pool.py"], "tests/unit/transport"),
+        # what its room names, and no file bears its name
+        ("retry/circuit.py", ["tests/unit/retry/test_outage.py"], "tests/unit/retry"),
+    ],
+)
+def test_stages(module: str, first: list[str], then: str) -> None:
+    """The tests beside a module run first; the others only if they notice nothing, and once."""
+    near, rest = rooms.tests_of(f"buttdial_sync/{module}", ROOT)
+    assert near == first
+    assert rest[0] == then
+    assert f"--ignore={first[0]}" in rest
+
+
+def test_one_stage() -> None:
+    """A room without a file of the module's name is run as a whole."""
+    (only,) = rooms.tests_of("buttdial_sync/transport/retrying.py", ROOT)
+    assert only[:2] == ["tests/unit/transport", "tests/unit/calls"]
+
+
+def test_survivors_stand_in_the_source() -> None:
+    """An accepted mutant whose line has changed would say nothing about the line of today."""
+    lines = {}
+    for path in {key[0] for key in accepted()}:
+        tree = ast.parse((ROOT / path).read_text())
+        lines[path] = {(place, headline(each)) for place, each in statements(tree)}
+    gone = [key for key in accepted() if (key[1], key[2]) not in lines[key[0]]]
+    assert gone == []
+
+
+@pytest.mark.parametrize("patch", PATCHES, ids=str)
+def test_patches_stand_in_the_source(patch: Patch) -> None:
+    """A mutant of the review is skipped if its text is gone, and then nothing is known."""
+    assert (ROOT / patch.path).read_text().count(patch.old) == 1
+
+
+TOY = {
+    "buttdial_sync/__init__.py": "",
+    "buttdial_sync/testing/__init__.py": "",
+    "buttdial_sync/testing/plugin.py": "",
+    "buttdial_sync/toy.py": "def least(): return 1",
+    "tests/__init__.py": "",
+    "tests/test_toy.py": "from buttdial_sync.toy import least\ndef test(): assert least() > 0",
+    "tests/test_more.py": "from buttdial_sync.toy import least\ndef test(): assert least() < 9",
+}
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Path:
+    for name, text in TOY.items():
+        (tmp_path / "toy" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "toy" / name).write_text(text)
+    return tmp_path / "toy"
+
+
+def test_fates(toy: Path) -> None:
+    """Each run sees the mutant of its own job, also if the texts have one length."""
+    path, stages = "buttdial_sync/toy.py", [["tests/test_toy.py"], ["tests/test_more.py"]]
+    with project_copies(toy, 1, ["tests"]) as copies:
+        timed = copies.control(path, TOY[path], stages)
+        assert [each.tests for each in timed] == stages
+        assert min(each.limit for each in timed) >= 20
+        hangs = [Stage(["tests/test_toy.py"], 1.0)]
+        fates = copies.fates(
+            [
+                Job(path, "def least(): return 0", timed),
+                Job(path, "def least():\n  while 1: pass", hangs),
+                Job(path, "def least(): return 8", timed),
+                Job(path, "def least(): return 9", timed),
+            ]
+        )
+        assert list(fates) == ["killed", "endless", "survived", "killed"]
+        with pytest.raises(ControlFailedError, match="not mutated"):
+            copies.control(path, "def least(): return 0", stages)
+    assert (toy / path).read_text() == TOY[path]
