@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, get_args
 
 import pytest
 
-from buttdial_sync.errors import Outcome, Stage
+from buttdial_sync.errors import Outcome, Stage, exits
 from buttdial_sync.errors.exits import exit_code
 from buttdial_sync.testing import FakeButtDialServer, LoopbackServer, ToolFailure
 from tests.fakes import failed_logins
@@ -34,6 +35,14 @@ def test_each_outcome_has_an_exit_code() -> None:
     assert {outcome for (outcome, _), code in codes.items() if code == 0} == {"sent"}
     assert {outcome for (outcome, _), code in codes.items() if code == 1} == {"rejected"}
     assert {outcome for (outcome, _), code in codes.items() if code == 3} == {"not_sent", "unknown"}
+
+
+def test_the_help_names_the_exit_codes() -> None:
+    """Scripts compare with numbers, which therefore never change."""
+    codes = [exits.DONE, exits.REFUSED, exits.USAGE, exits.UNREACHABLE]
+    codes += [exits.TRY_LATER, exits.INTERRUPTED]
+    assert codes == [0, 1, 2, 3, 75, 130]
+    assert [int(code) for code in re.findall(r"(?m)^  (\d+)", exits.EXIT_CODES)] == codes
 
 
 def test_server_says_no(server: LoopbackServer) -> None:

@@ -319,5 +319,6 @@ def test_the_docs_list_every_code() -> None:
     page = (Path(__file__).parents[3] / "docs" / "errors.rst").read_text("utf-8")
     kinds = [getattr(errors, name) for name in errors.__all__]
     named = {getattr(kind, "default_code", None) for kind in kinds}
+    assert None not in MEANING_OF_CODE
     missing = [code for code in {*MEANING_OF_CODE, *named} - {None} if f"\n``{code}`` " not in page]
     assert missing == []

@@ -128,9 +128,12 @@ def test_channel_details_pickle() -> None:
 
 def test_onboarding_required_pickles() -> None:
     """The one class with attributes of its own keeps them."""
-    error = OnboardingRequired(org_id="o", onboarding_url="u", onboarding_session_id="s")
+    error = OnboardingRequired(
+        org_id="o", onboarding_url="u", onboarding_session_id="s", expires_at="2026"
+    )
     back = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
     assert (back.org_id, back.onboarding_url, back.onboarding_session_id) == ("o", "u", "s")
+    assert back.expires_at == "2026"
     assert str(back) == str(error)
 
 
@@ -184,3 +187,44 @@ def test_as_another_kind() -> None:
     assert vars(changed) == {**vars(error), "code": "D", "retry_after": None}
     assert error.code == "C"
     assert (other.__cause__, other.__traceback__) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "details", "cure"),
+    [
+        (ServerError, {"code": "OTHER"}, "time"),
+        (ServerError, {"code": "OTHER", "retryable": True}, "time"),
+        # the server says no, of a failure that its class does not know
+        (ServerError, {"code": "OTHER", "retryable": False}, "operator"),
+        (errors.TransportError, {"retryable": False}, "operator"),
+        # the class knows the code, and so what ends it
+        (ServerError, {"retryable": False}, "time"),
+        (errors.RateLimitError, {"code": "RATE_LIMIT_EXCEEDED", "retryable": False}, "time"),
+        (errors.ArgumentValueError, {"retryable": False}, "nothing"),
+        # the code alone says it
+        (errors.RateLimitError, {"code": "QUOTA_EXCEEDED"}, "operator"),
+        (errors.ArgumentValueError, {"code": "CALLING_HOURS", "retryable": False}, "time"),
+    ],
+)
+def test_what_ends_a_failure(
+    kind: type[ButtDialError], details: dict[str, Any], cure: tree.Cure
+) -> None:
+    """A message waits only for what time ends; the rest needs somebody, or is for nothing."""
+    assert kind("no", **details).cured_by == cure
+
+
+@pytest.mark.parametrize(
+    ("own", "first", "advice"),
+    [
+        ("Do this.", "Find out.", "Find out. Do this."),
+        ("Do this.", None, "Do this."),
+        ("Find out.", "Find out.", "Find out."),
+        (None, "Find out.", "Find out."),  # its class has a remedy, which is for another outcome
+        (None, None, None),
+    ],
+)
+def test_advice_for_an_unknown_outcome(
+    own: str | None, first: str | None, advice: str | None
+) -> None:
+    """What to do about the outcome, and what the error has to say beyond its class."""
+    assert errors.ClientClosedError("no", remediation=own).advice_if_unknown(first) == advice
