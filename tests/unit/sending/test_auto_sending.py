@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import attrs
 import pytest
 
 from buttdial_sync import ArgumentNotSupported, Client, ConfigError, RetryLoop
@@ -53,6 +54,17 @@ def test_the_stream_where_it_is_harmless() -> None:
         assert client.honours_idempotency_key()
     assert len(hosted.delivered) == 1
     assert "POST /api/v1/send-message" not in asked(hosted)
+
+
+def test_a_stream_without_keys(fake: FakeButtDialServer) -> None:
+    """A server of one's own may take the token in the header, but honours no keys."""
+    fake.core.dialect = attrs.evolve(fake.core.dialect, token_in="header")
+    with client_of() as client:
+        fake.fault("cut", on="call")
+        result = client.send_message("+1", "x", "sms", idempotency_key="k")
+    assert (result.outcome, result.attempts) == ("unknown", 1)
+    assert len(fake.delivered) == 1
+    assert "POST /api/v1/send-message" not in asked(fake)
 
 
 def test_what_was_said_beforehand(fake: FakeButtDialServer) -> None:
