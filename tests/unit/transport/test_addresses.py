@@ -89,10 +89,13 @@ def test_guard(host: str, allowed: bool) -> None:
 
 
 def test_they_are_bounded() -> None:
-    """A process that connects to ever new addresses does not grow."""
+    """A process that connects to ever new addresses keeps 256 of them."""
     failed = FailedAddresses()
-    for number in range(1000):
-        failed.add((str(number), 443))
     failed.add(("a", 443))
-    assert len(failed._failed_at) <= 256
+    for number in range(255):
+        failed.add((str(number), 443))
     assert order(failed) == "bca"
+    failed.add(("one too many", 443))
+    assert order(failed) == "abc"
+    failed.add(("b", 443))
+    assert order(failed) == "acb"
