@@ -44,14 +44,14 @@ def checked(method: Callable[P, R]) -> Callable[P, R]:
             raise _misused(name, method, str(error), keywords) from None
         del args, kwargs  # frames are shown: from here on secrets are masked
         given = bound.arguments
-        for name, (hint, required, is_masked) in _parameters(method).items():
+        for name, (check, takes_text, is_masked) in _parameters(method).items():
             if name in given:
                 # Without a name of its own: a frame that is shown would have the secret in it.
-                if _takes_text(hint):
+                if takes_text:
                     given[name] = plain_text(given[name])
                 if is_masked:
                     given[name] = masked(given[name])
-                check_argument(name, given[name], hint, required=required)
+                check(given[name])
         return method(*bound.args, **bound.kwargs)
 
     return check_and_call
@@ -65,20 +65,29 @@ def check_argument(name: str, value: Any, hint: Any, *, required: bool) -> None:
         ArgumentTypeError: It has the wrong type.
         ArgumentValueError: It has an invalid value.
     """
-    if not _test(hint)(value):
-        raise ArgumentTypeError(f"{name} must be {_in_words(hint)}, not {_kind_of(value)}")
-    if value is None:
-        return
-    values = _literal_values(hint)
-    if values and value not in values:
-        near = get_close_matches(str(value).strip().casefold(), map(str, values), n=1)
-        raise ArgumentValueError(
-            f"{name} must be one of {', '.join(map(repr, values))}",
-            remediation=f"Did you mean {near[0]!r}?" if near else "Give one of them.",
-        )
+    argument_check(name, hint, required=required)(value)
+
+
+def argument_check(name: str, hint: Any, *, required: bool) -> Callable[[Any], None]:
+    """Return the function that checks the values of one parameter, as :func:`check_argument`."""
+    has_type, allowed = _test(hint), _literal_values(hint)
     must_not_be_blank = required or name.endswith(_ID_ENDINGS)
-    if must_not_be_blank and isinstance(value, str) and not value.strip():
-        raise ArgumentValueError(f"{name} must not be empty")
+
+    def check(value: Any) -> None:
+        if not has_type(value):
+            raise ArgumentTypeError(f"{name} must be {_in_words(hint)}, not {_kind_of(value)}")
+        if value is None:
+            return
+        if allowed and value not in allowed:
+            near = get_close_matches(str(value).strip().casefold(), map(str, allowed), n=1)
+            raise ArgumentValueError(
+                f"{name} must be one of {', '.join(map(repr, allowed))}",
+                remediation=f"Did you mean {near[0]!r}?" if near else "Give one of them.",
+            )
+        if must_not_be_blank and isinstance(value, str) and not value.strip():
+            raise ArgumentValueError(f"{name} must not be empty")
+
+    return check
 
 
 def plain_text(value: Any) -> Any:
@@ -137,9 +146,9 @@ def json_value(value: Any, name: str) -> Any:
 def _json_value(value: Any, name: str) -> Any:
     if isinstance(value, str):
         return value.replace("\r\n", "\n").replace("\r", "\n") if "\r" in value else value
-    if value is None or isinstance(value, bool | int):
+    if value is None or isinstance(value, (bool, int)):
         return value
-    if isinstance(value, float | Decimal):
+    if isinstance(value, (float, Decimal)):
         if not math.isfinite(value):
             raise ArgumentValueError(f"{name} must be a finite number")
         return float(value)
@@ -168,10 +177,17 @@ def _signature(method: Callable[..., Any]) -> inspect.Signature:
 
 
 @cache
-def _parameters(method: Callable[..., Any]) -> dict[str, tuple[Any, bool, bool]]:
+def _parameters(
+    method: Callable[..., Any],
+) -> dict[str, tuple[Callable[[Any], None], bool, bool]]:
+    """Return the check of each parameter, and whether it takes a text, or a secret."""
     hints = get_type_hints(method)
     return {
-        name: (hints[name], parameter.default is parameter.empty, is_secret(name))
+        name: (
+            argument_check(name, hints[name], required=parameter.default is parameter.empty),
+            _takes_text(hints[name]),
+            is_secret(name),
+        )
         for name, parameter in _signature(method).parameters.items()
         if name in hints and parameter.kind is not parameter.VAR_KEYWORD
     }
@@ -227,7 +243,6 @@ def _sequence_test(item_test: Test) -> Test:
     )
 
 
-@cache
 def _takes_text(hint: Any) -> bool:
     return str in (hint, *_options(hint)) or bool(_literal_values(hint))
 

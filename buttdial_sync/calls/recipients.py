@@ -19,6 +19,7 @@ _CODE = "INVALID_RECIPIENT"
 _SEPARATORS = re.compile(r"[\s.()/\u00a0\u2010-\u2015-]+")
 _INTERNATIONAL = re.compile(r"\+[0-9]{1,15}")
 _SHORT_CODE = re.compile(r"[1-9][0-9]{2,7}")
+_DIGITS = re.compile(r"\+?[0-9]+")
 _PLAIN_NUMBERS = {
     "sms": _SHORT_CODE,
     "whatsapp": re.compile(r"[1-9][0-9]{6,14}"),  # as its webhooks write a sender
@@ -80,7 +81,7 @@ class RecipientCheck:
         number = _SEPARATORS.sub("", to)
         if "@" in number:
             raise _refusal(f"to is an email address, and channel is {channel!r}", _EXAMPLE)
-        if not re.fullmatch(r"\+?[0-9]+", number):
+        if not _DIGITS.fullmatch(number):
             raise _refusal(f"to is not a phone number: {to!r}", _EXAMPLE)
         if _PLAIN_NUMBERS[channel].fullmatch(number):
             return number

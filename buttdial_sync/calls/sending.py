@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import cache
 from typing import Any, get_type_hints
 
 import attrs
 
-from buttdial_sync.calls.arguments import check_argument, json_value, plain_text
+from buttdial_sync.calls.arguments import argument_check, json_value, plain_text
 from buttdial_sync.calls.operation import ToolOperation
 from buttdial_sync.errors import (
     ArgumentTypeError,
@@ -68,12 +68,12 @@ def check_message(message: Message) -> Message:
         ArgumentValueError: One has an invalid value, or there is nothing to send.
     """
     changed: dict[str, Any] = {}
-    for name, (hint, is_optional) in _checks().items():
+    for name, (check, is_optional) in _checks().items():
         value = getattr(message, name)
         if value is None and is_optional:
             continue
         text = _as_text(value)
-        check_argument(name, text, hint, required=name == "to")
+        check(text)
         if text is not value:
             changed[name] = text
     if changed:
@@ -115,7 +115,7 @@ def sid_of(answer: Any) -> str | None:
     if not isinstance(answer, Mapping):
         return None
     found = (answer.get(key) for key in _ID_KEYS)
-    return next((str(sid) for sid in found if isinstance(sid, str | int) and sid), None)
+    return next((str(sid) for sid in found if isinstance(sid, (str, int)) and sid), None)
 
 
 def _as_text(value: Any) -> Any:
@@ -144,9 +144,13 @@ def _check_moment(text: str) -> None:
 
 
 @cache
-def _checks() -> dict[str, tuple[Any, bool]]:
-    """Return the type of each field, and whether it may be left out."""
+def _checks() -> dict[str, tuple[Callable[[Any], None], bool]]:
+    """Return the check of each field, and whether it may be left out."""
     hints = get_type_hints(Message)
     return {
-        field.name: (hints[field.name], field.default is None) for field in attrs.fields(Message)
+        field.name: (
+            argument_check(field.name, hints[field.name], required=field.name == "to"),
+            field.default is None,
+        )
+        for field in attrs.fields(Message)
     }

@@ -109,7 +109,10 @@ class Tally:
     def __init__(self, progress: Callable[[RetryReport], None] | None = None) -> None:
         self._lock = threading.Lock()
         self._progress = progress
-        self._report = RetryReport()
+        self._counts: dict[str, int] = dict.fromkeys(("fetched", *STEPS), 0)
+        self._last_error: str | None = None
+        self._remediation: str | None = None
+        self._paused_until: datetime | None = None
         self._untold: deque[RetryReport] = deque()
         self._is_telling = False
         self._unsettled_in_a_row = 0
@@ -117,7 +120,12 @@ class Tally:
     @property
     def report(self) -> RetryReport:
         """What was counted so far."""
-        return self._report
+        return RetryReport(
+            **self._counts,
+            paused_until=self._paused_until,
+            last_error=self._last_error,
+            remediation=self._remediation,
+        )
 
     @property
     def unsettled_in_a_row(self) -> int:
@@ -127,7 +135,7 @@ class Tally:
     def fetched(self, count: int) -> None:
         """Count messages that were fetched."""
         with self._lock:
-            self._report = attrs.evolve(self._report, fetched=self._report.fetched + count)
+            self._counts["fetched"] += count
 
     def count(self, recorded: Recorded) -> None:
         """Count what became of a message, and tell the host."""
@@ -140,20 +148,17 @@ class Tally:
             self._unsettled_in_a_row = 0 if is_settled else self._unsettled_in_a_row + 1
             if self._progress is None:
                 return
-            self._untold.append(self._report)
+            self._untold.append(self.report)
         self._tell(self._progress)
 
     def paused(self, until: datetime | None) -> None:
         """Note until when the server wants to be left alone."""
-        with self._lock:
-            self._report = attrs.evolve(self._report, paused_until=until)
+        self._paused_until = until
 
     def _add(self, step: Step, error: str | None, remediation: str | None = None) -> None:
-        now = self._report
-        counted = attrs.evolve(now, **{step: getattr(now, step) + 1})
-        if error and (remediation or now.remediation is None):
-            counted = attrs.evolve(counted, last_error=error, remediation=remediation)
-        self._report = counted
+        self._counts[step] += 1
+        if error and (remediation or self._remediation is None):
+            self._last_error, self._remediation = error, remediation
 
     def _tell(self, progress: Callable[[RetryReport], None]) -> None:
         # No lock is held while the host's function runs. Other threads leave their reports to the
@@ -171,7 +176,7 @@ class Tally:
                 with self._lock:
                     # An error of a message is more useful than this one.
                     failure = f"progress failed: {type(error).__name__}"
-                    self._add("errors", self._report.last_error or failure)
+                    self._add("errors", self._last_error or failure)
             finally:
                 with self._lock:
                     self._is_telling = False

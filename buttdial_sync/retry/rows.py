@@ -37,6 +37,7 @@ FIELDS = tuple(field.name for field in attrs.fields(FailedMessage) if field.name
 UNIQUE_KEY = "unique_key"
 COLUMNS = (*FIELDS, UNIQUE_KEY)
 """The columns of a table: the fields of a message, and what there is once."""
+_TIME = (datetime, type(None))
 _TIME_FIELDS = (
     *("created_at", "next_retry_at", "resolved_at", "attempt_started_at", "receipt_at"),
     *("expires_at", LEASE),
@@ -101,7 +102,7 @@ def as_message(row: Mapping[str, Any]) -> FailedMessage:
     """
     values = {name: row[name] for name in FIELDS}
     for name in _TIME_FIELDS:
-        if not isinstance(values[name], datetime | None):
+        if not isinstance(values[name], _TIME):
             raise TypeError(f"{name} is not a time")
     for name in _LATER_NUMBERS:
         values[name] = values[name] or 0

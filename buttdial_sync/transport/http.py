@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
 import platform
@@ -233,9 +232,14 @@ class Http:
             TransportError: Anything else; ``outcome`` says whether the server may have it.
         """
         seconds = deadline.check("sending")
+        # Our connections keep both limits by themselves. For them the two are one here, because
+        # setting another timeout lets go of the GIL.
+        is_ours = self._network.adapter is None
+        connect_timeout = seconds if is_ours else min(self._connect_timeout, seconds)
         progress = RequestProgress(deadline, self._connect_timeout)
         handled = sys.exc_info()[1]  # by the caller, while it calls
-        plain = copy.copy(request)
+        plain = _Request()
+        vars(plain).update(vars(request))
         self._under_way.add(progress)
         try:
             if self._closed:
@@ -248,8 +252,7 @@ class Http:
                     plain,
                     stream=True,
                     allow_redirects=False,
-                    # For connections that are not ours: ours keep the deadline by themselves.
-                    timeout=(min(self._connect_timeout, seconds), seconds),
+                    timeout=(connect_timeout, seconds),
                     **self._proxy_and_tls_of(str(request.url)),
                 )
                 _mask(response, request)
