@@ -92,13 +92,6 @@ class KeptSocket:
         self._descriptor_holder: socket.socket = getattr(sock, "socket", sock)
         self._identity = identity
 
-    def is_ours(self) -> bool:
-        """Whether the descriptor is the one that the connection was made with."""
-        try:
-            return socket_identity(self._descriptor_holder) == self._identity
-        except OSError:
-            return False
-
     def check(self) -> None:
         """
         Call this before each read and each write.
@@ -106,8 +99,20 @@ class KeptSocket:
         Raises:
             ConnectionAbortedError: Somebody else closed the descriptor.
         """
-        if not self.is_ours():
+        try:
+            is_ours = socket_identity(self._descriptor_holder) == self._identity
+        except OSError:
+            is_ours = False
+        if not is_ours:
             raise ConnectionAbortedError("somebody else closed the descriptor")
+
+    def is_ours(self) -> bool:
+        """Whether the descriptor is the one that the connection was made with."""
+        try:
+            self.check()
+        except ConnectionAbortedError:
+            return False
+        return True
 
     def set_timeout(self, seconds: float | None) -> None:
         """
@@ -131,5 +136,7 @@ class KeptSocket:
 
     def forget_if_lost(self) -> None:
         """Call this before it is closed: a number that is another's now is not closed."""
-        if not self.is_ours():
+        try:
+            self.check()
+        except ConnectionAbortedError:
             self._descriptor_holder.detach()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from buttdial_sync.transport import descriptors
 from buttdial_sync.transport.descriptors import KeptSocket, socket_identity
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX numbers descriptors so")
@@ -58,6 +61,81 @@ def test_closed_and_not_reused() -> None:
     assert not held.is_ours()
     held.forget_if_lost()
     assert ours.fileno() == -1
+
+
+def test_a_file_under_the_same_number(tmp_path: Path) -> None:
+    """A file has no cookie, and is not closed either."""
+    ours = socket.socket()
+    number, held = ours.fileno(), kept(ours)
+    with (tmp_path / "file").open("wb") as file:
+        os.dup2(file.fileno(), number)
+    assert not held.is_ours()
+    held.forget_if_lost()
+    ours.close()
+    os.close(number)
+
+
+@pytest.mark.parametrize("has_cookies", [True, False])
+def test_identity(
+    pair: tuple[socket.socket, socket.socket], has_cookies: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each socket has one of its own, which a copy of the descriptor shares; so has a fork."""
+    if not has_cookies:
+        monkeypatch.setattr(descriptors, "_HAS_COOKIES", False)
+    ours, others = socket_identity(pair[0]), socket_identity(pair[1])
+    assert ours is not None
+    assert ours != others
+    assert socket_identity(pair[0]) == ours
+    with pair[0].dup() as copy:
+        assert socket_identity(copy) == ours
+
+
+class OldKernels:
+    """A socket on a kernel without cookies, or in a sandbox."""
+
+    def __init__(self, real: socket.socket) -> None:
+        self.real = real
+
+    def getsockopt(self, *_: int) -> bytes:
+        raise OSError(errno.ENOPROTOOPT, "Protocol not available")
+
+    def fileno(self) -> int:
+        return self.real.fileno()
+
+
+def test_a_kernel_without_cookies(pair: tuple[socket.socket, socket.socket]) -> None:
+    """The numbers of the descriptor tell the sockets apart."""
+    old = OldKernels(pair[0])
+    held = KeptSocket(old, socket_identity(old))
+    held.check()
+    os.dup2(pair[1].fileno(), pair[0].fileno())
+    assert not held.is_ours()
+
+
+@pytest.mark.parametrize(
+    ("before", "wanted", "after"),
+    [
+        (None, None, None),
+        (None, 5.0, 5.0),
+        (5.0, None, None),
+        (5.0, 5.009, 5.0),
+        (5.0, 4.991, 5.0),
+        (5.0, 5.011, 5.011),
+        (5.0, 4.989, 4.989),
+        (0.0, 0.005, 0.005),
+        (0.0, None, None),
+    ],
+)
+def test_timeout(
+    pair: tuple[socket.socket, socket.socket],
+    before: float | None,
+    wanted: float | None,
+    after: float | None,
+) -> None:
+    """One that is about the same stays; 0 would not wait at all, so it never stays."""
+    pair[0].settimeout(before)
+    kept(pair[0]).set_timeout(wanted)
+    assert pair[0].gettimeout() == after
 
 
 def test_a_socket_class_without_shutdown(
