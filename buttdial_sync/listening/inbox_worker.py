@@ -261,13 +261,21 @@ class InboxWorkers:
         return change(stored, *arguments)
 
     def _keep_leases(self) -> None:
-        while not self._stopping.wait(self._inbox.lease / 3):
-            for stored in list(self._in_hand.values()):
-                try:
-                    with self._inbox.around():
-                        self._inbox.extend_lease(stored.id, stored.attempt_number)
-                except Exception:  # noqa: PERF203 - once in some minutes
-                    logger.exception("the lease of %s could not be extended", stored.id)
+        pause = self._inbox.lease / 3
+        while not self._stopping.wait(pause):
+            failed = [stored for stored in [*self._in_hand.values()] if not self._extend(stored)]
+            # Soon again: the store may have used most of the time that is left to say that.
+            pause = self._inbox.lease / (12 if failed else 3)
+
+    def _extend(self, stored: StoredEvent) -> bool:
+        """Begin the lease of an event again; False if the store fails."""
+        try:
+            with self._inbox.around():
+                self._inbox.extend_lease(stored.id, stored.attempt_number)
+        except Exception:
+            logger.exception("the lease of %s could not be extended", stored.id)
+            return False
+        return True
 
     def _purge_sometimes(self) -> None:
         with self._changed:

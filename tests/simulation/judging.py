@@ -16,7 +16,8 @@ from tests.simulation.world import World, name_of
 Row = dict[str, Any]
 
 _TRIES = 5
-_INBOX_TRIES = 2
+_EXTENSIONS = 2
+_INBOX_TRIES = 6
 
 
 def broken_promises(world: World, server: Server) -> list[str]:
@@ -167,14 +168,15 @@ def _inbox(world: World) -> Iterator[str]:
     for row in rows.values():
         if row["status"] == "pending":
             yield f"stuck: a message in the inbox is still pending, due {row['next_retry_at']}"
-    # Who was killed could not tell either that it had given something up.
+    # Who was killed, or never got an answer of the store, could not tell that it gave something up.
     untold = {
         name_of(as_event(row["kind"], json.loads(row["payload"])))  # type: ignore[arg-type]
         for row in rows.values()
-        if row["status"] == "dead" and notes.buried[row["id"]].is_dead
+        if row["status"] == "dead"
+        and (notes.buried[row["id"]].is_dead or notes.store_failures[row["id"]] >= _INBOX_TRIES)
     }
     # Who did not extend its lease twice loses it while its handler is at work.
-    unextended = any(notes.store_failures[row_id] >= _INBOX_TRIES for row_id in rows)
+    unextended = any(notes.store_failures[row_id] >= _EXTENSIONS for row_id in rows)
     for text in notes.accepted:
         times = notes.handled[text]
         if not times and text not in notes.undelivered | untold:
