@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,18 @@ def test_identity(
         assert socket_identity(copy) == ours
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has cookies")
+def test_cookie(pair: tuple[socket.socket, socket.socket]) -> None:
+    """It is used where there is one: asking for it keeps the GIL."""
+    so_cookie = 57
+    try:
+        cookie = pair[0].getsockopt(socket.SOL_SOCKET, so_cookie, 8)
+    except OSError:
+        pytest.skip("this kernel has no cookies")
+    assert len(cookie) == 8
+    assert socket_identity(pair[0]) == cookie
+
+
 class OldKernels:
     """A socket on a kernel without cookies, or in a sandbox."""
 
@@ -122,6 +135,8 @@ def test_a_kernel_without_cookies(pair: tuple[socket.socket, socket.socket]) -> 
         (5.0, 4.991, 5.0),
         (5.0, 5.011, 5.011),
         (5.0, 4.989, 4.989),
+        (0.02, 0.01, 0.01),
+        (0.5, 0.505, 0.5),
         (0.0, 0.005, 0.005),
         (0.0, None, None),
     ],
