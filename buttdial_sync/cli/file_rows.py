@@ -154,20 +154,26 @@ class FileRows(AbstractContextManager["FileRows"]):
         given = {name: value for name, value in cells.items() if value != ""}
         if self._channel is not None:
             given.setdefault("channel", self._channel)
-        message = self._row(given).message
-        check_message(message)
-        _RECIPIENTS.normalized(message.recipient, message.channel)
-        row = json.dumps(given, sort_keys=True)
-        kept = self._kept.execute("INSERT OR IGNORE INTO kept VALUES (?, ?)", (message.id, row))
-        if kept.rowcount:
+        row = self._row(given)
+        check_message(row.message)
+        if row.made is None:
+            given["to"] = row.message.recipient
+        msg_id, text = row.message.id, json.dumps(given, sort_keys=True)
+        kept = self._kept.execute("INSERT OR IGNORE INTO kept VALUES (?, ?)", (msg_id, text))
+        if kept.rowcount or row.made is not None:
             return
-        same = self._kept.execute("SELECT row FROM kept WHERE id = ?", (message.id,)).fetchone()
-        if same[0] != row:
-            raise FileFaultError(f"the id {message.id!r} is used by another row")
+        same = self._kept.execute("SELECT row FROM kept WHERE id = ?", (msg_id,)).fetchone()
+        if same[0] != text:
+            raise FileFaultError(f"the id {msg_id!r} is used by another row")
 
     def _row(self, given: dict[str, Any]) -> FileRow:
         fields = {name: value for name, value in given.items() if name != "id"}
-        made = None if "id" in given else self._made_id(fields)
+        former = f"row-{_hash(fields)[:_DIGITS_OF_FORMER_ID]}"
+        # The same person in another file, or in another line, may be written with other blanks.
+        if "to" in fields:
+            channel = fields.get("channel", "whatsapp")
+            fields["to"] = _RECIPIENTS.normalized(fields["to"], channel)
+        made = None if "id" in given else self._made_id(fields, former)
         msg_id = given["id"] if made is None else made.of_campaign + made.rest
         message = FailedMessage(
             id=msg_id,
@@ -179,14 +185,14 @@ class FileRows(AbstractContextManager["FileRows"]):
         )
         return FileRow(message, made)
 
-    def _made_id(self, fields: dict[str, Any]) -> MadeId:
+    def _made_id(self, fields: dict[str, Any], former: str) -> MadeId:
         content = _hash([fields.get("to"), fields.get("body")])[:_DIGITS_OF_CONTENT]
         campaign = _hash(self._campaign)[:_DIGITS_OF_CAMPAIGN]
         return MadeId(
             of_content=f"row-{content}-",
             of_campaign=f"row-{content}-{campaign}-",
             rest=_hash([self._campaign, fields])[:_DIGITS_OF_ROW],
-            former=f"row-{_hash(fields)[:_DIGITS_OF_FORMER_ID]}",
+            former=former,
         )
 
 

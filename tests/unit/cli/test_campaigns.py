@@ -86,6 +86,32 @@ def test_one_text_over_two_channels(server: LoopbackServer, tmp_path: Path, db: 
     assert sent(server) == 2
 
 
+SPACED = "to,body\n+1 (415) 555-0123,Hello\n+14155550123,Hello\n"
+
+
+def test_one_person_written_in_two_ways(server: LoopbackServer, tmp_path: Path, db: str) -> None:
+    """Blanks and brackets do not make another person, not even in another file or campaign."""
+    assert run("send-many", written(tmp_path, SPACED), "--db", db, server=server).exit_code == 0
+    assert sent(server) == 1
+    plain = written(tmp_path, "to,body\n+1.415.555.0123,Hello\n")
+    assert run("send-many", plain, "--db", db, server=server).exit_code == 0
+    assert sent(server) == 1
+    refused = run("send-many", plain, "--campaign", "friends", "--db", db, server=server)
+    assert "1 of 1 rows have the same recipient and text" in refused.stderr
+    assert sent(server) == 1
+
+
+def test_one_id_written_in_two_ways(server: LoopbackServer, tmp_path: Path, db: str) -> None:
+    """Two rows with one id are one row, if only the blanks of the recipient differ."""
+    rows = "id,to,body\na,+1 415 555 0123,Hello\na,+14155550123,Hello\n"
+    assert run("send-many", written(tmp_path, rows), "--db", db, server=server).exit_code == 0
+    assert sent(server) == 1
+    other = written(tmp_path, f"{rows}a,+14155550124,Hello\n")
+    refused = run("send-many", other, "--db", db, server=server)
+    assert "the id 'a' is used by another row" in refused.stderr
+    assert sent(server) == 1
+
+
 def former_id(row: dict[str, str]) -> str:
     text = json.dumps(row, sort_keys=True, ensure_ascii=False)
     return f"row-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
@@ -96,7 +122,7 @@ def test_rows_of_a_release_without_campaigns(
     server: LoopbackServer, tmp_path: Path, db: str, status: str
 ) -> None:
     """A run that another release began is continued under its own keys: no message goes twice."""
-    row = {"to": "+14155550123", "body": "Héllo"}
+    row = {"to": "+1 415 555 0123", "body": "Héllo"}
     key = former_id(row)
     with SQLiteRepository(db) as repository:
         repository.add(
@@ -106,7 +132,7 @@ def test_rows_of_a_release_without_campaigns(
             repository.mark_delivered(key, "SM", 0)
         if status == "dead":
             repository.mark_dead(key, 0, "no")
-    path = written(tmp_path, "to,body\n+14155550123,Héllo\n+14155550124,Héllo\n")
+    path = written(tmp_path, f"to,body\n{row['to']},Héllo\n+14155550124,Héllo\n")
     command = ("send-many", path, "--db", db, "--json")
     done = json.loads(run(*command, server=server).stdout)
     assert (done["added"], done["known"], done["campaign"]) == (1, 1, "people")
