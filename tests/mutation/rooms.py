@@ -106,11 +106,6 @@ _TESTS: dict[str, tuple[str, ...]] = {
         "tests/unit/transport",
         "tests/integration/client/test_fork.py",
     ),
-    "buttdial_sync/transport/event_sink.py": (
-        "tests/unit/transport/test_session_pushes.py",
-        "tests/unit/transport",
-        "tests/unit/listening",
-    ),
     "buttdial_sync/transport/opening.py": ("tests/unit/transport", "tests/unit/sending"),
     "buttdial_sync/transport/push_router.py": (
         "tests/unit/listening/test_push_router.py",

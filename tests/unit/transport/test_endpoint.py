@@ -54,11 +54,12 @@ def test_lost_prefix() -> None:
     ("stream", "url", "error"),
     [
         ("https://h.test/sse", "https://h.test/messages", NOT_FOUND),
+        ("https://h.test/sse", "https://h.test", NOT_FOUND),
         (STREAM, "https://h.test/dial/messages", NOT_FOUND),
         (STREAM, "https://h.test/messages", AuthInvalidTokenError("no", status_code=401)),
         (STREAM, "https://h.test/messages", DeadlineExceededError("slow")),
     ],
-    ids=["no prefix", "below it", "the token is refused", "no answer"],
+    ids=["no prefix", "no path", "below it", "the token is refused", "no answer"],
 )
 def test_other_reasons(stream: str, url: str, error: ButtDialError) -> None:
     """Where the address is right, or the server itself answers, the prefix is not to blame."""
