@@ -6,13 +6,19 @@ import argparse
 import os
 import random
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
+
+import attrs
 
 from tests.mutation.mutants import mutants_of, round_trip
-from tests.mutation.review import PATCHES, Patch
+from tests.mutation.review import PATCHES
 from tests.mutation.rooms import core, tests_of
-from tests.mutation.running import ControlFailedError, Copies, Job, Stage, project_copies
+from tests.mutation.running import ControlFailedError, Copy, Fate, project_copies
 from tests.mutation.survivors import accepted
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,16 +29,14 @@ def main() -> int:
     """Run; return 1 when too many survive, 2 when nothing can be told."""
     options = _parser().parse_args()
     modules = options.modules or core(ROOT)
+    make: Callable[[str], Mutants] = partial(_mutants_of_module, options=options)
     if options.review:
-        modules = sorted({patch.path for patch in PATCHES})
+        modules, make = sorted({patch.path for patch in PATCHES}), _mutants_of_review
     try:
         tests = {each for path in modules for stage in tests_of(path, ROOT) for each in stage}
         paths = sorted(each for each in tests if not each.startswith("-"))
         with project_copies(ROOT, options.processes, paths) as copies:
-            if options.review:
-                shares = [_review(copies)]
-            else:
-                shares = [_module(path, copies, options) for path in modules]
+            shares = _run(modules, make, copies)
     except (ControlFailedError, LookupError) as error:
         _say(str(error))
         return 2
@@ -50,54 +54,76 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _module(path: str, copies: Copies, options: argparse.Namespace) -> float:
-    source = (ROOT / path).read_text()
-    every, reasons = mutants_of(path, source), accepted()
+@attrs.frozen
+class Mutants:
+    """The mutants of one module that are run, and what they are called."""
+
+    path: str
+    title: str
+    names: Sequence[object]
+    texts: Sequence[str]
+
+
+def _mutants_of_module(path: str, options: argparse.Namespace) -> Mutants:
+    every, reasons = mutants_of(path, (ROOT / path).read_text()), accepted()
     known = {mutant.key for mutant in every}
     for key in sorted(key for key in reasons if key[0] == path and key not in known):
         _say(f"STALE in survivors.txt, there is no such mutant: {key}")
     chosen = [mutant for mutant in every if mutant.key not in reasons]
-    left_out = len(every) - len(chosen)
+    title = f"{path} ({len(every)} mutants, {len(every) - len(chosen)} accepted)"
     if options.sample is not None and options.sample < len(chosen):
         picked = random.Random(options.seed).sample(range(len(chosen)), options.sample)
         chosen = [chosen[number] for number in sorted(picked)]
-    stages = copies.control(path, round_trip(source), tests_of(path, ROOT))
-    jobs = [Job(path, mutant.text, stages) for mutant in chosen]
-    return _share_killed(
-        f"{path} ({len(every)} mutants, {left_out} accepted)", chosen, copies, jobs
-    )
+    return Mutants(path, title, chosen, [mutant.text for mutant in chosen])
 
 
-def _review(copies: Copies) -> float:
-    """Run the mutants that a review of the tests made by hand."""
-    patches: list[Patch] = []
-    jobs: list[Job] = []
-    stages: dict[str, list[Stage]] = {}
-    for patch in PATCHES:
-        source = (ROOT / patch.path).read_text()
-        if patch.accepted is not None:
-            continue
+def _mutants_of_review(path: str) -> Mutants:
+    """Make the mutants of a module that a review of the tests made by hand."""
+    source = (ROOT / path).read_text()
+    chosen = [patch for patch in PATCHES if patch.path == path and patch.accepted is None]
+    for patch in chosen:
         if source.count(patch.old) != 1:
-            _say(f"SKIPPED, the old text is gone, give it the text of today: {patch}")
-            continue
-        if patch.path not in stages:
-            stages[patch.path] = copies.control(patch.path, source, tests_of(patch.path, ROOT))
-        text = source.replace(patch.old, patch.new)
-        patches.append(patch)
-        jobs.append(Job(patch.path, text, stages[patch.path]))
-    return _share_killed(f"the review ({len(PATCHES)} mutants)", patches, copies, jobs)
+            raise LookupError(f"the old text is gone, give it the text of today: {patch}")
+    texts = [source.replace(patch.old, patch.new) for patch in chosen]
+    return Mutants(path, f"the review of {path}", chosen, texts)
 
 
-def _share_killed(title: str, names: Sequence[object], copies: Copies, jobs: list[Job]) -> float:
+def _run(modules: list[str], make: Callable[[str], Mutants], copies: list[Copy]) -> list[float]:
+    """Run modules side by side, each in one copy; return the percentages of the killed."""
+    free: SimpleQueue[Copy] = SimpleQueue()
+    for copy in copies:
+        free.put(copy)
+
+    def share_of(path: str) -> float:
+        copy = free.get()
+        try:
+            return _share_killed(make(path), copy)
+        except (ControlFailedError, LookupError) as error:
+            _say(f"{path} tells nothing: {error}")
+            return 0.0
+        finally:
+            free.put(copy)
+
+    with ThreadPoolExecutor(len(copies)) as workers:
+        return list(workers.map(share_of, modules))
+
+
+def _share_killed(mutants: Mutants, copy: Copy) -> float:
     """Run, say what survives as soon as it is known, and return the percentage of the killed."""
-    survived = 0
-    for name, fate in zip(names, copies.fates(jobs), strict=True):
-        if fate == "survived":
-            survived += 1
+    began = time.monotonic()
+    path, source = mutants.path, (ROOT / mutants.path).read_text()
+    stages = copy.control(path, round_trip(source), tests_of(path, ROOT))
+    fates: list[Fate] = []
+    for name, text in zip(mutants.names, mutants.texts, strict=True):
+        fates.append(copy.fate(path, text, stages))
+        if fates[-1] == "survived":
             _say(f"  survived  {name}")
-    killed = len(jobs) - survived
-    share = 100.0 * killed / len(jobs) if jobs else 100.0
-    _say(f"{title}: {killed} of {len(jobs)} killed, {share:.0f} %")
+    killed = len(fates) - fates.count("survived")
+    share = 100.0 * killed / len(fates) if fates else 100.0
+    _say(
+        f"{mutants.title}: {killed} of {len(fates)} killed, {share:.0f} %, "
+        f"{fates.count('endless')} by the time limit, in {time.monotonic() - began:.0f} s"
+    )
     return share
 
 

@@ -1,4 +1,4 @@
-"""Runs tests against mutants, each in a copy of the project, several at a time."""
+"""Runs tests against mutants, in copies of the project."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import cache_from_source
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Literal
 
 import attrs
@@ -53,25 +51,9 @@ class Stage:
     limit: float = _CONTROL_LIMIT
 
 
-@attrs.frozen
-class Job:
-    """
-    One module's text and the tests that it must not pass.
-
-    Attributes:
-        path: The module, relative to the project.
-        text: Its text.
-        stages: The tests, those that are most likely to notice first.
-    """
-
-    path: str
-    text: str = attrs.field(repr=False)
-    stages: list[Stage]
-
-
 class Copy:
     """
-    A copy of the project, and the warm process that runs its tests.
+    A copy of the project, and the warm process that runs its tests, one run at a time.
 
     Args:
         root: The project; it is only read.
@@ -130,10 +112,10 @@ class Copy:
                 timed.append(Stage(tests, max(_SHORTEST_LIMIT, 4 * (time.monotonic() - began))))
         return timed
 
-    def fate(self, job: Job) -> Fate:
-        """Run the tests of a job, up to the first stage that fails."""
-        with self._written(job.path, job.text):
-            for stage in job.stages:
+    def fate(self, path: str, text: str, stages: list[Stage]) -> Fate:
+        """Run tests against a mutant, up to the first stage that fails."""
+        with self._written(path, text):
+            for stage in stages:
                 code = self._exit_code(stage)
                 if code:
                     return "killed" if code > 0 else "endless"
@@ -176,45 +158,8 @@ class Copy:
             byte_code.unlink(missing_ok=True)
 
 
-class Copies:
-    """
-    Copies of the project, of which each runs one job at a time.
-
-    Args:
-        all_copies: The copies.
-    """
-
-    def __init__(self, all_copies: list[Copy]) -> None:
-        self._count = len(all_copies)
-        self._free: SimpleQueue[Copy] = SimpleQueue()
-        for copy in all_copies:
-            self._free.put(copy)
-
-    def control(self, path: str, text: str, stages: list[list[str]]) -> list[Stage]:
-        """As :meth:`Copy.control`, in one of them."""
-        with self._one() as copy:
-            return copy.control(path, text, stages)
-
-    def fates(self, jobs: Iterable[Job]) -> Iterator[Fate]:
-        """Run jobs side by side; yield what became of each, in their order."""
-        with ThreadPoolExecutor(self._count) as workers:
-            yield from workers.map(self._fate, jobs)
-
-    def _fate(self, job: Job) -> Fate:
-        with self._one() as copy:
-            return copy.fate(job)
-
-    @contextmanager
-    def _one(self) -> Iterator[Copy]:
-        copy = self._free.get()
-        try:
-            yield copy
-        finally:
-            self._free.put(copy)
-
-
 @contextmanager
-def project_copies(root: Path, count: int, tests: list[str]) -> Iterator[Copies]:
+def project_copies(root: Path, count: int, tests: list[str]) -> Iterator[list[Copy]]:
     """Make copies of the project with a warm process each, and remove them at the end."""
     with tempfile.TemporaryDirectory(prefix="buttdial-mutation-") as name:
         folder = Path(name).resolve()
@@ -223,7 +168,7 @@ def project_copies(root: Path, count: int, tests: list[str]) -> Iterator[Copies]
         try:
             for copy in copies:
                 copy.start(modules)
-            yield Copies(copies)
+            yield copies
         finally:
             for copy in copies:
                 copy.stop()

@@ -10,7 +10,7 @@ import pytest
 from tests.mutation import rooms
 from tests.mutation.mutants import headline, mutants_of, round_trip, statements
 from tests.mutation.review import PATCHES, Patch
-from tests.mutation.running import ControlFailedError, Job, Stage, project_copies
+from tests.mutation.running import ControlFailedError, Stage, project_copies
 from tests.mutation.survivors import accepted
 
 ROOT = Path(__file__).parents[2]
@@ -165,22 +165,17 @@ def toy(tmp_path: Path) -> Path:
 
 
 def test_fates(toy: Path) -> None:
-    """Each run sees the mutant of its own job, also if the texts have one length."""
+    """Each run sees its own mutant, also if the texts of two have one length."""
     path, stages = "buttdial_sync/toy.py", [["tests/test_toy.py"], ["tests/test_more.py"]]
-    with project_copies(toy, 1, ["tests"]) as copies:
-        timed = copies.control(path, TOY[path], stages)
+    with project_copies(toy, 1, ["tests"]) as (copy,):
+        timed = copy.control(path, TOY[path], stages)
         assert [each.tests for each in timed] == stages
         assert min(each.limit for each in timed) >= 20
+        assert copy.fate(path, "def least(): return 0", timed) == "killed"
         hangs = [Stage(["tests/test_toy.py"], 1.0)]
-        fates = copies.fates(
-            [
-                Job(path, "def least(): return 0", timed),
-                Job(path, "def least():\n  while 1: pass", hangs),
-                Job(path, "def least(): return 8", timed),
-                Job(path, "def least(): return 9", timed),
-            ]
-        )
-        assert list(fates) == ["killed", "endless", "survived", "killed"]
+        assert copy.fate(path, "def least():\n  while 1: pass", hangs) == "endless"
+        assert copy.fate(path, "def least(): return 8", timed) == "survived"
+        assert copy.fate(path, "def least(): return 9", timed) == "killed"
         with pytest.raises(ControlFailedError, match="not mutated"):
-            copies.control(path, "def least(): return 0", stages)
+            copy.control(path, "def least(): return 0", stages)
     assert (toy / path).read_text() == TOY[path]
