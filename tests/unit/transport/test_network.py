@@ -59,6 +59,7 @@ def test_wrong_options(kind: type[Client], options: dict[str, Any], words: str) 
     with pytest.raises(ConfigError, match=words) as caught:
         kind("https://h.test", **options)
     assert "s3cret" not in str(caught.value)
+    assert "(None)" not in str(caught.value)  # OpenSSL's reason
 
 
 def test_encrypted_key_is_not_asked_for(tmp_path: Path) -> None:
@@ -99,6 +100,7 @@ def test_proxies(proxies: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) ->
     options = NetworkOptions.checked(proxies=proxies)
     assert options.for_url(URL, requests.Session())["proxies"] == proxies
     assert "pass" not in repr(options)
+    assert "proxies" not in repr(options)
 
 
 def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,6 +121,15 @@ def test_certificates_win_over_the_environment(
         options = NetworkOptions.checked(ca_bundle=bundle, client_cert=Path(CERTIFICATE))
         found = options.for_url(URL, requests.Session())
         assert (found["verify"], found["cert"]) == (str(bundle), CERTIFICATE)
+
+
+def test_certificate_and_key_in_files_of_their_own(tmp_path: Path) -> None:
+    """Each goes to its place."""
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    for copy in (certificate, key):
+        copy.write_text(Path(CERTIFICATE).read_text())
+    found = NetworkOptions.checked(client_cert=[certificate, key]).for_url(URL, requests.Session())
+    assert found["cert"] == (str(certificate), str(key))
 
 
 @pytest.mark.parametrize(
