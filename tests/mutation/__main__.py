@@ -34,9 +34,9 @@ def main() -> int:
         modules, make = sorted({patch.path for patch in PATCHES}), _mutants_of_review
     try:
         tests = {each for path in modules for stage in tests_of(path, ROOT) for each in stage}
-        paths = sorted(each for each in tests if not each.startswith("-"))
-        with project_copies(ROOT, options.processes, paths) as copies:
-            shares = _run(modules, make, copies)
+        files = sorted(each for each in tests if not each.startswith("-"))
+        with project_copies(ROOT, options.processes, files) as copies:
+            shares = _run(modules, make, copies, stages=1 if options.near else 2)
     except (ControlFailedError, LookupError) as error:
         _say(str(error))
         return 2
@@ -50,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="which ones, with --sample")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--floor", type=float, default=FLOOR, help="percent that must be killed")
+    parser.add_argument("--near", action="store_true", help="only the tests nearest to the module")
     parser.add_argument("--review", action="store_true", help="only the mutants of a past review")
     return parser
 
@@ -88,7 +89,9 @@ def _mutants_of_review(path: str) -> Mutants:
     return Mutants(path, f"the review of {path}", chosen, texts)
 
 
-def _run(modules: list[str], make: Callable[[str], Mutants], copies: list[Copy]) -> list[float]:
+def _run(
+    modules: list[str], make: Callable[[str], Mutants], copies: list[Copy], stages: int
+) -> list[float]:
     """Run modules side by side, each in one copy; return the percentages of the killed."""
     free: SimpleQueue[Copy] = SimpleQueue()
     for copy in copies:
@@ -97,7 +100,7 @@ def _run(modules: list[str], make: Callable[[str], Mutants], copies: list[Copy])
     def share_of(path: str) -> float:
         copy = free.get()
         try:
-            return _share_killed(make(path), copy)
+            return _share_killed(make(path), copy, tests_of(path, ROOT)[:stages])
         except (ControlFailedError, LookupError) as error:
             _say(f"{path} tells nothing: {error}")
             return 0.0
@@ -108,11 +111,11 @@ def _run(modules: list[str], make: Callable[[str], Mutants], copies: list[Copy])
         return list(workers.map(share_of, modules))
 
 
-def _share_killed(mutants: Mutants, copy: Copy) -> float:
+def _share_killed(mutants: Mutants, copy: Copy, tests: list[list[str]]) -> float:
     """Run, say what survives as soon as it is known, and return the percentage of the killed."""
     began = time.monotonic()
     path, source = mutants.path, (ROOT / mutants.path).read_text()
-    stages = copy.control(path, round_trip(source), tests_of(path, ROOT))
+    stages = copy.control(path, round_trip(source), tests)
     fates: list[Fate] = []
     for name, text in zip(mutants.names, mutants.texts, strict=True):
         fates.append(copy.fate(path, text, stages))
