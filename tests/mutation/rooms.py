@@ -117,11 +117,6 @@ _TESTS: dict[str, tuple[str, ...]] = {
         "tests/unit/transport",
         "tests/unit/accounts",
     ),
-    "buttdial_sync/transport/rest_connection.py": (
-        "tests/unit/transport/test_http_exchange.py",
-        "tests/unit/transport",
-        "tests/unit/accounts",
-    ),
     "buttdial_sync/transport/retrying.py": ("tests/unit/transport", "tests/unit/calls"),
     "buttdial_sync/transport/tool_list.py": (
         "tests/unit/transport",

@@ -79,6 +79,10 @@ def test_a_refused_token_rests(here: Bench) -> None:
     assert (raised[0].code, raised[0].status_code) == ("X", 401)
     assert str(raised[0].remediation).startswith("Ask. It is not tried again for 15 min")
     here.use("other")
+    here.now = 300.0
+    rest = here.breaker.rest_of("t")
+    assert rest is not None
+    assert rest.seconds == WINDOW - 300.0
     here.now = WINDOW - 1
     with pytest.raises(AuthTokenRevokedError):
         here.use("t")
