@@ -96,6 +96,7 @@ def test_a_refused_token_rests(here: Bench) -> None:
         (AuthError("401"), True),
         (WRONG, True),
         (TokenRevoked("revoked", stage="server"), True),
+        (AuthInvalidTokenError("wrong", stage="server"), True),
         (AuthForbidden("no", stage="session"), True),
         (AuthForbidden("no", stage="server"), False),
         (AuthMissingHeaderError("missing"), False),
@@ -271,8 +272,24 @@ def test_refusals_can_be_forgotten(here: Bench) -> None:
     assert here.breaker.rest_of("a") is None
     assert here.breaker.rest_of("b") is not None
     here.breaker.forget()
+    for token in ("a", "b"):  # two more may fail at once: the count begins anew
+        here.refuse(token)
+    here.breaker.forget()
     for token in ("a", "b", "c"):
         here.use(token)
+
+
+def test_failures_count_for_fifteen_minutes(here: Bench) -> None:
+    """As on the server. A moment before their end they still hold the next one back."""
+    here.refuse("1")
+    here.refuse("2")
+    here.now = WINDOW - 1.0
+    here.refuse("3")
+    assert here.held_back("4") == 3.0
+    here.now = 2 * WINDOW - 1.0
+    here.refuse("4")
+    here.refuse("5")
+    assert here.held_back("6") == 1.0
 
 
 def test_who_waits_goes_on_when_refusals_are_forgotten(here: Bench) -> None:
@@ -319,3 +336,13 @@ def test_tokens_that_are_long_gone_are_forgotten(here: Bench) -> None:
     assert len(here.breaker._tokens) <= 1002
     assert here.breaker.is_proven("new-0")
     assert "secret" not in repr(vars(here.breaker))
+
+
+def test_a_token_that_is_tried_is_not_forgotten(here: Bench) -> None:
+    """Or another thread would try it, too, while a thousand others come and go."""
+    with here.breaker.login("t", Deadline(PATIENCE), here.log_in):
+        here.now = 61.0
+        for number in range(1001):
+            here.use(str(number))
+        with pytest.raises(DeadlineExceededError, match="waiting for another login"):
+            here.breaker.login("t", Deadline(0.01), here.log_in).__enter__()
