@@ -149,10 +149,13 @@ def test_message_over_the_limit_ends_the_connection() -> None:
     [
         (lambda connection: connection.close(1011, "broken"), StreamLostError, "1011"),
         (lambda connection: connection.close(4401, "Invalid token tok-secret"), AuthError, "4401"),
+        (lambda connection: connection.close(4001), AuthError, "4001"),
+        (lambda connection: connection.close(4003), AuthError, "4003"),
+        (lambda connection: connection.close(4403), AuthError, "4403"),
         (lambda connection: connection.close(1000), StreamLostError, "1000"),
         (lambda connection: connection.socket.shutdown(2), StreamLostError, "STREAM_LOST"),
     ],
-    ids=["1011", "4401", "1000", "cut"],
+    ids=["1011", "4401", "4001", "4003", "4403", "1000", "cut"],
 )
 def test_server_ends_the_connection(
     close: Callable[[ServerConnection], None], kind: type[ButtDialError], code: str | None

@@ -32,7 +32,11 @@ from buttdial_sync.errors import (
 )
 from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.transport.deadline import Deadline
-from buttdial_sync.transport.websocket_opening import check_pins, check_websocket_url
+from buttdial_sync.transport.websocket_opening import (
+    WebSocketOptions,
+    check_pins,
+    check_websocket_url,
+)
 from tests.unit.transport.test_websocket import shake_hands
 from tests.unit.transport.websocket_servers import (
     CERTIFICATE,
@@ -233,6 +237,35 @@ def test_server_refuses_the_upgrade(
     assert (error.status_code, error.outcome) == (response.status_code, outcome)
 
 
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+def test_redirects_are_not_followed(code: int) -> None:
+    """They are told as what they are."""
+    response = answer(HTTPStatus(code), Location="ws://elsewhere.example/")
+    with Server(echo, process_request=Upgrades(response)) as server:
+        error = failure_of(server.url)
+    assert type(error) is ProtocolError
+    assert error.message == f"the server redirects (HTTP {code}); that is not followed"
+
+
+@pytest.mark.parametrize(("length", "told"), [(199, True), (200, False)])
+@pytest.mark.parametrize("status", [HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN])
+def test_words_of_a_refusal(status: HTTPStatus, length: int, told: bool) -> None:
+    """They are told if they are no page."""
+    words = "x" * length
+    with Server(echo, process_request=Upgrades(answer(status, words.encode()))) as server:
+        error = failure_of(server.url)
+    assert type(error) is AuthError
+    assert (words in error.message) is told
+
+
+def test_usual_options() -> None:
+    """A connection that says nothing for forty seconds is over."""
+    usual = WebSocketOptions()
+    assert (usual.ping_interval, usual.ping_timeout, usual.connect_timeout) == (20.0, 20.0, 10.0)
+    assert usual.max_size == 8 * 1024 * 1024
+    assert (usual.token_as_subprotocol, usual.compress) == (False, False)
+
+
 @pytest.mark.parametrize(
     ("answered", "kind"),
     [
@@ -358,11 +391,13 @@ def test_proxy_of_the_environment(variable: str, monkeypatch: pytest.MonkeyPatch
     assert b"proxy-authorization: basic " + credential.lower() in proxy.heads[0].lower()
 
 
-def test_proxy_that_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is the proxy's fault, and nothing was sent."""
+@pytest.mark.parametrize(("scheme", "port"), [("ws", 80), ("wss", 443)])
+def test_proxy_that_refuses(scheme: str, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the proxy's fault, and nothing was sent. It was asked for the scheme's port."""
     with proxy_to_a_server(b"HTTP/1.1 407 No\r\n\r\n") as proxy:
-        monkeypatch.setenv("http_proxy", proxy.url)
-        error = failure_of("ws://world.example/", token="")
+        monkeypatch.setenv("all_proxy", proxy.url)
+        error = failure_of(f"{scheme}://world.example/", token="")
+    assert proxy.tunnels == [f"world.example:{port}"]
     assert (type(error), error.code, error.outcome) == (TransportError, "PROXY", "not_sent")
 
 
