@@ -14,6 +14,7 @@ from buttdial_sync import (
     ClientClosedError,
     ConfigError,
     FailedMessage,
+    LoginPostponedError,
     RetryReport,
     SendResult,
 )
@@ -28,7 +29,7 @@ from buttdial_sync.errors import (
     TransportError,
 )
 from buttdial_sync.retry import MemoryRepository
-from buttdial_sync.retry.verdicts import concerns_everybody, deliver, verdict_of
+from buttdial_sync.retry.verdicts import concerns_everybody, deliver, is_outage, verdict_of
 from buttdial_sync.stores.schema import Condition
 from tests.fakes import clear_faults
 from tests.unit.retry.world import Failing, World
@@ -61,6 +62,9 @@ def result_of(kind: type[ButtDialError], **fields: Any) -> SendResult:
         (result_of(TransportError), "unreachable"),
         (result_of(ServerError, outcome="not_sent"), "unreachable"),
         (result_of(ServerError, outcome="rejected"), "failed"),
+        (result_of(ServerError, outcome="rejected", status_code=502), "failed"),
+        (result_of(ServerError, outcome="rejected", status_code=503), "unreachable"),
+        (result_of(ServerError, outcome="rejected", status_code=504), "failed"),
         (SendResult(outcome="not_sent", stage_failed="config"), "hopeless"),
         (SendResult(outcome="not_sent", stage_failed="transport"), "unreachable"),
         (SendResult(outcome="not_sent"), "failed"),
@@ -82,6 +86,26 @@ def test_whom_a_limit_concerns(stage: Any, everybody: bool) -> None:
     assert concerns_everybody(result) is everybody
 
 
+def test_a_postponed_login_concerns_its_token() -> None:
+    """Other tokens are used meanwhile."""
+    assert not concerns_everybody(result_of(LoginPostponedError, stage="session"))
+
+
+@pytest.mark.parametrize(
+    ("result", "outage"),
+    [
+        (result_of(TransportError, outcome="unknown"), True),
+        (result_of(ServerError, outcome="unknown"), True),
+        (result_of(TransportError, outcome="not_sent"), False),  # a verdict of its own
+        (result_of(AuthError, outcome="unknown"), False),
+        (SendResult(outcome="unknown"), False),
+    ],
+)
+def test_what_may_be_an_outage(result: SendResult, outage: bool) -> None:
+    """Nobody knows what became of the message, and the server said nothing."""
+    assert is_outage(result) is outage
+
+
 class Broken:
     """A client of a host that raises."""
 
@@ -93,6 +117,29 @@ class Broken:
 
     def send_message(self, **_: Any) -> SendResult:
         raise self.error
+
+
+class Answers:
+    """A client that gives a result."""
+
+    agent_id = None
+    timeout = 5.0
+
+    def __init__(self, result: SendResult) -> None:
+        self.result = result
+
+    def send_message(self, **_: Any) -> SendResult:
+        return self.result
+
+
+def test_a_result_can_be_stored() -> None:
+    """Databases refuse NUL and half characters; the end of an attempt has to be written."""
+    message = FailedMessage(id="a", recipient="+1", body="x")
+    plain: Any = Answers(SendResult(outcome="sent", message_sid="S1"))
+    assert deliver(plain, message, None) is plain.result
+    odd: Any = Answers(SendResult(outcome="rejected", error="no\0", message_sid="S\ud800"))
+    result = deliver(odd, message, None)
+    assert (result.outcome, result.error, result.message_sid) == ("rejected", "no\ufffd", "S\ufffd")
 
 
 def test_what_a_client_raises(caplog: pytest.LogCaptureFixture) -> None:
