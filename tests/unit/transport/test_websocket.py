@@ -146,7 +146,8 @@ def test_message_over_the_limit_ends_the_connection() -> None:
 @pytest.mark.parametrize(
     ("closes", "kind", "code", "told"),
     [
-        ((1011, "broken"), StreamLostError, "1011", "the server closed the connection (1011: broken)"),
+        ((1011, "broken"), StreamLostError, "1011",
+         "the server closed the connection (1011: broken)"),
         ((1000, ""), StreamLostError, "1000", "the server closed the connection (1000)"),
         ((4401, "bad tok-secret"), AuthError, "4401",
          "the server closed the connection (4401: bad ***)"),
