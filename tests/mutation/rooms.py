@@ -86,13 +86,7 @@ _TESTS: dict[str, tuple[str, ...]] = {
         "tests/unit/retry/test_outage.py",
         "tests/unit/retry",
     ),
-    "buttdial_sync/retry/circuit.py": ("tests/unit/retry/test_outage.py", "tests/unit/retry"),
     "buttdial_sync/retry/pauses.py": ("tests/unit/retry/test_recorder.py", "tests/unit/retry"),
-    "buttdial_sync/retry/receipts.py": (
-        "tests/unit/retry/test_outbox.py",
-        "tests/unit/retry/test_table.py",
-        "tests/unit/retry",
-    ),
     "buttdial_sync/retry/sqlalchemy.py": _OVER_SQLALCHEMY,
     "buttdial_sync/retry/verdicts.py": ("tests/unit/retry/test_recorder.py", "tests/unit/retry"),
     "buttdial_sync/settings.py": ("tests/unit/test_settings.py",),

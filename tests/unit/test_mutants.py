@@ -112,7 +112,7 @@ def test_the_core_is_every_module_of_its_rooms() -> None:
         # the file that bears its name
         ("transport/pool.py", ["tests/unit/transport/test_pool.py"], "tests/unit/transport"),
         # what its room names, and no file bears its name
-        ("retry/circuit.py", ["tests/unit/retry/test_outage.py"], "tests/unit/retry"),
+        ("retry/verdicts.py", ["tests/unit/retry/test_recorder.py"], "tests/unit/retry"),
     ],
 )
 def test_stages(module: str, first: list[str], then: str) -> None:

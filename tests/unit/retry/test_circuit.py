@@ -1,0 +1,162 @@
+"""Whether the server answers: how long messages wait when it does not, and who asks again."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from buttdial_sync import Client
+from buttdial_sync.retry.circuit import Blocked, Circuit
+from buttdial_sync.testing import FakeButtDialServer
+
+BASE_URL = "https://butt-dial.test"
+STOP = threading.Event()
+
+
+class Bench:
+    """A circuit and its clock."""
+
+    def __init__(self, client: object) -> None:
+        self.now = 1000.0
+        self.circuit = Circuit(client, lambda: self.now)
+
+    def state(self) -> str:
+        return self.circuit.state
+
+    def check(self) -> Blocked | None:
+        return self.circuit.check(STOP)
+
+    def blocked(self) -> Blocked:
+        found = self.check()
+        assert found is not None
+        return found
+
+
+@pytest.fixture
+def own() -> Bench:
+    """With a host's own client, which cannot be asked."""
+    return Bench(object())
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeButtDialServer]:
+    server = FakeButtDialServer(tokens=["a", "b"])
+    with server.mocked():
+        yield server
+
+
+@pytest.fixture
+def asking(fake: FakeButtDialServer) -> Iterator[Bench]:
+    """With a client of ours, which is asked for a sign of life."""
+    with Client(BASE_URL, agent_token="a", max_attempts=1, sleep=lambda _: None) as client:
+        yield Bench(client)
+
+
+def test_the_pauses_double_up_to_a_minute(own: Bench) -> None:
+    """After each one the next message is tried; without an answer the pause is longer."""
+    assert (own.state(), own.check()) == ("closed", None)
+    pauses: list[float] = []
+    for _ in range(8):
+        own.circuit.unanswered("t", "down")
+        assert own.state() == "open"
+        blocked = own.blocked()
+        assert (blocked.reason, blocked.concerns_all) == ("down", True)
+        pauses.append(blocked.seconds)
+        own.now += blocked.seconds / 2
+        assert own.blocked().seconds == blocked.seconds / 2
+        own.now += blocked.seconds / 2
+        assert own.state() == "half-open"
+        assert own.check() is None
+    assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
+
+
+def test_an_answer_closes_it(own: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """How long it took is logged once, and the next outage begins with a second."""
+    with caplog.at_level(logging.WARNING, "buttdial_sync.retry"):
+        own.circuit.unanswered("t", "down")
+        own.circuit.unanswered("t", "down, too")
+        own.now += 1.0
+        assert own.check() is None
+        own.now += 4.0
+        own.circuit.answered("t")
+        own.circuit.answered("t")
+    assert [record.message for record in caplog.records] == [
+        "the server does not answer, and messages wait: down",
+        "the server answers again, after 5 s",
+    ]
+    assert (own.state(), own.check()) == ("closed", None)
+    own.circuit.unanswered("t", "down again")
+    assert own.blocked().seconds == 1.0
+
+
+def test_the_server_is_asked_before_the_next_message(asking: Bench) -> None:
+    """A sign of life lets messages go; if the next is not answered either, they wait at once."""
+    asking.circuit.unanswered("a", "down")
+    assert asking.state() == "half-open"
+    assert asking.check() is None
+    assert asking.state() == "closed"
+    asking.circuit.unanswered("a", "down")
+    assert asking.state() == "open"
+    assert asking.blocked().seconds == 1.0
+
+
+def test_a_server_that_gives_no_sign(asking: Bench, fake: FakeButtDialServer) -> None:
+    """It is asked once per pause, and the pauses grow."""
+    fake.fault("refuse", on="stream", count=2)
+    asking.circuit.unanswered("a", "down")
+    assert asking.blocked() == Blocked("down", 1.0, concerns_all=True)
+    assert asking.blocked().seconds == 1.0
+    asking.now += 1.0
+    assert asking.blocked().seconds == 2.0
+    asking.now += 2.0
+    assert asking.check() is None
+    asking.circuit.answered("a")
+    assert asking.state() == "closed"
+
+
+def test_one_silent_agent_rests_alone(asking: Bench, fake: FakeButtDialServer) -> None:
+    """If another one's token gets an answer, only this one waits, for a minute."""
+    asking.circuit.answered("b")
+    fake.fault("refuse", on="stream")
+    asking.circuit.unanswered("a", "down")
+    assert asking.check() is None
+    assert asking.circuit.rest_of("a") == Blocked("down", 60.0)
+    assert asking.circuit.rest_of("b") is None
+    asking.now += 59.0
+    assert asking.circuit.rest_of("a") == Blocked("down", 1.0)
+    asking.now += 1.0
+    assert asking.circuit.rest_of("a") is None
+
+
+def test_an_answer_ends_the_rest_of_an_agent(asking: Bench, fake: FakeButtDialServer) -> None:
+    """It was sent with that token, so it is not silent any more."""
+    asking.circuit.unanswered("a", "down")
+    assert asking.circuit.met("b")  # waits too, and may be asked with
+    assert not asking.circuit.met("a")
+    fake.fault("refuse", on="stream")
+    assert asking.check() is None
+    assert asking.circuit.rest_of("a") is not None
+    asking.circuit.answered("a")
+    assert asking.circuit.rest_of("a") is None
+
+
+def test_who_stops_does_not_ask(asking: Bench, fake: FakeButtDialServer) -> None:
+    """The loop ends, and no message is sent in any case."""
+    stopping = threading.Event()
+    stopping.set()
+    asking.circuit.unanswered("a", "down")
+    assert asking.circuit.check(stopping) is None
+    assert asking.state() == "half-open"
+    assert fake.streams_opened == 0
+
+
+def test_a_child_asks_itself(asking: Bench) -> None:
+    """What is known stays known; the thread of the parent that asks is not there."""
+    asking.circuit.unanswered("a", "down")
+    asking.circuit._is_asking = True
+    asking.circuit.reset_after_fork()
+    assert asking.state() == "half-open"
+    assert asking.check() is None

@@ -1,0 +1,98 @@
+"""Which receipt a row keeps, and how long receipts wait for their messages."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from itertools import pairwise, product
+
+import pytest
+
+from buttdial_sync import DeliveryReceipt
+from buttdial_sync.retry.receipts import EarlyReceipts, receipt_columns, receipts_schema
+from buttdial_sync.stores.memory import MemoryStore
+from buttdial_sync.stores.schema import Row
+
+START = datetime(2026, 1, 2, tzinfo=timezone.utc)
+# Those of one step stand for each other: the first one stays.
+STEPS = (("queued", "unheard of"), ("sent",), ("failed", "undelivered"), ("delivered",), ("read",))
+
+
+class Bench:
+    """Receipts of the ids that come, and a clock."""
+
+    def __init__(self) -> None:
+        self.now = START
+        self.store = MemoryStore(receipts_schema("outbox"), lambda: self.now)
+        self.early = EarlyReceipts(self.store)
+
+    def keep(self, status: str, sid: str = "SM-1") -> None:
+        receipt = DeliveryReceipt(message_sid=sid, status=status, channel="sms")
+        self.early.keep(sid, receipt_columns(receipt, self.now))
+
+    def kept(self, sid: str = "SM-1") -> Row | None:
+        return self.store.find(sid)
+
+
+@pytest.fixture
+def here() -> Bench:
+    return Bench()
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later"),
+    [pair for first, then in pairwise(STEPS) for pair in product(first, then)],
+)
+def test_receipts_overtake_each_other(here: Bench, earlier: str, later: str) -> None:
+    """The later step is kept, in whichever order they come."""
+    for sid, order in (("a", (earlier, later)), ("b", (later, earlier))):
+        for status in order:
+            here.keep(status, sid)
+        row = here.kept(sid)
+        assert row is not None
+        assert row["receipt_status"] == later
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_the_first_of_a_step_stays(here: Bench, step: tuple[str, ...]) -> None:
+    """Once more is not later, and neither is another word for the same."""
+    here.keep(step[0])
+    here.now += timedelta(seconds=1)
+    here.keep(step[-1])
+    row = here.kept()
+    assert row is not None
+    assert (row["receipt_status"], row["receipt_at"]) == (step[0], START)
+
+
+def test_what_a_row_keeps() -> None:
+    """The server's time, else ours; the words of an error, else its code."""
+    told = START - timedelta(hours=1)
+    receipt = DeliveryReceipt(
+        message_sid="S",
+        status="failed",
+        channel="sms",
+        timestamp=told,
+        error="no\0",
+        error_code="7",
+    )
+    assert receipt_columns(receipt, START) == {
+        "receipt_status": "failed",
+        "receipt_at": told,
+        "receipt_error": "no\ufffd",
+    }
+    bare = DeliveryReceipt(message_sid="S", status="failed", channel="sms", error_code="7")
+    assert receipt_columns(bare, START)["receipt_error"] == "7"
+    assert receipt_columns(bare, START)["receipt_at"] == START
+
+
+def test_receipts_wait_for_a_day(here: Bench) -> None:
+    """The thousandth after the last look deletes those that nobody asked for."""
+    here.keep("sent", "old")
+    here.now += timedelta(days=1)
+    here.keep("sent", "kept")
+    for number in range(998):
+        here.keep("sent", str(number))
+    assert here.kept("old") is not None
+    here.now += timedelta(microseconds=1)
+    here.keep("sent", "one more")
+    assert here.kept("old") is None
+    assert here.kept("kept") is not None
