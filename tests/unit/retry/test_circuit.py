@@ -55,6 +55,12 @@ def asking(fake: FakeButtDialServer) -> Iterator[Bench]:
         yield Bench(client)
 
 
+def asked_with(fake: FakeButtDialServer) -> list[str]:
+    """The tokens of the streams that were opened."""
+    opened = [each for each in fake.requests if each.method == "GET"]
+    return [each.headers["authorization"].removeprefix("Bearer ") for each in opened]
+
+
 def test_the_pauses_double_up_to_a_minute(own: Bench) -> None:
     """After each one the next message is tried; without an answer the pause is longer."""
     assert (own.state(), own.check()) == ("closed", None)
@@ -120,11 +126,13 @@ def test_a_server_that_gives_no_sign(asking: Bench, fake: FakeButtDialServer) ->
 def test_one_silent_agent_rests_alone(asking: Bench, fake: FakeButtDialServer) -> None:
     """If another one's token gets an answer, only this one waits, for a minute."""
     asking.circuit.answered("b")
+    asking.circuit.met("c")  # asked only if no token has worked
     fake.fault("refuse", on="stream")
     asking.circuit.unanswered("a", "down")
     assert asking.check() is None
     assert asking.circuit.rest_of("a") == Blocked("down", 60.0)
     assert asking.circuit.rest_of("b") is None
+    assert asked_with(fake) == ["b"]  # a refused connection is no request
     asking.now += 59.0
     assert asking.circuit.rest_of("a") == Blocked("down", 1.0)
     asking.now += 1.0
@@ -148,6 +156,7 @@ def test_who_stops_does_not_ask(asking: Bench, fake: FakeButtDialServer) -> None
     stopping = threading.Event()
     stopping.set()
     asking.circuit.unanswered("a", "down")
+    asking.circuit._is_asking = True  # another thread, which may take its time
     assert asking.circuit.check(stopping) is None
     assert asking.state() == "half-open"
     assert fake.streams_opened == 0

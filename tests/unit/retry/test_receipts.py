@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
 from itertools import pairwise, product
+from typing import Any
 
 import pytest
 
 from buttdial_sync import DeliveryReceipt
 from buttdial_sync.retry.receipts import EarlyReceipts, receipt_columns, receipts_schema
 from buttdial_sync.stores.memory import MemoryStore
-from buttdial_sync.stores.schema import Row
+from buttdial_sync.stores.schema import Condition, Row
 
 START = datetime(2026, 1, 2, tzinfo=timezone.utc)
 # Those of one step stand for each other: the first one stays.
@@ -52,15 +54,55 @@ def test_receipts_overtake_each_other(here: Bench, earlier: str, later: str) -> 
         assert row["receipt_status"] == later
 
 
-@pytest.mark.parametrize("step", STEPS)
-def test_the_first_of_a_step_stays(here: Bench, step: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("first", "second"), [pair for step in STEPS for pair in product(step, step)]
+)
+def test_the_first_of_a_step_stays(here: Bench, first: str, second: str) -> None:
     """Once more is not later, and neither is another word for the same."""
-    here.keep(step[0])
+    here.keep(first)
     here.now += timedelta(seconds=1)
-    here.keep(step[-1])
+    here.keep(second)
     row = here.kept()
     assert row is not None
-    assert (row["receipt_status"], row["receipt_at"]) == (step[0], START)
+    assert (row["receipt_status"], row["receipt_at"]) == (first, START)
+
+
+class Busy(MemoryStore):
+    """Another process changes the row before the first write."""
+
+    def __init__(self, change: Callable[[MemoryStore], object]) -> None:
+        super().__init__(receipts_schema("outbox"), lambda: START)
+        self.meanwhile = [change]
+
+    def update(self, row_id: str, changes: Mapping[str, Any], condition: Condition) -> bool:
+        if self.meanwhile:
+            self.meanwhile.pop()(self)
+        return super().update(row_id, changes, condition)
+
+
+KEPT = Condition(statuses=("kept",))
+
+
+@pytest.mark.parametrize(
+    ("change", "left"),
+    [
+        (lambda store: store.update("S", {"receipt_status": "sent"}, KEPT), "delivered"),
+        (lambda store: store.update("S", {"receipt_status": "read"}, KEPT), "read"),
+        (lambda store: store.update("S", {"status": "taken"}, KEPT), "queued"),
+        (lambda store: store.delete(["kept"], START + timedelta(1), 9), None),
+    ],
+    ids=["an earlier one", "a later one", "it is resolved", "it is deleted"],
+)
+def test_processes_that_write_at_the_same_time(
+    change: Callable[[MemoryStore], object], left: str | None
+) -> None:
+    """The latest receipt stays, and none is written into a row that is resolved."""
+    early = EarlyReceipts(Busy(change))
+    for status in ("queued", "delivered"):
+        receipt = DeliveryReceipt(message_sid="S", status=status, channel="sms")
+        early.keep("S", receipt_columns(receipt, START))
+    row = early.store.find("S")
+    assert (None if row is None else row["receipt_status"]) == left
 
 
 def test_what_a_row_keeps() -> None:
