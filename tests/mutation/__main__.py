@@ -18,7 +18,7 @@ import attrs
 from tests.mutation.mutants import mutants_of, round_trip
 from tests.mutation.review import PATCHES
 from tests.mutation.rooms import core, tests_of
-from tests.mutation.running import ControlFailedError, Copy, Fate, project_copies
+from tests.mutation.running import ControlFailedError, Copy, Fate, Stage, project_copies
 from tests.mutation.survivors import accepted
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,7 +29,7 @@ def main() -> int:
     """Run; return 1 when too many survive, 2 when nothing can be told."""
     options = _parser().parse_args()
     modules = options.modules or core(ROOT)
-    make: Callable[[str], Mutants] = partial(_mutants_of_module, options=options)
+    make: Callable[[str, str], Mutants] = partial(_mutants_of_module, options=options)
     if options.review:
         modules, make = sorted({patch.path for patch in PATCHES}), _mutants_of_review
     try:
@@ -65,8 +65,8 @@ class Mutants:
     texts: Sequence[str]
 
 
-def _mutants_of_module(path: str, options: argparse.Namespace) -> Mutants:
-    every, reasons = mutants_of(path, (ROOT / path).read_text()), accepted()
+def _mutants_of_module(path: str, source: str, options: argparse.Namespace) -> Mutants:
+    every, reasons = mutants_of(path, source), accepted()
     known = {mutant.key for mutant in every}
     for key in sorted(key for key in reasons if key[0] == path and key not in known):
         _say(f"STALE in survivors.txt, there is no such mutant: {key}")
@@ -78,9 +78,8 @@ def _mutants_of_module(path: str, options: argparse.Namespace) -> Mutants:
     return Mutants(path, title, chosen, [mutant.text for mutant in chosen])
 
 
-def _mutants_of_review(path: str) -> Mutants:
+def _mutants_of_review(path: str, source: str) -> Mutants:
     """Make the mutants of a module that a review of the tests made by hand."""
-    source = (ROOT / path).read_text()
     chosen = [patch for patch in PATCHES if patch.path == path and patch.accepted is None]
     for patch in chosen:
         if source.count(patch.old) != 1:
@@ -90,7 +89,7 @@ def _mutants_of_review(path: str) -> Mutants:
 
 
 def _run(
-    modules: list[str], make: Callable[[str], Mutants], copies: list[Copy], stages: int
+    modules: list[str], make: Callable[[str, str], Mutants], copies: list[Copy], stages: int
 ) -> list[float]:
     """Run modules side by side, each in one copy; return the percentages of the killed."""
     free: SimpleQueue[Copy] = SimpleQueue()
@@ -100,7 +99,10 @@ def _run(
     def share_of(path: str) -> float:
         copy = free.get()
         try:
-            return _share_killed(make(path), copy, tests_of(path, ROOT)[:stages])
+            source = (copy.folder / path).read_text()
+            tests = tests_of(path, copy.folder)[:stages]
+            timed = copy.control(path, round_trip(source), tests)
+            return _share_killed(make(path, source), copy, timed)
         except (ControlFailedError, LookupError) as error:
             _say(f"{path} tells nothing: {error}")
             return 0.0
@@ -111,14 +113,12 @@ def _run(
         return list(workers.map(share_of, modules))
 
 
-def _share_killed(mutants: Mutants, copy: Copy, tests: list[list[str]]) -> float:
+def _share_killed(mutants: Mutants, copy: Copy, stages: list[Stage]) -> float:
     """Run, say what survives as soon as it is known, and return the percentage of the killed."""
     began = time.monotonic()
-    path, source = mutants.path, (ROOT / mutants.path).read_text()
-    stages = copy.control(path, round_trip(source), tests)
     fates: list[Fate] = []
     for name, text in zip(mutants.names, mutants.texts, strict=True):
-        fates.append(copy.fate(path, text, stages))
+        fates.append(copy.fate(mutants.path, text, stages))
         if fates[-1] == "survived":
             _say(f"  survived  {name}")
     killed = len(fates) - fates.count("survived")

@@ -148,7 +148,9 @@ def _replacements(node: ast.AST) -> Iterator[Replacement]:
 
 def _of_statement(node: ast.stmt) -> Iterator[Replacement]:
     if isinstance(node, ast.If | ast.While):
-        if not isinstance(node.test, ast.Compare | ast.UnaryOp | ast.BoolOp | ast.Constant):
+        is_for_types = isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        is_simple = not isinstance(node.test, ast.Compare | ast.UnaryOp | ast.BoolOp | ast.Constant)
+        if is_simple and not is_for_types:
             yield type(node), {"test": ast.UnaryOp(ast.Not(), node.test)}
     elif isinstance(node, ast.Return):
         if node.value is None:

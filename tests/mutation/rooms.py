@@ -81,11 +81,6 @@ _TESTS: dict[str, tuple[str, ...]] = {
     "buttdial_sync/operator/": ("tests/unit/operator",),
     "buttdial_sync/procedura/": ("tests/unit/procedura", "tests/integration/procedura"),
     "buttdial_sync/retry/": ("tests/unit/retry",),
-    "buttdial_sync/retry/agents.py": (
-        "tests/unit/retry/test_limits.py",
-        "tests/unit/retry/test_outage.py",
-        "tests/unit/retry",
-    ),
     "buttdial_sync/retry/pauses.py": ("tests/unit/retry/test_recorder.py", "tests/unit/retry"),
     "buttdial_sync/retry/sqlalchemy.py": _OVER_SQLALCHEMY,
     "buttdial_sync/retry/verdicts.py": ("tests/unit/retry/test_recorder.py", "tests/unit/retry"),

@@ -58,10 +58,13 @@ class Copy:
     Args:
         root: The project; it is only read.
         folder: Where the copy goes.
+
+    Attributes:
+        folder: Where it is.
     """
 
     def __init__(self, root: Path, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._output = folder.with_suffix(".txt")
         self._warm: subprocess.Popen[str] | None = None
         for name in _COPIED:
@@ -81,7 +84,7 @@ class Copy:
         with self._python("-c", _IMPORTS, *tests) as process:
             told, _ = process.communicate()
         files: dict[str, str | None] = json.loads(told.splitlines()[-1]) if told else {}
-        here = str(self._folder)
+        here = str(self.folder)
         if not str(files.get("buttdial_sync")).startswith(here):
             raise ControlFailedError(f"{sys.executable} does not import the copy:\n{told[-3000:]}")
         return [name for name, file in files.items() if file and not file.startswith(here)]
@@ -135,8 +138,8 @@ class Copy:
     def _python(self, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, *arguments],
-            cwd=self._folder,
-            env={**os.environ, "PYTHONPATH": str(self._folder)},
+            cwd=self.folder,
+            env={**os.environ, "PYTHONPATH": str(self.folder)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -145,7 +148,7 @@ class Copy:
 
     @contextmanager
     def _written(self, path: str, text: str) -> Iterator[None]:
-        file = self._folder / path
+        file = self.folder / path
         before = file.read_bytes()
         byte_code = Path(cache_from_source(str(file)))
         byte_code.unlink(missing_ok=True)
