@@ -165,6 +165,7 @@ def toy(tmp_path: Path) -> Path:
     return tmp_path / "toy"
 
 
+@pytest.mark.slow
 def test_fates(toy: Path) -> None:
     """Each run sees its own mutant, also if the texts of two have one length."""
     path, stages = "buttdial_sync/toy.py", [["tests/test_toy.py"], ["tests/test_more.py"]]
