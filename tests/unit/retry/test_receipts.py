@@ -67,6 +67,17 @@ def test_the_first_of_a_step_stays(here: Bench, first: str, second: str) -> None
     assert (row["receipt_status"], row["receipt_at"]) == (first, START)
 
 
+@pytest.mark.parametrize("status", ["queued", "unheard of"])
+def test_any_receipt_is_later_than_none(here: Bench, status: str) -> None:
+    """Also one of a status that we do not know."""
+    nothing = dict.fromkeys(("receipt_status", "receipt_at", "receipt_error"))
+    here.store.insert({"id": "SM-1", "status": "kept", "created_at": START, **nothing})
+    here.keep(status)
+    row = here.kept()
+    assert row is not None
+    assert row["receipt_status"] == status
+
+
 class Busy(MemoryStore):
     """Another process changes the row before the first write."""
 
