@@ -53,6 +53,9 @@ def test_a_limit_doubles_the_pause() -> None:
         budget.limited(900.0, None)
     first, second = budget.next_turn(5000.0), budget.next_turn(5000.0)
     assert second - first == 300.0
+    budget.succeeded()
+    first, second = budget.next_turn(9000.0), budget.next_turn(9000.0)
+    assert second - first == 270.0
 
 
 def test_one_budget_for_an_origin() -> None:

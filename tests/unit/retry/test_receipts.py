@@ -35,6 +35,12 @@ class Bench:
         return self.store.find(sid)
 
 
+def kept_row(sid: str) -> Row:
+    """A row without a receipt."""
+    nothing = dict.fromkeys(("receipt_status", "receipt_at", "receipt_error"))
+    return {"id": sid, "status": "kept", "created_at": START, "resolved_at": START, **nothing}
+
+
 @pytest.fixture
 def here() -> Bench:
     return Bench()
@@ -70,12 +76,28 @@ def test_the_first_of_a_step_stays(here: Bench, first: str, second: str) -> None
 @pytest.mark.parametrize("status", ["queued", "unheard of"])
 def test_any_receipt_is_later_than_none(here: Bench, status: str) -> None:
     """Also one of a status that we do not know."""
-    nothing = dict.fromkeys(("receipt_status", "receipt_at", "receipt_error"))
-    here.store.insert({"id": "SM-1", "status": "kept", "created_at": START, **nothing})
+    here.store.insert(kept_row("SM-1"))
     here.keep(status)
     row = here.kept()
     assert row is not None
     assert row["receipt_status"] == status
+
+
+def test_the_table() -> None:
+    """Its name is that of the outbox; what every row has is required."""
+    schema = receipts_schema("outbox")
+    assert schema.table == "outbox_receipts"
+    columns = [(column.name, column.kind) for column in schema.columns if column.required]
+    assert columns == [("id", "key"), ("status", "word"), ("created_at", "time")]
+    assert [column.name for column in schema.columns] == [*kept_row("SM-1")]
+
+
+def test_a_purge_is_short(here: Bench) -> None:
+    """A thousand at most: others wait for the table."""
+    here.store.insert_new([kept_row(str(number)) for number in range(1001)])
+    here.now += timedelta(days=2)
+    here.keep("sent")
+    assert len(here.store._rows) == 2
 
 
 class Busy(MemoryStore):
