@@ -70,10 +70,10 @@ def write_receipt(
         statuses: The row must have one of these.
         more: What changes with it.
     """
-    found: Row | None = row
+    found = row
     # Another process may write its receipt in between, but only a later one than was read: so this
     # ends after as many rounds as there are statuses.
-    while found is not None and _is_later(columns["receipt_status"], found["receipt_status"]):
+    while _is_later(columns["receipt_status"], found["receipt_status"]):
         condition = Condition(statuses=statuses, values={"receipt_status": found["receipt_status"]})
         if store.update(row["id"], {**columns, **(more or {})}, condition):
             return

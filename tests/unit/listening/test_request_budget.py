@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from buttdial_sync.listening.request_budget import RequestBudget, budget_of
+from buttdial_sync.listening.request_budget import RequestBudget, budget_of, forget_request_budgets
 
 
 def test_turns_are_evenly_spaced() -> None:
@@ -58,8 +58,17 @@ def test_a_limit_doubles_the_pause() -> None:
     assert second - first == 270.0
 
 
+def test_a_limit_of_a_fast_budget() -> None:
+    """Without a time of the server's it is the double pause, however short."""
+    budget = RequestBudget(600)
+    budget.limited(5.0, None)
+    assert budget.next_turn(5.0) == 5.2
+
+
 def test_one_budget_for_an_origin() -> None:
     """All listeners of the process share it."""
     first = budget_of("https://one.test", 20)
     assert budget_of("https://one.test", 20) is first
     assert budget_of("https://two.test", 20) is not first
+    forget_request_budgets()
+    assert budget_of("https://one.test", 20) is not first
