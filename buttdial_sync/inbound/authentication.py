@@ -25,12 +25,9 @@ SIGNATURE = "x-bd-signature"
 _TIMESTAMP = "x-bd-timestamp"
 
 
-def header(headers: Headers, name: str) -> str | None:
-    """Return a header whatever its letters' case; ``name`` is in lower case."""
-    value = headers.get(name)
-    if value is None:
-        value = next((v for k, v in headers.items() if k.lower() == name), None)
-    return value
+def by_lower_name(headers: Headers) -> dict[str, str]:
+    """Return headers, in any letters' case, by their names in lower case."""
+    return {name.lower(): value for name, value in headers.items()}
 
 
 @attrs.frozen(kw_only=True)
@@ -56,6 +53,11 @@ class WebhookAuthenticator:
         """
         Tell whether a webhook has a right signature, needs none, or must not be read.
 
+        Args:
+            channel: The channel of its address.
+            body: The body's bytes as they came.
+            headers: By their names in lower case.
+
         Raises:
             UnreadableError: The secret depends on the body, which is not JSON.
             Exception: The exception of the host's function for the secret.
@@ -65,15 +67,15 @@ class WebhookAuthenticator:
         if channel == "whatsapp":
             if not self.whatsapp_secrets:
                 return self._without_secret(channel)
-            signature = header(headers, "x-hub-signature-256")
+            signature = headers.get("x-hub-signature-256")
             is_signed = verify_whatsapp_signature(body, signature, self.whatsapp_secrets)
             return "signed" if is_signed else "refused"
-        signature = header(headers, SIGNATURE)
+        signature = headers.get(SIGNATURE)
         # The open-source server does not sign messages. But if a message has a signature, it must
         # be right: otherwise a stranger's forgery would count as unsigned.
         if not self.account_secrets or (signature is None and channel == "butt-dial"):
             return self._without_secret(channel)
-        timestamp = header(headers, _TIMESTAMP)
+        timestamp = headers.get(_TIMESTAMP)
         if signature is None or timestamp is None:
             return "refused"
         is_signed = verify_webhook_signature(

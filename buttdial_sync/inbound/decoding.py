@@ -33,7 +33,7 @@ def decode_json(body: bytes) -> Any:
     """
     _check_containers(body)
     try:
-        value = json.loads(body.decode(), parse_int=_whole_number, parse_constant=_refuse)
+        value = _DECODER.decode(body.decode())
     except (ValueError, RecursionError) as error:
         raise UnreadableError(type(error).__name__) from None
     return masked_items(value) if isinstance(value, dict) else value
@@ -64,3 +64,6 @@ def _whole_number(digits: str) -> int:
 
 def _refuse(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_int=_whole_number, parse_constant=_refuse)

@@ -19,10 +19,10 @@ from buttdial_sync.inbound.authentication import (
     AccountSecret,
     Headers,
     WebhookAuthenticator,
+    by_lower_name,
     check_secret,
     check_secrets,
     check_unsigned,
-    header,
 )
 from buttdial_sync.inbound.decoding import UnreadableError, decode_json
 from buttdial_sync.inbound.deliveries import DeliveryLog, MemoryDeliveryLog
@@ -377,6 +377,7 @@ class InboundHandler:
         # JSON is decoded after the signature was checked, except to find a workspace's secret.
         if len(body) > self.max_body_bytes:
             return _answer(413, "the body is too large")
+        headers = by_lower_name(headers)
         try:
             authenticity = self._authenticator.authenticate(channel, body, headers)
             if authenticity == "refused":
@@ -413,13 +414,13 @@ def _events(channel: str, payload: Any, headers: Headers, origin: Origin) -> lis
     if channel == "whatsapp":
         return list(parse_whatsapp(payload, origin))
     if channel == "account":
-        return parse_account(payload, header(headers, _DELIVERY_ID), origin)
+        return parse_account(payload, headers.get(_DELIVERY_ID), origin)
     return parse_native(payload, origin)
 
 
 def _delivery_keys(headers: Headers, *, is_signed: bool) -> list[str]:
     """Return what a delivery is known by: the id that its sender gives it, and its signature."""
-    delivery_id, signature = header(headers, _DELIVERY_ID), header(headers, SIGNATURE)
+    delivery_id, signature = headers.get(_DELIVERY_ID), headers.get(SIGNATURE)
     keys = [f"delivery:{delivery_id}"] if delivery_id else []
     # The id is not signed: whoever repeats a delivery could write another one.
     return [*keys, f"signature:{signature}"] if is_signed and signature else keys
@@ -437,7 +438,7 @@ def _answer_of(report: InboundReport, channel: str) -> InboundResponse:
         )
         return _answer(422, "a message lacks its sender, its content or its id")
     status = "handled" if report.handled else "repeated" if report.repeated else "ignored"
-    return InboundResponse(200, json.dumps({"status": status, **attrs.asdict(report)}))
+    return InboundResponse(200, json.dumps({"status": status, **attrs.asdict(report, recurse=False)}))
 
 
 def _answer(status: int, error: str) -> InboundResponse:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import re
 import time
@@ -108,9 +107,7 @@ def secrets_of(given: object) -> tuple[str, ...]:
 
 
 def _digest(secret: str, head: bytes, body: bytes | bytearray | memoryview) -> str:
-    mac = hmac.new(_bytes(secret), head, hashlib.sha256)
-    mac.update(body)
-    return mac.hexdigest()
+    return hmac.digest(_bytes(secret), b"".join((head, body)), "sha256").hex()
 
 
 def _bytes(value: str) -> bytes:

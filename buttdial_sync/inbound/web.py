@@ -69,6 +69,15 @@ def has_unknown_length(environ: Mapping[str, Any]) -> bool:
     return is_chunked(environ) and not environ.get("wsgi.input_terminated")
 
 
+def headers_of(environ: Mapping[str, Any]) -> dict[str, str]:
+    """Return the headers of a WSGI request, by their names in lower case."""
+    return {
+        name[len("HTTP_") :].replace("_", "-").lower(): value
+        for name, value in environ.items()
+        if name.startswith("HTTP_")
+    }
+
+
 def read_body(environ: Mapping[str, Any], at_most: int) -> bytes:
     """
     Read the body of a WSGI request whose length is known.
@@ -149,18 +158,13 @@ def asgi_application(respond: Respond, max_body_bytes: int) -> AsgiApplication:
 
 
 def _request_of(environ: Environ, max_body_bytes: int) -> Request:
-    headers = {
-        name.removeprefix("HTTP_").replace("_", "-").lower(): value
-        for name, value in environ.items()
-        if name.startswith("HTTP_")
-    }
     # WSGI hands over bytes as text: each byte is a character.
     path = environ.get("PATH_INFO", "").encode("latin-1").decode("utf-8", "replace")
     return Request(
         method=environ["REQUEST_METHOD"],
         path=path.strip("/"),
         query=dict(parse_qsl(environ.get("QUERY_STRING", ""), keep_blank_values=True)),
-        headers=headers,
+        headers=headers_of(environ),
         body=read_body(environ, max_body_bytes),
         surroundings=environ,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from buttdial_sync.inbound.authentication import Headers, header
+from buttdial_sync.inbound.authentication import Headers, by_lower_name
 
 INTENT_HEADER = "X-Requested-With"
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -24,7 +24,8 @@ def is_meant(method: str, headers: Headers) -> bool:
     """
     if method in _SAFE_METHODS:
         return True
-    came_from = header(headers, "sec-fetch-site")
-    return bool(header(headers, INTENT_HEADER.lower())) and (
+    given = by_lower_name(headers)
+    came_from = given.get("sec-fetch-site")
+    return bool(given.get(INTENT_HEADER.lower())) and (
         came_from is None or came_from in _OUR_PAGES
     )

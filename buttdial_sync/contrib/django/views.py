@@ -12,7 +12,7 @@ from django.views.decorators.http import require_http_methods
 
 from buttdial_sync.contrib.django.conf import app_settings, imported
 from buttdial_sync.contrib.django.process import get_handler, get_operator_api
-from buttdial_sync.inbound.web import has_unknown_length, is_chunked, read_body
+from buttdial_sync.inbound.web import has_unknown_length, headers_of, is_chunked, read_body
 from buttdial_sync.operator.api import OperatorResponse, error_response
 
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -39,7 +39,7 @@ def webhook(request: HttpRequest, channel: str) -> HttpResponse:
         else:
             # One byte more than allowed is enough to refuse it: a stranger cannot fill the memory.
             body = request.read(inbound.max_body_bytes + 1)
-        answer = inbound.handle(channel, body, request.headers)
+        answer = inbound.handle(channel, body, headers_of(request.META))
     else:
         answer = inbound.verify_subscription(request.GET)
     return HttpResponse(answer.body, status=answer.status, content_type=answer.content_type)

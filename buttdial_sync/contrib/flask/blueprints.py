@@ -7,7 +7,7 @@ from collections.abc import Callable
 from flask import Blueprint, Response, jsonify, request
 
 from buttdial_sync.inbound.handler import InboundHandler
-from buttdial_sync.inbound.web import has_unknown_length
+from buttdial_sync.inbound.web import has_unknown_length, headers_of
 from buttdial_sync.operator.api import NOT_MEANT, OperatorApi, OperatorResponse, error_response
 from buttdial_sync.operator.csrf import is_meant
 
@@ -31,7 +31,7 @@ def webhook_blueprint(inbound: InboundHandler, url_prefix: str) -> Blueprint:
             # One byte more than allowed is enough to refuse it; a stranger cannot fill the memory.
             # Where the host has read the body already, the stream is empty and Flask has kept it.
             body = request.stream.read(inbound.max_body_bytes + 1) or request.get_data(cache=False)
-            answer = inbound.handle(channel, body, dict(request.headers))
+            answer = inbound.handle(channel, body, headers_of(request.environ))
         else:
             answer = inbound.verify_subscription(request.args)
         return Response(answer.body, answer.status, content_type=answer.content_type)
