@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from datetime import datetime, timezone
 
+_UNIX_SECONDS = re.compile(r"\d{9,11}(\.\d+)?")
+
 
 def utc_now() -> datetime:
     """Return the current time (aware, UTC)."""
@@ -41,7 +43,7 @@ def parse_moment(value: object) -> datetime:
         moment = value
     elif isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError("not a time")  # noqa: TRY004 - one kind of error for every bad time
-    elif not isinstance(value, str) or re.fullmatch(r"\d{9,11}(\.\d+)?", value):
+    elif not isinstance(value, str) or _UNIX_SECONDS.fullmatch(value):
         moment = _from_unix_seconds(value)
     else:
         # fromisoformat knows neither "Z" nor other than 3 or 6 decimals before Python 3.11.

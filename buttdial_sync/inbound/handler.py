@@ -438,7 +438,13 @@ def _answer_of(report: InboundReport, channel: str) -> InboundResponse:
         )
         return _answer(422, "a message lacks its sender, its content or its id")
     status = "handled" if report.handled else "repeated" if report.repeated else "ignored"
-    return InboundResponse(200, json.dumps({"status": status, **attrs.asdict(report, recurse=False)}))
+    counts = {
+        "handled": report.handled,
+        "repeated": report.repeated,
+        "failed": report.failed,
+        "unreadable": report.unreadable,
+    }
+    return InboundResponse(200, json.dumps({"status": status, **counts}))
 
 
 def _answer(status: int, error: str) -> InboundResponse:

@@ -22,6 +22,8 @@ from buttdial_sync.models.names import snake_case
 
 Fields: TypeAlias = Mapping[str, Any]
 
+# A dict is recognised at once, an abstract class takes longer to ask. Messages are full of them.
+_OBJECT = (dict, Mapping)
 _twin = lru_cache(maxsize=256)(snake_case)
 
 
@@ -67,9 +69,9 @@ def wrong_texts(data: Fields, *names: str) -> list[str]:
 def identifier(data: Fields, *names: str) -> str | None:
     """Return an id, which some servers write as a number."""
     value = first(data, *names)
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        return None
-    return storable(str(value)) or None
+    if isinstance(value, str):
+        return storable(value) or None
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def flag(data: Fields, *names: str) -> bool:
@@ -105,12 +107,12 @@ def moment(data: Fields, *names: str) -> datetime | None:
 def mapping(data: Fields, *names: str) -> Fields:
     """Return an object, an empty one when there is none."""
     value = first(data, *names)
-    return value if isinstance(value, Mapping) else {}
+    return value if isinstance(value, _OBJECT) else {}
 
 
 def mappings(data: Fields, *names: str) -> Iterator[Fields]:
     """Yield the objects of a list."""
     value = first(data, *names)
     for item in value if isinstance(value, list) else ():
-        if isinstance(item, Mapping):
+        if isinstance(item, _OBJECT):
             yield item

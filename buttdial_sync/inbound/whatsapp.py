@@ -91,6 +91,7 @@ def _message(data: Fields, names: Names, our_number: str | None, origin: Origin)
     message_id, sender, kind = identifier(data, "id"), identifier(data, "from"), text(data, "type")
     if not message_id or not sender or not kind:
         raise MalformedError("it has no id, no sender or no type")
+    group_id = identifier(data, "groupId")
     # The contact's id may be written in another way than the sender's number.
     only_name = next(iter(names.values())) if len(names) == 1 else None
     return InboundMessage(
@@ -100,8 +101,8 @@ def _message(data: Fields, names: Names, our_number: str | None, origin: Origin)
         type=kind,
         to=identifier(data, "to") or our_number,
         sender_name=names.get(sender) or text(data, "senderName") or only_name,
-        is_group=identifier(data, "groupId") is not None,
-        group_id=identifier(data, "groupId"),
+        is_group=group_id is not None,
+        group_id=group_id,
         group_name=text(data, "groupName"),
         reply_to=identifier(mapping(data, "context"), "id"),
         received_at=moment(data, "timestamp"),

@@ -26,6 +26,4 @@ def is_meant(method: str, headers: Headers) -> bool:
         return True
     given = by_lower_name(headers)
     came_from = given.get("sec-fetch-site")
-    return bool(given.get(INTENT_HEADER.lower())) and (
-        came_from is None or came_from in _OUR_PAGES
-    )
+    return bool(given.get(INTENT_HEADER.lower())) and (came_from is None or came_from in _OUR_PAGES)

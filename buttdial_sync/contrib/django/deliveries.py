@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import secrets
 from collections.abc import Callable
-from contextlib import nullcontext
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
-from uuid import uuid4
 
 from django.db import IntegrityError, connections, router, transaction
 from django.utils import timezone
@@ -21,7 +20,7 @@ _CLAIMS_PER_PURGE = 1000
 _INSERT = (
     "INSERT INTO {table} ({leased_until}, {done_at}, {key}, {claim_token}) VALUES (%s, %s, %s, %s)"
 )
-_DONE = "UPDATE {table} SET {done_at} = %s, {claim_token} = %s WHERE {key} = %s"
+_DONE = "UPDATE {table} SET {done_at} = %s WHERE {key} = %s"
 # One statement: the ORM's delete() reads first where the host listens to the signals of deletions.
 _RELEASE = "DELETE FROM {table} WHERE {key} = %s AND {claim_token} = %s AND {done_at} IS NULL"
 
@@ -62,9 +61,9 @@ class DatabaseDeliveryLog:
         now = self._now()
         if next(self._claims) % _CLAIMS_PER_PURGE == 0:  # the first claim of a process purges too
             _rows().filter(leased_until__lt=now - self._keep).delete()
-        leased_until = now + timedelta(seconds=lease)
-        token = uuid4().hex
-        if _insert(leased_until, None, delivery_id, token):
+        connection, leased_until = _connection(), now + timedelta(seconds=lease)
+        token = secrets.token_hex(16)
+        if _insert(connection, _stored(connection, leased_until), None, delivery_id, token):
             return token
         others = _rows().filter(key=delivery_id)
         if others.filter(done_at=None, leased_until__lte=now).update(
@@ -79,39 +78,45 @@ class DatabaseDeliveryLog:
 
     def done(self, delivery_id: str, token: str) -> None:
         """Note that it was handed over, even if another worker has the claim now."""
-        now = self._now()
+        connection = _connection()
+        now = _stored(connection, self._now())
         # Normally the first statement is enough. There is no row if this worker outlived its lease
         # and another one took over, failed and released: then insert a finished row. If that fails,
         # a third worker has just claimed it, and now there is a row to update.
-        if not (_execute(_DONE, now, token, delivery_id) or _insert(now, now, delivery_id, token)):
-            _execute(_DONE, now, token, delivery_id)
+        if not (
+            _execute(connection, _DONE, now, delivery_id)
+            or _insert(connection, now, now, delivery_id, token)
+        ):
+            _execute(connection, _DONE, now, delivery_id)
 
     def release(self, delivery_id: str, token: str) -> None:
         """Give a claim back, if it still has this token."""
-        _execute(_RELEASE, delivery_id, token)
+        _execute(_connection(), _RELEASE, delivery_id, token)
 
 
-def _insert(leased_until: datetime, done_at: datetime | None, key: str, token: str) -> bool:
-    connection = _connection()
-    # A failed statement spoils a transaction that is open, so there it needs a savepoint.
-    is_inside = connection.in_atomic_block
+def _insert(connection: Any, *values: Any) -> bool:
+    execute = _execute
+    if connection.in_atomic_block:
+        # A failed statement spoils a transaction that is open, so there it needs a savepoint.
+        execute = transaction.atomic(using=connection.alias)(_execute)
     try:
-        with transaction.atomic(using=connection.alias) if is_inside else nullcontext():
-            _execute(_INSERT, leased_until, done_at, key, token)
+        execute(connection, _INSERT, *values)
     except IntegrityError:
         return False
     return True
 
 
-def _execute(statement: str, *values: str | datetime | None) -> int:
+def _execute(connection: Any, statement: str, *values: Any) -> int:
     """Execute a statement; return how many rows it changed."""
-    connection = _connection()
-    adapt = connection.ops.adapt_datetimefield_value
-    adapted = [adapt(value) if isinstance(value, datetime) else value for value in values]
     with connection.cursor() as cursor:
-        cursor.execute(_written(statement, connection.alias), adapted)
+        cursor.execute(_written(statement, connection.alias), values)
         changed: int = cursor.rowcount
     return changed
+
+
+def _stored(connection: Any, time: datetime) -> Any:
+    """Return a time as the database stores it."""
+    return connection.ops.adapt_datetimefield_value(time)
 
 
 @lru_cache

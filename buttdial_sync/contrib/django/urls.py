@@ -20,7 +20,7 @@ for _alias in connections:
     _webhook = transaction.non_atomic_requests(using=_alias)(_webhook)
 
 urlpatterns = [
-    path("operator/<path:path>", views.operator, name="operator"),
     # Senders do not follow the redirect that Django makes of a missing slash.
     re_path(r"^(?P<channel>[a-z-]+)/?$", _webhook, name="webhook"),
+    path("operator/<path:path>", views.operator, name="operator"),
 ]
