@@ -1,4 +1,8 @@
-"""Claims deliveries in a PostgreSQL database from several threads: ``claims.py HOST``."""
+"""
+Claims deliveries in a database from several threads: ``claims.py DATABASE``.
+
+That is a PostgreSQL server's host or the folder of its socket, or a SQLite file (``….db``).
+"""
 
 from __future__ import annotations
 
@@ -10,15 +14,15 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from buttdial_sync import DeliveryInProgressError, DeliveryLog
-from tests.integration.contrib.on_postgres import set_up_django
+from tests.integration.contrib import on_postgres, on_sqlite
 
 THREADS = 8
 DELIVERIES = 40
 NOW = datetime(2026, 1, 2, tzinfo=timezone.utc)
 
 
-def main(host: str) -> dict[str, Any]:
-    set_up_django(host)
+def main(database: str) -> dict[str, Any]:
+    (on_sqlite if database.endswith(".db") else on_postgres).set_up_django(database)
     return {
         "new": _wins(NOW),
         "while leased": _wins(NOW + timedelta(seconds=59)),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -42,13 +44,86 @@ print("written")
 
 def test_writing_waits_for_another_writer(tmp_path: Path) -> None:
     """A page that was read from the server is not thrown back because a row is being handled."""
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, f"django:{tmp_path / 'inbox.db'}"],
+    done = run("-c", PROGRAM, f"django:{tmp_path / 'inbox.db'}")
+    assert done.stdout == "written\n", done.stderr
+
+
+def test_claims_of_many_at_once(tmp_path: Path) -> None:
+    """Of several workers one gets each claim; late ones change nothing but that it was done."""
+    done = run("-m", "tests.integration.contrib.claims", str(tmp_path / "claims.db"))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {
+        "new": 40,
+        "while leased": 0,
+        "lease over": 40,
+        "late": ["busy", None],
+        "done": [None, None],
+        "rows": 42,
+    }
+
+
+HANDLING = """
+import os
+import signal
+import sys
+from datetime import timedelta
+
+from tests.integration.contrib import on_sqlite
+
+path, seconds_later, dies = sys.argv[1], float(sys.argv[2]), sys.argv[3]
+on_sqlite.set_up_django(path)
+
+from django.utils import timezone
+
+from buttdial_sync import InboundHandler
+from buttdial_sync.contrib.django import DatabaseDeliveryLog
+
+def die_at(moment):
+    if dies == moment:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def handle(message):
+    print("handled", flush=True)
+    die_at("while handling")
+
+log = DatabaseDeliveryLog(now=lambda: timezone.now() + timedelta(seconds=seconds_later))
+inbound = InboundHandler(delivery_log=log, allow_unsigned=["butt-dial"], lease=1000.0)
+inbound.on_message(handle)
+body = b'{"messageId": "1", "from": "+14155550123", "body": "Hello", "channel": "sms"}'
+answer = inbound.handle("butt-dial", body, {})
+die_at("before answering")
+print(answer.status)
+"""
+
+
+def handled(path: Path, *, seconds_later: float, dies: str = "never") -> list[str]:
+    done = run("-c", HANDLING, str(path), str(seconds_later), dies)
+    assert done.returncode == (0 if dies == "never" else -signal.SIGKILL), done.stderr
+    return done.stdout.split()
+
+
+def test_killed_while_a_handler_ran(tmp_path: Path) -> None:
+    """It was claimed before: nobody gets it until the lease ends, and then one worker does."""
+    path = tmp_path / "killed.db"
+    assert handled(path, seconds_later=0.0, dies="while handling") == ["handled"]
+    assert handled(path, seconds_later=0.0) == ["500"]
+    assert handled(path, seconds_later=2000.0) == ["handled", "200"]
+
+
+def test_killed_before_the_answer(tmp_path: Path) -> None:
+    """It was marked done as soon as the handler had ended: it is not handled twice."""
+    path = tmp_path / "killed.db"
+    assert handled(path, seconds_later=0.0, dies="before answering") == ["handled"]
+    assert handled(path, seconds_later=2000.0) == ["200"]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         check=False,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
-    assert done.stdout == "written\n", done.stderr

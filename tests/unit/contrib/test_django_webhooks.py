@@ -11,6 +11,7 @@ import pytest
 from django.db import connection
 from django.dispatch import Signal
 from django.test import Client, override_settings
+from django.test.utils import CaptureQueriesContext
 
 from buttdial_sync.contrib.django import get_handler, signals
 from buttdial_sync.contrib.django.models import Delivery as Row
@@ -135,6 +136,33 @@ def test_what_cannot_be_read_is_kept(http: Client, receivers: dict[str, Receiver
     with override_settings(BUTT_DIAL={**BUTT_DIAL, "ON_UNDELIVERED": None}):
         assert send(http, "butt-dial", delivery) == 422
     assert receivers["message_received"].events == []
+
+
+def test_a_message_costs_two_statements(http: Client, receivers: dict[str, Receiver]) -> None:
+    """It is claimed before the receivers run and marked done after; a repetition is looked up."""
+    # The first claim of a process deletes old rows too.
+    assert send(http, "whatsapp", server.whatsapp({"text": {"body": "First"}})) == 200
+    delivery = server.whatsapp({"text": {"body": "Hi"}})
+
+    def statements() -> list[str]:
+        return [each["sql"].split()[0] for each in queries.captured_queries]
+
+    def note(**_: Any) -> None:
+        before_the_receiver.extend(statements())
+
+    before_the_receiver: list[str] = []
+    signals.message_received.connect(note, dispatch_uid="note")
+    try:
+        with CaptureQueriesContext(connection) as queries:
+            assert send(http, "whatsapp", delivery) == 200
+        assert before_the_receiver == ["INSERT"]
+        assert statements() == ["INSERT", "UPDATE"]
+        with CaptureQueriesContext(connection) as queries:
+            assert send(http, "whatsapp", delivery) == 200
+        assert statements() == ["INSERT", "UPDATE", "SELECT"]
+    finally:
+        signals.message_received.disconnect(dispatch_uid="note")
+    assert len(receivers["message_received"].events) == 2
 
 
 def test_receivers_run_outside_of_a_transaction(http: Client) -> None:

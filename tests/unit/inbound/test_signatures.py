@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -114,6 +115,21 @@ def test_wrong_types(wrong: object) -> None:
     )
     assert not verify_whatsapp_signature(b"", wrong, "s")  # type: ignore[arg-type]
     assert not verify_whatsapp_signature(b"", "sha256=", wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_any_kind_of_bytes(kind: Any) -> None:
+    """A body is checked in whatever a server keeps it."""
+    body, now = b'{"text": "Gr\xc3\xbc\xc3\x9fe"}', 1_700_000_000
+    assert verify_whatsapp_signature(kind(body), sign_whatsapp(body, "s"), "s")
+    assert not verify_whatsapp_signature(kind(body + b" "), sign_whatsapp(body, "s"), "s")
+    assert verify_webhook_signature(
+        kind(body),
+        timestamp_header=str(now),
+        signature_header=sign_webhook(body, now, "s"),
+        secret="s",
+        now=now,
+    )
 
 
 def test_same_secret() -> None:
