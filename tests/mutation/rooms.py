@@ -68,7 +68,7 @@ _TESTS: dict[str, tuple[str, ...]] = {
     ),
     "buttdial_sync/inbound/sqlalchemy_inbox.py": _OVER_SQLALCHEMY,
     "buttdial_sync/listening/": ("tests/unit/listening", "tests/unit/inbound"),
-    "buttdial_sync/listening/inbox": (
+    "buttdial_sync/listening/inbox_worker.py": (
         "tests/unit/listening/test_listening_with_inbox.py",
         "tests/unit/inbound/test_inbox.py",
         "tests/unit/listening",

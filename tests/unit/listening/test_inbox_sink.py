@@ -1,0 +1,182 @@
+"""What comes in is written to the inbox: in order, again after failures; the rest is told."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from buttdial_sync import InboundMessage, MemoryInbox, TransportError
+from buttdial_sync.listening.inbox_sink import InboxSink, InboxWriter
+from buttdial_sync.models.inbound import InboundEvent
+from buttdial_sync.models.inbox import WaitingMessage
+
+PATIENCE = 30.0
+
+
+def message(name: str) -> InboundMessage:
+    return InboundMessage(id=name, sender="+1", channel="sms")
+
+
+def ids(events: Sequence[InboundEvent]) -> list[str]:
+    return [str(getattr(event, "id", "")) for event in events]
+
+
+def waiting(name: str) -> WaitingMessage:
+    return WaitingMessage(id=name, channel="sms", from_="+1", body="hi", direction="inbound")
+
+
+def push(name: str) -> dict[str, Any]:
+    data = {"messageId": name, "channel": "sms", "from": "+1", "body": "hi"}
+    return {"method": "notifications/message", "params": {"data": data}}
+
+
+class FullDisk(MemoryInbox):
+    """An inbox that fails so many times, and notes what it gets in one transaction."""
+
+    def __init__(self, times: float = 0) -> None:
+        super().__init__()
+        self.times = times
+        self.failed = threading.Event()
+        self.batches: list[list[str]] = []
+
+    def write(self, events: Sequence[InboundEvent], delivery_keys: Sequence[str] = ()) -> int:
+        if self.times > 0:
+            self.times -= 1
+            self.failed.set()
+            raise OSError("no space left on device")
+        self.batches.append(ids(events))
+        return super().write(events, delivery_keys)
+
+
+class Bench:
+    """A writer, its inbox and its pauses."""
+
+    def __init__(self, times: float = 0) -> None:
+        self.inbox = FullDisk(times)
+        self.slept: list[float] = []
+        self.written = threading.Semaphore(0)
+        self.writer = InboxWriter(self.inbox, self.written.release, self.slept.append)
+
+
+def test_a_reader_writes_itself() -> None:
+    """A page is one transaction; after a failure it is written again, four times at most."""
+    here = Bench(times=4)
+    here.writer.write_here()
+    here.writer.write([message("a"), message("b")])
+    assert here.inbox.batches == [["a", "b"]]
+    assert here.slept == [0.5, 1.0, 2.0, 4.0]
+    assert here.writer.close(0.0) == []
+    assert here.written.acquire(blocking=False)
+    assert not here.written.acquire(blocking=False)
+
+
+def test_a_page_that_cannot_be_written() -> None:
+    """The reader reads no more; at the end it is tried once more."""
+    here = Bench(times=5)
+    here.writer.write_here()
+    with pytest.raises(TransportError, match="the inbox cannot be written"):
+        here.writer.write([message("a")])
+    assert here.slept == [0.5, 1.0, 2.0, 4.0]
+    assert here.writer.close(0.0) == []
+    assert here.inbox.batches == [["a"]]
+    here = Bench(times=6)
+    here.writer.write_here()
+    with pytest.raises(TransportError):
+        here.writer.write([message("a")])
+    here.writer.put([message("b")])
+    assert ids(here.writer.close(0.0)) == ["a"]  # the host is told of it
+    assert here.inbox.batches == [["b"]]
+
+
+def test_a_thread_writes_what_is_pushed() -> None:
+    """It does not give up, and keeps the order."""
+    here = Bench(times=7)
+    here.writer.put([message("a")])
+    here.writer.put([message("b"), message("c")])
+    here.writer.start()
+    for _ in range(2):
+        assert here.written.acquire(timeout=PATIENCE)
+    assert here.inbox.batches == [["a"], ["b", "c"]]
+    assert here.slept == [0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
+    here.writer.write([message("d")])
+    assert here.inbox.batches[-1] == ["d"]  # it was waited for
+    assert here.writer._thread.daemon
+    assert here.writer.close(PATIENCE) == []
+    assert not here.writer._thread.is_alive()
+
+
+def test_nothing_to_write() -> None:
+    """No transaction is begun for it."""
+    here = Bench()
+    here.writer.write_here()
+    here.writer.put([])
+    here.writer.write([])
+    assert here.writer.close(0.0) == []
+    assert here.inbox.batches == []
+    assert not here.written.acquire(blocking=False)
+
+
+def test_a_pause_ends_when_the_writer_is_closed() -> None:
+    """What is left is tried once, and told in the order in which it came."""
+    inbox = FullDisk(math.inf)
+    writer = InboxWriter(inbox, lambda: None)
+    for name in ("a", "b"):
+        writer.put([message(name)])
+    writer.start()
+    assert inbox.failed.wait(PATIENCE)
+    assert ids(writer.close(PATIENCE)) == ["a", "b"]
+    assert not writer._thread.is_alive()
+
+
+@pytest.fixture
+def here() -> Bench:
+    made = Bench()
+    made.writer.write_here()
+    return made
+
+
+def test_pushes_wait_for_older_messages(here: Bench) -> None:
+    """What waited at the server was sent earlier; a page is written before the next is read."""
+    sink = InboxSink(here.writer, "agent-1", 10)
+    assert (sink.generation, sink.agent_id, sink.page_size) == (0, "agent-1", 10)
+    sink.opening()
+    assert sink.generation == 1
+    sink.pushed(push("p1"))
+    sink.waiting([waiting("w1"), waiting("w2")])
+    assert here.inbox.batches == [["w1", "w2"]]
+    sink.release_pushed(1)
+    sink.pushed(push("p2"))
+    assert here.writer.close(0.0) == []
+    assert here.inbox.batches == [["w1", "w2"], ["p1"], ["p2"]]
+
+
+def test_pushes_of_a_later_stream_wait_for_their_own_release(here: Bench) -> None:
+    """Those of the stream before are older than what waits now; and nothing is released twice."""
+    sink = InboxSink(here.writer, None, 10)
+    sink.opening()
+    sink.pushed(push("p1"))
+    sink.opening()
+    sink.pushed(push("p2"))
+    sink.pushed(push("p3"))
+    sink.release_pushed(1)
+    sink.release_pushed(0)
+    sink.waiting([waiting("w")])
+    sink.release_pushed(2)
+    sink.release_pushed(1)
+    sink.pushed(push("p4"))
+    assert here.writer.close(0.0) == []
+    assert here.inbox.batches == [["w"], ["p1"], ["p2"], ["p3"], ["p4"]]
+
+
+def test_the_runner_is_woken(here: Bench) -> None:
+    """Also if it waits only afterwards; once."""
+    sink = InboxSink(here.writer, None, 10)
+    sink.ended()
+    sink.wait(PATIENCE)
+    assert not sink._wakes.is_set()
+    sink.take(0.0)
+    assert sink.seconds_until_due(0.0) == math.inf
