@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from buttdial_sync.listening.request_budget import RequestBudget, budget_of, forget_request_budgets
+from buttdial_sync.transport import fork
 
 
 def test_turns_are_evenly_spaced() -> None:
@@ -70,5 +71,6 @@ def test_one_budget_for_an_origin() -> None:
     first = budget_of("https://one.test", 20)
     assert budget_of("https://one.test", 20) is first
     assert budget_of("https://two.test", 20) is not first
+    assert fork._registered[id(first)]() is first  # a child has a lock of its own
     forget_request_budgets()
     assert budget_of("https://one.test", 20) is not first

@@ -12,6 +12,7 @@ from responses.matchers import header_matcher, json_params_matcher, query_param_
 
 from buttdial_sync.errors import ClientClosedError, ConfigError, ServerError
 from buttdial_sync.models.events import ClientEvent
+from buttdial_sync.transport import fork
 from buttdial_sync.transport.rest_connection import RestConnection
 
 SERVER = "https://server.test"
@@ -131,6 +132,8 @@ def test_a_pause_ends_when_the_client_is_closed() -> None:
     connection = Bench(sleep=None).connection
     sleeps = threading.Thread(target=connection.sleep, args=(3600.0,))
     sleeps.start()
+    sleeps.join(0.05)
+    assert sleeps.is_alive()
     connection.close()
     sleeps.join(30.0)
     assert not sleeps.is_alive()
@@ -140,6 +143,7 @@ def test_a_pause_ends_when_the_client_is_closed() -> None:
 def test_what_is_closed_stays_closed(bench: Bench) -> None:
     """Also in a forked child, which has a signal of its own."""
     connection = bench.connection
+    assert fork._registered[id(connection)]() is connection
     assert (connection.closed, connection.used) == (False, False)
     connection.check_open()
     assert (connection.closed, connection.used) == (False, True)
