@@ -152,6 +152,8 @@ def test_what_is_closed_stays_closed(bench: Bench) -> None:
     connection.close()
     with pytest.raises(ClientClosedError, match="the client is closed"):
         connection.check_open()
+    with pytest.raises(ClientClosedError):
+        connection.attempt("GET", "/jobs", 1, connection.deadline())
     assert (connection.closed, connection.used) == (True, False)
     connection._own_sleep = None
     connection._reset_after_fork()
