@@ -182,7 +182,7 @@ class SQLiteStore(Store):
         """Change a row; see :meth:`Store.update`."""
         where, values = _where(row_id, condition)
         assignments = ", ".join(f"{name} = ?" for name in changes)
-        with self.writing() as connection:
+        with self._locked() as connection:  # a statement alone is a transaction
             cursor = connection.execute(
                 f"UPDATE {self._table} SET {assignments} WHERE {where}",  # noqa: S608 - names of ours
                 [*map(as_text, changes.values()), *values],

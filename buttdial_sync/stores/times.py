@@ -11,13 +11,14 @@ from buttdial_sync.errors.moments import as_utc
 
 Clock = Callable[[], datetime]
 
-_TEXT = "%Y-%m-%d %H:%M:%S.%f"
 _ASK_AGAIN_AFTER = 60.0
 
 
 def as_text(value: Any) -> Any:
     """Return a time as text in UTC, which sorts as times do; anything else as it is."""
-    return value.astimezone(timezone.utc).strftime(_TEXT) if isinstance(value, datetime) else value
+    if not isinstance(value, datetime):
+        return value
+    return value.astimezone(timezone.utc).replace(tzinfo=None).isoformat(" ", "microseconds")
 
 
 def from_text(stored: Any) -> Any:
