@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-# The longest beginning of a module's path wins. Files are run first, and so is the file that bears
-# the module's name; folders only if these notice nothing. Slow tests of the outside are left out: a
-# mutant that only they notice is one that the tests beside the module do not.
+# The longest beginning of a module's path wins. The file that bears the module's name is run first,
+# then the files here; folders only if these notice nothing. Slow tests of the outside are left out:
+# a mutant that only they notice is one that the tests beside the module do not.
 _TABLES = (
+    "tests/unit/retry/test_conformance.py",
     "tests/unit/retry/test_table.py",
-    "tests/unit/retry/test_leased.py",
-    "tests/unit/retry/test_sqlite.py",
     "tests/unit/inbound/test_inbox.py",
 )
 _OVER_SQLALCHEMY = (
@@ -146,9 +145,10 @@ def tests_of(module: str, root: Path) -> list[list[str]]:
     if not paths:
         raise LookupError(f"the tests of {module} are gone: correct its room in {__file__}")
     name = f"test_{Path(module).stem}.py"
-    own = [path for path in paths if path.endswith(".py")]
-    rest = [path for path in paths if path not in own]
-    own += [f"{path}/{name}" for path in rest if (root / path / name).exists()]
+    files = [path for path in paths if path.endswith(".py")]
+    rest = [path for path in paths if path not in files]
+    own = [f"{path}/{name}" for path in rest if (root / path / name).exists()]
+    own += [path for path in files if path not in own]
     if not own or not rest:
         return [[*paths, *_LEFT_OUT]]
     return [own, [*rest, *_LEFT_OUT, *(f"--ignore={path}" for path in own)]]

@@ -189,6 +189,14 @@ def test_as_another_kind() -> None:
     assert (other.__cause__, other.__traceback__) == (None, None)
 
 
+def test_the_usual_code() -> None:
+    """The given one, else the library's, else the first that servers use for the class."""
+    assert errors.RateLimitError("no", code="C").code == "C"
+    assert errors.DeadlineExceededError("no").code == "TIMEOUT"
+    assert errors.RateLimitError("no").code == "RATE_LIMITED"
+    assert errors.TransportError("no").code is None
+
+
 @pytest.mark.parametrize(
     ("kind", "details", "cure"),
     [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -133,10 +133,12 @@ def test_a_pause_ends_when_the_writer_is_closed() -> None:
 
 
 @pytest.fixture
-def here() -> Bench:
+def here() -> Iterator[Bench]:
+    """With a thread that writes."""
     made = Bench()
-    made.writer.write_here()
-    return made
+    made.writer.start()
+    yield made
+    made.writer.close(PATIENCE)
 
 
 def test_pushes_wait_for_older_messages(here: Bench) -> None:
@@ -150,13 +152,15 @@ def test_pushes_wait_for_older_messages(here: Bench) -> None:
     assert here.inbox.batches == [["w1", "w2"]]
     sink.release_pushed(1)
     sink.pushed(push("p2"))
-    assert here.writer.close(0.0) == []
+    assert here.writer.close(PATIENCE) == []
     assert here.inbox.batches == [["w1", "w2"], ["p1"], ["p2"]]
 
 
 def test_pushes_of_a_later_stream_wait_for_their_own_release(here: Bench) -> None:
     """Those of the stream before are older than what waits now; and nothing is released twice."""
     sink = InboxSink(here.writer, None, 10)
+    sink.pushed(push("p0"))
+    sink.waiting([waiting("w0")])
     sink.opening()
     sink.pushed(push("p1"))
     sink.opening()
@@ -164,12 +168,12 @@ def test_pushes_of_a_later_stream_wait_for_their_own_release(here: Bench) -> Non
     sink.pushed(push("p3"))
     sink.release_pushed(1)
     sink.release_pushed(0)
-    sink.waiting([waiting("w")])
+    sink.waiting([waiting("w2")])
     sink.release_pushed(2)
     sink.release_pushed(1)
     sink.pushed(push("p4"))
-    assert here.writer.close(0.0) == []
-    assert here.inbox.batches == [["w"], ["p1"], ["p2"], ["p3"], ["p4"]]
+    assert here.writer.close(PATIENCE) == []
+    assert here.inbox.batches == [[name] for name in ("w0", "p0", "p1", "w2", "p2", "p3", "p4")]
 
 
 def test_the_runner_is_woken(here: Bench) -> None:
