@@ -126,8 +126,8 @@ def test_stages(module: str, first: list[str], then: str) -> None:
 
 def test_one_stage() -> None:
     """A room without a file of the module's name is run as a whole."""
-    (only,) = rooms.tests_of("buttdial_sync/transport/retrying.py", ROOT)
-    assert only[:2] == ["tests/unit/transport", "tests/unit/calls"]
+    (only,) = rooms.tests_of("buttdial_sync/errors/accounts.py", ROOT)
+    assert only[:2] == ["tests/unit/errors", "tests/unit/accounts"]
 
 
 def test_survivors_stand_in_the_source() -> None:
