@@ -69,7 +69,7 @@ class MemoryStore(Store):
             if self.schema.takes_turns:
                 claimed = [self._rows[row_id] for row_id in self._take_turns(claim)]
             else:
-                claimed = self._due(claim.now, self._heads())[: claim.limit]
+                claimed = self._due(claim.now, self._heads(claim.now))[: claim.limit]
             for row in claimed:
                 row[LEASE] = claim.leased_until
                 if claim.begins_attempt:
@@ -233,16 +233,19 @@ class MemoryStore(Store):
 
         return take_turns(claim, find_next)
 
-    def _heads(self) -> list[Row]:
+    def _heads(self, now: datetime) -> list[Row]:
         """Return the rows that may be claimed as far as their groups go."""
-        if self.schema.group is None:
+        group = self.schema.group
+        if group is None:
             return list(self._pending.values())
         heads: dict[Any, Row] = {}
         for row in self._pending.values():
-            head = heads.setdefault(row[self.schema.group], row)
+            head = heads.setdefault(row[group], row)
             if row["created_at"] < head["created_at"]:
-                heads[row[self.schema.group]] = row
-        return list(heads.values())
+                heads[row[group]] = row
+        # An older row that a slow process writes late waits for the leased one.
+        leased = {row[group] for row in self._pending.values() if not _is_free(row, now)}
+        return [row for name, row in heads.items() if name not in leased]
 
     def _is_taken(self, row: Row) -> bool:
         return any(row[name] in self._by_unique[name] for name in self._by_unique)

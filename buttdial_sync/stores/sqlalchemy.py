@@ -467,7 +467,7 @@ class SQLAlchemyStore(Store):
                 table.status == PENDING,
                 table.next_retry_at <= claim.now,
                 _is_free(self.table, claim.now),
-                *self._only_heads(),
+                *self._only_heads(claim.now),
             )
             .order_by(table.next_retry_at, table.created_at)
             .limit(claim.limit)
@@ -495,16 +495,18 @@ class SQLAlchemyStore(Store):
         with self._engine.connect() as connection:
             return _time_of(connection)
 
-    def _only_heads(self) -> tuple[ColumnElement[bool], ...]:
-        """Return the condition that a row is the oldest pending one of its group."""
+    def _only_heads(self, now: datetime) -> tuple[ColumnElement[bool], ...]:
+        """Return the condition that a row may be claimed as far as its group goes."""
         if self.schema.group is None:
             return ()
-        older, found = self.table.alias(), self.table.c
+        other, found = self.table.alias().c, self.table.c
+        # An older row that a slow process writes late waits for the leased one.
+        comes_first = or_(other.created_at < found.created_at, other.leased_until > now)
         return (
             ~exists().where(
-                older.c[self.schema.group] == found[self.schema.group],
-                older.c.status == PENDING,
-                older.c.created_at < found.created_at,
+                other[self.schema.group] == found[self.schema.group],
+                other.status == PENDING,
+                comes_first,
             ),
         )
 

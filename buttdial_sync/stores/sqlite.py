@@ -417,14 +417,15 @@ class SQLiteStore(Store):
                 raise
 
     def _only_heads(self) -> str:
-        """Return the condition that a row is the oldest pending one of its group."""
+        """Return the condition that a row may be claimed as far as its group goes."""
         group = self.schema.group
         if group is None:
             return ""
+        # An older row that a slow process writes late waits for the leased one.
         return (
-            f"AND NOT EXISTS (SELECT 1 FROM {self._table} AS older "  # noqa: S608 - names of ours
-            f"WHERE older.{group} = found.{group} AND older.status = 'pending' "
-            "AND older.created_at < found.created_at)"
+            f"AND NOT EXISTS (SELECT 1 FROM {self._table} AS other "  # noqa: S608 - names of ours
+            f"WHERE other.{group} = found.{group} AND other.status = 'pending' "
+            "AND (other.created_at < found.created_at OR other.leased_until > :now))"
         )
 
     def _loaded(self, stored: Any) -> Row:

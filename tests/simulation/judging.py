@@ -155,8 +155,10 @@ def _untold(world: World, rows: list[Row]) -> Iterator[str]:
             continue
         told = row["id"] in notes.told_dead or row["body"] in notes.told_by_result
         buried = notes.buried.get(row["id"])
-        excused = notes.store_failures[row["id"]] >= _TRIES or (buried and buried.is_dead)
-        if not told and not excused:
+        failures = notes.store_failures[row["id"]]
+        # A row that a person broke cannot be asked whether a change without an answer was made.
+        is_unknown = failures >= _TRIES or (failures and row["id"] in notes.edited)
+        if not told and not (is_unknown or (buried and buried.is_dead)):
             yield f"untold: {row['body']} is dead: {row['last_error']}"
 
 

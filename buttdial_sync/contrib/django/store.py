@@ -307,7 +307,7 @@ class DatabaseStore(Store):
         moment = stored(claim.now)
         skips = connections[self.alias].features.has_select_for_update_skip_locked
         due = (
-            self._only_heads()
+            self._only_heads(moment)
             .filter(_is_free(moment), status=PENDING, next_retry_at__lte=moment)
             .order_by("next_retry_at", "created_at")
             .select_for_update(skip_locked=skips)
@@ -354,15 +354,15 @@ class DatabaseStore(Store):
         if self._is_sqlite:
             self._rows().filter(pk="").update(**{self.schema.names[-1]: None})
 
-    def _only_heads(self) -> Any:
+    def _only_heads(self, now: Any) -> Any:
         """Return the rows that may be claimed as far as their groups go."""
         group = self.schema.group
         if group is None:
             return self._rows()
-        older = self._rows().filter(
-            **{group: OuterRef(group)}, status=PENDING, created_at__lt=OuterRef("created_at")
-        )
-        return self._rows().filter(~Exists(older))
+        # An older row that a slow process writes late waits for the leased one.
+        comes_first = Q(created_at__lt=OuterRef("created_at")) | Q(leased_until__gt=now)
+        others = self._rows().filter(comes_first, **{group: OuterRef(group)}, status=PENDING)
+        return self._rows().filter(~Exists(others))
 
     def _read(self, rows: Any) -> list[Row]:
         """Return the columns; on SQLite times as text, because a person may have written them."""

@@ -107,6 +107,21 @@ class InboxConformance:
         assert self.take() is None
         assert self.inbox.stats() == {"pending": 3, "handled": 1, "dead": 0, "dismissed": 0}
 
+    def test_an_older_one_that_is_written_late_waits(self) -> None:
+        """A slow process, or one whose clock is late, writes it while a younger one is handled."""
+        self.write("a2")
+        first = self.inbox.take()
+        assert first is not None
+        now = self.clock()
+        self.clock.move(-5)
+        self.write("a1")
+        self.clock.move((now - self.clock()).total_seconds())
+        assert self.take() is None
+        self.write("b1", sender="+2")
+        assert self.take() == "b1"
+        assert self.inbox.mark_handled(first)
+        assert self.take() == "a1"
+
     def test_a_failure_holds_up_its_sender_only(self) -> None:
         """Until its time, or until it is given up."""
         self.write("a1", "a2")
