@@ -81,6 +81,7 @@ def test_the_pauses_double_up_to_a_minute(own: Bench) -> None:
 
 def test_an_answer_closes_it(own: Bench, caplog: pytest.LogCaptureFixture) -> None:
     """How long it took is logged once, and the next outage begins with a second."""
+    own.circuit.answered("t")
     with caplog.at_level(logging.WARNING, "buttdial_sync.retry"):
         own.circuit.unanswered("t", "down")
         own.circuit.unanswered("t", "down, too")
@@ -96,6 +97,8 @@ def test_an_answer_closes_it(own: Bench, caplog: pytest.LogCaptureFixture) -> No
     assert (own.state(), own.check()) == ("closed", None)
     own.circuit.unanswered("t", "down again")
     assert own.blocked().seconds == 1.0
+    own.circuit.answered("t")  # of another thread, which had begun before
+    assert (own.state(), own.check()) == ("closed", None)
 
 
 def test_the_server_is_asked_before_the_next_message(asking: Bench) -> None:
@@ -130,7 +133,7 @@ def test_one_silent_agent_rests_alone(asking: Bench, fake: FakeButtDialServer) -
     fake.fault("refuse", on="stream")
     asking.circuit.unanswered("a", "down")
     assert asking.check() is None
-    assert asking.circuit.rest_of("a") == Blocked("down", 60.0)
+    assert asking.circuit.rest_of("a") == Blocked("down", 60.0, concerns_all=False)
     assert asking.circuit.rest_of("b") is None
     assert asked_with(fake) == ["b"]  # a refused connection is no request
     asking.now += 59.0
