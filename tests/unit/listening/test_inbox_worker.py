@@ -1,0 +1,177 @@
+"""Handing over the events of an inbox: when a failed one is due again, and a store that is down."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from buttdial_sync import InboundHandler, InboundMessage, MemoryInbox
+from buttdial_sync.inbound.inbox import StoredEvent
+from buttdial_sync.listening.inbox_worker import HandingOver, InboxWorkers, drain_inbox
+from buttdial_sync.models.inbound import InboundEvent
+from buttdial_sync.testing.conformance import START, SettableClock
+
+
+class Unsteady(MemoryInbox):
+    """An inbox that is down for some calls."""
+
+    def __init__(self, clock: SettableClock, takes: int = 0, records: int = 0) -> None:
+        super().__init__(clock=clock)
+        self.takes, self.records = takes, records
+
+    def take(self) -> StoredEvent | None:
+        if self.takes > 0:
+            self.takes -= 1
+            raise OSError("the database restarts")
+        return super().take()
+
+    def mark_handled(self, stored: StoredEvent) -> bool:
+        if self.records > 0:
+            self.records -= 1
+            raise OSError("the database restarts")
+        return super().mark_handled(stored)
+
+
+class Bench:
+    """An inbox, its clock, and a handler that may fail."""
+
+    def __init__(self, takes: int = 0, records: int = 0, **options: Any) -> None:
+        self.clock = SettableClock()
+        self.inbox = Unsteady(self.clock, takes, records)
+        self.slept: list[float] = []
+        self.got: list[str | None] = []
+        self.undelivered: list[InboundEvent] = []
+        self.fails = False
+        inbound = InboundHandler()
+        inbound.on_message(self.handle)
+        self.how = HandingOver(
+            inbox=self.inbox, inbound=inbound, on_undelivered=self.undelivered.append, **options
+        )
+
+    def handle(self, message: InboundMessage) -> None:
+        self.got.append(message.id)
+        if self.fails:
+            raise OSError("the host's database is down")
+
+    def add(self, *names: str) -> None:
+        for name in names:
+            self.inbox.write([InboundMessage(id=name, sender=f"+{name}", channel="sms")])
+
+    def drain(self) -> int:
+        workers = InboxWorkers(self.how, self.slept.append)
+        try:
+            workers.drain()
+        finally:
+            workers.stop(0.0)
+        return workers.handled
+
+    def seconds_until_due(self) -> float:
+        """After how long the failed event is due again; the clock is moved there."""
+        (stored,) = self.inbox.list()
+        assert stored.next_retry_at is not None
+        seconds = (stored.next_retry_at - self.clock()).total_seconds()
+        self.clock.move(seconds)
+        return seconds
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_all_that_is_due(workers: int) -> None:
+    """In this thread or in several; how many the handlers got is told."""
+    here = Bench(workers=workers)
+    here.add("1", "2", "3")
+    assert drain_inbox(here.how) == 3
+    assert sorted(map(str, here.got)) == ["1", "2", "3"]
+    assert here.inbox.stats()["handled"] == 3
+    assert drain_inbox(here.how) == 0
+
+
+def test_an_event_that_fails_is_due_again() -> None:
+    """After twice as long each time, until a minute is over: then the host is told, once."""
+    here = Bench()
+    here.fails = True
+    here.add("1")
+    pauses: list[float] = []
+    for _ in range(7):
+        assert here.drain() == 0
+        pauses.append(here.seconds_until_due())
+    assert pauses == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 28.5]
+    assert here.undelivered == []
+    here.drain()
+    (dead,) = here.inbox.list("dead")
+    assert "a handler failed" in str(dead.last_error)
+    assert dead.first_failed_at == START
+    assert [getattr(each, "id", "") for each in here.undelivered] == ["1"]
+    assert here.got == ["1"] * 8
+
+
+def test_a_success_after_failures() -> None:
+    """Nothing is given up then."""
+    here = Bench()
+    here.fails = True
+    here.add("1")
+    here.drain()
+    here.seconds_until_due()
+    here.fails = False
+    assert here.drain() == 1
+    assert (here.inbox.stats()["handled"], here.undelivered) == (1, [])
+
+
+def test_without_patience() -> None:
+    """An event that is never tried again is given up at once."""
+    here = Bench(longest_hold=0.0)
+    here.fails = True
+    here.add("1")
+    here.drain()
+    assert here.inbox.stats()["dead"] == 1
+    assert len(here.undelivered) == 1
+
+
+def test_a_store_that_restarts_while_an_end_is_recorded(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is recorded after half a minute, and the handler is not called again."""
+    here = Bench(records=5)
+    here.add("1")
+    with caplog.at_level(logging.WARNING, "buttdial_sync.inbound"):
+        assert here.drain() == 1
+    assert here.slept == [0.1, 0.4, 1.6, 6.4, 25.6]
+    assert caplog.messages == ["the inbox failed, once more: OSError"] * 5
+    assert here.inbox.stats()["handled"] == 1
+    here = Bench(records=6)
+    here.add("1")
+    here.drain()  # the lease ends some time
+    assert here.slept == [0.1, 0.4, 1.6, 6.4, 25.6, 1.0]
+    assert here.inbox.stats()["handled"] == 0
+
+
+def test_a_store_that_cannot_be_read() -> None:
+    """Four tries, and the fourth failure is raised: a cron job has to end."""
+    here = Bench(takes=3)
+    here.add("1")
+    assert here.drain() == 1
+    assert here.slept == [1.0, 2.0, 4.0]
+    here = Bench(takes=4)
+    here.add("1")
+    with pytest.raises(OSError, match="the database restarts"):
+        here.drain()
+    assert here.slept == [1.0, 2.0, 4.0]
+    assert here.got == []
+
+
+def test_a_host_that_fails_to_be_told(caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged, and the others are handled."""
+    here = Bench(longest_hold=0.0)
+
+    def fail(_: InboundEvent) -> None:
+        raise ZeroDivisionError
+
+    how = HandingOver(
+        inbox=here.inbox, inbound=here.how.inbound, longest_hold=0.0, on_undelivered=fail
+    )
+    here.fails = True
+    here.add("1", "2")
+    drain_inbox(how)
+    assert here.inbox.stats()["dead"] == 2
+    assert caplog.text.count("on_undelivered failed for") == 2
