@@ -28,10 +28,12 @@ FLOOR = 90.0
 def main() -> int:
     """Run; return 1 when too many survive, 2 when nothing can be told."""
     options = _parser().parse_args()
-    modules = options.modules or core(ROOT)
-    make: Callable[[str, str], Mutants] = partial(_mutants_of_module, options=options)
     if options.review:
-        modules, make = sorted({patch.path for patch in PATCHES}), _mutants_of_review
+        modules = options.modules or sorted({patch.path for patch in PATCHES})
+        make: Callable[[str, str], Mutants] = _mutants_of_review
+    else:
+        modules = options.modules or core(ROOT)
+        make = partial(_mutants_of_module, options=options)
     try:
         tests = {each for path in modules for stage in tests_of(path, ROOT) for each in stage}
         files = sorted(each for each in tests if not each.startswith("-"))

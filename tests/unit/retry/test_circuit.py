@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from buttdial_sync import Client
+from buttdial_sync import Client, ClientEvent
 from buttdial_sync.retry.circuit import Blocked, Circuit
 from buttdial_sync.testing import FakeButtDialServer
 
@@ -172,3 +172,28 @@ def test_a_child_asks_itself(asking: Bench) -> None:
     asking.circuit.reset_after_fork()
     assert asking.state() == "half-open"
     assert asking.check() is None
+
+
+def test_one_thread_asks(fake: FakeButtDialServer) -> None:
+    """The others wait for its answer."""
+    begun, go_on = threading.Event(), threading.Event()
+    asked: list[str] = []
+
+    def take_time(event: ClientEvent) -> None:
+        if event.kind == "attempt":
+            asked.append(event.operation)
+            begun.set()
+            assert go_on.wait(30)
+
+    with Client(BASE_URL, agent_token="a", on_event=take_time) as client:
+        here = Bench(client)
+        here.circuit.unanswered("a", "down")
+        threads = [threading.Thread(target=here.check) for _ in range(2)]
+        threads[0].start()
+        assert begun.wait(30)
+        threads[1].start()
+        threads[1].join(0.05)
+        go_on.set()
+        for thread in threads:
+            thread.join(30)
+    assert asked == ["ping"]
