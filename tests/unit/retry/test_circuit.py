@@ -126,6 +126,17 @@ def test_a_server_that_gives_no_sign(asking: Bench, fake: FakeButtDialServer) ->
     assert asking.state() == "closed"
 
 
+def test_an_outage_that_ended_leaves_nothing(asking: Bench, fake: FakeButtDialServer) -> None:
+    """The next one begins with a question, though the pause of the last is not over."""
+    fake.fault("refuse", on="stream")
+    asking.circuit.unanswered("a", "down")
+    assert asking.blocked().seconds == 1.0
+    asking.circuit.answered("a")
+    asking.circuit.unanswered("a", "down again")
+    assert asking.state() == "half-open"
+    assert asking.check() is None
+
+
 def test_one_silent_agent_rests_alone(asking: Bench, fake: FakeButtDialServer) -> None:
     """If another one's token gets an answer, only this one waits, for a minute."""
     asking.circuit.answered("b")
