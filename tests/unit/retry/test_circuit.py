@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from buttdial_sync import Client, ClientEvent
-from buttdial_sync.retry.circuit import Blocked, Circuit
+from buttdial_sync.retry.circuit import Blocked, Circuit, lives
 from buttdial_sync.testing import FakeButtDialServer
 
 BASE_URL = "https://butt-dial.test"
@@ -208,3 +209,48 @@ def test_one_thread_asks(fake: FakeButtDialServer) -> None:
         for thread in threads:
             thread.join(30)
     assert asked == ["ping"]
+
+
+PAGE = {"status": 502, "body": "<html>Bad Gateway</html>"}
+NOT_HERE = {"status": 404, "body": "<html>Not Found</html>"}
+TOO_MANY = {"status": 429, "body": {"error": "Too many requests"}}
+REFUSED = {"status": 400, "body": {"error": "bad"}}
+BROKEN = {"status": 500, "body": {"error": "broken"}}
+
+
+@pytest.mark.parametrize(
+    ("via", "kind", "details", "alive"),
+    [
+        ("stream", "refuse", {}, False),
+        ("stream", "reset", {}, False),
+        ("stream", "status", PAGE, False),
+        ("stream", "status", NOT_HERE, False),  # a proxy's: the server has this address
+        ("stream", "status", TOO_MANY, True),
+        ("rest", "refuse", {}, False),
+        ("rest", "reset", {}, False),
+        ("rest", "status", PAGE, False),
+        ("rest", "status", BROKEN, False),
+        ("rest", "status", NOT_HERE, True),  # a server may lack this endpoint
+        ("rest", "status", TOO_MANY, True),
+        ("rest", "status", REFUSED, True),
+    ],
+    ids=str,
+)
+def test_what_is_a_sign_of_life(
+    via: Any, kind: Any, details: dict[str, Any], alive: bool, fake: FakeButtDialServer
+) -> None:
+    """An answer of the server's own, also if it says no."""
+    with Client(BASE_URL, agent_token="a", max_attempts=1, send_via=via) as client:
+        fake.fault(kind, on=via, **details)
+        assert lives(client, None) is alive
+
+
+@pytest.mark.parametrize("via", ["stream", "rest"])
+@pytest.mark.parametrize(("token", "asked"), [(None, "a"), ("b", "b"), ("dead", "dead")])
+def test_which_token_asks(
+    via: Any, token: str | None, asked: str, fake: FakeButtDialServer
+) -> None:
+    """That of the messages that wait; a refusal of it is an answer too."""
+    with Client(BASE_URL, agent_token="a", max_attempts=1, send_via=via) as client:
+        assert lives(client, token)
+    assert asked_with(fake) == [asked]
