@@ -45,6 +45,11 @@ class MalformedError(Exception):
 
 def first(data: Fields, *names: str) -> Any:
     """Return the first value that is there and not null; each name is read as snake_case too."""
+    return _first(data, names)
+
+
+def _first(data: Fields, names: tuple[str, ...]) -> Any:
+    # Not by first(): to unpack the names once more takes as long as to look one up.
     for name in names:
         value = data.get(name)
         if value is None:
@@ -56,7 +61,7 @@ def first(data: Fields, *names: str) -> Any:
 
 def text(data: Fields, *names: str) -> str | None:
     """Return a text, None when there is none."""
-    value = first(data, *names)
+    value = _first(data, names)
     return storable(value) if isinstance(value, str) else None
 
 
@@ -68,7 +73,7 @@ def wrong_texts(data: Fields, *names: str) -> list[str]:
 
 def identifier(data: Fields, *names: str) -> str | None:
     """Return an id, which some servers write as a number."""
-    value = first(data, *names)
+    value = _first(data, names)
     if isinstance(value, str):
         return storable(value) or None
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
@@ -76,18 +81,18 @@ def identifier(data: Fields, *names: str) -> str | None:
 
 def flag(data: Fields, *names: str) -> bool:
     """Return whether something is true."""
-    return first(data, *names) is True
+    return _first(data, names) is True
 
 
 def whole_number(data: Fields, *names: str) -> int | None:
     """Return a whole number, None when there is none."""
-    value = first(data, *names)
+    value = _first(data, names)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def number(data: Fields, *names: str) -> float | None:
     """Return a finite number, None when there is none."""
-    value = first(data, *names)
+    value = _first(data, names)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -99,20 +104,20 @@ def number(data: Fields, *names: str) -> float | None:
 def moment(data: Fields, *names: str) -> datetime | None:
     """Return a time (UTC), None when there is none that can be read."""
     try:
-        return parse_moment(first(data, *names))
+        return parse_moment(_first(data, names))
     except (ValueError, OverflowError):
         return None
 
 
 def mapping(data: Fields, *names: str) -> Fields:
     """Return an object, an empty one when there is none."""
-    value = first(data, *names)
+    value = _first(data, names)
     return value if isinstance(value, _OBJECT) else {}
 
 
 def mappings(data: Fields, *names: str) -> Iterator[Fields]:
     """Yield the objects of a list."""
-    value = first(data, *names)
+    value = _first(data, names)
     for item in value if isinstance(value, list) else ():
         if isinstance(item, _OBJECT):
             yield item

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import secrets
+import os
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -62,7 +62,7 @@ class DatabaseDeliveryLog:
         if next(self._claims) % _CLAIMS_PER_PURGE == 0:  # the first claim of a process purges too
             _rows().filter(leased_until__lt=now - self._keep).delete()
         connection, leased_until = _connection(), now + timedelta(seconds=lease)
-        token = secrets.token_hex(16)
+        token = os.urandom(16).hex()
         if _insert(connection, _stored(connection, leased_until), None, delivery_id, token):
             return token
         others = _rows().filter(key=delivery_id)
