@@ -145,21 +145,22 @@ def test_the_pause_of_several(here: Bench) -> None:
     assert here.agents.pause == 0.0
 
 
-def test_a_limit_is_learnt(here: Bench) -> None:
+@pytest.mark.parametrize("taken", [3, 4])
+def test_a_limit_is_learnt(here: Bench, taken: int) -> None:
     """After the same number twice the agent rests without asking, for a hundred messages."""
-    here.met_limit(3)
+    here.met_limit(taken)
     assert here.agents.begin("a") == Blocked("limit", 60.0)
     assert here.agents.shares() == {"a": 1}
     here.now += 60.0
-    assert here.agents.shares() == {"a": 3}
-    here.begin(2)
+    assert here.agents.shares() == {"a": taken}
+    here.begin(taken - 1)
     assert here.agents.shares() == {"a": 1}
     here.begin(1)
     assert here.agents.full() == []  # met once
     here.met_limit(0)
-    for sent in range(3, 100, 3):
+    for sent in range(taken, 100, taken):
         here.now += 60.0
-        here.begin(2)
+        here.begin(taken - 1)
         assert here.agents.full() == []
         here.begin(1)
         assert here.agents.full() == ["a"], sent
@@ -169,8 +170,8 @@ def test_a_limit_is_learnt(here: Bench) -> None:
     here.agents.wait("a")
     assert here.agents.begin("a") == Blocked("limit", 1.0)
     here.now += 1.0
-    here.begin(3)
-    assert here.agents.full() == []  # the hundredth: one is tried, to see
+    here.begin(taken)
+    assert here.agents.full() == []  # the hundredth: one more is tried, to see
 
 
 def test_another_number_is_learnt_anew(here: Bench) -> None:
@@ -206,6 +207,12 @@ def test_the_first_message_for_long(here: Bench) -> None:
         here.now += 60.0
     here.begin(1)
     assert here.agents.full() == []
+    here.now += 60.0
+    here.met_limit(3)
+    here.now += 600.0
+    here.met_limit(0)
+    here.now += 60.0
+    assert here.agents.shares() == {"a": 3}  # as it was
 
 
 def test_a_limit_with_a_longer_time(here: Bench) -> None:
