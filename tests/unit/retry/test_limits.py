@@ -329,6 +329,22 @@ def test_an_operator_is_told_once(here: World, caplog: pytest.LogCaptureFixture)
     assert loop.drain().delivered == 5
 
 
+def test_an_operator_is_told_again(here: World, caplog: pytest.LogCaptureFixture) -> None:
+    """The server refused a message for itself in between, so the agent was active."""
+    caplog.set_level(logging.ERROR, "buttdial_sync.retry")
+    loop = here.loop(token_for=lambda _: TOKEN)
+    here.add("a", agent_id="one")
+    here.fake.on_send(error='Agent "one" is not active')
+    assert loop.run_once().dead == 0
+    here.go_on(1000)
+    here.fake.on_send(error="Recipient has opted out", code="DO_NOT_CONTACT")
+    assert loop.run_once().dead == 1
+    here.add("b", agent_id="one")
+    here.fake.on_send(error='Agent "one" is not active')
+    assert loop.run_once().dead == 0
+    assert caplog.text.count("messages of agent one wait for an operator: Agent") == 2
+
+
 def test_a_key_that_the_server_may_have_forgotten(here: World) -> None:
     """A message that may have been sent more than a day ago is not repeated."""
     here.add("young", idempotency_key="k1")
