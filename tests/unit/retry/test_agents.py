@@ -83,7 +83,9 @@ def test_a_rate(rate: float, at_once: int, seconds: float) -> None:
     assert here.agents.begin("a") == Blocked(reason, seconds - 10.0)
     assert here.agents.pause == seconds - 10.0
     here.begin(at_once, "b")
-    here.now += seconds - 10.0
+    here.now += seconds - 10.5
+    assert here.agents.begin("a") == Blocked(reason, 0.5)
+    here.now += 0.5
     here.begin(at_once)
 
 
@@ -181,6 +183,20 @@ def test_another_number_is_learnt_anew(here: Bench) -> None:
         here.now += 60.0
     here.begin(3)
     assert here.agents.full() == []
+
+
+def test_a_limit_below_the_rate() -> None:
+    """The smaller one counts."""
+    here = Bench(10)
+    here.met_limit(3)
+    here.now += 60.0
+    assert here.agents.shares() == {"a": 3}
+    here = Bench(2)
+    here.met_limit(1, seconds=1.0)
+    here.now += 60.0
+    here.begin(1)
+    here.now += 1.0
+    assert here.agents.shares() == {"a": 1}
 
 
 def test_threads_that_meet_the_same_limit(here: Bench) -> None:
