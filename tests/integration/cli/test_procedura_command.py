@@ -1,4 +1,4 @@
-"""The command ``procedura`` as a process."""
+"""The command ``procedura``: inside of the test, and as a process where that matters."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 
+from buttdial_sync.cli import main
 from buttdial_sync.testing import FakeProceduraServer, ModuleFailure
 from buttdial_sync.transport.deadline import Deadline
 from tests.integration.cli.process import PROGRAM, SECONDS, environment
+from tests.unit.cli.cli_runner import SEPARATED
 
 PASSWORD = "pass-secret-1"
 ACCOUNT = "user@example.com"
@@ -31,7 +34,8 @@ main()
 """,
 )
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
+Run = Callable[..., Result]
+RunProgram = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def steps(args: list[str]) -> Generator[dict[str, Any], None, Any]:
@@ -57,7 +61,23 @@ def variables(server: FakeProceduraServer, tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def run(variables: dict[str, str], tmp_path: Path) -> Run:
+def run(variables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run the command inside of the test: starting Python takes longer than all that it does."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*args: str, given: str = "", **more: str) -> Result:
+        nothing = dict.fromkeys(name for name in os.environ if name.startswith("PROCEDURA_"))
+        env = {**nothing, "no_proxy": "127.0.0.1", **variables, **more}
+        done = CliRunner(env=env, **SEPARATED).invoke(main, ["procedura", *args], input=given)
+        assert PASSWORD not in done.stdout + done.stderr
+        assert done.exception is None or isinstance(done.exception, SystemExit)
+        return done
+
+    return run
+
+
+@pytest.fixture
+def run_program(variables: dict[str, str], tmp_path: Path) -> RunProgram:
     def run(*args: str, given: str = "", **more: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [sys.executable, *PROGRAM, "procedura", *args],
@@ -76,11 +96,13 @@ def run(variables: dict[str, str], tmp_path: Path) -> Run:
     return run
 
 
-def test_login_and_then_a_module(server: FakeProceduraServer, run: Run, tmp_path: Path) -> None:
+def test_login_and_then_a_module(
+    server: FakeProceduraServer, run_program: RunProgram, tmp_path: Path
+) -> None:
     """The token is stored by the one, and used by the other."""
-    done = run("login", ACCOUNT, "--attach", "--device=bot", "--ttl", "7200", given=f"{PASSWORD}\n")
+    done = run_program("login", ACCOUNT, "--ttl", "7200", given=f"{PASSWORD}\n")
     assert done.returncode == 2  # standard input is read only if asked
-    done = run(
+    done = run_program(
         *("login", ACCOUNT, "--password-stdin", "--attach", "--device=bot", "--ttl", "7200"),
         given=f"{PASSWORD}\n",
     )
@@ -95,15 +117,15 @@ def test_login_and_then_a_module(server: FakeProceduraServer, run: Run, tmp_path
     (token,) = server.tokens
     assert token not in done.stdout + done.stderr
     assert (tmp_path / ".procedura" / "token").exists()
-    assert run("run", "echo").returncode == 0
+    assert run_program("run", "echo").returncode == 0
     assert server.requests[1].token == token
 
 
 def test_password_of_the_environment(run: Run) -> None:
     """And a wrong one: exit code 1, with the remedy on stderr."""
-    assert run("login", ACCOUNT, PROCEDURA_PASSWORD=PASSWORD).returncode == 0
+    assert run("login", ACCOUNT, PROCEDURA_PASSWORD=PASSWORD).exit_code == 0
     done = run("login", ACCOUNT, PROCEDURA_PASSWORD="wrong")
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.exit_code, done.stdout) == (1, "")
     assert "auth failed: Invalid password" in done.stderr
     assert "  -> Log in again" in done.stderr
 
@@ -138,7 +160,7 @@ def test_password_from_a_prompt(variables: dict[str, str], tmp_path: Path) -> No
 )
 def test_credential_as_published(run: Run, credential: str) -> None:
     """The published program takes the password with the address, or in base64."""
-    assert run("login", credential).returncode == 0
+    assert run("login", credential).exit_code == 0
 
 
 @pytest.mark.parametrize(
@@ -157,13 +179,13 @@ def test_arguments_of_a_module(
 ) -> None:
     """Nothing after ``--`` is lost or read."""
     done = run("run", "echo", *given)
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert server.requests[0].args == args
 
 
 def test_arguments_of_a_stream(server: FakeProceduraServer, run: Run) -> None:
     """The same."""
-    assert run("stream", "echo", "a", "--", "--url", "--", "x").returncode == 0
+    assert run("stream", "echo", "a", "--", "--url", "--", "x").exit_code == 0
     assert server.requests[0].args == ["a", "--url", "--", "x"]
 
 
@@ -171,14 +193,14 @@ def test_arguments_of_a_stream(server: FakeProceduraServer, run: Run) -> None:
 def test_unknown_options(server: FakeProceduraServer, run: Run, command: list[str]) -> None:
     """They are an error, and nothing is sent."""
     done = run(*command)
-    assert (done.returncode, done.stdout) == (2, "")
+    assert (done.exit_code, done.stdout) == (2, "")
     assert "No such option" in done.stderr
     if command[0] == "run":
         assert "come after --" in done.stderr
     assert server.connections == 0
 
 
-def test_results(server: FakeProceduraServer, run: Run) -> None:
+def test_results(server: FakeProceduraServer, run: Run, run_program: RunProgram) -> None:
     """JSON on stdout and nothing else; what a terminal cannot show is escaped as JSON."""
     awkward = {"text": "été\x1b[0m\u2028\x85", "n": [1, None]}
     server.module("give", lambda _: awkward)
@@ -188,7 +210,7 @@ def test_results(server: FakeProceduraServer, run: Run) -> None:
     assert "été" in done.stdout
     assert done.stderr == ""
     assert json.loads(run("run", "give", "--json").stdout)["result"] == awkward
-    assert json.loads(run("run", "give", PYTHONIOENCODING="ascii").stdout) == awkward
+    assert json.loads(run_program("run", "give", PYTHONIOENCODING="ascii").stdout) == awkward
 
 
 def test_stream(run: Run) -> None:
@@ -198,14 +220,14 @@ def test_stream(run: Run) -> None:
     assert [event["phase"] for event in events] == ["started", "running", "finished"]
     assert events[1]["message"] == "été"
     assert events[2]["result"] == ["a"]
-    assert done.returncode == 0
+    assert done.exit_code == 0
 
 
 def test_module_that_fails(run: Run) -> None:
     """Exit code 1; the error on stderr; a stream shows the event too."""
     for command in ("run", "stream"):
         done = run(command, "fail")
-        assert done.returncode == 1
+        assert done.exit_code == 1
         assert "No glyph here. (NO_GLYPH)" in done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["coord"] == [1, 2]
     told = json.loads(run("run", "fail", "--json").stdout)
@@ -221,14 +243,14 @@ def test_unknown_outcome(server: FakeProceduraServer, run: Run, command: str, fa
     server.fault(fault)
     timeouts = ("--ack-timeout", "0.2" if fault == "no_ack" else "20", "--final-timeout", "3")
     done = run(command, "echo", *timeouts)
-    assert done.returncode == 3
+    assert done.exit_code == 3
     assert "before you repeat it" in done.stderr
 
 
 def test_server_that_is_away(run: Run) -> None:
     """Exit code 3."""
     done = run("--url", "ws://127.0.0.1:9", "run", "echo")
-    assert done.returncode == 3
+    assert done.exit_code == 3
     assert "Nothing listens there" in done.stderr
 
 
@@ -241,14 +263,14 @@ def test_options_before_and_behind_the_command(
     before = {"before": right, "both": ["--url", "ws://127.0.0.1:9"]}.get(place, [])
     behind = [] if place == "before" else right
     done = run(*before, "run", *behind, "echo", PROCEDURA_URL="ws://127.0.0.1:9")
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert server.requests[0].token == "tok-1"
 
 
 def test_wrong_address(run: Run) -> None:
     """Exit code 2."""
     done = run("--url", "http://x/", "diag")
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert "url must" in done.stderr
 
 
@@ -289,7 +311,7 @@ def test_interrupted(
 def test_verbose_shows_no_secret(run: Run) -> None:
     """Requests and connections are told, passwords and tokens are not."""
     done = run("login", "-v", ACCOUNT, "--password-stdin", given=f"{PASSWORD}\n")
-    assert done.returncode == 0
+    assert done.exit_code == 0
     assert "login_password" in done.stderr
     assert "sess_" not in done.stdout + done.stderr
 

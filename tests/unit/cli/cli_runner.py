@@ -18,7 +18,7 @@ from buttdial_sync.testing import LoopbackServer
 TOKEN = "agent-token-of-the-tests"
 _VARIABLES = ("BASE_URL", "URL", "AGENT_ID", "AGENT_TOKEN", "TEAM_TOKEN", "TOKEN_IN")
 # Before click 8.2 the two outputs were mixed unless one asked for it.
-_SEPARATED: dict[str, Any] = (
+SEPARATED: dict[str, Any] = (
     {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner).parameters else {}
 )
 
@@ -44,7 +44,7 @@ def run(
     found |= variables
     runner = CliRunner(
         env={"no_proxy": "127.0.0.1", **{f"BUTT_DIAL_{name}": found[name] for name in found}},
-        **_SEPARATED,
+        **SEPARATED,
     )
     with tempfile.TemporaryDirectory() as empty, _inside(str(directory or empty)):
         return runner.invoke(main, args)

@@ -12,12 +12,12 @@ from click.testing import CliRunner, Result
 from buttdial_sync.ailoop import AiloopClient, PendingQuestions
 from buttdial_sync.cli import main
 from buttdial_sync.testing import FakeAiloopServer
-from tests.unit.cli.cli_runner import _SEPARATED
+from tests.unit.cli.cli_runner import SEPARATED
 
 
 def run(server: FakeAiloopServer | None, *arguments: str, **environ: str) -> Result:
     env = {"no_proxy": "127.0.0.1", "AILOOP_SERVER": server.url if server else "", **environ}
-    return CliRunner(env=env, **_SEPARATED).invoke(main, ["ailoop", *arguments])
+    return CliRunner(env=env, **SEPARATED).invoke(main, ["ailoop", *arguments])
 
 
 def data_of(result: Result) -> Any:

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from buttdial_sync.cli import main
 from buttdial_sync.testing.happy_agents import AgentFailure, FakeMachine, FakeTurn
 from buttdial_sync.testing.happy_server import FakeHappyServer
-from tests.unit.cli.cli_runner import _SEPARATED
+from tests.unit.cli.cli_runner import SEPARATED
 
 PATIENCE = 30.0
 
@@ -32,7 +32,7 @@ def run(server: FakeHappyServer, *arguments: str, **environ: str) -> Result:
         "no_proxy": "127.0.0.1",
         **environ,
     }
-    return CliRunner(env=env, **_SEPARATED).invoke(main, ["happy", *arguments])
+    return CliRunner(env=env, **SEPARATED).invoke(main, ["happy", *arguments])
 
 
 def data_of(result: Result) -> Any:
