@@ -25,26 +25,23 @@ def leaks_of(error: BaseException, *secrets: str) -> list[str]:
     Looked at are all frames but those of the tests, in the whole chain of exceptions: the ``repr``
     of each local, and of everything that it leads to in six steps.
     """
-    return [leak for each in _chain(error) for leak in _leaks_of_one(each, secrets)]
+    needles = {form for secret in secrets for form in (secret, quote(secret, safe=""))}
+    starts = [start for each in _chain(error) for start in _starts(each)]
+    shown = ((path, _shown_by(value)) for path, value in _reachable(starts))
+    return [
+        f"{path}: {text[:200]}" for path, text in shown if any(needle in text for needle in needles)
+    ]
 
 
-def _leaks_of_one(error: BaseException, secrets: tuple[str, ...]) -> Iterator[str]:
-    yield from _shown(f"{type(error).__name__} itself", [error, error.args, vars(error)], secrets)
+def _starts(error: BaseException) -> Iterator[tuple[str, Any]]:
+    for value in (error, error.args, vars(error)):
+        yield f"{type(error).__name__} itself", value
     for frame, line in traceback.walk_tb(error.__traceback__):
         code = frame.f_code
         if not code.co_filename.startswith(_TESTS):
             where = f"{code.co_filename}:{line} {code.co_name}"
             for name, value in frame.f_locals.items():
-                yield from _shown(f"{where}: {name}", [value], secrets)
-
-
-def _shown(where: str, values: Iterable[Any], secrets: tuple[str, ...]) -> Iterator[str]:
-    needles = {form for secret in secrets for form in (secret, quote(secret, safe=""))}
-    for path, value in _reachable(values):
-        text = _shown_by(value)
-        if any(needle in text for needle in needles):
-            yield f"{where}{path}: {text[:200]}"
-            return
+                yield f"{where}: {name}", value
 
 
 def _shown_by(value: Any) -> str:
@@ -54,8 +51,9 @@ def _shown_by(value: Any) -> str:
         return ""
 
 
-def _reachable(values: Iterable[Any]) -> Iterator[tuple[str, Any]]:
-    queue = deque(("", value, 0) for value in values)
+def _reachable(starts: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """Walk from all of them at once: each object is met once, by the shortest way to it."""
+    queue = deque((path, value, 0) for path, value in starts)
     seen: dict[int, Any] = {}
     while queue:
         path, value, depth = queue.popleft()

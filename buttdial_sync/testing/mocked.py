@@ -142,6 +142,8 @@ class MockedServer:
         """
         Register, and start ``responses.mock`` if it does not run yet.
 
+        When it starts, ``responses.calls`` begins anew.
+
         Raises:
             RuntimeError: Another fake server has this origin.
         """
@@ -159,6 +161,9 @@ class MockedServer:
         before = HTTPAdapter.send
         responses.mock.start()
         self._patch = HTTPAdapter.send if HTTPAdapter.send is not before else None
+        if self._patch is not None:
+            # Calls recorded before belong to a mock that has ended. They keep its server alive.
+            responses.mock.calls.reset()
 
     def uninstall(self) -> None:
         """End all streams, and undo `install`, but nothing of the host's."""

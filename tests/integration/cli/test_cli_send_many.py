@@ -1,4 +1,4 @@
-"""``send-many`` and ``outbox`` as processes: a killed one, wrong tokens, exit codes."""
+"""``send-many`` and ``outbox`` after a process that was killed; wrong tokens, exit codes."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from buttdial_sync.retry import SQLiteRepository
 from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
 from tests.fakes import failed_logins
 from tests.integration.cli.process import PROGRAM, SECONDS, environment, run
+from tests.unit.cli.cli_runner import run as run_inside
 
 TOKEN = "agent-token-of-the-tests"
 DB = "outbox.db"
@@ -96,16 +97,16 @@ def test_following_the_advice_after_a_kill(tmp_path: Path) -> None:
     """Without keys the row that may have been sent is given up; nobody gets it twice."""
     with after_a_kill("open-source", tmp_path) as server:
         end_the_leases(tmp_path)
-        done = run(*COMMAND, cwd=tmp_path, **settings(server))
-        assert done.returncode == 1
+        done = run_inside(*COMMAND, server=server, directory=tmp_path)
+        assert done.exit_code == 1
         assert "may have been sent" in done.stderr
-        again = run(*COMMAND, cwd=tmp_path, **settings(server))
-        assert again.returncode == 1
+        again = run_inside(*COMMAND, server=server, directory=tmp_path)
+        assert again.exit_code == 1
         assert "1 rows were given up, 1 of them may have been sent" in again.stderr
-        refused = run("outbox", "retry", "row-0", "--db", DB, cwd=tmp_path)
-        assert refused.returncode == 2
+        refused = run_inside("outbox", "retry", "row-0", "--db", DB, directory=tmp_path)
+        assert refused.exit_code == 2
         assert "may have been sent already" in refused.stderr
-        run(*COMMAND, cwd=tmp_path, **settings(server))
+        run_inside(*COMMAND, server=server, directory=tmp_path)
         assert bodies(server) == ["Hello 0", "Hello 1", "Hello 2"]
         assert rows_of(tmp_path)["row-0"].status == "dead"
 
@@ -113,13 +114,13 @@ def test_following_the_advice_after_a_kill(tmp_path: Path) -> None:
 def test_a_retry_by_hand_after_a_kill(tmp_path: Path) -> None:
     """The row of a killed run cannot be made due by hand, neither before nor after its lease."""
     with after_a_kill("open-source", tmp_path) as server:
-        held = run("outbox", "retry", "row-0", "--db", DB, cwd=tmp_path)
+        held = run_inside("outbox", "retry", "row-0", "--db", DB, directory=tmp_path)
         end_the_leases(tmp_path)
-        free = run("outbox", "retry", "row-0", "--db", DB, cwd=tmp_path)
-        assert held.returncode == free.returncode == 2
+        free = run_inside("outbox", "retry", "row-0", "--db", DB, directory=tmp_path)
+        assert held.exit_code == free.exit_code == 2
         assert "--even-if-sent" in held.stderr
         assert "--even-if-sent" in free.stderr
-        assert run("outbox", "retry", "row-1", "--db", DB, cwd=tmp_path).returncode == 0
+        assert run_inside("outbox", "retry", "row-1", "--db", DB, directory=tmp_path).exit_code == 0
         assert bodies(server) == ["Hello 0"]
 
 
@@ -127,8 +128,8 @@ def test_after_a_kill_with_keys(tmp_path: Path) -> None:
     """A server that honours keys is asked again with the same one: each row once, exit code 0."""
     with after_a_kill("hosted", tmp_path) as server:
         end_the_leases(tmp_path)
-        done = run(*COMMAND, cwd=tmp_path, **settings(server))
-        assert (done.returncode, done.stderr) == (0, "")
+        done = run_inside(*COMMAND, server=server, directory=tmp_path)
+        assert (done.exit_code, done.stderr) == (0, "")
         assert bodies(server) == ["Hello 0", "Hello 1", "Hello 2"]
 
 
@@ -152,9 +153,9 @@ def test_a_wrong_token(command: tuple[str, ...], tmp_path: Path) -> None:
 def test_a_missing_token(tmp_path: Path) -> None:
     """Without a token nothing is tried: a usage error that names the variable."""
     with FakeButtDialServer(tokens=[TOKEN]).listen() as server:
-        done = run(*COMMAND, cwd=tmp_path, BUTT_DIAL_BASE_URL=server.base_url)
+        done = run_inside(*COMMAND, directory=tmp_path, BASE_URL=server.base_url)
         assert server.fake.requests == []
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert "BUTT_DIAL_AGENT_TOKEN" in done.stderr
 
 
@@ -164,8 +165,8 @@ def test_a_lease_that_is_over(tmp_path: Path) -> None:
         repository.add(FailedMessage(id="a", recipient="+14155550123", body="x"))
         repository.fetch_due(1)
     with FakeButtDialServer(tokens=[TOKEN]).listen() as server:
-        done = run("outbox", "drain", "--db", DB, cwd=tmp_path, **settings(server))
-        assert (done.returncode, done.stderr) == (0, "")
+        done = run_inside("outbox", "drain", "--db", DB, server=server, directory=tmp_path)
+        assert (done.exit_code, done.stderr) == (0, "")
         assert bodies(server) == ["x"]
 
 

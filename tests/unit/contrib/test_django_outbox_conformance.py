@@ -22,7 +22,7 @@ from tests.integration.retry import postgres
 from tests.unit.retry.table_conformance import TableConformance
 
 ALIAS = "outbox"
-ROWS = 20_000
+ROWS = 5_000
 
 
 @contextmanager

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import queue
 import subprocess
 import sys
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,29 @@ def test_uninstall_wakes_a_blocked_reader() -> None:
     thread.join(5)
     assert open_streams(fake) == 0
     wire.close()
+
+
+def test_an_earlier_fake_is_freed() -> None:
+    """What was asked of it can be read after it; the next one begins anew, and keeps it no more."""
+    fake = FakeButtDialServer()
+    with fake.mocked() as mocked:
+        Wire(mocked.base_url).close()
+    assert len(responses.calls) == 1
+    gone = weakref.ref(fake)
+    del fake, mocked
+    with FakeButtDialServer().mocked():
+        assert len(responses.calls) == 0
+        gc.collect()
+        assert gone() is None
+
+
+def test_a_mock_that_runs_keeps_its_calls() -> None:
+    """A fake that is installed inside of a host's mock takes nothing of it away."""
+    with responses.mock:
+        responses.mock.get(HOST_URL, json={})
+        requests.get(HOST_URL, timeout=5)
+        with FakeButtDialServer().mocked():
+            assert len(responses.calls) == 1
 
 
 def test_closing_the_response_wakes_its_reader() -> None:

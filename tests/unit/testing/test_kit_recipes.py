@@ -52,7 +52,9 @@ def test_pytest_socket_and_freezegun(pytester: pytest.Pytester) -> None:
                 socket.socketpair()
         """
     )
-    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "--disable-socket")
+    # Two plugins that have no part in it take longer to load than the tests to run.
+    others = ("-p", "no:hypothesispytest", "-p", "no:anyio")
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "--disable-socket", *others)
     result.assert_outcomes(passed=4)
 
 
