@@ -76,6 +76,11 @@ _TESTS: dict[str, tuple[str, ...]] = {
     ),
     "buttdial_sync/inbound/sqlalchemy_inbox.py": _OVER_SQLALCHEMY,
     "buttdial_sync/listening/": ("tests/unit/listening", "tests/unit/inbound"),
+    "buttdial_sync/listening/inbox_worker.py": (
+        "tests/unit/listening/test_listening_with_inbox.py",
+        "tests/unit/listening",
+        "tests/unit/inbound",
+    ),
     "buttdial_sync/listening/pauses.py": (
         "tests/unit/listening/test_runner.py",
         "tests/unit/listening",

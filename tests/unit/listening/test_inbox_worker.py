@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from typing import Any
 
 import pytest
@@ -42,6 +43,7 @@ class Bench:
         self.inbox = Unsteady(self.clock, takes, records)
         self.slept: list[float] = []
         self.got: list[str | None] = []
+        self.threads: set[int] = set()
         self.undelivered: list[InboundEvent] = []
         self.fails = False
         inbound = InboundHandler()
@@ -52,6 +54,7 @@ class Bench:
 
     def handle(self, message: InboundMessage) -> None:
         self.got.append(message.id)
+        self.threads.add(threading.get_ident())
         if self.fails:
             raise OSError("the host's database is down")
 
@@ -78,11 +81,12 @@ class Bench:
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_all_that_is_due(workers: int) -> None:
-    """In this thread or in several; how many the handlers got is told."""
+    """In this thread, or else in several; how many the handlers got is told."""
     here = Bench(workers=workers)
     here.add("1", "2", "3")
     assert drain_inbox(here.how) == 3
     assert sorted(map(str, here.got)) == ["1", "2", "3"]
+    assert (here.threads == {threading.get_ident()}) is (workers == 1)
     assert here.inbox.stats()["handled"] == 3
     assert drain_inbox(here.how) == 0
 
@@ -116,6 +120,17 @@ def test_a_success_after_failures() -> None:
     here.fails = False
     assert here.drain() == 1
     assert (here.inbox.stats()["handled"], here.undelivered) == (1, [])
+
+
+def test_a_process_may_end_at_any_time() -> None:
+    """None of the threads keeps it: what is in hand is leased, and comes again."""
+    here = Bench(workers=2)
+    workers = InboxWorkers(here.how)
+    workers.start()
+    threads = [*workers._threads, workers._leases]
+    assert [thread.daemon for thread in threads] == [True] * 3
+    assert workers.stop(30.0)
+    assert not any(thread.is_alive() for thread in threads)
 
 
 def test_without_patience() -> None:
