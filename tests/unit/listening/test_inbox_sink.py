@@ -74,13 +74,14 @@ def test_a_reader_writes_itself() -> None:
     assert not here.written.acquire(blocking=False)
 
 
-def test_a_page_that_cannot_be_written() -> None:
-    """The reader reads no more; at the end it is tried once more."""
+def test_a_page_that_cannot_be_written(caplog: pytest.LogCaptureFixture) -> None:
+    """The reader reads no more, and the log says why; at the end it is tried once more."""
     here = Bench(times=5)
     here.writer.write_here()
     with pytest.raises(TransportError, match="the inbox cannot be written"):
         here.writer.write([message("a")])
     assert here.slept == [0.5, 1.0, 2.0, 4.0]
+    assert caplog.messages == ["1 events cannot be written to the inbox"] * 5
     assert here.writer.close(0.0) == []
     assert here.inbox.batches == [["a"]]
     here = Bench(times=6)

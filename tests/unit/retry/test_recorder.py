@@ -29,7 +29,13 @@ from buttdial_sync.errors import (
     TransportError,
 )
 from buttdial_sync.retry import MemoryRepository
-from buttdial_sync.retry.verdicts import concerns_everybody, deliver, is_outage, verdict_of
+from buttdial_sync.retry.verdicts import (
+    concerns_agent,
+    concerns_everybody,
+    deliver,
+    is_outage,
+    verdict_of,
+)
 from buttdial_sync.stores.schema import Condition
 from tests.fakes import clear_faults
 from tests.unit.retry.world import Failing, World
@@ -84,6 +90,23 @@ def test_whom_a_limit_concerns(stage: Any, everybody: bool) -> None:
     """A tool's own limit is one agent's."""
     result = SendResult(outcome="rejected", stage_failed=stage)
     assert concerns_everybody(result) is everybody
+
+
+@pytest.mark.parametrize(
+    ("code", "all_of_it"),
+    [
+        ("AGENT_SUSPENDED", True),
+        ("AGENT_NOT_FOUND", True),
+        ("AGENT_NOT_PROVISIONED", True),
+        ("NOT_PROVISIONED", True),
+        ("QUOTA_EXCEEDED", True),
+        ("DO_NOT_CONTACT", False),
+        (None, False),
+    ],
+)
+def test_what_concerns_an_agent(code: str | None, all_of_it: bool) -> None:
+    """Its other messages would be refused for the same reason."""
+    assert concerns_agent(SendResult(outcome="rejected", error_code=code)) is all_of_it
 
 
 def test_a_postponed_login_concerns_its_token() -> None:
