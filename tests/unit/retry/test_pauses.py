@@ -67,6 +67,13 @@ def test_several_pauses(here: Bench) -> None:
     assert [pause.agent_id for pause in here.pauses.all()] == ["", "a"]
 
 
+def test_so_many_pauses_are_told(here: Bench) -> None:
+    """Ten thousand: a list that has no end would be read by nobody."""
+    values = {"status": "paused", "created_at": START, "resolved_at": None, "reason": ""}
+    here.store.insert_new([{"id": f"agent:{number}", **values} for number in range(10_001)])
+    assert len(here.pauses.all()) == 10_000
+
+
 def test_a_reason_that_no_row_holds(here: Bench) -> None:
     """It is cut, and without what databases refuse."""
     here.pauses.begin("a", "no\0" + "x" * 100_000)
