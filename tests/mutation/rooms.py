@@ -144,7 +144,7 @@ def core(root: Path) -> list[str]:
 
 def tests_of(module: str, root: Path) -> list[list[str]]:
     """
-    Return pytest's arguments for a module: the files that bear its name, then the rest of its room.
+    Return pytest's arguments for a module: the tests nearest to it, then the rest of its room.
 
     Raises:
         LookupError: No tests belong to it.

@@ -20,8 +20,8 @@ from typing import NoReturn
 
 import pytest
 
-# They are imported before pytest can rewrite their assertions.
 _OPTIONS = ("-x", "-q", "-p", "no:randomly", "--hypothesis-seed=0")
+# pytest cannot rewrite the assertions of plugins that are imported before it starts.
 _IMPORTED_BEFORE = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
 
 
