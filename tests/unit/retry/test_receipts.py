@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 
 from buttdial_sync import DeliveryReceipt
-from buttdial_sync.retry.receipts import EarlyReceipts, receipt_columns, receipts_schema
+from buttdial_sync.retry.receipts import (
+    EarlyReceipts,
+    early_columns,
+    receipt_columns,
+    receipts_schema,
+    write_receipt,
+)
 from buttdial_sync.stores.memory import MemoryStore
 from buttdial_sync.stores.schema import Condition, Row
 
@@ -157,6 +163,19 @@ def test_what_a_row_keeps() -> None:
     bare = DeliveryReceipt(message_sid="S", status="failed", channel="sms", error_code="7")
     assert receipt_columns(bare, START)["receipt_error"] == "7"
     assert receipt_columns(bare, START)["receipt_at"] == START
+
+
+def test_what_changes_with_a_receipt(here: Bench) -> None:
+    """Such as the status of a row that was given up; a message's row gets all of the receipt."""
+    here.keep("sent")
+    row = here.kept()
+    assert row is not None
+    receipt = DeliveryReceipt(message_sid="SM-1", status="read", channel="sms")
+    columns = receipt_columns(receipt, here.now)
+    write_receipt(here.store, row, columns, ("kept",), {"status": "handled"})
+    written = here.kept()
+    assert written == {**row, **columns, "status": "handled"}
+    assert early_columns(written) == columns
 
 
 def test_receipts_wait_for_a_day(here: Bench) -> None:
