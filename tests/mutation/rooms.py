@@ -40,6 +40,11 @@ _TESTS: dict[str, tuple[str, ...]] = {
         "tests/unit/tools",
         "tests/unit/accounts",
     ),
+    "buttdial_sync/calls/rest_sending.py": (
+        "tests/unit/sending/test_auto_sending.py",
+        "tests/unit/sending",
+        "tests/unit/calls",
+    ),
     "buttdial_sync/calls/schema.py": (
         "tests/unit/calls/test_schema_decisions.py",
         "tests/unit/calls",
