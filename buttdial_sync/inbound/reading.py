@@ -67,7 +67,7 @@ def text(data: Fields, *names: str) -> str | None:
 
 def wrong_texts(data: Fields, *names: str) -> list[str]:
     """Return the names under which there is something, but not a text."""
-    given = ((name, first(data, name)) for name in names)
+    given = ((name, _first(data, (name,))) for name in names)
     return [name for name, value in given if value is not None and not isinstance(value, str)]
 
 

@@ -210,14 +210,11 @@ class DeadlineConnection(HTTPConnection):
             self._connecting = False
 
     def _new_conn(self) -> socket.socket:
-        sock = self._connected_socket()
-        self._identity = socket_identity(sock)
-        return sock
-
-    def _connected_socket(self) -> socket.socket:
         progress = _progress_of_thread()
         if progress is None or progress.deadline is None:
-            return super()._new_conn()
+            sock = super()._new_conn()
+            self._identity = socket_identity(sock)
+            return sock
         try:
             return self._connect_to_any(progress, progress.deadline)
         except TimeoutError:
@@ -240,7 +237,8 @@ class DeadlineConnection(HTTPConnection):
             sock = socket.socket(family, kind, protocol)
             try:
                 # Before it is connected, so that close() can end the attempt.
-                progress.runs_on(KeptSocket(sock, socket_identity(sock)))
+                self._identity = socket_identity(sock)
+                progress.runs_on(KeptSocket(sock, self._identity))
                 for option in self.socket_options or ():
                     sock.setsockopt(*option)
                 sock.settimeout(min(limit.seconds, progress.time_left() or math.inf))

@@ -160,6 +160,7 @@ def test_while_a_library_handles_its_own_error(server: LoopbackServer) -> None:
     assert seen > 20
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # it may strike where a socket is made
 def test_the_context_of_the_host_stays(client: Client) -> None:
     """What the host was handling when it called is still the context, and nothing of ours is."""
     trouble = LookupError("the host's own")
