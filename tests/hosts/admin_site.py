@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from buttdial_sync.testing import FakeButtDialServer
-from tests.integration.contrib.running import environment, free_port, python, serving
+from tests.integration.contrib.running import environment, python, serving
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -14,7 +14,8 @@ import requests
 
 from buttdial_sync.testing import FakeButtDialServer, HostSimulator
 from buttdial_sync.testing.fake import FakeServer
-from tests.integration.contrib.running import free_port, started, wait_for_port
+from tests.integration.contrib.running import started, wait_for_port
+from tests.ports import free_port
 
 pytest.importorskip("django")
 pytest.importorskip("pytest_django")

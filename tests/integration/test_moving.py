@@ -21,9 +21,9 @@ from tests.integration.contrib.running import (
     PATIENCE,
     ROOT,
     environment,
-    free_port,
     serving,
 )
+from tests.ports import free_port
 
 pytestmark = pytest.mark.slow
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ import pytest
 from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
 from tests.integration.client.test_network_options import CERTIFICATE, over_tls
 from tests.integration.client.test_workers import HERE, PATIENCE, environment, session_per_thread
+from tests.ports import free_port
 
 pytestmark = pytest.mark.slow
 
@@ -36,9 +36,7 @@ def server() -> Iterator[LoopbackServer]:
 
 def answer_all(server: LoopbackServer, scheme: str, command: Sequence[str]) -> None:
     """Start a web server of two processes, and ask it from eight threads at once."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     url = over_tls(server, wants_client=False) if scheme == "https" else server.base_url
     process = subprocess.Popen(
         [*command, address],

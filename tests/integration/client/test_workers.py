@@ -16,6 +16,7 @@ import requests
 from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
 from tests.fakes import failed_logins
 from tests.integration.prefork import answers_of_worker
+from tests.ports import free_port
 
 HERE = Path(__file__).parent
 PATIENCE = 30.0
@@ -52,9 +53,7 @@ def missing_token_answers(server: LoopbackServer) -> int:
 @pytest.mark.parametrize("warm", ["", "1"], ids=["cold parent", "parent with a session"])
 def test_gunicorn_with_a_preloaded_client(server: LoopbackServer, warm: str) -> None:
     """Workers and threads share one client object; each answer reaches its own request."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "gunicorn", "--preload", "--workers", "2", "--threads", "4"),

@@ -14,8 +14,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tests.integration.contrib.running import PATIENCE, free_port
+from tests.integration.contrib.running import PATIENCE
 from tests.integration.retry.postgres import step_down
+from tests.ports import free_port
 
 _PROGRAMS = Path("/usr/lib/rabbitmq/lib")
 _LOOKS = 1200

@@ -71,13 +71,6 @@ def started(*arguments: str, folder: str, env: dict[str, str]) -> Iterator[subpr
             process.wait()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
     pause = threading.Event()
     for _ in range(600):

@@ -17,11 +17,11 @@ from buttdial_sync.testing.simulate import Delivery, HostSimulator
 from tests.integration.contrib.running import (
     PATIENCE,
     environment,
-    free_port,
     python,
     serving,
     started,
 )
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")]
 

@@ -17,11 +17,11 @@ from buttdial_sync.testing.simulate import HostSimulator
 from tests.integration.contrib.running import (
     PATIENCE,
     environment,
-    free_port,
     python,
     serving,
     started,
 )
+from tests.ports import free_port
 
 FOLDER = "flask_app"
 sender = HostSimulator(whatsapp_secret="app-secret", account_secret="webhook-secret")

@@ -12,7 +12,8 @@ import pytest
 
 from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
 from buttdial_sync.testing.simulate import HostSimulator
-from tests.integration.contrib.running import PATIENCE, environment, free_port, python, serving
+from tests.integration.contrib.running import PATIENCE, environment, python, serving
+from tests.ports import free_port
 
 FOLDER = "onboarding"
 

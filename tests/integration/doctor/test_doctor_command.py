@@ -19,6 +19,7 @@ from tests.fakes import set_tools
 from tests.integration.cli.process import PROGRAM, SECONDS, environment, on_terminal, read_until
 from tests.integration.cli.process import run as run_process
 from tests.integration.doctor.conftest import TOKEN
+from tests.ports import free_port
 from tests.unit.cli.cli_runner import run
 
 TO = "+14155550123"
@@ -65,12 +66,6 @@ class Desk:
 
 def post(url: str, payload: dict[str, Any]) -> int:
     return requests.post(url, json={"channel": "whatsapp", **payload}, timeout=5).status_code
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 def receiving(port: int, *more: str) -> tuple[str, ...]:

@@ -15,8 +15,9 @@ import requests
 from buttdial_sync.happy.client import HappyClient
 from buttdial_sync.testing.happy_agents import FakeMachine
 from buttdial_sync.testing.happy_server import FakeHappyServer
-from tests.integration.contrib.running import free_port, wait_for_port
+from tests.integration.contrib.running import wait_for_port
 from tests.integration.prefork import answers_of_worker
+from tests.ports import free_port
 
 HERE = Path(__file__).parent
 PATIENCE = 30.0

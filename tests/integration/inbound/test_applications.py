@@ -17,7 +17,8 @@ import requests
 from buttdial_sync import InboundHandler, InboundMessage
 from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
 from buttdial_sync.testing.simulate import HostSimulator
-from tests.integration.contrib.running import PATIENCE, environment, free_port, serving
+from tests.integration.contrib.running import PATIENCE, environment, serving
+from tests.ports import free_port
 
 HERE = "tests.integration.inbound.web_app"
 sender = HostSimulator(whatsapp_secret="app-secret")

@@ -16,6 +16,7 @@ from buttdial_sync.procedura import ConnectionLostError, RemoteAgent
 from buttdial_sync.testing import FakeProceduraServer
 from buttdial_sync.transport.deadline import Deadline
 from tests.integration.prefork import answers_of_worker
+from tests.ports import free_port
 
 pytestmark = [
     pytest.mark.slow,
@@ -128,14 +129,11 @@ def app(environ, start_response):
 
 def test_gunicorn_preload(server: FakeProceduraServer, tmp_path: Any) -> None:
     """The master has a connection; each worker makes its own."""
-    import socket
 
     import requests
 
     (tmp_path / "world_app.py").write_text(APP)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [
         *(sys.executable, "-m", "gunicorn", "--preload", "--workers", "2", "--threads", "2"),
         *("--bind", f"127.0.0.1:{port}", "--chdir", str(tmp_path), "world_app:app"),

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from buttdial_sync.testing import LoopbackServer
+from tests.ports import free_port
 
 PATIENCE = 30.0
 _PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"])
@@ -101,9 +102,7 @@ def _running(
     path = shutil.which(program, path=_PATH)
     if path is None:
         pytest.skip(f"needs {program}: apt-get install {program.removesuffix('d')}")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     target = urlsplit(server.base_url) if server else urlsplit("")
     configuration = folder / f"{program}.conf"
     configuration.write_text(

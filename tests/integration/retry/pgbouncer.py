@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.integration.contrib.running import free_port, wait_for_port
+from tests.integration.contrib.running import wait_for_port
 from tests.integration.retry.postgres import step_down
+from tests.ports import free_port
 
 _PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"])
 _SECONDS = 30.0
