@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 from buttdial_sync.cli import main
 from buttdial_sync.testing import FakeProceduraServer, ModuleFailure
 from buttdial_sync.transport.deadline import Deadline
-from tests.integration.cli.process import PROGRAM, SECONDS, environment
+from tests.integration.cli.process import PROGRAM, SECONDS, environment, read_until
 from tests.unit.cli.cli_runner import SEPARATED
 
 PASSWORD = "pass-secret-1"
@@ -144,9 +144,7 @@ def test_password_from_a_prompt(variables: dict[str, str], tmp_path: Path) -> No
         start_new_session=True,
     )
     os.close(other_end)
-    shown = b""
-    while b"Password" not in shown:
-        shown += os.read(main_end, 1024)
+    shown = read_until(main_end, b"Password")
     os.write(main_end, f"{PASSWORD}\n".encode())
     said, _ = process.communicate(timeout=SECONDS)
     os.close(main_end)

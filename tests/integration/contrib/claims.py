@@ -14,15 +14,24 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from buttdial_sync import DeliveryInProgressError, DeliveryLog
-from tests.integration.contrib import on_postgres, on_sqlite
+from tests.integration.contrib.bare_project import postgresql, set_up_django, sqlite
 
 THREADS = 8
 DELIVERIES = 40
 NOW = datetime(2026, 1, 2, tzinfo=timezone.utc)
+EXPECTED = {
+    "new": 40,
+    "while leased": 0,
+    "lease over": 40,
+    "late": ["busy", None],
+    "done": [None, None],
+    "rows": 42,
+}
+"""What has to come out, on each database."""
 
 
 def main(database: str) -> dict[str, Any]:
-    (on_sqlite if database.endswith(".db") else on_postgres).set_up_django(database)
+    set_up_django((sqlite if database.endswith(".db") else postgresql)(database))
     return {
         "new": _wins(NOW),
         "while leased": _wins(NOW + timedelta(seconds=59)),

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 
 import pytest
 
+from tests.integration.contrib.claims import EXPECTED
 from tests.integration.contrib.running import ROOT
 from tests.integration.retry.postgres import binaries, running
 
@@ -30,11 +31,4 @@ def test_claims_of_many_at_once() -> None:
             text=True,
             timeout=60,
         )
-    assert json.loads(done.stdout) == {
-        "new": 40,
-        "while leased": 0,
-        "lease over": 40,
-        "late": ["busy", None],
-        "done": [None, None],
-        "rows": 42,
-    }
+    assert json.loads(done.stdout) == EXPECTED

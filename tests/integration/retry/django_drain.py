@@ -7,12 +7,13 @@ import os
 import sys
 
 from buttdial_sync import Client, FailedMessage, RetryLoop
-from tests.integration.contrib.on_postgres import set_up_django
+from tests.integration.contrib.bare_project import postgresql, set_up_django
 
 
 def main(url: str) -> dict[str, int]:
     """Write COUNT messages and send them."""
-    set_up_django("127.0.0.1", PORT=os.environ["PORT"], DISABLE_SERVER_SIDE_CURSORS=True)
+    port = os.environ["PORT"]
+    set_up_django(postgresql("127.0.0.1", PORT=port, DISABLE_SERVER_SIDE_CURSORS=True))
     from django.db import connections
 
     from buttdial_sync.contrib.django.repository import DatabaseRepository

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -190,3 +191,47 @@ def test_a_host_that_fails_to_be_told(caplog: pytest.LogCaptureFixture) -> None:
     drain_inbox(how)
     assert here.inbox.stats()["dead"] == 2
     assert caplog.text.count("on_undelivered failed for") == 2
+
+
+class Busy(MemoryInbox):
+    """An inbox that is down when a lease is extended for the second time."""
+
+    def __init__(self, clock: SettableClock) -> None:
+        super().__init__(lease=36.0, clock=clock)
+        self.asked = 0
+
+    def extend_lease(self, msg_id: str, attempt_number: int) -> bool:
+        self.asked += 1
+        if self.asked == 2:
+            raise OSError("no answer")
+        return super().extend_lease(msg_id, attempt_number)
+
+
+class Hourglass(threading.Event):
+    """Waiting moves the clock, and ends at the fifth time."""
+
+    def __init__(self, clock: SettableClock) -> None:
+        super().__init__()
+        self.clock = clock
+        self.waits: list[float | None] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waits.append(timeout)
+        self.clock.move(timeout or 0.0)
+        return len(self.waits) == 5
+
+
+def test_a_lease_that_could_not_be_extended() -> None:
+    """It is tried again soon: a store that answers late has used up most of the time."""
+    clock = SettableClock()
+    inbox = Busy(clock)
+    inbox.write([InboundMessage(id="a", sender="+1", channel="sms")])
+    stored = inbox.take()
+    assert stored is not None
+    workers = InboxWorkers(HandingOver(inbox=inbox, inbound=InboundHandler()))
+    workers._in_hand[stored.id] = stored
+    workers._stopping = hourglass = Hourglass(clock)
+    workers._keep_leases()
+    assert hourglass.waits == [12.0, 12.0, 3.0, 12.0, 12.0]
+    assert inbox.asked == 4
+    assert inbox.leased() == {stored.id: clock() + timedelta(seconds=24)}

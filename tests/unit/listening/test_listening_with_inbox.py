@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -416,49 +415,6 @@ def test_a_slow_handler_keeps_its_event(moment: SettableClock) -> None:
         go_on.set()
         wait_until(lambda: workers.handled == 1)
         assert workers.stop(PATIENCE)
-
-
-class Busy(MemoryInbox):
-    """An inbox that is down when a lease is extended for the second time."""
-
-    def __init__(self, clock: SettableClock) -> None:
-        super().__init__(lease=36.0, clock=clock)
-        self.asked = 0
-
-    def extend_lease(self, msg_id: str, attempt_number: int) -> bool:
-        self.asked += 1
-        if self.asked == 2:
-            raise OSError("no answer")
-        return super().extend_lease(msg_id, attempt_number)
-
-
-class Hourglass(threading.Event):
-    """Waiting moves the clock, and ends at the fifth time."""
-
-    def __init__(self, clock: SettableClock) -> None:
-        super().__init__()
-        self.clock = clock
-        self.waits: list[float | None] = []
-
-    def wait(self, timeout: float | None = None) -> bool:
-        self.waits.append(timeout)
-        self.clock.move(timeout or 0.0)
-        return len(self.waits) == 5
-
-
-def test_a_lease_that_could_not_be_extended(moment: SettableClock) -> None:
-    """It is tried again soon: a store that answers late has used up most of the time."""
-    inbox = Busy(moment)
-    inbox.write([InboundMessage(id="a", sender="+1", channel="sms")])
-    stored = inbox.take()
-    assert stored is not None
-    workers = InboxWorkers(HandingOver(inbox=inbox, inbound=InboundHandler()))
-    workers._in_hand[stored.id] = stored
-    workers._stopping = hourglass = Hourglass(moment)
-    workers._keep_leases()
-    assert hourglass.waits == [12.0, 12.0, 3.0, 12.0, 12.0]
-    assert inbox.asked == 4
-    assert inbox.leased() == {stored.id: moment() + timedelta(seconds=24)}
 
 
 class Forgetful(MemoryInbox):
