@@ -20,6 +20,7 @@ from buttdial_sync.models.names import camel_case
 P = ParamSpec("P")
 R = TypeVar("R")
 Test = Callable[[Any], bool]
+Check = Callable[[Any], None]
 
 _ID_ENDINGS = ("_id", "_sid", "_token")
 
@@ -65,10 +66,10 @@ def check_argument(name: str, value: Any, hint: Any, *, required: bool) -> None:
         ArgumentTypeError: It has the wrong type.
         ArgumentValueError: It has an invalid value.
     """
-    argument_check(name, hint, required=required)(value)
+    argument_checker(name, hint, required=required)(value)
 
 
-def argument_check(name: str, hint: Any, *, required: bool) -> Callable[[Any], None]:
+def argument_checker(name: str, hint: Any, *, required: bool) -> Check:
     """Return the function that checks the values of one parameter, as :func:`check_argument`."""
     has_type, allowed = _test(hint), _literal_values(hint)
     must_not_be_blank = required or name.endswith(_ID_ENDINGS)
@@ -177,14 +178,12 @@ def _signature(method: Callable[..., Any]) -> inspect.Signature:
 
 
 @cache
-def _parameters(
-    method: Callable[..., Any],
-) -> dict[str, tuple[Callable[[Any], None], bool, bool]]:
+def _parameters(method: Callable[..., Any]) -> dict[str, tuple[Check, bool, bool]]:
     """Return the check of each parameter, and whether it takes a text, or a secret."""
     hints = get_type_hints(method)
     return {
         name: (
-            argument_check(name, hints[name], required=parameter.default is parameter.empty),
+            argument_checker(name, hints[name], required=parameter.default is parameter.empty),
             _takes_text(hints[name]),
             is_secret(name),
         )

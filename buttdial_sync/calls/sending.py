@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from functools import cache
 from typing import Any, get_type_hints
 
 import attrs
 
-from buttdial_sync.calls.arguments import argument_check, json_value, plain_text
+from buttdial_sync.calls.arguments import Check, argument_checker, json_value, plain_text
 from buttdial_sync.calls.operation import ToolOperation
 from buttdial_sync.errors import (
     ArgumentTypeError,
@@ -144,12 +144,12 @@ def _check_moment(text: str) -> None:
 
 
 @cache
-def _checks() -> dict[str, tuple[Callable[[Any], None], bool]]:
+def _checks() -> dict[str, tuple[Check, bool]]:
     """Return the check of each field, and whether it may be left out."""
     hints = get_type_hints(Message)
     return {
         field.name: (
-            argument_check(field.name, hints[field.name], required=field.name == "to"),
+            argument_checker(field.name, hints[field.name], required=field.name == "to"),
             field.default is None,
         )
         for field in attrs.fields(Message)

@@ -185,7 +185,7 @@ class Dispatcher:
             return "failed"
         except ConfigError:
             raise
-        except Exception:
+        except Exception:  # the host's log may raise anything
             # Without a claim nobody is called: the sender tries again, and nothing happens twice.
             logger.exception("the delivery log failed; %s was not called", to.name)
             return "failed"

@@ -272,7 +272,7 @@ class InboxWorkers:
         try:
             with self._inbox.around():
                 self._inbox.extend_lease(stored.id, stored.attempt_number)
-        except Exception:
+        except Exception:  # the store's, of any kind: the other leases are extended all the same
             logger.exception("the lease of %s could not be extended", stored.id)
             return False
         return True

@@ -137,8 +137,8 @@ class StreamRunner:
         except ButtDialError as error:
             self.error = error
             raise
-        except BaseException:
-            self._stop_at = self._options.clock()  # the process ends: no more handlers
+        except BaseException:  # the process ends: no more handlers
+            self._stop_at = self._options.clock()
             raise
         finally:
             self._stopping.set()  # from here on one attempt for each event
@@ -167,8 +167,8 @@ class StreamRunner:
                     self._workers.drain()
         except ButtDialError:
             raise
-        except BaseException:
-            self._stop_at = self._options.clock()  # the process ends: no more handlers
+        except BaseException:  # the process ends: no more handlers
+            self._stop_at = self._options.clock()
             raise
         finally:
             # If a handler sends, the client opens a stream, and reads the whole queue before that:

@@ -243,7 +243,6 @@ class MemoryStore(Store):
             head = heads.setdefault(row[group], row)
             if row["created_at"] < head["created_at"]:
                 heads[row[group]] = row
-        # An older row that a slow process writes late waits for the leased one.
         leased = {row[group] for row in self._pending.values() if not _is_free(row, now)}
         return [row for name, row in heads.items() if name not in leased]
 

@@ -95,8 +95,8 @@ class Schema:
         columns: Its columns, all of :data:`WORK_COLUMNS` among them.
         indexes: Its indexes, by the ends of their names.
         group: A column of kind ``"key"``. Of the pending rows that share its value only the oldest
-            may be claimed, while none is leased: they are worked on one by one, in their order.
-            None: all may be.
+            may be claimed, while none is leased: they are worked on one by one, in their order, and
+            an older one that a slow process writes late waits for the leased one. None: all may be.
         takes_turns: Whether agents take turns; see :mod:`buttdial_sync.stores.turns`.
     """
 

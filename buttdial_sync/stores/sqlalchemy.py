@@ -500,7 +500,6 @@ class SQLAlchemyStore(Store):
         if self.schema.group is None:
             return ()
         other, found = self.table.alias().c, self.table.c
-        # An older row that a slow process writes late waits for the leased one.
         comes_first = or_(other.created_at < found.created_at, other.leased_until > now)
         return (
             ~exists().where(

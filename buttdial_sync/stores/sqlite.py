@@ -421,7 +421,6 @@ class SQLiteStore(Store):
         group = self.schema.group
         if group is None:
             return ""
-        # An older row that a slow process writes late waits for the leased one.
         return (
             f"AND NOT EXISTS (SELECT 1 FROM {self._table} AS other "  # noqa: S608 - names of ours
             f"WHERE other.{group} = found.{group} AND other.status = 'pending' "

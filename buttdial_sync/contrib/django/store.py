@@ -359,7 +359,6 @@ class DatabaseStore(Store):
         group = self.schema.group
         if group is None:
             return self._rows()
-        # An older row that a slow process writes late waits for the leased one.
         comes_first = Q(created_at__lt=OuterRef("created_at")) | Q(leased_until__gt=now)
         others = self._rows().filter(comes_first, **{group: OuterRef(group)}, status=PENDING)
         return self._rows().filter(~Exists(others))
