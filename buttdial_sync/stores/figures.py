@@ -159,17 +159,18 @@ def measure(
         f"ORDER BY created_at DESC, id DESC LIMIT {MOST_IN_DOUBT}) AS counted "
         "WHERE attempt_started_at IS NOT NULL"
     )
-    found = dict(zip(statuses, select(f"SELECT {counts}", {})[0], strict=True))
-    [minute], [hour] = (
+    [counted], [(in_doubt,)] = select(f"SELECT {counts}", {}), select(doubts, {})
+    found = dict(zip(statuses, counted, strict=True))
+    [(sent_last_minute, _)], [(sent_last_hour, first_sent)] = (
         select(_sent_since(table), {"since": now - time}) for time in (_MINUTE, _HOUR)
     )
     return Figures(
         measured_at=now,
         counts={status: Count.up_to(MOST, found[status]) for status in statuses},
-        in_doubt=Count(select(doubts, {})[0][0], found.get("dead", 0) > MOST_IN_DOUBT),
-        sent_last_minute=Count.up_to(MOST, minute[0]),
-        sent_last_hour=Count.up_to(MOST, hour[0]),
-        sent_per_minute=_rate(hour[0], _time(hour[1]), now),
+        in_doubt=Count(in_doubt, found["dead"] > MOST_IN_DOUBT),
+        sent_last_minute=Count.up_to(MOST, sent_last_minute),
+        sent_last_hour=Count.up_to(MOST, sent_last_hour),
+        sent_per_minute=_rate(sent_last_hour, _time(first_sent), now),
         agents=_agents(select, table, hint),
     )
 

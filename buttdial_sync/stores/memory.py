@@ -173,14 +173,15 @@ class MemoryStore(Store):
         selection: Selection,
         changes: Mapping[str, Any],
         *,
-        one_more_attempt: bool = False,
+        one_more_attempt: bool,
     ) -> int:
         """Change rows; see :meth:`Store.update_selected`."""
         with self._lock:
             chosen = self._selected(ids, selection)
             for row in chosen:
-                budget = max(row["max_retries"], row["retry_count"] + 1) if one_more_attempt else 0
-                more = {"max_retries": budget} if one_more_attempt else {}
+                more = {}
+                if one_more_attempt:
+                    more["max_retries"] = max(row["max_retries"], row["retry_count"] + 1)
                 self._keep({**row, **changes, **more})
             return len(chosen)
 
@@ -262,7 +263,7 @@ class MemoryStore(Store):
 
 def _place(row: Row) -> tuple[tuple[str, str], tuple[datetime, str]]:
     """Return the queue that a row stands in because of its ``ordering_key``, and its place."""
-    return (row["agent_id"] or "", row["ordering_key"] or ""), (row["created_at"], row["id"])
+    return (row["agent_id"] or "", row["ordering_key"]), (row["created_at"], row["id"])
 
 
 def _is_free(row: Row, now: datetime) -> bool:

@@ -404,7 +404,7 @@ class SQLAlchemyStore(Store):
         selection: Selection,
         changes: Mapping[str, Any],
         *,
-        one_more_attempt: bool = False,
+        one_more_attempt: bool,
     ) -> int:
         """Change rows; see :meth:`Store.update_selected`."""
         table = self.table.c

@@ -278,7 +278,7 @@ class SQLiteStore(Store):
         selection: Selection,
         changes: Mapping[str, Any],
         *,
-        one_more_attempt: bool = False,
+        one_more_attempt: bool,
     ) -> int:
         """Change rows; see :meth:`Store.update_selected`."""
         assignments = [f"{name} = ?" for name in changes]

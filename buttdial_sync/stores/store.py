@@ -118,7 +118,7 @@ class Store(ABC):
         selection: Selection,
         changes: Mapping[str, Any],
         *,
-        one_more_attempt: bool = False,
+        one_more_attempt: bool,
     ) -> int:
         """
         Change those of at most a thousand rows that are as the selection says; atomic for each.

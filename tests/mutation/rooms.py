@@ -13,11 +13,13 @@ _LOOPS = (
     "tests/unit/retry/test_loop.py",
 )
 _TABLES = (
+    "tests/unit/stores/test_stores.py",
     "tests/unit/retry/test_conformance.py",
     "tests/unit/retry/test_table.py",
     "tests/unit/inbound/test_inbox.py",
 )
 _OVER_SQLALCHEMY = (
+    "tests/unit/stores/test_stores.py",
     "tests/unit/retry/test_leased.py",
     "tests/integration/retry/test_sqlalchemy_repository.py",
 )

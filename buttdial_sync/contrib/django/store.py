@@ -217,7 +217,7 @@ class DatabaseStore(Store):
         selection: Selection,
         changes: Mapping[str, Any],
         *,
-        one_more_attempt: bool = False,
+        one_more_attempt: bool,
     ) -> int:
         """Change rows; see :meth:`Store.update_selected`."""
         values = _as_stored(changes)

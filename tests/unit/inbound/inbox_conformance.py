@@ -44,6 +44,12 @@ class InboxConformance:
     def write(self, *ids: str, sender: str = "+1") -> None:
         assert self.inbox.write([message(each, sender) for each in ids]) == len(ids)
 
+    def write_late(self, msg_id: str) -> None:
+        """Write as another process does, whose clock is five seconds late."""
+        self.clock.move(-5)
+        assert Inbox(self.inbox.store).write([message(msg_id)]) == 1
+        self.clock.move(5)
+
     def take(self) -> str | None:
         stored = self.inbox.take()
         return None if stored is None else id_of(stored.event)
@@ -109,18 +115,22 @@ class InboxConformance:
 
     def test_an_older_one_that_is_written_late_waits(self) -> None:
         """A slow process, or one whose clock is late, writes it while a younger one is handled."""
-        self.write("a2")
+        self.write("a2", "a3")
         first = self.inbox.take()
         assert first is not None
-        now = self.clock()
-        self.clock.move(-5)
-        self.write("a1")
-        self.clock.move((now - self.clock()).total_seconds())
+        self.write_late("a1")
         assert self.take() is None
         self.write("b1", sender="+2")
         assert self.take() == "b1"
         assert self.inbox.mark_handled(first)
         assert self.take() == "a1"
+
+    def test_an_older_one_that_is_written_late_goes_first(self) -> None:
+        """While none of its sender is being handled."""
+        self.write("a2")
+        self.write_late("a1")
+        assert self.take() == "a1"
+        assert self.take() is None
 
     def test_a_failure_holds_up_its_sender_only(self) -> None:
         """Until its time, or until it is given up."""

@@ -5,8 +5,12 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+import attrs
 import pytest
 
+from buttdial_sync import FailedMessage
+from buttdial_sync.retry import SQLiteRepository
+from buttdial_sync.stores import figures
 from buttdial_sync.stores.figures import (
     AgentFigures,
     Count,
@@ -97,21 +101,55 @@ def test_rows_in_memory() -> None:
             row("delivered", resolved_at=ago(3600)),
             row("delivered"),  # by a person, without a time
             row("dead", attempt_started_at=ago(9)),
+            row("pending", attempt_started_at=ago(9), next_retry_at=ago(5), agent_id="b"),
             row("dead"),
         ],
         STATUSES,
         NOW,
     )
     assert found.measured_at == NOW
-    assert found.counts == {"pending": Count(3), "delivered": Count(5), "dead": Count(2)}
+    assert found.counts == {"pending": Count(4), "delivered": Count(5), "dead": Count(2)}
     assert found.in_doubt == Count(1)
     assert (found.sent_last_minute, found.sent_last_hour) == (Count(1), Count(3))
     assert found.sent_per_minute == 3 / 60
     assert found.agents == (
         AgentFigures(agent_id="", pending=Count(1), next_due_at=ago(7), last_error=None),
-        AgentFigures(agent_id="b", pending=Count(2), next_due_at=ago(9), last_error="no"),
+        AgentFigures(agent_id="b", pending=Count(3), next_due_at=ago(9), last_error="no"),
     )
     assert found.oldest_due_seconds == 9.0
+
+
+@pytest.mark.parametrize(("dead", "told"), [(1000, "1000"), (1001, "1000+")])
+def test_what_is_in_doubt_among_the_newest_dead(dead: int, told: str) -> None:
+    """A thousand dead messages are looked at; if there are more, that is said."""
+    with SQLiteRepository(":memory:", clock=lambda: NOW) as repository:
+        message = FailedMessage(id="", recipient="+1", body="x", status="dead")
+        repository.add_new(
+            [
+                attrs.evolve(message, id=f"m{number}", attempt_started_at=NOW)
+                for number in range(dead)
+            ]
+        )
+        assert str(repository.figures().in_doubt) == told
+
+
+def test_the_rate_of_more_than_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is that of the last ones, in the time that they took."""
+    monkeypatch.setattr(figures, "MOST", 3)
+    with SQLiteRepository(":memory:", clock=lambda: NOW) as repository:
+        for number in range(9):
+            repository.add(
+                FailedMessage(
+                    id=f"m{number}",
+                    recipient="+1",
+                    body="x",
+                    status="delivered",
+                    resolved_at=ago(10 * number),
+                )
+            )
+        measured = repository.figures()
+    assert str(measured.sent_last_hour) == "3+"
+    assert measured.sent_per_minute == pytest.approx(4 / 30 * 60)
 
 
 @pytest.mark.parametrize(
