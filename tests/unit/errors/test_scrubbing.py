@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from buttdial_sync import ButtDialError
 from buttdial_sync.errors import error_from_response
-from buttdial_sync.errors.scrubbing import is_secret, scrub, scrub_error
+from buttdial_sync.errors.scrubbing import (
+    SecretBytes,
+    is_secret,
+    masked,
+    masked_items,
+    scrub,
+    scrub_error,
+    storable,
+)
 
 
 @pytest.mark.parametrize(
@@ -91,3 +101,54 @@ def test_a_body_that_is_nested_too_deeply(depth: int) -> None:
     error = error_from_response(400, {"error": "no", "more": body})
     scrub_error(error, ["tok_secret"])
     assert (str(error), error.body) == ("no", None)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("s3cret", "'***'"),
+        ({"https": "s3cret", "deep": ["s3cret", 1]}, "{'https': '***', 'deep': ['***', 1]}"),
+        (["s3cret", None], "['***', None]"),
+        (("s3cret",), "['***']"),
+        (5, "5"),
+        (None, "None"),
+        (b"as it is", "b'as it is'"),
+    ],
+    ids=repr,
+)
+def test_masked(value: Any, shown: str) -> None:
+    """A page that shows local variables shows no text; the value itself is the same."""
+    found = masked(value)
+    assert repr(found) == shown
+    assert found == (list(value) if isinstance(value, tuple) else value)
+
+
+def test_masked_items() -> None:
+    """Only what is a secret by its name."""
+    values = {"agent_token": "s3cret", "password": ["s3cret"], "to": "Ann"}
+    assert masked_items(values) == values
+    assert repr(masked_items(values)) == (
+        "{'agent_token': '***', 'password': ['***'], 'to': 'Ann'}"
+    )
+
+
+def test_bytes_that_hold_a_secret() -> None:
+    """They are sent as they are, and not shown."""
+    body = SecretBytes(b"token=s3cret")
+    assert (bytes(body), repr(body)) == (b"token=s3cret", "b'***'")
+
+
+@pytest.mark.parametrize(
+    ("text", "stored"),
+    [
+        ("h\xe9 \U0001f600", "h\xe9 \U0001f600"),
+        ("nul \0 here", "nul \ufffd here"),
+        ("half \ud83d of one", "half \ufffd of one"),
+        ("both \ud83d\ude00 and \0", "both \U0001f600 and \ufffd"),
+        ("", ""),
+    ],
+    ids=ascii,
+)
+def test_storable(text: str, stored: str) -> None:
+    """What databases refuse is replaced; two halves that make one character are joined."""
+    assert storable(text) == stored
