@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Any
 
@@ -102,6 +103,7 @@ def test_a_refused_token_rests(here: Bench) -> None:
         (AuthMissingHeaderError("missing"), False),
         (AuthInvalidTokenError("a proxy's", outcome="unknown"), False),
         (TransportError("broken"), False),
+        (ButtDialError("the message is refused", outcome="rejected"), False),
     ],
     ids=lambda value: f"{type(value).__name__}",
 )
@@ -149,6 +151,38 @@ def test_a_good_login_that_fails_is_not_one(here: Bench) -> None:
     assert here.good_logins == ["good"]
 
 
+def test_a_token_that_was_refused_meanwhile_is_no_good_login(here: Bench) -> None:
+    """However shortly before it worked; and after its rest it is tried by one thread again."""
+    here.use("good")
+    here.refuse("good")
+    here.refuse("1")
+    assert here.held_back("2") == 1.0
+    assert here.good_logins == []
+    here.now = WINDOW
+    assert not here.breaker.is_proven("good")
+
+
+def test_a_good_login_is_made_for_who_needs_it(here: Bench) -> None:
+    """Not for a token that rests, nor for one that works."""
+    here.use("works")
+    here.use("good")
+    here.refuse("1")
+    here.refuse("2")
+    with pytest.raises(AuthInvalidTokenError):
+        here.use("1")
+    here.use("works")
+    assert here.good_logins == []
+
+
+def test_no_good_login_after_the_servers_last_warning(here: Bench) -> None:
+    """It would not help: the new token waits all the same."""
+    here.use("good")
+    here.refuse("1")
+    here.refuse("2", AuthInvalidTokenError("wrong", remaining_attempts=1))
+    assert here.held_back("3") == WINDOW
+    assert here.good_logins == []
+
+
 def test_a_token_that_worked_long_ago_is_no_good_login(here: Bench) -> None:
     """It may be one of those that do not work any more."""
     here.use("old")
@@ -188,6 +222,13 @@ def test_the_servers_last_warning_is_heeded(here: Bench) -> None:
     here.use("new")
 
 
+@pytest.mark.parametrize("left", [None, 2, 9])
+def test_a_warning_that_is_not_the_last(here: Bench, left: int | None) -> None:
+    """The next token may be tried."""
+    here.refuse("1", AuthInvalidTokenError("wrong", remaining_attempts=left))
+    here.use("2")
+
+
 def test_a_missing_token_counts_as_failed(here: Bench) -> None:
     """Also one that the client left out to find the place, and that is then accepted."""
     here.refuse("t", AuthMissingHeaderError("missing"))
@@ -200,13 +241,18 @@ def test_a_missing_token_counts_as_failed(here: Bench) -> None:
     here.refuse("2")
 
 
-@pytest.mark.parametrize(("failed", "at_once"), [(False, 8), (True, 2)])
-def test_so_many_unknown_tokens_log_in_at_once(here: Bench, failed: bool, at_once: int) -> None:
+@pytest.mark.parametrize(
+    ("failed_before", "at_once"), [(None, 8), (0.0, 2), (WINDOW - 1.0, 2), (WINDOW, 8)]
+)
+def test_so_many_unknown_tokens_log_in_at_once(
+    here: Bench, failed_before: float | None, at_once: int
+) -> None:
     """Each of them may fail; proven ones do not count."""
     here.use("proven")
-    if failed:
+    if failed_before is not None:
         here.refuse("dead")
         here.use("proven")
+        here.now = failed_before
     inside: list[Any] = []
     for number in range(at_once):
         login = here.breaker.login(str(number), Deadline(PATIENCE), here.log_in)
@@ -219,6 +265,46 @@ def test_so_many_unknown_tokens_log_in_at_once(here: Bench, failed: bool, at_onc
     here.use("new")
     for login in inside:
         login.__exit__(None, None, None)
+
+
+@pytest.mark.parametrize("failed", [1, 2, 3])
+def test_one_at_a_time_after_failures_in_a_row(here: Bench, failed: int) -> None:
+    """They count as if they were still logging in; after a pause it is one all the same."""
+    for number in range(failed):
+        here.refuse(str(number))
+        here.now += 3.0
+    with (
+        here.breaker.login("a", Deadline(PATIENCE), here.log_in),
+        pytest.raises(DeadlineExceededError, match="waiting for another login"),
+    ):
+        here.breaker.login("b", Deadline(0.01), here.log_in).__enter__()
+
+
+def test_who_waits_heeds_a_clock_that_is_not_the_systems(here: Bench) -> None:
+    """A test or a simulation moves it on, and nobody wakes who waits."""
+    moments = [0.0]
+    is_asked = threading.Event()
+    errors: list[ButtDialError] = []
+
+    def clock() -> float:
+        is_asked.set()
+        return moments[-1]
+
+    def use() -> None:
+        try:
+            here.breaker.login("t", deadline, here.log_in).__enter__()
+        except DeadlineExceededError as error:
+            errors.append(error)
+
+    deadline = Deadline(WINDOW, clock)
+    is_asked.clear()
+    thread = threading.Thread(target=use, daemon=True)
+    with here.breaker.login("t", Deadline(PATIENCE), here.log_in):
+        thread.start()
+        assert is_asked.wait(PATIENCE)
+        moments.append(WINDOW)
+        thread.join(PATIENCE)
+        assert len(errors) == 1
 
 
 def test_one_thread_tries_a_token_and_the_others_learn(here: Bench) -> None:
@@ -254,8 +340,11 @@ def test_a_token_that_works_is_used_side_by_side(here: Bench) -> None:
     here.now = 61.0
     with here.breaker.login("t", Deadline(PATIENCE), here.log_in):
         here.use("t")
-    here.now = 200.0
     here.refuse("dead")
+    here.now = 61.0 + 59.9
+    assert here.breaker.is_proven("t")
+    here.now = 61.0 + 60.0
+    assert not here.breaker.is_proven("t")
     with (
         here.breaker.login("t", Deadline(PATIENCE), here.log_in),
         pytest.raises(DeadlineExceededError),
@@ -272,11 +361,18 @@ def test_refusals_can_be_forgotten(here: Bench) -> None:
     assert here.breaker.rest_of("a") is None
     assert here.breaker.rest_of("b") is not None
     here.breaker.forget()
-    for token in ("a", "b"):  # two more may fail at once: the count begins anew
-        here.refuse(token)
+    here.refuse("a")
+    here.refuse("b")
+    assert here.held_back("c") == 1.0  # the count began anew
+    here.breaker.forget()
+    here.refuse("a", AuthInvalidTokenError("wrong", remaining_attempts=1))
     here.breaker.forget()
     for token in ("a", "b", "c"):
         here.use(token)
+    here.breaker.learn("a", AuthLockedOutError("locked", retry_after=30.0))
+    rest = here.breaker.rest_of("c")
+    assert rest is not None
+    assert rest.seconds == 30.0  # not that of the forgotten one
 
 
 def test_failures_count_for_fifteen_minutes(here: Bench) -> None:
@@ -292,6 +388,25 @@ def test_failures_count_for_fifteen_minutes(here: Bench) -> None:
     assert here.held_back("6") == 1.0
 
 
+def test_a_lockout_ends_the_count(here: Bench) -> None:
+    """The server counts anew after it."""
+    here.refuse("1")
+    here.refuse("2")
+    here.breaker.learn("3", AuthLockedOutError("locked", retry_after=60.0))
+    here.now = 60.0
+    here.refuse("4")
+    here.refuse("5")
+    assert here.held_back("6") == 1.0
+
+
+def test_a_token_that_is_accepted_after_all(here: Bench) -> None:
+    """Two calls used it at once, and a server that was restarting refused the first."""
+    here.breaker.learn("t", WRONG)
+    here.breaker.learn("t", None)
+    assert here.breaker.rest_of("t") is None
+    here.use("t")
+
+
 def test_who_waits_goes_on_when_refusals_are_forgotten(here: Bench) -> None:
     """A thread behind another one's login does not hang because the table was emptied."""
     with here.breaker.login("t", Deadline(PATIENCE), here.log_in):
@@ -299,15 +414,22 @@ def test_who_waits_goes_on_when_refusals_are_forgotten(here: Bench) -> None:
         here.use("t")
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_child_keeps_what_is_known_and_waits_for_nobody(here: Bench) -> None:
     """The threads of the parent are not there; its refusals still hold."""
     here.refuse("dead")
-    inside = here.breaker.login("t", Deadline(PATIENCE), here.log_in)
-    inside.__enter__()
-    here.breaker._reset_after_fork()
-    here.use("t")
-    assert here.breaker.rest_of("dead") is not None
-    assert here.breaker.rest_of("t") is None
+    with here.breaker.login("t", Deadline(PATIENCE), here.log_in):
+        child = os.fork()
+        if not child:
+            try:
+                here.use("t")
+                assert here.breaker.rest_of("dead") is not None
+                assert here.breaker.rest_of("t") is None
+                os._exit(0)
+            except BaseException:  # noqa: BLE001 - a child must never return into pytest
+                os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_clients_share_one_for_an_origin_and_a_clock() -> None:
