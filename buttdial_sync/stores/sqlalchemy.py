@@ -91,7 +91,7 @@ class _TextTime(sqlite.DATETIME):
 class UtcDateTime(TypeDecorator[datetime]):
     """An aware time, also in databases that know none."""
 
-    impl = DateTime(timezone=True)
+    impl = DateTime
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:

@@ -391,6 +391,25 @@ def test_leases_follow_the_clock_of_postgresql(engine: Engine) -> None:
     assert before - timedelta(seconds=1) <= until - lease <= after
 
 
+def test_times_do_not_depend_on_the_zone_of_a_session(postgres_url: str) -> None:
+    """Some hosts set their own zone: a time comes back as it was written, also in another one."""
+    zones = ("Asia/Tokyo", "America/New_York")
+    engines = [
+        create_engine(postgres_url, connect_args={"options": f"-c timezone={zone}"})
+        for zone in zones
+    ]
+    tokyo, new_york = (SQLAlchemyRepository(engine, clock=SettableClock()) for engine in engines)
+    tokyo.table.drop(engines[0], checkfirst=True)
+    tokyo.create_table()
+    tokyo.add(FailedMessage(id="a", recipient="+1", body="x", created_at=START))
+    for repository in (tokyo, new_york):
+        found = repository.get("a")
+        assert found is not None
+        assert found.created_at == START
+    for engine in engines:
+        engine.dispose()
+
+
 def test_the_clock_is_asked_inside_of_the_hosts_transaction(postgres_url: str) -> None:
     """A pool of one connection is enough, and an id that is taken leaves the transaction alive."""
     engine = create_engine(postgres_url, pool_size=1, max_overflow=0, pool_timeout=5)
