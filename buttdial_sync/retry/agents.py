@@ -226,12 +226,12 @@ def _sent(agent: _Agent, since: float) -> int:
 
 
 def _rest_of_rate(agent: _Agent, rate: float, now: float) -> float:
-    """Return for how many seconds the rate of an agent is used up; 0 if it is not."""
+    """Return for how many seconds the rate of an agent is used up; 0 or less if it is not."""
     count = max(1, int(rate))
     if len(agent.sent_at) < count:
         return 0.0
     # Less than one in a minute: the pause is longer.
-    return max(0.0, agent.sent_at[-count] + _MINUTE / min(1.0, rate) - now)
+    return agent.sent_at[-count] + _MINUTE / min(1.0, rate) - now
 
 
 def _check_rate(rate: float | None) -> None:

@@ -109,14 +109,17 @@ class TableConformance(RepositoryConformance):
     def test_a_row_of_an_earlier_release(self) -> None:
         """It lacks some numbers: it is fetched, fenced and recorded as all others are."""
         repository = cast("TableRepository", self.repository)
-        row = as_row(FailedMessage(id="a", recipient="+1", body="x"))
         moments = dict.fromkeys(("created_at", "next_retry_at"), self.clock())
         missing = dict.fromkeys(("attempt_number", "priority", "seconds_waited"))
-        repository.store.insert({**row, **moments, **missing})
-        assert self.turns(1) == ["a"]
-        assert repository.begin_attempt("a", 1, self.clock(), attempt_number=1)
-        assert not repository.begin_attempt("a", 1, self.clock(), attempt_number=1)
-        assert repository.mark_delivered("a", "SM-1", 1, attempt_number=1)
+        for msg_id in ("numbered", "published"):
+            row = as_row(FailedMessage(id=msg_id, recipient="+1", body="x"))
+            repository.store.insert({**row, **moments, **missing})
+        assert sorted(self.turns(2)) == ["numbered", "published"]
+        assert repository.begin_attempt("numbered", 1, self.clock(), attempt_number=1)
+        assert not repository.begin_attempt("numbered", 1, self.clock(), attempt_number=1)
+        assert repository.mark_delivered("numbered", "SM-1", 1, attempt_number=1)
+        assert repository.begin_attempt("published", 1, self.clock())
+        assert self.stored("published").attempt_number == 1
 
     def test_a_key_of_an_agent_is_there_once(self) -> None:
         """What is written twice is one row, and the second writer learns which."""

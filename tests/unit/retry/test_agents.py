@@ -78,13 +78,14 @@ def test_a_rate(rate: float, at_once: int, seconds: float) -> None:
     """So many in any minute; less than one is a longer pause."""
     here = Bench(rate)
     here.begin(at_once)
+    here.begin(at_once, "asked late")
     here.now += 10.0
     reason = f"the rate of {rate:g} a minute is used up"
     assert here.agents.begin("a") == Blocked(reason, seconds - 10.0)
     assert here.agents.pause == seconds - 10.0
     here.begin(at_once, "b")
     here.now += seconds - 10.5
-    assert here.agents.begin("a") == Blocked(reason, 0.5)
+    assert here.agents.begin("a") == here.agents.begin("asked late") == Blocked(reason, 0.5)
     here.now += 0.5
     here.begin(at_once)
 
@@ -147,7 +148,7 @@ def test_the_pause_of_several(here: Bench) -> None:
     assert here.agents.pause == 0.0
 
 
-@pytest.mark.parametrize("taken", [3, 4])
+@pytest.mark.parametrize("taken", [1, 3, 4])
 def test_a_limit_is_learnt(here: Bench, taken: int) -> None:
     """After the same number twice the agent rests without asking, for a hundred messages."""
     here.met_limit(taken)
@@ -223,6 +224,7 @@ def test_the_first_message_for_long(here: Bench) -> None:
         here.now += 60.0
     here.begin(1)
     assert here.agents.full() == []
+    assert here.agents.shares() == {"a": 1}
     here.now += 60.0
     here.met_limit(3)
     here.now += 600.0
@@ -279,6 +281,7 @@ def test_agents_that_are_long_gone_are_forgotten(here: Bench) -> None:
         here.begin(1, f"old-{number}")
     here.agents.rest("old-0", DAY + 1.0, "rests")
     here.now += DAY - 1.0
+    here.begin(1, "old-1")
     here.begin(1, "b")
     assert len(here.agents._agents) == 1002
     for number in range(1001):
@@ -286,4 +289,4 @@ def test_agents_that_are_long_gone_are_forgotten(here: Bench) -> None:
     here.now += 1.0
     assert len(here.agents._agents) == 2003
     here.begin(1, "c")
-    assert len(here.agents._agents) == 1004  # old-0, b, the new ones and c
+    assert len(here.agents._agents) == 1005  # old-0, old-1, b, the new ones and c

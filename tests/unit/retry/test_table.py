@@ -215,7 +215,9 @@ class LosesAnswers(MemoryStore):
         raise ConnectionError("the connection broke")
 
 
-def test_a_row_that_cannot_be_read_is_told_if_the_answer_is_lost(clock: SettableClock) -> None:
+def test_a_row_that_cannot_be_read_is_told_if_the_answer_is_lost(
+    clock: SettableClock, caplog: pytest.LogCaptureFixture
+) -> None:
     """It is dead, so that nobody would fetch it again; and the others of its batch are sent."""
     repository = TableRepository(LosesAnswers(outbox_schema(), clock))
     moments = {"created_at": clock(), "next_retry_at": clock()}
@@ -223,6 +225,7 @@ def test_a_row_that_cannot_be_read_is_told_if_the_answer_is_lost(clock: Settable
     repository.add(message("good"))
     fetched = {each.id: each.status for each in repository.fetch_due(5)}
     assert fetched == {"bad": "dead", "good": "pending"}
+    assert "row bad cannot be read, and could not be given up" in caplog.text
     assert [each.id for each in repository.list("dead")] == ["bad"]
 
 
