@@ -97,6 +97,11 @@ _TESTS: dict[str, tuple[str, ...]] = {
     "buttdial_sync/procedura/": ("tests/unit/procedura", "tests/integration/procedura"),
     "buttdial_sync/retry/": ("tests/unit/retry",),
     "buttdial_sync/retry/recorder.py": (*_LOOPS, "tests/unit/retry"),
+    "buttdial_sync/retry/loop.py": (
+        "tests/unit/retry/test_loop_thread.py",
+        *_LOOPS,
+        "tests/unit/retry",
+    ),
     "buttdial_sync/retry/pauses.py": (*_TABLES, "tests/unit/retry"),
     "buttdial_sync/retry/receipts.py": (*_TABLES, "tests/unit/retry"),
     "buttdial_sync/retry/rows.py": (*_TABLES, "tests/unit/retry"),

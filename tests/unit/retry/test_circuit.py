@@ -216,6 +216,7 @@ NOT_HERE = {"status": 404, "body": "<html>Not Found</html>"}
 TOO_MANY = {"status": 429, "body": {"error": "Too many requests"}}
 REFUSED = {"status": 400, "body": {"error": "bad"}}
 BROKEN = {"status": 500, "body": {"error": "broken"}}
+BUSY = {"status": 503, "body": {"error": "busy", "retryable": True}}
 
 
 @pytest.mark.parametrize(
@@ -233,6 +234,7 @@ BROKEN = {"status": 500, "body": {"error": "broken"}}
         ("rest", "status", NOT_HERE, True),  # a server may lack this endpoint
         ("rest", "status", TOO_MANY, True),
         ("rest", "status", REFUSED, True),
+        ("rest", "status", BUSY, True),
     ],
     ids=str,
 )

@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -162,10 +163,39 @@ def test_a_limit_costs_no_attempt(
     here.loop(leased).run_once()
     row = host.rows["a"]
     assert (row.status, row.retry_count) == ("pending", 1)
+    assert str(row.last_error).startswith("Rate limit exceeded")
     assert row.next_retry_at >= here.clock() + timedelta(seconds=59)
     here.go_on(120)
     assert here.loop(leased).run_once().delivered == 1
     assert row.retry_count == 2
+
+
+@pytest.mark.parametrize(("before", "kept"), [("before", "before"), (None, "")])
+def test_put_off_without_a_reason(
+    here: World, host: HostRepository, leased: LeasedRepository, before: str | None, kept: str
+) -> None:
+    """The host's method wants a text: it is the one that was there, or an empty one."""
+    host.add("a", last_error=before)
+    (fetched,) = leased.fetch_due(1)
+    later = here.clock() + timedelta(minutes=2)
+    assert leased.postpone(fetched, 0, None, later, attempt_number=0)
+    assert (host.rows["a"].last_error, host.rows["a"].next_retry_at) == (kept, later)
+
+
+def test_an_end_that_is_certain(
+    here: World, host: HostRepository, leased: LeasedRepository
+) -> None:
+    """What was refused was not sent: whoever gets it again finds no doubt."""
+    for msg_id in ("retried", "dead"):
+        host.add(msg_id)
+    leased.fetch_due(2)
+    for msg_id in ("retried", "dead"):
+        assert leased.begin_attempt(msg_id, 1, here.clock())
+    assert leased.increment_retry("retried", 1, "no", here.clock())
+    assert leased.mark_dead("dead", 1, "no")
+    host.rows["dead"].status = "pending"
+    here.go_on(2)
+    assert [message.attempt_started_at for message in leased.fetch_due(2)] == [None, None]
 
 
 def test_nobody_gets_what_another_has(
@@ -443,6 +473,17 @@ def test_a_row_that_is_no_message(
     report = here.loop(leased, on_dead_letter=lambda message, _: told.append(message.id)).drain()
     assert (report.dead, report.delivered, told) == (1, 1, ["broken"])
     assert "recipient" in str(host.rows["broken"].last_error)
+
+
+def test_an_object_of_which_only_the_id_is_known(
+    host: HostRepository, leased: LeasedRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is given up without an attempt."""
+    host.add("broken", retry_count=3)
+    monkeypatch.setattr(host, "fetch_due", lambda _: [SimpleNamespace(id="broken")])
+    (told,) = leased.fetch_due(1)
+    assert (told.status, host.rows["broken"].status) == ("dead", "dead")
+    assert host.rows["broken"].retry_count == 0
 
 
 def test_what_has_no_id(
