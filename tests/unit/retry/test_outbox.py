@@ -333,6 +333,41 @@ def test_enqueued_twice_is_one_message(open_source: World) -> None:
     assert (later.id, later.status) == (first.id, "delivered")
 
 
+@pytest.mark.parametrize(
+    ("first", "status", "outcome", "is_queued"),
+    [
+        ("sent", "delivered", "sent", False),
+        ("refused", "pending", "not_sent", True),
+        ("refused for good", "dead", "not_sent", False),
+        ("lost", "pending", "unknown", True),
+        ("expired", "dead", "not_sent", False),
+    ],
+)
+def test_sent_twice_under_one_key(
+    here: World, first: str, status: str, outcome: str, is_queued: bool
+) -> None:
+    """The second call sends nothing, and says what became of the first message."""
+    if first.startswith("refused"):
+        here.fake.on_send(error="busy")
+    elif first == "lost":
+        here.fake.fault("cut", count=3)
+    outbox = here.outbox(max_retries=1 if first == "refused for good" else 5)
+    expires_at = here.clock() if first == "expired" else None
+    result = outbox.send_message(
+        "+14155550123", "Hello", idempotency_key="key", expires_at=expires_at
+    )
+    sent_before = here.bodies
+    again = outbox.send_message(
+        "+14155550123", "Hello", idempotency_key="key", expires_at=expires_at
+    )
+    row = only_row(here)
+    assert (row.status, here.bodies) == (status, sent_before)
+    assert (again.outcome, again.queued, again.idempotency_key) == (outcome, is_queued, "key")
+    assert again.message_sid == result.message_sid == row.message_sid
+    told = None if status == "delivered" else f"it is stored already, as {row.id} ({status})"
+    assert again.error == told
+
+
 def test_enqueued_twice_in_one_transaction(here: World, tmp_path: Path) -> None:
     """The second call sees the first message, which is not committed yet."""
     with SQLiteRepository(tmp_path / "outbox.db", clock=here.clock) as repository:
