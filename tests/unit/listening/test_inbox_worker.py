@@ -14,6 +14,7 @@ from buttdial_sync.inbound.inbox import StoredEvent
 from buttdial_sync.listening.inbox_worker import HandingOver, InboxWorkers, drain_inbox
 from buttdial_sync.models.inbound import InboundEvent
 from buttdial_sync.testing.conformance import START, SettableClock
+from tests.integration.inbound.listening import PATIENCE, wait_until
 
 
 class Unsteady(MemoryInbox):
@@ -22,8 +23,10 @@ class Unsteady(MemoryInbox):
     def __init__(self, clock: SettableClock, takes: int = 0, records: int = 0) -> None:
         super().__init__(clock=clock)
         self.takes, self.records = takes, records
+        self.taken = self.purged = 0
 
     def take(self) -> StoredEvent | None:
+        self.taken += 1
         if self.takes > 0:
             self.takes -= 1
             raise OSError("the database restarts")
@@ -34,6 +37,10 @@ class Unsteady(MemoryInbox):
             self.records -= 1
             raise OSError("the database restarts")
         return super().mark_handled(stored)
+
+    def purge(self, *arguments: Any) -> int:
+        self.purged += 1
+        return super().purge(*arguments)
 
 
 class Bench:
@@ -47,6 +54,7 @@ class Bench:
         self.threads: set[int] = set()
         self.undelivered: list[InboundEvent] = []
         self.fails = False
+        self.ends: list[type[BaseException]] = []
         inbound = InboundHandler()
         inbound.on_message(self.handle)
         self.how = HandingOver(
@@ -56,6 +64,8 @@ class Bench:
     def handle(self, message: InboundMessage) -> None:
         self.got.append(message.id)
         self.threads.add(threading.get_ident())
+        if self.ends:
+            raise self.ends.pop()
         if self.fails:
             raise OSError("the host's database is down")
 
@@ -132,6 +142,31 @@ def test_a_process_may_end_at_any_time() -> None:
     assert [thread.daemon for thread in threads] == [True] * 3
     assert workers.stop(30.0)
     assert not any(thread.is_alive() for thread in threads)
+
+
+def test_a_handler_that_ends_the_process() -> None:
+    """Its event is put back: the next process need not wait for a lease, and no try is used up."""
+    here = Bench()
+    here.add("1")
+    here.ends = [KeyboardInterrupt]
+    with pytest.raises(KeyboardInterrupt):
+        here.drain()
+    (stored,) = here.inbox.list()
+    assert (stored.status, stored.retry_count, here.inbox.leased()) == ("pending", 0, {})
+    assert here.drain() == 1
+    assert here.undelivered == []
+
+
+def test_old_events_are_purged_once_an_hour() -> None:
+    """And not each time that the inbox is looked through."""
+    here = Bench()
+    workers = InboxWorkers(here.how)
+    workers.start()
+    for rounds in range(5):
+        wait_until(lambda: here.inbox.taken > rounds)  # noqa: B023 - called in this round
+        workers.wake()
+    assert workers.stop(PATIENCE)
+    assert here.inbox.purged == 1
 
 
 def test_without_patience() -> None:

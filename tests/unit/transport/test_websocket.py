@@ -6,13 +6,18 @@ import json
 import logging
 import os
 import queue
+import socket
+import subprocess
+import sys
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from websockets.frames import Frame, Opcode
 from websockets.server import ServerProtocol
+from websockets.sync.client import connect
 from websockets.sync.server import ServerConnection
 
 from buttdial_sync.errors import (
@@ -25,7 +30,9 @@ from buttdial_sync.errors import (
     StreamLostError,
 )
 from buttdial_sync.transport.deadline import Deadline
-from buttdial_sync.transport.websocket import WebSocket
+from buttdial_sync.transport.deadline_socket import DeadlineSocket
+from buttdial_sync.transport.descriptors import KeptSocket, socket_identity
+from buttdial_sync.transport.websocket import WebSocket, factory_of, wire_logger
 from tests.unit.transport.websocket_servers import (
     CERTIFICATE,
     PATIENCE,
@@ -53,7 +60,8 @@ def test_messages_go_out_and_come_in(tls: bool) -> None:
             websocket.send(message, soon())
             assert websocket.receiver.next() == message
         assert websocket.usable
-        assert websocket.ping(soon()) >= 0.0
+        assert websocket.silent_for == 0.0
+        assert 0.0 <= websocket.ping(soon()) < PATIENCE
 
 
 @pytest.mark.parametrize("tls", [False, True])
@@ -228,6 +236,41 @@ def test_peer_that_answers_no_ping_is_dead() -> None:
         told.set()
 
 
+def test_ping_that_is_not_answered() -> None:
+    """It ends with its deadline; the connection stays, for its own pings to judge."""
+    told = threading.Event()
+
+    def work(peer: Any) -> None:
+        shake_hands(peer)
+        told.wait(PATIENCE)
+
+    with raw_server(work) as url, opened(url) as websocket:
+        with pytest.raises(DeadlineExceededError, match=r"no answer to a ping within 0\.01 s"):
+            websocket.ping(Deadline(0.01))
+        assert websocket.usable
+        told.set()
+
+
+def test_peer_that_takes_nothing_more() -> None:
+    """Nothing of the message has left then, and the connection stays."""
+    told = threading.Event()
+
+    def work(peer: Any) -> None:
+        shake_hands(peer)
+        told.wait(PATIENCE)
+
+    with raw_server(work) as url, opened(url) as websocket:
+        assert websocket._wire is not None
+        with suppress(BlockingIOError):
+            while True:
+                websocket._wire.kept.sock.send(bytes(1 << 16))
+        with pytest.raises(DeadlineExceededError) as caught:
+            websocket.send({}, Deadline(0.01))
+        assert caught.value.outcome == "not_sent"
+        assert websocket.usable
+        told.set()
+
+
 def test_peer_that_reads_nothing_blocks_no_sender() -> None:
     """A sender ends with its deadline, and says whether something may have left."""
     told = threading.Event()
@@ -300,6 +343,74 @@ def test_close_says_goodbye() -> None:
         with pytest.raises(StreamLostError):
             websocket.send({}, soon())
         assert codes.get(timeout=PATIENCE) == 1000
+
+
+def test_close_without_a_wait() -> None:
+    """The Close frame is sent all the same."""
+    codes: queue.Queue[int | None] = queue.Queue()
+
+    def handler(connection: ServerConnection) -> None:
+        echo(connection)
+        codes.put(connection.close_code)
+
+    with Server(handler) as server, opened(server.url) as websocket:
+        websocket.close(0)
+        assert not websocket.usable
+        assert codes.get(timeout=PATIENCE) == 1000
+
+
+def test_close_by_the_reading_thread() -> None:
+    """It cannot wait for itself."""
+    errors: queue.Queue[BaseException | None] = queue.Queue()
+
+    with Server(echo) as server, opened(server.url) as websocket:
+
+        def close(_: object) -> None:
+            try:
+                websocket.close(PATIENCE)
+            except BaseException as error:  # noqa: BLE001 - compared below
+                errors.put(error)
+            else:
+                errors.put(None)
+
+        websocket.receiver.take = close  # type: ignore[assignment, method-assign]
+        websocket.send({}, soon())
+        assert errors.get(timeout=PATIENCE) is None
+
+
+def frames_of(peer: Any) -> list[Opcode]:
+    """Read to the end; return the kinds of the frames that came."""
+    protocol = shake_hands(peer)
+    peer.sendall(frame(Opcode.TEXT, b"no JSON") + frame(Opcode.TEXT, b'{"late": 1}'))
+    while data := peer.recv(65536):
+        protocol.receive_data(data)
+        if events := protocol.events_received():
+            return [event.opcode for event in events if isinstance(event, Frame)]
+    return []
+
+
+def test_end_before_the_handshake_is_over() -> None:
+    """The very first message may end it: then it is closed as soon as it is known."""
+    got: queue.Queue[list[Opcode]] = queue.Queue()
+
+    with raw_server(lambda peer: got.put(frames_of(peer))) as url:
+        port = int(url.rstrip("/").rpartition(":")[2])
+        sock = socket.create_connection(("127.0.0.1", port))
+        wire = DeadlineSocket(KeptSocket(sock, socket_identity(sock)))
+        websocket = WebSocket(Kept(), secrets=(), clock=time.monotonic)
+        library: dict[str, Any] = {"sock": wire, "create_connection": factory_of(websocket)}
+        with connect(url, **library) as connection:
+            assert isinstance(websocket.receiver.failure(), ProtocolError)
+            websocket.attach(connection, wire)
+            assert got.get(timeout=PATIENCE) == [Opcode.CLOSE]
+
+
+def test_nothing_is_handed_on_after_the_end() -> None:
+    """Whoever waited was told of the end; a later answer would be that of nobody."""
+    with raw_server(frames_of) as url, opened(url) as websocket:
+        assert isinstance(websocket.receiver.failure(), ProtocolError)
+        websocket.close(PATIENCE)
+        assert websocket.receiver.messages.empty()
 
 
 def test_close_ends_a_sender_that_is_blocked() -> None:
@@ -375,6 +486,14 @@ def test_no_secret_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     assert not [record for record in caplog.records if record.name == "websockets.client"]
 
 
+def test_faults_of_the_library_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Where ours are; what it logs besides is not."""
+    with caplog.at_level(logging.DEBUG):
+        wire_logger.info("it says what it does")
+        wire_logger.error("a fault")
+    assert caplog.record_tuples == [("buttdial_sync.websocket.wire", logging.ERROR, "a fault")]
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_forked_child_has_no_connection() -> None:
@@ -386,7 +505,10 @@ def test_forked_child_has_no_connection() -> None:
                 assert not websocket.usable
                 with pytest.raises(StreamLostError):
                     websocket.send({}, soon())
+                with pytest.raises(StreamLostError):
+                    websocket.ping(soon())
                 websocket.close(1.0)
+                websocket.abandon()
                 os._exit(0)
             except BaseException:  # noqa: BLE001 - a child must never return into pytest
                 os._exit(1)
@@ -410,3 +532,16 @@ def test_receiver_that_refuses_a_message_ends_the_connection() -> None:
         websocket.send({}, soon())
         assert websocket.receiver.failure().message == "not like that"
         websocket.close(PATIENCE)
+
+
+def test_missing_library() -> None:
+    """The error says what to install."""
+    code = "import sys; sys.modules['websockets'] = None\nimport {}"
+    for module in ("websocket", "websocket_opening"):
+        done = subprocess.run(
+            [sys.executable, "-c", code.format(f"buttdial_sync.transport.{module}")],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert "pip install 'buttdial-sync[websocket]'" in done.stderr

@@ -6,8 +6,6 @@ import base64
 import hashlib
 import os
 import ssl
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -433,19 +431,6 @@ def test_addresses_that_are_none(url: str) -> None:
 def test_addresses_are_used_as_given() -> None:
     """But for the blanks around them."""
     assert check_websocket_url(" wss://x.example/p?q=1 ", "url") == "wss://x.example/p?q=1"
-
-
-def test_missing_library() -> None:
-    """The error says what to install."""
-    code = "import sys; sys.modules['websockets'] = None\nimport {}"
-    for module in ("websocket", "websocket_opening"):
-        done = subprocess.run(
-            [sys.executable, "-c", code.format(f"buttdial_sync.transport.{module}")],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert "pip install 'buttdial-sync[websocket]'" in done.stderr
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
