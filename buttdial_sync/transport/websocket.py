@@ -31,6 +31,7 @@ MISSING = "this needs the package websockets: pip install 'buttdial-sync[websock
 try:
     from websockets.exceptions import ConnectionClosed, PayloadTooBig, WebSocketException
     from websockets.frames import DATA_OPCODES, CloseCode, Frame
+    from websockets.protocol import State
     from websockets.sync.client import ClientConnection
 except ImportError as error:
     raise ImportError(MISSING) from error
@@ -171,8 +172,9 @@ class WebSocket(Generic[R]):
         try:
             answered = connection.ping(ack_on_close=True).wait(deadline.remaining())
         except ConnectionClosed:
-            answered = True
-        if not self.usable:
+            answered = False
+        # The library also ends the wait when the connection ends, before it tells us.
+        if not self.usable or connection.protocol.state is not State.OPEN:
             raise StreamLostError("the connection is lost")
         if not answered:
             raise DeadlineExceededError(f"no answer to a ping within {deadline.seconds:g} s")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -24,9 +25,11 @@ class Unsteady(MemoryInbox):
         super().__init__(clock=clock)
         self.takes, self.records = takes, records
         self.taken = self.purged = 0
+        self.on_take: Callable[[], object] = lambda: None
 
     def take(self) -> StoredEvent | None:
         self.taken += 1
+        self.on_take()
         if self.takes > 0:
             self.takes -= 1
             raise OSError("the database restarts")
@@ -169,12 +172,14 @@ def test_old_events_are_purged_once_an_hour() -> None:
     assert here.inbox.purged == 1
 
 
-def test_without_patience() -> None:
-    """An event that is never tried again is given up at once."""
+def test_without_patience(caplog: pytest.LogCaptureFixture) -> None:
+    """An event that is never tried again is given up at once; the log says so."""
     here = Bench(longest_hold=0.0)
     here.fails = True
     here.add("1")
     here.drain()
+    (dead,) = here.inbox.list("dead")
+    assert f"InboundMessage {dead.id} is given up: a handler failed" in caplog.text
     assert here.inbox.stats()["dead"] == 1
     assert len(here.undelivered) == 1
 
@@ -197,18 +202,62 @@ def test_a_store_that_restarts_while_an_end_is_recorded(
     assert here.inbox.stats()["handled"] == 0
 
 
-def test_a_store_that_cannot_be_read() -> None:
+def test_a_store_that_cannot_be_read(caplog: pytest.LogCaptureFixture) -> None:
     """Four tries, and the fourth failure is raised: a cron job has to end."""
     here = Bench(takes=3)
     here.add("1")
     assert here.drain() == 1
     assert here.slept == [1.0, 2.0, 4.0]
+    assert caplog.messages == ["the inbox cannot be read; trying again"] * 3
     here = Bench(takes=4)
     here.add("1")
     with pytest.raises(OSError, match="the database restarts"):
         here.drain()
     assert here.slept == [1.0, 2.0, 4.0]
     assert here.got == []
+
+
+def test_threads_outlive_a_store_that_is_down() -> None:
+    """However long it takes; they have nobody to tell but the log."""
+    here = Bench(takes=6)
+    here.add("1")
+    workers = InboxWorkers(here.how, here.slept.append)
+    workers.start()
+    wait_until(lambda: here.inbox.stats()["handled"] == 1)
+    assert workers.stop(PATIENCE)
+    assert here.slept == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0]
+
+
+class Watched(threading.Condition):
+    """Nobody waits; a test is told instead."""
+
+    def __init__(self, on_wait: Callable[[], object]) -> None:
+        super().__init__()
+        self.on_wait = on_wait
+        self.waits: list[float | None] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waits.append(timeout)
+        self.on_wait()
+        return True
+
+
+def test_news_while_the_inbox_is_looked_through() -> None:
+    """It is looked through again at once; without news a thread waits, but not for long."""
+    here = Bench()
+    workers = InboxWorkers(here.how)
+    workers._changed = changed = Watched(workers.tell_to_stop)
+
+    def news() -> None:
+        if here.inbox.taken == 1:
+            workers.wake()
+        elif here.inbox.taken > 5:
+            workers.tell_to_stop()
+
+    here.inbox.on_take = news
+    workers._work()
+    assert here.inbox.taken == 2
+    assert changed.waits == [1.0]
 
 
 def test_a_host_that_fails_to_be_told(caplog: pytest.LogCaptureFixture) -> None:
@@ -256,7 +305,7 @@ class Hourglass(threading.Event):
         return len(self.waits) == 5
 
 
-def test_a_lease_that_could_not_be_extended() -> None:
+def test_a_lease_that_could_not_be_extended(caplog: pytest.LogCaptureFixture) -> None:
     """It is tried again soon: a store that answers late has used up most of the time."""
     clock = SettableClock()
     inbox = Busy(clock)
@@ -269,4 +318,5 @@ def test_a_lease_that_could_not_be_extended() -> None:
     workers._keep_leases()
     assert hourglass.waits == [12.0, 12.0, 3.0, 12.0, 12.0]
     assert inbox.asked == 4
+    assert caplog.messages == [f"the lease of {stored.id} could not be extended"]
     assert inbox.leased() == {stored.id: clock() + timedelta(seconds=24)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -361,23 +362,28 @@ def test_a_dead_letter_is_told_though_the_acknowledgement_was_lost(
     assert [type(each) for each in host.undelivered] == [UnreadableEvent]
 
 
-def test_an_event_that_another_gave_up_is_not_told_twice() -> None:
-    """Who lost an event to another process tells nothing."""
+@pytest.mark.parametrize("end", ["dead", "dismissed", "purged"])
+def test_an_event_that_another_ended_is_not_told(end: str) -> None:
+    """The process slept, and its lease ended: another gave it up, or a person dismissed it."""
     inbox, told = MemoryInbox(), list[InboundEvent]()
     inbound = InboundHandler()
 
     @inbound.on_message
     def slow(message: InboundMessage) -> None:
         stored = inbox.list()[0]
-        number = stored.attempt_number + 1  # as if another had taken it, and given it up
-        changes = {"attempt_number": number, "status": "dead"}
+        number = stored.attempt_number + (1 if end == "dead" else 0)
+        long_ago = inbox.store.now() - timedelta(days=1)
+        status = "dead" if end == "dead" else "dismissed"
+        changes = {"attempt_number": number, "status": status, "resolved_at": long_ago}
         inbox.store.update(stored.id, changes, Condition())
+        if end == "purged":
+            assert inbox.purge(1.0) == 1
         raise OSError("it fails")
 
     inbox.write([InboundMessage(id="a", sender="+1", channel="sms")])
     how = HandingOver(inbox=inbox, inbound=inbound, longest_hold=0.0, on_undelivered=told.append)
     drain_inbox(how)
-    assert (inbox.stats()["dead"], told) == (1, [])
+    assert told == []
 
 
 def test_a_row_that_cannot_be_read_is_told(
@@ -388,9 +394,11 @@ def test_a_row_that_cannot_be_read_is_told(
     inbox.store.update(inbox.list()[0].id, {"payload": "[]"}, Condition())
     let_wait(fake, "b", sender="+1")
     assert listener.poll() == 1
+    assert host.got == ["b"]
     (told,) = host.undelivered
     assert isinstance(told, UnreadableEvent)
     assert told.id == inbox.list("dead")[0].id
+    assert told.reason
 
 
 def test_a_slow_handler_keeps_its_event(moment: SettableClock) -> None:

@@ -37,6 +37,7 @@ class StubSession:
         self.pings = 0
         self.ping_seconds = 0.0
         self.closed = 0
+        self.abandoned = 0
         self.closings: list[tuple[Any, ...]] = []
         self.on_ping: Callable[[], None] = lambda: None
         self.on_close: Callable[[tuple[StubSession, float]], None] = lambda _: None
@@ -53,6 +54,9 @@ class StubSession:
         self.closings.append(arguments)
         self.on_close((self, arguments[0]))
         self.usable = False
+
+    def abandon(self) -> None:
+        self.abandoned += 1
 
 
 class Opener:
@@ -288,6 +292,15 @@ def test_close(opener: Opener) -> None:
     assert pool.count == 0
     with pytest.raises(ClientClosedError):
         use(pool)
+
+
+def test_abandoned(opener: Opener) -> None:
+    """Each session is told, and none is waited for."""
+    pool = pool_of(opener)
+    use(pool, "a")
+    use(pool, "b")
+    pool.abandon()
+    assert [(each.abandoned, each.closed) for each in opener.opened] == [(1, 0)] * 2
 
 
 def test_close_while_opening(opener: Opener) -> None:

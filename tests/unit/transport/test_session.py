@@ -730,6 +730,19 @@ def test_close_from_a_hook(live: Live) -> None:
     assert closed == [True]
 
 
+def test_abandoned(live: Live) -> None:
+    """The reading thread ends all: who waits is told, and the connections are closed."""
+    live.start()
+    call = InFlight(live)
+    live.session.abandon()
+    assert not live.session.usable
+    assert live.body.closed.is_set()
+    assert isinstance(call.ended().error, StreamLostError)
+    live.wait_for_end()
+    with pytest.raises(ClientClosedError):
+        live.session._post({}, live.deadline())
+
+
 def test_closed_is_not_usable_whatever_came_before(live: Live) -> None:
     """Answers that came early keep an ended stream usable, as with mocks; a closed one never."""
     live.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -11,11 +12,13 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from contextlib import suppress
 from typing import Any
 
 import pytest
 from websockets.frames import Frame, Opcode
+from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.sync.client import connect
 from websockets.sync.server import ServerConnection
@@ -405,12 +408,16 @@ def test_end_before_the_handshake_is_over() -> None:
             assert got.get(timeout=PATIENCE) == [Opcode.CLOSE]
 
 
-def test_nothing_is_handed_on_after_the_end() -> None:
+def test_nothing_is_handed_on_after_the_end(caplog: pytest.LogCaptureFixture) -> None:
     """Whoever waited was told of the end; a later answer would be that of nobody."""
+    caplog.set_level(logging.INFO)
     with raw_server(frames_of) as url, opened(url) as websocket:
         assert isinstance(websocket.receiver.failure(), ProtocolError)
-        websocket.close(PATIENCE)
+        assert websocket._connection is not None
+        websocket._connection.recv_events_thread.join(PATIENCE)
         assert websocket.receiver.messages.empty()
+        assert websocket.receiver.failures.empty()
+    assert len([each for each in caplog.messages if "the connection ended" in each]) == 1
 
 
 def test_close_ends_a_sender_that_is_blocked() -> None:
@@ -445,6 +452,76 @@ def test_abandoned_connection_ends() -> None:
         assert not websocket.usable  # at once
         assert isinstance(websocket.receiver.failure(), StreamLostError)
         assert not websocket.usable
+
+
+def test_without_a_connection() -> None:
+    """Closing it before its handshake is done is its end, too; a finalizer may come at any time."""
+    for close in (WebSocket.close, WebSocket.abandon):
+        websocket = WebSocket(Kept(), secrets=(), clock=time.monotonic)
+        close(websocket)
+        assert not websocket.usable
+        with pytest.raises(StreamLostError) as caught:
+            websocket.send({}, soon())
+        assert caught.value.outcome == "not_sent"
+
+
+def test_an_error_is_freed_at_once() -> None:
+    """It would hold the whole client until the garbage collector runs."""
+    websocket = WebSocket(Kept(), secrets=(), clock=time.monotonic)
+    errors: list[weakref.ref[ButtDialError]] = []
+    gc.disable()
+    try:
+        try:
+            websocket.send({}, soon())
+        except StreamLostError as error:
+            errors.append(weakref.ref(error))
+        assert errors[0]() is None
+    finally:
+        gc.enable()
+
+
+def test_ping_while_the_server_closes() -> None:
+    """That is not an answer; and the deadline is not waited for."""
+    errors: queue.Queue[ButtDialError] = queue.Queue()
+
+    def work(peer: Any) -> None:
+        protocol = shake_hands(peer)
+        while not protocol.events_received():
+            protocol.receive_data(peer.recv(65536))
+        peer.sendall(frame(Opcode.CLOSE, b"\x03\xe8"))
+
+    def ping(websocket: WebSocket[Kept]) -> None:
+        try:
+            websocket.ping(Deadline(3600.0))
+        except StreamLostError as error:
+            errors.put(error)
+
+    with raw_server(work) as url, opened(url) as websocket:
+        thread = threading.Thread(target=ping, args=(websocket,), daemon=True)
+        thread.start()
+        assert isinstance(errors.get(timeout=PATIENCE), StreamLostError)
+        thread.join(PATIENCE)
+
+
+def test_send_while_the_server_closes() -> None:
+    """The library writes nothing after a Close frame, so nothing was sent."""
+    told = threading.Event()
+
+    def work(peer: Any) -> None:
+        shake_hands(peer)
+        peer.sendall(frame(Opcode.CLOSE, b"\x03\xe8"))
+        told.wait(PATIENCE)
+
+    with raw_server(work) as url, opened(url) as websocket:
+        limit = soon()
+        assert websocket._connection is not None
+        while websocket._connection.protocol.state is State.OPEN:
+            limit.check("the Close frame")
+            time.sleep(0)
+        with pytest.raises(StreamLostError) as caught:
+            websocket.send({}, Deadline(0.5, lambda: 0.0))
+        assert caught.value.outcome == "not_sent"
+        told.set()
 
 
 def test_what_is_not_json_is_refused_before_it_is_sent() -> None:
