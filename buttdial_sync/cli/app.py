@@ -26,6 +26,7 @@ from buttdial_sync.cli.report import Report
 from buttdial_sync.cli.send import send
 from buttdial_sync.cli.send_many import send_many
 from buttdial_sync.cli.server import ping, tools
+from buttdial_sync.cli.signals import Signalled, interrupted_by_sigterm
 from buttdial_sync.errors import ConfigError
 from buttdial_sync.errors.exits import EXIT_CODES, INTERRUPTED
 
@@ -65,7 +66,7 @@ def _usage_as_json(as_json: bool) -> Iterator[None]:
 
 
 class _Program(click.Group):
-    """The commands, and the handling of Ctrl-C and of wrong usage for all of them."""
+    """The commands, and the handling of signals and of wrong usage for all of them."""
 
     def make_context(
         self,
@@ -82,11 +83,11 @@ class _Program(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            with _usage_as_json(ctx.meta[_JSON]):
+            with _usage_as_json(ctx.meta[_JSON]), interrupted_by_sigterm():
                 return super().invoke(ctx)
-        except (KeyboardInterrupt, click.Abort):
+        except (KeyboardInterrupt, click.Abort) as error:
             click.echo("\nInterrupted.", err=True)
-            return ctx.exit(INTERRUPTED)
+            return ctx.exit(error.exit_code if isinstance(error, Signalled) else INTERRUPTED)
 
 
 @click.group(cls=_Program, epilog=EXIT_CODES)

@@ -13,6 +13,7 @@ import click
 
 from buttdial_sync.cli.progress import Progress
 from buttdial_sync.cli.report import Failure, Report
+from buttdial_sync.cli.signals import finished_first
 from buttdial_sync.errors import ArgumentValueError
 from buttdial_sync.errors.exits import TRY_LATER, exit_code
 
@@ -27,6 +28,7 @@ workers_option = click.option(
 rate_option = click.option("--rate", type=float, metavar="N", help="At most N messages a second.")
 
 
+_STOP_AGAIN = 0.1
 DEAD_REMEDY = (
     "See outbox list --status dead; outbox retry ID tries one again, unless it may have been sent."
 )
@@ -39,7 +41,7 @@ class Pace:
     Args:
         rate: Per second.
         clock: A monotonic clock, in seconds.
-        sleep: Sleeps.
+        sleep: Sleeps for some seconds at most.
 
     Raises:
         ArgumentValueError: The rate is not positive.
@@ -77,17 +79,34 @@ def drain(
     rate: float | None,
     quiet: bool,
 ) -> RetryReport:
-    """Send what is due, and tell how far it is."""
+    """
+    Send what is due, and tell how far it is.
+
+    After SIGTERM or Ctrl-C, what is being sent is finished, and the rest put back.
+
+    Raises:
+        Signalled: A signal came.
+    """
     from buttdial_sync.retry.loop import RetryLoop
 
-    pace = None if rate is None else Pace(rate)
+    stopping, ended = threading.Event(), threading.Event()
+    pace = None if rate is None else Pace(rate, sleep=stopping.wait)
     loop = RetryLoop(repository, client, workers=workers, batch_size=50, pace=pace)
-    if quiet:
-        return loop.drain()
-    total = repository.count_pending()
-    with Progress() as progress:
-        progress.tell("Sending", 0, total)
-        return loop.drain(lambda report: progress.tell("Sending", _through(report), total))
+
+    def stop() -> None:
+        loop.stop(0.0)
+        stopping.set()
+        while not ended.wait(_STOP_AGAIN):  # the signal may come before the loop listens
+            loop.stop(0.0)
+
+    with finished_first(stop):
+        try:
+            with Progress(quiet=quiet) as progress:
+                total = 0 if quiet else repository.count_pending()
+                progress.tell("Sending", 0, total)
+                return loop.drain(lambda report: progress.tell("Sending", _through(report), total))
+        finally:
+            ended.set()
 
 
 def _through(report: RetryReport) -> int:

@@ -20,6 +20,7 @@ from buttdial_sync.cli.command import ReportingCommand
 from buttdial_sync.cli.database import check_is_there, db_option
 from buttdial_sync.cli.purging import purge_options, purged
 from buttdial_sync.cli.report import Failure, Report
+from buttdial_sync.cli.signals import finished_first
 from buttdial_sync.errors import ConfigError
 from buttdial_sync.errors.exits import EXIT_CODES, USAGE
 
@@ -121,12 +122,14 @@ def handle(found: Inbox, handler: str, workers: int) -> Report:
     """
     Hand over what is due to the InboundHandler of a module, as in shop.inbound:handler.
 
-    It ends when nothing is due. What fails is due again later.
+    It ends when nothing is due. What fails is due again later. After SIGTERM or Ctrl-C it finishes
+    what is being handled.
     """
     from buttdial_sync.listening.inbox_worker import HandingOver, drain_inbox
 
     inbound = _imported(handler)
-    count = drain_inbox(HandingOver(inbox=found, inbound=inbound, workers=workers))
+    how = HandingOver(inbox=found, inbound=inbound, workers=workers)
+    count = drain_inbox(how, around=finished_first)
     left = found.stats()
     return Report(
         data={"ok": not left["pending"], "handled": count, **left},

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import signal
-import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from types import FrameType
 from typing import Any
 
 from buttdial_sync.agent import AgentView
@@ -19,9 +15,8 @@ from buttdial_sync.errors.exits import exit_code
 from buttdial_sync.inbound.handler import InboundHandler
 from buttdial_sync.listening.listener import Listener
 from buttdial_sync.models.inbound import InboundEvent
+from buttdial_sync.transport.signals import stopped_by_signals
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_EXIT_CODE_OF_SIGNALS = 128
 # Docker and supervisord kill a process ten seconds after SIGTERM.
 _SECONDS_TO_END = 8.0
 
@@ -155,7 +150,7 @@ def failures() -> Iterator[None]:
         raise CommandFailure(error.message, error.remediation, code) from error
 
 
-def _stopped_when_told(listener: Listener) -> AbstractContextManager[None]:
+def _stopped_when_told(listener: Listener) -> AbstractContextManager[object]:
     """
     Stop a listener after a signal.
 
@@ -166,40 +161,3 @@ def _stopped_when_told(listener: Listener) -> AbstractContextManager[None]:
     return stopped_by_signals(
         lambda: listener.stop(_SECONDS_TO_END), is_running=lambda: listener.running
     )
-
-
-@contextmanager
-def stopped_by_signals(
-    stop: Callable[[], object], is_running: Callable[[], bool] = lambda: True
-) -> Iterator[None]:
-    """
-    Stop something after SIGTERM or Ctrl-C.
-
-    After a second signal, or while there is nothing to stop, the process ends at once.
-
-    Args:
-        stop: Stops it. It runs in a thread of its own.
-        is_running: Whether there is something to stop.
-
-    Raises:
-        SystemExit: A second signal came.
-    """
-    is_told = False
-
-    def on_signal(number: int, _: FrameType | None) -> None:
-        nonlocal is_told
-        if is_told or not is_running():
-            sys.exit(_EXIT_CODE_OF_SIGNALS + number)
-        is_told = True
-        # A signal may arrive while this thread holds a lock that stop() needs.
-        threading.Thread(target=stop, name="buttdial-sync-stop").start()
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, on_signal) for number in _SIGNALS}
-    try:
-        yield
-    finally:
-        for number, previous in before.items():
-            signal.signal(number, previous)

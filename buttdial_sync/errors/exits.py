@@ -21,6 +21,7 @@ Exit codes:
   3    the server was not reached, or the outcome is unknown
   75   nothing failed, but messages have to wait; run it again later
   130  interrupted with Ctrl-C
+  143  ended by SIGTERM
 """
 
 _BY_OUTCOME: dict[Outcome, int] = {

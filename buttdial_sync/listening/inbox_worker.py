@@ -7,6 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 
 import attrs
@@ -18,6 +19,8 @@ from buttdial_sync.models.inbound import InboundEvent, UnreadableEvent
 from buttdial_sync.transport.deadline import Deadline
 
 logger = logging.getLogger("buttdial_sync.inbound")
+
+AroundDrain = Callable[[Callable[[], None]], AbstractContextManager[object]]
 
 # Other processes, such as web workers, may write to the inbox too.
 _LOOK_AGAIN_AFTER = 1.0
@@ -48,7 +51,7 @@ class HandingOver:
     on_undelivered: Callable[[InboundEvent], object] | None = None
 
 
-def drain_inbox(how: HandingOver) -> int:
+def drain_inbox(how: HandingOver, around: AroundDrain = nullcontext) -> int:
     """
     Hand over what is due in an inbox, and end. Safe to repeat, and while others do the same.
 
@@ -56,6 +59,8 @@ def drain_inbox(how: HandingOver) -> int:
 
     Args:
         how: How events are handed over.
+        around: Makes a context manager that is entered meanwhile, from a function that lets it
+            begin nothing more.
 
     Returns:
         How many events the handlers got.
@@ -65,7 +70,8 @@ def drain_inbox(how: HandingOver) -> int:
     """
     workers = InboxWorkers(how)
     try:
-        workers.drain()
+        with around(workers.tell_to_stop):
+            workers.drain()
     finally:
         workers.stop(0.0)
     return workers.handled

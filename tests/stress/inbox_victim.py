@@ -23,8 +23,8 @@ from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from buttdial_sync import Client, InboundHandler, InboundMessage, Inbox, Listener, SQLiteInbox
-from buttdial_sync.contrib.commands import stopped_by_signals
 from buttdial_sync.errors.moments import utc_now
+from buttdial_sync.transport.signals import stopped_by_signals
 from tests.stress import inbox_project
 from tests.stress.inbox_project import PREFIX
 

@@ -103,7 +103,11 @@ def test_reader_of_the_pipe_is_gone(tmp_path: Path, server: LoopbackServer) -> N
 
 
 def interrupt(
-    args: tuple[str, ...], tmp_path: Path, server: LoopbackServer, tool: bool
+    args: tuple[str, ...],
+    tmp_path: Path,
+    server: LoopbackServer,
+    tool: bool,
+    number: signal.Signals = signal.SIGINT,
 ) -> tuple[int, str]:
     """Run a command, press Ctrl-C when the server has its request, and return how it ended."""
     process = subprocess.Popen(
@@ -119,7 +123,7 @@ def interrupt(
         fake = server.fake
         try:
             assert fake.wait_for(lambda: fake.calls if tool else fake.posts, SECONDS)
-            process.send_signal(signal.SIGINT)
+            process.send_signal(number)
             _, said = process.communicate(timeout=SECONDS)
         finally:
             process.kill()
@@ -135,11 +139,14 @@ def test_ctrl_c_while_waiting(tmp_path: Path, server: LoopbackServer) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C cannot be sent to one process there")
-def test_ctrl_c_while_sending(tmp_path: Path, server: LoopbackServer) -> None:
-    """Ctrl-C during a send says that it may have been sent, and the key for sending again."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_sending(
+    number: signal.Signals, tmp_path: Path, server: LoopbackServer
+) -> None:
+    """Ctrl-C or SIGTERM says that it may have been sent, and the key for sending again."""
     server.fake.fault("silence")
-    code, said = interrupt(SEND, tmp_path, server, tool=True)
-    assert code == 130
+    code, said = interrupt(SEND, tmp_path, server, tool=True, number=number)
+    assert code == 128 + number
     assert "may have been sent" in said
     assert f"--idempotency-key {server.fake.sent_messages[0].idempotency_key}" in said
     assert "Traceback" not in said

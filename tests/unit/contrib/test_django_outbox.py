@@ -20,13 +20,13 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from buttdial_sync import FailedMessage
-from buttdial_sync.contrib.commands import stopped_by_signals
 from buttdial_sync.contrib.django import get_client
 from buttdial_sync.contrib.django.admin import pages
 from buttdial_sync.contrib.django.models import OutboxMessage
 from buttdial_sync.contrib.django.outbox import enqueue, get_outbox, get_repository
 from buttdial_sync.errors import ArgumentValueError
 from buttdial_sync.testing import FakeButtDialServer
+from buttdial_sync.transport.signals import stopped_by_signals
 from tests.unit.contrib.django_settings import BUTT_DIAL
 
 PAGE = "/admin/buttdial_sync/outboxmessage/"

@@ -8,11 +8,11 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand
 
-from buttdial_sync.contrib.commands import stopped_by_signals
 from buttdial_sync.contrib.django.conf import NAME, app_settings, imported
 from buttdial_sync.contrib.django.outside import command_errors
 from buttdial_sync.contrib.django.process import make_ailoop
 from buttdial_sync.contrib.django.questions import get_questions
+from buttdial_sync.transport.signals import stopped_by_signals
 
 
 class Command(BaseCommand):

@@ -8,13 +8,12 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from buttdial_sync.contrib.commands import CommandFailure, stopped_by_signals
+from buttdial_sync.contrib.commands import CommandFailure
 from buttdial_sync.contrib.django.outbox import make_retry_loop
 from buttdial_sync.contrib.django.outside import command_errors
 from buttdial_sync.errors.exits import exit_code
 from buttdial_sync.retry.report import STEPS, RetryReport
-
-_SECONDS_TO_END = 60.0
+from buttdial_sync.transport.signals import stopped_by_signals
 
 
 class Command(BaseCommand):
@@ -48,7 +47,7 @@ class Command(BaseCommand):
                     return
                 loop.start(interval, warmup=0.0)
                 told_to_end.wait()
-                loop.stop(_SECONDS_TO_END)
+                loop.stop()
 
     def _tell(self, report: RetryReport) -> None:
         self.stdout.write(", ".join(f"{getattr(report, name)} {name}" for name in STEPS))

@@ -1,0 +1,53 @@
+"""Ending in good order after SIGTERM or Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+EXIT_CODE_OF_SIGNALS = 128
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextmanager
+def stopped_by_signals(
+    stop: Callable[[], object], is_running: Callable[[], bool] = lambda: True
+) -> Iterator[list[int]]:
+    """
+    Stop something after SIGTERM or Ctrl-C.
+
+    After a second signal, or while there is nothing to stop, the process ends at once. Outside of
+    the main thread, which alone gets signals, nothing changes.
+
+    Args:
+        stop: Stops it. It runs in a thread of its own.
+        is_running: Whether there is something to stop.
+
+    Yields:
+        The signals that came: none or one.
+
+    Raises:
+        SystemExit: A second signal came.
+    """
+    came: list[int] = []
+
+    def on_signal(number: int, _: FrameType | None) -> None:
+        if came or not is_running():
+            sys.exit(EXIT_CODE_OF_SIGNALS + number)
+        came.append(number)
+        # A signal may arrive while this thread holds a lock that stop() needs.
+        threading.Thread(target=stop, name="buttdial-sync-stop").start()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield came
+        return
+    before = {number: signal.signal(number, on_signal) for number in _SIGNALS}
+    try:
+        yield came
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)
