@@ -11,6 +11,7 @@ _LOOPS = (
     "tests/unit/retry/test_loop_outcomes.py",
     "tests/unit/retry/test_loop_failures.py",
     "tests/unit/retry/test_loop.py",
+    "tests/unit/retry/test_limits.py",
 )
 _TABLES = (
     "tests/unit/stores/test_stores.py",

@@ -359,6 +359,22 @@ def test_the_hosts_database_fails(
     assert (host.rows["b"].status, here.bodies) == ("delivered", ["a", "b"])
 
 
+@pytest.mark.parametrize(("sid", "told"), [(None, ""), ("SM-1", "SM-1"), ("x" * 300, "x" * 255)])
+def test_the_id_that_the_host_is_told_later(
+    here: World, host: HostRepository, leased: LeasedRepository, sid: str | None, told: str
+) -> None:
+    """That of the server, as far as columns hold it; empty if the server gave none."""
+    host.add("a")
+    leased.fetch_due(1)
+    assert leased.begin_attempt("a", 1, here.clock())
+    host.fails = {"mark_delivered"}
+    with pytest.raises(OSError, match="database is away"):
+        leased.mark_delivered("a", sid, 1)
+    host.fails = set()
+    assert leased.fetch_due(1) == []
+    assert (host.rows["a"].status, host.rows["a"].message_sid) == ("delivered", told)
+
+
 def test_revived_by_the_host(here: World, host: HostRepository, leased: LeasedRepository) -> None:
     """A dead row that a person makes due in the host's table gets one more attempt at least."""
     host.add("a", max_retries=1)

@@ -208,6 +208,24 @@ def test_an_end_that_cannot_be_written(here: World, caplog: pytest.LogCaptureFix
     assert "the disk is full" in caplog.text
 
 
+def test_an_end_that_cannot_be_written_before_a_stop(here: World) -> None:
+    """Who stops the loop waits for three more tries, and not for ten leases."""
+    here.add("a")
+    broken = Failing(here.repository, "mark_delivered")
+    tries: list[int] = []
+
+    def stop_at_the_second(seconds: float) -> None:
+        tries.append(broken.calls)
+        if broken.calls == 2:
+            loop.stop(0)
+        here.sleep(seconds)
+
+    loop = here.loop(broken, sleep=stop_at_the_second)
+    assert loop.run_once().errors == 1
+    assert tries == [1, 2, 3, 4, 5]
+    assert broken.calls == 6
+
+
 @pytest.mark.parametrize("answer", [None, True])
 def test_a_repository_that_says_nothing(here: World, answer: bool | None) -> None:
     """Only False means that somebody else has the message."""
