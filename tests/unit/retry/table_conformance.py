@@ -36,13 +36,21 @@ class TableConformance(RepositoryConformance):
         assert self.turns(10) == ["a5", "a6", "a7"]
 
     def test_the_turn_goes_round(self) -> None:
-        """One message at a time is another agent's each time."""
-        for agent in ("a", "b", "c"):
+        """One message at a time is another agent's each time, or one that names no agent."""
+        for agent in (None, "b", "c"):
             for number in range(2):
                 self.add(f"{agent}{number}", agent_id=agent, due=number - 10.0)
         assert [self.turns(1) for _ in range(7)] == [
-            ["a0"], ["b0"], ["c0"], ["a1"], ["b1"], ["c1"], [],
+            ["None0"], ["b0"], ["c0"], ["None1"], ["b1"], ["c1"], [],
         ]  # fmt: skip
+
+    def test_an_agent_may_have_a_smaller_share(self) -> None:
+        """As many as a limit leaves it; the others have theirs."""
+        for number in range(5):
+            for agent in ("a", "b"):
+                self.add(f"{agent}{number}", agent_id=agent, due=number - 10.0)
+        assert self.turns(6, at_most={"a": 1}) == ["a0", "b0", "b1", "b2"]
+        assert self.turns(6, at_most={"a": 9}) == ["a1", "a2", "a3", "b3", "b4"]
 
     def test_agents_that_rest_are_not_fetched(self) -> None:
         """Their rows are not touched."""
