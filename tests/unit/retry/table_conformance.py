@@ -683,6 +683,19 @@ class TableConformance(RepositoryConformance):
             assert self.told(msg_id)[:2] == ("pending", "sent")
         assert not self.receipt("sent", sid="SM-3", idempotency_key="key-2")
         assert not self.receipt("sent", sid="SM-4", idempotency_key="buttdial-sync-c")
+        assert not self.receipt("sent", sid="SM-5", idempotency_key="b")  # a key of another's
+
+    def test_the_id_counts_before_the_key(self) -> None:
+        """A key of ours that names no row does not hide the row that has the message's id."""
+        self.begun()
+        self.repository.mark_delivered("a", "SM-1", 1)
+        assert self.receipt("read", idempotency_key="buttdial-sync-nobody")
+        assert self.told()[1] == "read"
+
+    def test_an_early_receipt_of_a_row_that_is_gone(self) -> None:
+        """The answer of a send may come after its row was purged."""
+        assert not self.receipt("read")
+        assert not self.repository.mark_delivered("purged", "SM-1", 1)
 
     def test_a_receipt_proves_that_it_was_sent(self) -> None:
         """A row that was given up because nobody knew is delivered; one that was refused is not."""

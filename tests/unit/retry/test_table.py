@@ -12,7 +12,13 @@ from typing import Any
 
 import pytest
 
-from buttdial_sync import ArgumentTypeError, ArgumentValueError, ConfigError, FailedMessage
+from buttdial_sync import (
+    ArgumentTypeError,
+    ArgumentValueError,
+    ConfigError,
+    DeliveryReceipt,
+    FailedMessage,
+)
 from buttdial_sync.retry import MemoryRepository, SQLiteRepository
 from buttdial_sync.retry.rows import COLUMNS, arguments_of, as_message, as_row, outbox_schema
 from buttdial_sync.retry.table import TableRepository
@@ -363,6 +369,18 @@ def test_a_write_that_fails_leaves_nothing_open(tmp_path: Path) -> None:
         assert not repository.store._connected().in_transaction
         other.add(message("b"))
         assert repository.count_pending() == 2
+
+
+def test_without_a_store_for_early_receipts(clock: SettableClock) -> None:
+    """A receipt that comes before the message's id gets lost, and nothing else."""
+    repository = TableRepository(MemoryStore(outbox_schema(), clock))
+    repository.add(message())
+    assert not repository.record_receipt(DeliveryReceipt(message_sid="SM-1", status="sent"))
+    assert repository.mark_delivered("a", "SM-1", 0)
+    assert repository.record_receipt(DeliveryReceipt(message_sid="SM-1", status="read"))
+    found = repository.get("a")
+    assert found is not None
+    assert found.receipt_status == "read"
 
 
 def test_a_forked_child_opens_its_own(tmp_path: Path) -> None:
