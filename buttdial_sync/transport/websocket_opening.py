@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 import attrs
 from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies, select_proxy
-from urllib3.exceptions import HTTPError, ProxyError
+from urllib3.exceptions import HTTPError, NewConnectionError, ProxyError
 from urllib3.util import make_headers
 
 from buttdial_sync.errors import (
@@ -60,7 +60,6 @@ from buttdial_sync.transport.websocket import (
 try:
     from websockets.exceptions import (
         InvalidHandshake,
-        InvalidMessage,
         InvalidStatus,
         WebSocketException,
     )
@@ -290,8 +289,11 @@ class WebSocketOpener(Generic[R]):
             self._check_pin(connection.sock)
         except BaseException as error:
             connection.close()
-            if proxy is not None and type(error) is OSError:  # what http.client says of a refusal
-                raise ProxyError("the proxy refused", error) from None
+            if proxy is not None and (
+                isinstance(error, NewConnectionError)  # there is none
+                or type(error) is OSError  # what http.client says of one that refuses
+            ):
+                raise ProxyError("no way through the proxy", error) from None
             raise
         sock, connection.sock = connection.sock, None
         return KeptSocket(sock, socket_identity(sock))
@@ -406,7 +408,7 @@ def _refusal(error: InvalidStatus, token: str) -> ButtDialError:
 
 
 def _bad_handshake(error: InvalidHandshake) -> ButtDialError:
-    if isinstance(error, InvalidMessage) and isinstance(error.__cause__, EOFError | OSError):
+    if isinstance(error.__cause__, EOFError | OSError):
         return TransportError("the server ended the connection instead of an upgrade")
     # Not the error's own text: it may hold the token, in the case of the letters of another.
     return ProtocolError(

@@ -133,6 +133,11 @@ _TESTS: dict[str, tuple[str, ...]] = {
         "tests/unit/accounts",
     ),
     "buttdial_sync/transport/retrying.py": ("tests/unit/transport", "tests/unit/calls"),
+    "buttdial_sync/transport/session.py": (
+        "tests/unit/transport/test_session.py",
+        "tests/unit/test_lifetimes.py",
+        "tests/unit/transport",
+    ),
     "buttdial_sync/transport/tool_list.py": (
         "tests/unit/transport",
         "tests/unit/tools",

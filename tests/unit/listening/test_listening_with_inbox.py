@@ -387,7 +387,11 @@ def test_an_event_that_another_ended_is_not_told(end: str) -> None:
 
 
 def test_a_row_that_cannot_be_read_is_told(
-    fake: FakeButtDialServer, listener: Listener, inbox: Inbox, host: Host
+    fake: FakeButtDialServer,
+    listener: Listener,
+    inbox: Inbox,
+    host: Host,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Somebody edited it by hand; the others are handled."""
     inbox.write([InboundMessage(id="a", sender="+1", channel="sms")])
@@ -399,6 +403,8 @@ def test_a_row_that_cannot_be_read_is_told(
     assert isinstance(told, UnreadableEvent)
     assert told.id == inbox.list("dead")[0].id
     assert told.reason
+    (logged,) = caplog.messages
+    assert logged.startswith(f"the stored event {told.id} cannot be read")
 
 
 def test_a_slow_handler_keeps_its_event(moment: SettableClock) -> None:

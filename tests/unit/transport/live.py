@@ -120,6 +120,7 @@ class Live:
     def __init__(self) -> None:
         self.server = LiveServer()
         self.body = self.server.body
+        self.url = f"{URL}/sse"
         self.now = 0.0
         self.pushed: list[Message] = []
         self.ends: list[str] = []
@@ -140,7 +141,7 @@ class Live:
             stream = EventStream(
                 response,
                 RequestProgress(Deadline(PATIENCE), PATIENCE),
-                url=f"{URL}/sse",
+                url=self.url,
                 max_event_bytes=self.options["max_event_bytes"],
                 clock=lambda: self.now,
             )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -104,6 +106,15 @@ def test_refused_handshake(live: Live) -> None:
     with pytest.raises(ToolError, match="too old"):
         live.start()
     assert live.server.methods == ["initialize"]
+
+
+def test_proxy_that_serves_under_a_prefix(live: Live) -> None:
+    """The server does not know the prefix: the first post that fails shows it, and is explained."""
+    live.url = f"{URL}/dial/sse"
+    live.server.on_post["initialize"] = lambda _: (404, "<html>not found</html>")
+    with pytest.raises(ProtocolError, match="not below /dial") as caught:
+        live.start()
+    assert caught.value.status_code == 404
 
 
 def test_endpoint_with_the_origin(live: Live) -> None:
@@ -378,6 +389,37 @@ def test_token_refused_by_a_post(live: Live) -> None:
     live.server.on_post["tools/call"] = lambda _: (401, '{"code": "AUTH_INVALID_TOKEN"}')
     with pytest.raises(AuthInvalidTokenError):
         live.ask()
+
+
+def test_what_a_post_says_about_the_token(live: Live) -> None:
+    """The breaker of tokens learns that it was accepted or refused, and nothing from the rest."""
+    told: list[tuple[str, type[Any]]] = []
+    live.options["on_login"] = lambda token, error: told.append((token, type(error)))
+    live.start()
+    assert told == [(TOKEN, type(None))] * 2
+    live.server.on_post["tools/call"] = lambda _: (401, '{"code": "AUTH_INVALID_TOKEN"}')
+    with pytest.raises(AuthInvalidTokenError):
+        live.ask()
+    live.server.on_post["tools/call"] = lambda _: (400, '{"code": "VALIDATION_ERROR"}')
+    with pytest.raises(InvalidRequestError):
+        live.ask()
+    assert told[2:] == [(TOKEN, AuthInvalidTokenError)]
+
+
+def test_a_refusal_is_freed_at_once(live: Live) -> None:
+    """It would hold the whole client until the garbage collector runs."""
+    live.start()
+    live.server.on_post["tools/call"] = lambda _: (400, '{"code": "VALIDATION_ERROR"}')
+    errors: list[weakref.ref[ButtDialError]] = []
+    gc.disable()
+    try:
+        try:
+            live.ask()
+        except InvalidRequestError as error:
+            errors.append(weakref.ref(error))
+        assert errors[0]() is None
+    finally:
+        gc.enable()
 
 
 def test_session_that_the_server_forgot(live: Live) -> None:

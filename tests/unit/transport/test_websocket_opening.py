@@ -5,11 +5,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import shutil
 import ssl
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
+from itertools import count
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -47,6 +51,7 @@ from tests.unit.transport.websocket_servers import (
 )
 
 TOKEN = "tok-secret-1"
+CA_FILES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 PIN = hashlib.sha256(
     ssl.PEM_cert_to_DER_cert(CERTIFICATE.read_text().split("KEY-----\n")[-1])
 ).hexdigest()
@@ -170,8 +175,10 @@ def test_malformed_pins(pin: str) -> None:
         check_pins(pin)
 
 
-def test_pin_replaces_no_verification() -> None:
+def test_pin_replaces_no_verification(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pinned certificate that nobody vouches for is refused."""
+    for each in CA_FILES:
+        monkeypatch.delenv(each, raising=False)
     with Server(echo, tls=True) as server:
         error = failure_of(server.url, pins=PIN)
     assert (type(error), error.code, error.outcome) == (TransportError, "TLS", "not_sent")
@@ -180,10 +187,20 @@ def test_pin_replaces_no_verification() -> None:
 @pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"])
 def test_certificates_of_the_environment(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The variables that the HTTP side and the published client read."""
-    for each in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
+    for each in CA_FILES:
         monkeypatch.delenv(each, raising=False)
     monkeypatch.setenv(name, str(CERTIFICATE))
     with Server(echo, tls=True) as server, opened(server.url) as websocket:
+        assert websocket.usable
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
+def test_certificates_in_a_directory(tmp_path: Path) -> None:
+    """As OpenSSL wants them: each under the hash of its name."""
+    command = ["openssl", "x509", "-hash", "-noout", "-in", str(CERTIFICATE)]
+    name = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    (tmp_path / f"{name}.0").write_text(CERTIFICATE.read_text())
+    with Server(echo, tls=True) as server, opened(server.url, ca_file=str(tmp_path)) as websocket:
         assert websocket.usable
 
 
@@ -233,6 +250,17 @@ def test_server_refuses_the_upgrade(
         error = failure_of(server.url)
     assert isinstance(error, kind)
     assert (error.status_code, error.outcome) == (response.status_code, outcome)
+
+
+def test_refusal_in_json() -> None:
+    """Its data is kept, and not told as words."""
+    refusal = answer(
+        HTTPStatus.FORBIDDEN, b'{"error": "no"}', **{"Content-Type": "application/json"}
+    )
+    with Server(echo, process_request=Upgrades(refusal)) as server:
+        error = failure_of(server.url)
+    assert error.message == "the server refuses the upgrade (HTTP 403)"
+    assert error.body == {"error": "no"}
 
 
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
@@ -335,11 +363,14 @@ def test_closed_opener(when: str) -> None:
 def test_event_of_an_opened_connection() -> None:
     """With how long it took."""
     events: list[ClientEvent] = []
-    with Server(echo) as server, opened(server.url, on_event=events.append):
+    moments = count(1000.0)
+    with (
+        Server(echo) as server,
+        opened(server.url, on_event=events.append, clock=lambda: next(moments)),
+    ):
         (event,) = events
     assert (event.kind, event.operation) == ("connect", "websocket")
-    assert event.seconds is not None
-    assert event.seconds >= 0
+    assert event.seconds == 1.0
 
 
 class Proxy:
@@ -399,9 +430,35 @@ def test_proxy_that_refuses(scheme: str, port: int, monkeypatch: pytest.MonkeyPa
     assert (type(error), error.code, error.outcome) == (TransportError, "PROXY", "not_sent")
 
 
-def test_proxy_of_another_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxy_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is its address that is wrong, and not the server's."""
+    with raw_server(lambda _: None) as url:
+        pass
+    monkeypatch.setenv("http_proxy", url.replace("ws://", "http://"))
+    error = failure_of("ws://world.example/", token="")
+    assert (type(error), error.code, error.outcome) == (TransportError, "PROXY", "not_sent")
+    assert "NO_PROXY" in str(error.remediation)
+
+
+def test_tunnel_to_a_server_without_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The proxy has let it through: it is not to blame."""
+
+    def work(peer: Any) -> None:
+        peer.recv(65536)
+        peer.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        peer.recv(65536)
+        peer.sendall(b"HTTP/1.1 400 Bad request\r\n\r\n")
+
+    with raw_server(work) as url:
+        monkeypatch.setenv("https_proxy", url.replace("ws://", "http://"))
+        error = failure_of("wss://world.example/")
+    assert (type(error), error.code, error.outcome) == (TransportError, "TLS", "not_sent")
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:1080", "http://:3128"])
+def test_proxy_of_another_kind(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is told, and not passed by."""
-    monkeypatch.setenv("https_proxy", "socks5://127.0.0.1:1080")
+    monkeypatch.setenv("https_proxy", proxy)
     error = failure_of("wss://world.example/")
     assert isinstance(error, ConfigError)
     assert "NO_PROXY" in str(error.remediation)
