@@ -363,7 +363,9 @@ def test_a_dead_letter_is_told_though_the_acknowledgement_was_lost(
 
 
 @pytest.mark.parametrize("end", ["dead", "dismissed", "purged"])
-def test_an_event_that_another_ended_is_not_told(end: str) -> None:
+def test_an_event_that_another_ended_is_not_told(
+    end: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """The process slept, and its lease ended: another gave it up, or a person dismissed it."""
     inbox, told = MemoryInbox(), list[InboundEvent]()
     inbound = InboundHandler()
@@ -384,6 +386,8 @@ def test_an_event_that_another_ended_is_not_told(end: str) -> None:
     how = HandingOver(inbox=inbox, inbound=inbound, longest_hold=0.0, on_undelivered=told.append)
     drain_inbox(how)
     assert told == []
+    assert "is given up" not in caplog.text
+    assert "the inbox failed" not in caplog.text
 
 
 def test_a_row_that_cannot_be_read_is_told(

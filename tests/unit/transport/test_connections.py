@@ -116,7 +116,9 @@ def test_time_left(progress: RequestProgress, clock: Clock) -> None:
     """What is left of the deadline bounds each read and write; without one there is no limit."""
     clock.now += 10
     assert progress.time_left() == 20.0
-    clock.now += 20
+    clock.now += 19.5
+    assert progress.time_left() == 0.5
+    clock.now += 0.5
     with pytest.raises(TimeoutError, match="timed out"):
         progress.time_left()
     progress.deadline = None

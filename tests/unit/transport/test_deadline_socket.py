@@ -220,6 +220,14 @@ def test_the_last_call(bench: Bench, timers: list[Any]) -> None:
     assert bench.ours.fileno() == -1
 
 
+def test_close_ends_it_for_a_forked_child_too(bench: Bench) -> None:
+    """The child has a copy of the descriptor, and the server would never see us leave."""
+    with socket.socket(fileno=os.dup(bench.sock.fileno())):
+        bench.ours.close()
+        bench.peer.settimeout(20.0)
+        assert bench.peer.recv(1) == b""
+
+
 def test_a_descriptor_of_somebody_else(bench: Bench) -> None:
     """It is neither read nor written, and not closed."""
     number = bench.ours.fileno()

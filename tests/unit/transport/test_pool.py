@@ -576,9 +576,13 @@ def test_idle_sessions_are_closed_if_that_is_wanted() -> None:
         use(pool, "a")
         now[0] = 5.0
         use(pool, "b")
+        now[0] = 9.9
+        use(pool, "b")
+        assert pool.count == 3
         now[0] = 10.0
         use(pool, "b")
         assert pool.count == 2  # busy, b
+        assert [each.closings for each in opener.opened] == [[], [(0,)], []]
         use(pool, "a")
         assert len(opener.opened) == 4
         now[0] = 30.0
