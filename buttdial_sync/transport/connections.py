@@ -12,7 +12,6 @@ from __future__ import annotations
 import _socket
 import http.client
 import io
-import math
 import socket
 import ssl
 import threading
@@ -241,7 +240,8 @@ class DeadlineConnection(HTTPConnection):
                 progress.runs_on(KeptSocket(sock, self._identity))
                 for option in self.socket_options or ():
                     sock.setsockopt(*option)
-                sock.settimeout(min(limit.seconds, progress.time_left() or math.inf))
+                progress.time_left()  # raises if close() came before there was a socket
+                sock.settimeout(limit.seconds)
                 sock.connect(address)
             except OSError as error:
                 sock.close()

@@ -30,6 +30,7 @@ from tests.unit.inbound.test_native import HOSTED
 
 NOW = 1_767_000_000.0
 SIMULATOR = HostSimulator(whatsapp_secret="app-secret", now=lambda: NOW)
+BOTH_HEADERS = {"X-BD-Signature", "X-BD-Timestamp"}
 
 
 def fields(**wanted: Any) -> dict[str, Any]:
@@ -456,6 +457,7 @@ def test_a_handler_is_a_plain_function() -> None:
         ({"max_body_bytes": 0}, ArgumentValueError),
         ({"max_body_bytes": "1"}, ArgumentTypeError),
         ({"whatsapp_webhook_secret": b"x"}, ArgumentTypeError),
+        ({"whatsapp_verify_token": 5}, ArgumentTypeError),
         ({"lease": 0}, ArgumentValueError),
     ],
 )
@@ -630,14 +632,15 @@ def test_an_empty_secret_is_none() -> None:
     assert len(got) == 2
 
 
-@pytest.mark.parametrize("missing", ["X-BD-Signature", "X-BD-Timestamp"])
-def test_half_a_signature(missing: str) -> None:
-    """Both headers are needed."""
-    inbound, got = make()
+@pytest.mark.parametrize("missing", [{"X-BD-Signature"}, {"X-BD-Timestamp"}, BOTH_HEADERS], ids=len)
+def test_half_a_signature(missing: set[str]) -> None:
+    """Both headers are needed; without them a stranger makes the host look nothing up."""
+    asked: list[str] = []
+    inbound, got = make(account_webhook_secret=asked.append)
     delivery = SIMULATOR.account_verified()
-    headers = {name: value for name, value in delivery.headers.items() if name != missing}
+    headers = {name: value for name, value in delivery.headers.items() if name not in missing}
     assert inbound.handle("account", delivery.body, headers).status == 401
-    assert got == []
+    assert (got, asked) == ([], [])
 
 
 def test_what_is_not_for_us() -> None:

@@ -115,6 +115,18 @@ def test_old_deliveries_are_forgotten(log: DeliveryLog, path: Path, clock: Clock
     assert log.claim("old", LEASE) is None
 
 
+def test_what_is_old_goes_once_an_hour(path: Path, clock: Clock) -> None:
+    """Not with each delivery, which would wait for it. The file is closed at the end."""
+    with SQLiteDeliveryLog(path, keep_for=timedelta(minutes=1), clock=clock) as log:
+        log.done("old", claimed(log, "old"))
+        clock.now += timedelta(minutes=59)
+        assert log.claim("old", LEASE) is None
+        clock.now += timedelta(minutes=1)
+        assert log.claim("old", LEASE)
+    with pytest.raises(ClientClosedError):
+        log.claim("a", LEASE)
+
+
 def test_two_workers_and_a_repetition(path: Path, clock: Clock) -> None:
     """A webhook that comes again at another worker is handed over once."""
     handled: list[str] = []

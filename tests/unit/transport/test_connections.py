@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
@@ -9,12 +10,18 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    NameResolutionError,
+    NewConnectionError,
+    ProtocolError,
+    ReadTimeoutError,
+)
 
 from buttdial_sync.errors import ConfigError, DeadlineExceededError, TransportError
 from buttdial_sync.transport.addresses import failed_addresses
@@ -282,6 +289,25 @@ def test_name_that_cannot_be_resolved(
     assert progress.is_watched
 
 
+def test_resolver_without_a_descriptor(
+    progress: RequestProgress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says that there is no such name; what is told is that no file can be opened."""
+
+    def fail(*_: Any) -> None:
+        raise socket.gaierror(-2, "unknown")
+
+    class NoneLeft(socket.socket):
+        def __init__(self, *_: Any) -> None:
+            raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    monkeypatch.setattr(socket, "socket", NoneLeft)
+    with bound_to_thread(progress), pytest.raises(NewConnectionError, match="too many open") as got:
+        DeadlineConnection("h.test", 80).connect()
+    assert not isinstance(got.value, NameResolutionError)
+
+
 def test_time_is_up_when_the_name_is_resolved(
     clock: Clock,
     progress: RequestProgress,
@@ -365,6 +391,20 @@ def test_next_connection_begins_after_the_address_that_failed(
     network.called.clear()
     network.connect(progress)
     assert network.hosts == ["192.0.2.3", "192.0.2.1"]
+
+
+@pytest.mark.butt_dial_network
+def test_address_that_works_again(
+    progress: RequestProgress, network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It keeps its place."""
+    failed_addresses.add(("192.0.2.1", 80))
+    monkeypatch.setattr(socket, "getaddrinfo", connected_to(("192.0.2.1", 80)))
+    network.connect(progress)
+    addresses = connected_to(("192.0.2.1", 80), ("192.0.2.2", 80))
+    monkeypatch.setattr(socket, "getaddrinfo", addresses)
+    network.connect(progress)
+    assert network.hosts == ["192.0.2.1", "192.0.2.1"]
 
 
 def test_guard_is_asked_before_connecting(progress: RequestProgress, network: Network) -> None:
@@ -502,6 +542,92 @@ def test_lost_descriptors(
     connection.close()
     os.fstat(number)
     os.close(number)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX numbers descriptors so")
+def test_answer_whose_descriptor_is_lost(
+    progress: RequestProgress, pair: tuple[NotingSocket, socket.socket]
+) -> None:
+    """A number that is another's now is not closed with the answer."""
+    connection = over(pair[0])
+    number = pair[0].fileno()
+    pair[1].sendall(OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+    with bound_to_thread(progress):
+        connection.request("GET", "/x", preload_content=False)
+        response = connection.getresponse()
+    with open(os.devnull, "rb") as other:
+        os.dup2(other.fileno(), number)
+    response.close()
+    connection.close()
+    os.fstat(number)
+    os.close(number)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX numbers descriptors so")
+def test_answer_is_not_read_from_another_descriptor(
+    progress: RequestProgress, pair: tuple[NotingSocket, socket.socket]
+) -> None:
+    """What comes there is the host's."""
+    connection = over(pair[0])
+    number = pair[0].fileno()
+    pair[1].sendall(OK.removesuffix(b"ok"))
+    with bound_to_thread(progress):
+        connection.request("GET", "/x", preload_content=False)
+        response = connection.getresponse()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(b"ok")
+        os.dup2(ours.fileno(), number)
+        with pytest.raises(ProtocolError, match="somebody else closed"):
+            response.read()
+        assert ours.recv(2) == b"ok"
+    response.close()
+    connection.close()
+    os.close(number)
+
+
+def test_stream_waits_for_what_comes_later(
+    progress: RequestProgress, pair: tuple[NotingSocket, socket.socket]
+) -> None:
+    """Without a deadline, for as long as it takes."""
+    connection = over(pair[0])
+    pair[1].sendall(OK.removesuffix(b"ok"))
+    with bound_to_thread(progress):
+        connection.request("GET", "/x", preload_content=False)
+        response = connection.getresponse()
+    progress.deadline = None
+    got: list[bytes] = []
+    reading = threading.Thread(target=lambda: got.append(response.read()), daemon=True)
+    reading.start()
+    pair[1].sendall(b"ok")
+    reading.join(PATIENCE)
+    assert got == [b"ok"]
+    response.close()
+    connection.close()
+
+
+@pytest.mark.parametrize("is_watched", [True, False])
+def test_answer_is_read_within_the_deadline(
+    progress: RequestProgress,
+    pair: tuple[NotingSocket, socket.socket],
+    clock: Clock,
+    is_watched: bool,
+) -> None:
+    """If there is one; a host's own request through urllib3 has none."""
+    connection = over(pair[0])
+    pair[1].sendall(OK.removesuffix(b"ok"))
+    with bound_to_thread(progress) if is_watched else nullcontext():
+        connection.request("GET", "/x", preload_content=False)
+        response = connection.getresponse()
+    pair[1].sendall(b"ok")
+    clock.now += 30.0
+    if is_watched:
+        with pytest.raises(ReadTimeoutError):
+            response.read()
+    else:
+        assert response.read() == b"ok"
+    response.close()
+    connection.close()
 
 
 def test_drip_of_a_whole_request(http: Http, listener: socket.socket) -> None:
