@@ -41,6 +41,7 @@ _OPTIONS = (
         help="Given up since then; pending ones: written since then.",
     ),
     click.option("--error-like", metavar="TEXT", help="With this text in their last error."),
+    click.option("--agent", "agent_id", metavar="AGENT", help="Only this agent's."),
     click.option(
         "--even-if-sent/--not-unknown",
         default=False,
@@ -64,8 +65,10 @@ def check_alone(chosen: Mapping[str, Any]) -> None:
     Raises:
         UsageError: One is given.
     """
-    if any(chosen.values()):
-        raise click.UsageError("--status, --since, --error-like and --dry-run are without an ID.")
+    if any(value not in (None, False) for value in chosen.values()):
+        raise click.UsageError(
+            "--status, --since, --error-like, --agent and --dry-run are without an ID."
+        )
 
 
 def changed(
@@ -86,7 +89,7 @@ def changed(
     dry_run = chosen["dry_run"]
     left_out = 0
     if not even_if_sent:
-        filters = {name: chosen[name] for name in ("status", "since", "error_like")}
+        filters = {name: chosen[name] for name in ("status", "since", "error_like", "agent_id")}
         left_out = repository.count_in_doubt(**filters)
     count = change_all(**chosen, even_if_sent=even_if_sent)
     lines = [f"{count} {'would be' if dry_run else 'are'} {word}"]

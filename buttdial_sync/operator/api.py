@@ -257,6 +257,7 @@ class OperatorApi:
             status,
             since=_since(query),
             error_like=query.get("error_like") or None,
+            agent_id=query.get("agent_id"),
             even_if_sent=_flag(query, "even_if_sent"),
             dry_run=_flag(query, "dry_run"),
             at_most=_MOST_CHANGED,

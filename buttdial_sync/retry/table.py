@@ -466,6 +466,7 @@ class TableRepository(WorkTable):
         *,
         since: datetime | None = None,
         error_like: str | None = None,
+        agent_id: str | None = None,
         even_if_sent: bool = False,
         dry_run: bool = False,
         at_most: int | None = None,
@@ -481,6 +482,7 @@ class TableRepository(WorkTable):
             status: ``"dead"``, or ``"pending"``.
             since: Given up, or written while it is pending, since then (aware).
             error_like: A text that is in ``last_error``, in any letters' case.
+            agent_id: Those of this agent; ``""`` for those that name none, None for all.
             even_if_sent: Also those that may have been sent: their recipients may get them twice.
             dry_run: Change nothing.
             at_most: End after so many; a thousand rows are not divided. None: all.
@@ -491,7 +493,8 @@ class TableRepository(WorkTable):
         Raises:
             ArgumentValueError: ``status`` is another one, or ``since`` has no zone.
         """
-        selection = self._selection((status,), since, error_like, None if even_if_sent else False)
+        in_doubt = None if even_if_sent else False
+        selection = self._selection((status,), since, error_like, agent_id, in_doubt=in_doubt)
         changes = None if dry_run else self._due_now(even_if_sent=even_if_sent)
         return self._change_all(selection, changes, at_most)
 
@@ -501,12 +504,14 @@ class TableRepository(WorkTable):
         *,
         since: datetime | None = None,
         error_like: str | None = None,
+        agent_id: str | None = None,
         even_if_sent: bool = False,
         dry_run: bool = False,
         at_most: int | None = None,
     ) -> int:
         """Give many messages up; the arguments are those of :meth:`retry_all`."""
-        selection = self._selection((status,), since, error_like, None if even_if_sent else False)
+        in_doubt = None if even_if_sent else False
+        selection = self._selection((status,), since, error_like, agent_id, in_doubt=in_doubt)
         changes = None if dry_run else self._resolved("dismissed")
         return self._change_all(selection, changes, at_most)
 
@@ -516,9 +521,10 @@ class TableRepository(WorkTable):
         *,
         since: datetime | None = None,
         error_like: str | None = None,
+        agent_id: str | None = None,
     ) -> int:
         """Return how many :meth:`retry_all` leaves out because they may have been sent."""
-        selection = self._selection((status,), since, error_like, in_doubt=True)
+        selection = self._selection((status,), since, error_like, agent_id, in_doubt=True)
         return self._change_all(selection, None, None)
 
     def retry_many(self, ids: Sequence[str], *, even_if_sent: bool = False) -> int:
@@ -541,6 +547,8 @@ class TableRepository(WorkTable):
         statuses: tuple[str, ...],
         since: datetime | None = None,
         error_like: str | None = None,
+        agent_id: str | None = None,
+        *,
         in_doubt: bool | None = None,
     ) -> Selection:
         if not set(statuses) <= set(_OPEN):
@@ -553,6 +561,7 @@ class TableRepository(WorkTable):
             since=since,
             error_like=error_like,
             in_doubt=in_doubt,
+            agent_id=agent_id,
         )
 
     def _change_all(self, selection: Selection, changes: Row | None, at_most: int | None) -> int:

@@ -277,6 +277,7 @@ def _is_selected(row: Row, selection: Selection) -> bool:
         row["status"] in selection.statuses
         and _is_free(row, selection.now)
         and selection.in_doubt in {None, in_doubt}
+        and selection.agent_id in {None, row.get("agent_id") or ""}
         and like in (row["last_error"] or "").lower()
         and (
             selection.since is None or (row["resolved_at"] or row["created_at"]) >= selection.since

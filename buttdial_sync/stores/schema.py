@@ -169,6 +169,7 @@ class Selection:
         since: When it was resolved, or written while it is pending, at the earliest.
         error_like: A text that is in ``last_error``, in any letters' case.
         in_doubt: Whether ``attempt_started_at`` must be set: it may have been sent. None: both.
+        agent_id: Whose it must be; ``""``: one that names no agent. None: anybody's.
     """
 
     statuses: tuple[str, ...]
@@ -176,6 +177,7 @@ class Selection:
     since: datetime | None = None
     error_like: str | None = None
     in_doubt: bool | None = None
+    agent_id: str | None = None
 
 
 @attrs.frozen(kw_only=True)

@@ -432,6 +432,8 @@ class SQLAlchemyStore(Store):
         if selection.in_doubt is not None:
             began = table.attempt_started_at
             parts.append(began.is_not(None) if selection.in_doubt else began.is_(None))
+        if selection.agent_id is not None:
+            parts.append(func.coalesce(table.agent_id, "") == selection.agent_id)
         for some in portions(ids, _MOST_PARAMETERS):
             yield [*parts, table.id.in_(some)]
 

@@ -30,6 +30,7 @@ from buttdial_sync.stores.schema import (
 from buttdial_sync.stores.store import Store
 from buttdial_sync.stores.times import Clock, as_text, from_text
 from buttdial_sync.stores.turns import (
+    AGENT,
     TURNS_INDEX,
     as_turns,
     next_statement,
@@ -480,6 +481,9 @@ def _selected(ids: Sequence[str], selection: Selection) -> Iterator[tuple[str, l
         values.append(selection.error_like)
     if selection.in_doubt is not None:
         parts.append(f"attempt_started_at IS {'NOT ' if selection.in_doubt else ''}NULL")
+    if selection.agent_id is not None:
+        parts.append(f"{AGENT} = ?")
+        values.append(selection.agent_id)
     for some in portions(ids, _MOST_PARAMETERS):
         of_ids = f"id IN ({', '.join('?' * len(some))})"
         yield " AND ".join([*parts, of_ids]), [*values, *some]

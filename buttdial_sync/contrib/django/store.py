@@ -238,6 +238,9 @@ class DatabaseStore(Store):
             rows = rows.filter(last_error__icontains=selection.error_like)
         if selection.in_doubt is not None:
             rows = rows.filter(attempt_started_at__isnull=not selection.in_doubt)
+        if selection.agent_id is not None:
+            of_agent = Q(agent_id=selection.agent_id)
+            rows = rows.filter(of_agent if selection.agent_id else of_agent | Q(agent_id=None))
         for some in portions(ids, _MOST_PARAMETERS):
             yield rows.filter(pk__in=some)
 

@@ -333,6 +333,7 @@ def test_retry_of_all_dead_ones(db: str) -> None:
     told = "1 would be due now\n1 may have been sent and are left out; see --even-if-sent\n"
     assert run(*all_dead, "--dry-run").stdout == told
     assert run(*all_dead, "--error-like", "nothing").stdout.startswith("0 are due now\n")
+    assert run(*all_dead, "--agent", "agent-2").stdout == "0 are due now\n"
     assert run(*all_dead, "--since", "1h", "--not-unknown").stdout.startswith("1 are due now\n")
     told = json.loads(run(*all_dead, "--even-if-sent", "--json").stdout)
     assert told == {"ok": True, "changed": 1, "left_out": 0, "dry_run": False}
@@ -347,6 +348,7 @@ def test_retry_of_all_dead_ones(db: str) -> None:
         (),
         ("a", "--status", "dead"),
         ("a", "--dry-run"),
+        ("a", "--agent", ""),
         ("--since", "1h"),
         ("--status", "delivered"),
         ("--status", "dead", "--since", "yesterday"),

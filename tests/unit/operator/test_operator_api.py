@@ -283,6 +283,7 @@ def test_many_messages_at_once(client: Client) -> None:
     retry = "failed-messages/retry"
     wanted = {"status": "dead", "error_like": "REFUSED", "since": "2020-01-01T00:00:00Z"}
     assert api.respond("POST", retry, {**wanted, "dry_run": "true"}).data == {"queued": 1}
+    assert api.respond("POST", retry, {**wanted, "agent_id": "agent-2"}).data == {"queued": 0}
     assert repository.count_pending() == 0
     assert api.respond("POST", retry, wanted).data == {"queued": 1}
     assert [message.id for message in repository.list("pending")] == ["a"]

@@ -422,6 +422,26 @@ class TableConformance(RepositoryConformance):
         assert repository.dismiss_all("pending", since=later) == 1
         assert self.stored("new").status == "dismissed"
 
+    def test_many_of_an_agent(self) -> None:
+        """The other agents' messages stay as they are, and so do those that name no agent."""
+        repository = cast("TableRepository", self.repository)
+        for msg_id, agent_id in (("a", "agent-1"), ("b", "agent-2"), ("c", ""), ("d", None)):
+            self.add(msg_id, agent_id=agent_id)
+        assert repository.dismiss_all("pending", agent_id="agent-1", dry_run=True) == 1
+        assert repository.dismiss_all("pending", agent_id="agent-1") == 1
+        assert repository.dismiss_all("pending", agent_id="agent") == 0
+        assert [self.stored(msg_id).status for msg_id in "abcd"] == ["dismissed", *["pending"] * 3]
+        assert repository.dismiss_all("pending", agent_id="") == 2
+        assert self.stored("b").status == "pending"
+        for msg_id, agent_id in (("e", "agent-1"), ("f", "agent-2")):
+            self.add(msg_id, agent_id=agent_id, max_retries=1)
+            assert repository.begin_attempt(msg_id, 1, self.clock())
+            assert repository.mark_dead(msg_id, 1, "no", unknown=True)
+        assert repository.count_in_doubt(agent_id="agent-2") == 1
+        assert repository.retry_all(agent_id="agent-2") == 0
+        assert repository.retry_all(agent_id="agent-2", even_if_sent=True) == 1
+        assert (self.stored("e").status, self.stored("f").status) == ("dead", "pending")
+
     def test_many_are_dismissed(self) -> None:
         """Dead ones or pending ones, but none that is being sent and none in doubt."""
         repository = cast("TableRepository", self.repository)
