@@ -16,7 +16,8 @@ html_title = f"buttdial-sync {version}"
 nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(asyncio|collections|datetime|decimal|logging|os|pathlib|sqlite3|typing)\b.*"),
-    ("py:class", r"(flask|sqlalchemy)\..*"),
+    ("py:class", r"(celery|flask|opentelemetry|prometheus_client|sqlalchemy)\..*"),
+    ("py:class", r"buttdial_sync\.contrib\.(celery\.tasks\.StoredMessages|prometheus\.Measured)"),
     ("py:exc", "ImproperlyConfigured"),
     ("py:class", "Clock|Engine"),  # known to type checkers only
     ("py:class", r"buttdial_sync\.(\w+\.)*(errors|handler)\.?(tree)?\.[A-Z]"),

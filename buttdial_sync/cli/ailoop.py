@@ -37,7 +37,10 @@ _OPTIONS = (
     click.option("--channel", help="The channel; AILOOP_CHANNEL, or public, if absent."),
 )
 _timeout_option = click.option(
-    "--timeout", type=float, metavar="SECONDS", help="How long to wait for the person."
+    "--timeout",
+    type=float,
+    metavar="SECONDS",
+    help="How long to wait for the person; if absent 60, and 300 for authorize.",
 )
 _context_option = click.option("--context", help="More about it.")
 

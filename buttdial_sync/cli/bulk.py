@@ -45,7 +45,8 @@ _OPTIONS = (
     click.option(
         "--even-if-sent/--not-unknown",
         default=False,
-        help="Also what may have been sent: after a retry people may get it twice. Else not.",
+        help="Whether messages that may have been sent are included; they are not by default. "
+        "If such a message is sent again, its recipient may get it twice.",
     ),
     click.option("--dry-run", is_flag=True, help="Only count."),
 )

@@ -17,6 +17,7 @@ from buttdial_sync.errors.texts import MEANING_OF_CODE
 from buttdial_sync.procedura import errors as procedura
 
 _INDENT = "  "
+_OF_CONNECTIONS = ("REFUSED", "DNS", "TLS", "PROXY", "EMFILE")
 
 Kind = type[ButtDialError]
 
@@ -36,10 +37,19 @@ def errors(name: str | None) -> Report:
         )
     kind = _find(name)
     data = _as_data(kind)
-    meaning = MEANING_OF_CODE.get(name.upper())
-    if meaning is not None and meaning.remedy is not None:
-        data["remediation"] = meaning.remedy
+    remedy = _remedy_of_code(name.upper())
+    if remedy is not None:
+        data["remediation"] = remedy
     return Report(data={"ok": True, **data}, lines=list(_details(kind, data)))
+
+
+def _remedy_of_code(code: str) -> str | None:
+    if code in _OF_CONNECTIONS:
+        from buttdial_sync.transport.failures import REMEDIES
+
+        return REMEDIES[code]
+    meaning = MEANING_OF_CODE.get(code)
+    return None if meaning is None else meaning.remedy
 
 
 def _exported() -> dict[str, Kind]:
@@ -59,6 +69,7 @@ def _all() -> list[Kind]:
 
 def _find(name: str) -> Kind:
     codes = {code: kind for kind in _all() for code in _codes(kind)}
+    codes.update(dict.fromkeys(_OF_CONNECTIONS, tree.TransportError))
     named = {**codes, **{code: each.kind for code, each in MEANING_OF_CODE.items()}, **_exported()}
     names = {known.casefold(): kind for known, kind in named.items()}
     kind = names.get(name.casefold())

@@ -42,7 +42,8 @@ _OPTIONS = (
     click.option(
         "--key-file",
         type=click.Path(dir_okay=False, path_type=Path),
-        help="agent.key or access.key; HAPPY_TOKEN and HAPPY_SECRET, or those in ~/.happy, else.",
+        help="agent.key or access.key. If absent: HAPPY_TOKEN and HAPPY_SECRET, or the files in "
+        "~/.happy.",
     ),
     click.option("--timeout", type=float, metavar="SECONDS", help="For each call; 60 if absent."),
 )

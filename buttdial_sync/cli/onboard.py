@@ -82,7 +82,7 @@ _ADVICE: tuple[tuple[type[Exception], str], ...] = (
     type=click.Path(dir_okay=False, path_type=Path),
     default=STATE_FILE,
     show_default=True,
-    help="Keeps how far it is. A run with the same file goes on.",
+    help="The file that keeps the progress. A run with the same file goes on.",
 )
 @click.option(
     "--env-file",
@@ -107,7 +107,7 @@ def onboard(
 
     In a terminal it asks for what is missing. What it has reached is kept in a file: after an
     interruption, or when it has to wait for a mail, run it again. With BUTT_DIAL_TEAM_TOKEN the
-    workspace exists already. Tokens go into a file, never onto the screen.
+    workspace exists already. Tokens go into a file; they are shown with --print-tokens only.
     """
     given = OnboardingOptions(**options)
     files = OnboardingFile(state, env_file)

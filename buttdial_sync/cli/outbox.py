@@ -72,9 +72,10 @@ def retry(
     repository: TableRepository, msg_id: str | None, even_if_sent: bool, **chosen: Any
 ) -> Report:
     """
-    Make a message due now, even if it was given up; or all of a status.
+    Make a message due now, even if it was given up; or all messages of a status.
 
-    What may have been sent already is refused, or left out, unless --even-if-sent is given.
+    With --status the messages of all agents are meant, unless --agent names one. A message that may
+    have been sent already is refused, or left out, unless --even-if-sent is given.
     """
     if msg_id is None:
         return changed(repository, repository.retry_all, "due now", even_if_sent, chosen)
@@ -96,9 +97,10 @@ def dismiss(
     repository: TableRepository, msg_id: str | None, even_if_sent: bool, **chosen: Any
 ) -> Report:
     """
-    Give a message up, which is not sent any more then; or all of a status.
+    Give up a message, so that it is not sent any more; or all messages of a status.
 
-    Of all, what may have been sent already is left out, unless --even-if-sent is given.
+    With --status the messages of all agents are meant, unless --agent names one. Those that may
+    have been sent already are left out, unless --even-if-sent is given.
     """
     if msg_id is None:
         return changed(repository, repository.dismiss_all, "dismissed", even_if_sent, chosen)

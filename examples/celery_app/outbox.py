@@ -16,9 +16,9 @@ import os
 
 from celery import Celery
 
-from buttdial_sync import Client, InboundHandler, InboundMessage
+from buttdial_sync import InboundHandler, InboundMessage, shared_client
 from buttdial_sync.contrib.celery import ButtDialTasks
-from buttdial_sync.retry.sqlite import SQLiteRepository
+from buttdial_sync.retry import SQLiteRepository
 
 app = Celery("outbox", broker=os.environ.get("CELERY_BROKER_URL", "redis://localhost:6379/0"))
 app.conf.broker_connection_retry_on_startup = True
@@ -33,7 +33,7 @@ def make_repository() -> SQLiteRepository:
 
 tasks = ButtDialTasks(
     app,
-    client=Client.from_env,
+    client=shared_client,  # one for each worker process
     repository=make_repository,
     inbound=inbound,
     interval=float(os.environ.get("SWEEP_EVERY", "60")),
@@ -43,12 +43,11 @@ tasks = ButtDialTasks(
 @inbound.on_message
 def answer(message: InboundMessage) -> None:
     """Answer a message, from any worker."""
-    with Client.from_env() as client:
-        result = client.send_message(
-            message.sender,
-            f"We got your message: {message.text}",
-            channel="sms",
-            idempotency_key=f"answer-{message.channel}-{message.id}",
-        )
+    result = shared_client().send_message(
+        message.sender,
+        f"We got your message: {message.text}",
+        channel="sms",
+        idempotency_key=f"answer-{message.channel}-{message.id}",
+    )
     if result.failed:
         raise RuntimeError(result.error)  # Celery tries it again

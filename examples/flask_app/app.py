@@ -22,7 +22,7 @@ from buttdial_sync import (
     SQLiteInbox,
 )
 from buttdial_sync.contrib.flask import ButtDial
-from buttdial_sync.retry.sqlite import SQLiteRepository
+from buttdial_sync.retry import SQLiteRepository
 
 DATA = Path(os.environ.get("SHOP_DATA", Path(__file__).parent))
 

@@ -22,10 +22,11 @@ def make_handler(client: Client) -> InboundHandler:
         text = f"You said: {message.text}"
         # The message's id as the key: handled again after a crash, it is not answered twice.
         key = f"answer-{message.id}" if message.id else None
-        if message.channel == "sms":
-            client.send_message(message.sender, text, "sms", idempotency_key=key)
-        elif message.channel == "whatsapp":
-            client.send_message(message.sender, text, "whatsapp", idempotency_key=key)
+        if message.channel not in {"sms", "whatsapp"}:
+            return
+        result = client.send_message(message.sender, text, message.channel, idempotency_key=key)
+        if result.failed:
+            raise RuntimeError(result.error)  # the listener hands the message over again
 
     @inbound.on_delivery_receipt
     def receipt(event: DeliveryReceipt) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy import String, create_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from buttdial_sync import Client, Outbox, RetryLoop
-from buttdial_sync.retry.sqlalchemy import SQLAlchemyRepository
+from buttdial_sync.retry import SQLAlchemyRepository
 
 
 class Base(DeclarativeBase):

@@ -7,9 +7,11 @@ import inspect
 import logging
 import re
 import sqlite3
+import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import attrs
@@ -41,12 +43,21 @@ BLOCK = re.compile(
 """A block of Python, which runs unless the line before it says why it does not."""
 
 
-def blocks(page: Path) -> list[str]:
+def files(page: Path) -> list[tuple[str, str]]:
+    """The module of each block, by its caption, and the block. Cells of a notebook share one."""
+    found = [each for each in BLOCK.finditer(page.read_text("utf-8")) if not each["skip"]]
+    captions = [each["options"].partition(":caption: ")[2].strip() for each in found]
     return [
-        textwrap.dedent(found["code"]).strip()
-        for found in BLOCK.finditer(page.read_text("utf-8"))
-        if not found["skip"]
+        (
+            Path(caption).stem if caption.endswith(".py") else "",
+            textwrap.dedent(each["code"]).strip(),
+        )
+        for caption, each in zip(captions, found, strict=True)
     ]
+
+
+def blocks(page: Path) -> list[str]:
+    return [block for _, block in files(page)]
 
 
 @pytest.fixture
@@ -103,14 +114,20 @@ def test_the_blocks_of_a_page_run(
     happy: FakeHappyServer,
     world: FakeProceduraServer,
     request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     """A page's blocks run one after the other, the tests among them with their fixtures."""
-    names: dict[str, Any] = {"__name__": f"docs_{page.stem}"}
-    for block in blocks(page):
+    monkeypatch.chdir(tmp_path)  # where their files go
+    modules: dict[str, ModuleType] = {}
+    for file, block in files(page):
+        names: dict[str, Any] = vars(modules.setdefault(file, ModuleType(file)))
         code = block.replace("https://butt-dial.example", server.base_url)
         code = code.replace("wss://world.example", world.url)
         tests = {n.name for n in ast.parse(code).body if isinstance(n, ast.FunctionDef)}
         exec(compile(code, str(page), "exec"), names)  # noqa: S102 - our own pages
+        # Blocks of other files import from this one by its name, as a reader's files do.
+        monkeypatch.setitem(sys.modules, file, modules[file])
         for name in sorted(n for n in tests if n.startswith("test_")):
             fixtures = inspect.signature(names[name]).parameters
             names[name](**{fixture: request.getfixturevalue(fixture) for fixture in fixtures})

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from buttdial_sync import AgentInfo, AgentNotFound, OverviewSnapshot
-from buttdial_sync.retry.sqlite import SQLiteRepository
+from buttdial_sync.retry import SQLiteRepository
 from shop.settings import DATA
 
 failed_messages = SQLiteRepository(DATA / "failed.sqlite3")

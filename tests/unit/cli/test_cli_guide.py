@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,7 @@ def test_errors_explains_a_class_or_a_code(name: str, kind: type[errors.ButtDial
         ("content_refused", errors.ComplianceError, "Change the text"),
         ("INVALID_RECIPIENT", errors.InvalidRequestError, "E.164"),
         ("ENDPOINT_NOT_AVAILABLE", errors.EndpointNotAvailable, "Check base_url"),
+        ("EMFILE", errors.TransportError, "too many files"),
     ],
 )
 def test_errors_explains_the_librarys_codes(
@@ -155,6 +157,14 @@ def test_errors_explains_the_librarys_codes(
     assert shown.startswith(f"{kind.__name__} (")
     assert advice in shown
     assert advice in json.loads(run("errors", code, "--json").stdout)["remediation"]
+
+
+def test_errors_explains_every_code_of_the_page() -> None:
+    """The page of errors sends its readers to this command."""
+    page = (ROOT / "docs" / "errors.rst").read_text("utf-8")
+    codes = re.findall(r"^``([A-Z_]+)`` ", page, re.MULTILINE)
+    assert len(codes) > 30
+    assert not [code for code in codes if run("errors", code).exit_code != 0]
 
 
 def test_an_unknown_error_names_the_nearest() -> None:
