@@ -22,7 +22,7 @@ R = TypeVar("R")
 Test = Callable[[Any], bool]
 Check = Callable[[Any], None]
 
-_ID_ENDINGS = ("_id", "_sid", "_token")
+_ID_ENDINGS = ("_id", "_sid", "_token", "_key")
 
 
 def checked(method: Callable[P, R]) -> Callable[P, R]:
@@ -30,7 +30,7 @@ def checked(method: Callable[P, R]) -> Callable[P, R]:
     Check a method's arguments against its own annotations before it runs.
 
     A wrong type raises :class:`ArgumentTypeError`. A value outside of a ``Literal``, a blank
-    required text and a blank id raise :class:`ArgumentValueError`. Both name the parameter.
+    required text and a blank id or key raise :class:`ArgumentValueError`. Both name the parameter.
     """
 
     @wraps(method)

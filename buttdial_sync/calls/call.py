@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 from buttdial_sync.connection import Connection
 from buttdial_sync.errors import (
-    AuthError,
     ButtDialError,
     ClientClosedError,
     Outcome,
@@ -100,7 +99,7 @@ class Call(ABC):
         """
         try:
             return self.run()
-        except (OutcomeUnknownError, AuthError, ClientClosedError):
+        except (OutcomeUnknownError, ClientClosedError):
             raise
         except ButtDialError as error:
             if error.outcome != "unknown" or self.reads_only:

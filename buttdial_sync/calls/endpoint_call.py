@@ -22,7 +22,6 @@ from buttdial_sync.errors import (
     OutcomeUnknownError,
 )
 from buttdial_sync.errors.scrubbing import is_secret, masked
-from buttdial_sync.transport.http import is_private_way
 from buttdial_sync.transport.secrets import scrub_urls_in_logs
 
 
@@ -227,10 +226,10 @@ class EndpointCall(Call):
         if not secrets:
             return
         scrub_urls_in_logs()
-        if not is_private_way(self.connection.base_url):
+        if not self.connection.http.is_private_way(self.connection.base_url):
             raise ConfigError(
                 f"{self.operation} would send {', '.join(secrets)} in a URL that others can read",
-                remediation="Use https, or a server on this machine.",
+                remediation="Use https, or a server on this machine without a proxy.",
             )
 
 

@@ -266,19 +266,22 @@ def _answer_of(result: Mapping[str, Any], tool: str) -> Any:
         ToolError: The result is marked as an error.
         ProtocolError: It has no content. Its ``outcome`` is ``"unknown"``.
     """
-    answer = _content(result)
+    contents = _contents(result)
+    answer = contents[0] if contents else None
     if result.get("isError") is True:
         raise error_from_tool_answer(answer)
-    if answer is None:
+    if not contents:
         raise ProtocolError(
             f"{tool} answered without content", stage="parse", outcome="unknown", body=dict(result)
         )
     return answer
 
 
-def _content(result: Mapping[str, Any]) -> Any:
+def _contents(result: Mapping[str, Any]) -> list[Any]:
+    """Return the answer in a list, which is empty where there is none: JSON null is an answer."""
     items = result.get("content")
     for item in items if isinstance(items, list) else ():
         if isinstance(item, Mapping) and isinstance(item.get("text"), str):
-            return decoded_text(item["text"])
-    return result.get("structuredContent")
+            return [decoded_text(item["text"])]
+    structured = result.get("structuredContent")
+    return [] if structured is None else [structured]

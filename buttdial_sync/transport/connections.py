@@ -49,6 +49,7 @@ class RequestProgress:
 
     __slots__ = (
         "_aborted",
+        "_use",
         "bytes_may_have_left",
         "connect_timeout",
         "deadline",
@@ -63,6 +64,7 @@ class RequestProgress:
         self.bytes_may_have_left = False
         self.kept: KeptSocket | None = None
         self._aborted = False
+        self._use = 0
 
     def time_left(self) -> float | None:
         """Return the seconds left for the next read or write, None for no limit."""
@@ -77,7 +79,8 @@ class RequestProgress:
 
     def runs_on(self, kept: KeptSocket) -> None:
         """Note the socket, so that :meth:`abort` can reach it."""
-        self.kept = kept
+        kept.uses += 1
+        self.kept, self._use = kept, kept.uses
         self.is_watched = True
 
     def adopt(self, raw: Any) -> None:
@@ -91,7 +94,8 @@ class RequestProgress:
         """
         End the request from another thread.
 
-        Closing a response waits for a blocked read; shutting the socket down ends the read.
+        Closing a response waits for a blocked read; shutting the socket down ends the read. A
+        socket that carries another request already is left alone.
 
         Returns:
             Whether there was a socket to shut down.
@@ -99,7 +103,8 @@ class RequestProgress:
         self._aborted = True
         if self.kept is None:
             return False
-        self.kept.shut_down()
+        if self.kept.uses == self._use:
+            self.kept.shut_down()
         return True
 
 
@@ -190,6 +195,7 @@ class DeadlineConnection(HTTPConnection):
     _head = b""
     _idle_since = 0.0
     _identity: Identity | None = None
+    _kept: KeptSocket | None = None
     _address: tuple[Any, ...] | None = None
 
     def connect(self) -> None:
@@ -285,8 +291,9 @@ class DeadlineConnection(HTTPConnection):
             return
         if self.sock is None:
             self.connect()
-        sock = self.sock
-        kept = KeptSocket(sock, self._identity)
+        sock, kept = self.sock, self._kept
+        if kept is None or kept.sock is not sock:  # a new connection, or one over TLS now
+            kept = self._kept = KeptSocket(sock, self._identity)
         progress.runs_on(kept)
         # In pieces: the descriptor is checked before each of them, and a TLS socket applies the
         # timeout to each write and not to all of them together.
@@ -316,6 +323,7 @@ class DeadlineConnection(HTTPConnection):
         """Close the socket, if its descriptor is still ours."""
         if self.sock is not None:
             KeptSocket(self.sock, self._identity).forget_if_lost()
+        self._kept = None
         super().close()
 
 

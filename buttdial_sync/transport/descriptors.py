@@ -83,14 +83,19 @@ class KeptSocket:
     Args:
         sock: A socket, or urllib3's TLS inside TLS.
         identity: What :func:`socket_identity` said when the connection was made.
+
+    Attributes:
+        sock: As given.
+        uses: How many requests it has carried; the last one may be under way.
     """
 
-    __slots__ = ("_descriptor_holder", "_identity", "sock")
+    __slots__ = ("_descriptor_holder", "_identity", "sock", "uses")
 
     def __init__(self, sock: Any, identity: Identity | None) -> None:
         self.sock = sock
         self._descriptor_holder: socket.socket = getattr(sock, "socket", sock)
         self._identity = identity
+        self.uses = 0
 
     def check(self) -> None:
         """

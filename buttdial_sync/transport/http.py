@@ -11,7 +11,6 @@ import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import cache
-from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -19,6 +18,7 @@ import requests
 from requests.adapters import BaseAdapter
 from requests.cookies import RequestsCookieJar
 from requests.structures import CaseInsensitiveDict
+from requests.utils import select_proxy
 
 from buttdial_sync._version import __version__
 from buttdial_sync.errors import (
@@ -42,7 +42,7 @@ from buttdial_sync.transport.connections import RequestProgress, bound_to_thread
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.failures import clear_frames, failure_of
 from buttdial_sync.transport.fork import leak_until_exit, reset_after_fork
-from buttdial_sync.transport.network import NetworkOptions
+from buttdial_sync.transport.network import NetworkOptions, is_this_machine
 
 logger = logging.getLogger("buttdial_sync.http")
 
@@ -144,6 +144,9 @@ class Http:
     Args:
         connect_timeout: In seconds, for each address.
         network: The client's own proxies, certificates, headers and adapter.
+
+    Attributes:
+        closed: Whether :meth:`close` was called.
     """
 
     def __init__(self, *, connect_timeout: float, network: NetworkOptions | None = None) -> None:
@@ -151,7 +154,7 @@ class Http:
         self._network = network or NetworkOptions()
         self._proxy_and_tls: dict[str, Mapping[str, Any]] = {}
         self._under_way: set[RequestProgress] = set()
-        self._closed = False
+        self.closed = False
         self._connections = shared_adapter()
         self._session = self._make_session()
         reset_after_fork(self)
@@ -242,7 +245,7 @@ class Http:
         vars(plain).update(vars(request))
         self._under_way.add(progress)
         try:
-            if self._closed:
+            if self.closed:
                 raise ClientClosedError("the client is closed")  # noqa: TRY301 - goes as it is
             if stream:
                 refuse_recorded_stream()
@@ -263,7 +266,7 @@ class Http:
                     response._content = SecretBytes(response.content)
         except _FAILURES as error:
             failure = failure_of(
-                error, progress, str(request.url), closed=self._closed, handled=handled
+                error, progress, str(request.url), closed=self.closed, handled=handled
             )
             clear_frames(error)
         except ButtDialError:
@@ -291,9 +294,22 @@ class Http:
         finally:
             del failure  # its traceback holds this frame, and so the whole client
 
+    def is_private_way(self, url: str) -> bool:
+        """
+        Whether nobody on the way can read the URL: over TLS, or on this machine without a proxy.
+
+        Raises:
+            ConfigError: The environment names a proxy or certificates that cannot be used.
+        """
+        if urlsplit(url).scheme == "https":
+            return True
+        return is_this_machine(url) and not select_proxy(
+            url, dict(self._proxy_and_tls_of(url)["proxies"])
+        )
+
     def close(self) -> None:
         """End every request that is under way, and let go of the connections."""
-        self._closed = True
+        self.closed = True
         for progress in self._under_way.copy():
             progress.abort()
         self._connections.leave(self)
@@ -343,15 +359,6 @@ def origin_of(url: str) -> str:
 def is_private_way(url: str) -> bool:
     """Whether nobody on the way can read the URL: TLS, or this machine itself."""
     return urlsplit(url).scheme == "https" or is_this_machine(url)
-
-
-def is_this_machine(url: str) -> bool:
-    """Whether the URL's host is a loopback address or ``localhost``."""
-    host = (urlsplit(url).hostname or "").lower()
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _redirected(response: requests.Response, *, is_opening: bool) -> ProtocolError:

@@ -6,7 +6,9 @@ import os
 import ssl
 from collections.abc import Mapping
 from importlib.util import find_spec
+from ipaddress import ip_address
 from typing import Any, TypeAlias
+from urllib.parse import urlsplit
 
 import attrs
 import requests
@@ -84,11 +86,16 @@ class NetworkOptions:
         """
         Return the arguments ``proxies``, ``verify`` and ``cert`` of a request.
 
+        The proxies of the environment are not for this machine: another one could not reach it, and
+        what is sent unencrypted here would leave the machine.
+
         Raises:
             ConfigError: The environment names a proxy or certificates that cannot be used.
         """
         found = session.merge_environment_settings(url, {}, None, self.ca_bundle, self.client_cert)
-        proxies = found["proxies"] if self.proxies is None else self.proxies
+        proxies = self.proxies
+        if proxies is None:
+            proxies = {} if is_this_machine(url) else found["proxies"]
         proxy = select_proxy(url, dict(proxies))
         if proxy:
             _check_proxy(proxy, "HTTP_PROXY, HTTPS_PROXY or ALL_PROXY")
@@ -99,6 +106,15 @@ class NetworkOptions:
                 remediation="Correct REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE, or give ca_bundle.",
             )
         return {"proxies": dict(proxies), "verify": verify, "cert": found["cert"]}
+
+
+def is_this_machine(url: str) -> bool:
+    """Whether the URL's host is a loopback address or ``localhost``."""
+    host = (urlsplit(url).hostname or "").lower()
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _path(value: object, name: str) -> str:

@@ -27,7 +27,7 @@ from buttdial_sync.transport.connections import RequestProgress
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.endpoint import BUFFERING_PROXY
 from buttdial_sync.transport.fork import leak_until_exit, reset_after_fork
-from buttdial_sync.transport.http import OK, Http, is_private_way, origin_of, refusal
+from buttdial_sync.transport.http import OK, Http, origin_of, refusal
 from buttdial_sync.transport.logins import Logins
 from buttdial_sync.transport.secrets import scrub_urls_in_logs
 from buttdial_sync.transport.session import McpSession, SessionOptions
@@ -193,7 +193,7 @@ class SessionOpener:
     def _log_in(
         self, token: str, place: Location, deadline: Deadline
     ) -> tuple[requests.Response, RequestProgress]:
-        with self._logins.breaker.login(token, deadline, self._logins.log_in):
+        with self._logins.login(token, deadline):
             return self._get(token, place, deadline)
 
     def _get(
@@ -238,10 +238,10 @@ class SessionOpener:
         return error
 
     def _query_with(self, token: str) -> dict[str, str]:
-        if not is_private_way(self._url):
+        if not self._http.is_private_way(self._url):
             raise ConfigError(
                 "the server wants the token in the URL, which everybody on the way could read",
-                remediation="Use https, or reach the server on this machine.",
+                remediation="Use https, or reach the server on this machine without a proxy.",
             )
         scrub_urls_in_logs()
         return {"token": token}

@@ -46,7 +46,11 @@ class ServerRequestReplier:
         self._requests.put(request)
         if self._thread is None and not self._stopped:
             thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-            thread.start()
+            try:
+                thread.start()
+            except RuntimeError as error:  # the next request tries it again
+                logger.warning("the server's requests wait: no thread can be started (%s)", error)
+                return
             self._thread = thread  # only now: another thread may join it at once
 
     def finish(self) -> None:

@@ -84,7 +84,7 @@ class Rest:
         )
         logins = self._logins
         with (
-            logins.breaker.login(credential, deadline, logins.log_in)
+            logins.login(credential, deadline)
             if credential and logins is not None
             else nullcontext()
         ):

@@ -118,7 +118,14 @@ class McpSession:
             ButtDialError: The stream does not come from an MCP server, or the deadline passed. The
                 caller closes.
         """
-        self._reader.start()
+        try:
+            self._reader.start()
+        except RuntimeError as error:  # the limit of threads, or the interpreter ends
+            raise TransportError(
+                f"no thread can be started ({error})",
+                remediation="End threads that this process does not need, or raise its limit "
+                "(ulimit -u, or pids of its container).",
+            ) from None
         url = self._await_endpoint(deadline)
         self._post_request = self._http.prepare(
             "POST",

@@ -25,6 +25,7 @@ from buttdial_sync.errors import (
     AuthMissingHeaderError,
     AuthTokenRevokedError,
     ButtDialError,
+    ClientClosedError,
     LoginPostponedError,
 )
 from buttdial_sync.errors.answers import LOCKOUT_SECONDS
@@ -154,7 +155,12 @@ class TokenBreaker:
 
     @contextmanager
     def login(
-        self, token: str, deadline: Deadline, log_in: Callable[[str, Deadline], None]
+        self,
+        token: str,
+        deadline: Deadline,
+        log_in: Callable[[str, Deadline], None],
+        *,
+        is_cancelled: Callable[[], bool] = lambda: False,
     ) -> Iterator[None]:
         """
         Use a token, and learn from how that ends. No lock is held inside the block.
@@ -163,8 +169,10 @@ class TokenBreaker:
             token: The token.
             deadline: Until when to wait for its turn.
             log_in: Logs in with a token that is proven, after some that failed.
+            is_cancelled: Whether the caller gives up.
 
         Raises:
+            ClientClosedError: It did.
             AuthError: The server refused the token before, or the address is locked out.
             LoginPostponedError: Another failed login could cause a lockout.
             DeadlineExceededError: Another thread tried the token, or others, for too long.
@@ -172,7 +180,7 @@ class TokenBreaker:
         good = self._last_good
         if good is not None and self.is_proven(good) and self._needs_good_login(token):
             log_in(good, deadline)
-        state = self._begin(token, deadline)
+        state = self._begin(token, deadline, is_cancelled)
         try:
             yield
         except ButtDialError as error:
@@ -230,7 +238,9 @@ class TokenBreaker:
         is_useful = now >= self._few_left_until and self.rest_of(token) is None
         return is_at_limit and is_useful and not self.is_proven(token)
 
-    def _begin(self, token: str, deadline: Deadline) -> _Token | None:
+    def _begin(
+        self, token: str, deadline: Deadline, is_cancelled: Callable[[], bool]
+    ) -> _Token | None:
         """Wait for the token's turn; return its state if this thread is the one that tries it."""
         with self._changed:
             while True:
@@ -242,8 +252,11 @@ class TokenBreaker:
                     break
                 if not self._trying:
                     raise self._postponed()
+                if is_cancelled():
+                    raise ClientClosedError("the client was closed meanwhile")
                 left = deadline.check("waiting for another login")
-                # Bounded, because the clock may be another than the one that waits here.
+                # Bounded, because nobody wakes those who are cancelled, and because the clock may
+                # be another than the one that waits here.
                 self._changed.wait(min(left, _LOOK_AGAIN))
             state.is_tried = True
             self._trying += 1

@@ -42,12 +42,8 @@ from buttdial_sync.transport.deadline_socket import DeadlineSocket, SecuredSocke
 from buttdial_sync.transport.descriptors import KeptSocket, socket_identity
 from buttdial_sync.transport.failures import clear_frames, failure_of
 from buttdial_sync.transport.fork import leak_until_exit, reset_after_fork
-from buttdial_sync.transport.http import (
-    USER_AGENT,
-    decoded,
-    is_private_way,
-    is_this_machine,
-)
+from buttdial_sync.transport.http import USER_AGENT, decoded, is_private_way
+from buttdial_sync.transport.network import is_this_machine
 from buttdial_sync.transport.websocket import (
     MISSING,
     R,

@@ -152,17 +152,17 @@ def test_trust_is_not_inherited(
 
 
 @pytest.mark.parametrize("closed", [True, False], ids=["closed", "open"])
-def test_proxies_are_not_inherited(
-    server: LoopbackServer, closed: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each client goes the way that the environment says when it is used first."""
+def test_proxies_are_not_inherited(server: LoopbackServer, closed: bool) -> None:
+    """Each client goes the way that it was given, although they share the connections."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # a proxy that is down
-        proxy = f"http://127.0.0.1:{taken.getsockname()[1]}"
-        ways = [(None, ("sent", None)), (proxy, ("not_sent", "PROXY")), (None, ("sent", None))]
-        clients = [client_of(server, agent_token=f"tok-{number}") for number in range(3)]
-        for client, (way, outcome) in zip(clients, ways, strict=True):
-            monkeypatch.setenv("HTTP_PROXY", way or "")
+        down = {"http": f"http://127.0.0.1:{taken.getsockname()[1]}"}
+        ways = [({}, ("sent", None)), (down, ("not_sent", "PROXY")), ({}, ("sent", None))]
+        clients = [
+            client_of(server, agent_token=f"tok-{number}", proxies=proxies)
+            for number, (proxies, _) in enumerate(ways)
+        ]
+        for client, (_, outcome) in zip(clients, ways, strict=True):
             assert outcome_of(client) == outcome
             if closed:
                 client.close()

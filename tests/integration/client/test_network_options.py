@@ -14,7 +14,14 @@ from typing import Any
 import pytest
 from requests.adapters import HTTPAdapter
 
-from buttdial_sync import AccountsClient, ButtDialError, Client, SendResult, TransportError
+from buttdial_sync import (
+    AccountsClient,
+    ButtDialError,
+    Client,
+    ConfigError,
+    SendResult,
+    TransportError,
+)
 from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
 from tests.fakes import open_connections
@@ -143,10 +150,42 @@ def test_refusal_of_a_proxy(scheme: str, status: str) -> None:
     assert "geheim" not in f"{result!r} {caught.value!r}"
 
 
+def test_the_proxy_of_the_environment_gets_nothing_for_this_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Over plain HTTP it would see tokens, those in URLs too, which leave the machine with it."""
+    fake = FakeButtDialServer(dialect="open-source")
+    with proxy_that_says("502 Bad") as proxy, fake.listen() as server:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, proxy.url)
+        with client_of(server, token_in="query") as client:
+            assert client.send_message(TO, "hello").ok
+    assert proxy.asked == []
+    assert any("token" in request.query for request in fake.requests)
+
+
+def test_a_proxy_that_is_given_gets_no_url_with_a_token() -> None:
+    """A proxy in front of this machine may be another one, and it logs URLs."""
+    with proxy_that_says("502 Bad") as proxy:
+        options: Any = {"proxies": {"http": proxy.url}, "timeout": PATIENCE, "max_attempts": 1}
+        with Client("http://localhost:9", agent_token="t0ken", token_in="query", **options) as one:
+            with pytest.raises(ConfigError, match="the token in the URL") as caught:
+                one.ping()
+            assert "without a proxy" in str(caught.value.remediation)
+        with (
+            AccountsClient("http://127.0.0.1:9", **options) as accounts,
+            pytest.raises(ConfigError, match="in a URL that others can read"),
+        ):
+            accounts.verification_status("org", "p0ll-token")
+    assert proxy.asked == []
+
+
 def test_no_proxy_at_all(server: LoopbackServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty dict goes straight to the server, whatever the environment says."""
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
-    with client_of(server, proxies={}) as client:
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    url = over_tls(server, wants_client=False)
+    with Client(url, agent_token="t", ca_bundle=CERTIFICATE, proxies={}) as client:
         assert client.send_message(TO, "hello").ok
 
 

@@ -20,7 +20,7 @@ from buttdial_sync import (
 )
 from buttdial_sync.testing import FakeButtDialServer
 
-from .workspaces import BASE_URL, workspace
+from .workspaces import BASE_URL, TEAM_TOKEN, workspace
 
 pytestmark = pytest.mark.filterwarnings(r"ignore:.*is deprecated:DeprecationWarning")
 
@@ -64,6 +64,20 @@ def test_lost_answer_of_what_was_carried_out() -> None:
         made = client.register_agent("a", "Bot")
         assert len(fake.requests) == 2
         assert [token for token, _ in fake.workspace.agents["a"].tokens] == [made.agent_token]
+
+
+def test_a_token_that_is_revoked_after_a_lost_answer() -> None:
+    """The agent may be there all the same, and the advice has the key to go on with."""
+    fake = FakeButtDialServer(tokens=[TEAM_TOKEN])
+    with workspace(fake, sleep=lambda _: fake.revoke(TEAM_TOKEN)) as (fake, client):
+        fake.fault("reset", on="rest", delivered=True)
+        with pytest.raises(OutcomeUnknownError) as caught:
+            client.register_agent("a", "Bot", idempotency_key="k")
+        assert "'k'" in str(caught.value.remediation)
+        assert isinstance(caught.value.__cause__, AuthError)
+        assert len(fake.requests) == 2
+        with pytest.raises(AuthError):
+            client.get_account()
 
 
 def test_answer_that_stays_lost_is_unknown() -> None:

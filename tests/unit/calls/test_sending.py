@@ -49,6 +49,8 @@ def test_fields_that_must_be_there() -> None:
     [
         ("channel", "fax", ArgumentValueError),
         ("thread_id", "", ArgumentValueError),
+        ("idempotency_key", "", ArgumentValueError),
+        ("idempotency_key", " \t", ArgumentValueError),
         ("body", 5, ArgumentTypeError),
         ("fallback_channels", "sms", ArgumentTypeError),
         ("template_vars", {"a": 1}, ArgumentTypeError),

@@ -146,6 +146,25 @@ def test_no_content(fake: FakeButtDialServer, client: Client) -> None:
     assert isinstance(caught.value.__cause__, ProtocolError)
 
 
+def test_null_is_an_answer(fake: FakeButtDialServer, client: Client) -> None:
+    """Of a tool that has nothing to say: it was carried out."""
+    fake.on_tool("comms_ping", "null")
+    assert client.call_tool("comms_ping") is None
+    assert len(fake.calls) == 1
+
+
+def test_a_refusal_after_a_lost_answer(fake_server: FakeButtDialServer) -> None:
+    """That the token is refused now does not say that the first attempt did nothing."""
+    arguments = {"to": "+14155550123", "body": "x", "channel": "sms", "idempotencyKey": "k"}
+    with Client(BASE_URL, agent_token=TOKEN, sleep=lambda _: fake_server.revoke(TOKEN)) as client:
+        client.list_tools()
+        fake_server.fault("cut", on="call")
+        with pytest.raises(OutcomeUnknownError, match="comms_send_message may have been") as caught:
+            client.call_tool("comms_send_message", arguments)
+    assert isinstance(caught.value.__cause__, AuthError)
+    assert caught.value.outcome == "unknown"
+
+
 def test_lost_answer(fake: FakeButtDialServer, client: Client) -> None:
     """A call whose answer is lost is not repeated on suspicion."""
     fake.fault("cut", on="call")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from types import MappingProxyType
 from typing import Any
@@ -52,6 +53,35 @@ def client() -> Iterator[Client]:
 
 def sent_args(fake: FakeButtDialServer) -> dict[str, Any]:
     return dict(fake.sent_messages[-1].args)
+
+
+@pytest.mark.parametrize("key", ["", "  "])
+def test_a_blank_key_is_refused(hosted: FakeButtDialServer, client: Client, key: str) -> None:
+    """All messages with it would be one for the server, which says "sent" of the others too."""
+    results = [
+        client.send_message("+14155550123", body, "sms", idempotency_key=key) for body in "ab"
+    ]
+    assert [result.outcome for result in results] == ["not_sent"] * 2
+    assert "idempotency_key must not be empty" in str(results[0].error)
+    assert hosted.sent_messages == []
+
+
+def test_no_thread_can_be_started(
+    fake: FakeButtDialServer, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing was sent, and the result says so; the next send finds its thread again."""
+
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", start)
+        result = client.send_message("+14155550123", "Hello", "sms")
+    assert (result.outcome, result.error_type) == ("not_sent", "TransportError")
+    assert "no thread can be started" in str(result.error)
+    assert "limit" in str(result.remediation)
+    assert fake.sent_messages == []
+    assert client.send_message("+14155550123", "Hello", "sms").ok
 
 
 def test_happy_path(fake: FakeButtDialServer, client: Client) -> None:

@@ -151,6 +151,25 @@ def test_abort_shuts_the_socket_down(
     assert pair[1].recv(1) == b""
 
 
+def test_abort_leaves_the_next_request_alone(
+    clock: Clock, pair: tuple[NotingSocket, socket.socket]
+) -> None:
+    """Connections are shared: one client's close() must not end the request of another one."""
+    connection = over(pair[0])
+    first, second = (RequestProgress(Deadline(30.0, clock), 5.0) for _ in range(2))
+    for progress in (first, second):
+        pair[1].sendall(OK)
+        with bound_to_thread(progress):
+            connection.request("GET", "/x")
+            assert connection.getresponse().data == b"ok"
+    first.abort()
+    pair[1].setblocking(False)
+    assert pair[1].recv(10_000).startswith(b"GET /x")
+    assert connection.is_connected
+    second.abort()
+    assert not connection.is_connected
+
+
 def test_head_and_body_in_one_write(
     progress: RequestProgress, pair: tuple[NotingSocket, socket.socket]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ import requests
 import responses
 from requests.adapters import HTTPAdapter
 
-from buttdial_sync.errors import AuthInvalidTokenError
+from buttdial_sync.errors import AuthInvalidTokenError, ButtDialError, ClientClosedError
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.http import Http
 from buttdial_sync.transport.logins import Logins
@@ -33,6 +34,27 @@ def logins() -> Iterator[Logins]:
 def mock() -> Iterator[responses.RequestsMock]:
     with responses.RequestsMock() as mock:
         yield mock
+
+
+def test_closing_ends_the_wait_for_a_login(logins: Logins) -> None:
+    """Another client tries the same token for long; who closes does not wait for that."""
+    http = Http(connect_timeout=5.0)
+    waiting = Logins(http, BASE_URL)
+    errors: list[ButtDialError] = []
+
+    def log_in() -> None:
+        try:
+            waiting.login("new", Deadline(30.0)).__enter__()
+        except ButtDialError as error:
+            errors.append(error)
+
+    with logins.login("new", Deadline(30.0)):
+        thread = threading.Thread(target=log_in)
+        thread.start()
+        http.close()
+        thread.join(30.0)
+        assert [type(error) for error in errors] == [ClientClosedError]
+        assert errors[0].outcome == "not_sent"
 
 
 @pytest.mark.parametrize("status", [200, 400, 403])

@@ -112,6 +112,19 @@ def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (found["verify"], found["cert"]) == (CERTIFICATE, None)
 
 
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:3100", "[::1]"])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_proxies_of_the_environment_are_not_for_this_machine(
+    scheme: str, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy elsewhere cannot reach it, and would read what is sent to it."""
+    monkeypatch.setenv(f"{scheme.upper()}_PROXY", "http://environment:3128")
+    url = f"{scheme}://{host}/x"
+    assert NetworkOptions.checked().for_url(url, requests.Session())["proxies"] == {}
+    given = NetworkOptions.checked(proxies={scheme: "http://debugger:8080"})
+    assert given.for_url(url, requests.Session())["proxies"] == {scheme: "http://debugger:8080"}
+
+
 def test_certificates_win_over_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
