@@ -125,8 +125,10 @@ def _receipts(world: World, rows: list[Row]) -> Iterator[str]:
     for row in rows:
         told = world.notes.receipts[row["message_sid"]]
         by = world.notes.delivered_by.get(row["id"])
-        # Who was killed could not look for a receipt that had come before the answer.
-        excused = world.notes.store_failures[row["id"]] >= _TRIES or (by and by.is_dead)
+        # A receipt that came before the answer is a row of its own, by the message's sid.
+        failures = sum(world.notes.store_failures[each] for each in (row["id"], row["message_sid"]))
+        # Who was killed could not look for it.
+        excused = failures >= _TRIES or (by and by.is_dead)
         if not told or row["status"] != "delivered" or excused:
             continue
         last = max(told, key=RECEIPTS.index)

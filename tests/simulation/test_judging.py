@@ -134,6 +134,17 @@ def test_a_receipt_that_the_row_lacks(case: Case) -> None:
     assert case.broken() == []
 
 
+def test_a_receipt_that_the_database_did_not_give(case: Case) -> None:
+    """Each try asks for two rows, the message and its early receipt; either may be refused."""
+    case.row(status="delivered", message_sid="SM-m-1")
+    case.server.executed["m"] = 1
+    case.world.notes.receipts["SM-m-1"] |= {"read"}
+    case.world.notes.store_failures.update({"1": 3, "SM-m-1": 1})
+    assert case.broken() == ["receipt of m"]
+    case.world.notes.store_failures["SM-m-1"] += 1
+    assert case.broken() == []
+
+
 def test_an_attempt_that_the_server_cannot_have_had(case: Case) -> None:
     case.row(status="delivered", message_sid="SM-m-1", retry_count=2)
     case.server.executed["m"] = 1
