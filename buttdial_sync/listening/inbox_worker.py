@@ -101,6 +101,7 @@ class InboxWorkers:
         self._failure: Exception | None = None
         self._in_hand: dict[str, StoredEvent] = {}
         self._threads: list[threading.Thread] = []
+        self._ends: list[threading.Event] = []
         self._leases = threading.Thread(
             target=self._keep_leases, name="buttdial-sync-leases", daemon=True
         )
@@ -108,9 +109,12 @@ class InboxWorkers:
 
     def start(self) -> None:
         """Begin to hand over, in threads."""
+        self._ends = [threading.Event() for _ in range(self._how.workers)]
         self._threads = [
-            threading.Thread(target=self._work, name=f"buttdial-sync-inbox-{number}", daemon=True)
-            for number in range(self._how.workers)
+            threading.Thread(
+                target=self._run, args=(end,), name=f"buttdial-sync-inbox-{number}", daemon=True
+            )
+            for number, end in enumerate(self._ends)
         ]
         for thread in (*self._threads, self._leases):
             thread.start()
@@ -135,9 +139,13 @@ class InboxWorkers:
             self._leases.start()
             self._work()
         else:
-            self.start()
-            for thread in self._threads:
-                thread.join()
+            try:
+                self.start()
+                self._wait()
+            except BaseException:  # Ctrl-C: the handlers must not go on without their caller
+                self.tell_to_stop()
+                self._wait()
+                raise
         if self._failure is not None:
             raise self._failure
 
@@ -168,6 +176,18 @@ class InboxWorkers:
             if thread is not threading.current_thread():
                 thread.join(deadline.remaining())
         return not any(thread.is_alive() for thread in threads)
+
+    def _run(self, end: threading.Event) -> None:
+        try:
+            self._work()
+        finally:
+            end.set()
+
+    def _wait(self) -> None:
+        """Wait for the threads; up to Python 3.12 an interrupted join() takes them for ended."""
+        for thread, end in zip(self._threads, self._ends, strict=True):
+            if thread.ident is not None:  # one that has not begun yet finds the signal to stop
+                end.wait()
 
     def _work(self) -> None:
         failures = 0

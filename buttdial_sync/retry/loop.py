@@ -334,22 +334,29 @@ class RetryLoop:
         return f"RetryLoop({self._repository!r}, running={self.running})"
 
     def _repeat(self, stopping: threading.Event, interval: float, warmup: float) -> None:
+        try:
+            with self._signals.listening(stopping):
+                self._go_on(stopping, interval, warmup)
+        except BaseException:  # such as sys.exit() in a hook: threading would say nothing
+            logger.exception("the retry loop has ended: nothing is sent until start() is called")
+        finally:
+            # Not if start() has made a newer thread meanwhile.
+            if self._stops_thread is stopping:
+                self._repeats = False
+
+    def _go_on(self, stopping: threading.Event, interval: float, warmup: float) -> None:
         failures = 0
-        with self._signals.listening(stopping):
-            if warmup:
-                self._signals.sleep(warmup)
-            while not stopping.is_set():
-                try:
-                    report = self._pass(stopping, Tally(), once=False)
-                except Exception:  # the thread goes on: the next pass may succeed
-                    logger.exception("a pass of the retry loop failed")
-                    report = RetryReport(errors=1)
-                failures = failures + 1 if report.errors else 0
-                if not stopping.is_set():
-                    self._signals.sleep(self._pause_between(interval, failures))
-        # Not if start() has made a newer thread meanwhile.
-        if self._stops_thread is stopping:
-            self._repeats = False
+        if warmup:
+            self._signals.sleep(warmup)
+        while not stopping.is_set():
+            try:
+                report = self._pass(stopping, Tally(), once=False)
+            except Exception:  # the thread goes on: the next pass may succeed
+                logger.exception("a pass of the retry loop failed")
+                report = RetryReport(errors=1)
+            failures = failures + 1 if report.errors else 0
+            if not stopping.is_set():
+                self._signals.sleep(self._pause_between(interval, failures))
 
     def _pause_between(self, interval: float, failures: int) -> float:
         backoff = _FIRST_PAUSE_AFTER_FAILURE * 2 ** min(failures, 10) if failures else 0.0

@@ -183,6 +183,9 @@ class Outbox:
             # The row still has an attempt without an end. The loop handles it after the lease.
             logger.exception("message %s: its end could not be recorded", message.id)
             return attrs.evolve(result, queued=True)
+        except (KeyboardInterrupt, SystemExit):
+            self._recorder.record_at_once(message, attempt, result, agent_token)
+            raise
         return attrs.evolve(result, queued=recorded.step in _KEPT)
 
     def enqueue(

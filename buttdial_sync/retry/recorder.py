@@ -203,6 +203,20 @@ class OutcomeRecorder:
             return attrs.evolve(recorded, remediation=result.remediation or AuthError.remedy)
         return recorded
 
+    def record_at_once(
+        self, message: FailedMessage, attempt: int, result: SendResult, token: str | None
+    ) -> None:
+        """
+        Record the end of an attempt after Ctrl-C, which may have come before its row was written.
+
+        The arguments are those of :meth:`record`. There is one try: the process wants to end. Its
+        failure is logged.
+        """
+        try:
+            attrs.evolve(self, write_for=0.0).record(message, attempt, result, token)
+        except Exception:  # the row has an attempt without an end, as after a crash
+            logger.exception("message %s: its end could not be recorded", message.id)
+
     def give_up(
         self, message: FailedMessage, attempt: int, error: str, *, lost: bool = False
     ) -> Recorded:

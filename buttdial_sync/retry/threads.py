@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 
 from buttdial_sync.transport.fork import reset_if_forked
+
+logger = logging.getLogger("buttdial_sync.retry")
 
 
 class StopSignals:
@@ -91,26 +94,50 @@ def work_side_by_side(
     """
     Do ``work`` in ``count`` threads, and wait for all of them.
 
+    In fewer where the system gives no more, and in this one where it gives none.
+
     Args:
         work: What each of them does; it handles its own failures.
         count: How many.
         stopping: Makes them end; set when the waiting is interrupted, as by Ctrl-C.
         name: What the threads' names begin with.
     """
-    threads = [
-        threading.Thread(target=work, args=(stopping,), name=f"{name}-{number}", daemon=True)
-        for number in range(1, count + 1)
-    ]
-    for thread in threads:
-        thread.start()
+    # Not join(): up to Python 3.12 a thread whose join() was interrupted counts as ended.
+    ends: dict[threading.Thread, threading.Event] = {}
+
+    def run(end: threading.Event) -> None:
+        try:
+            work(stopping)
+        finally:
+            end.set()
+
+    for number in range(1, count + 1):
+        end = threading.Event()
+        thread = threading.Thread(target=run, args=(end,), name=f"{name}-{number}", daemon=True)
+        ends[thread] = end
     try:
-        _join(threads)
+        if not _start(ends):
+            work(stopping)
+        _wait(ends)
     except BaseException:  # Ctrl-C: the threads must not go on without their caller
         stopping.set()
-        _join(threads)
+        _wait(ends)
         raise
 
 
-def _join(threads: list[threading.Thread]) -> None:
-    for thread in threads:
-        thread.join()
+def _start(threads: Collection[threading.Thread]) -> int:
+    """Start threads, and return how many."""
+    started = 0
+    try:
+        for thread in threads:
+            thread.start()
+            started += 1
+    except RuntimeError:
+        logger.exception("only %d of %d threads could be started", started, len(threads))
+    return started
+
+
+def _wait(ends: Mapping[threading.Thread, threading.Event]) -> None:
+    for thread, end in ends.items():
+        if thread.ident is not None:  # one that has not begun yet finds the signal to stop
+            end.wait()

@@ -226,8 +226,12 @@ class Worker:
             if not self.recorder.begin(message, attempt):
                 return Recorded(step="taken")
             result = deliver(self.client, message, token)
-            self._learn(message, token, result)
-            return self.recorder.record(message, attempt, result, token)
+            try:
+                self._learn(message, token, result)
+                return self.recorder.record(message, attempt, result, token)
+            except (KeyboardInterrupt, SystemExit):
+                self.recorder.record_at_once(message, attempt, result, token)
+                raise
 
     def _without_attempt(
         self,

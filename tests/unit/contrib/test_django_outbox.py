@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
@@ -203,6 +204,26 @@ def test_it_runs_until_told_to_end(fake_server: FakeButtDialServer) -> None:
     enqueue(TO, "one")
     assert run("--interval", "600") == ""
     assert get_repository().list()[0].status == "delivered"
+    gc.collect()
+
+
+def leave(_message: FailedMessage, _reason: str) -> None:
+    sys.exit("no")
+
+
+@pytest.mark.filterwarnings("ignore:Exception ignored in.*sqlite3")
+def test_a_loop_that_ends_by_itself(
+    fake_server: FakeButtDialServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The command fails, so that whoever watches over the process starts another."""
+    fake_server.on_send(error="no consent", code="NO_CONSENT")
+    get_repository().add(FailedMessage(id="a", recipient=TO, body="one", max_retries=1))
+    path = f"{__name__}.leave"
+    configured = override_settings(BUTT_DIAL={**BUTT_DIAL, "RETRY": {"on_dead_letter": path}})
+    with configured, pytest.raises(CommandError, match="the loop has ended") as failure:
+        run("--interval", "600")
+    assert failure.value.returncode == 1
+    assert "the retry loop has ended" in caplog.text
     gc.collect()
 
 

@@ -16,6 +16,7 @@ from buttdial_sync.listening.inbox_worker import HandingOver, InboxWorkers, drai
 from buttdial_sync.models.inbound import InboundEvent
 from buttdial_sync.testing.conformance import START, SettableClock
 from tests.integration.inbound.listening import PATIENCE, wait_until
+from tests.unit.interrupts import ctrl_c, interruptible
 
 
 class Unsteady(MemoryInbox):
@@ -320,3 +321,26 @@ def test_a_lease_that_could_not_be_extended(caplog: pytest.LogCaptureFixture) ->
     assert inbox.asked == 4
     assert caplog.messages == [f"the lease of {stored.id} could not be extended"]
     assert inbox.leased() == {stored.id: clock() + timedelta(seconds=24)}
+
+
+@interruptible
+def test_ctrl_c_waits_for_the_handlers() -> None:
+    """What a handler has begun gets its end before the caller goes on."""
+    inbound, inbox = InboundHandler(), MemoryInbox()
+    workers = InboxWorkers(HandingOver(inbox=inbox, inbound=inbound, workers=2))
+    is_through = threading.Event()
+    happened: list[str] = []
+
+    @inbound.on_message
+    def handle(_: InboundMessage) -> None:
+        ctrl_c(until=workers._stopping)
+        # Who does not wait is through by then.
+        happened.append("abandoned" if is_through.wait(0.2) else "waited for")
+
+    inbox.write([InboundMessage(id="a", sender="+1", channel="sms")])
+    with pytest.raises(KeyboardInterrupt):
+        workers.drain()
+    is_through.set()
+    assert happened == ["waited for"]
+    assert [stored.status for stored in inbox.list()] == ["handled"]
+    assert workers.stop(30.0)

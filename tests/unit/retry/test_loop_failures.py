@@ -17,7 +17,7 @@ from buttdial_sync.retry import SQLiteRepository
 from buttdial_sync.retry.recorder import doubling_minutes
 from buttdial_sync.retry.rows import as_row
 from buttdial_sync.stores.schema import Condition
-from tests.unit.retry.world import Failing, World
+from tests.unit.retry.world import Failing, Interrupted, World
 
 
 def fail(*_args: Any) -> Any:
@@ -434,3 +434,29 @@ def test_what_was_not_begun_when_the_process_ends_is_put_back(here: World) -> No
         loop.run_once()
     assert here.bodies == []
     assert len(here.repository.fetch_due(10)) == 5
+
+
+@pytest.mark.parametrize("works_first", [False, True])
+def test_ctrl_c_while_an_answer_is_recorded(open_source: World, works_first: bool) -> None:
+    """The server has said what became of the message, so its row says it too."""
+    open_source.add("a")
+    rows = Interrupted(open_source.repository, "mark_delivered", works_first=works_first)
+    with pytest.raises(KeyboardInterrupt):
+        open_source.loop(rows).run_once()
+    assert open_source.row().status == "delivered"
+
+
+def test_ctrl_c_while_the_database_is_down(
+    open_source: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One more try, and then the process ends."""
+
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    open_source.add("a")
+    broken = Failing(open_source.repository, "mark_delivered")
+    with pytest.raises(KeyboardInterrupt):
+        open_source.loop(broken, sleep=interrupt).run_once()
+    assert broken.calls == 2
+    assert "message a: its end could not be recorded" in caplog.text

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from types import FrameType
 from typing import Any
 
@@ -71,6 +72,66 @@ def test_failures_slow_it_down(here: World) -> None:
     sleeper.wait()
     assert sleeper.asked[:4] == pytest.approx([2, 4, 8, 16])
     assert max(sleeper.asked) == pytest.approx(300)
+    assert ended(loop, sleeper)
+
+
+def test_a_pass_that_fails(here: World, caplog: pytest.LogCaptureFixture) -> None:
+    """The next one sends."""
+    sleeper = Sleeper()
+    failures = [RuntimeError("the clock has stopped")]
+
+    def clock() -> datetime:
+        if failures:
+            raise failures.pop()
+        return here.clock()
+
+    here.add("a")
+    loop = here.loop(sleep=sleeper, clock=clock)
+    loop.start(warmup=0)
+    sleeper.wait()
+    assert here.bodies == []
+    assert "a pass of the retry loop failed" in caplog.text
+    sleeper.go_on.release()
+    sleeper.wait()
+    assert here.bodies == ["a"]
+    assert ended(loop, sleeper)
+    assert "has ended" not in caplog.text
+
+
+def test_a_hook_that_ends_the_thread(here: World, caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged: threading itself says nothing about sys.exit()."""
+    here.add("a", channel="pigeon")
+    loop = here.loop(sleep=None, on_dead_letter=lambda *_: sys.exit("no"))
+    loop.start(warmup=0)
+    thread = loop._thread
+    assert thread is not None
+    thread.join(SECONDS)
+    assert not loop.running
+    assert caplog.text.count("the retry loop has ended") == 1
+
+
+def test_without_threads_for_its_workers(here: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system that gives none for a moment does not end the loop, nor delay a message."""
+    sleeper = Sleeper()
+    start = threading.Thread.start
+    refused: list[str] = []
+
+    def start_or_refuse(thread: threading.Thread) -> None:
+        if thread.name == "buttdial-sync-retry-2" and not refused:
+            refused.append(thread.name)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_or_refuse)
+    loop = here.loop(sleep=sleeper, workers=4)
+    for msg_id in ("a", "b"):
+        here.add(msg_id)
+        if not loop.running:
+            loop.start(warmup=0)
+        sleeper.wait()
+        assert here.row(msg_id).status == "delivered"
+        sleeper.go_on.release()
+    assert refused == ["buttdial-sync-retry-2"]
     assert ended(loop, sleeper)
 
 

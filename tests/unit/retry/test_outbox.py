@@ -20,7 +20,7 @@ from buttdial_sync import (
     Outbox,
 )
 from buttdial_sync.retry import MemoryRepository, SQLiteRepository
-from tests.unit.retry.world import TOKEN, Failing, World, world
+from tests.unit.retry.world import TOKEN, Failing, Interrupted, World, world
 
 
 def only_row(here: World) -> FailedMessage:
@@ -199,6 +199,15 @@ def test_an_end_that_cannot_be_recorded(here: World, caplog: pytest.LogCaptureFi
     here.go_on(here.repository.lease)
     assert here.loop().run_once().delivered == 1
     assert here.bodies == ["Hello"]
+
+
+@pytest.mark.parametrize("works_first", [False, True])
+def test_ctrl_c_while_the_answer_is_recorded(open_source: World, works_first: bool) -> None:
+    """The server has said what became of the message, so its row says it too."""
+    rows = Interrupted(open_source.repository, "mark_delivered", works_first=works_first)
+    with pytest.raises(KeyboardInterrupt):
+        open_source.outbox(rows).send_message("+14155550123", "Hello")
+    assert only_row(open_source).status == "delivered"
 
 
 def test_within_needs_a_repository_that_can(here: World) -> None:

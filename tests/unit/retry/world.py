@@ -114,4 +114,21 @@ class Failing:
         return method(*args, **options)
 
 
+class Interrupted(Failing):
+    """Ctrl-C comes once in some methods, before their work or after it."""
+
+    def __init__(self, inner: Any, *methods: str, works_first: bool) -> None:
+        super().__init__(inner, *methods, times=1)
+        self._works_first = works_first
+
+    def _raise_or(self, method: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        self.calls += 1
+        self._left -= 1
+        if self._left < 0 or self._works_first:
+            done = method(*args, **options)
+        if self._left >= 0:
+            raise KeyboardInterrupt
+        return done
+
+
 Clock = Callable[[], datetime]

@@ -15,6 +15,8 @@ from buttdial_sync.errors.exits import exit_code
 from buttdial_sync.retry.report import STEPS, RetryReport
 from buttdial_sync.transport.signals import stopped_by_signals
 
+_LOOK_AGAIN = 1.0
+
 
 class Command(BaseCommand):
     """The command."""
@@ -36,8 +38,8 @@ class Command(BaseCommand):
         told_to_end = threading.Event()
 
         def end() -> None:
+            told_to_end.set()  # first: a loop that has ended without it is a failure
             loop.stop(0.0)
-            told_to_end.set()
 
         with command_errors():
             loop = make_retry_loop(**({} if workers is None else {"workers": workers}))
@@ -46,7 +48,9 @@ class Command(BaseCommand):
                     self._tell(loop.run_once() if once else loop.drain())
                     return
                 loop.start(interval, warmup=0.0)
-                told_to_end.wait()
+                while not told_to_end.wait(_LOOK_AGAIN):
+                    if not loop.running and not told_to_end.is_set():
+                        raise CommandFailure("the loop has ended; the log says why", None, 1)
                 loop.stop()
 
     def _tell(self, report: RetryReport) -> None:
