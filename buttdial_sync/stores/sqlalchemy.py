@@ -68,6 +68,7 @@ from buttdial_sync.stores.store import Store
 from buttdial_sync.stores.times import Clock, DatabaseClock, from_text
 from buttdial_sync.stores.turns import (
     IN_ORDER,
+    IS_PENDING,
     TURNS_INDEX,
     as_turns,
     next_statement,
@@ -353,6 +354,17 @@ class SQLAlchemyStore(Store):
         found = transaction.execute(query.order_by(table.created_at.desc()).limit(1))
         row = found.mappings().first()
         return None if row is None else dict(row)
+
+    def first_in_order(self, agent_id: str, ordering_key: str) -> Row | None:
+        """Return the oldest row; see :meth:`Store.first_in_order`."""
+        table = self.table.c
+        query = select(self.table).where(
+            text(IS_PENDING),
+            table.ordering_key == ordering_key,
+            func.coalesce(table.agent_id, "") == agent_id,
+        )
+        found = self._read(query.order_by(table.created_at, table.id).limit(1))
+        return found[0] if found else None
 
     def newest(self, status: str | None, limit: int) -> list[Row]:
         """Return rows; see :meth:`Store.newest`."""

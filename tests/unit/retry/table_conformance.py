@@ -422,6 +422,37 @@ class TableConformance(RepositoryConformance):
         assert repository.dismiss_all("pending", since=later) == 1
         assert self.stored("new").status == "dismissed"
 
+    def test_the_first_of_an_order(self) -> None:
+        """The oldest pending one of the same agent and key, whether or not it is due."""
+        repository = cast("TableRepository", self.repository)
+        for msg_id, agent_id, key in (
+            ("other", "agent-2", "k"),
+            ("else", "agent-1", "l"),
+            ("a", "agent-1", "k"),
+            ("b", "agent-1", "k"),
+            ("nobody's", None, "k"),
+        ):
+            self.clock.move(1)
+            self.add(msg_id, due=60.0, agent_id=agent_id, ordering_key=key)
+        self.clock.move(-1000)
+        self.add("free", agent_id="agent-1")
+
+        def first(msg_id: str) -> str | None:
+            found = repository.first_in_order(self.stored(msg_id))
+            return None if found is None else found.id
+
+        assert [first(msg_id) for msg_id in ("a", "b", "other", "nobody's", "free")] == [
+            "a",
+            "a",
+            "other",
+            "nobody's",
+            None,
+        ]
+        assert repository.mark_delivered("a", "SM-1", 0)
+        assert first("a") == "b"
+        assert repository.dismiss("b")
+        assert first("a") is None
+
     def test_many_of_an_agent(self) -> None:
         """The other agents' messages stay as they are, and so do those that name no agent."""
         repository = cast("TableRepository", self.repository)

@@ -172,6 +172,21 @@ def test_enqueue_only_writes(here: World) -> None:
     assert [each.id for each in here.repository.fetch_due(5)] == [written.id]
 
 
+@pytest.mark.parametrize("paused", ["agent-1", None])
+def test_a_send_while_it_is_paused(here: World, paused: str | None) -> None:
+    """It is only written, whoever is paused: a loop sends it when somebody has resumed."""
+    here.repository.pause("other")
+    here.repository.pause(paused)
+    outbox = here.outbox()
+    for _ in range(2):
+        result = outbox.send_message("+14155550123", "Hello", idempotency_key="k")
+        assert (result.outcome, result.queued, result.ok) == ("not_sent", True, False)
+    assert here.fake.delivered == []
+    here.repository.resume(paused)
+    assert here.loop().drain().delivered == 1
+    assert outbox.send_message("+14155550123", "Hello").ok
+
+
 def test_tokens_are_not_kept_unless_wanted(here: World) -> None:
     """A row has no token by default."""
     repository = MemoryRepository(clock=here.clock)
