@@ -10,6 +10,7 @@ the agent with the most rows does not delay the others. All rows of a table that
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from buttdial_sync.stores.schema import Claim, TableIndex, Turn
 
@@ -153,13 +154,23 @@ def next_statement(table: str, lock: str = "") -> str:
 
 def as_turns(pairs: Iterable[Sequence[object]]) -> list[Turn]:
     """Return the turns of agents and their priorities, by the agents' ids."""
-    priorities: dict[str, list[int]] = {}
+    priorities: dict[str, list[Any]] = {}
     for agent, priority in pairs:
-        priorities.setdefault(str(agent), []).append(int(str(priority)))
-    return [Turn(agent, tuple(sorted(priorities[agent])[::-1])) for agent in sorted(priorities)]
+        priorities.setdefault(str(agent), []).append(priority)
+    return [
+        Turn(agent, tuple(sorted(priorities[agent], key=_rank, reverse=True)))
+        for agent in sorted(priorities)
+    ]
 
 
-def take_turns(claim: Claim, find_next: Callable[[str, int, int], list[str]]) -> list[str]:
+def _rank(priority: Any) -> tuple[bool, Any]:
+    """Put what is not a number first, as SQLite does: its row has to be fetched to be given up."""
+    if isinstance(priority, int | float):
+        return False, priority
+    return True, str(priority)
+
+
+def take_turns(claim: Claim, find_next: Callable[[str, Any, int], list[str]]) -> list[str]:
     """
     Return the ids of the rows to claim.
 
