@@ -31,7 +31,11 @@ from sqlalchemy.orm import Session  # noqa: E402
 
 from buttdial_sync.inbound.sqlalchemy_inbox import SQLAlchemyInbox  # noqa: E402
 from buttdial_sync.retry.rows import as_row  # noqa: E402
-from buttdial_sync.retry.sqlalchemy import SQLAlchemyRepository, opened  # noqa: E402
+from buttdial_sync.retry.sqlalchemy import (  # noqa: E402
+    SQLAlchemyRepository,
+    make_table,
+    opened,
+)
 from buttdial_sync.stores import figures  # noqa: E402
 from tests.unit.inbound.inbox_conformance import InboxConformance  # noqa: E402
 from tests.unit.retry.table_conformance import TableConformance  # noqa: E402
@@ -327,6 +331,27 @@ def test_an_address_that_cannot_be_read() -> None:
     ):
         pass
     assert "s3cret" not in str(caught.value)
+
+
+def test_opened_for_a_program(tmp_path: Path) -> None:
+    """The tables are made; what the database says is an error that repeats no address."""
+    with opened(f"sqlite:///{tmp_path / 'outbox.db'}") as repository:
+        assert repository.count_pending() == 0
+        assert repository.paused() == ()
+    with (
+        pytest.raises(ConfigError, match="the database failed: OperationalError") as caught,
+        opened(f"sqlite:///{tmp_path / 'missing' / 'outbox.db'}"),
+    ):
+        pass
+    assert "missing" not in f"{caught.value} {caught.value.remediation}"
+    assert "Check that it is up" in str(caught.value.remediation)
+
+
+def test_the_tables_of_a_hosts_migrations() -> None:
+    """All three are described in its metadata, so that a migration makes them."""
+    metadata = MetaData()
+    assert make_table(metadata, "mail").name == "mail"
+    assert set(metadata.tables) == {"mail", "mail_receipts", "mail_pauses"}
 
 
 def test_a_table_of_an_earlier_release(tmp_path: Path) -> None:

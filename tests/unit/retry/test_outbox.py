@@ -392,6 +392,27 @@ def test_sent_twice_under_one_key(
     assert again.error == told
 
 
+class Published(Failing):
+    """A host's own repository: of what can be left out it has nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name in {"add_once", "within", "record_receipt"}:
+            raise AttributeError(name)
+        return super().__getattr__(name)
+
+
+def test_a_hosts_own_repository(here: World) -> None:
+    """Messages are added to it, sent and enqueued; each call is a message."""
+    outbox = here.outbox(Published(here.repository))
+    assert outbox.send_message("+14155550123", "now").ok
+    waiting = outbox.enqueue("+14155550123", "later")
+    assert waiting.id == here.row(waiting.id).id
+    assert sorted(row.status for row in here.repository.list()) == ["delivered", "pending"]
+    assert outbox.enqueue("+14155550123", "later").id != waiting.id
+    with pytest.raises(ConfigError, match="no record_receipt"):
+        outbox.record_receipt(DeliveryReceipt(message_sid="SM-1", status="read"))
+
+
 def test_enqueued_twice_in_one_transaction(here: World, tmp_path: Path) -> None:
     """The second call sees the first message, which is not committed yet."""
     with SQLiteRepository(tmp_path / "outbox.db", clock=here.clock) as repository:
