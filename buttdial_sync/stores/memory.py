@@ -224,15 +224,18 @@ class MemoryStore(Store):
 
     def _take_turns(self, claim: Claim) -> list[str]:
         oldest: dict[tuple[str, str], tuple[datetime, str]] = {}
+        in_flight: set[tuple[str, str]] = set()
         for row in self._pending.values():
             if row["ordering_key"] is not None:
                 queue, place = _place(row)
                 oldest[queue] = min(oldest.get(queue, place), place)
+                if not _is_free(row, claim.now):
+                    in_flight.add(queue)
         waiting: dict[tuple[str, int], list[str]] = {}
         for row in self._due(claim.now, self._pending.values()):
             if row["ordering_key"] is not None:
                 queue, place = _place(row)
-                if oldest[queue] != place:
+                if oldest[queue] != place or queue in in_flight:
                     continue
             lane = (row["agent_id"] or "", row["priority"] or 0)
             waiting.setdefault(lane, []).append(row["id"])

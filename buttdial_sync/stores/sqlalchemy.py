@@ -465,13 +465,13 @@ class SQLAlchemyStore(Store):
     def delete(self, statuses: Sequence[str], before: datetime, limit: int) -> int:
         """Delete rows; see :meth:`Store.delete`."""
         table = self.table.c
-        old = (
-            select(table.id)
-            .where(table.status.in_(statuses), table.resolved_at < before)
-            .limit(limit)
-        )
+        is_old = (table.status.in_(statuses), table.resolved_at < before)
+        some = select(table.id).where(*is_old).limit(limit)
+        # Twice: after waiting for somebody who changes a row, PostgreSQL does not look for the ids
+        # again, and would delete what was revived meanwhile.
+        statement = delete(self.table).where(table.id.in_(some), *is_old)
         with self._engine.begin() as connection:
-            return connection.execute(delete(self.table).where(table.id.in_(old))).rowcount
+            return connection.execute(statement).rowcount
 
     def _find_due(self, connection: Connection, claim: Claim) -> list[str]:
         table = self.table.c

@@ -118,7 +118,8 @@ def next_statement(table: str, lock: str = "") -> str:
     """
     Return the statement that finds an agent's next rows of a priority, oldest due first.
 
-    A row with an ``ordering_key`` is not found while an older pending one of its agent has it.
+    A row with an ``ordering_key`` is not found while an older pending one of its agent has it, or a
+    leased one: an older row may become visible late, or be revived, while a newer one is sent.
     On SQLite, whose times are text, also one whose time is another text is found, after the others:
     who reads it gives it up.
 
@@ -137,10 +138,11 @@ def next_statement(table: str, lock: str = "") -> str:
             f"AND {AGENT} = :agent AND {PRIORITY} = :priority AND {when} "
             "AND (leased_until IS NULL OR leased_until <= :now) "
             "AND (ordering_key IS NULL OR NOT EXISTS ("
-            f"SELECT 1 FROM {table} AS older WHERE older.status = 'pending' "
-            "AND older.ordering_key = found.ordering_key "
-            "AND coalesce(older.agent_id, '') = coalesce(found.agent_id, '') "
-            "AND (older.created_at, older.id) < (found.created_at, found.id))) "
+            f"SELECT 1 FROM {table} AS other WHERE other.status = 'pending' "
+            "AND other.ordering_key = found.ordering_key "
+            "AND coalesce(other.agent_id, '') = coalesce(found.agent_id, '') "
+            "AND (other.leased_until > :now "
+            "OR (other.created_at, other.id) < (found.created_at, found.id)))) "
             f"ORDER BY next_retry_at, created_at LIMIT :limit {lock}"
         )
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -220,6 +222,41 @@ def test_postgresql_skips_what_another_transaction_holds(engine: Engine) -> None
         holder.execute(text("SELECT * FROM buttdial_outbox WHERE id = 'a' FOR UPDATE"))
         assert [each.id for each in repository.fetch_due(10)] == ["b"]
     assert [each.id for each in repository.fetch_due(10)] == ["a"]
+
+
+def test_purging_spares_what_is_revived_meanwhile(engine: Engine) -> None:
+    """A purge that waits for the transaction of an operator looks at the row again."""
+    if engine.dialect.name != "postgresql":
+        pytest.skip("SQLite has one writer at a time")
+    clock = SettableClock()
+    repository = SQLAlchemyRepository(engine, clock=clock)
+    repository.create_table()
+    repository.add(FailedMessage(id="a", recipient="+1", body="x"))
+    assert repository.mark_dead("a", 0, "given up")
+    clock.move(100 * 86400)
+    deleted: list[int] = []
+    purge = threading.Thread(
+        target=lambda: deleted.append(repository.purge(timedelta(days=90), ["dead"]))
+    )
+    with engine.begin() as operator:
+        operator.execute(
+            text("UPDATE buttdial_outbox SET status = 'pending', resolved_at = NULL WHERE id = 'a'")
+        )
+        purge.start()
+        wait_until_somebody_waits(engine)
+    purge.join(30)
+    assert deleted == [0]
+    assert repository.stats()["pending"] == 1
+
+
+def wait_until_somebody_waits(engine: Engine) -> None:
+    waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    for _ in range(3000):
+        with engine.connect() as connection:
+            if connection.execute(waiting).scalar_one():
+                return
+        time.sleep(0.01)
+    raise AssertionError("nobody waits for a lock")
 
 
 def test_enqueued_within_the_hosts_session(engine: Engine) -> None:

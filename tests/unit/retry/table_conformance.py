@@ -92,6 +92,25 @@ class TableConformance(RepositoryConformance):
         assert self.repository.mark_delivered("first", "SM-1", 2)
         assert self.turns(10) == ["second"]
 
+    def test_an_older_message_that_comes_late_waits_for_the_one_in_flight(self) -> None:
+        """Its transaction was slow, or somebody revived it: two of a key are never sent at once."""
+        now = self.clock()
+        self.clock.move(1)
+        self.add("second", ordering_key="k")
+        assert self.turns(10) == ["second"]
+        self.clock.move(-1)
+        self.add("first", ordering_key="k")
+        self.add("other", ordering_key="k2")
+        assert self.stored("first").created_at == now
+        self.clock.move(1)
+        assert self.turns(10) == ["other"]
+        assert self.repository.begin_attempt("second", 1, self.clock())
+        assert self.turns(10) == []
+        later = self.clock() + timedelta(seconds=1)
+        assert self.repository.increment_retry("second", 1, "busy", later)
+        self.clock.move(1)
+        assert self.turns(10) == ["first"]
+
     def test_what_was_given_up_holds_up_nothing(self) -> None:
         """A dead message does not hold up those behind it, whatever their priorities."""
         self.add("first", ordering_key="k")
