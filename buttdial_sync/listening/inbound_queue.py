@@ -16,6 +16,7 @@ from buttdial_sync.inbound.dispatch import order_of
 from buttdial_sync.inbound.native import parse_pushed, parse_waiting
 from buttdial_sync.models.inbound import InboundEvent
 from buttdial_sync.models.inbox import WaitingMessage
+from buttdial_sync.transport.deadline import Deadline
 
 logger = logging.getLogger("buttdial_sync.inbound")
 
@@ -36,6 +37,11 @@ def pushed_events(notification: Mapping[str, Any], agent_id: str | None) -> Sequ
     if notification.get("method") != "notifications/message" or not isinstance(data, dict):
         return ()
     return parse_pushed(data, agent_id)
+
+
+def agent_of(messages: Sequence[WaitingMessage]) -> str | None:
+    """Return the agent that messages of the waiting queue name, if they do."""
+    return next((each.agent_id for each in messages if each.agent_id), None)
 
 
 @attrs.define(eq=False)
@@ -101,11 +107,9 @@ class InboundQueue:
         with self._changed:
             self.generation += 1
 
-    def waiting(self, messages: Sequence[WaitingMessage]) -> None:
+    def waiting(self, messages: Sequence[WaitingMessage], _: Deadline) -> None:
         """Take in messages that waited."""
-        self.agent_id = self.agent_id or next(
-            (each.agent_id for each in messages if each.agent_id), None
-        )
+        self.agent_id = self.agent_id or agent_of(messages)
         self._put(_WAITED, [event for each in messages for event in parse_waiting(each)])
 
     def pushed(self, notification: Mapping[str, Any]) -> None:

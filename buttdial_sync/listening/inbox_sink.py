@@ -15,10 +15,11 @@ import attrs
 from buttdial_sync.errors import TransportError
 from buttdial_sync.inbound.inbox import Inbox
 from buttdial_sync.inbound.native import parse_waiting
-from buttdial_sync.listening.inbound_queue import pushed_events
+from buttdial_sync.listening.inbound_queue import agent_of, pushed_events
 from buttdial_sync.listening.pauses import exponential
 from buttdial_sync.models.inbound import InboundEvent
 from buttdial_sync.models.inbox import WaitingMessage
+from buttdial_sync.transport.deadline import Deadline
 
 logger = logging.getLogger("buttdial_sync.inbound")
 
@@ -66,7 +67,7 @@ class InboxWriter:
         self._own_thread: int | None = None
 
     def write_here(self) -> None:
-        """Write in this thread, instead of starting one: it reads pages, and may use the store."""
+        """Write what this thread reads in this thread: it may use the store."""
         self._own_thread = threading.get_ident()
 
     def start(self) -> None:
@@ -78,9 +79,13 @@ class InboxWriter:
         if events:
             self._batches.put(self._batch(events))
 
-    def write(self, events: Sequence[InboundEvent]) -> None:
+    def write(self, events: Sequence[InboundEvent], deadline: Deadline) -> None:
         """
         Have events written, in one transaction, and wait for that.
+
+        Args:
+            events: What was read.
+            deadline: Until when the caller can wait; at most 30 seconds.
 
         Raises:
             TransportError: They could not be written yet; they are, as soon as it is possible.
@@ -93,7 +98,7 @@ class InboxWriter:
                 self._batches.put(batch)  # for close(), which tells what could not be written
         else:
             self._batches.put(batch)
-            batch.written.wait(_SECONDS_TO_WRITE)
+            batch.written.wait(deadline.within(_SECONDS_TO_WRITE).remaining())
         if not batch.written.is_set():
             raise TransportError(
                 "the inbox cannot be written",
@@ -112,7 +117,7 @@ class InboxWriter:
         """
         self._closing.set()
         self._batches.put(None)
-        if self._own_thread is not None:
+        if self._thread.ident is None:  # it could not be started
             self._run()
         else:
             self._thread.join(timeout)
@@ -184,9 +189,10 @@ class InboxSink:
             self.generation += 1
         self.release_pushed(self.generation - 1)
 
-    def waiting(self, messages: Sequence[WaitingMessage]) -> None:
+    def waiting(self, messages: Sequence[WaitingMessage], deadline: Deadline) -> None:
         """Write messages that waited, in one transaction."""
-        self._writer.write([event for each in messages for event in parse_waiting(each)])
+        self.agent_id = self.agent_id or agent_of(messages)
+        self._writer.write([event for each in messages for event in parse_waiting(each)], deadline)
 
     def pushed(self, notification: Mapping[str, Any]) -> None:
         """Take in a notification, if it is a message for the agent."""

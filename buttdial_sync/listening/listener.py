@@ -153,18 +153,22 @@ class Listener:
 
         Raises:
             ConfigError: There is no token, or another listener listens for the agent.
+            RuntimeError: No thread can be started. It may be started again later.
         """
         reset_if_forked()
         with self._lock:
             if self.running:
                 return
-            self._thread = threading.Thread(
-                target=_run_in_thread,
-                args=(self._new_runner(),),
-                name="buttdial-sync-listener",
-                daemon=True,
+            runner = self._new_runner()
+            thread = threading.Thread(
+                target=_run_in_thread, args=(runner,), name="buttdial-sync-listener", daemon=True
             )
-            self._thread.start()
+            try:
+                thread.start()
+            except RuntimeError:
+                runner.abandon()
+                raise
+            self._thread = thread
 
     def stop(self, timeout: float = 10.0) -> bool:
         """

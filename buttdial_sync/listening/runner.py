@@ -12,6 +12,7 @@ import attrs
 from buttdial_sync.calls.tool_call import AgentContext
 from buttdial_sync.errors import (
     AuthError,
+    AuthLockedOutError,
     ButtDialError,
     ClientClosedError,
     ConfigError,
@@ -33,6 +34,8 @@ from buttdial_sync.transport.session import McpSession
 logger = logging.getLogger("buttdial_sync.inbound")
 
 _SECONDS_TO_END = 10.0
+# Also when the handlers have used up all the time: what has arrived here must not be dropped.
+_SECONDS_TO_TAKE_IN = 1.0
 _ME = "/api/v1/agents/me"
 # After a stream that lived for so many seconds, the pauses start again with the first one.
 _GOOD_AFTER = 10.0
@@ -54,6 +57,13 @@ class ListenerOptions:
     clock: Callable[[], float]
     sleep: Callable[[float], object] | None
     random_fraction: Callable[[], float]
+
+
+def _is_final(error: ButtDialError) -> bool:
+    """Whether an error ends a listener; a lockout of the address passes by itself."""
+    if isinstance(error, AuthLockedOutError):
+        return False
+    return isinstance(error, AuthError | ClientClosedError | ConfigError)
 
 
 class StreamRunner:
@@ -83,6 +93,7 @@ class StreamRunner:
         self._options = options
         self._connection = agent.connection
         self._token = agent.token_or(None)
+        self._session: McpSession | None = None
         self._workers: InboxWorkers | None = None
         self._queue: InboundQueue | InboxSink
         if options.handing_over is None:
@@ -124,12 +135,13 @@ class StreamRunner:
         Raises:
             AuthError: The token was refused.
             ConfigError: A setting is wrong.
+            RuntimeError: No thread can be started.
         """
         self._thread_id = threading.get_ident()
-        if self._workers is not None:
-            self._writer.start()
-            self._workers.start()
         try:
+            if self._workers is not None:
+                self._writer.start()
+                self._workers.start()
             self._learn_agent_id()
             self._keep_listening()
         except ClientClosedError:
@@ -142,12 +154,14 @@ class StreamRunner:
             raise
         finally:
             self._stopping.set()  # from here on one attempt for each event
+            self._connection.router.retire(self._token, self._queue)
             try:
-                # Before the rest is handed over: without a session the server keeps new messages in
-                # its queue, instead of pushing them to nobody.
-                self._connection.pool.drop(self._token)
+                self._finish_handlers()
             finally:
-                self._finish()
+                try:
+                    self._end_session()
+                finally:
+                    self._end()
 
     def poll(self) -> None:
         """
@@ -157,9 +171,10 @@ class StreamRunner:
             ButtDialError: The queue could not be read. What was read before is handed over.
         """
         self._thread_id = threading.get_ident()
-        if self._workers is not None:
-            self._writer.write_here()
         try:
+            if self._workers is not None:
+                self._writer.write_here()
+                self._writer.start()  # for the pages that other threads read
             try:
                 self._dispatch_pages()
             finally:
@@ -171,9 +186,15 @@ class StreamRunner:
             self._stop_at = self._options.clock()
             raise
         finally:
-            # If a handler sends, the client opens a stream, and reads the whole queue before that:
-            # hand those messages over too.
-            self._finish()
+            self._connection.router.retire(self._token, self._queue)
+            try:
+                # If a handler sends, the client opens a stream, and reads the whole queue before
+                # that: hand those messages over too.
+                while self._dispatch_rest():
+                    pass
+                self._stop_workers()
+            finally:
+                self._end()
 
     def stop(self, timeout: float) -> bool:
         """
@@ -199,6 +220,12 @@ class StreamRunner:
         """Stop taking in events. Idempotent."""
         self._connection.router.remove(self._token, self._queue)
 
+    def abandon(self) -> None:
+        """End a run that could not begin. What came in meanwhile is told."""
+        self._stop_at = self._options.clock()
+        self._stopping.set()
+        self._end()
+
     def _learn_agent_id(self) -> None:
         """
         Ask whose pushes these will be, if the host did not say it.
@@ -221,10 +248,11 @@ class StreamRunner:
             try:
                 deadline = self._connection.deadline()
                 with self._connection.pool.session(self._token, deadline) as session:
+                    self._session = session
                     self._attend(session)
-            except (AuthError, ClientClosedError, ConfigError):
-                raise
             except ButtDialError as error:
+                if _is_final(error):
+                    raise
                 failure = error
             finally:
                 self.connected = False
@@ -265,9 +293,9 @@ class StreamRunner:
         """Read the waiting queue again: messages may have come between the last reading and now."""
         try:
             self._connection.router.drain(self._token, self._connection.deadline())
-        except (AuthError, ClientClosedError):
-            raise
         except ButtDialError as error:
+            if _is_final(error):
+                raise
             logger.warning("the waiting queue could not be read: %s", error.message)
 
     def _seconds_until_poll(self) -> float:
@@ -294,9 +322,9 @@ class StreamRunner:
         found, is_limited = 0, False
         try:
             found = self._connection.router.drain(self._token, self._connection.deadline())
-        except (AuthError, ClientClosedError):
-            raise
         except ButtDialError as error:
+            if _is_final(error):
+                raise
             is_limited = isinstance(error, RateLimitError)
             if is_limited:
                 self._budget.limited(self._options.clock(), error.retry_after)
@@ -320,12 +348,11 @@ class StreamRunner:
         if session.silent_for >= idle_ping:
             try:
                 session.ping(self._connection.deadline())
-            except (AuthError, ClientClosedError):
-                raise
             except ToolError:
                 logger.debug("the server has no ping, but it answered, so it is alive")
-            except ButtDialError:
-                session.close(0)  # it does not answer, so the next round opens another
+            except ButtDialError as error:
+                if not _is_final(error):
+                    session.close(0)  # it does not answer, so the next round opens another
                 raise
         # Not shorter than a tenth, or a server without ping would be asked all the time.
         pause = max(idle_ping - session.silent_for, idle_ping / 10)
@@ -377,30 +404,55 @@ class StreamRunner:
             assert isinstance(self._queue, InboundQueue)  # noqa: S101 - the other one gives none out
             self._queue.postpone(queued, self._options.clock() + pause)
 
-    def _finish(self) -> None:
+    def _finish_handlers(self) -> None:
+        """
+        Let the handlers end, while this still takes in what comes.
+
+        A handler that answers may open a session: what waits is read before that, and what is
+        pushed on it is for the handlers too.
+        """
+        self._stop_workers()
+        # Without a session the server keeps new messages in its queue, instead of pushing them.
+        self._end_session()
+        while self._dispatch_rest():
+            self._end_session()
+
+    def _stop_workers(self) -> None:
+        if self._workers is not None and not self._workers.stop(self._seconds_left()):
+            logger.warning("a handler still runs; its event is handed over again after its lease")
+
+    def _end_session(self) -> None:
+        """Close the session, when its reader has passed on what the server has pushed."""
+        # A part of the time: there may be no end of the stream, and then handlers need the rest.
+        seconds = max(self._seconds_left() / 2, _SECONDS_TO_TAKE_IN)
+        self._connection.pool.drop(self._token, lambda session: session.finish(seconds))
+        if self._connection.closed and self._session is not None:
+            self._session.close(seconds)  # the pool has let go of it, but its reader may still read
+
+    def _end(self) -> None:
+        """Take in nothing more, and tell what nobody got."""
         self.cancel()
         try:
             self._dispatch_rest()
-            self._end_workers()
+            if self._workers is not None:
+                for event in self._writer.close(max(self._seconds_left(), _SECONDS_TO_TAKE_IN)):
+                    self._give_up(event)
         finally:
             self._ended.set()
-
-    def _end_workers(self) -> None:
-        """Write what is left, and let the handlers that run come to their end."""
-        if self._workers is None:
-            return
-        for event in self._writer.close(self._seconds_left()):
-            self._give_up(event)
-        if not self._workers.stop(self._seconds_left()):
-            logger.warning("a handler still runs; its event is handed over again after its lease")
 
     def _seconds_left(self) -> float:
         if self._stop_at is None:
             return _SECONDS_TO_END
         return max(0.0, self._stop_at - self._options.clock())
 
-    def _dispatch_rest(self) -> None:
-        """Hand over all that was taken in while there is time, and give up what is left."""
+    def _dispatch_rest(self) -> int:
+        """
+        Hand over all that was taken in while there is time, and give up what is left.
+
+        Returns:
+            How often a handler was called: it may have brought in more.
+        """
+        count = 0
         self._queue.release_pushed(self._queue.generation)
         try:
             while True:
@@ -409,9 +461,10 @@ class StreamRunner:
                 if queued is None:
                     seconds = self._queue.seconds_until_due(now)
                     if seconds == math.inf:
-                        return
+                        return count
                     self._sleep(seconds)
                 elif self._has_time():
+                    count += 1
                     self._dispatch(queued)
                 else:
                     self._give_up(queued.event)

@@ -151,12 +151,11 @@ class Turn:
 
     Attributes:
         agent: Its id; empty for rows that name none.
-        priorities: Those of its rows that are due, highest first. They are whole numbers, and what
-            a person wrote in place of one, which SQLite keeps.
+        priorities: Those of its rows that are due, highest first.
     """
 
     agent: str
-    priorities: tuple[Any, ...]
+    priorities: tuple[int, ...]
 
 
 @attrs.frozen(kw_only=True)

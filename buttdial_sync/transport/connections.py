@@ -107,6 +107,18 @@ class RequestProgress:
             self.kept.shut_down()
         return True
 
+    def end_sending(self) -> bool:
+        """
+        Tell the server that nothing follows. What it has sent by then can still be read.
+
+        Returns:
+            Whether there was a socket.
+        """
+        if self.kept is None:
+            return False
+        self.kept.shut_down(socket.SHUT_WR)
+        return True
+
 
 # By thread. Not a threading.local: gevent may replace the class after this module was imported, and
 # of two that are made on first use, one thread would find the other's.

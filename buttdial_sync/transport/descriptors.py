@@ -66,14 +66,14 @@ def is_still(descriptor: int, identity: Identity | None) -> bool:
         return False
 
 
-def _plain_shutdown(sock: Any) -> None:
+def _plain_shutdown(sock: Any, how: int) -> None:
     # Not the method of an SSLSocket: it would forget the keys of what has arrived. And not that of
     # socket.socket: gevent may have replaced the class after this socket was made.
     for kind in reversed(type(sock).__mro__):
         if "shutdown" in vars(kind):
-            vars(kind)["shutdown"](sock, socket.SHUT_RDWR)
+            vars(kind)["shutdown"](sock, how)
             return
-    sock.shutdown(socket.SHUT_RDWR)  # eventlet's class has no such attribute
+    sock.shutdown(how)  # eventlet's class has no such attribute
 
 
 class KeptSocket:
@@ -133,11 +133,11 @@ class KeptSocket:
         if not is_set:
             self.sock.settimeout(seconds)
 
-    def shut_down(self) -> None:
-        """End the connection; a read that is blocked returns."""
+    def shut_down(self, how: int = socket.SHUT_RDWR) -> None:
+        """End the connection, or one direction of it; a read that is blocked in it returns."""
         with suppress(OSError):
             self.check()
-            _plain_shutdown(self._descriptor_holder)
+            _plain_shutdown(self._descriptor_holder, how)
 
     def forget_if_lost(self) -> None:
         """Call this before it is closed: a number that is another's now is not closed."""

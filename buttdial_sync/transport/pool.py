@@ -52,6 +52,13 @@ OpenSession = Callable[[str, Deadline], S]
 _PING_SECONDS = 5.0
 
 
+def _ended(session: S | None) -> S | None:
+    """Close a session that is given up; return None."""
+    if session is not None:
+        session.close(0)
+    return None
+
+
 class _Opening:
     """One attempt to have a session, which several callers may wait for."""
 
@@ -146,14 +153,21 @@ class SessionPool(Generic[S]):
         """How many tokens have a session."""
         return len(self._slots)
 
-    def drop(self, token: str) -> None:
-        """Close the token's session, unless a call uses it now."""
+    def drop(self, token: str, end: Callable[[S], object] = _ended) -> None:
+        """
+        Close the token's session, unless a call uses it now.
+
+        Args:
+            token: The token.
+            end: Closes it. No call uses it any more, nor can one.
+        """
         with self._room:
             slot = self._slots.get(token)
             if slot is None or not slot.idle:
                 return
             del self._slots[token]
-        _ended(slot.session)
+        if slot.session is not None:
+            end(slot.session)
 
     def close(self, seconds: float) -> None:
         """Close every session, and refuse new ones. Waits at most about ``seconds``."""
@@ -304,10 +318,3 @@ class SessionPool(Generic[S]):
                 self._room.notify_all()
             opening.done.set()
             return not self._closed
-
-
-def _ended(session: S | None) -> S | None:
-    """Close a session that is given up; return None."""
-    if session is not None:
-        session.close(0)
-    return None

@@ -62,13 +62,16 @@ class PushSink(Protocol):
 
     """
 
+    agent_id: str | None
+    """Whose messages these are, where that is known: a token may be an organization's."""
+
     page_size: int
     """How many waiting messages to read at once."""
 
     def opening(self) -> None:
         """A stream is about to be opened; what waits is handed over first."""
 
-    def waiting(self, messages: Sequence[WaitingMessage]) -> None:
+    def waiting(self, messages: Sequence[WaitingMessage], deadline: Deadline) -> None:
         """Messages that waited. They are no longer on the server."""
 
     def pushed(self, notification: Mapping[str, Any]) -> None:
@@ -101,6 +104,7 @@ class PushRouter:
         self._keeper: QueueKeeper | None = None
         # Changed by single atomic operations only, so that a fork finds no lock held.
         self._sinks: dict[str, PushSink] = {}
+        self._ending: dict[PushSink, str] = {}
         self._agent_ids: dict[str, str] = {}
         self._must_name_agent: set[str] = set()
         self._unheard: set[str] = set()
@@ -126,11 +130,26 @@ class PushRouter:
                 remediation="Run one listener for each agent.",
             )
 
+    def retire(self, token: str, sink: PushSink) -> None:
+        """Let another sink take over. Until then, or until it is removed, this one gets all."""
+        self._ending[sink] = token  # first, so that there is a sink at every moment
+        self._unregister(token, sink)
+
     def remove(self, token: str, sink: PushSink) -> None:
         """Route nothing more to a sink. Does nothing if it does not get the token's messages."""
+        self._unregister(token, sink)
+        self._ending.pop(sink, None)
+
+    def _unregister(self, token: str, sink: PushSink) -> None:
         # Not atomic, but nobody else can be added while this sink is there.
         if self._sinks.get(token) is sink:
             del self._sinks[token]
+
+    def _sink(self, token: str) -> PushSink | None:
+        sink = self._sinks.get(token)
+        if sink is not None:
+            return sink
+        return next((each for each, of in list(self._ending.items()) if of == token), None)
 
     def opening(self, token: str, location: Location, deadline: Deadline) -> None:
         """
@@ -146,7 +165,7 @@ class PushRouter:
                 open-source server that would empty the queue.
             ConfigError: Nobody takes what waits, and this router leaves it alone.
         """
-        sink = self._sinks.get(token)
+        sink = self._sink(token)
         if sink is not None:
             sink.opening()
         keeper = self._keeper if location == "query" else None
@@ -169,7 +188,7 @@ class PushRouter:
             location: Where it was; only the open-source server wants it in the query.
         """
         is_drained = self._keeper is not None or self._before_open is not None
-        if location == "header" or is_drained or token in self._sinks:
+        if location == "header" or is_drained or self._sink(token) is not None:
             return
         warning = object()  # of two threads, one finds its own
         if _warned.setdefault(_NOT_DRAINED, warning) is warning:
@@ -207,12 +226,13 @@ class PushRouter:
         return not is_last
 
     def _take_page(self, token: str, deadline: Deadline) -> tuple[int, bool]:
-        sink = self._sinks.get(token)
+        sink = self._sink(token)
         size = _PAGE if sink is None else sink.page_size
-        messages = self._read_page(token, deadline, size)
-        sink = self._sinks.get(token)
+        agent_id = self._agent_ids.get(token) if sink is None else sink.agent_id
+        messages = self._read_page(token, agent_id, deadline, size)
+        sink = self._sink(token)
         if messages and sink is not None:
-            sink.waiting(messages)
+            sink.waiting(messages, deadline)
         if messages and self._keeper is not None:
             self._keeper.waiting(messages)
         if messages and self._before_open is not None:
@@ -224,7 +244,7 @@ class PushRouter:
 
     def pushed(self, token: str, notification: Mapping[str, Any]) -> None:
         """Pass on what was pushed on a stream; warn once for each agent if nobody listens."""
-        sink = self._sinks.get(token)
+        sink = self._sink(token)
         if sink is not None:
             sink.pushed(notification)
         elif notification.get("method") == _MESSAGE and token not in self._unheard:
@@ -236,13 +256,15 @@ class PushRouter:
 
     def ended(self, token: str) -> None:
         """Pass on that a stream ended."""
-        sink = self._sinks.get(token)
+        sink = self._sink(token)
         if sink is not None:
             sink.ended()
 
-    def _read_page(self, token: str, deadline: Deadline, size: int) -> Sequence[WaitingMessage]:
+    def _read_page(
+        self, token: str, agent_id: str | None, deadline: Deadline, size: int
+    ) -> Sequence[WaitingMessage]:
         try:
-            answer = self._get_page(token, deadline, size)
+            answer = self._get_page(token, agent_id, deadline, size)
         except EndpointNotAvailable:
             return ()
         except ButtDialError as error:
@@ -251,9 +273,8 @@ class PushRouter:
             raise
         return structure(answer, WaitingMessages, source=WAITING_PATH).messages
 
-    def _get_page(self, token: str, deadline: Deadline, size: int) -> object:
+    def _get_page(self, token: str, agent_id: str | None, deadline: Deadline, size: int) -> object:
         query = {"limit": str(size)}
-        agent_id = self._agent_ids.get(token)
         if agent_id is not None and token in self._must_name_agent:
             query["agentId"] = agent_id
         try:
@@ -264,7 +285,7 @@ class PushRouter:
                 raise
         # A token of an organization. It was refused, so no message was handed out.
         self._must_name_agent.add(token)
-        return self._get_page(token, deadline, size)
+        return self._get_page(token, agent_id, deadline, size)
 
 
 def forget_warnings() -> None:

@@ -223,6 +223,20 @@ class McpSession:
             self._reader.join(seconds)  # join() refuses one that is only about to be alive
         self._replier.join(seconds)
 
+    def finish(self, seconds: float) -> None:
+        """
+        End the session when all that the server has pushed was read. For one that no call uses.
+
+        The kernel drops what is still on its way to a connection that is shut down at once.
+
+        Args:
+            seconds: The longest time to wait for the server's end of the stream.
+        """
+        self._closing = True
+        if self._stream.leave() and self._reader is not threading.current_thread():
+            self._reader.join(seconds)
+        self.close()
+
     def abandon(self) -> None:
         """
         Have the reading thread end the session. For a client that is collected without close().

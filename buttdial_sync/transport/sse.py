@@ -68,8 +68,6 @@ class EventStream:
                 self._check_size(len(event.data))
                 yield event
         except UnicodeDecodeError:
-            if self.at_end:
-                return  # the stream broke in the middle of a character
             raise ProtocolError("the stream is not UTF-8") from None
 
     def close(self) -> None:
@@ -78,6 +76,15 @@ class EventStream:
             # No socket: a mocked answer, whose body knows how to end itself.
             with suppress(Exception):
                 self._response.raw.close()
+
+    def leave(self) -> bool:
+        """
+        Have the server end the stream. What it has sent by then still comes. Never waits.
+
+        Returns:
+            Whether the server can be told.
+        """
+        return self._progress.end_sending()
 
     def release(self) -> None:
         """Let go of the connection; for the reading thread, when it has stopped reading."""

@@ -122,8 +122,8 @@ CAUSES = {
         "overtaken",
         Change(
             "buttdial_sync/stores/turns.py",
-            "tuple(sorted(priorities[agent], key=_rank, reverse=True))",
-            "tuple(sorted(priorities[agent], key=_rank))",
+            "tuple(sorted(priorities[agent])[::-1])",
+            "tuple(sorted(priorities[agent]))",
         ),
     ),
     "an attempt without a request counts": Cause(

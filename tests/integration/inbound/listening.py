@@ -48,7 +48,7 @@ class Inbox:
             assert self._changed.wait_for(lambda: len(self.got) >= count, PATIENCE), self.ids
 
 
-def listener_of(client: AgentView, inbox: Inbox, **options: Any) -> Listener:
+def listener_of(client: AgentView, inbox: Inbox, /, **options: Any) -> Listener:
     options.setdefault("sleep", briefly)
     return Listener(client, inbox.handler, **options)
 

@@ -12,6 +12,7 @@ from buttdial_sync import InboundMessage
 from buttdial_sync.inbound.native import parse_waiting
 from buttdial_sync.listening.inbound_queue import InboundQueue
 from buttdial_sync.models.inbox import WaitingMessage
+from buttdial_sync.transport.deadline import Deadline
 
 PATIENCE = 20.0
 
@@ -39,7 +40,7 @@ def test_pushes_are_held_back_until_older_messages_are_here() -> None:
     queue.opening()
     queue.pushed(push("p1"))
     assert taken(queue) == []
-    queue.waiting([waiting("w1"), waiting("w2")])
+    queue.waiting([waiting("w1"), waiting("w2")], Deadline(30))
     assert taken(queue) == ["w1", "w2"]
     queue.release_pushed(queue.generation)
     assert taken(queue) == ["p1"]
@@ -53,7 +54,7 @@ def test_a_later_stream_s_pushes_wait_for_their_own_release() -> None:
     first = queue.generation
     queue.opening()
     queue.pushed(push("p2"))
-    queue.waiting([waiting("w2")])
+    queue.waiting([waiting("w2")], Deadline(30))
     queue.release_pushed(first)
     assert taken(queue) == ["p1", "w2"]
     queue.release_pushed(queue.generation)
@@ -91,7 +92,7 @@ def test_a_wake_is_not_lost() -> None:
     assert woken.wait(PATIENCE)
     waiter.join(0.05)
     assert waiter.is_alive()
-    queue.waiting([waiting("w1")])
+    queue.waiting([waiting("w1")], Deadline(30))
     waiter.join(PATIENCE)
     assert got == ["w1"]
 
@@ -139,7 +140,7 @@ def test_a_queue_that_is_full(caplog: pytest.LogCaptureFixture) -> None:
     (event,) = parse_waiting(waiting("w"))
     queue._put(0, [event] * 100_000)
     assert caplog.messages == []
-    queue.waiting([waiting("a"), waiting("b")])
+    queue.waiting([waiting("a"), waiting("b")], Deadline(30))
     assert caplog.messages == [
         "1 messages dropped: the handlers are too slow",
         "2 messages dropped: the handlers are too slow",
@@ -149,10 +150,10 @@ def test_a_queue_that_is_full(caplog: pytest.LogCaptureFixture) -> None:
     assert first.event is event
     queue.postpone(first, 1.0)
     assert queue.take(0.0) is None  # one sender: all others wait for it
-    queue.waiting([waiting("c")])
+    queue.waiting([waiting("c")], Deadline(30))
     assert len(caplog.messages) == 3  # what was put aside is still there
     assert queue.take(1.0) is first
-    queue.waiting([waiting("d")])
+    queue.waiting([waiting("d")], Deadline(30))
     assert len(caplog.messages) == 3
 
 
@@ -160,7 +161,7 @@ def test_a_queue_that_is_full(caplog: pytest.LogCaptureFixture) -> None:
 def test_pushes_of_the_agent_whose_queue_it_is(known: str | None) -> None:
     """A push does not name the agent; it is the client's, or the one that the queue names."""
     queue = InboundQueue(known)
-    queue.waiting([attrs.evolve(waiting("w"), agent_id="agent-7")])
+    queue.waiting([attrs.evolve(waiting("w"), agent_id="agent-7")], Deadline(30))
     queue.pushed(push("p"))
     queue.release_pushed(0)
     agents = []

@@ -13,6 +13,7 @@ from buttdial_sync import InboundMessage, MemoryInbox, TransportError
 from buttdial_sync.listening.inbox_sink import InboxSink, InboxWriter
 from buttdial_sync.models.inbound import InboundEvent
 from buttdial_sync.models.inbox import WaitingMessage
+from buttdial_sync.transport.deadline import Deadline
 
 PATIENCE = 30.0
 
@@ -66,7 +67,7 @@ def test_a_reader_writes_itself() -> None:
     """A page is one transaction; after a failure it is written again, four times at most."""
     here = Bench(times=4)
     here.writer.write_here()
-    here.writer.write([message("a"), message("b")])
+    here.writer.write([message("a"), message("b")], Deadline(30))
     assert here.inbox.batches == [["a", "b"]]
     assert here.slept == [0.5, 1.0, 2.0, 4.0]
     assert here.writer.close(0.0) == []
@@ -79,7 +80,7 @@ def test_a_page_that_cannot_be_written(caplog: pytest.LogCaptureFixture) -> None
     here = Bench(times=5)
     here.writer.write_here()
     with pytest.raises(TransportError, match="the inbox cannot be written"):
-        here.writer.write([message("a")])
+        here.writer.write([message("a")], Deadline(30))
     assert here.slept == [0.5, 1.0, 2.0, 4.0]
     assert caplog.messages == ["1 events cannot be written to the inbox"] * 5
     assert here.writer.close(0.0) == []
@@ -87,7 +88,7 @@ def test_a_page_that_cannot_be_written(caplog: pytest.LogCaptureFixture) -> None
     here = Bench(times=6)
     here.writer.write_here()
     with pytest.raises(TransportError):
-        here.writer.write([message("a")])
+        here.writer.write([message("a")], Deadline(30))
     here.writer.put([message("b")])
     assert ids(here.writer.close(0.0)) == ["a"]  # the host is told of it
     assert here.inbox.batches == [["b"]]
@@ -103,7 +104,7 @@ def test_a_thread_writes_what_is_pushed() -> None:
         assert here.written.acquire(timeout=PATIENCE)
     assert here.inbox.batches == [["a"], ["b", "c"]]
     assert here.slept == [0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
-    here.writer.write([message("d")])
+    here.writer.write([message("d")], Deadline(30))
     assert here.inbox.batches[-1] == ["d"]  # it was waited for
     assert here.writer._thread.daemon
     assert here.writer.close(PATIENCE) == []
@@ -115,7 +116,7 @@ def test_nothing_to_write() -> None:
     here = Bench()
     here.writer.write_here()
     here.writer.put([])
-    here.writer.write([])
+    here.writer.write([], Deadline(30))
     assert here.writer.close(0.0) == []
     assert here.inbox.batches == []
     assert not here.written.acquire(blocking=False)
@@ -149,7 +150,7 @@ def test_pushes_wait_for_older_messages(here: Bench) -> None:
     sink.opening()
     assert sink.generation == 1
     sink.pushed(push("p1"))
-    sink.waiting([waiting("w1"), waiting("w2")])
+    sink.waiting([waiting("w1"), waiting("w2")], Deadline(30))
     assert here.inbox.batches == [["w1", "w2"]]
     sink.release_pushed(1)
     sink.pushed(push("p2"))
@@ -161,7 +162,7 @@ def test_pushes_of_a_later_stream_wait_for_their_own_release(here: Bench) -> Non
     """Those of the stream before are older than what waits now; and nothing is released twice."""
     sink = InboxSink(here.writer, None, 10)
     sink.pushed(push("p0"))
-    sink.waiting([waiting("w0")])
+    sink.waiting([waiting("w0")], Deadline(30))
     sink.opening()
     sink.pushed(push("p1"))
     sink.opening()
@@ -169,7 +170,7 @@ def test_pushes_of_a_later_stream_wait_for_their_own_release(here: Bench) -> Non
     sink.pushed(push("p3"))
     sink.release_pushed(1)
     sink.release_pushed(0)
-    sink.waiting([waiting("w2")])
+    sink.waiting([waiting("w2")], Deadline(30))
     sink.release_pushed(2)
     sink.release_pushed(1)
     sink.pushed(push("p4"))

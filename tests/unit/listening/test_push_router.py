@@ -75,6 +75,7 @@ PAGE = 10
 class Sink:
     """Notes what it is told, in order."""
 
+    agent_id: str | None = None
     page_size = PAGE
 
     def __init__(self) -> None:
@@ -83,7 +84,7 @@ class Sink:
     def opening(self) -> None:
         self.told.append("opening")
 
-    def waiting(self, messages: Sequence[WaitingMessage]) -> None:
+    def waiting(self, messages: Sequence[WaitingMessage], _: Deadline) -> None:
         self.told.append([each.id for each in messages])
 
     def pushed(self, notification: Mapping[str, Any]) -> None:
