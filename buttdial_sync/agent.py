@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from buttdial_sync._renamed import missing_attribute, shown_as
-from buttdial_sync.calls.arguments import check_argument, checked
+from buttdial_sync.calls.arguments import check_argument, checked, plain_text
 from buttdial_sync.calls.call import Call
 from buttdial_sync.calls.operation import ToolOperation
 from buttdial_sync.calls.rest_sending import StreamOrRestCall, send_over_rest
@@ -23,7 +23,7 @@ from buttdial_sync.errors import (
     ConfigError,
     ToolNotAvailable,
 )
-from buttdial_sync.errors.scrubbing import masked
+from buttdial_sync.errors.scrubbing import masked, masked_items
 from buttdial_sync.models.message import Message, TargetGender
 from buttdial_sync.models.sending import SendResult
 from buttdial_sync.models.tools import Tool
@@ -248,15 +248,20 @@ class AgentView:
             A result for each recipient; one that cannot be reached has a failed one.
 
         Raises:
+            ConfigError: There is no token. Nothing was sent.
             ArgumentTypeError: An argument has the wrong type, or is ``idempotency_key``: with the
-                same key all would be one message.
+                same key all would be one message. Nothing was sent.
             ArgumentValueError: ``workers`` is less than 1.
+            ArgumentNotSupported: This server would silently drop an argument. Nothing was sent.
         """
         if "idempotency_key" in content:
             raise ArgumentTypeError("send_many makes a key for each recipient: give campaign")
         if isinstance(recipients, str):
             raise ArgumentTypeError("recipients must be several, not one str")
         check_count(workers, "workers")
+        people = list(recipients)
+        for number, person in enumerate(people):  # all of them before the first is sent to
+            check_argument(f"recipients[{number}]", plain_text(person), str, required=False)
 
         def send(to: str) -> SendResult:
             key = None if campaign is None else f"{campaign}:{channel}:{to}"
@@ -265,9 +270,11 @@ class AgentView:
             except ClientClosedError as error:
                 return SendResult.of(error, idempotency_key=key)
 
+        sending: dict[Future[SendResult], str] = {}
+        sent: Future[SendResult] | None = None
         with ThreadPoolExecutor(workers, "buttdial-sync-send-many") as executor:
             try:
-                sending = {executor.submit(send, to): to for to in recipients}
+                sending = {executor.submit(send, to): to for to in people}
                 for sent in as_completed(sending):
                     result = sent.result()
                     if on_result is not None:
@@ -276,6 +283,9 @@ class AgentView:
             except BaseException:  # a mistake in the arguments, or Ctrl-C: those not begun are left
                 executor.shutdown(cancel_futures=True)
                 raise
+            finally:
+                # They hold the error, whose traceback holds this frame, and so the client.
+                sending, sent = {}, None
 
     @checked
     def check_recipient(self, to: str, channel: str = "whatsapp") -> str:
@@ -325,6 +335,8 @@ class AgentView:
             ClientClosedError: The client is closed.
         """
         agent_token = masked(agent_token)
+        if isinstance(arguments, Mapping):
+            arguments = masked_items(arguments)
         check_argument("name", name, str, required=True)
         check_argument("arguments", arguments, Mapping[str, Any] | None, required=False)
         call = ToolCall(

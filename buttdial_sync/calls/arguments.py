@@ -14,7 +14,7 @@ from functools import cache, wraps
 from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from buttdial_sync.errors import ArgumentTypeError, ArgumentValueError
-from buttdial_sync.errors.scrubbing import is_secret, masked
+from buttdial_sync.errors.scrubbing import is_secret, masked, masked_items
 from buttdial_sync.models.names import camel_case
 
 P = ParamSpec("P")
@@ -45,6 +45,7 @@ def checked(method: Callable[P, R]) -> Callable[P, R]:
             raise _misused(name, method, str(error), keywords) from None
         del args, kwargs  # frames are shown: from here on secrets are masked
         given = bound.arguments
+        given.update(masked_items(given))
         for name, (check, takes_text, is_masked) in _parameters(method).items():
             if name in given:
                 # Without a name of its own: a frame that is shown would have the secret in it.
@@ -185,7 +186,7 @@ def _parameters(method: Callable[..., Any]) -> dict[str, tuple[Check, bool, bool
         name: (
             argument_checker(name, hints[name], required=parameter.default is parameter.empty),
             _takes_text(hints[name]),
-            is_secret(name),
+            is_secret(name) or name == "code",  # a passcode
         )
         for name, parameter in _signature(method).parameters.items()
         if name in hints and parameter.kind is not parameter.VAR_KEYWORD

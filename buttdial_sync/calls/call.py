@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Collection
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from buttdial_sync.connection import Connection
@@ -14,7 +14,7 @@ from buttdial_sync.errors import (
     Outcome,
     OutcomeUnknownError,
 )
-from buttdial_sync.errors.scrubbing import scrub_error
+from buttdial_sync.errors.scrubbing import scrub_error, secrets_in
 from buttdial_sync.models.converter import structure
 from buttdial_sync.models.events import EventKind
 from buttdial_sync.transport.deadline import Deadline
@@ -34,7 +34,7 @@ class Call(ABC):
         deadline: Over all attempts and the pauses between them.
         reads_only: It changes nothing, so an unknown outcome is repeated.
         credential: What the server checks; None where it needs none.
-        secrets: Texts that must not be in an error.
+        arguments: What is sent. No secret that stands in it is in an error.
 
     Attributes:
         attempts: How many were begun.
@@ -48,7 +48,7 @@ class Call(ABC):
         *,
         reads_only: bool,
         credential: str | None = None,
-        secrets: Collection[str | None] = (),
+        arguments: Mapping[str, Any],
     ) -> None:
         self.connection = connection
         self.operation = operation
@@ -56,7 +56,7 @@ class Call(ABC):
         self.reads_only = reads_only
         self.attempts = 0
         self._credential = credential
-        self._secrets = (*secrets, credential)
+        self._arguments = arguments
         self._may_have_been_carried_out = False
 
     def run(self) -> Any:
@@ -80,7 +80,7 @@ class Call(ABC):
             try:
                 return attempt()
             except ButtDialError as error:
-                scrub_error(error, self._secrets)
+                self._scrub(error)
                 pause = self._pause_after(error)
                 if pause is None:
                     raise
@@ -125,7 +125,7 @@ class Call(ABC):
         try:
             return structure({} if answer is None else answer, kind, source=self.operation)
         except ButtDialError as error:
-            scrub_error(error, self._secrets)
+            self._scrub(error)
             failure = error.as_kind(type(error))
         # Without the frames that looked at the answer: a new token may stand in it.
         del answer
@@ -146,6 +146,14 @@ class Call(ABC):
     def _server_honours_key(self) -> bool:
         """Whether the server carries out a repetition only once."""
         return False
+
+    def _scrub(self, error: ButtDialError) -> None:
+        """Remove from an error what the server repeats of our secrets."""
+        try:
+            secrets = [self._credential, *secrets_in(self._arguments)]
+        except RecursionError:  # the arguments contain themselves, and were not sent
+            secrets = [self._credential]
+        scrub_error(error, secrets)
 
     def _pause_after(self, error: ButtDialError) -> float | None:
         """Return the seconds until the next attempt; None if there must not be one."""

@@ -21,7 +21,7 @@ from buttdial_sync.errors import (
     InvalidRequestError,
     OutcomeUnknownError,
 )
-from buttdial_sync.errors.scrubbing import is_secret, masked
+from buttdial_sync.errors.scrubbing import is_secret
 from buttdial_sync.transport.secrets import scrub_urls_in_logs
 
 
@@ -78,31 +78,25 @@ class EndpointCall(Call):
         agent: AgentContext | None = None,
         timeout: float | None = None,
     ) -> None:
-        named = {**arguments, **(extra or {})}
-        secrets = [
-            masked(value)
-            for name, value in named.items()
-            if isinstance(value, str) and is_secret(name)
-        ]
         super().__init__(
             connection,
             endpoint.name,
             connection.deadline(timeout),
             reads_only=endpoint.reads_only,
             credential=credential,
-            secrets=secrets,
+            arguments={**arguments, **(extra or {})},
         )
         self._endpoint = endpoint
-        self._arguments = {key: value for key, value in arguments.items() if value is not None}
+        self._given = {key: value for key, value in arguments.items() if value is not None}
         self._key = idempotency_key if endpoint.takes_key else None
         self._signer = signer
         self._agent = agent
         self._agent_id = None if agent is None else agent.id_with(credential)
         self._keep_private()
-        fill_path(endpoint.path, self._arguments)  # refuses a bad value before the first attempt
+        fill_path(endpoint.path, self._given)  # refuses a bad value before the first attempt
         self._query = {
             name: value if isinstance(value, str) else str(value)
-            for name, value in self._arguments.items()
+            for name, value in self._given.items()
             if name in endpoint.query
         }
         self._body = self._json_body(extra or {})
@@ -177,7 +171,7 @@ class EndpointCall(Call):
         try:
             return self.connection.rest.call(
                 endpoint.method,
-                fill_path(variant.path, self._arguments),
+                fill_path(variant.path, self._given),
                 self.deadline,
                 credential=self._credential,
                 query=query,
@@ -213,9 +207,7 @@ class EndpointCall(Call):
 
     def _json_body(self, extra: Mapping[str, Any]) -> dict[str, Any] | None:
         endpoint = self._endpoint
-        inside = {
-            name: value for name, value in self._arguments.items() if endpoint.is_in_body(name)
-        }
+        inside = {name: value for name, value in self._given.items() if endpoint.is_in_body(name)}
         body = to_wire(inside, endpoint.key_of)
         body.update({name: json_value(value, name) for name, value in extra.items()})
         return body if body or endpoint.method in {"POST", "PATCH"} else None

@@ -8,7 +8,6 @@ the group of a message passes as it is.
 from __future__ import annotations
 
 import re
-from email.utils import parseaddr
 from typing import Any
 
 import attrs
@@ -27,6 +26,7 @@ _PLAIN_NUMBERS = {
 }
 # 120363025246125486@g.us, or an opaque text as in the Cloud API: long, with letters and digits.
 _WHATSAPP_ID = re.compile(r"[\w.:-]+@(g\.us|c\.us|lid|s\.whatsapp\.net)|(?=.*[0-9])[\w=:+/-]{20,}")
+_NAME_AND_ADDRESS = re.compile(r"[^<>\r\n]*<([^<>]*)>")
 _EXAMPLE = "Write the number with its country code, as in +14155550123."
 
 
@@ -57,7 +57,10 @@ class RecipientCheck:
 
     def normalized(self, to: str, channel: str) -> str:
         """
-        Return a recipient as the server takes it: a number without spaces, dots, dashes, brackets.
+        Return a recipient as the server takes it.
+
+        That is a number without spaces, dots, dashes and brackets, and the bare address of an
+        email: servers compare it with their lists letter by letter.
 
         Args:
             to: The recipient.
@@ -102,10 +105,12 @@ class RecipientCheck:
 
 
 def _email_address(to: str) -> str:
-    address = parseaddr(to)[1] if "<" in to else to.strip()
+    # Not email.utils.parseaddr(): of "Bcc: eve@x.example <ann@x.example>" it returns the first one.
+    named = _NAME_AND_ADDRESS.fullmatch(to.strip())
+    address = named[1].strip() if named else to.strip()
     name, at, domain = address.rpartition("@")
     if name and domain and not re.search(r"[\s<>,;]", address):
-        return to.strip()
+        return address
     if at:
         raise _refusal(f"to is not an email address: {to!r}", "Write it as in ann@example.com.")
     raise _refusal(

@@ -78,9 +78,8 @@ def check_message(message: Message) -> Message:
             changed[name] = text
     if changed:
         message = attrs.evolve(message, **changed)
-    if message.subject and ("\n" in message.subject or "\r" in message.subject):
-        # Where a server writes it into a mail's head as it is, the rest would be headers.
-        raise ArgumentValueError("subject must be a single line")
+    _check_single_line("subject", message.subject)
+    _check_single_line("sender_name", message.sender_name)
     if message.media_url and not _WEB_ADDRESS.match(message.media_url):
         raise ArgumentValueError(
             "media_url must begin with http:// or https://",
@@ -116,6 +115,12 @@ def sid_of(answer: Any) -> str | None:
         return None
     found = (answer.get(key) for key in _ID_KEYS)
     return next((str(sid) for sid in found if isinstance(sid, (str, int)) and sid), None)
+
+
+def _check_single_line(name: str, text: str | None) -> None:
+    # Where a server writes it into a mail's head as it is, the rest would be headers.
+    if text and ("\n" in text or "\r" in text):
+        raise ArgumentValueError(f"{name} must be a single line")
 
 
 def _as_text(value: Any) -> Any:

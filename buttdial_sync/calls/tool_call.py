@@ -122,7 +122,12 @@ class SessionCall(Call):
         self._question = question
         deadline = agent.connection.deadline(timeout)
         super().__init__(
-            agent.connection, operation, deadline, reads_only=True, credential=self._token
+            agent.connection,
+            operation,
+            deadline,
+            reads_only=True,
+            arguments={},
+            credential=self._token,
         )
 
     def _attempt(self) -> Any:
@@ -158,7 +163,6 @@ class ToolCall(Call):
     ) -> None:
         self._agent = agent
         self._tool = tool
-        self._arguments = arguments
         self._token = agent.token_or(agent_token)
         self._check_schema = check_schema and agent.check_schema
         super().__init__(
@@ -166,6 +170,7 @@ class ToolCall(Call):
             tool.name,
             agent.connection.deadline(timeout),
             reads_only=tool.reads_only,
+            arguments=arguments,
             credential=self._token,
         )
 

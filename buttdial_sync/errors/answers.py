@@ -347,7 +347,7 @@ def _retry_after_header(headers: Mapping[str, str]) -> float | None:
     try:
         when = parsedate_to_datetime(value)
         now = parsedate_to_datetime(values.get("date", ""))
-        return max(0.0, (when - now).total_seconds())
+        return _seconds(max(0.0, (when - now).total_seconds()))
     except (ValueError, TypeError, OverflowError):  # no date, or one of them without a zone
         return None
 

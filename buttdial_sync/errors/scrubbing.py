@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -49,8 +49,34 @@ def masked(value: Any) -> Any:
 
 
 def masked_items(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a mapping in which the texts under a secret's name are masked."""
-    return {name: masked(value) if is_secret(name) else value for name, value in values.items()}
+    """Return a mapping in which the texts under a secret's name are masked, nested ones too."""
+    try:
+        found: dict[str, Any] = _masked_inside(values)
+    except RecursionError:
+        return dict(values)  # it contains itself; whoever sends it refuses that
+    return found
+
+
+def _masked_inside(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {
+            name: masked(item) if is_secret(str(name)) else _masked_inside(item)
+            for name, item in value.items()
+        }
+    return [_masked_inside(item) for item in value] if isinstance(value, list) else value
+
+
+def secrets_in(value: Any, *, is_named: bool = False) -> Iterator[str]:
+    """Yield the texts that are masked, or stand under a secret's name, also nested ones."""
+    if isinstance(value, str):
+        if is_named or isinstance(value, Secret):
+            yield value
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from secrets_in(item, is_named=is_named or is_secret(str(name)))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from secrets_in(item, is_named=is_named)
 
 
 def is_secret(name: str) -> bool:

@@ -14,12 +14,15 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
+import attrs
+
 from buttdial_sync.agent import AgentView
 from buttdial_sync.errors import ConfigError
 from buttdial_sync.errors.moments import utc_now
 from buttdial_sync.models.failed import FailedMessage
 from buttdial_sync.retry.agents import Agents, Rate
 from buttdial_sync.retry.circuit import Circuit
+from buttdial_sync.retry.pauses import is_paused
 from buttdial_sync.retry.recorder import (
     DAY,
     SHORTEST_PAUSE,
@@ -227,6 +230,9 @@ class RetryLoop:
         the same message, only the first sends it (the other report counts it as ``taken``). Raises
         as little as :meth:`run_once`.
 
+        A message whose agent has been paused meanwhile, or that is not the first with its
+        ``ordering_key``, is put back (``postponed``).
+
         Args:
             message: As it was fetched.
 
@@ -372,7 +378,10 @@ class RetryLoop:
         only: FailedMessage | None = None,
     ) -> RetryReport:
         self._watch_clock()
-        fetch = partial(self._fetch, stopping) if only is None else lambda _: (only,)
+        if only is None:
+            fetch = partial(self._fetch, stopping)
+        else:
+            fetch = partial(self._hand_out, only, tally)
         due = DueMessages(fetch, tally, stopping, once=once, batch_size=self._batch_size)
         try:
             if self._workers == 1 or only is not None:
@@ -392,6 +401,21 @@ class RetryLoop:
     def _help(self, due: DueMessages, stopping: threading.Event) -> None:
         with self._signals.listening(stopping):
             self._worker.work(due)
+
+    def _hand_out(self, message: FailedMessage, tally: Tally, _: int) -> Sequence[FailedMessage]:
+        """Return a message that a host's own queue brought; put it back if it has to wait now."""
+        if message.unreadable is not None:
+            return (message,)
+        find_first = getattr(self._repository, "first_in_order", None)
+        first = None if find_first is None else find_first(message)
+        if is_paused(self._repository, message.agent_id):
+            reason = f"agent {message.agent_id} is paused"
+        elif first is not None and first.id != message.id:
+            reason = f"message {first.id} with the same ordering_key is sent before it"
+        else:
+            return (message,)
+        tally.count(attrs.evolve(self._worker.recorder.put_back(message), error=reason))
+        return ()
 
     def _fetch(self, stopping: threading.Event, limit: int) -> Sequence[FailedMessage]:
         """Fetch what may be sent: nothing while everything rests, nothing of agents that rest."""

@@ -19,6 +19,7 @@ from buttdial_sync.models.failed import FailedMessage
 from buttdial_sync.models.inbound import DeliveryReceipt
 from buttdial_sync.models.message import CONTENT, TargetGender
 from buttdial_sync.models.sending import SendResult
+from buttdial_sync.retry.pauses import is_paused
 from buttdial_sync.retry.recorder import (
     DAY,
     Backoff,
@@ -156,7 +157,8 @@ class Outbox:
 
         Returns:
             The result. With ``queued`` the message stays in the repository and is tried again, also
-            after a refused token: do not send it again yourself. Without it, the server took the
+            after a refused token: do not send it again yourself. While its agent is paused it is
+            only written, as :meth:`enqueue` does. Without ``queued``, the server took the
             message, or it was given up.
 
         Raises:
@@ -168,6 +170,8 @@ class Outbox:
         message = self._message(given)
         if self._recorder.is_expired(message):
             return self._expired(message)
+        if is_paused(self._repository, message.agent_id):
+            return self._paused(message)
         attempt = 1
         now = self._clock()
         begun = attrs.evolve(
@@ -295,6 +299,19 @@ class Outbox:
             error=recorded.error,
             error_code="EXPIRED",
             idempotency_key=message.idempotency_key,
+        )
+
+    def _paused(self, message: FailedMessage) -> SendResult:
+        """Write a message of an agent whose messages have to wait, for a loop to send it later."""
+        stored = self._add_once(self._repository, message)
+        if stored.id != message.id:
+            return _known(stored)
+        return SendResult(
+            outcome="not_sent",
+            error=f"agent {message.agent_id} is paused",
+            error_code="PAUSED",
+            idempotency_key=message.idempotency_key,
+            queued=True,
         )
 
     def _message(self, given: dict[str, Any]) -> FailedMessage:

@@ -95,6 +95,14 @@ class Pauses:
         return self.store.update(key, values, condition)
 
 
+def is_paused(repository: object, agent_id: str | None) -> bool:
+    """Whether a person wants an agent's messages to wait. A host's own repository has no pauses."""
+    paused = getattr(repository, "paused", None)
+    return paused is not None and any(
+        pause.agent_id in {None, agent_id or ""} for pause in paused()
+    )
+
+
 def _key(agent_id: str | None) -> str:
     if not isinstance(agent_id, str | None):
         raise ArgumentTypeError("agent_id must be a text, or None for all agents")

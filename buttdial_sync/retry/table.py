@@ -195,6 +195,17 @@ class TableRepository(WorkTable):
         turns = [] if None in resting else self.store.turns(now)
         return [turn for turn in turns if turn.agent not in resting]
 
+    def first_in_order(self, message: FailedMessage) -> FailedMessage | None:
+        """
+        Return the first pending message of those with this one's agent and ``ordering_key``.
+
+        Those behind it wait. None when nothing is pending, or the message has no such key.
+        """
+        if message.ordering_key is None:
+            return None
+        row = self.store.first_in_order(message.agent_id or "", message.ordering_key)
+        return None if row is None else read_message(row)
+
     def release(
         self,
         messages: Sequence[FailedMessage],

@@ -130,6 +130,14 @@ class MemoryStore(Store):
             found = [row for row in self._rows.values() if row[column] == value]
             return dict(max(found, key=lambda row: row["created_at"])) if found else None
 
+    def first_in_order(self, agent_id: str, ordering_key: str) -> Row | None:
+        """Return the oldest row; see :meth:`Store.first_in_order`."""
+        queue = (agent_id, ordering_key)
+        with self._lock:
+            rows = [row for row in self._pending.values() if _place(row)[0] == queue]
+            first = min(rows, key=lambda row: _place(row)[1], default=None)
+            return None if first is None else dict(first)
+
     def newest(self, status: str | None, limit: int) -> list[Row]:
         """Return rows; see :meth:`Store.newest`."""
         with self._lock:
@@ -216,15 +224,18 @@ class MemoryStore(Store):
 
     def _take_turns(self, claim: Claim) -> list[str]:
         oldest: dict[tuple[str, str], tuple[datetime, str]] = {}
+        in_flight: set[tuple[str, str]] = set()
         for row in self._pending.values():
             if row["ordering_key"] is not None:
                 queue, place = _place(row)
                 oldest[queue] = min(oldest.get(queue, place), place)
+                if not _is_free(row, claim.now):
+                    in_flight.add(queue)
         waiting: dict[tuple[str, int], list[str]] = {}
         for row in self._due(claim.now, self._pending.values()):
             if row["ordering_key"] is not None:
                 queue, place = _place(row)
-                if oldest[queue] != place:
+                if oldest[queue] != place or queue in in_flight:
                     continue
             lane = (row["agent_id"] or "", row["priority"] or 0)
             waiting.setdefault(lane, []).append(row["id"])

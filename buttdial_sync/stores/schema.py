@@ -151,11 +151,12 @@ class Turn:
 
     Attributes:
         agent: Its id; empty for rows that name none.
-        priorities: Those of its rows that are due, highest first.
+        priorities: Those of its rows that are due, highest first. They are whole numbers, and what
+            a person wrote in place of one, which SQLite keeps.
     """
 
     agent: str
-    priorities: tuple[int, ...]
+    priorities: tuple[Any, ...]
 
 
 @attrs.frozen(kw_only=True)

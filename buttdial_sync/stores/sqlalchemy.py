@@ -68,6 +68,7 @@ from buttdial_sync.stores.store import Store
 from buttdial_sync.stores.times import Clock, DatabaseClock, from_text
 from buttdial_sync.stores.turns import (
     IN_ORDER,
+    IS_PENDING,
     TURNS_INDEX,
     as_turns,
     next_statement,
@@ -354,6 +355,17 @@ class SQLAlchemyStore(Store):
         row = found.mappings().first()
         return None if row is None else dict(row)
 
+    def first_in_order(self, agent_id: str, ordering_key: str) -> Row | None:
+        """Return the oldest row; see :meth:`Store.first_in_order`."""
+        table = self.table.c
+        query = select(self.table).where(
+            text(IS_PENDING),
+            table.ordering_key == ordering_key,
+            func.coalesce(table.agent_id, "") == agent_id,
+        )
+        found = self._read(query.order_by(table.created_at, table.id).limit(1))
+        return found[0] if found else None
+
     def newest(self, status: str | None, limit: int) -> list[Row]:
         """Return rows; see :meth:`Store.newest`."""
         table = self.table.c
@@ -453,13 +465,13 @@ class SQLAlchemyStore(Store):
     def delete(self, statuses: Sequence[str], before: datetime, limit: int) -> int:
         """Delete rows; see :meth:`Store.delete`."""
         table = self.table.c
-        old = (
-            select(table.id)
-            .where(table.status.in_(statuses), table.resolved_at < before)
-            .limit(limit)
-        )
+        is_old = (table.status.in_(statuses), table.resolved_at < before)
+        some = select(table.id).where(*is_old).limit(limit)
+        # Twice: after waiting for somebody who changes a row, PostgreSQL does not look for the ids
+        # again, and would delete what was revived meanwhile.
+        statement = delete(self.table).where(table.id.in_(some), *is_old)
         with self._engine.begin() as connection:
-            return connection.execute(delete(self.table).where(table.id.in_(old))).rowcount
+            return connection.execute(statement).rowcount
 
     def _find_due(self, connection: Connection, claim: Claim) -> list[str]:
         table = self.table.c

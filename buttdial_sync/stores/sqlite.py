@@ -31,6 +31,7 @@ from buttdial_sync.stores.store import Store
 from buttdial_sync.stores.times import Clock, as_text, from_text
 from buttdial_sync.stores.turns import (
     AGENT,
+    IS_PENDING,
     TURNS_INDEX,
     as_turns,
     next_statement,
@@ -220,7 +221,19 @@ class SQLiteStore(Store):
             f"SELECT {self._columns} FROM {self._table} WHERE {column} = ? "  # noqa: S608 - names of ours
             "ORDER BY created_at DESC LIMIT 1"
         )
-        found = connection.execute(statement, (value,)).fetchone()
+        return self._first(connection.execute(statement, (value,)))
+
+    def first_in_order(self, agent_id: str, ordering_key: str) -> Row | None:
+        """Return the oldest row; see :meth:`Store.first_in_order`."""
+        statement = (
+            f"SELECT {self._columns} FROM {self._table} WHERE {IS_PENDING} "  # noqa: S608 - names of ours
+            f"AND ordering_key = ? AND {AGENT} = ? ORDER BY created_at, id LIMIT 1"
+        )
+        with self._locked() as connection:
+            return self._first(connection.execute(statement, (ordering_key, agent_id)))
+
+    def _first(self, cursor: sqlite3.Cursor) -> Row | None:
+        found = cursor.fetchone()
         # A host's connection may return plain tuples.
         return (
             None

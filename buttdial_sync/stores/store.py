@@ -88,6 +88,10 @@ class Store(ABC):
         """Return the newest row that has this value in a column of text."""
 
     @abstractmethod
+    def first_in_order(self, agent_id: str, ordering_key: str) -> Row | None:
+        """Return an agent's oldest pending row with this key; see ``Schema.takes_turns``."""
+
+    @abstractmethod
     def newest(self, status: str | None, limit: int) -> builtins.list[Row]:
         """Return rows, newest first."""
 

@@ -10,6 +10,7 @@ the agent with the most rows does not delay the others. All rows of a table that
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from buttdial_sync.stores.schema import Claim, TableIndex, Turn
 
@@ -117,7 +118,8 @@ def next_statement(table: str, lock: str = "") -> str:
     """
     Return the statement that finds an agent's next rows of a priority, oldest due first.
 
-    A row with an ``ordering_key`` is not found while an older pending one of its agent has it.
+    A row with an ``ordering_key`` is not found while an older pending one of its agent has it, or a
+    leased one: an older row may become visible late, or be revived, while a newer one is sent.
     On SQLite, whose times are text, also one whose time is another text is found, after the others:
     who reads it gives it up.
 
@@ -136,10 +138,11 @@ def next_statement(table: str, lock: str = "") -> str:
             f"AND {AGENT} = :agent AND {PRIORITY} = :priority AND {when} "
             "AND (leased_until IS NULL OR leased_until <= :now) "
             "AND (ordering_key IS NULL OR NOT EXISTS ("
-            f"SELECT 1 FROM {table} AS older WHERE older.status = 'pending' "
-            "AND older.ordering_key = found.ordering_key "
-            "AND coalesce(older.agent_id, '') = coalesce(found.agent_id, '') "
-            "AND (older.created_at, older.id) < (found.created_at, found.id))) "
+            f"SELECT 1 FROM {table} AS other WHERE other.status = 'pending' "
+            "AND other.ordering_key = found.ordering_key "
+            "AND coalesce(other.agent_id, '') = coalesce(found.agent_id, '') "
+            "AND (other.leased_until > :now "
+            "OR (other.created_at, other.id) < (found.created_at, found.id)))) "
             f"ORDER BY next_retry_at, created_at LIMIT :limit {lock}"
         )
 
@@ -153,13 +156,23 @@ def next_statement(table: str, lock: str = "") -> str:
 
 def as_turns(pairs: Iterable[Sequence[object]]) -> list[Turn]:
     """Return the turns of agents and their priorities, by the agents' ids."""
-    priorities: dict[str, list[int]] = {}
+    priorities: dict[str, list[Any]] = {}
     for agent, priority in pairs:
-        priorities.setdefault(str(agent), []).append(int(str(priority)))
-    return [Turn(agent, tuple(sorted(priorities[agent])[::-1])) for agent in sorted(priorities)]
+        priorities.setdefault(str(agent), []).append(priority)
+    return [
+        Turn(agent, tuple(sorted(priorities[agent], key=_rank, reverse=True)))
+        for agent in sorted(priorities)
+    ]
 
 
-def take_turns(claim: Claim, find_next: Callable[[str, int, int], list[str]]) -> list[str]:
+def _rank(priority: Any) -> tuple[bool, Any]:
+    """Put what is not a number first, as SQLite does: its row has to be fetched to be given up."""
+    if isinstance(priority, int | float):
+        return False, priority
+    return True, str(priority)
+
+
+def take_turns(claim: Claim, find_next: Callable[[str, Any, int], list[str]]) -> list[str]:
     """
     Return the ids of the rows to claim.
 

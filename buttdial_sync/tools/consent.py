@@ -31,6 +31,9 @@ class Consent(Family):
     """
     Consent of an agent's contacts, as ``client.consent``. Safe to share between threads.
 
+    Contacts are written as ``send_message`` sends them, so that servers find them again; what the
+    channel cannot reach raises :class:`ArgumentValueError`.
+
     Scope: agent.
 
     Returns:
@@ -54,6 +57,7 @@ class Consent(Family):
         Returns:
             The state; the servers say different things about it.
         """
+        contact = self._agent.recipients.normalized(contact, channel)
         return self._call(_CHECK_CONSENT, contact=contact, channel=channel)
 
     @checked
@@ -78,6 +82,7 @@ class Consent(Family):
             source: Where the consent came from, as in ``"web form"``.
             notes: Anything else that proves it.
         """
+        contact = self._agent.recipients.normalized(contact, channel)
         return self._call(
             _RECORD_CONSENT,
             contact_address=contact,
@@ -99,6 +104,7 @@ class Consent(Family):
             channel: On which channel, as in ``"sms"``.
             confirm: True carries it out. False asks what would happen: ``previewed`` is true.
         """
+        contact = self._agent.recipients.normalized(contact, channel)
         return self._call(
             _REVOKE_CONSENT, contact_address=contact, channel=channel, confirm=confirm
         )

@@ -17,7 +17,8 @@ class Trust(Family):
     """
     Trust in an agent's contacts, as ``client.trust``. Only the hosted server has it.
 
-    Safe to share between threads.
+    Safe to share between threads. Contacts are written as ``send_message`` sends them, so that the
+    server finds them again; what cannot be one raises :class:`ArgumentValueError`.
 
     Scope: agent.
 
@@ -38,7 +39,7 @@ class Trust(Family):
         Args:
             contact: The contact's E.164 number or address.
         """
-        return self._call(_CHECK_TRUST, contact=contact)
+        return self._call(_CHECK_TRUST, contact=self._as_sent(contact))
 
     @checked
     def grant(
@@ -56,7 +57,7 @@ class Trust(Family):
         """
         return self._call(
             _GRANT_TRUST,
-            contact_address=contact,
+            contact_address=self._as_sent(contact),
             channel=channel,
             duration_minutes=duration_minutes,
         )
@@ -72,4 +73,9 @@ class Trust(Family):
             contact: The contact's E.164 number or address.
             confirm: True carries it out. False asks what would happen: ``previewed`` is true.
         """
-        return self._call(_REVOKE_TRUST, contact_address=contact, confirm=confirm)
+        return self._call(_REVOKE_TRUST, contact_address=self._as_sent(contact), confirm=confirm)
+
+    def _as_sent(self, contact: str) -> str:
+        # Of the channels with numbers WhatsApp is the one that takes most ways to write a contact.
+        channel = "email" if "@" in contact else "whatsapp"
+        return self._agent.recipients.normalized(contact, channel)

@@ -68,6 +68,8 @@ class EventStream:
                 self._check_size(len(event.data))
                 yield event
         except UnicodeDecodeError:
+            if self.at_end:
+                return  # the stream broke in the middle of a character
             raise ProtocolError("the stream is not UTF-8") from None
 
     def close(self) -> None:

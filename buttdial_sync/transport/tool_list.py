@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
+from buttdial_sync.errors import ProtocolError
 from buttdial_sync.models.converter import structure
 from buttdial_sync.models.tools import Tool
 from buttdial_sync.transport.deadline import Deadline
+
+logger = logging.getLogger("buttdial_sync.session")
 
 Request = Callable[[str, dict[str, Any], Deadline], dict[str, Any]]
 
@@ -30,7 +34,7 @@ class ToolList:
         known = self._known
         if known is None:
             changes = self._changes
-            known = structure(self._all_pages(deadline), list[Tool], source="tools/list")
+            known = [tool for each in self._all_pages(deadline) if (tool := _tool_of(each))]
             if changes == self._changes:
                 self._known = known
         return known
@@ -51,3 +55,13 @@ class ToolList:
             if not isinstance(cursor, str) or not cursor or cursor in cursors:
                 return tools
             cursors.append(cursor)
+
+
+def _tool_of(described: dict[str, Any]) -> Tool | None:
+    """Return a tool; None if its description is malformed, which must not hide the others."""
+    try:
+        said = {name: value for name, value in described.items() if value is not None}
+        return structure(said, Tool, source="tools/list")
+    except ProtocolError as error:
+        logger.warning("left out a tool: %s", error.message)
+        return None

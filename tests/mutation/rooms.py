@@ -23,6 +23,7 @@ _OVER_SQLALCHEMY = (
     "tests/unit/stores/test_stores.py",
     "tests/unit/retry/test_leased.py",
     "tests/integration/retry/test_sqlalchemy_repository.py",
+    "tests/integration/retry/test_published_table.py",
 )
 _TESTS: dict[str, tuple[str, ...]] = {
     "buttdial_sync/accounts/": ("tests/unit/accounts",),

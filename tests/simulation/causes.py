@@ -122,8 +122,8 @@ CAUSES = {
         "overtaken",
         Change(
             "buttdial_sync/stores/turns.py",
-            "tuple(sorted(priorities[agent])[::-1])",
-            "tuple(sorted(priorities[agent]))",
+            "tuple(sorted(priorities[agent], key=_rank, reverse=True))",
+            "tuple(sorted(priorities[agent], key=_rank))",
         ),
     ),
     "an attempt without a request counts": Cause(

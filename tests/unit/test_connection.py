@@ -45,7 +45,8 @@ class Scripted(Call):
     """A call whose attempts do what a function does."""
 
     def __init__(self, connection: Connection, attempt: Callable[[], Any]) -> None:
-        super().__init__(connection, "comms_x", connection.deadline(), reads_only=False)
+        deadline = connection.deadline()
+        super().__init__(connection, "comms_x", deadline, reads_only=False, arguments={})
         self._function = attempt
 
     def _attempt(self) -> Any:

@@ -69,6 +69,18 @@ def test_client_after_errors(url: str) -> None:
     assert result.attempts >= 1
 
 
+def test_client_after_a_mistake_in_many_messages(fake: FakeButtDialServer) -> None:
+    """The results that are thrown away with the error do not keep it alive."""
+    client = Client(URL, agent_token=TOKEN)
+    with suppress(TypeError):
+        client.send_many(["+14155550123"] * 5, 5)  # type: ignore[arg-type]
+    client.close()
+    gone = weakref.ref(client._agent.connection)
+    del client
+    assert gone() is None
+    assert fake.sent_messages == []
+
+
 def test_client_whose_session_was_forgotten(fake: FakeButtDialServer) -> None:
     """The refusal ends the session, which must not keep it: its frames hold the client."""
     client = Client(URL, agent_token=TOKEN, sleep=lambda _: None)

@@ -89,6 +89,7 @@ class ButtDialTasks:
         self._reset_after_fork()
         reset_after_fork(self)
         self._publisher = Publisher(app, publish_timeout)
+        self._app = app
         self._inbound = inbound
         self._batch_size = batch_size
         self._at_most = at_most
@@ -198,7 +199,21 @@ class ButtDialTasks:
         message = self._repository.get().get(msg_id)
         if message is None or not _is_waiting(message, retry_count):
             return "taken"
-        return _word(self._loop.get().run_message(message))
+        report = self._loop.get().run_message(message)
+        if report.delivered or report.dead:
+            self._announce_next(message)
+        return _word(report)
+
+    def _announce_next(self, settled: FailedMessage) -> None:
+        """Ask for the message that waited for this one, so that not each waits for a sweep."""
+        find_first = getattr(self._repository.get(), "first_in_order", None)
+        # Tasks that run eagerly run inside of each other: the sweep comes to the next one anyway.
+        if settled.ordering_key is None or find_first is None or self._app.conf.task_always_eager:
+            return
+        following = find_first(settled)
+        # A leased one is on its way: somebody else has asked for it.
+        if following is not None and following.leased_until is None:
+            self.deliver_soon(following)
 
     def _sweep(self) -> int:
         repository = self._repository.get()

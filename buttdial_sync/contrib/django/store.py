@@ -178,6 +178,12 @@ class DatabaseStore(Store):
         found = self._read(self._rows().filter(**{column: value}).order_by("-created_at")[:1])
         return found[0] if found else None
 
+    def first_in_order(self, agent_id: str, ordering_key: str) -> Row | None:
+        """Return the oldest row; see :meth:`Store.first_in_order`."""
+        rows = self._rows().filter(_of_agent(agent_id), status=PENDING, ordering_key=ordering_key)
+        found = self._read(rows.order_by("created_at", "id")[:1])
+        return found[0] if found else None
+
     def newest(self, status: str | None, limit: int) -> list[Row]:
         """Return rows; see :meth:`Store.newest`."""
         rows = self._rows() if status is None else self._rows().filter(status=status)
@@ -239,8 +245,7 @@ class DatabaseStore(Store):
         if selection.in_doubt is not None:
             rows = rows.filter(attempt_started_at__isnull=not selection.in_doubt)
         if selection.agent_id is not None:
-            of_agent = Q(agent_id=selection.agent_id)
-            rows = rows.filter(of_agent if selection.agent_id else of_agent | Q(agent_id=None))
+            rows = rows.filter(_of_agent(selection.agent_id))
         for some in portions(ids, _MOST_PARAMETERS):
             yield rows.filter(pk__in=some)
 
@@ -425,6 +430,12 @@ def _check_autocommit(alias: str) -> None:
 
 def _is_free(moment: datetime) -> Any:
     return Q(**{f"{LEASE}__isnull": True}) | Q(**{f"{LEASE}__lte": moment})
+
+
+def _of_agent(agent_id: str) -> Any:
+    """Return the condition for an agent's rows; those that name none where the id is empty."""
+    named = Q(agent_id=agent_id)
+    return named if agent_id else named | Q(agent_id__isnull=True)
 
 
 def _as_stored(row: Mapping[str, Any]) -> Row:

@@ -236,14 +236,19 @@ def test_arguments_that_are_secrets(server: LoopbackServer) -> None:
         AccountsClient(server.base_url, team_token="team", max_attempts=1) as accounts,
         Client(server.base_url, agent_token="agent-1", max_attempts=1) as client,
     ):
-        add_fault(server.fake, "reset", on="rest", count=4)
+        add_fault(server.fake, "reset", on="rest", count=6)
         refusal = {"error": "no"}
-        add_fault(server.fake, "status", on="call", count=2, status=400, body=refusal)
+        add_fault(server.fake, "status", on="call", count=5, status=400, body=refusal)
         for act in (
             lambda: accounts.verify(TOKEN),
+            lambda: accounts.register_agent("a", "A", callbackSecret=TOKEN),
+            lambda: accounts.manage_agent_channel("a", "add", "phone", options={"apiToken": TOKEN}),
             lambda: accounts.reveal_team_token("o", TOKEN),
             lambda: accounts.abandon_org("o", poll_token=TOKEN),
             lambda: accounts.with_token(TOKEN).get_account(),
+            lambda: client.call_tool("comms_ping", {"in": [{"authToken": TOKEN}]}),
+            lambda: client.whatsapp.action("react", access_token=TOKEN),
+            lambda: client.otp.verify(TOKEN),
             lambda: client.call_tool("comms_ping", agent_token=TOKEN),
             lambda: client.organization.register_provider("twilio", {"apiKey": TOKEN}),
         ):

@@ -72,6 +72,49 @@ def test_a_message_is_sent_once(world: World) -> None:
     assert len(world.fake.sent_messages) == 1
 
 
+@pytest.mark.parametrize("paused", ["", None])
+def test_nothing_is_sent_while_it_is_paused(world: World, paused: str | None) -> None:
+    """Also what was asked for before; it is free for the sweep after somebody has resumed."""
+    world.add()
+    world.repository.pause(paused)
+    assert world.tasks.deliver("a", 0) == "postponed"
+    assert world.fake.sent_messages == []
+    world.repository.resume(paused)
+    assert world.tasks.deliver("a", 0) == "delivered"
+
+
+def asked_for(world: World) -> list[list[Any]]:
+    """Take the arguments of the tasks that wait in the broker."""
+    with world.app.connection_for_read() as connection:
+        queue = connection.SimpleQueue(world.app.conf.task_default_queue)
+        taken = [queue.get_nowait() for _ in range(queue.qsize())]
+        for task in taken:
+            task.ack()
+        queue.close()
+    return [task.payload[0] for task in taken]
+
+
+def test_messages_in_their_order(world: World) -> None:
+    """One that is asked for early is not sent; one that is settled asks for the next."""
+    world.app.conf.task_default_queue = "in order"
+    now = utc_now()
+    for number, msg_id in enumerate("abc"):
+        written = now + timedelta(microseconds=number)
+        world.add(msg_id, ordering_key="k", created_at=written, max_retries=1)
+    world.add("free")
+    assert world.tasks.deliver("b", 0) == "postponed"
+    assert world.tasks.deliver("a", 0) == "delivered"
+    assert asked_for(world) == [["b", 0]]
+    world.fake.on_send(error="busy", code="BUSY", count=1)
+    assert world.tasks.deliver("b", 0) == "dead"
+    assert asked_for(world) == [["c", 0]]
+    assert {message.id for message in world.repository.fetch_due(5)} == {"c", "free"}
+    assert world.tasks.deliver("b", 0) == "taken"
+    assert world.tasks.deliver("free", 0) == "delivered"
+    assert asked_for(world) == []
+    assert [call.body for call in world.fake.delivered] == ["a", "free"]
+
+
 def test_a_postponed_message_is_left_until_it_is_due(world: World) -> None:
     """A late repetition of a task does not send what waits for a limit to end."""
     world.add(next_retry_at=utc_now() + timedelta(minutes=1))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -31,7 +33,11 @@ from sqlalchemy.orm import Session  # noqa: E402
 
 from buttdial_sync.inbound.sqlalchemy_inbox import SQLAlchemyInbox  # noqa: E402
 from buttdial_sync.retry.rows import as_row  # noqa: E402
-from buttdial_sync.retry.sqlalchemy import SQLAlchemyRepository, opened  # noqa: E402
+from buttdial_sync.retry.sqlalchemy import (  # noqa: E402
+    SQLAlchemyRepository,
+    make_table,
+    opened,
+)
 from buttdial_sync.stores import figures  # noqa: E402
 from tests.unit.inbound.inbox_conformance import InboxConformance  # noqa: E402
 from tests.unit.retry.table_conformance import TableConformance  # noqa: E402
@@ -218,6 +224,41 @@ def test_postgresql_skips_what_another_transaction_holds(engine: Engine) -> None
     assert [each.id for each in repository.fetch_due(10)] == ["a"]
 
 
+def test_purging_spares_what_is_revived_meanwhile(engine: Engine) -> None:
+    """A purge that waits for the transaction of an operator looks at the row again."""
+    if engine.dialect.name != "postgresql":
+        pytest.skip("SQLite has one writer at a time")
+    clock = SettableClock()
+    repository = SQLAlchemyRepository(engine, clock=clock)
+    repository.create_table()
+    repository.add(FailedMessage(id="a", recipient="+1", body="x"))
+    assert repository.mark_dead("a", 0, "given up")
+    clock.move(100 * 86400)
+    deleted: list[int] = []
+    purge = threading.Thread(
+        target=lambda: deleted.append(repository.purge(timedelta(days=90), ["dead"]))
+    )
+    with engine.begin() as operator:
+        operator.execute(
+            text("UPDATE buttdial_outbox SET status = 'pending', resolved_at = NULL WHERE id = 'a'")
+        )
+        purge.start()
+        wait_until_somebody_waits(engine)
+    purge.join(30)
+    assert deleted == [0]
+    assert repository.stats()["pending"] == 1
+
+
+def wait_until_somebody_waits(engine: Engine) -> None:
+    waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    for _ in range(3000):
+        with engine.connect() as connection:
+            if connection.execute(waiting).scalar_one():
+                return
+        time.sleep(0.01)
+    raise AssertionError("nobody waits for a lock")
+
+
 def test_enqueued_within_the_hosts_session(engine: Engine) -> None:
     """A message is there if the host's transaction commits, and only then."""
     repository = SQLAlchemyRepository(engine)
@@ -327,6 +368,27 @@ def test_an_address_that_cannot_be_read() -> None:
     ):
         pass
     assert "s3cret" not in str(caught.value)
+
+
+def test_opened_for_a_program(tmp_path: Path) -> None:
+    """The tables are made; what the database says is an error that repeats no address."""
+    with opened(f"sqlite:///{tmp_path / 'outbox.db'}") as repository:
+        assert repository.count_pending() == 0
+        assert repository.paused() == ()
+    with (
+        pytest.raises(ConfigError, match="the database failed: OperationalError") as caught,
+        opened(f"sqlite:///{tmp_path / 'missing' / 'outbox.db'}"),
+    ):
+        pass
+    assert "missing" not in f"{caught.value} {caught.value.remediation}"
+    assert "Check that it is up" in str(caught.value.remediation)
+
+
+def test_the_tables_of_a_hosts_migrations() -> None:
+    """All three are described in its metadata, so that a migration makes them."""
+    metadata = MetaData()
+    assert make_table(metadata, "mail").name == "mail"
+    assert set(metadata.tables) == {"mail", "mail_receipts", "mail_pauses"}
 
 
 def test_a_table_of_an_earlier_release(tmp_path: Path) -> None:

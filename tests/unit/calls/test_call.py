@@ -77,7 +77,7 @@ class Script(Call):
         )
         _made.append(connection)
         deadline = Deadline(seconds, lambda: self.now)
-        super().__init__(connection, "comms_x", deadline, reads_only=False)
+        super().__init__(connection, "comms_x", deadline, reads_only=False, arguments={})
 
     def sleep(self, seconds: float) -> None:
         self.pauses.append(seconds)
@@ -332,7 +332,7 @@ def test_events_of_a_failure() -> None:
 def test_results_that_do_not_fit_hold_no_token() -> None:
     """An answer that cannot be made into an object is an error without the call's secrets."""
     script = Script({"id": 5, "note": "token-s3cret"})
-    script._secrets = ("token-s3cret",)
+    script._arguments = {"in": {"authToken": "token-s3cret"}}
     with pytest.raises(ProtocolError) as caught:
         script.result(list[int])
     assert "s3cret" not in str(caught.value) + repr(vars(caught.value))

@@ -43,7 +43,6 @@ def test_numbers(channel: str, written: str, wanted: str) -> None:
         ("sms", "246"),
         ("sms", "12345678"),
         ("email", "ann@example.com"),
-        ("email", "Ann Example <ann@example.com>"),
         ("email", "ann+orders@münchen.example"),
         ("line", "U4af4980629deadbeef"),
         ("line", "hello"),
@@ -53,6 +52,22 @@ def test_numbers(channel: str, written: str, wanted: str) -> None:
 def test_other_recipients(channel: str, recipient: str) -> None:
     """Ids as they come in, short codes and addresses pass as they are."""
     assert CHECK.normalized(recipient, channel) == recipient
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "ann@example.com",
+        " ann@example.com\n",
+        "Ann Example <ann@example.com>",
+        '"Example, Ann" < ann@example.com >',
+        "Bcc: eve@example.com <ann@example.com>",
+        "<ann@example.com>",
+    ],
+)
+def test_email_addresses(written: str) -> None:
+    """The bare address, which servers compare with their lists; no name, and no header."""
+    assert CHECK.normalized(written, "email") == "ann@example.com"
 
 
 @pytest.mark.parametrize(
@@ -80,6 +95,10 @@ def test_other_recipients(channel: str, recipient: str) -> None:
         ("email", "ann@", "not an email address", "ann@example.com"),
         ("email", "@example.com", "not an email address", "ann@example.com"),
         ("email", "ann@example.com, bob@example.com", "not an email address", "ann@example"),
+        ("email", "Ann\nBcc: eve@example.com <ann@example.com>", "not an email", "ann@example"),
+        ("email", '"Ann\r" <ann@example.com>', "not an email address", "ann@example"),
+        ("email", "ann@example.com\nBcc: eve@example.com", "not an email", "ann@example"),
+        ("email", "<ann@example.com> <bob@example.com>", "not an email", "ann@example"),
         ("email", "a nn@example.com", "not an email address", "ann@example"),
     ],
 )

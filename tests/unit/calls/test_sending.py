@@ -19,12 +19,13 @@ def message(**fields: Any) -> Message:
     return Message(**{"to": "+1", **fields})
 
 
-@pytest.mark.parametrize("subject", ["a\nBcc: z@z.example", "a\r\nBcc: z@z.example", "a\r", "\na"])
-def test_a_subject_is_a_single_line(subject: str) -> None:
+@pytest.mark.parametrize("text", ["a\nBcc: z@z.example", "a\r\nBcc: z@z.example", "a\r", "\na"])
+@pytest.mark.parametrize("name", ["subject", "sender_name"])
+def test_what_stands_in_the_head_of_a_mail_is_a_single_line(name: str, text: str) -> None:
     """What follows a line break could become a header of the mail."""
-    with pytest.raises(ArgumentValueError, match="subject must be a single line"):
-        check_message(message(body="x", subject=subject))
-    check_message(message(body="x", subject="a"))
+    with pytest.raises(ArgumentValueError, match=f"{name} must be a single line"):
+        check_message(message(**{"body": "x", name: text}))
+    check_message(message(**{"body": "x", name: "a"}))
 
 
 @pytest.mark.parametrize("name", ["body", "media_url", "html", "template_id"])

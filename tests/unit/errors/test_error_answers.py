@@ -403,6 +403,9 @@ def test_retry_after(body: object, headers: dict[str, str], seconds: float | Non
     [
         ("Fri, 02 Jan 2026 03:04:35 GMT", 30.0),
         ("Fri, 02 Jan 2026 03:03:05 GMT", 0.0),
+        ("Sat, 02 Jan 2027 03:04:05 GMT", 365 * 86400.0),
+        ("Sat, 02 Jan 2027 03:04:06 GMT", None),  # as a number of seconds is bounded
+        ("Fri, 31 Dec 9999 03:04:05 GMT", None),
         ("Fri, 02 Jan 2026 03:04:35 -0000", None),
         ("Fri, 02 Jan 2026 03:04:35 +9999", None),
         ("Fri, 02 Jan 99999999999 03:04:35 GMT", None),

@@ -9,12 +9,14 @@ import pytest
 from buttdial_sync import ButtDialError
 from buttdial_sync.errors import error_from_response
 from buttdial_sync.errors.scrubbing import (
+    Secret,
     SecretBytes,
     is_secret,
     masked,
     masked_items,
     scrub,
     scrub_error,
+    secrets_in,
     storable,
 )
 
@@ -130,6 +132,26 @@ def test_masked_items() -> None:
     assert repr(masked_items(values)) == (
         "{'agent_token': '***', 'password': ['***'], 'to': 'Ann'}"
     )
+
+
+def test_masked_items_inside() -> None:
+    """What a host passes on as it is may have its secrets anywhere."""
+    values = {"extra": {"authToken": "s3cret", "list": [{"otp": "s3cret"}], 5: "x"}, "to": ("a",)}
+    assert masked_items(values) == values
+    assert "s3cret" not in repr(masked_items(values))
+    values["extra"]["list"].append(values)  # type: ignore[index]
+    assert masked_items(values)["to"] == ("a",)
+
+
+def test_secrets_in_arguments() -> None:
+    """What stands under a secret's name, and what is masked already, however deep."""
+    values = {
+        "credentials": {"sid": "s3c-1", "keys": ["s3c-2", 5]},
+        "list": [{"authToken": "s3c-3"}, Secret("s3c-4")],
+        "to": "Ann",
+        "password": None,
+    }
+    assert list(secrets_in(values)) == ["s3c-1", "s3c-2", "s3c-3", "s3c-4"]
 
 
 def test_bytes_that_hold_a_secret() -> None:

@@ -92,6 +92,25 @@ class TableConformance(RepositoryConformance):
         assert self.repository.mark_delivered("first", "SM-1", 2)
         assert self.turns(10) == ["second"]
 
+    def test_an_older_message_that_comes_late_waits_for_the_one_in_flight(self) -> None:
+        """Its transaction was slow, or somebody revived it: two of a key are never sent at once."""
+        now = self.clock()
+        self.clock.move(1)
+        self.add("second", ordering_key="k")
+        assert self.turns(10) == ["second"]
+        self.clock.move(-1)
+        self.add("first", ordering_key="k")
+        self.add("other", ordering_key="k2")
+        assert self.stored("first").created_at == now
+        self.clock.move(1)
+        assert self.turns(10) == ["other"]
+        assert self.repository.begin_attempt("second", 1, self.clock())
+        assert self.turns(10) == []
+        later = self.clock() + timedelta(seconds=1)
+        assert self.repository.increment_retry("second", 1, "busy", later)
+        self.clock.move(1)
+        assert self.turns(10) == ["first"]
+
     def test_what_was_given_up_holds_up_nothing(self) -> None:
         """A dead message does not hold up those behind it, whatever their priorities."""
         self.add("first", ordering_key="k")
@@ -421,6 +440,37 @@ class TableConformance(RepositoryConformance):
         assert repository.retry_all(since=later) == 1
         assert repository.dismiss_all("pending", since=later) == 1
         assert self.stored("new").status == "dismissed"
+
+    def test_the_first_of_an_order(self) -> None:
+        """The oldest pending one of the same agent and key, whether or not it is due."""
+        repository = cast("TableRepository", self.repository)
+        for msg_id, agent_id, key in (
+            ("other", "agent-2", "k"),
+            ("else", "agent-1", "l"),
+            ("a", "agent-1", "k"),
+            ("b", "agent-1", "k"),
+            ("nobody's", None, "k"),
+        ):
+            self.clock.move(1)
+            self.add(msg_id, due=60.0, agent_id=agent_id, ordering_key=key)
+        self.clock.move(-1000)
+        self.add("free", agent_id="agent-1")
+
+        def first(msg_id: str) -> str | None:
+            found = repository.first_in_order(self.stored(msg_id))
+            return None if found is None else found.id
+
+        assert [first(msg_id) for msg_id in ("a", "b", "other", "nobody's", "free")] == [
+            "a",
+            "a",
+            "other",
+            "nobody's",
+            None,
+        ]
+        assert repository.mark_delivered("a", "SM-1", 0)
+        assert first("a") == "b"
+        assert repository.dismiss("b")
+        assert first("a") is None
 
     def test_many_of_an_agent(self) -> None:
         """The other agents' messages stay as they are, and so do those that name no agent."""

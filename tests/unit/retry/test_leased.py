@@ -170,6 +170,21 @@ def test_a_limit_costs_no_attempt(
     assert row.retry_count == 2
 
 
+def test_what_may_not_be_sent_now(
+    here: World, host: HostRepository, leased: LeasedRepository
+) -> None:
+    """Messages behind a limit are put back one by one, with the reason, and cost no attempt."""
+    for msg_id in ("a", "b", "c"):
+        host.add(msg_id)
+    here.fake.on_send(error="Rate limit exceeded: per-minute. Resets in up to 60 seconds.")
+    report = here.loop(leased).run_once()
+    assert (report.postponed, report.errors, len(here.fake.sent_messages)) == (3, 0, 1)
+    for row in host.rows.values():
+        assert (row.status, row.retry_count) == ("pending", 0)
+        assert str(row.last_error).startswith("Rate limit exceeded")
+        assert row.next_retry_at == here.clock() + timedelta(seconds=60)
+
+
 @pytest.mark.parametrize(("before", "kept"), [("before", "before"), (None, "")])
 def test_put_off_without_a_reason(
     here: World, host: HostRepository, leased: LeasedRepository, before: str | None, kept: str

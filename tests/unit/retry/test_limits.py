@@ -336,6 +336,7 @@ def test_an_operator_is_told_again(here: World, caplog: pytest.LogCaptureFixture
     here.add("a", agent_id="one")
     here.fake.on_send(error='Agent "one" is not active')
     assert loop.run_once().dead == 0
+    assert here.minutes_until_due() == 15
     here.go_on(1000)
     here.fake.on_send(error="Recipient has opted out", code="DO_NOT_CONTACT")
     assert loop.run_once().dead == 1

@@ -213,6 +213,31 @@ def test_one_given_message(here: World) -> None:
     assert set(threads) == {threading.get_ident()}
 
 
+@pytest.mark.parametrize("paused", ["agent-1", None])
+def test_a_message_whose_agent_was_paused_meanwhile(here: World, paused: str | None) -> None:
+    """run_message puts it back, free and due, for when somebody has resumed."""
+    here.add(agent_id="agent-1")
+    (fetched,) = here.repository.fetch_due(1)
+    here.repository.pause(paused)
+    report = here.loop().run_message(fetched)
+    assert report == RetryReport(postponed=1, last_error="agent agent-1 is paused")
+    assert here.repository.leased() == {}
+    here.repository.resume(paused)
+    assert here.loop().run_message(here.row()).delivered == 1
+
+
+def test_a_message_that_is_not_the_first_of_its_order(here: World) -> None:
+    """run_message puts it back, however somebody came by it."""
+    here.add("a", ordering_key="k", created_at=here.clock(), next_retry_at=here.clock.move(60))
+    here.add("b", ordering_key="k", created_at=here.clock.move(1))
+    report = here.loop().run_message(here.row("b"))
+    told = "message a with the same ordering_key is sent before it"
+    assert report == RetryReport(postponed=1, last_error=told)
+    assert here.loop().run_message(here.row("a")).delivered == 1
+    assert here.loop().run_message(here.row("b")).delivered == 1
+    assert here.bodies == ["a", "b"]
+
+
 def test_workers_share_one_stream(here: World) -> None:
     """Eight threads send, each message once, over one session."""
     for number in range(40):

@@ -172,6 +172,21 @@ def test_enqueue_only_writes(here: World) -> None:
     assert [each.id for each in here.repository.fetch_due(5)] == [written.id]
 
 
+@pytest.mark.parametrize("paused", ["agent-1", None])
+def test_a_send_while_it_is_paused(here: World, paused: str | None) -> None:
+    """It is only written, whoever is paused: a loop sends it when somebody has resumed."""
+    here.repository.pause("other")
+    here.repository.pause(paused)
+    outbox = here.outbox()
+    for _ in range(2):
+        result = outbox.send_message("+14155550123", "Hello", idempotency_key="k")
+        assert (result.outcome, result.queued, result.ok) == ("not_sent", True, False)
+    assert here.fake.delivered == []
+    here.repository.resume(paused)
+    assert here.loop().drain().delivered == 1
+    assert outbox.send_message("+14155550123", "Hello").ok
+
+
 def test_tokens_are_not_kept_unless_wanted(here: World) -> None:
     """A row has no token by default."""
     repository = MemoryRepository(clock=here.clock)
@@ -375,6 +390,27 @@ def test_sent_twice_under_one_key(
     assert again.message_sid == result.message_sid == row.message_sid
     told = None if status == "delivered" else f"it is stored already, as {row.id} ({status})"
     assert again.error == told
+
+
+class Published(Failing):
+    """A host's own repository: of what can be left out it has nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name in {"add_once", "within", "record_receipt"}:
+            raise AttributeError(name)
+        return super().__getattr__(name)
+
+
+def test_a_hosts_own_repository(here: World) -> None:
+    """Messages are added to it, sent and enqueued; each call is a message."""
+    outbox = here.outbox(Published(here.repository))
+    assert outbox.send_message("+14155550123", "now").ok
+    waiting = outbox.enqueue("+14155550123", "later")
+    assert waiting.id == here.row(waiting.id).id
+    assert sorted(row.status for row in here.repository.list()) == ["delivered", "pending"]
+    assert outbox.enqueue("+14155550123", "later").id != waiting.id
+    with pytest.raises(ConfigError, match="no record_receipt"):
+        outbox.record_receipt(DeliveryReceipt(message_sid="SM-1", status="read"))
 
 
 def test_enqueued_twice_in_one_transaction(here: World, tmp_path: Path) -> None:

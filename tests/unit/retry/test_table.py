@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -235,12 +236,23 @@ def test_a_row_that_cannot_be_read_is_told_if_the_answer_is_lost(
     assert [each.id for each in repository.list("dead")] == ["bad"]
 
 
-@pytest.mark.parametrize("broken", ["{", "5", '{"a"'])
+@pytest.mark.parametrize(
+    ("field", "broken"),
+    [
+        ("template_vars", "{"),
+        ("fallback_channels", "5"),
+        ("template_vars", '{"a"'),
+        ("max_retries", "many"),
+        ("priority", "high"),
+        ("priority", 1.5),
+    ],
+)
 @pytest.mark.parametrize("is_marked", [False, True])
 def test_a_row_that_cannot_be_read(
     make: Make,
     clock: SettableClock,
-    broken: str,
+    field: str,
+    broken: Any,
     is_marked: bool,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -249,7 +261,6 @@ def test_a_row_that_cannot_be_read(
     started = clock() if is_marked else None
     row = as_row(message("bad", attempt_started_at=started, retry_count=2))
     moments = {"created_at": clock(), "next_retry_at": clock()}
-    field = "fallback_channels" if broken == "5" else "template_vars"
     repository.store.insert({**row, **moments, field: broken})
     repository.add(message("good"))
     bad, good = sorted(repository.fetch_due(5), key=lambda each: each.id)
@@ -263,6 +274,23 @@ def test_a_row_that_cannot_be_read(
     assert str(found["last_error"]).startswith("the row cannot be read: ")
     assert (found["attempt_started_at"] is not None) is is_marked
     assert "message bad cannot be read" in caplog.text
+
+
+class Dismisses(MemoryStore):
+    """A store of which a person dismisses rows, a moment before each change."""
+
+    def update(self, row_id: str, changes: Mapping[str, Any], condition: Condition) -> bool:
+        super().update(row_id, {"status": "dismissed"}, Condition())
+        return super().update(row_id, changes, condition)
+
+
+def test_a_row_that_cannot_be_read_and_is_dismissed_meanwhile(clock: SettableClock) -> None:
+    """It is not handed out, because nobody has to be told of it."""
+    repository = TableRepository(Dismisses(outbox_schema(), clock))
+    moments = {"created_at": clock(), "next_retry_at": clock()}
+    repository.store.insert({**as_row(message("bad")), **moments, "template_vars": "{"})
+    repository.add(message("good"))
+    assert [each.id for each in repository.fetch_due(5)] == ["good"]
 
 
 def test_rows_and_messages() -> None:
@@ -383,6 +411,15 @@ def test_without_a_store_for_early_receipts(clock: SettableClock) -> None:
     assert found.receipt_status == "read"
 
 
+def test_without_a_store_for_pauses(clock: SettableClock) -> None:
+    """Nothing is paused, and who wants to pause learns what is missing."""
+    repository = TableRepository(MemoryStore(outbox_schema(), clock))
+    assert repository.paused() == ()
+    for call in (repository.pause, repository.resume):
+        with pytest.raises(ConfigError, match="no table for pauses"):
+            call("a")
+
+
 def test_a_forked_child_opens_its_own(tmp_path: Path) -> None:
     """It leaves the parent's connection alone."""
     with SQLiteRepository(tmp_path / "outbox.db") as repository:
@@ -461,6 +498,40 @@ def test_a_file_of_an_earlier_release(tmp_path: Path, clock: SettableClock) -> N
         assert repository.begin_attempt("a", 1, clock(), attempt_number=1)
         assert not repository.begin_attempt("a", 1, clock(), attempt_number=1)
         assert repository.mark_delivered("a", None, 1, attempt_number=1)
+
+
+class AddsColumns(sqlite3.Connection):
+    """A connection to a file whose missing columns another process adds first."""
+
+    def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+        if sql.startswith("ALTER TABLE"):
+            super().execute(sql)
+        return super().execute(sql, *parameters)
+
+
+class CannotWrite(sqlite3.Connection):
+    """A connection to a disk on which nothing can be added."""
+
+    def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+        if sql.startswith("ALTER TABLE"):
+            raise sqlite3.OperationalError("disk I/O error")
+        return super().execute(sql, *parameters)
+
+
+def test_a_column_that_another_process_adds(
+    tmp_path: Path, clock: SettableClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two may open a file of an earlier release at once; any other failure is told."""
+    path = tmp_path / "outbox.db"
+    earlier_release(path, "attempt_number")
+    clock.move(1e6)
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", partial(connect, factory=CannotWrite))
+    with pytest.raises(ConfigError, match="disk I/O error"):
+        SQLiteRepository(path, clock=clock)
+    monkeypatch.setattr(sqlite3, "connect", partial(connect, factory=AddsColumns))
+    with SQLiteRepository(path, clock=clock) as repository:
+        assert [each.attempt_number for each in repository.fetch_due(1)] == [0]
 
 
 def test_a_file_with_another_table(tmp_path: Path) -> None:

@@ -78,6 +78,8 @@ def test_mistakes_are_raised_before_anything_is_sent(
         butt_dial_client.send_many(PEOPLE, "Hello", workers=0)
     with pytest.raises(ArgumentTypeError, match="body must be str"):
         butt_dial_client.send_many(PEOPLE, 5)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentTypeError, match=r"recipients\[20\] must be str, not NoneType"):
+        butt_dial_client.send_many([*PEOPLE, None], "Hello")  # type: ignore[list-item]
     assert not fake_server.sent_messages
 
 

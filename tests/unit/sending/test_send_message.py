@@ -482,7 +482,6 @@ def test_odd_endpoints(origin: str, fake: FakeButtDialServer, client: Client) ->
 @pytest.mark.parametrize(
     "tools",
     [
-        [{"name": "comms_send_message", "description": None}],
         [{"name": 5}],
         [{"name": "comms_send_message", "inputSchema": []}],
         [{"name": "another"}],
@@ -497,6 +496,20 @@ def test_odd_tool_lists(
     result = client.send_message("+1", "hi", media_url="https://x.test/a.png")
     assert result.outcome == "not_sent"
     assert fake.sent_messages == []
+
+
+@pytest.mark.parametrize(
+    "odd", [{"name": "x", "description": None, "annotations": None}, {"name": 5}, {"title": "x"}]
+)
+def test_an_odd_tool_does_not_hide_the_others(
+    odd: dict[str, Any], hosted: FakeButtDialServer, client: Client
+) -> None:
+    """A server has tools of its own; a message does not need them."""
+    odd = {"inputSchema": {"type": "object"}, **odd}
+    set_tools(hosted, ["comms_send_message"])
+    hosted.core.tools.schemas["odd"] = odd
+    assert client.send_message("+14155550123", "hi", "sms", language="en").ok
+    assert sent_args(hosted)["language"] == "en"
 
 
 def test_a_refused_token_is_reported(fake: FakeButtDialServer) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 import attrs
 import pytest
 
-from buttdial_sync import Client, ToolResult
-from buttdial_sync.testing import FakeButtDialServer
+from buttdial_sync import ArgumentValueError, Client, ToolError, ToolResult
+from buttdial_sync.testing import FakeButtDialServer, ToolFailure
 
 SECRET = "s3cret-value"
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
@@ -65,6 +65,43 @@ class TestToolResult:
         """It cannot be changed."""
         with pytest.raises(attrs.exceptions.FrozenInstanceError):
             ToolResult({}).raw = 1  # type: ignore[misc]
+
+
+def test_refusals_do_not_repeat_credentials(hosted: FakeButtDialServer, client: Client) -> None:
+    """Nor a passcode: what the server says of them goes into logs."""
+    hosted.on_tool(
+        "comms_register_provider",
+        lambda given: ToolFailure(f"Twilio refused {given['credentials']['authToken']}"),
+    )
+    with pytest.raises(ToolError, match=r"^Twilio refused \*\*\*") as caught:
+        client.organization.register_provider("twilio", {"authToken": "provider-s3cret"})
+    assert "s3cret" not in repr(vars(caught.value))
+    hosted.on_tool("comms_verify_otp", lambda given: ToolFailure(f"{given['code']} is wrong"))
+    with pytest.raises(ToolError, match=r"^\*\*\* is wrong"):
+        client.otp.verify("483920")
+
+
+@pytest.mark.parametrize(
+    ("written", "channel", "sent"),
+    [
+        ("+1 (415) 555-0123", "sms", "+14155550123"),
+        ("Ann <ann@example.com>", "email", "ann@example.com"),
+    ],
+)
+def test_contacts_are_written_as_messages_are_sent(
+    written: str, channel: str, sent: str, hosted: FakeButtDialServer, client: Client
+) -> None:
+    """Servers compare them letter by letter: consent of another text would not be withdrawn."""
+    client.consent.check(written, channel)
+    client.consent.record(written, channel)
+    client.consent.revoke(written, channel, confirm=True)
+    client.trust.check(written)
+    client.trust.grant(written)
+    client.trust.revoke(written, confirm=True)
+    contacts = [call.args.get("contact", call.args.get("contactAddress")) for call in hosted.calls]
+    assert contacts == [sent] * 6
+    with pytest.raises(ArgumentValueError, match="no country code"):
+        client.consent.revoke("0415 555", "sms", confirm=True)
 
 
 def test_plain_text_answer(hosted: FakeButtDialServer, client: Client) -> None:

@@ -185,6 +185,15 @@ def test_truncated_last_event_is_marked() -> None:
     assert seen == [('{"a": 1}', False), ('{"a": ', True)]
 
 
+@pytest.mark.parametrize("left", [1, 2, 3])
+def test_a_stream_that_ends_within_a_character(left: int) -> None:
+    """It was cut, as anywhere else: no error of the server's, so that the call is tried again."""
+    cut = "data: \U0001f600".encode()[: left - 4]
+    stream = stream_of(Pieces([b"data: ok\n\n", cut]))
+    assert [event.data for event in stream.events()] == ["ok"]
+    assert stream.at_end
+
+
 def test_last_byte_is_timed() -> None:
     """The clock is read with each piece, so that silence can be measured."""
     times: Iterator[float] = iter([1.0, 2.0, 3.0])
