@@ -45,10 +45,12 @@ def checked(method: Callable[P, R]) -> Callable[P, R]:
             raise _misused(name, method, str(error), keywords) from None
         del args, kwargs  # frames are shown: from here on secrets are masked
         given = bound.arguments
-        given.update(masked_items(given))
+        # No value gets a name of its own: a frame that is shown would have the secret in it.
+        for name in given:
+            if isinstance(given[name], Mapping):
+                given[name] = masked_items(given[name])
         for name, (check, takes_text, is_masked) in _parameters(method).items():
             if name in given:
-                # Without a name of its own: a frame that is shown would have the secret in it.
                 if takes_text:
                     given[name] = plain_text(given[name])
                 if is_masked:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager
 
 from buttdial_sync.errors import AuthError, ButtDialError
 from buttdial_sync.errors.scrubbing import Secret
@@ -34,12 +33,6 @@ class Logins:
         self._http = http
         self._url = f"{base_url}{_HARMLESS_PATH}"
         self.breaker = TokenBreaker.of(origin_of(base_url), clock)
-
-    def login(self, token: str, deadline: Deadline) -> AbstractContextManager[None]:
-        """Use a token, as :meth:`TokenBreaker.login`; closing the client ends the wait for it."""
-        return self.breaker.login(
-            token, deadline, self.log_in, is_cancelled=lambda: self._http.closed
-        )
 
     def log_in(self, token: str, deadline: Deadline) -> None:
         """Log in with a good token, so that the server counts failed logins from 0 again."""

@@ -193,7 +193,9 @@ class SessionOpener:
     def _log_in(
         self, token: str, place: Location, deadline: Deadline
     ) -> tuple[requests.Response, RequestProgress]:
-        with self._logins.login(token, deadline):
+        with self._logins.breaker.login(
+            token, deadline, self._logins.log_in, is_cancelled=lambda: self._closed
+        ):
             return self._get(token, place, deadline)
 
     def _get(

@@ -84,7 +84,9 @@ class Rest:
         )
         logins = self._logins
         with (
-            logins.login(credential, deadline)
+            logins.breaker.login(
+                credential, deadline, logins.log_in, is_cancelled=lambda: self._http.closed
+            )
             if credential and logins is not None
             else nullcontext()
         ):

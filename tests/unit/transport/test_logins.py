@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ import requests
 import responses
 from requests.adapters import HTTPAdapter
 
+from buttdial_sync import AccountsClient, Client
 from buttdial_sync.errors import AuthInvalidTokenError, ButtDialError, ClientClosedError
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.http import Http
@@ -38,23 +39,28 @@ def mock() -> Iterator[responses.RequestsMock]:
 
 def test_closing_ends_the_wait_for_a_login(logins: Logins) -> None:
     """Another client tries the same token for long; who closes does not wait for that."""
-    http = Http(connect_timeout=5.0)
-    waiting = Logins(http, BASE_URL)
     errors: list[ButtDialError] = []
+    agent = Client(BASE_URL, agent_token="new", token_in="header", timeout=30.0)
+    accounts = AccountsClient(BASE_URL, team_token="new", timeout=30.0)
 
-    def log_in() -> None:
+    def call(ask: Callable[[], object]) -> None:
         try:
-            waiting.login("new", Deadline(30.0)).__enter__()
+            ask()
         except ButtDialError as error:
             errors.append(error)
 
-    with logins.login("new", Deadline(30.0)):
-        thread = threading.Thread(target=log_in)
-        thread.start()
-        http.close()
-        thread.join(30.0)
-        assert [type(error) for error in errors] == [ClientClosedError]
-        assert errors[0].outcome == "not_sent"
+    with logins.breaker.login("new", Deadline(30.0), logins.log_in):
+        threads = [
+            threading.Thread(target=call, args=[ask]) for ask in (agent.ping, accounts.get_account)
+        ]
+        for thread in threads:
+            thread.start()
+        for client in (agent, accounts):
+            client.close()
+        for thread in threads:
+            thread.join(30.0)
+        assert [type(error) for error in errors] == [ClientClosedError] * 2
+        assert {error.outcome for error in errors} == {"not_sent"}
 
 
 @pytest.mark.parametrize("status", [200, 400, 403])
