@@ -129,6 +129,8 @@ def report_of(done: RetryReport, repository: TableRepository, **more: Any) -> Re
     failure, code = _failure(done, pending), exit_code(done.outcome, None)
     if failure is None and leases:
         failure, code = held_rows(leases), TRY_LATER
+    if failure is None and (held_back := paused_agents(repository)):
+        failure, code = held_back_by(held_back), TRY_LATER
     return Report(
         data={"ok": failure is None, **numbers},
         lines=[f"{done.delivered} delivered, {done.dead} given up, {pending} still pending"],
@@ -143,6 +145,28 @@ def held_rows(leases: Collection[datetime]) -> Failure:
         message=f"{len(leases)} rows are held by a run that died or is still at work, "
         f"until {minute_after(max(leases)):%H:%M}",
         remediation="Run it again then.",
+    )
+
+
+def paused_agents(repository: TableRepository) -> set[str]:
+    """Return the agents with messages that are due, and that wait because somebody paused them."""
+    paused = {pause.agent_id for pause in repository.paused()}
+    if not paused:
+        return set()
+    figures = repository.figures()
+    return {
+        agent.agent_id
+        for agent in figures.agents
+        if agent.next_due_at <= figures.measured_at and paused & {None, agent.agent_id}
+    }
+
+
+def held_back_by(agents: Collection[str], rows: str = "messages") -> Failure:
+    """Say that messages wait until somebody ends a pause."""
+    names = ", ".join(sorted(agent or "no agent" for agent in agents))
+    return Failure(
+        message=f"{rows} of {names} wait, because they are paused",
+        remediation="See outbox stats; outbox resume sends them.",
     )
 
 

@@ -112,7 +112,11 @@ def dismiss(
 @purge_options(RESOLVED)
 @with_database
 def purge(repository: TableRepository, older_than: timedelta, status: tuple[str, ...]) -> Report:
-    """Delete messages that were delivered or dismissed long ago."""
+    """
+    Delete messages that were delivered or dismissed long ago, and forget their keys.
+
+    Run no file again with send-many whose rows were deleted: they would be sent again.
+    """
     return purged(repository, older_than, status)
 
 

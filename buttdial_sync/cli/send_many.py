@@ -16,8 +16,10 @@ from buttdial_sync.cli.database import db_option, open_database
 from buttdial_sync.cli.draining import (
     DEAD_REMEDY,
     drain,
+    held_back_by,
     held_rows,
     minute_after,
+    paused_agents,
     rate_option,
     report_of,
     workers_option,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from buttdial_sync.retry.table import TableRepository
 
 _AT_ONCE = 1000
+_SHOWN = 10
 
 
 @click.command("send-many", cls=ReportingCommand)
@@ -67,9 +70,10 @@ def send_many(
     Send a message for each row of a CSV file, each once.
 
     Columns: to, body, channel, id, and others that a message has. Nothing is sent until the whole
-    file is valid. The database remembers what was sent: run it again, and nobody gets a message
-    twice. A message's key is its id, or is made from the row and the campaign's name. If people
-    got the same text in another campaign, nothing is sent without --again.
+    file is valid. The database remembers what was sent, until it is purged: run it again, and
+    nobody gets a message twice. A message's key is its id, or is made from the row and the
+    campaign's name. If people got the same text in another campaign, nothing is sent without
+    --again.
     """
     campaign = campaign or campaign_of(path)
     quiet = wants_json(ctx)
@@ -82,6 +86,8 @@ def send_many(
             with Progress(quiet=quiet) as progress:
                 known = _check_known(repository, rows, again, progress)
                 added = store(repository, rows, again, progress)
+            if not quiet:  # before it sends: rows that were purged are new ones, and sent again
+                say(f"{added} rows are new, {known} are in the outbox already")
             done = drain(client, repository, workers=workers, rate=rate, quiet=quiet)
             report = report_of(
                 done, repository, campaign=campaign, rows=len(rows), added=added, known=known
@@ -176,6 +182,8 @@ class _States:
     leases: list[datetime] = attrs.field(factory=list)
     last_due: datetime | None = None
     reason: str | None = None
+    paused: set[str] = attrs.field(factory=set)
+    missing: list[str] = attrs.field(factory=list)
 
     def add(self, message: FailedMessage, lease: datetime | None) -> None:
         self.counts[message.status] += 1
@@ -191,8 +199,16 @@ class _States:
         if self.counts["dead"]:
             message = f"{self.counts['dead']} rows were given up{self._doubt('dead')}"
             return Failure(message=message, remediation=DEAD_REMEDY), REFUSED
+        if self.missing:
+            return Failure(
+                message=f"{len(self.missing)} rows were not sent, because their ids are keys of "
+                f"other messages in this outbox: {', '.join(self.missing[:_SHOWN])}",
+                remediation="Give these rows other ids.",
+            ), USAGE
         if self.leases:
             return held_rows(self.leases), TRY_LATER
+        if self.paused:
+            return held_back_by(self.paused, f"{self.counts['pending']} rows"), TRY_LATER
         if self.last_due is None:
             return Failure(
                 message=f"{self.counts['dismissed']} rows were dismissed{self._doubt('dismissed')}",
@@ -213,12 +229,17 @@ def _states(
     repository: TableRepository, rows: FileRows, again: bool, progress: Progress
 ) -> _States:
     leases = repository.leased()
+    paused = paused_agents(repository)
     states = _States()
     total = len(rows)
     for portion in rows.portions(_AT_ONCE):
         progress.tell("Looking at the results", sum(states.counts.values()), total)
-        for message in _found(repository, portion, again).values():
+        found = _found(repository, portion, again)
+        for message in found.values():
             states.add(message, leases.get(message.id))
+            if message.status == "pending":
+                states.paused |= paused & {message.agent_id or ""}
+        states.missing += [row.message.id for row in portion if row.message.id not in found]
     return states
 
 

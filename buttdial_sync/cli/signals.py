@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from buttdial_sync.transport.signals import EXIT_CODE_OF_SIGNALS, stopped_by_signals
+from buttdial_sync.errors.exits import INTERRUPTED, TERMINATED
+from buttdial_sync.transport.signals import stopped_by_signals
 
 
 class Signalled(KeyboardInterrupt):
@@ -21,7 +22,7 @@ class Signalled(KeyboardInterrupt):
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
-        self.exit_code = EXIT_CODE_OF_SIGNALS + number
+        self.exit_code = TERMINATED if number == signal.SIGTERM else INTERRUPTED
 
 
 @contextmanager

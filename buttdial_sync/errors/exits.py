@@ -12,6 +12,7 @@ USAGE: Final = 2
 UNREACHABLE: Final = 3
 TRY_LATER: Final = 75
 INTERRUPTED: Final = 130
+TERMINATED: Final = 143
 
 EXIT_CODES: Final = """\b
 Exit codes:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-EXIT_CODE_OF_SIGNALS = 128
+_EXIT_CODE_OF_SIGNALS = 128
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -37,7 +37,7 @@ def stopped_by_signals(
 
     def on_signal(number: int, _: FrameType | None) -> None:
         if came or not is_running():
-            sys.exit(EXIT_CODE_OF_SIGNALS + number)
+            sys.exit(_EXIT_CODE_OF_SIGNALS + number)
         came.append(number)
         # A signal may arrive while this thread holds a lock that stop() needs.
         threading.Thread(target=stop, name="buttdial-sync-stop").start()

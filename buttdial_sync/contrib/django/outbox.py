@@ -15,6 +15,7 @@ from buttdial_sync.models.failed import FailedMessage
 from buttdial_sync.retry.loop import RetryLoop
 from buttdial_sync.retry.outbox import Outbox
 
+_OF_OUTBOX = ("backoff", "give_up_after", "on_dead_letter", "on_unknown")
 _FUNCTIONS = ("backoff", "on_dead_letter", "pace", "token_for")
 
 
@@ -32,6 +33,8 @@ def get_outbox() -> Outbox:
     """
     Return an outbox over this process's client. Each call may make another; they share the client.
 
+    What it gives up or keeps after a first attempt goes by ``RETRY``, as in the loop.
+
     Its ``send_message`` raises ``RuntimeError`` inside ``transaction.atomic``: use :func:`enqueue`.
 
     Raises:
@@ -39,7 +42,9 @@ def get_outbox() -> Outbox:
         ConfigError: A setting is missing or wrong.
         ImproperlyConfigured: ``BUTT_DIAL`` is wrong.
     """
-    return Outbox(get_client(), get_repository())
+    configured = _configured()
+    options = {name: configured[name] for name in _OF_OUTBOX if name in configured}
+    return Outbox(get_client(), get_repository(), **options)
 
 
 def enqueue(
@@ -92,12 +97,16 @@ def make_retry_loop(**options: Any) -> RetryLoop:
         ConfigError: A setting is missing or wrong.
         ImproperlyConfigured: ``BUTT_DIAL`` is wrong.
     """
-    configured = {name: _found(name, value) for name, value in app_settings().retry.items()}
     return RetryLoop(
         get_repository(),
         get_client(),
-        **{"around_pass": fresh_connections, **configured, **options},
+        **{"around_pass": fresh_connections, **_configured(), **options},
     )
+
+
+def _configured() -> dict[str, Any]:
+    """Return the arguments in ``RETRY``, with the functions that it names."""
+    return {name: _found(name, value) for name, value in app_settings().retry.items()}
 
 
 def _found(name: str, value: Any) -> Any:

@@ -20,6 +20,7 @@ from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
 from tests.unit.cli.cli_runner import TOKEN, run
 
 _LONG_AGO = datetime(2026, 1, 1, tzinfo=timezone.utc)
+_NOT_SOON = datetime(2999, 1, 1, tzinfo=timezone.utc)
 
 
 @pytest.fixture
@@ -169,7 +170,8 @@ def test_send_many_twice(server: LoopbackServer, table: Path) -> None:
     command = ("send-many", str(table), "--db", str(table.with_name("memory.db")))
     first = run(*command, server=server)
     assert (first.exit_code, first.stderr) == (0, "")
-    assert first.stdout.startswith("Campaign people\n2 of 2 rows are delivered\n")
+    new = "2 rows are new, 0 are in the outbox already"
+    assert first.stdout.startswith(f"Campaign people\n{new}\n2 of 2 rows are delivered\n")
     with table.open("a", encoding="utf-8") as file:
         file.write("+14155550125,Hello,three\n")
     again = json.loads(run(*command, "--json", server=server).stdout)
@@ -278,6 +280,30 @@ def test_drain_of_rows_that_another_holds(server: LoopbackServer, db: str) -> No
     assert (told["ok"], told["held"], told["held_until"]) == (False, 1, until.isoformat())
 
 
+@pytest.mark.parametrize("agent", [None, "agent-9"])
+def test_what_is_paused(server: LoopbackServer, table: Path, agent: str | None) -> None:
+    """``drain`` and ``send-many`` say that due messages wait for a person; not of later ones."""
+    memory = str(table.with_name("m.db"))
+    command = ("send-many", str(table), "--db", memory)
+    with SQLiteRepository(memory) as repository:
+        repository.pause(agent)
+    told = run(*command, server=server, AGENT_ID="agent-9")
+    assert told.exit_code == 75
+    assert "2 rows of agent-9 wait, because they are paused" in told.stderr
+    told = run("outbox", "drain", "--db", memory, server=server)
+    assert told.exit_code == 75
+    assert "messages of agent-9 wait, because they are paused\n  -> See outbox stats" in told.stderr
+    assert server.fake.delivered == []
+    with SQLiteRepository(memory) as repository:
+        repository.resume(agent)
+        repository.pause("other")
+        repository.add(FailedMessage(id="x", recipient="+1", body="x", next_retry_at=_NOT_SOON))
+    assert run(*command, server=server, AGENT_ID="agent-9").exit_code == 0
+    with SQLiteRepository(memory) as repository:
+        repository.pause(None)
+    assert run("outbox", "drain", "--db", memory, server=server).exit_code == 0
+
+
 def test_drain_with_a_refused_token(db: str) -> None:
     """It ends as send and ping do: refused, with what to do about the token."""
     with FakeButtDialServer(tokens=["another"]).listen() as server:
@@ -299,6 +325,20 @@ def test_send_many_of_rows_that_were_dismissed(server: LoopbackServer, table: Pa
     result = run("send-many", str(table), "--db", memory, server=server)
     assert result.exit_code == 2
     assert "1 rows were dismissed" in result.stderr
+
+
+def test_send_many_of_a_key_that_another_message_has(server: LoopbackServer, table: Path) -> None:
+    """The row is named that was not sent; the others are."""
+    memory = str(table.with_name("m.db"))
+    with SQLiteRepository(memory) as repository:
+        repository.add(
+            FailedMessage(id="x", recipient="+1", body="x", idempotency_key="one", status="dead")
+        )
+    result = run("send-many", str(table), "--db", memory, server=server)
+    assert result.exit_code == 2
+    assert "1 rows were not sent, because their ids are keys of other messages" in result.stderr
+    assert "in this outbox: one\n  -> Give these rows other ids" in result.stderr
+    assert [call.idempotency_key for call in server.fake.delivered] == ["two"]
 
 
 def test_send_many_of_rows_dismissed_in_doubt(server: LoopbackServer, table: Path) -> None:

@@ -229,6 +229,7 @@ def test_a_loop_that_ends_by_itself(
 
 def test_a_hook_named_in_the_settings(fake_server: FakeButtDialServer) -> None:
     """RETRY takes functions by their dotted paths."""
+    dead.clear()
     fake_server.on_send(error="no consent", code="NO_CONSENT")
     get_repository().add(FailedMessage(id="a", recipient=TO, body="one", max_retries=1))
     path = f"{__name__}.given_up"
@@ -236,6 +237,16 @@ def test_a_hook_named_in_the_settings(fake_server: FakeButtDialServer) -> None:
     with configured, pytest.raises(CommandError):
         run("--drain")
     assert len(dead) == 1
+
+
+def test_the_first_attempt_goes_by_the_settings_too(fake_server: FakeButtDialServer) -> None:
+    """RETRY's hook hears of what send_message gives up; what only a loop knows is left out."""
+    dead.clear()
+    retry = {"on_dead_letter": f"{__name__}.given_up", "on_unknown": "retry", "workers": 2}
+    with override_settings(BUTT_DIAL={**BUTT_DIAL, "RETRY": retry}):
+        fake_server.on_send(error="no consent", code="NO_CONSENT")
+        assert not get_outbox().send_message(TO, "one").queued
+    assert dead == ["no consent"]
 
 
 def test_a_lease_that_is_too_short() -> None:
