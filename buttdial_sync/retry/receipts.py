@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from itertools import count
-from typing import Any
 
 from buttdial_sync.errors.scrubbing import storable
 from buttdial_sync.models.inbound import DeliveryReceipt
@@ -53,13 +52,19 @@ def early_columns(early: Row) -> Row:
     return {name: early[name] for name in ("receipt_status", "receipt_at", "receipt_error")}
 
 
-def write_receipt(
-    store: Store,
-    row: Row,
-    columns: Row,
-    statuses: tuple[str, ...],
-    more: Mapping[str, Any] | None = None,
-) -> None:
+def fits(receipt: DeliveryReceipt, row: Row) -> bool:
+    """Whether a row that was found by its key may be the message that a receipt is for."""
+    is_other = row["message_sid"] not in {None, "", as_key(receipt.message_sid)}
+    recipient = _plain(receipt.recipient or "")
+    return not is_other and recipient in {"", _plain(row["recipient"])}
+
+
+def _plain(recipient: str) -> str:
+    """Return a recipient without what servers add or leave out, as in ``whatsapp:+1415...``."""
+    return recipient.rpartition(":")[2].strip().lstrip("+").casefold()
+
+
+def write_receipt(store: Store, row: Row, columns: Row, statuses: tuple[str, ...]) -> None:
     """
     Write a receipt into a row, unless the row has a later one; atomic among processes.
 
@@ -68,14 +73,13 @@ def write_receipt(
         row: As it was read.
         columns: What :func:`receipt_columns` returned.
         statuses: The row must have one of these.
-        more: What changes with it.
     """
     found = row
     # Another process may write its receipt in between, but only a later one than was read: so this
     # ends after as many rounds as there are statuses.
     while _is_later(columns["receipt_status"], found["receipt_status"]):
         condition = Condition(statuses=statuses, values={"receipt_status": found["receipt_status"]})
-        if store.update(row["id"], {**columns, **(more or {})}, condition):
+        if store.update(row["id"], columns, condition):
             return
         again = store.find(row["id"])
         if again is None or again["receipt_status"] == found["receipt_status"]:

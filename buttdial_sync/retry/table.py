@@ -16,6 +16,7 @@ from buttdial_sync.retry.pauses import Pause, Pauses
 from buttdial_sync.retry.receipts import (
     EarlyReceipts,
     early_columns,
+    fits,
     receipt_columns,
     write_receipt,
 )
@@ -45,6 +46,7 @@ logger = logging.getLogger("buttdial_sync.retry")
 
 _OPEN = ("pending", "dead")
 _AT_ONCE = 1000
+_WITH_ONE_KEY = 100
 
 
 @attrs.frozen
@@ -321,10 +323,11 @@ class TableRepository(WorkTable):
         """
         Write what became of a message into its row; a handler for ``on_delivery_receipt``.
 
-        The row is found by the message's id, or by its idempotency key where the server sends that.
-        A receipt that comes before the answer of the send is kept for a day, and written when the
-        answer has come. An earlier receipt never replaces a later one. A row that was given up
-        because it may have been sent is delivered: the receipt proves it. Safe to repeat.
+        The row is found by the message's id, or by its idempotency key where the server sends that:
+        then it must be the only row with this key, recipient and no other message's id. A receipt
+        that comes before the answer of the send is kept for a day, and written when the answer has
+        come. An earlier receipt never replaces a later one. A row that was given up because it may
+        have been sent is delivered: the receipt proves it. Safe to repeat.
 
         Returns:
             Whether there is a row for it. False also for a message that was sent in another way.
@@ -336,19 +339,24 @@ class TableRepository(WorkTable):
             row = self._row_of(receipt)  # the answer may have come meanwhile
         if row is None:
             return False
-        is_proof = row["status"] == "dead" and row["attempt_started_at"] is not None
+        write_receipt(self.store, row, columns, FAILED_STATUSES)
+        if self._is_proven(row["id"], as_key(receipt.message_sid)):
+            self._join_early_receipt(row["id"], as_key(receipt.message_sid))
+        return True
+
+    def _is_proven(self, msg_id: str, message_sid: str | None = None) -> bool:
+        """Make a row delivered that was given up as perhaps sent, and has a receipt."""
+        row = self.store.find(msg_id)
+        if row is None or row["status"] != "dead":
+            return False
         proven = {
             **self._resolved("delivered"),
             "attempt_started_at": None,
-            "message_sid": as_key(receipt.message_sid),
+            "message_sid": message_sid,
             "last_error": None,
         }
-        if is_proof:
-            write_receipt(self.store, row, columns, ("dead",), proven)
-            self._join_early_receipt(row["id"], as_key(receipt.message_sid))
-        else:
-            write_receipt(self.store, row, columns, FAILED_STATUSES)
-        return True
+        condition = Condition(statuses=("dead",), present=("attempt_started_at", "receipt_status"))
+        return self.store.update(msg_id, proven, condition)
 
     def _join_early_receipt(self, msg_id: str, message_sid: str) -> None:
         """Write a receipt that came before its row had this id; one from now on finds the row."""
@@ -360,11 +368,14 @@ class TableRepository(WorkTable):
     def _row_of(self, receipt: DeliveryReceipt) -> Row | None:
         row = self.store.find_by("message_sid", as_key(receipt.message_sid))
         key = receipt.idempotency_key
-        if row is None and key:
-            row = self.store.find_by("idempotency_key", key)
-        if row is None and key and key.startswith(KEY_OF_ROW):
-            row = self.store.find(key.removeprefix(KEY_OF_ROW))
-        return row
+        if row is not None or not key:
+            return row
+        # A key is one agent's only: others may have used it for messages of theirs.
+        found = self.store.newest_by("idempotency_key", key, _WITH_ONE_KEY)
+        if not found and key.startswith(KEY_OF_ROW):
+            found = self.store.find_many([key.removeprefix(KEY_OF_ROW)])
+        fitting = [row for row in found if fits(receipt, row)]
+        return fitting[0] if len(fitting) == 1 and len(found) < _WITH_ONE_KEY else None
 
     def increment_retry(
         self,
@@ -394,11 +405,14 @@ class TableRepository(WorkTable):
         *,
         attempt_number: int | None = None,
     ) -> bool:
-        """Give the message up; False when another took it over."""
+        """Give the message up; False when another took it over, or a receipt proves it was sent."""
         changes: Row = {**self._resolved("dead"), "last_error": cut(error)}
         if not unknown:
             changes["attempt_started_at"] = None
-        return self._settle(msg_id, changes, retry_count, attempt_number, is_in_doubt=unknown)
+        is_done = self._settle(msg_id, changes, retry_count, attempt_number, is_in_doubt=unknown)
+        # Afterwards, as record_receipt looks after writing: so one of the two sees what the other
+        # wrote.
+        return is_done and not (unknown and self._is_proven(msg_id))
 
     def postpone(
         self,

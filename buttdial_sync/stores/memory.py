@@ -124,11 +124,11 @@ class MemoryStore(Store):
             for row_id in ids[bisect_left(ids, low) : bisect_right(ids, high)]
         ]
 
-    def find_by(self, column: str, value: str) -> Row | None:
-        """Return the newest of some rows; see :meth:`Store.find_by`."""
+    def newest_by(self, column: str, value: str, limit: int) -> list[Row]:
+        """Return the newest of some rows; see :meth:`Store.newest_by`."""
         with self._lock:
-            found = [row for row in self._rows.values() if row[column] == value]
-            return dict(max(found, key=lambda row: row["created_at"])) if found else None
+            found = [dict(row) for row in self._rows.values() if row[column] == value]
+        return sorted(found, key=itemgetter("created_at"), reverse=True)[:limit]
 
     def first_in_order(self, agent_id: str, ordering_key: str) -> Row | None:
         """Return the oldest row; see :meth:`Store.first_in_order`."""

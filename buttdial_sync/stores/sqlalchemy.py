@@ -342,18 +342,21 @@ class SQLAlchemyStore(Store):
             query = select(near.c.id).select_from(pairs.join(near, true()))
             return list(connection.execute(query).scalars())
 
-    def find_by(self, column: str, value: str) -> Row | None:
-        """Return the newest of some rows; see :meth:`Store.find_by`."""
+    def newest_by(self, column: str, value: str, limit: int) -> list[Row]:
+        """Return the newest of some rows; see :meth:`Store.newest_by`."""
         with self._engine.connect() as connection:
-            return self.find_by_on(connection, column, value)
+            return self._newest_by(connection, column, value, limit)
 
     def find_by_on(self, transaction: Executes, column: str, value: str) -> Row | None:
         """Return the newest of some rows, as a transaction of the host's sees them."""
+        found = self._newest_by(transaction, column, value, 1)
+        return found[0] if found else None
+
+    def _newest_by(self, transaction: Executes, column: str, value: str, limit: int) -> list[Row]:
         table = self.table.c
         query = select(self.table).where(table[column] == value)
-        found = transaction.execute(query.order_by(table.created_at.desc()).limit(1))
-        row = found.mappings().first()
-        return None if row is None else dict(row)
+        found = transaction.execute(query.order_by(table.created_at.desc()).limit(limit))
+        return [dict(row) for row in found.mappings()]
 
     def first_in_order(self, agent_id: str, ordering_key: str) -> Row | None:
         """Return the oldest row; see :meth:`Store.first_in_order`."""

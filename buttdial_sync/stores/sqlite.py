@@ -210,10 +210,9 @@ class SQLiteStore(Store):
         with self._locked() as connection:
             return [row[0] for pair in bounds for row in connection.execute(statement, pair)]
 
-    def find_by(self, column: str, value: str) -> Row | None:
-        """Return the newest of some rows; see :meth:`Store.find_by`."""
-        with self._locked() as connection:
-            return self.find_by_on(connection, column, value)
+    def newest_by(self, column: str, value: str, limit: int) -> list[Row]:
+        """Return the newest of some rows; see :meth:`Store.newest_by`."""
+        return self._read(f"WHERE {column} = ? ORDER BY created_at DESC LIMIT ?", (value, limit))
 
     def find_by_on(self, connection: sqlite3.Connection, column: str, value: str) -> Row | None:
         """Return the newest of some rows, as a connection of the host's sees them."""

@@ -83,9 +83,14 @@ class Store(ABC):
         them, and look at what comes.
         """
 
-    @abstractmethod
     def find_by(self, column: str, value: str) -> Row | None:
         """Return the newest row that has this value in a column of text."""
+        found = self.newest_by(column, value, 1)
+        return found[0] if found else None
+
+    @abstractmethod
+    def newest_by(self, column: str, value: str, limit: int) -> builtins.list[Row]:
+        """Return the newest rows that have this value in a column of text."""
 
     @abstractmethod
     def first_in_order(self, agent_id: str, ordering_key: str) -> Row | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
@@ -111,15 +112,15 @@ class OutboxPointStore(PointStore):
     def _free_rows(self, now: datetime) -> list[Row]:
         """Return the rows that could be claimed now."""
         pending = [row for row in self._rows.newest(None, 1000) if row["status"] == "pending"]
-        heads: dict[tuple[str, str], Row] = {}
+        queues: dict[tuple[str, str], list[Row]] = defaultdict(list)
         for row in sorted(pending, key=lambda row: (row["created_at"], row["id"])):
-            heads.setdefault((row["agent_id"], row["ordering_key"] or row["id"]), row)
+            queues[row["agent_id"], row["ordering_key"] or row["id"]].append(row)
         return [
-            row
-            for row in heads.values()
-            if isinstance(row["next_retry_at"], datetime)
-            and row["next_retry_at"] <= now
-            and (row["leased_until"] is None or row["leased_until"] <= now)
+            rows[0]
+            for rows in queues.values()
+            if isinstance(rows[0]["next_retry_at"], datetime)
+            and rows[0]["next_retry_at"] <= now
+            and all(row["leased_until"] is None or row["leased_until"] <= now for row in rows)
         ]
 
     def _look_who_waits(self, claim: Claim, claimed: list[Row]) -> None:

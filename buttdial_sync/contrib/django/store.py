@@ -173,10 +173,10 @@ class DatabaseStore(Store):
             found += self._rows().filter(lies_between).values_list("pk", flat=True)
         return found
 
-    def find_by(self, column: str, value: str) -> Row | None:
-        """Return the newest of some rows; see :meth:`Store.find_by`."""
-        found = self._read(self._rows().filter(**{column: value}).order_by("-created_at")[:1])
-        return found[0] if found else None
+    def newest_by(self, column: str, value: str, limit: int) -> list[Row]:
+        """Return the newest of some rows; see :meth:`Store.newest_by`."""
+        rows = self._rows().filter(**{column: value})
+        return self._read(rows.order_by("-created_at")[:limit])
 
     def first_in_order(self, agent_id: str, ordering_key: str) -> Row | None:
         """Return the oldest row; see :meth:`Store.first_in_order`."""

@@ -15,6 +15,7 @@ from buttdial_sync.retry.pauses import Pause
 from buttdial_sync.retry.rows import as_row
 from buttdial_sync.retry.table import TableRepository
 from buttdial_sync.stores import figures
+from buttdial_sync.stores.schema import Condition
 from buttdial_sync.testing.conformance import LEASE, RepositoryConformance
 
 
@@ -782,13 +783,80 @@ class TableConformance(RepositoryConformance):
         assert not self.repository.force_retry("lost")
         assert self.told("refused")[:2] == ("dead", "read")
 
-    def test_a_receipt_for_the_newest_of_two(self) -> None:
-        """One key of two rows: the server has the later one in mind."""
-        self.add("a", agent_id="one", idempotency_key="key-1")
+    def test_a_key_that_two_agents_used(self) -> None:
+        """A receipt without a recipient may be for either: it waits for the answer of its own."""
+        for msg_id, agent in (("a", "one"), ("b", "two")):
+            self.add(msg_id, agent_id=agent, recipient=f"+1{agent}", idempotency_key="key-1")
+            self.clock.move(1)
+        self.due()
+        for msg_id in ("a", "b"):
+            assert self.repository.begin_attempt(msg_id, 1, self.clock())
+        self.repository.mark_dead("b", 1, "lost", unknown=True)
+        assert not self.receipt("read", sid="SM-a", idempotency_key="key-1")
+        assert self.repository.mark_delivered("a", "SM-a", 1)
+        assert self.told("a")[1] == "read"
+        assert self.told("b")[:2] == ("dead", None)
+        assert not self.receipt("sent", "SM-x", idempotency_key="key-1", recipient="+1three")
+        assert self.receipt("sent", "SM-b", idempotency_key="key-1", recipient="whatsapp:1TWO")
+        assert self.told("b")[:2] == ("delivered", "sent")
+
+    def test_a_receipt_of_another_message_with_the_key(self) -> None:
+        """The row has another id from the server, so it is not the message of the receipt."""
+        self.add("a", idempotency_key="key-1")
+        self.due()
+        assert self.repository.begin_attempt("a", 1, self.clock())
+        assert self.repository.mark_delivered("a", "SM-1", 1)
+        assert not self.receipt("read", sid="SM-2", idempotency_key="key-1")
+        assert self.told("a")[1] is None
+
+    def test_a_key_of_too_many_agents(self) -> None:
+        """Not all of them are looked at, so nobody knows whether there is one more."""
+        for number in range(100):
+            self.add(f"m{number}", agent_id=f"{number}", recipient="+2", idempotency_key="key-1")
+        repository = cast("TableRepository", self.repository)
+        repository.store.update("m7", {"recipient": "+1"}, Condition())
+        told = {"idempotency_key": "key-1", "recipient": "+1"}
+        assert not self.receipt("sent", **told)
+        assert repository.dismiss_many(["m8"])
         self.clock.move(1)
-        self.add("b", agent_id="two", idempotency_key="key-1")
-        assert self.receipt("sent", idempotency_key="key-1")
-        assert (self.told("a")[1], self.told("b")[1]) == (None, "sent")
+        assert repository.purge(0.5, ["dismissed"]) == 1
+        assert self.receipt("sent", sid="SM-2", **told)
+        assert self.told("m7")[1] == "sent"
+
+    @pytest.mark.parametrize("again", [False, True])
+    def test_a_receipt_that_comes_before_its_row_is_given_up(self, again: bool) -> None:
+        """It proves that the message was sent, though the answer got lost then or before."""
+        self.add("a", idempotency_key="key-1")
+        self.due()
+        assert self.repository.begin_attempt("a", 1, self.clock())
+        assert self.receipt("delivered", idempotency_key="key-1")
+        if again:
+            assert self.repository.increment_retry("a", 1, "lost", self.clock(), True)
+            self.due()
+        assert not self.repository.mark_dead("a", 1, "lost", unknown=True)
+        assert self.told()[:2] == ("delivered", "delivered")
+        found = self.stored("a")
+        assert (found.attempt_started_at, found.last_error) == (None, None)
+
+    def test_a_receipt_of_a_refused_message_proves_nothing(self) -> None:
+        """The server said itself that it did not take this one."""
+        self.add("a", idempotency_key="key-1")
+        assert self.receipt("failed", idempotency_key="key-1")
+        assert self.repository.mark_dead("a", 0, "no")
+        assert self.told()[:2] == ("dead", "failed")
+
+    def test_the_same_receipt_once_more(self) -> None:
+        """It came while the row was given up: the row is delivered when a receipt says so again."""
+        repository = cast("TableRepository", self.repository)
+        self.add("a", idempotency_key="key-1")
+        self.due()
+        assert self.repository.begin_attempt("a", 1, self.clock())
+        assert self.repository.mark_dead("a", 1, "lost", unknown=True)
+        is_dead = Condition(statuses=("dead",))
+        assert repository.store.update("a", {"receipt_status": "delivered"}, is_dead)
+        assert self.receipt("delivered", idempotency_key="key-1")
+        assert self.told()[:2] == ("delivered", "delivered")
+        assert self.stored("a").message_sid == "SM-1"
 
     def test_early_receipts_are_forgotten(self) -> None:
         """After a day: most are of messages that were not sent from here."""

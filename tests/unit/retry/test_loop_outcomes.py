@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from buttdial_sync import Client, FailedMessage, RetryLoop, RetryReport, SendResult
+from buttdial_sync import Client, DeliveryReceipt, FailedMessage, RetryLoop, RetryReport, SendResult
 from buttdial_sync.retry import MemoryRepository
 from tests.fakes import clear_faults, failed_logins
 from tests.unit.retry.world import TOKEN, URL, Failing, World, world
@@ -35,6 +35,18 @@ def test_an_interrupted_attempt_is_repeated_with_its_key(hosted: World) -> None:
     assert hosted.loop().run_once().delivered == 1
     assert hosted.row().retry_count == 2
     assert [call.idempotency_key for call in hosted.fake.delivered] == ["buttdial-sync-a"]
+
+
+def test_a_receipt_that_is_there_before_the_message_is_given_up(open_source: World) -> None:
+    """It was sent: nobody is told that it may not have been."""
+    interrupted(open_source)
+    key = open_source.row().idempotency_key or "buttdial-sync-a"
+    receipt = DeliveryReceipt(message_sid="SM-1", status="delivered", idempotency_key=key)
+    assert open_source.repository.record_receipt(receipt)
+    told: list[str] = []
+    report = open_source.loop(on_dead_letter=lambda _, error: told.append(error)).run_once()
+    assert (report.dead, report.taken, told) == (0, 1, [])
+    assert open_source.row().status == "delivered"
 
 
 def test_an_interrupted_attempt_is_not_repeated_without_keys(open_source: World) -> None:
