@@ -15,10 +15,10 @@ from queue import SimpleQueue
 
 import attrs
 
-from tests.mutation.mutants import mutants_of, round_trip
+from tests.mutation.mutants import Mutant, mutants_of
 from tests.mutation.review import PATCHES
-from tests.mutation.rooms import core, tests_of
-from tests.mutation.running import ControlFailedError, Copy, Fate, Stage, project_copies
+from tests.mutation.rooms import DESELECTED, core, tests_of
+from tests.mutation.running import ControlFailedError, Copy, Fate, Reach, project_copies
 from tests.mutation.survivors import accepted
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,10 +35,9 @@ def main() -> int:
         modules = options.modules or core(ROOT)
         make = partial(_mutants_of_module, options=options)
     try:
-        tests = {each for path in modules for stage in tests_of(path, ROOT) for each in stage}
-        files = sorted(each for each in tests if not each.startswith("-"))
-        with project_copies(ROOT, options.processes, files) as copies:
-            shares = _run(modules, make, copies, stages=1 if options.near else 2)
+        files = {file for path in modules for part in tests_of(path, ROOT) for file in part}
+        with project_copies(ROOT, options.processes, sorted(files)) as copies:
+            shares = _run(modules, make, copies, only_near=options.near)
     except (ControlFailedError, LookupError) as error:
         _say(str(error))
         return 2
@@ -61,10 +60,8 @@ def _parser() -> argparse.ArgumentParser:
 class Mutants:
     """The mutants of one module that are run, and what they are called."""
 
-    path: str
     title: str
-    names: Sequence[object]
-    texts: Sequence[str]
+    chosen: Sequence[Mutant]
 
 
 def _mutants_of_module(path: str, source: str, options: argparse.Namespace) -> Mutants:
@@ -77,7 +74,7 @@ def _mutants_of_module(path: str, source: str, options: argparse.Namespace) -> M
     if options.sample is not None and options.sample < len(chosen):
         picked = random.Random(options.seed).sample(range(len(chosen)), options.sample)
         chosen = [chosen[number] for number in sorted(picked)]
-    return Mutants(path, title, chosen, [mutant.text for mutant in chosen])
+    return Mutants(title, chosen)
 
 
 def _mutants_of_review(path: str, source: str) -> Mutants:
@@ -86,12 +83,19 @@ def _mutants_of_review(path: str, source: str) -> Mutants:
     for patch in chosen:
         if source.count(patch.old) != 1:
             raise LookupError(f"the old text is gone, give it the text of today: {patch}")
-    texts = [source.replace(patch.old, patch.new) for patch in chosen]
-    return Mutants(path, f"the review of {path}", chosen, texts)
+    mutants = []
+    for patch in chosen:
+        text, line = (
+            source.replace(patch.old, patch.new),
+            source.count("\n", 0, source.find(patch.old)),
+        )
+        old, new = patch.old.strip(), patch.new.strip()
+        mutants.append(Mutant(path, line + 1, range(0), patch.name, old, new, text))
+    return Mutants(f"the review of {path}", mutants)
 
 
 def _run(
-    modules: list[str], make: Callable[[str, str], Mutants], copies: list[Copy], stages: int
+    modules: list[str], make: Callable[[str, str], Mutants], copies: list[Copy], *, only_near: bool
 ) -> list[float]:
     """Run modules side by side, each in one copy; return the percentages of the killed."""
     free: SimpleQueue[Copy] = SimpleQueue()
@@ -101,10 +105,9 @@ def _run(
     def share_of(path: str) -> float:
         copy = free.get()
         try:
-            source = (copy.folder / path).read_text()
-            tests = tests_of(path, copy.folder)[:stages]
-            timed = copy.control(path, round_trip(source), tests)
-            return _share_killed(make(path, source), copy, timed)
+            near, rest = tests_of(path, copy.folder)
+            reach = copy.reach(path, near, [*([] if only_near else rest), *DESELECTED])
+            return _share_killed(make(path, (copy.folder / path).read_text()), copy, reach)
         except (ControlFailedError, LookupError) as error:
             _say(f"{path} tells nothing: {error}")
             return 0.0
@@ -115,14 +118,14 @@ def _run(
         return list(workers.map(share_of, modules))
 
 
-def _share_killed(mutants: Mutants, copy: Copy, stages: list[Stage]) -> float:
+def _share_killed(mutants: Mutants, copy: Copy, reach: Reach) -> float:
     """Run, say what survives as soon as it is known, and return the percentage of the killed."""
     began = time.monotonic()
     fates: list[Fate] = []
-    for name, text in zip(mutants.names, mutants.texts, strict=True):
-        fates.append(copy.fate(mutants.path, text, stages))
+    for mutant in mutants.chosen:
+        fates.append(copy.fate(mutant.path, mutant.text, reach.stages(mutant.executed)))
         if fates[-1] == "survived":
-            _say(f"  survived  {name}")
+            _say(f"  survived  {mutant}")
     killed = len(fates) - fates.count("survived")
     share = 100.0 * killed / len(fates) if fates else 100.0
     _say(

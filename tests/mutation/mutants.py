@@ -38,6 +38,8 @@ class Mutant:
     Attributes:
         path: The module, relative to the project.
         line: Where.
+        executed: The lines of the changed statement that run with it, without those of statements
+            inside it; empty outside of a function, where a line is run by an import.
         place: The function or class around it, "" for the module itself.
         before: The first line of the changed statement, in the words of ``ast.unparse``.
         after: What it is now.
@@ -46,6 +48,7 @@ class Mutant:
 
     path: str
     line: int
+    executed: range
     place: str
     before: str
     after: str
@@ -66,9 +69,11 @@ def mutants_of(path: str, source: str) -> list[Mutant]:
     """Return every mutant of a module, in the order of its lines."""
     tree = ast.parse(source)
     found: dict[tuple[str, str, str, str], Mutant] = {}
+    runs_later = {id(each) for function in _functions(tree) for each in ast.walk(function)}
     for place, statement in statements(tree):
+        executed = _own_lines(statement) if id(statement) in runs_later else range(0)
         for before, after, line in _changes(statement):
-            mutant = Mutant(path, line, place, before, after, ast.unparse(tree))
+            mutant = Mutant(path, line, executed, place, before, after, ast.unparse(tree))
             if before != after:
                 found.setdefault(mutant.key, mutant)
     return list(found.values())
@@ -88,6 +93,19 @@ def statements(node: ast.AST, place: str = "") -> Iterator[tuple[str, ast.stmt]]
         if isinstance(child, ast.stmt):
             yield inner, child
         yield from statements(child, inner)
+
+
+def _functions(tree: ast.AST) -> Iterator[ast.AST]:
+    """Yield the statements of functions: what a ``def`` itself runs belongs to the import."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            yield from node.body
+
+
+def _own_lines(statement: ast.stmt) -> range:
+    inner = [each.lineno for each in ast.iter_child_nodes(statement) if isinstance(each, ast.stmt)]
+    end = min(inner) - 1 if inner else statement.end_lineno or statement.lineno
+    return range(statement.lineno, max(end, statement.lineno) + 1)
 
 
 def headline(statement: ast.stmt) -> str:

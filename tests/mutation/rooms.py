@@ -145,7 +145,7 @@ _TESTS: dict[str, tuple[str, ...]] = {
         "tests/unit/sending",
     ),
 }
-_DESELECTED = (
+DESELECTED = (
     "--deselect=tests/unit/inbound/test_strangers.py",
     "--deselect=tests/unit/errors/test_error_answers.py::test_garbage_is_an_error_of_ours",
 )
@@ -165,9 +165,9 @@ def core(root: Path) -> list[str]:
     return [module for module in modules if module not in LEFT_OUT]
 
 
-def tests_of(module: str, root: Path) -> list[list[str]]:
+def tests_of(module: str, root: Path) -> tuple[list[str], list[str]]:
     """
-    Return pytest's arguments for a module: the tests nearest to it, then the rest of its room.
+    Return pytest's arguments for a module: the tests nearest to it, and the rest of its room.
 
     Raises:
         LookupError: No tests belong to it.
@@ -183,6 +183,4 @@ def tests_of(module: str, root: Path) -> list[list[str]]:
     rest = [path for path in paths if path not in files]
     own = [f"{path}/{name}" for path in rest if (root / path / name).exists()]
     own += [path for path in files if path not in own]
-    if not own or not rest:
-        return [[*paths, *_DESELECTED]]
-    return [own, [*rest, *_DESELECTED, *(f"--ignore={path}" for path in own)]]
+    return (own, rest) if own else (rest, [])

@@ -8,8 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import cache_from_source
 from pathlib import Path
@@ -17,12 +16,15 @@ from typing import Literal
 
 import attrs
 
+from tests.mutation.mutants import round_trip
+
 Fate = Literal["killed", "survived", "endless"]
 
 _COPIED = ("buttdial_sync", "tests", "docs", "examples")
 _NOT_COPIED = shutil.ignore_patterns("__pycache__", ".*", "_build", "*.db", "*.sqlite3")
 _WARM = Path(__file__).with_name("warm.py")
 _SHORTEST_LIMIT = 20.0
+_TRIED_FIRST = 10
 _CONTROL_LIMIT = 900.0
 # Prints what the tests import, and where from. pytest prints to stdout, too.
 _IMPORTS = """
@@ -51,6 +53,30 @@ class Stage:
     limit: float = _CONTROL_LIMIT
 
 
+@attrs.frozen
+class Reach:
+    """
+    Which tests run which lines of a module, as far as it is not run in a program of their own.
+
+    Attributes:
+        seconds: How long each test takes, by its id; in the order in which a mutant meets them.
+        by_line: The tests that run a line, by its number.
+    """
+
+    seconds: Mapping[str, float]
+    by_line: Mapping[int, Collection[str]]
+
+    def stages(self, lines: range) -> list[Stage]:
+        """Return the tests that run one of the lines; all of them, if none is known to."""
+        reaching = {test for line in lines for test in self.by_line.get(line, ())}
+        tests = [test for test in self.seconds if test in reaching] or list(self.seconds)
+        stages = [self._stage(tests[:_TRIED_FIRST]), self._stage(tests[_TRIED_FIRST:])]
+        return [stage for stage in stages if stage.tests]
+
+    def _stage(self, tests: list[str]) -> Stage:
+        return Stage(tests, max(_SHORTEST_LIMIT, 4 * sum(self.seconds[test] for test in tests)))
+
+
 class Copy:
     """
     A copy of the project, and the warm process that runs its tests, one run at a time.
@@ -66,6 +92,7 @@ class Copy:
     def __init__(self, root: Path, folder: Path) -> None:
         self.folder = folder
         self._output = folder.with_suffix(".txt")
+        self._lines = folder.with_suffix(".json")
         self._warm: subprocess.Popen[str] | None = None
         for name in _COPIED:
             if (root / name).exists():
@@ -98,22 +125,36 @@ class Copy:
         if self._warm is not None:
             self._warm.communicate()
 
-    def control(self, path: str, text: str, stages: list[list[str]]) -> list[Stage]:
+    def reach(self, path: str, near: list[str], rest: list[str]) -> Reach:
         """
-        Run tests without a mutation; return them with how long a mutant may take.
+        Run tests without a mutation, and see which of them run which lines of a module.
+
+        Args:
+            path: The module.
+            near: Arguments of pytest. A mutant meets these tests first, the quickest at first.
+            rest: Further arguments.
 
         Raises:
             ControlFailedError: They fail.
         """
-        timed: list[Stage] = []
-        with self._written(path, text):
-            for tests in stages:
-                began = time.monotonic()
-                if self._exit_code(Stage(tests)):
-                    told = self._output.read_text(errors="replace")
-                    raise ControlFailedError(f"{path}, not mutated:\n{told[-3000:]}")
-                timed.append(Stage(tests, max(_SHORTEST_LIMIT, 4 * (time.monotonic() - began))))
-        return timed
+        self._control(path, Stage([*near, *rest]), is_measured=True)
+        told = json.loads(self._lines.read_text())
+        seconds: dict[str, float] = told["seconds"]
+        by_nearness = sorted(
+            seconds, key=lambda test: (not test.startswith(tuple(near)), seconds[test])
+        )
+        by_line = {int(line): frozenset(tests) for line, tests in told["by_line"].items()}
+        found = Reach({test: seconds[test] for test in by_nearness}, by_line)
+        # As mutants are run: by their ids, and in the words of ast.unparse.
+        source = (self.folder / path).read_text()
+        with self._written(path, round_trip(source)):
+            self._control(path, Stage(by_nearness))
+        return found
+
+    def _control(self, path: str, stage: Stage, *, is_measured: bool = False) -> None:
+        if self._exit_code(stage, path if is_measured else None):
+            told = self._output.read_text(errors="replace")
+            raise ControlFailedError(f"{path}, not mutated:\n{told[-3000:]}")
 
     def fate(self, path: str, text: str, stages: list[Stage]) -> Fate:
         """Run tests against a mutant, up to the first stage that fails."""
@@ -124,10 +165,16 @@ class Copy:
                     return "killed" if code > 0 else "endless"
         return "survived"
 
-    def _exit_code(self, stage: Stage) -> int:
+    def _exit_code(self, stage: Stage, measured: str | None = None) -> int:
         if self._warm is None or self._warm.stdin is None or self._warm.stdout is None:
             raise ControlFailedError("the warm process is not started")
-        request = {"arguments": stage.tests, "output": str(self._output), "limit": stage.limit}
+        request = {
+            "arguments": stage.tests,
+            "output": str(self._output),
+            "limit": stage.limit,
+            "module": measured,
+            "lines": str(self._lines),
+        }
         self._warm.stdin.write(f"{json.dumps(request)}\n")
         self._warm.stdin.flush()
         answer = self._warm.stdout.readline()

@@ -19,6 +19,7 @@ from importlib import import_module
 from typing import NoReturn
 
 import pytest
+from coverage import Coverage
 
 _OPTIONS = ("-x", "-q", "-p", "no:randomly", "--hypothesis-seed=0")
 # pytest cannot rewrite the assertions of plugins that are imported before it starts.
@@ -38,11 +39,46 @@ def main(modules: list[str]) -> None:
         sys.stdout.flush()
 
 
-def _run(arguments: list[str], output: str, limit: float) -> int:
-    """Run pytest in a child; return its exit code, or less than 0 if a signal ended it."""
+class _LinesOfTests:
+    """A plugin of pytest: which lines of a module each test runs, and how long it takes."""
+
+    def __init__(self, module: str) -> None:
+        self._path = os.path.abspath(module)
+        self._coverage = Coverage(data_file=None, config_file=False, include=[self._path])
+        self._seconds: dict[str, float] = {}
+
+    def pytest_sessionstart(self) -> None:
+        self._coverage.start()
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> None:
+        self._coverage.switch_context(item.nodeid)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self._seconds[report.nodeid] = self._seconds.get(report.nodeid, 0.0) + report.duration
+
+    def write(self, file: str) -> None:
+        """Write the tests by line, and their seconds, as JSON."""
+        self._coverage.stop()
+        tests = self._coverage.get_data().contexts_by_lineno(self._path)
+        with open(file, "w", encoding="utf-8") as opened:
+            json.dump({"by_line": tests, "seconds": self._seconds}, opened)
+
+
+def _run(arguments: list[str], output: str, limit: float, module: str | None, lines: str) -> int:
+    """
+    Run pytest in a child; return its exit code, or less than 0 if a signal ended it.
+
+    Args:
+        arguments: What to run.
+        output: The file for what it prints.
+        limit: Seconds after which it is ended.
+        module: The module whose lines are told, or None; without, the tests are quicker.
+        lines: The file in which they are told.
+    """
     child = os.fork()
     if not child:
-        _be_pytest(arguments, output)
+        _be_pytest(arguments, output, module, lines)
     signal.signal(signal.SIGALRM, lambda *_: _end(child))
     signal.setitimer(signal.ITIMER_REAL, limit)
     _, status = os.waitpid(child, 0)
@@ -51,14 +87,18 @@ def _run(arguments: list[str], output: str, limit: float) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
-def _be_pytest(arguments: list[str], output: str) -> NoReturn:
+def _be_pytest(arguments: list[str], output: str, module: str | None, lines: str) -> NoReturn:
     os.setsid()  # its group is what its tests start
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
     os.dup2(1, 2)
+    told = None if module is None else _LinesOfTests(module)
+    code = pytest.main([*_OPTIONS, *_IMPORTED_BEFORE, *arguments], plugins=[told] if told else [])
+    if told is not None:
+        told.write(lines)
     # Not os._exit(): a mutant whose threads do not end is noticed then.
-    sys.exit(pytest.main([*_OPTIONS, *_IMPORTED_BEFORE, *arguments]))
+    sys.exit(code)
 
 
 def _end(group: int) -> None:

@@ -11,7 +11,7 @@ import pytest
 from tests.mutation import rooms
 from tests.mutation.mutants import headline, mutants_of, round_trip, statements
 from tests.mutation.review import PATCHES, Patch
-from tests.mutation.running import ControlFailedError, Stage, project_copies
+from tests.mutation.running import ControlFailedError, Reach, Stage, project_copies
 from tests.mutation.survivors import accepted
 
 ROOT = Path(__file__).parents[2]
@@ -103,10 +103,9 @@ def test_the_core_is_every_module_of_its_rooms() -> None:
     assert set(rooms.LEFT_OUT) < expected
     assert set(rooms.core(ROOT)) == expected - set(rooms.LEFT_OUT)
     for module in expected:
-        for stage in rooms.tests_of(module, ROOT):
-            paths = [each for each in stage if not each.startswith("-")]
-            assert paths
-            assert all((ROOT / path).exists() for path in paths)
+        near, rest = rooms.tests_of(module, ROOT)
+        assert near
+        assert all((ROOT / path).exists() for path in [*near, *rest])
 
 
 @pytest.mark.parametrize(
@@ -118,18 +117,48 @@ def test_the_core_is_every_module_of_its_rooms() -> None:
         ("retry/verdicts.py", ["tests/unit/retry/test_recorder.py"], "tests/unit/retry"),
     ],
 )
-def test_stages(module: str, first: list[str], then: str) -> None:
-    """The tests beside a module run first; the others only if they notice nothing, and once."""
+def test_near_tests(module: str, first: list[str], then: str) -> None:
+    """The tests beside a module are met first, then those of its room."""
     near, rest = rooms.tests_of(f"buttdial_sync/{module}", ROOT)
     assert near == first
     assert rest[0] == then
-    assert f"--ignore={first[0]}" in rest
 
 
-def test_one_stage() -> None:
-    """A room without a file of the module's name is run as a whole."""
-    (only,) = rooms.tests_of("buttdial_sync/errors/accounts.py", ROOT)
-    assert only[:2] == ["tests/unit/errors", "tests/unit/accounts"]
+def test_a_room_without_a_file_of_the_modules_name() -> None:
+    near, rest = rooms.tests_of("buttdial_sync/errors/accounts.py", ROOT)
+    assert near == ["tests/unit/errors", "tests/unit/accounts"]
+    assert rest == []
+
+
+def test_which_lines_a_mutant_runs() -> None:
+    """Those of its statement; none where an import runs it, which every test does."""
+    lines = MODULE.splitlines()
+    for mutant in mutants_of("m.py", MODULE):
+        if mutant.place == "Door.enter":
+            assert mutant.line in mutant.executed
+            assert len(mutant.executed) == 1
+        else:
+            assert lines[mutant.line - 1].strip() in {"LIMIT = 10", "open: bool = False"}
+            assert not mutant.executed
+    source = "def f(a=1):\n    if (a\n            or b):\n        return c(d, e)\n"
+    executed = {mutant.before: mutant.executed for mutant in mutants_of("m.py", source)}
+    assert executed == {
+        "def f(a=1):": range(0),
+        "if a or b:": range(2, 4),
+        "return c(d, e)": range(4, 5),
+    }
+
+
+def test_the_order_of_tests() -> None:
+    """Tests that run the line, the nearest and quickest first; all, if none is known to."""
+    seconds = {f"t{number}": float(number) for number in range(1, 15)}
+    reach = Reach(seconds, {3: list(seconds), 4: ["t2", "t9"]})
+    assert [(each.tests, each.limit) for each in reach.stages(range(4, 6))] == [(["t2", "t9"], 44)]
+    first, second = reach.stages(range(3, 4))
+    assert (first.tests, second.tests) == (list(seconds)[:10], list(seconds)[10:])
+    assert (first.limit, second.limit) == (220, 200)
+    for unknown in (range(0), range(5, 6)):
+        assert reach.stages(unknown) == [first, second]
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 writes more parentheses")
@@ -153,10 +182,12 @@ TOY = {
     "buttdial_sync/__init__.py": "",
     "buttdial_sync/testing/__init__.py": "",
     "buttdial_sync/testing/plugin.py": "",
-    "buttdial_sync/toy.py": "def least(): return 1",
+    "buttdial_sync/toy.py": "def least():\n  return 1\ndef most():\n  return 2",
     "tests/__init__.py": "",
-    "tests/test_toy.py": "from buttdial_sync.toy import least\ndef test(): assert least() > 0",
-    "tests/test_more.py": "from buttdial_sync.toy import least\ndef test(): assert least() < 9",
+    "tests/test_toy.py": "from buttdial_sync import toy\ndef test(): assert toy.least() > 0",
+    "tests/test_more.py": "from buttdial_sync import toy\n"
+    "def test_least(): assert toy.least() < 9\n"
+    "def test_most(): assert toy.most() == 2",
 }
 
 
@@ -171,16 +202,30 @@ def toy(tmp_path: Path) -> Path:
 @pytest.mark.slow
 def test_fates(toy: Path) -> None:
     """Each run sees its own mutant, also if the texts of two have one length."""
-    path, stages = "buttdial_sync/toy.py", [["tests/test_toy.py"], ["tests/test_more.py"]]
+    path, source = "buttdial_sync/toy.py", TOY["buttdial_sync/toy.py"]
+    near, more = "tests/test_toy.py", "tests/test_more.py"
     with project_copies(toy, 1, ["tests"]) as (copy,):
-        timed = copy.control(path, TOY[path], stages)
-        assert [each.tests for each in timed] == stages
-        assert min(each.limit for each in timed) >= 20
-        assert copy.fate(path, "def least(): return 0", timed) == "killed"
-        hangs = [Stage(["tests/test_toy.py"], 1.0)]
+        reach = copy.reach(path, [near], [more])
+        assert next(iter(reach.seconds)) == f"{near}::test"
+        assert set(reach.by_line[2]) - {""} == {f"{near}::test", f"{more}::test_least"}
+        assert set(reach.by_line[4]) - {""} == {f"{more}::test_most"}
+        stages = reach.stages(range(2, 3))
+        assert copy.fate(path, source.replace("1", "0"), stages) == "killed"
+        hangs = [Stage([near], 1.0)]
         assert copy.fate(path, "def least():\n  while 1: pass", hangs) == "endless"
-        assert copy.fate(path, "def least(): return 8", timed) == "survived"
-        assert copy.fate(path, "def least(): return 9", timed) == "killed"
-        with pytest.raises(ControlFailedError, match="not mutated"):
-            copy.control(path, "def least(): return 0", stages)
-    assert (toy / path).read_text() == TOY[path]
+        assert copy.fate(path, source.replace("1", "8"), stages) == "survived"
+        assert copy.fate(path, source.replace("1", "9"), stages) == "killed"
+        assert copy.fate(path, source.replace("2", "3"), stages) == "survived"
+        assert copy.fate(path, source.replace("2", "3"), reach.stages(range(4, 5))) == "killed"
+    assert (toy / path).read_text() == source
+
+
+@pytest.mark.slow
+def test_tests_that_fail_by_themselves(toy: Path) -> None:
+    """They would kill every mutant."""
+    (toy / "tests/test_more.py").write_text("def test(): assert False")
+    with (
+        project_copies(toy, 1, ["tests"]) as (copy,),
+        pytest.raises(ControlFailedError, match="not mutated"),
+    ):
+        copy.reach("buttdial_sync/toy.py", ["tests/test_more.py"], [])
