@@ -84,7 +84,6 @@ class AgentView:
 
     Args:
         agent: The agent, and its connection.
-        client: Kept alive for as long as the view lives; None for the client itself.
 
     Attributes:
         whatsapp: Reactions, polls, buttons, … on WhatsApp.
@@ -100,9 +99,8 @@ class AgentView:
         organization: The calls of administrators.
     """
 
-    def __init__(self, agent: AgentContext, client: AgentView | None = None) -> None:
+    def __init__(self, agent: AgentContext) -> None:
         self._agent = agent
-        self._client = client
 
     def send_message(
         self,
@@ -449,7 +447,7 @@ class AgentView:
             send_via=self._agent.send_via,
             recipients=self._agent.recipients,
         )
-        return AgentView(agent, self._client or self)
+        return AgentView(agent)
 
     def forget_refusals(self) -> None:
         """

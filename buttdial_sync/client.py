@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-import sys
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +77,8 @@ class Client(AgentView):
         headers: Sent with every request, for a gateway. Tokens are refused here.
         transport_adapter: Sends the requests instead of the library's connections. It is closed
             with the client; see :doc:`/configuration`.
-        on_event: Called for each attempt, answer, retry and connection, in the calling thread.
+        on_event: Called for each attempt, answer, retry and connection, in the calling thread. It
+            must not call the client.
         clock: A monotonic clock in seconds, for tests.
         sleep: Sleeps for some seconds between attempts, for tests.
         random_fraction: Gives numbers from 0 to 1 for the jitter, for tests.
@@ -189,12 +188,3 @@ class Client(AgentView):
 
     def __enter__(self) -> Client:
         return self
-
-    def __del__(self) -> None:
-        # A constructor that raised has left nothing.
-        agent = getattr(self, "_agent", None)
-        if agent is None or not agent.connection.is_open:
-            return
-        warnings.warn(f"{self!r} was not closed", ResourceWarning, source=self, stacklevel=2)
-        if not sys.is_finalizing():  # then everything ends anyway
-            agent.connection.abandon()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import random
+import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
@@ -219,16 +221,28 @@ class Connection:
             return
         self.closed = True
         self._closed_signal.set()
-        self.http.close()
-        if self._opener is not None and self._pool is not None:
-            self._opener.close()
-            self._pool.close(timeout)
+        try:
+            self.http.close()
+        finally:  # closing an adapter of the host's may raise
+            if self._opener is not None and self._pool is not None:
+                self._opener.close()
+                self._pool.close(timeout)
 
     def abandon(self) -> None:
         """End the sessions of a client that is collected without close(). Never waits."""
         self.closed = True
         if self._pool is not None:
             self._pool.abandon()
+
+    def __del__(self) -> None:
+        # Here and not in the client: its views and families need only the connection. A constructor
+        # that raised has left nothing.
+        if not getattr(self, "used", False) or self.closed:
+            return
+        told = f"the client of {self.base_url} was not closed"
+        warnings.warn(told, ResourceWarning, source=self, stacklevel=2)
+        if not sys.is_finalizing():  # then everything ends anyway
+            self.abandon()
 
 
 def check_base_url(base_url: str | None) -> str:

@@ -6,7 +6,6 @@ import os
 import random
 import secrets
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -55,12 +54,10 @@ class AccountsView(Onboarding, Agents, Channels, Tokens, Members, Erasure, Billi
 
     Args:
         caller: Makes the calls.
-        client: Kept alive for as long as the view lives; None for the client itself.
     """
 
-    def __init__(self, caller: AccountsCaller, client: AccountsView | None = None) -> None:
+    def __init__(self, caller: AccountsCaller) -> None:
         self._caller = caller
-        self._client = client
 
     @checked
     def with_token(self, token: str) -> AccountsView:
@@ -78,7 +75,7 @@ class AccountsView(Onboarding, Agents, Channels, Tokens, Members, Erasure, Billi
         Raises:
             ConfigError: The token is empty, or cannot be one.
         """
-        view = AccountsView(self._caller.with_token(token), self._client or self)
+        view = AccountsView(self._caller.with_token(token))
         # A view of a closed view is closed, although it has a caller of its own.
         view._caller.closed = self._caller.closed
         return view
@@ -233,9 +230,3 @@ class AccountsClient(AccountsView):
 
     def __enter__(self) -> AccountsClient:
         return self
-
-    def __del__(self) -> None:
-        # A constructor that raised has left no caller.
-        caller = getattr(self, "_caller", None)
-        if caller is not None and caller.connection.is_open:
-            warnings.warn(f"{self!r} was not closed", ResourceWarning, source=self, stacklevel=2)

@@ -11,7 +11,6 @@ from buttdial_sync.connection import Connection
 from buttdial_sync.errors import (
     ButtDialError,
     ClientClosedError,
-    Outcome,
     OutcomeUnknownError,
 )
 from buttdial_sync.errors.scrubbing import scrub_error, secrets_in
@@ -83,11 +82,13 @@ class Call(ABC):
                 self._scrub(error)
                 pause = self._pause_after(error)
                 if pause is None:
+                    if isinstance(error, ClientClosedError) and error.outcome == "unknown":
+                        raise self._closed(error.message) from None
                     raise
                 self._tell_retry(error, pause)
             self.connection.sleep(pause)
             if self.connection.closed:  # close() ends the pause
-                raise ClientClosedError("the client is closed", outcome=self._outcome_so_far)
+                raise self._closed("the client is closed")
 
     def answer(self) -> Any:
         """
@@ -170,9 +171,15 @@ class Call(ABC):
             return None
         return pause if pause < self.deadline.remaining() else None
 
-    @property
-    def _outcome_so_far(self) -> Outcome:
-        return "unknown" if self._may_have_been_carried_out else "not_sent"
+    def _closed(self, message: str) -> ClientClosedError:
+        """Return the error of a call that close() has ended."""
+        if not self._may_have_been_carried_out:
+            return ClientClosedError(message)
+        return ClientClosedError(
+            f"{self.operation} may have been carried out: {message}",
+            outcome="unknown",
+            remediation=self.remedy_for_unknown,
+        )
 
     def _told_attempt(self) -> Any:
         """Make one attempt, and tell the host of its beginning and its end."""

@@ -159,5 +159,7 @@ class SendResult:
             retry_after=self.retry_after,
         )
         if self.unknown and not isinstance(told, OutcomeUnknownError):
-            raise told.as_kind(OutcomeUnknownError, f"the message may have been sent: {told}")
+            raise told.as_kind(
+                OutcomeUnknownError, f"the message may have been sent: {told.message}"
+            )
         raise told.as_kind(type(told))  # a copy: a raised error gets a traceback

@@ -252,8 +252,8 @@ class SessionPool(Generic[S]):
     def _await(self, opening: _Opening, deadline: Deadline) -> None:
         if opening.opener == threading.get_ident():
             raise ConfigError(
-                "before_open called the client while the client opens the stream",
-                remediation="Store the messages, and use the client after before_open returned.",
+                "before_open or on_event called the client while the client opens the stream",
+                remediation="Keep what it gets, and use the client after it has returned.",
             )
         opening.done.wait(deadline.check("waiting for the session that another thread opens"))
         # If the opener ran out of its own time, this caller may still have some: it tries again.

@@ -164,21 +164,45 @@ class WebSocket(Generic[R]):
             del failure  # its traceback holds this frame, and so the whole client
 
     def ping(self, deadline: Deadline) -> float:
-        """Ask for a sign of life and return the round trip in seconds."""
+        """
+        Ask for a sign of life and return the round trip in seconds.
+
+        Raises:
+            DeadlineExceededError: There was none within the deadline.
+            StreamLostError: The connection is lost.
+        """
         started = self._clock()
         connection = self._connection
         if connection is None:
             raise StreamLostError("the connection is lost")
-        try:
-            answered = connection.ping(ack_on_close=True).wait(deadline.remaining())
-        except ConnectionClosed:
-            answered = False
+        answer = self._send_ping(connection, deadline)
+        answered = answer is not None and answer.wait(deadline.remaining())
         # The library also ends the wait when the connection ends, before it tells us.
         if not self.usable or connection.protocol.state is not State.OPEN:
             raise StreamLostError("the connection is lost")
         if not answered:
             raise DeadlineExceededError(f"no answer to a ping within {deadline.seconds:g} s")
         return self._clock() - started
+
+    def _send_ping(
+        self, connection: ReadingConnection, deadline: Deadline
+    ) -> threading.Event | None:
+        """Return what is set with the answer; None if the ping could not be sent."""
+        # In turn with messages: the library lets nobody else write while it writes one.
+        if not self._sending.acquire(timeout=deadline.remaining()):
+            return None
+        wire = self._wire
+        try:
+            if wire is None or not wire.wait_until_writable(deadline.remaining()):
+                return None
+            wire.bind(deadline)
+            return connection.ping(ack_on_close=True)
+        except (ConnectionClosed, OSError):
+            return None
+        finally:
+            if wire is not None:
+                wire.bind(None)
+            self._sending.release()
 
     @property
     def usable(self) -> bool:

@@ -362,7 +362,7 @@ class WebSocketOpener(Generic[R]):
             connection = ExitStack().enter_context(connect(self._url, **in_library))
         except TimeoutError:
             raise DeadlineExceededError(
-                f"no WebSocket within {limit.seconds:g} s", code="TIMEOUT"
+                f"no WebSocket within {limit.seconds:.3g} s", code="TIMEOUT"
             ) from None
         except BaseException:
             wire.close()

@@ -109,7 +109,7 @@ def test_finalizer_waits_for_no_lock(server: LoopbackServer) -> None:
     connections = shared_adapter()
     with connections._lock, connections.adapter._lock, live._pending._lock, live._endpoints.mutex:
         with pytest.warns(ResourceWarning, match="was not closed"):
-            client.__del__()
+            client._agent.connection.__del__()
         assert live._reader.is_alive()  # what needs a lock is left to this thread
     wait_until(lambda: not readers())
 

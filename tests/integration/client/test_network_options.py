@@ -24,7 +24,7 @@ from buttdial_sync import (
 )
 from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
-from tests.fakes import open_connections
+from tests.fakes import open_connections, open_streams
 from tests.integration.client.test_fork import exit_code, forked
 from tests.integration.client.test_resilience import PATIENCE, client_of, wait_until
 
@@ -219,6 +219,22 @@ class NotingAdapter(HTTPAdapter):
     def send(self, request: Any, *args: Any, **kwargs: Any) -> Any:
         self.sent.append((request.method, kwargs.get("timeout")))
         return super().send(request, *args, **kwargs)
+
+
+def test_adapter_that_cannot_be_closed(server: LoopbackServer) -> None:
+    """Its mistake is told, and leaves no session and no thread."""
+
+    class Broken(HTTPAdapter):
+        def close(self) -> None:
+            raise RuntimeError("a bug of the host's")
+
+    client = client_of(server, transport_adapter=Broken())
+    assert client.send_message(TO, "hello").ok
+    with pytest.raises(RuntimeError, match="a bug of the host's"):
+        client.close(PATIENCE)
+    client.close()
+    wait_until(lambda: open_streams(server.fake) == 0)
+    assert [each.name for each in threading.enumerate() if each.name.endswith("-reader")] == []
 
 
 def test_own_adapter() -> None:

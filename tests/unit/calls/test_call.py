@@ -329,6 +329,17 @@ def test_events_of_a_failure() -> None:
     assert told == [("answer", 1, "not_sent"), ("answer", 2, "not_sent")]
 
 
+@pytest.mark.parametrize("outcome", ["unknown", "not_sent"])
+def test_closed_while_it_is_under_way(outcome: Outcome) -> None:
+    """What may have been carried out is told as that, with what to do."""
+    script = Script(ClientClosedError("the session was closed", outcome=outcome))
+    error = script.fails(ClientClosedError)
+    assert error.outcome == outcome
+    may_have_been = "comms_x may have been carried out: the session was closed"
+    assert error.message == (may_have_been if outcome == "unknown" else "the session was closed")
+    assert ("before you repeat it" in error.remediation) is (outcome == "unknown")
+
+
 def test_results_that_do_not_fit_hold_no_token() -> None:
     """An answer that cannot be made into an object is an error without the call's secrets."""
     script = Script({"id": 5, "note": "token-s3cret"})

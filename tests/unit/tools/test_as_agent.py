@@ -62,6 +62,20 @@ def test_keeps_the_client_alive() -> None:
         del other
 
 
+@pytest.mark.usefixtures("hosted")
+@pytest.mark.parametrize("of_a_view", [False, True])
+def test_a_family_keeps_the_connection(of_a_view: bool) -> None:
+    """A part of a program may hold the family alone; nobody has closed the client then."""
+    client = Client("https://butt-dial.test", agent_token="token-1")
+    family = (client.as_agent("token-2") if of_a_view else client).directory
+    family.validate_number("+14155550123")
+    del client
+    gc.collect()
+    assert family.validate_number("+14155550123")
+    with pytest.warns(ResourceWarning, match="was not closed"):
+        del family
+
+
 def test_repr(client: Client) -> None:
     """It shows the agent's id and no token."""
     assert repr(client.as_agent("secret-2", agent_id="a-2")) == (

@@ -254,6 +254,34 @@ def test_ping_that_is_not_answered() -> None:
         told.set()
 
 
+def test_ping_while_another_thread_sends() -> None:
+    """To a peer that takes nothing: the ping keeps its own deadline, and does not wait for it."""
+    told = threading.Event()
+
+    def work(peer: Any) -> None:
+        shake_hands(peer)
+        told.wait(PATIENCE)
+
+    def send(websocket: WebSocket[Kept]) -> None:
+        with suppress(ButtDialError):
+            websocket.send({"large": "x" * 30_000_000}, Deadline(PATIENCE))
+
+    with raw_server(work) as url, opened(url) as websocket:
+        assert websocket._wire is not None
+        sender = threading.Thread(target=send, args=(websocket,))
+        sender.start()
+        limit = soon()
+        while not websocket._wire.writes:
+            limit.check("the first write")
+            time.sleep(0)
+        with pytest.raises(DeadlineExceededError, match=r"no answer to a ping within 0\.01 s"):
+            websocket.ping(Deadline(0.01))
+        assert sender.is_alive()
+        websocket._wire.shut_down()
+        sender.join(PATIENCE)
+        told.set()
+
+
 def test_peer_that_takes_nothing_more() -> None:
     """Nothing of the message has left then, and the connection stays."""
     told = threading.Event()
