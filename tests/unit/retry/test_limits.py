@@ -231,7 +231,7 @@ def test_expired(here: World) -> None:
     def hook(message: FailedMessage, reason: str) -> None:
         told.append((message.id, reason))
 
-    here.add("late", expires_at=here.clock() + timedelta(seconds=30))
+    here.add("late", expires_at=here.clock() + timedelta(seconds=30), last_error="busy")
     here.add("in time", expires_at=here.clock() + timedelta(seconds=31))
     here.go_on(30)
     report = here.loop(on_dead_letter=hook).drain()
@@ -239,14 +239,19 @@ def test_expired(here: World) -> None:
     ((msg_id, reason),) = told
     assert msg_id == "late"
     assert reason.startswith("too late: it expired at 2026-03-29 01:30:30")
+    assert reason.endswith("; before: busy")
 
 
 def test_expired_before_the_next_attempt(here: World) -> None:
     """Nobody waits for an attempt that would come too late."""
-    here.add("a", expires_at=here.clock() + timedelta(seconds=90))
-    here.fake.on_send(error="busy")
-    assert here.loop().run_once().dead == 1
-    assert (here.row().last_error or "").endswith("before another attempt; the last: busy")
+    for msg_id, seconds in (("before", 90), ("then", 120), ("after", 121)):
+        here.add(msg_id, expires_at=here.clock() + timedelta(seconds=seconds))
+    here.fake.on_send(error="busy", count=3)
+    assert here.loop().run_once().dead == 2
+    assert here.row("after").status == "pending"
+    for msg_id in ("before", "then"):
+        told = here.row(msg_id).last_error or ""
+        assert told.endswith("before another attempt; the last: busy")
 
 
 def test_expired_while_it_waited_for_its_turn(here: World) -> None:
@@ -265,6 +270,7 @@ def test_expired_when_it_is_sent(here: World) -> None:
     assert (result.outcome, result.error_code, result.queued) == ("not_sent", "EXPIRED", False)
     assert here.bodies == []
     assert told == [result.error]
+    assert "; before" not in told[0]
     assert here.repository.list("dead")[0].last_error == result.error
 
 
@@ -352,7 +358,7 @@ def test_a_key_that_the_server_may_have_forgotten(here: World) -> None:
     here.add("old", idempotency_key="k2")
     for message in here.repository.fetch_due(2):
         assert here.repository.begin_attempt(message.id, 1, here.clock())
-    here.go_on(86_000)
+    here.go_on(86_400)
     assert here.repository.force_retry("young")
     loop = here.loop()
     assert loop.run_once().delivered == 2

@@ -39,6 +39,22 @@ def test_an_attempt_that_cannot_be_recorded_is_not_made(here: World) -> None:
     assert here.fake.sent_messages == []
 
 
+def test_a_beginning_that_a_host_cannot_read_again(here: World) -> None:
+    """A repository without ``get`` cannot say whether it was recorded: its lease runs out."""
+
+    class WriteOnly(Failing):
+        def __getattr__(self, name: str) -> Any:
+            if name == "get":
+                raise AttributeError(name)
+            return super().__getattr__(name)
+
+    here.add("a")
+    report = here.loop(WriteOnly(here.repository, "begin_attempt")).run_once()
+    assert (report.errors, report.last_error) == (1, "message a: OSError")
+    assert here.slept == []
+    assert here.row().leased_until is not None
+
+
 @pytest.mark.parametrize("method", ["begin_attempt", "mark_delivered"])
 def test_a_repository_that_fails_each_time_ends_the_drain(here: World, method: str) -> None:
     """Nothing turns in a circle, not even over a repository that leases nothing."""

@@ -305,7 +305,8 @@ def test_a_refused_token_waits_two_minutes(here: World) -> None:
     advice = {"code": "AUTH_INVALID_TOKEN", "error": "no", "remediation": "Ask the operator."}
     for body, remedy in ((advice, "Ask the operator."), ({"error": "no"}, AuthError.remedy)):
         here.add(f"m{remedy}")
-        here.fake.fault("status", on="stream", status=401, body=body)
+        later = {"Retry-After": "900"}
+        here.fake.fault("status", on="stream", status=401, body=body, headers=later)
         report = here.loop().run_once()
         assert (report.postponed, report.remediation, report.last_error) == (1, remedy, "no")
         assert here.minutes_until_due(f"m{remedy}") == 2
