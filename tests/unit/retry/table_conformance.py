@@ -163,6 +163,7 @@ class TableConformance(RepositoryConformance):
         nobodys = attrs.evolve(again, id="c", agent_id=None)
         assert repository.add_once(nobodys) == nobodys
         assert repository.add_new([attrs.evolve(nobodys, id="d")]) == 0
+        assert repository.add_once(attrs.evolve(nobodys, id="e", agent_id="")) == nobodys
         with pytest.raises(ArgumentValueError, match="'c'"):
             repository.add_once(attrs.evolve(nobodys, idempotency_key="other"))
         assert len(repository.list()) == 3

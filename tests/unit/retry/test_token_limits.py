@@ -253,3 +253,24 @@ def test_a_forked_child_knows_no_token(here: Bench) -> None:
     here.now = 60.0
     assert here.blocked("0") is None
     assert here.probing("t")
+
+
+def test_a_client_without_a_token() -> None:
+    """Some servers want none; its messages are sent like all others."""
+    with Client(URL) as client:
+        limits = TokenLimits(client=client, monotonic=lambda: 0.0)
+        with limits.admit(None, Stopping()) as blocked:
+            assert blocked is None
+
+
+def test_how_long_all_of_them_rest(here: Bench) -> None:
+    """The longest limit counts; when it is over there is none."""
+    assert (here.limits.rest_of_all, here.limits.pause) == (0.0, 0.0)
+    here.limits.all_limited("first", 30.0)
+    here.limits.all_limited("second", 10.0)
+    here.now += 5.0
+    assert here.limits.rest_of_all == here.limits.pause == 25.0
+    assert here.blocked("t") == Blocked("first", 25.0, concerns_all=True)
+    here.now += 26.0
+    assert (here.limits.rest_of_all, here.limits.pause) == (0.0, 0.0)
+    assert here.blocked("t") is None
