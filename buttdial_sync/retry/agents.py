@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import threading
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping
 from itertools import takewhile
 
 import attrs
 
 from buttdial_sync.errors import ArgumentTypeError, ArgumentValueError
+from buttdial_sync.models.failed import FailedMessage
 from buttdial_sync.retry.circuit import Blocked
 
 Rate = float | Mapping[str, float]
@@ -51,6 +52,37 @@ class _Agent:
     is_limit_known: bool = False
     pause: float = 0.0
     sent_since: int = _TRUSTED_FOR
+
+
+class HandedOut:
+    """
+    How many messages one sweep has handed out to others, whose attempts may begin much later.
+
+    Of an agent with a limit it hands out twice what may be sent, and one more: so a limit that was
+    raised is noticed. It belongs to one thread.
+    """
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._allowed: dict[str, int] = {}
+
+    @property
+    def total(self) -> int:
+        """How many in all."""
+        return self._counts.total()
+
+    def add(self, messages: Iterable[FailedMessage]) -> None:
+        """Count messages."""
+        self._counts.update(message.agent_id or "" for message in messages)
+
+    def left_of(self, shares: Mapping[str, int]) -> dict[str, int]:
+        """Return what is left of the shares of agents; 0 or less for those that have had theirs."""
+        for agent_id, share in shares.items():
+            self._allowed.setdefault(agent_id, 2 * share + 1)
+        return {
+            agent_id: min(share, self._allowed[agent_id] - self._counts[agent_id])
+            for agent_id, share in shares.items()
+        }
 
 
 class Agents:

@@ -8,7 +8,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from datetime import datetime, timedelta
 from functools import partial
@@ -20,7 +20,7 @@ from buttdial_sync.agent import AgentView
 from buttdial_sync.errors import ConfigError
 from buttdial_sync.errors.moments import utc_now
 from buttdial_sync.models.failed import FailedMessage
-from buttdial_sync.retry.agents import Agents, Rate
+from buttdial_sync.retry.agents import Agents, HandedOut, Rate
 from buttdial_sync.retry.circuit import Circuit
 from buttdial_sync.retry.pauses import is_paused
 from buttdial_sync.retry.recorder import (
@@ -221,12 +221,37 @@ class RetryLoop:
         with self._signals.listening() as stopping:
             return self._pass(stopping, Tally(), once=True)
 
+    def fetch_batches(self, batch_size: int, at_most: int) -> Iterator[Sequence[FailedMessage]]:
+        """
+        Lease due messages, to be distributed and given to :meth:`run_message`.
+
+        Unlike the repository's ``fetch_due`` it goes by what this loop has learned from the
+        messages that it has sent: nothing is fetched of agents that have reached a limit, or while
+        the server does not answer. Exceptions of the repository are raised.
+
+        Args:
+            batch_size: How many are fetched at once.
+            at_most: How many in all.
+
+        Yields:
+            Batches, until nothing is due.
+        """
+        handed_out = HandedOut()
+        while (left := at_most - handed_out.total) > 0:
+            with self._signals.listening() as stopping:
+                batch = self._fetch(stopping, min(batch_size, left), handed_out)
+            if not batch:
+                return
+            handed_out.add(batch)
+            yield batch
+
     def run_message(self, message: FailedMessage) -> RetryReport:
         """
         Try one message once, in this thread, and record what became of it.
 
-        For hosts with a queue of their own: fetch with the repository's ``fetch_due``, distribute
-        the messages, and call this for each of them in any thread or process. If two of them try
+        For hosts with a queue of their own: fetch with :meth:`fetch_batches` or the repository's
+        ``fetch_due``, distribute the messages, and call this for each of them in any thread or
+        process. If two of them try
         the same message, only the first sends it (the other report counts it as ``taken``). Raises
         as little as :meth:`run_once`.
 
@@ -417,7 +442,9 @@ class RetryLoop:
         tally.count(attrs.evolve(self._worker.recorder.put_back(message), error=reason))
         return ()
 
-    def _fetch(self, stopping: threading.Event, limit: int) -> Sequence[FailedMessage]:
+    def _fetch(
+        self, stopping: threading.Event, limit: int, handed_out: HandedOut | None = None
+    ) -> Sequence[FailedMessage]:
         """Fetch what may be sent: nothing while everything rests, nothing of agents that rest."""
         if self._on_event is not None and self._monotonic() >= self._figures_due:
             self._tell_figures(self._on_event)
@@ -426,8 +453,12 @@ class RetryLoop:
         if self._token_limits.rest_of_all > 0 or self._circuit.check(stopping) is not None:
             return ()
         repository: Any = self._repository
+        shares = self._agents.shares()
+        if handed_out is not None:
+            shares = handed_out.left_of(shares)
+        used_up = [agent_id for agent_id, share in shares.items() if share <= 0]
         found: Sequence[FailedMessage] = repository.fetch_due(
-            limit, except_agents=self._agents.resting(), at_most=self._agents.shares()
+            limit, except_agents=[*self._agents.resting(), *used_up], at_most=shares
         )
         full = () if found else self._agents.full()
         if full:

@@ -218,11 +218,7 @@ class ButtDialTasks:
     def _sweep(self) -> int:
         repository = self._repository.get()
         handed_out = 0
-        while handed_out < self._at_most:
-            limit = min(self._batch_size, self._at_most - handed_out)
-            due = repository.fetch_due(limit)
-            if not due:
-                break
+        for due in self._loop.get().fetch_batches(self._batch_size, self._at_most):
             for index, message in enumerate(due):
                 if message.unreadable is not None:
                     self._loop.get().run_message(message)  # tells that it is given up

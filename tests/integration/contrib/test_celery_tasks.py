@@ -28,6 +28,10 @@ from buttdial_sync.models.inbound import (
 )
 from buttdial_sync.retry import MemoryRepository
 from buttdial_sync.testing import FakeButtDialServer
+from tests.unit.retry.test_limits import Limiter
+from tests.unit.retry.test_outage import Counting
+from tests.unit.retry.world import TOKEN
+from tests.unit.retry.world import world as simulated
 
 URL = "https://butt-dial.test"
 
@@ -113,6 +117,41 @@ def test_messages_in_their_order(world: World) -> None:
     assert world.tasks.deliver("free", 0) == "delivered"
     assert asked_for(world) == []
     assert [call.body for call in world.fake.delivered] == ["a", "free"]
+
+
+def test_a_limit_of_an_agent() -> None:
+    """The sweep goes by what the loop has learned: it hands out what may be sent, and one in need.
+
+    Before, each sweep handed out all that waited, so that 400 messages cost 42 writes each.
+    """
+    with simulated() as here:
+        limiter = Limiter(here)
+        here.fake.on_tool("comms_send_message", limiter)
+        for number in range(200):
+            here.add(f"m{number:03}", agent_id="limited", body=f"limited {number}")
+        app = Celery("limited", broker="memory://", set_as_current=False)
+        app.conf.task_always_eager = True
+        counting = Counting(here.repository)
+        tasks = ButtDialTasks(
+            app,
+            client=lambda: here.client,
+            repository=lambda: counting,
+            token_for=lambda _: TOKEN,
+            clock=here.clock,
+            monotonic=lambda: here.seconds,
+            sleep=here.sleep,
+        )
+        sweeps = 0
+        while here.repository.count_pending() and sweeps < 30:
+            tasks.sweep()
+            here.go_on(61.0)
+            sweeps += 1
+        app.close()
+        assert here.repository.stats()["delivered"] == 200
+    assert sweeps <= 22
+    assert limiter.refused <= 4
+    # Three a message; the first sweep, which knew of no limit, put back what it had handed out.
+    assert counting.writes <= 3 * 200 + 2 * 100 + 3 * limiter.refused
 
 
 def test_a_postponed_message_is_left_until_it_is_due(world: World) -> None:

@@ -12,7 +12,7 @@ import pytest
 from buttdial_sync import ArgumentTypeError, ArgumentValueError, FailedMessage
 from buttdial_sync.testing import ToolFailure
 from tests.unit.retry.test_outage import Counting
-from tests.unit.retry.world import TOKEN, World
+from tests.unit.retry.world import TOKEN, Failing, World
 
 LIMIT = "Rate limit exceeded: per-minute (10/10). Resets in up to 60 seconds."
 
@@ -55,6 +55,26 @@ def test_a_limit_costs_little_and_delays_nobody_else(here: World) -> None:
     # Three rows a message: leased, begun, delivered. The limit is met once in a hundred messages.
     assert limiter.refused <= 8
     assert counting.writes <= 3 * report.delivered + 3 * limiter.refused + 2 * 20 + 10
+
+
+def test_batches_for_others(here: World) -> None:
+    """Nothing of an agent that rests; then, while nobody begins, twice its limit and one more."""
+    add_many(here, 100)
+    loop = here.loop(token_for=lambda _: TOKEN, batch_size=40)
+    assert loop.run_once().delivered == 10
+    assert [batch for batch in loop.fetch_batches(5, 1000) if batch[0].agent_id == "limited"] == []
+    here.go_on(61.0)
+    batches = list(loop.fetch_batches(5, 1000))
+    handed_out = Counter(message.agent_id for batch in batches for message in batch)
+    assert handed_out == {"limited": 21, "other": 10}
+    assert {len(batch) for batch in batches[:-1]} == {5}
+    assert [len(batch) for batch in here.loop().fetch_batches(4, 6)] == [4, 2]
+
+
+def test_batches_of_a_repository_that_fails(here: World) -> None:
+    """Who distributes the messages hears of it."""
+    with pytest.raises(OSError, match="full"):
+        list(here.loop(Failing(here.repository, "fetch_due")).fetch_batches(5, 10))
 
 
 class Minutes:
