@@ -51,6 +51,19 @@ def test_the_peers_verdicts() -> None:
     assert {"good:True", "aged:True", "aged:False", "malformed:False"} <= seen
 
 
+@pytest.mark.parametrize("secret", [5, b"x", [5], (b"x", None)], ids=str)
+def test_a_secret_that_is_not_text(secret: Any) -> None:
+    """It is not turned into one: a stranger could guess that."""
+    for guessed in ("5", "x", "b'x'", "None"):
+        assert not verify_webhook_signature(
+            b"{}",
+            timestamp_header=str(int(NOW)),
+            signature_header=sign_webhook(b"{}", int(NOW), guessed),
+            secret=secret,
+            now=NOW,
+        )
+
+
 @pytest.mark.parametrize(("age", "good"), [(0, True), (300, True), (301, False), (-301, False)])
 def test_tolerance(age: int, good: bool) -> None:
     """Five minutes old is good, a second more is not, nor is the future."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import base64
+import gc
 import hashlib
 import os
+import queue
 import re
 import shutil
 import ssl
 import subprocess
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -20,6 +23,7 @@ from typing import Any
 
 import pytest
 from websockets.http11 import Request, Response
+from websockets.server import ServerProtocol
 from websockets.sync.server import ServerConnection
 
 from buttdial_sync.errors import (
@@ -219,7 +223,9 @@ def test_unreadable_certificates() -> None:
     assert "/nowhere.pem" in str(error)
 
 
-@pytest.mark.parametrize("options", [{"pins": PIN}, {"ca_file": "x"}])
+@pytest.mark.parametrize(
+    "options", [{"pins": PIN}, {"ca_file": "x"}, {"ssl_context": ssl.create_default_context()}]
+)
 def test_tls_settings_without_tls(options: dict[str, Any]) -> None:
     """They would silently protect nothing."""
     with pytest.raises(ConfigError, match="wss://"):
@@ -337,30 +343,55 @@ def test_silent_server() -> None:
     assert re.fullmatch(r".* within [0-9.]{1,5} s", error.message)
 
 
-@pytest.mark.parametrize("when", ["before", "meanwhile"])
-def test_closed_opener(when: str) -> None:
-    """An opening under way ends at once, and there are no more."""
-    told, asked = threading.Event(), threading.Event()
+def test_closed_opener() -> None:
+    """It opens no more."""
+    opener = opener_of("ws://127.0.0.1:9/")
+    opener.close()
+    with pytest.raises(ClientClosedError):
+        opener.open("", soon())
+
+
+def test_opener_that_is_closed_meanwhile() -> None:
+    """An opening under way ends at once, and the server sees us leave."""
+    got: queue.Queue[bytes] = queue.Queue()
+    openers: list[Any] = []
 
     def work(peer: Any) -> None:
         peer.recv(65536)
-        asked.set()
-        told.wait(PATIENCE)
+        openers[0].close()
+        got.put(peer.recv(65536))
 
     with raw_server(work) as url:
-        opener = opener_of(url, connect_timeout=PATIENCE)
-        if when == "before":
-            opener.close()
-        else:
-
-            def close() -> None:
-                asked.wait(PATIENCE)
-                opener.close()
-
-            threading.Thread(target=close).start()
+        openers.append(opener_of(url, connect_timeout=3600.0))
         with pytest.raises(ClientClosedError):
-            opener.open("", soon())
-        told.set()
+            openers[0].open("", Deadline(3600.0))
+        assert got.get(timeout=PATIENCE) == b""
+
+
+def test_opener_that_is_closed_afterwards() -> None:
+    """What it has opened is not its own any more."""
+    with Server(echo) as server:
+        opener = opener_of(server.url)
+        websocket = opener.open("", soon())
+        opener.close()
+        websocket.send({"after": 1}, soon())
+        assert websocket.receiver.next() == {"after": 1}
+        websocket.close(PATIENCE)
+
+
+def test_a_failure_is_freed_at_once() -> None:
+    """It would hold the whole client until the garbage collector runs."""
+    opener = opener_of("ws://world.example/")
+    errors: list[weakref.ref[ButtDialError]] = []
+    gc.disable()
+    try:
+        try:
+            opener.open(TOKEN, soon())
+        except ConfigError as error:
+            errors.append(weakref.ref(error))
+        assert errors[0]() is None
+    finally:
+        gc.enable()
 
 
 def test_event_of_an_opened_connection() -> None:
@@ -516,3 +547,41 @@ def test_forked_child_opens_its_own() -> None:
                 os._exit(1)
         talk(2)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_forked_child_ends_no_opening_of_its_parent() -> None:
+    """It has a copy of the socket: to shut that down would end the parent's connection."""
+    asked, told = threading.Event(), threading.Event()
+    opened_by_parent: list[Any] = []
+
+    def work(peer: Any) -> None:
+        protocol = ServerProtocol()
+        while not (requests := protocol.events_received()):
+            protocol.receive_data(peer.recv(65536))
+        asked.set()
+        told.wait(PATIENCE)
+        protocol.send_response(protocol.accept(requests[0]))  # type: ignore[arg-type]
+        for data in protocol.data_to_send():
+            peer.sendall(data)
+        peer.recv(65536)
+
+    with raw_server(work) as url:
+        opener = opener_of(url, connect_timeout=PATIENCE)
+        thread = threading.Thread(target=lambda: opened_by_parent.append(opener.open("", soon())))
+        thread.start()
+        assert asked.wait(PATIENCE)
+        child = os.fork()
+        if not child:
+            try:
+                opener.close()
+                os._exit(0)
+            except BaseException:  # noqa: BLE001 - a child must never return into pytest
+                os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        told.set()
+        thread.join(PATIENCE)
+        (websocket,) = opened_by_parent
+        assert websocket.usable
+        websocket.close(PATIENCE)
