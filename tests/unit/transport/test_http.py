@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import signal
 import socket
 import threading
 import weakref
@@ -133,6 +135,28 @@ def test_close_closes_idle_connections(http: Http) -> None:
     assert server.client_left.is_set()
 
 
+def test_connections_stay_while_another_client_uses_them(http: Http) -> None:
+    """A client that is closed takes nothing from the others."""
+    other = Http(connect_timeout=PATIENCE)
+
+    def serve() -> None:
+        peer, _ = listener.accept()
+        with peer:
+            while peer.recv(10_000):
+                peer.sendall(answer(200, b"ok", 2))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/x"
+        serving = threading.Thread(target=serve)
+        serving.start()
+        assert send(http, url).content == b"ok"
+        other.close()
+        request = http.prepare("GET", url, headers={})
+        assert http.send(request, Deadline(PATIENCE))[0].content == b"ok"  # nobody else listens
+        http.close()
+        serving.join(PATIENCE)
+
+
 def test_time_is_up_before_sending(http: Http) -> None:
     """When the deadline has passed nothing is handed to a connection."""
     clock = iter([0.0])
@@ -223,3 +247,44 @@ def test_json() -> None:
             json_bytes(value)
     with pytest.raises(ArgumentTypeError, match=r"cannot be sent as JSON: .*object"):
         json_bytes({"a": object()})
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_forked_child_has_connections_of_its_own(http: Http) -> None:
+    """On shared ones two processes get each other's answers; and it ends nothing of its parent."""
+    asked, told = threading.Event(), threading.Event()
+    answers: list[bytes] = []
+    inherited = shared_adapter().adapter
+
+    def serve() -> None:
+        peer, _ = listener.accept()
+        with peer:
+            peer.recv(10_000)
+            asked.set()
+            told.wait(PATIENCE)
+            peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/x"
+        serving = threading.Thread(target=serve)
+        sending = threading.Thread(target=lambda: answers.append(send(http, url).content))
+        serving.start()
+        sending.start()
+        assert asked.wait(PATIENCE)
+        with shared_adapter()._lock:  # as by a thread that is not there in the child
+            child = os.fork()
+        if not child:
+            signal.alarm(int(PATIENCE))  # a lock that is held would hang it
+            try:
+                assert shared_adapter().adapter is not inherited
+                assert http._session.get_adapter(url) is shared_adapter().adapter
+                http.close()
+                os._exit(0)
+            except BaseException:  # noqa: BLE001 - a child must never return into pytest
+                os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        told.set()
+        sending.join(PATIENCE)
+        serving.join(PATIENCE)
+    assert answers == [b"ok"]
