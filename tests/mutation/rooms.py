@@ -74,6 +74,18 @@ _TESTS: dict[str, tuple[str, ...]] = {
     "buttdial_sync/happy/": ("tests/unit/happy", "tests/integration/happy"),
     "buttdial_sync/happy/turns.py": ("tests/unit/happy/test_turns.py",),
     "buttdial_sync/inbound/": ("tests/unit/inbound",),
+    "buttdial_sync/inbound/dispatch.py": (
+        "tests/unit/inbound/test_dispatch.py",
+        "tests/unit/inbound/test_handler.py",
+        "tests/unit/inbound/test_inbox.py",
+        "tests/unit/inbound",
+    ),
+    "buttdial_sync/inbound/handler.py": (
+        "tests/unit/inbound/test_handler.py",
+        "tests/unit/inbound/test_web.py",
+        "tests/unit/inbound/test_inbox.py",
+        "tests/unit/inbound",
+    ),
     "buttdial_sync/inbound/inbox.py": (
         "tests/unit/inbound/test_inbox.py",
         "tests/unit/listening/test_listening_with_inbox.py",
@@ -92,6 +104,11 @@ _TESTS: dict[str, tuple[str, ...]] = {
     ),
     "buttdial_sync/listening/pauses.py": (
         "tests/unit/listening/test_runner.py",
+        "tests/unit/listening",
+    ),
+    "buttdial_sync/listening/runner.py": (
+        "tests/unit/listening/test_runner.py",
+        "tests/unit/listening/test_listening_with_inbox.py",
         "tests/unit/listening",
     ),
     "buttdial_sync/models/": ("tests/unit/models", "tests/unit/tools"),
@@ -121,6 +138,11 @@ _TESTS: dict[str, tuple[str, ...]] = {
         "tests/unit/transport/test_fork_registry.py",
         "tests/unit/transport",
         "tests/integration/client/test_fork.py",
+    ),
+    "buttdial_sync/transport/http.py": (
+        "tests/unit/transport/test_http.py",
+        "tests/unit/transport/test_http_exchange.py",
+        "tests/unit/transport",
     ),
     "buttdial_sync/transport/opening.py": ("tests/unit/transport", "tests/unit/sending"),
     "buttdial_sync/transport/push_router.py": (

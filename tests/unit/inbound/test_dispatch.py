@@ -19,6 +19,7 @@ from buttdial_sync import (
     MemoryDeliveryLog,
     StatusUpdate,
 )
+from buttdial_sync.inbound.dispatch import identity_of
 from tests.unit.inbound.test_native import HOSTED
 
 HERE = "tests.unit.inbound.test_dispatch"
@@ -273,6 +274,51 @@ def test_a_handler_that_ends_a_thread(caplog: pytest.LogCaptureFixture) -> None:
     thread.join(30)
     assert reports == [InboundReport(failed=1), InboundReport(handled=1)]
     assert "handler raised SystemExit" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("event", "identity"),
+    [
+        (message(), "unsigned:message:sms::m1"),
+        (message(verified=True), "message:sms::m1"),
+        (message(verified=True, source="queue", agent_id="a"), "message:sms:a:m1"),
+        (message(id=None, verified=True), "first"),
+        (message(id=None), "unsigned:first"),
+        (StatusUpdate(kind="x"), "unsigned:first"),
+    ],
+)
+def test_identity(event: Any, identity: str) -> None:
+    """Inboxes have it on disk. A stranger's event never has that of a signed one."""
+    assert identity_of(event, ("first", "second")) == identity
+
+
+def test_nothing_identifies_it() -> None:
+    """Neither an id nor a delivery."""
+    assert identity_of(message(id=None)) is None
+
+
+def test_a_thread_that_is_ended_in_a_handler() -> None:
+    """What is not ``sys.exit()`` passes through there, too, as the time limit of a greenlet."""
+
+    class TimeLimit(BaseException):
+        pass
+
+    inbound, caught = InboundHandler(), list[BaseException]()
+
+    @inbound.on_message
+    def handler(_: InboundMessage) -> None:
+        raise TimeLimit
+
+    def work() -> None:
+        try:
+            inbound.dispatch_event(message())
+        except TimeLimit as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(30)
+    assert len(caught) == 1
 
 
 @pytest.mark.parametrize("handler", [Mock(), MagicMock()])

@@ -219,3 +219,22 @@ def test_an_inbox_and_deferred_belong_together(options: dict[str, Any]) -> None:
     """One alone would do nothing."""
     with pytest.raises(ConfigError, match="belong together"):
         InboundHandler(**options)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"retry_count": "many"}, "TypeError: retry_count is not a number"),
+        ({"attempt_number": None}, "TypeError: attempt_number is not a number"),
+        ({"first_failed_at": "soon"}, "TypeError: first_failed_at is not a time"),
+    ],
+)
+def test_a_row_whose_numbers_and_times_are_none(changes: dict[str, Any], reason: str) -> None:
+    """Somebody wrote them by hand: the row is told, and a listing does not fail on it."""
+    inbox = MemoryInbox()
+    inbox.write([message("a1")])
+    (stored,) = inbox.list()
+    inbox.store.update(stored.id, changes, Condition())
+    (found,) = inbox.list()
+    assert (found.unreadable, found.event) == (reason, None)
+    assert found.attempt_number == 0

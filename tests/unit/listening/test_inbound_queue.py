@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import Any
 
@@ -44,6 +45,28 @@ def test_pushes_are_held_back_until_older_messages_are_here() -> None:
     assert taken(queue) == ["w1", "w2"]
     queue.release_pushed(queue.generation)
     assert taken(queue) == ["p1"]
+
+
+def test_the_one_that_is_due_first_is_given_out_first() -> None:
+    """With those of its sender behind it; until then the others go on."""
+    queue = InboundQueue(page_size=7)
+    assert queue.page_size == 7
+    assert queue.seconds_until_due(0.0) == math.inf
+    senders = ("+1", "+2", "+1", "+3")
+    messages = [
+        attrs.evolve(waiting(f"w{number}"), from_=sender) for number, sender in enumerate(senders)
+    ]
+    queue.waiting(messages)
+    for due in (9.0, 5.0):
+        queued = queue.take(0.0)
+        assert queued is not None
+        queue.postpone(queued, due)
+    assert taken(queue) == ["w3"]
+    assert queue.seconds_until_due(1.0) == 4.0
+    assert taken(queue, 4.9) == []
+    assert taken(queue, 5.0) == ["w1"]
+    assert queue.seconds_until_due(5.0) == 4.0
+    assert taken(queue, 9.0) == ["w0", "w2"]
 
 
 def test_a_later_stream_s_pushes_wait_for_their_own_release() -> None:

@@ -158,6 +158,17 @@ def test_pushes_wait_for_older_messages(here: Bench) -> None:
     assert here.inbox.batches == [["w1", "w2"], ["p1"], ["p2"]]
 
 
+def test_pushes_of_an_earlier_stream_are_written_first(here: Bench) -> None:
+    """They are older than what waits when the next one is opened, and need not be held any more."""
+    sink = InboxSink(here.writer, None, 10)
+    sink.opening()
+    sink.pushed(push("p1"))
+    sink.opening()
+    sink.pushed(push("p2"))
+    assert here.writer.close(PATIENCE) == []
+    assert here.inbox.batches == [["p1"]]
+
+
 def test_pushes_of_a_later_stream_wait_for_their_own_release(here: Bench) -> None:
     """Those of the stream before are older than what waits now; and nothing is released twice."""
     sink = InboxSink(here.writer, None, 10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import os
 import signal
 import socket
@@ -14,6 +15,8 @@ from typing import Any
 import pytest
 import requests
 import responses
+import urllib3
+from requests.adapters import BaseAdapter
 
 from buttdial_sync.errors import (
     ArgumentTypeError,
@@ -23,6 +26,7 @@ from buttdial_sync.errors import (
     DeadlineExceededError,
     TransportError,
 )
+from buttdial_sync.errors.scrubbing import Secret
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.http import (
     Http,
@@ -32,6 +36,7 @@ from buttdial_sync.transport.http import (
     shared_adapter,
 )
 from buttdial_sync.transport.logins import Logins
+from buttdial_sync.transport.network import NetworkOptions
 from buttdial_sync.transport.rest import Rest
 
 PATIENCE = 10.0
@@ -155,6 +160,79 @@ def test_connections_stay_while_another_client_uses_them(http: Http) -> None:
         assert http.send(request, Deadline(PATIENCE))[0].content == b"ok"  # nobody else listens
         http.close()
         serving.join(PATIENCE)
+
+
+def test_cookies_are_not_kept(http: Http) -> None:
+    """Threads share the session, so an answer must not change it."""
+    with responses.RequestsMock() as mock:
+        mock.get("https://h.test/x", body="ok", headers={"Set-Cookie": "a=1"})
+        send(http, "https://h.test/x")
+    assert not http._session.cookies
+
+
+def test_headers_of_the_client() -> None:
+    """They are sent with every request, and those of a request win."""
+    http = Http(connect_timeout=1.0, network=NetworkOptions.checked(headers={"X-A": "1"}))
+    assert http.prepare("GET", "https://h.test/x", headers={}).headers["X-A"] == "1"
+    assert http.prepare("GET", "https://h.test/x", headers={"X-A": "2"}).headers["X-A"] == "2"
+    http.close()
+
+
+class OwnAdapter(BaseAdapter):
+    """A host's; it notes the time limits that it gets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.timeouts: list[object] = []
+        self.closed = False
+
+    def send(self, *_: Any, **options: Any) -> requests.Response:
+        self.timeouts.append(options["timeout"])
+        response = requests.Response()
+        response.status_code = 200
+        response.raw = urllib3.HTTPResponse(io.BytesIO(b"ok"), preload_content=False)
+        return response
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize(("connect_timeout", "limits"), [(3.0, (3.0, 10.0)), (30.0, (10.0, 10.0))])
+def test_adapter_of_the_host(connect_timeout: float, limits: tuple[float, float]) -> None:
+    """It sends, within what is left of the deadline, and is closed with the client."""
+    adapter = OwnAdapter()
+    network = NetworkOptions.checked(transport_adapter=adapter)
+    http = Http(connect_timeout=connect_timeout, network=network)
+    assert send(http, "https://h.test/x").content == b"ok"
+    assert adapter.timeouts == [limits]
+    http.close()
+    assert adapter.closed
+
+
+def test_closed_client_sends_nothing(http: Http) -> None:
+    """Not even a request that was prepared before."""
+    http.close()
+    with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
+        mock.get("https://h.test/x", body="ok")
+        with pytest.raises(ClientClosedError) as caught:
+            send(http, "https://h.test/x")
+        assert len(mock.calls) == 0
+    assert caught.value.outcome == "not_sent"
+
+
+def test_answer_does_not_show_the_token(http: Http) -> None:
+    """Callers keep it, and frames show it; the request itself had the token."""
+    headers = {"Authorization": Secret("Bearer tok-secret")}
+    request = http.prepare("GET", "https://h.test/x", headers=headers, query={"token": "tok-2"})
+    with responses.RequestsMock() as mock:
+        mock.get("https://h.test/x", body="ok")
+        response, _ = http.send(request, Deadline(PATIENCE))
+        sent: Any = mock.calls[0].request
+    assert sent.headers["Authorization"] == "Bearer tok-secret"
+    assert sent.url == "https://h.test/x?token=tok-2"
+    shown = f"{vars(response.request)} {dict(response.request.headers)} {response.url}"
+    assert "tok-secret" not in shown
+    assert response.url == "https://h.test/x"
 
 
 def test_time_is_up_before_sending(http: Http) -> None:
