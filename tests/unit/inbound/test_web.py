@@ -76,6 +76,28 @@ def run(
     return sent
 
 
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "OPTIONS"])
+def test_other_methods(method: str) -> None:
+    """They are refused, and told which ones there are."""
+    application = InboundHandler(allow_unsigned=["butt-dial"]).wsgi()
+    status, headers, _ = call(application, environ(BODY, REQUEST_METHOD=method))
+    assert status.startswith("405 ")
+    assert headers["Allow"] == "GET, HEAD, POST"
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_whatsapps_subscription(method: str) -> None:
+    """It is asked for at the same address; without a challenge it is refused."""
+    application = InboundHandler(whatsapp_verify_token="v").wsgi()
+    query = "hub.mode=subscribe&hub.verify_token=v"
+    asked = environ(REQUEST_METHOD=method, QUERY_STRING=f"{query}&hub.challenge=12")
+    status, headers, _ = call(application, asked)
+    assert status.startswith("200 ")
+    assert "Allow" not in headers
+    status, _, _ = call(application, environ(REQUEST_METHOD=method, QUERY_STRING=query))
+    assert status.startswith("403 ")
+
+
 def part(body: bytes, *, more: bool = False) -> dict[str, Any]:
     return {"type": "http.request", "body": body, "more_body": more}
 

@@ -56,7 +56,7 @@ def test_the_one_that_is_due_first_is_given_out_first() -> None:
     messages = [
         attrs.evolve(waiting(f"w{number}"), from_=sender) for number, sender in enumerate(senders)
     ]
-    queue.waiting(messages)
+    queue.waiting(messages, Deadline(30))
     for due in (9.0, 5.0):
         queued = queue.take(0.0)
         assert queued is not None

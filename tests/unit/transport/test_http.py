@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import io
+import math
 import os
 import signal
 import socket
@@ -26,12 +27,13 @@ from buttdial_sync.errors import (
     DeadlineExceededError,
     TransportError,
 )
-from buttdial_sync.errors.scrubbing import Secret
+from buttdial_sync.errors.scrubbing import Secret, SecretBytes
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.http import (
     Http,
     is_private_way,
     json_bytes,
+    load_json,
     origin_of,
     shared_adapter,
 )
@@ -233,6 +235,27 @@ def test_answer_does_not_show_the_token(http: Http) -> None:
     shown = f"{vars(response.request)} {dict(response.request.headers)} {response.url}"
     assert "tok-secret" not in shown
     assert response.url == "https://h.test/x"
+
+
+def test_another_body(http: Http) -> None:
+    """It goes in the place of the prepared one, as plain bytes; nothing stays of the request."""
+    request = http.prepare("POST", "https://h.test/x", headers={})
+    with responses.RequestsMock() as mock:
+        mock.post("https://h.test/x", body="ok")
+        http.send(request, Deadline(PATIENCE), body=SecretBytes(b"{}"))
+        sent: Any = mock.calls[0].request
+    assert (sent.body, type(sent.body), sent.headers["Content-Length"]) == (b"{}", bytes, "2")
+    assert request.body is None
+    assert not http._under_way
+
+
+def test_numbers_that_are_too_long() -> None:
+    """Python refuses to read them as integers; the other numbers stay what they are."""
+    found = load_json(f'{{"long": {"9" * 5000}, "short": 7}}')
+    assert found == {"long": math.inf, "short": 7}
+    assert type(found["short"]) is int
+    with pytest.raises(ValueError, match="Expecting"):
+        load_json("{")
 
 
 def test_time_is_up_before_sending(http: Http) -> None:
