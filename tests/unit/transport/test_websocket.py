@@ -268,10 +268,11 @@ def test_ping_while_another_thread_sends() -> None:
 
     with raw_server(work) as url, opened(url) as websocket:
         assert websocket._wire is not None
+        before = websocket._wire.writes
         sender = threading.Thread(target=send, args=(websocket,))
         sender.start()
         limit = soon()
-        while not websocket._wire.writes:
+        while websocket._wire.writes == before:
             limit.check("the first write")
             time.sleep(0)
         with pytest.raises(DeadlineExceededError, match=r"no answer to a ping within 0\.01 s"):

@@ -328,11 +328,14 @@ def test_nobody_listens() -> None:
     assert (type(error), error.code, error.outcome) == (TransportError, "REFUSED", "not_sent")
 
 
-def test_silent_server() -> None:
+@pytest.mark.parametrize(("own", "of_the_call"), [(0.1, PATIENCE), (PATIENCE, 0.1)])
+def test_silent_server(own: float, of_the_call: float) -> None:
     """The opening has a limit of its own, and keeps to the call's deadline."""
     told = threading.Event()
     with raw_server(lambda _: told.wait(PATIENCE)) as url:
-        error = failure_of(url, connect_timeout=0.1)
+        with pytest.raises(DeadlineExceededError) as caught:
+            opener_of(url, connect_timeout=own).open(TOKEN, Deadline(of_the_call))
+        error = caught.value
         told.set()
     assert (type(error), error.code, error.outcome) == (
         DeadlineExceededError,
