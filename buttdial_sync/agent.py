@@ -328,7 +328,7 @@ class AgentView:
         Raises:
             ToolError: The tool said no.
             OutcomeUnknownError: It may have been carried out; its answer was lost.
-            AuthError: The token is wrong, revoked or locked out.
+            AuthError: It was not carried out: the token is wrong, revoked or locked out.
             TransportError: It was not carried out: the server could not be reached in time.
             ClientClosedError: The client is closed.
         """

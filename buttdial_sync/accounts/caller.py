@@ -13,7 +13,6 @@ from buttdial_sync.errors import (
     AccountsError,
     ArgumentTypeError,
     ArgumentValueError,
-    ClientClosedError,
     ConfigError,
     InvalidRequestError,
 )
@@ -38,7 +37,6 @@ class AccountsCaller:
     ) -> None:
         self.connection = connection
         self.signer = signer
-        self.closed = False
         self._team_token = masked(check_header_value(team_token, "team_token"))
 
     def with_token(self, team_token: str) -> AccountsCaller:
@@ -71,8 +69,6 @@ class AccountsCaller:
             OutcomeUnknownError: It may have been carried out.
             ButtDialError: Anything else.
         """
-        if self.closed:
-            raise ClientClosedError("the client is closed")
         call = EndpointCall(
             self.connection,
             endpoint,

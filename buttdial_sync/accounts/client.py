@@ -64,7 +64,7 @@ class AccountsView(Onboarding, Agents, Channels, Tokens, Members, Erasure, Billi
         """
         Return a view that speaks with another token over the same connection.
 
-        Closing it ends only itself. When the client is closed, it is closed too.
+        Closing it does nothing; closing the client ends it too.
 
         Args:
             token: The workspace's token.
@@ -75,10 +75,7 @@ class AccountsView(Onboarding, Agents, Channels, Tokens, Members, Erasure, Billi
         Raises:
             ConfigError: The token is empty, or cannot be one.
         """
-        view = AccountsView(self._caller.with_token(token))
-        # A view of a closed view is closed, although it has a caller of its own.
-        view._caller.closed = self._caller.closed
-        return view
+        return AccountsView(self._caller.with_token(token))
 
     def forget_refusals(self) -> None:
         """
@@ -97,15 +94,11 @@ class AccountsView(Onboarding, Agents, Channels, Tokens, Members, Erasure, Billi
 
     def close(self, timeout: float = 2.0) -> None:
         """
-        End this view: later calls raise :class:`ClientClosedError`.
-
-        The connection belongs to the client that made it, and when that one is closed, it is
-        closed too.
+        Do nothing: the connection belongs to the client that made this view.
 
         Args:
             timeout: As for :meth:`AccountsClient.close`.
         """
-        self._caller.closed = True
 
     def __enter__(self) -> AccountsView:
         return self
@@ -225,7 +218,6 @@ class AccountsClient(AccountsView):
         Args:
             timeout: How long to wait, in seconds. This client has no threads, so it does not wait.
         """
-        super().close()
         self._caller.connection.close(timeout)
 
     def __enter__(self) -> AccountsClient:

@@ -217,11 +217,12 @@ class McpSession:
         self._pending.end(lambda outcome: reason("the session was closed", outcome=outcome))
         self._replier.stop()
         self._stream.close()
+        limit = Deadline(seconds)
         if self._reader.ident is None:
             self._stream.release()  # the reader does it otherwise, but it never started
         elif self._reader.is_alive() and self._reader is not threading.current_thread():
             self._reader.join(seconds)  # join() refuses one that is only about to be alive
-        self._replier.join(seconds)
+        self._replier.join(limit.remaining())
 
     def finish(self, seconds: float) -> None:
         """
