@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Generic, TypeVar
 
@@ -80,7 +80,9 @@ class HandlerWithin(InboundHandler):
         self._inbound = inbound
         self._context = context
 
-    def dispatch_event(self, event: InboundEvent) -> InboundReport:
+    def dispatch_event(
+        self, event: InboundEvent, delivery_keys: Sequence[str] = ()
+    ) -> InboundReport:
         """
         Hand an event over; see :meth:`InboundHandler.dispatch_event`.
 
@@ -90,7 +92,7 @@ class HandlerWithin(InboundHandler):
         report = InboundReport(failed=1)
         try:
             with self._context():
-                report = self._inbound.dispatch_event(event)
+                report = self._inbound.dispatch_event(event, delivery_keys)
         except ConfigError:
             raise
         except Exception:  # the host's context may raise anything; the listener goes on

@@ -6,9 +6,9 @@ import hashlib
 import inspect
 import logging
 import threading
-from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import chain, count
 from typing import Any, Literal, TypeAlias
 from uuid import uuid4
 
@@ -100,7 +100,6 @@ class Dispatcher:
         self._log = check_log(log)
         self._lease = lease
         self._registrations: tuple[HandlerRegistration, ...] = ()
-        self._names: Counter[str] = Counter()
 
     def register(
         self,
@@ -119,13 +118,9 @@ class Dispatcher:
         if handler is None:
             return partial(self.register, kind=kind, channel=channel, verified_only=verified_only)
         _check_plain(handler)
-        name = _name_of(handler)
-        self._names[name] += 1
-        if self._names[name] > 1:
-            name = f"{name}-{self._names[name]}"
         added = HandlerRegistration(
             handler=handler,
-            name=name,
+            name=self._free_name(_name_of(handler)),
             kind=kind,
             channel=channel,
             verified_only=verified_only,
@@ -134,6 +129,12 @@ class Dispatcher:
         # A new tuple, so that a dispatch that is going on in another thread keeps its own.
         self._registrations = (*self._registrations, added)
         return handler
+
+    def _free_name(self, name: str) -> str:
+        # A handler that is removed and added again has its old name, and is known by that.
+        taken = {each.name for each in self._registrations}
+        others = (f"{name}-{number}" for number in count(2))
+        return next(each for each in chain([name], others) if each not in taken)
 
     def unregister(self, handler: Callable[..., Any]) -> None:
         """Remove a handler, also one that was added several times or not at all."""
@@ -275,8 +276,10 @@ def order_of(event: InboundEvent) -> str:
 
 def _plain_keys(event: InboundEvent, delivery_keys: Sequence[str]) -> tuple[str, ...]:
     if isinstance(event, DeliveryReceipt):
-        # With the status: a message that was sent is delivered and read later.
-        return (f"receipt:{event.channel}:{event.message_sid}:{event.status}",)
+        # With the status: a message that was sent is delivered and read later. With the recipient,
+        # where it is named: each of a group has receipts of its own.
+        whose = f":{event.recipient}" if event.recipient else ""
+        return (f"receipt:{event.channel}:{event.message_sid}:{event.status}{whose}",)
     if isinstance(event, AccountVerified):
         own = event.delivery_id and f"delivery:{event.delivery_id}"
         return tuple(delivery_keys) or ((own,) if own else ())

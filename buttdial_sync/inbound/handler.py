@@ -257,9 +257,20 @@ class InboundHandler:
         """
         return InboundReport(**Counter[str](map(self._dispatcher.dispatch, self.parse(payload))))
 
-    def dispatch_event(self, event: InboundEvent) -> InboundReport:
-        """Hand an event over, as :meth:`dispatch` does with those of a payload."""
-        return InboundReport(**Counter[str]([self._dispatcher.dispatch(event)]))
+    def dispatch_event(
+        self, event: InboundEvent, delivery_keys: Sequence[str] = ()
+    ) -> InboundReport:
+        """
+        Hand an event over, as :meth:`dispatch` does with those of a payload.
+
+        Args:
+            event: The event.
+            delivery_keys: By what it is known again if it has no id of its own.
+
+        Returns:
+            The result.
+        """
+        return InboundReport(**Counter[str]([self._dispatcher.dispatch(event, delivery_keys)]))
 
     def dispatch_waiting(self, messages: Sequence[WaitingMessage]) -> InboundReport:
         """

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from buttdial_sync.errors.scrubbing import Secret
+from buttdial_sync.errors.scrubbing import Secret, masked_items
 from buttdial_sync.inbound.reading import (
     UNKNOWN,
     Fields,
@@ -99,7 +99,7 @@ def parse_account(
                 id=delivery_id,
                 source=origin.source,
                 verified=origin.verified,
-                raw=payload,
+                raw=masked_items(payload),
             )
         ]
     scopes = first(payload, "scopes")

@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 
 from buttdial_sync.errors import ArgumentTypeError
+from buttdial_sync.errors.scrubbing import Secret
 from buttdial_sync.models.converter import structure
 from buttdial_sync.models.inbound import (
     DeliveryReceipt,
@@ -50,4 +51,6 @@ def as_event(kind: str, fields: dict[str, Any]) -> InboundEvent:
 
 
 def _plain(_: Any, __: Any, value: Any) -> Any:
+    if isinstance(value, Secret):
+        return "***"
     return value.isoformat() if isinstance(value, datetime) else value

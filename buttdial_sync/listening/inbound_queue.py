@@ -9,6 +9,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from itertools import count
 from typing import Any
+from uuid import uuid4
 
 import attrs
 
@@ -56,6 +57,7 @@ class QueuedEvent:
         attempts: How often it was handed over.
         due: When it is handed over again, by the clock of the listener.
         behind: Those that came up meanwhile and wait for it.
+        key: By what handlers that have had it are known, if it has no id of its own.
     """
 
     event: InboundEvent
@@ -64,6 +66,7 @@ class QueuedEvent:
     attempts: int = 0
     due: float = 0.0
     behind: list[QueuedEvent] = attrs.field(factory=list)
+    key: str = attrs.field(factory=lambda: f"queued:{uuid4()}")
 
 
 class InboundQueue:

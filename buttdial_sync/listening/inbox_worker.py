@@ -227,7 +227,7 @@ class InboxWorkers:
             self._tell(stored, UnreadableEvent(reason=reason, id=stored.id))
             return
         try:
-            report = self._how.inbound.dispatch_event(stored.event)
+            report = self._how.inbound.dispatch_event(stored.event, [f"inbox:{stored.id}"])
         except BaseException:  # the process ends: the next one need not wait for the lease
             self._record(self._inbox.put_back, stored)
             raise

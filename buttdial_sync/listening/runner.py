@@ -94,6 +94,7 @@ class StreamRunner:
         self._connection = agent.connection
         self._token = agent.token_or(None)
         self._session: McpSession | None = None
+        self._polls = False
         self._workers: InboxWorkers | None = None
         self._queue: InboundQueue | InboxSink
         if options.handing_over is None:
@@ -154,14 +155,7 @@ class StreamRunner:
             raise
         finally:
             self._stopping.set()  # from here on one attempt for each event
-            self._connection.router.retire(self._token, self._queue)
-            try:
-                self._finish_handlers()
-            finally:
-                try:
-                    self._end_session()
-                finally:
-                    self._end()
+            self._finish()
 
     def poll(self) -> None:
         """
@@ -170,7 +164,7 @@ class StreamRunner:
         Raises:
             ButtDialError: The queue could not be read. What was read before is handed over.
         """
-        self._thread_id = threading.get_ident()
+        self._thread_id, self._polls = threading.get_ident(), True
         try:
             if self._workers is not None:
                 self._writer.write_here()
@@ -186,15 +180,7 @@ class StreamRunner:
             self._stop_at = self._options.clock()
             raise
         finally:
-            self._connection.router.retire(self._token, self._queue)
-            try:
-                # If a handler sends, the client opens a stream, and reads the whole queue before
-                # that: hand those messages over too.
-                while self._dispatch_rest():
-                    pass
-                self._stop_workers()
-            finally:
-                self._end()
+            self._finish()
 
     def stop(self, timeout: float) -> bool:
         """
@@ -390,7 +376,7 @@ class StreamRunner:
     def _dispatch(self, queued: QueuedEvent) -> None:
         """Hand an event over; it is not on the server any more, so it is tried again later."""
         try:
-            report = self._options.inbound.dispatch_event(queued.event)
+            report = self._options.inbound.dispatch_event(queued.event, [queued.key])
         except BaseException:  # the process ends, but the host can still keep the event
             self._give_up(queued.event)
             raise
@@ -403,6 +389,16 @@ class StreamRunner:
             pause = exponential(self._options.longest_pause, queued.attempts - 1)
             assert isinstance(self._queue, InboundQueue)  # noqa: S101 - the other one gives none out
             self._queue.postpone(queued, self._options.clock() + pause)
+
+    def _finish(self) -> None:
+        self._connection.router.retire(self._token, self._queue)
+        try:
+            self._finish_handlers()
+        finally:
+            try:
+                self._end_session()
+            finally:
+                self._end()
 
     def _finish_handlers(self) -> None:
         """
@@ -423,6 +419,8 @@ class StreamRunner:
 
     def _end_session(self) -> None:
         """Close the session, when its reader has passed on what the server has pushed."""
+        if self._polls and not self._connection.pushes_to_sessions:
+            return  # nothing is pushed on it, and the next one would empty the waiting queue
         # A part of the time: there may be no end of the stream, and then handlers need the rest.
         seconds = max(self._seconds_left() / 2, _SECONDS_TO_TAKE_IN)
         self._connection.pool.drop(self._token, lambda session: session.finish(seconds))

@@ -22,6 +22,9 @@ T = TypeVar("T")
 KEPT_AS_IT_CAME = "__kept_as_it_came__"
 """A class with this attribute falls back to ``raw`` alone if its fields do not validate."""
 
+LenientCount = Annotated[int, "None where the server wrote something else"]
+"""A number that is not worth losing what it stands beside."""
+
 Identifier = Annotated[str, "an id"]
 """An id: text for all who read it, though some servers send numbers."""
 
@@ -72,6 +75,10 @@ def _converter() -> Converter:
     converter.register_structure_hook_func(
         lambda kind: kind == Identifier, lambda value, _: _identifier(value)
     )
+    converter.register_structure_hook_func(
+        lambda kind: kind == LenientCount,
+        lambda value, _: value if type(value) is int else None,
+    )
     converter.register_structure_hook(ToolResult, lambda value, _: ToolResult(raw=value))
     converter.register_structure_hook_factory(attrs.has, lambda kind: _object_hook(converter, kind))
     return converter
@@ -85,6 +92,7 @@ def _object_hook(converter: Converter, kind: type[Any]) -> Callable[[Any, Any], 
         if "wire" in field.metadata
     }
     structure_dict = make_dict_structure_fn(kind, converter, **renamed)  # type: ignore[arg-type]
+    is_kept = getattr(kind, KEPT_AS_IT_CAME, False)
     has_raw = any(field.name == "raw" for field in attrs.fields(kind))
     aliases = {
         field.name: field.metadata["names"]
@@ -94,6 +102,8 @@ def _object_hook(converter: Converter, kind: type[Any]) -> Callable[[Any, Any], 
 
     def structure_object(data: Any, target: Any) -> Any:
         if not isinstance(data, Mapping):
+            if is_kept:
+                return kind(raw=data)
             raise TypeError("expected an object")
         fields = _with_snake_case_keys(data)
         for name, others in aliases.items():
@@ -103,7 +113,7 @@ def _object_hook(converter: Converter, kind: type[Any]) -> Callable[[Any, Any], 
         try:
             return structure_dict(fields, target)
         except Exception:  # cattrs raises groups of whatever a hook raised
-            if not getattr(kind, KEPT_AS_IT_CAME, False):
+            if not is_kept:
                 raise
             return kind(raw=data)
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import attrs
 
-from buttdial_sync.models.converter import Identifier
+from buttdial_sync.models.converter import Identifier, LenientCount
 
 
 @attrs.frozen(kw_only=True)
@@ -56,11 +56,11 @@ class WaitingMessages:
 
     Attributes:
         messages: The messages, oldest first.
-        count: How many there are here.
+        count: How many there are here, where the server says it.
     """
 
     messages: list[WaitingMessage] = attrs.field(factory=list)
-    count: int | None = None
+    count: LenientCount | None = None
     raw: Any = attrs.field(default=None, eq=False, repr=False)
 
     def __len__(self) -> int:

@@ -11,6 +11,7 @@ from buttdial_sync.errors import (
     ConfigError,
     EndpointNotAvailable,
     InvalidRequestError,
+    TransportError,
 )
 from buttdial_sync.models.converter import structure
 from buttdial_sync.models.inbox import WaitingMessage, WaitingMessages
@@ -108,6 +109,7 @@ class PushRouter:
         self._agent_ids: dict[str, str] = {}
         self._must_name_agent: set[str] = set()
         self._unheard: set[str] = set()
+        self._refused: dict[str, list[WaitingMessage]] = {}
 
     def name_agent(self, token: str, agent_id: str) -> None:
         """Keep which agent is meant by a token, which may be an organization's."""
@@ -226,6 +228,7 @@ class PushRouter:
         return not is_last
 
     def _take_page(self, token: str, deadline: Deadline) -> tuple[int, bool]:
+        self._tell_host(token, [])
         sink = self._sink(token)
         size = _PAGE if sink is None else sink.page_size
         agent_id = self._agent_ids.get(token) if sink is None else sink.agent_id
@@ -235,12 +238,30 @@ class PushRouter:
             sink.waiting(messages, deadline)
         if messages and self._keeper is not None:
             self._keeper.waiting(messages)
-        if messages and self._before_open is not None:
-            try:
-                self._before_open(messages)
-            except Exception:
-                logger.exception("before_open failed with %d messages", len(messages))
+        self._tell_host(token, messages)
         return len(messages), len(messages) < size
+
+    def _tell_host(self, token: str, messages: Sequence[WaitingMessage]) -> None:
+        """
+        Call ``before_open``, first with what it failed on before.
+
+        Raises:
+            TransportError: It failed. It gets these messages again, before others are read.
+        """
+        messages = [*self._refused.pop(token, ()), *messages]
+        if not messages or self._before_open is None:
+            return
+        try:
+            self._before_open(messages)
+        except BaseException as error:
+            self._refused.setdefault(token, []).extend(messages)
+            if not isinstance(error, Exception):
+                raise
+            logger.exception("before_open failed with %d messages", len(messages))
+            raise TransportError(
+                f"before_open failed with {len(messages)} messages: {type(error).__name__}",
+                remediation="See the log. Until it works, nothing is read and no stream opened.",
+            ) from None
 
     def pushed(self, token: str, notification: Mapping[str, Any]) -> None:
         """Pass on what was pushed on a stream; warn once for each agent if nobody listens."""

@@ -577,11 +577,13 @@ def test_a_queue_that_cannot_be_read_keeps_the_stream_closed(open_source: Loopba
 def test_before_open_that_calls_the_client_is_told(
     hosted: LoopbackServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It would wait for the stream that waits for it."""
+    """It would wait for the stream that waits for it, so no stream is opened."""
     client: Client = client_of(hosted, before_open=lambda _: client.ping())
     with client:
         hosted.fake.add_waiting(body="one")
-        assert client.send_message("+1", "x").ok
+        result = client.send_message("+1", "x")
+    assert result.outcome == "not_sent"
+    assert result.error == "before_open failed with 1 messages: ConfigError"
     assert "before_open or on_event called the client" in caplog.text
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from buttdial_sync import InboundMessage, MemoryInbox
+from buttdial_sync import InboundMessage, MemoryInbox, WaitingMessage
 from buttdial_sync.models.inbound import InboundEvent
 from buttdial_sync.testing import FakeButtDialServer
 from buttdial_sync.testing.http_messages import Request
@@ -117,4 +117,76 @@ def test_a_handler_of_a_poll_may_send(workers: int) -> None:
         listener_of(client, inbox, inbox=store, workers=workers).poll()
     assert outcomes == ["sent"]
     assert sorted(map(str, inbox.ids)) == ["message-1", "message-2"]
+    assert server.fake.lost_waiting == 0
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_message_without_an_id_is_handed_to_each_handler_once(durable: bool) -> None:
+    """The attempts for a handler that fails do not call those again that have had it."""
+    inbox, failures = Inbox(), iter([ValueError("once"), ValueError("twice")])
+    done = threading.Event()
+
+    @inbox.handler.on_message
+    def fail_at_first(_: InboundMessage) -> None:
+        failure = next(failures, None)
+        if failure is not None:
+            raise failure
+        done.set()
+
+    options = {"inbox": MemoryInbox()} if durable else {}
+    with (
+        FakeButtDialServer().listen() as server,
+        client_of(server) as client,
+        listener_of(client, inbox, **options) as listener,
+    ):
+        wait_until(lambda: listener.connected)
+        server.fake.push({**message_payload(1), "messageId": None})
+        assert done.wait(PATIENCE)
+    assert inbox.ids == [None]
+
+
+def test_an_odd_field_does_not_lose_a_page() -> None:
+    """The messages have left the server: what cannot be read around them is left aside."""
+    inbox = Inbox()
+    message = {"id": 1, "from": "+1", "body": "hi", "channel": "sms"}
+    odd: list[dict[str, object]] = [
+        {"messages": [message], "count": "1"},
+        {"messages": [None, message], "count": 2},
+        {"messages": [message, "nonsense"], "count": True},
+        {"messages": [message]},
+    ]
+    unreadable = list[object]()
+    inbox.handler.on_unreadable(unreadable.append)
+    with FakeButtDialServer().listen() as server, client_of(server) as client:
+        for page in odd:
+            server.fake.on_rest("GET", "/api/v1/waiting-messages", page)
+            answer = client.inbox.waiting()
+            assert [each.body for each in answer if each.body] == ["hi"]
+            assert answer.count == (2 if page.get("count") == 2 else None)
+            listener_of(client, inbox).poll()
+    assert inbox.ids == ["1"]
+    assert len(unreadable) == 2
+
+
+def test_before_open_that_fails_loses_nothing() -> None:
+    """Nothing is sent, and nothing more is read, until the host has what was read."""
+    kept, failing = list[str | None](), [OSError("the database is down")]
+
+    def keep(messages: Sequence[WaitingMessage]) -> None:
+        if failing:
+            raise failing[0]
+        kept.extend(each.body for each in messages)
+
+    with (
+        FakeButtDialServer(dialect="open-source").listen() as server,
+        client_of(server, before_open=keep) as client,
+    ):
+        for number in range(12):
+            server.fake.add_waiting(body=str(number))
+        result = client.send_message("+14155550123", "hi", "sms")
+        assert (result.outcome, result.retryable) == ("not_sent", True)
+        assert len(server.fake.waiting) == 2
+        failing.clear()
+        assert client.send_message("+14155550123", "hi", "sms").ok
+    assert kept == [str(number) for number in range(12)]
     assert server.fake.lost_waiting == 0

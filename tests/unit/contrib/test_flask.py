@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from io import BytesIO
 from typing import Any
 
@@ -314,9 +314,11 @@ def test_a_handler_class_of_the_hosts(fake_server: FakeButtDialServer) -> None:
     traced: list[str | None] = []
 
     class Traced(InboundHandler):
-        def dispatch_event(self, event: InboundEvent) -> InboundReport:
+        def dispatch_event(
+            self, event: InboundEvent, delivery_keys: Sequence[str] = ()
+        ) -> InboundReport:
             traced.append(getattr(event, "text", None))
-            return super().dispatch_event(event)
+            return super().dispatch_event(event, delivery_keys)
 
     app = Flask(__name__)
     app.config.update(BUTT_DIAL_BASE_URL="https://butt-dial.test", BUTT_DIAL_AGENT_TOKEN="token")

@@ -342,3 +342,43 @@ def test_a_failure_is_told_with_the_handlers_name(caplog: pytest.LogCaptureFixtu
         assert inbound.dispatch(HOSTED) == InboundReport(failed=1)
     assert caplog.text.count("handler failed") == 2
     assert "the handler's mistake" in caplog.text
+
+
+def test_a_handler_that_is_added_again_is_known_again() -> None:
+    """It has its old name, and what it has had is not handed over again."""
+    inbound, got = InboundHandler(), list[InboundMessage]()
+
+    def keep(event: InboundMessage) -> None:
+        got.append(event)
+
+    inbound.on_message(keep)
+    assert inbound.dispatch_event(message()) == InboundReport(handled=1)
+    inbound.remove(keep)
+    inbound.on_message(keep)
+    assert inbound.dispatch_event(message()) == InboundReport(repeated=1)
+    inbound.on_message("sms")(keep)
+    assert inbound.dispatch_event(message()) == InboundReport(handled=1)
+    assert got == [message()] * 2
+
+
+def test_receipts_of_one_message_for_several_recipients() -> None:
+    """Each of a group has one of its own; a repetition is known."""
+    inbound, got = InboundHandler(), list[DeliveryReceipt]()
+    inbound.on_delivery_receipt(got.append)
+    receipts = [
+        DeliveryReceipt(message_sid="m1", status="read", recipient=each)
+        for each in ("+1", "+2", None, "+1")
+    ]
+    for each in receipts:
+        inbound.dispatch_event(each)
+    assert got == receipts[:3]
+
+
+def test_an_event_without_an_id_is_known_by_its_delivery() -> None:
+    """By what the caller says; without that it is handed over each time."""
+    inbound, got = InboundHandler(), list[InboundMessage]()
+    inbound.on_message(got.append)
+    nameless = message(id=None)
+    for keys in (["row-1"], ["row-1"], ["row-2"], [], []):
+        inbound.dispatch_event(nameless, keys)
+    assert len(got) == 4

@@ -21,6 +21,7 @@ from buttdial_sync import (
     InboundHandler,
     MemoryInbox,
     SQLiteInbox,
+    UnreadableEvent,
     WaitingMessage,
 )
 from buttdial_sync.inbound.inbox import Inbox, inbox_schema
@@ -238,3 +239,16 @@ def test_a_row_whose_numbers_and_times_are_none(changes: dict[str, Any], reason:
     (found,) = inbox.list()
     assert (found.unreadable, found.event) == (reason, None)
     assert found.attempt_number == 0
+
+
+def test_a_token_in_an_event_that_lacks_a_part_is_not_stored() -> None:
+    """A handler can still read it; a row, a task and a log cannot."""
+    payload = {"event": "account.verified", "teamToken": "tt_secret", "ownerEmail": "a@b.example"}
+    (event,) = InboundHandler().parse(payload)
+    assert isinstance(event, UnreadableEvent)
+    assert event.raw == payload
+    assert "tt_secret" not in repr(event.raw)
+    inbox = MemoryInbox()
+    inbox.write([event])
+    (row,) = inbox.store.newest(None, 5)
+    assert json.loads(row["payload"])["raw"] == {**payload, "teamToken": "***"}

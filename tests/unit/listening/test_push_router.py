@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import responses
 
-from buttdial_sync.errors import AuthError, ButtDialError, ConfigError
+from buttdial_sync.errors import AuthError, ButtDialError, ConfigError, TransportError
 from buttdial_sync.listening.inbound_queue import InboundQueue
 from buttdial_sync.models.inbox import WaitingMessage
 from buttdial_sync.transport.deadline import Deadline
@@ -107,13 +107,11 @@ def page(mock: responses.RequestsMock, count: int) -> list[str]:
     return ids
 
 
-def draining(router: PushRouter, taken: list[Any], error: Exception | None = None) -> PushRouter:
+def draining(router: PushRouter, taken: list[Any]) -> PushRouter:
     """Return a router of the same connections, with a ``before_open``."""
 
     def before_open(messages: Sequence[WaitingMessage]) -> None:
         taken.append([each.id for each in messages])
-        if error is not None:
-            raise error
 
     return PushRouter(router._rest, before_open)
 
@@ -176,13 +174,27 @@ def test_queue_that_never_ends(router: PushRouter, mock: responses.RequestsMock)
 def test_before_open_that_fails(
     router: PushRouter, mock: responses.RequestsMock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is logged, and the next page is read all the same."""
+    """Nothing more is read, and it gets the same messages again until it has them."""
     pages = [page(mock, PAGE), page(mock, 1)]
     taken: list[Any] = []
-    draining(router, taken, ValueError("the host's own")).drain("tok-1", Deadline(1.0))
-    assert taken == pages
+    failing = [ValueError("the host's own"), OSError("disk full")]
+
+    def before_open(messages: Sequence[WaitingMessage]) -> None:
+        taken.append([each.id for each in messages])
+        if failing:
+            raise failing.pop(0)
+
+    router = PushRouter(router._rest, before_open)
+    for name in ("ValueError", "OSError"):
+        with pytest.raises(TransportError, match=f"with {PAGE} messages: {name}") as caught:
+            router.opening("tok-1", "query", Deadline(1.0))
+        assert caught.value.outcome == "not_sent"
+    assert len(mock.calls) == 1
     assert f"before_open failed with {PAGE} messages" in caplog.text
     assert "the host's own" in caplog.text
+    router.drain("tok-2", Deadline(1.0))
+    router.drain("tok-1", Deadline(1.0))
+    assert taken == [pages[0], pages[0], pages[1], pages[0], pages[1]]
 
 
 @pytest.mark.parametrize(
