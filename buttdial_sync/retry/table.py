@@ -339,7 +339,8 @@ class TableRepository(WorkTable):
             row = self._row_of(receipt)  # the answer may have come meanwhile
         if row is None:
             return False
-        write_receipt(self.store, row, columns, FAILED_STATUSES)
+        message_sid = {"message_sid": as_key(receipt.message_sid)}
+        write_receipt(self.store, row, {**columns, **message_sid}, FAILED_STATUSES)
         if self._is_proven(row["id"], as_key(receipt.message_sid)):
             self._join_early_receipt(row["id"], as_key(receipt.message_sid))
         return True
@@ -352,7 +353,7 @@ class TableRepository(WorkTable):
         proven = {
             **self._resolved("delivered"),
             "attempt_started_at": None,
-            "message_sid": message_sid,
+            "message_sid": row["message_sid"] or message_sid,
             "last_error": None,
         }
         condition = Condition(statuses=("dead",), present=("attempt_started_at", "receipt_status"))
@@ -680,7 +681,7 @@ class TableRepository(WorkTable):
 
 def _anew(*, even_if_sent: bool) -> Row:
     """Return what a message forgets that is tried as if it were new."""
-    forgotten: Row = dict.fromkeys(("receipt_status", "receipt_at", "receipt_error"))
+    forgotten: Row = dict.fromkeys(("message_sid", "receipt_status", "receipt_at", "receipt_error"))
     if even_if_sent:
         forgotten["attempt_started_at"] = None
     return {**forgotten, "seconds_waited": 0}

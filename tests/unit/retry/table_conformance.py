@@ -838,6 +838,7 @@ class TableConformance(RepositoryConformance):
         assert self.told()[:2] == ("delivered", "delivered")
         found = self.stored("a")
         assert (found.attempt_started_at, found.last_error) == (None, None)
+        assert found.message_sid == "SM-1"
 
     def test_a_receipt_of_a_refused_message_proves_nothing(self) -> None:
         """The server said itself that it did not take this one."""
@@ -932,8 +933,10 @@ class TableConformance(RepositoryConformance):
         assert self.repository.force_retry("a")
         assert self.told()[:2] == ("pending", "read")
         repository = cast("TableRepository", self.repository)
+        assert self.stored("a").message_sid == "SM-1"
         assert repository.force_retry("a", even_if_sent=True)
         assert self.told()[:2] == ("pending", None)
+        assert self.stored("a").message_sid is None
 
     def test_a_new_try_has_no_receipt_yet(self) -> None:
         """What became of an earlier attempt says nothing about it."""
