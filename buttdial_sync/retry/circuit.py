@@ -24,6 +24,7 @@ logger = logging.getLogger("buttdial_sync.retry")
 
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 60.0
+_LONGEST_AFTER_DOUBT = 1800.0
 _DOUBLINGS = 6
 _LOOK_AGAIN = 0.25  # seconds
 
@@ -54,10 +55,13 @@ class Circuit:
 
     It is *closed* while messages get answers. After one that got none it is *half-open*: before
     the next message one thread asks for a sign of life, which cannot be sent twice as a message
-    could, and the others wait. With an answer, messages go again. Without one the circuit is
-    *open*: nothing is tried for a time that doubles from a second to a minute. Then it is half-open
-    again. A host's own client cannot be asked for a sign of life: there the next message is the
-    sign.
+    could, and the others wait. With a sign one message goes, on trial, and the others wait for its
+    answer. Without a sign, or without an answer, the circuit is *open*: nothing is tried for a time
+    that doubles from a second to a minute. Then it is half-open again. A host's own client cannot
+    be asked for a sign of life: there the next message is the sign.
+
+    A message on trial that may have been sent is in doubt. If the server answers other requests
+    only, each of them costs one, so these pauses grow fourfold, up to half an hour.
 
     If one agent's token gets no answer and another's does, only the one agent rests for a minute.
 
@@ -75,7 +79,7 @@ class Circuit:
         self._met_tokens: list[str | None] = []
         self._alone: dict[str | None, tuple[float, str]] = {}
         self._since = self._open_until = -math.inf
-        self._failures = 0
+        self._failures = self._lost_trials = 0
         self._is_on_trial = False
         self.reset_after_fork()
 
@@ -83,6 +87,7 @@ class Circuit:
         """In a forked child: a new lock, and nobody is asking."""
         self._changed = threading.Condition()
         self._is_asking = False
+        self._on_trial: int | None = None
 
     @property
     def state(self) -> State:
@@ -99,8 +104,15 @@ class Circuit:
                 self._alone.pop(token, None)
                 self._close()
 
-    def unanswered(self, token: str | None, reason: str) -> None:
-        """Note that nobody answered a message that was sent with this token."""
+    def unanswered(self, token: str | None, reason: str, *, in_doubt: bool = False) -> None:
+        """
+        Note that nobody answered a message that was sent with this token.
+
+        Args:
+            token: The token.
+            reason: In words.
+            in_doubt: The message may have been sent.
+        """
         with self._changed:
             if not self._reason:
                 self._reason, self._token = reason, token
@@ -109,6 +121,32 @@ class Circuit:
                 # A sign of life is not worth much if the next message is not answered either.
                 if self._is_on_trial or not isinstance(self._client, AgentView):
                     self._open()
+                if in_doubt and self._is_on_trial:
+                    self._rest_after_doubt()
+
+    def enter(self, stopping: threading.Event) -> Blocked | None:
+        """
+        Return why no message may be sent, as :meth:`check` does; if None, call :meth:`leave` later.
+
+        While a message is on trial, wait for what becomes of it.
+        """
+        while True:
+            blocked = self.check(stopping)
+            if blocked is not None or not self._is_on_trial or stopping.is_set():
+                return blocked
+            with self._changed:
+                if self._on_trial is not None:
+                    # Bounded, because setting ``stopping`` does not notify the condition.
+                    self._changed.wait(_LOOK_AGAIN)
+                elif not self._reason:
+                    self._on_trial = threading.get_ident()
+                    return None
+
+    def leave(self) -> None:
+        """Note that this thread's message has its end: if it was on trial, the next one may be."""
+        if self._on_trial == threading.get_ident():
+            with self._changed:
+                self._end_trial()
 
     def met(self, token: str | None) -> bool:
         """Note a token to ask with, if no other has worked; False if it is the silent one."""
@@ -174,17 +212,34 @@ class Circuit:
         pause = min(_FIRST_PAUSE * 2 ** min(self._failures, _DOUBLINGS), _LONGEST_PAUSE)
         self._failures += 1
         self._open_until = self._monotonic() + pause
+        self._end_trial()
+
+    def _rest_after_doubt(self) -> None:
+        pause = min(_FIRST_PAUSE * 4 ** min(self._lost_trials, _DOUBLINGS), _LONGEST_AFTER_DOUBT)
+        self._lost_trials += 1
+        self._open_until = max(self._open_until, self._monotonic() + pause)
+        logger.error(
+            "the server seemed to answer again, and lost a message, which may have been sent: "
+            "the next one is tried in %.0f s",
+            self._open_until - self._monotonic(),
+        )
+
+    def _end_trial(self) -> None:
+        self._on_trial = None
+        self._changed.notify_all()
 
     def _try_again(self) -> None:
-        """Let messages go; the first that is answered closes the circuit."""
+        """Let one message go; with its answer the circuit closes."""
         self._reason, self._is_on_trial = "", True
 
     def _close(self) -> None:
         if self._failures:
             seconds = self._monotonic() - self._since
             logger.warning("the server answers again, after %.0f s", seconds)
-        self._reason, self._failures, self._is_on_trial = "", 0, False
+        self._reason, self._is_on_trial = "", False
+        self._failures = self._lost_trials = 0
         self._open_until = -math.inf
+        self._end_trial()
 
 
 def lives(client: AgentView, token: str | None) -> bool:

@@ -197,7 +197,10 @@ class Worker:
                 return self.recorder.tell_dead(message, message.last_error or message.unreadable)
             if due.stopping.is_set():
                 return self.recorder.put_back(message)
-            return self._try(message, due)
+            try:
+                return self._try(message, due)
+            finally:
+                self.circuit.leave()
         except Exception as error:
             # Exceptions of hooks are caught where they are called, so this one is the repository's.
             logger.exception("message %s: the repository failed", message.id)
@@ -211,7 +214,7 @@ class Worker:
         except NoTokenError as error:
             logger.warning("message %s waits: %s", message.id, error, exc_info=error.__cause__)
             return self._set_back(message, Blocked(str(error), _NO_TOKEN_PAUSE), due)
-        blocked = self.circuit.check(due.stopping) or self.circuit.rest_of(token)
+        blocked = self.circuit.enter(due.stopping) or self.circuit.rest_of(token)
         if blocked is not None:
             return self._set_back(message, blocked, due)
         with self.token_limits.admit(token, due.stopping) as blocked:
@@ -311,7 +314,7 @@ class Worker:
         verdict, reason = verdict_of(result), result.error or ""
         seconds = DEFAULT_PAUSE if result.retry_after is None else result.retry_after
         if verdict == "unreachable" or is_outage(result):
-            self.circuit.unanswered(token, reason)
+            self.circuit.unanswered(token, reason, in_doubt=result.unknown)
             return
         if result.outcome in {"sent", "rejected"}:
             self.circuit.answered(token)

@@ -30,6 +30,9 @@ class Bench:
     def check(self) -> Blocked | None:
         return self.circuit.check(STOP)
 
+    def enter(self) -> Blocked | None:
+        return self.circuit.enter(STOP)
+
     def blocked(self) -> Blocked:
         found = self.check()
         assert found is not None
@@ -209,6 +212,79 @@ def test_one_thread_asks(fake: FakeButtDialServer) -> None:
         for thread in threads:
             thread.join(30)
     assert asked == ["ping"]
+
+
+def test_one_message_is_tried(own: Bench) -> None:
+    """After a pause the others wait for what becomes of it; with its answer all of them go."""
+    own.circuit.unanswered("t", "down")
+    own.now += 1.0
+    assert own.enter() is None
+    entered: list[Blocked | None] = []
+    others = [threading.Thread(target=lambda: entered.append(own.enter())) for _ in range(3)]
+    for thread in others:
+        thread.start()
+    others[0].join(0.05)
+    assert entered == []
+    own.circuit.answered("t")
+    for thread in others:
+        thread.join(30)
+    assert entered == [None] * 3
+
+
+def test_a_message_on_trial_without_an_answer(own: Bench) -> None:
+    """Those that waited for it are not tried."""
+    own.circuit.unanswered("t", "down")
+    own.now += 1.0
+    assert own.enter() is None
+    entered: list[Blocked | None] = []
+    other = threading.Thread(target=lambda: entered.append(own.enter()))
+    other.start()
+    own.circuit.unanswered("t", "still down")
+    other.join(30)
+    assert entered == [Blocked("still down", 2.0, concerns_all=True)]
+
+
+def test_a_message_on_trial_that_is_not_sent(own: Bench) -> None:
+    """It says nothing about the server, so the next one is tried."""
+    own.circuit.unanswered("t", "down")
+    own.now += 1.0
+    assert own.enter() is None
+    entered: list[Blocked | None] = []
+    other = threading.Thread(target=lambda: entered.append(own.enter()))
+    other.start()
+    own.circuit.leave()
+    other.join(30)
+    assert entered == [None]
+    own.circuit.leave()  # this thread's message is not on trial any more
+    stopping = threading.Event()
+    stopping.set()
+    assert own.circuit.enter(stopping) is None  # it does not wait for the other's
+
+
+def test_messages_on_trial_that_may_have_been_sent(
+    own: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each of them is in doubt, so there are few: the pauses grow, and the log says so."""
+    pauses: list[float] = []
+    for _ in range(9):
+        assert own.enter() is None
+        own.circuit.unanswered("t", "lost", in_doubt=True)
+        pauses.append(own.blocked().seconds)
+        own.now += pauses[-1]
+    assert pauses == [1.0, 2.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 1800.0, 1800.0]
+    assert caplog.text.count("which may have been sent: the next one is tried in") == 8
+    assert "tried in 1800 s" in caplog.text
+    own.circuit.answered("t")
+    own.circuit.unanswered("t", "lost", in_doubt=True)
+    assert own.blocked().seconds == 1.0
+
+
+def test_the_first_of_an_outage_is_not_on_trial(asking: Bench) -> None:
+    """The server is asked at once, whatever became of the message."""
+    asking.circuit.unanswered("a", "lost", in_doubt=True)
+    assert asking.enter() is None
+    asking.circuit.unanswered("a", "lost", in_doubt=True)
+    assert asking.blocked().seconds == 1.0
 
 
 PAGE = {"status": 502, "body": "<html>Bad Gateway</html>"}

@@ -81,6 +81,22 @@ def test_a_proxys_error_page_parks_one_message_per_worker(send_via: str) -> None
         assert {row.retry_count for row in rows if row not in in_doubt} == {0}
 
 
+def test_a_server_that_gives_signs_of_life_and_loses_messages() -> None:
+    """Each message that is tried is in doubt: they are few, however many workers there are."""
+    with world("open-source") as here:
+        for number in range(100):
+            here.add(f"m{number}")
+        break_server(here, "cut", "call", delivered=False)
+        loop = here.loop(workers=3)
+        for _ in range(60):
+            loop.run_once()
+            here.go_on(60)
+        assert 8 <= here.repository.stats()["dead"] <= 12
+        clear_faults(here.fake)
+        here.go_on(1800)
+        assert loop.drain().delivered >= 88
+
+
 class Deaf(HTTPAdapter):
     """A way to the server on which one token gets no answer, as long as it is told so."""
 
