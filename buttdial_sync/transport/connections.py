@@ -101,11 +101,7 @@ class RequestProgress:
             Whether there was a socket to shut down.
         """
         self._aborted = True
-        if self.kept is None:
-            return False
-        if self.kept.uses == self._use:
-            self.kept.shut_down()
-        return True
+        return self._shut_down(socket.SHUT_RDWR)
 
     def end_sending(self) -> bool:
         """
@@ -114,9 +110,13 @@ class RequestProgress:
         Returns:
             Whether there was a socket.
         """
+        return self._shut_down(socket.SHUT_WR)
+
+    def _shut_down(self, how: int) -> bool:
         if self.kept is None:
             return False
-        self.kept.shut_down(socket.SHUT_WR)
+        if self.kept.uses == self._use:
+            self.kept.shut_down(how)
         return True
 
 

@@ -151,6 +151,34 @@ def test_abort_shuts_the_socket_down(
     assert pair[1].recv(1) == b""
 
 
+def test_what_was_sent_comes_after_the_end_of_sending(
+    progress: RequestProgress, pair: tuple[NotingSocket, socket.socket]
+) -> None:
+    """The other side sees the end at once, and what it still sends is read."""
+    assert progress.end_sending() is False  # there is no socket
+    progress.runs_on(KeptSocket(pair[0], socket_identity(pair[0])))
+    assert progress.end_sending() is True
+    assert pair[1].recv(1) == b""
+    pair[1].sendall(b"x")
+    assert pair[0].recv(1) == b"x"
+
+
+def test_the_end_of_sending_leaves_the_next_request_alone(
+    clock: Clock, pair: tuple[NotingSocket, socket.socket]
+) -> None:
+    """As with abort(): a stream that ended has given its connection back."""
+    kept = KeptSocket(pair[0], socket_identity(pair[0]))
+    first, second = (RequestProgress(Deadline(30.0, clock), 5.0) for _ in range(2))
+    for progress in (first, second):
+        progress.runs_on(kept)
+    assert first.end_sending()
+    pair[1].setblocking(False)
+    with pytest.raises(BlockingIOError):
+        pair[1].recv(1)
+    assert second.end_sending()
+    assert pair[1].recv(1) == b""
+
+
 def test_abort_leaves_the_next_request_alone(
     clock: Clock, pair: tuple[NotingSocket, socket.socket]
 ) -> None:
