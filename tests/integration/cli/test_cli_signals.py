@@ -14,6 +14,7 @@ from buttdial_sync import FailedMessage, InboundMessage, SQLiteInbox
 from buttdial_sync.retry import SQLiteRepository
 from buttdial_sync.testing import FakeButtDialServer
 from tests.integration.cli.process import SECONDS, environment
+from tests.integration.inbound.listening import wait_until
 
 TOKEN = "agent-token-of-the-tests"
 DB = "outbox.db"
@@ -99,6 +100,27 @@ def test_what_is_being_sent_is_finished(
         assert repository.leased() == {}
     assert sorted(row.status for row in found) == ["delivered", *["pending"] * 19]
     assert [row for row in found if row.attempt_started_at is not None] == []
+
+
+def test_a_pace_is_not_waited_for(tmp_path: Path) -> None:
+    """A signal that comes between two messages ends the sleep before the second."""
+    with SQLiteRepository(tmp_path / DB) as repository:
+        for n in range(2):
+            repository.add(FailedMessage(id=f"m-{n}", recipient="+14155550123", body="Hello"))
+    with FakeButtDialServer(tokens=[TOKEN]).listen() as server:
+        settings = {"BUTT_DIAL_BASE_URL": server.base_url, "BUTT_DIAL_AGENT_TOKEN": TOKEN}
+        args = ("outbox", "drain", *SLOWLY, "--db", DB, "--workers", "1")
+        with start(*args, cwd=tmp_path, **settings) as process:
+            try:
+                with SQLiteRepository(tmp_path / DB) as repository:
+                    wait_until(lambda: repository.count_pending() == 1)
+                process.send_signal(signal.SIGTERM)
+                process.communicate(timeout=SECONDS)
+            finally:
+                process.kill()
+    assert process.returncode == 143
+    with SQLiteRepository(tmp_path / DB) as repository:
+        assert (repository.count_pending(), repository.leased()) == (1, {})
 
 
 def test_the_event_that_is_handled_is_finished(tmp_path: Path) -> None:

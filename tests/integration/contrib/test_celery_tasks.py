@@ -76,6 +76,22 @@ def test_a_message_is_sent_once(world: World) -> None:
     assert len(world.fake.sent_messages) == 1
 
 
+def test_a_message_that_another_process_sends_is_not_asked_for(world: World) -> None:
+    """The next in order may be on its way already: its task would send it a second time."""
+    world.app.conf.task_default_queue = "on its way"
+    now = utc_now()
+    for number, msg_id in enumerate("ab"):
+        world.add(msg_id, ordering_key="k", created_at=now + timedelta(microseconds=number))
+
+    def send(_: Any) -> dict[str, str]:
+        assert world.repository.begin_attempt("b", 1, utc_now())
+        return {"messageId": "SM-1"}
+
+    world.fake.on_tool("comms_send_message", send)
+    assert world.tasks.deliver("a", 0) == "delivered"
+    assert asked_for(world) == []
+
+
 @pytest.mark.parametrize("paused", ["", None])
 def test_nothing_is_sent_while_it_is_paused(world: World, paused: str | None) -> None:
     """Also what was asked for before; it is free for the sweep after somebody has resumed."""
