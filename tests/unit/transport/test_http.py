@@ -346,6 +346,8 @@ def test_json() -> None:
     for value in (circle, {"a": "\ud83d"}):
         with pytest.raises(ArgumentValueError, match="or a circular reference"):
             json_bytes(value)
+    with pytest.raises(ArgumentValueError):
+        json_bytes({"a": math.nan})  # no server could read it
     with pytest.raises(ArgumentTypeError, match=r"cannot be sent as JSON: .*object"):
         json_bytes({"a": object()})
 
