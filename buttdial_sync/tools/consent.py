@@ -32,7 +32,7 @@ class Consent(Family):
     Consent of an agent's contacts, as ``client.consent``. Safe to share between threads.
 
     Contacts are written as ``send_message`` sends them, so that servers find them again; what the
-    channel cannot reach raises :class:`ArgumentValueError`.
+    channel cannot reach raises ``ArgumentValueError``.
 
     Scope: agent.
 

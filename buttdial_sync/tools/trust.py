@@ -18,7 +18,7 @@ class Trust(Family):
     Trust in an agent's contacts, as ``client.trust``. Only the hosted server has it.
 
     Safe to share between threads. Contacts are written as ``send_message`` sends them, so that the
-    server finds them again; what cannot be one raises :class:`ArgumentValueError`.
+    server finds them again; what cannot be one raises ``ArgumentValueError``.
 
     Scope: agent.
 

@@ -67,7 +67,7 @@ class Param:
     @property
     def valid(self) -> Any:
         """A value that it may have, and that is not its default."""
-        if self.name in {"to", "target", "requester_phone"}:
+        if self.name in {"to", "contact", "target", "requester_phone"}:
             return "+14155550123"
         if self.values:
             return next(value for value in self.values if value != self.facts.get("default"))
@@ -81,7 +81,7 @@ class Param:
     @property
     def must_not_be_blank(self) -> bool:
         is_text = self.facts["type"] == "str" and not self.values
-        return is_text and (self.required or self.name.endswith(("_id", "_sid", "_token")))
+        return is_text and (self.required or self.name.endswith(("_id", "_sid", "_token", "_key")))
 
     @property
     def _is_switch(self) -> bool:
