@@ -388,7 +388,7 @@ class OutcomeRecorder:
                 is_again = True
         if done is not False:
             return Recorded(step=step, error=error)
-        logger.warning("a message that is %s here was taken over by another process", step)
+        logger.warning("a message that is %s here has another end, or was taken over", step)
         return Recorded(step="taken", error=error)
 
     def _pauses_to_write(self, step: Step) -> Iterator[float]:
