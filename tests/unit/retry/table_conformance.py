@@ -555,7 +555,7 @@ class TableConformance(RepositoryConformance):
         assert told == {"pending": "4", "delivered": "2", "dead": "2", "dismissed": "0"}
         assert (str(measured.in_doubt), measured.flow) == ("1", "flowing")
         assert measured.oldest_due_seconds == pytest.approx(30.0)
-        assert (measured.sent_last_minute.value, measured.sent_last_hour.value) == (1, 1)
+        assert (str(measured.sent_last_minute), str(measured.sent_last_hour)) == ("1", "1")
         assert measured.sent_per_minute == pytest.approx(1 / 60)
         waiting = {each.agent_id: each for each in measured.agents}
         assert {name: str(each.pending) for name, each in waiting.items()} == {
