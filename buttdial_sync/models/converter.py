@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_origin
 
 import attrs
 from cattrs import Converter, transform_error
@@ -100,6 +100,8 @@ def _object_hook(converter: Converter, kind: type[Any]) -> Callable[[Any, Any], 
         if "names" in field.metadata
     }
 
+    lists = [field.name for field in attrs.fields(kind) if get_origin(field.type) is list]
+
     def structure_object(data: Any, target: Any) -> Any:
         if not isinstance(data, Mapping):
             if is_kept:
@@ -111,6 +113,9 @@ def _object_hook(converter: Converter, kind: type[Any]) -> Callable[[Any, Any], 
         if has_raw:
             fields["raw"] = data
         try:
+            for name in lists:
+                if isinstance(fields.get(name), str | Mapping):  # cattrs would walk through it
+                    raise TypeError(f"{name}: expected a list")  # noqa: TRY301 - kept below
             return structure_dict(fields, target)
         except Exception:  # cattrs raises groups of whatever a hook raised
             if not is_kept:

@@ -338,7 +338,7 @@ def test_waiting_messages_come_first() -> None:
     assert fake.lost_waiting == 0
 
 
-@pytest.mark.parametrize("body", [{"messages": "x"}, {"messages": [5]}, [], "x"])
+@pytest.mark.parametrize("body", [{"messages": "x"}, {"messages": {"x": 1}}, [], "x"])
 def test_unreadable_queue_stops_the_opening(body: object) -> None:
     """A queue that cannot be read is not emptied by a stream; the message was not sent."""
     fake = FakeButtDialServer(dialect="open-source")
@@ -349,6 +349,19 @@ def test_unreadable_queue_stops_the_opening(body: object) -> None:
     ):
         assert client.send_message("+1", "hi").outcome == "not_sent"
     assert fake.streams_opened == 0
+
+
+def test_an_odd_message_does_not_stop_the_opening() -> None:
+    """The server has given the page away: what cannot be read is handed over as it came."""
+    fake = FakeButtDialServer(dialect="open-source")
+    fake.on_rest("GET", "/api/v1/waiting-messages", {"messages": [5, {"body": "one"}]})
+    got: list[Any] = []
+    with (
+        fake.mocked(),
+        Client(BASE_URL, agent_token=TOKEN, before_open=got.extend) as client,
+    ):
+        assert client.send_message("+1", "hi").ok
+    assert [(each.body, each.raw) for each in got[:2]] == [(None, 5), ("one", {"body": "one"})]
 
 
 def test_before_open_may_not_call_the_client(fake: FakeButtDialServer) -> None:
