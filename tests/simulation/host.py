@@ -6,7 +6,9 @@ import json
 from datetime import timedelta
 from typing import Any, cast
 
+from buttdial_sync.agent import context_of
 from buttdial_sync.client import Client
+from buttdial_sync.connection import Connection
 from buttdial_sync.inbound.handler import InboundHandler
 from buttdial_sync.inbound.inbox import Inbox
 from buttdial_sync.listening.inbox_worker import HandingOver, drain_inbox
@@ -33,13 +35,17 @@ _SLOWNESS = timedelta(seconds=10)
 _RECIPIENT = "+14155550123"
 
 
+class AbandonedConnection(Connection):
+    """The connection of a process that may be killed."""
+
+    def __del__(self) -> None:
+        """Do nothing: a process that was killed closes nothing, and the server sees it later."""
+
+
 class NotingClient(Client):
     """A client that notes what it said, to compare it with what became of the row."""
 
     process: Process
-
-    def __del__(self) -> None:
-        """Do nothing: a process that was killed closes nothing, and the server sees it later."""
 
     def send_message(self, *args: Any, **kwargs: Any) -> SendResult:
         text, notes = str(kwargs.get("body")), self.process.world.notes
@@ -80,6 +86,7 @@ class Host:
             proxies={},
         )
         self._client.process = process
+        context_of(self._client).connection.__class__ = AbandonedConnection
         repository = TableRepository(
             cast("Store", OutboxPointStore(process.world.outbox_rows, process)),
             lease=LEASE,

@@ -15,9 +15,6 @@ from tests.simulation.history import History, quiet
 from tests.simulation.kernel import Crashed, DeadlockError, Group, Kernel, running
 from tests.simulation.threads import Condition, Event, Lock, Queue, Thread, simulated_threads
 
-# A process that is killed closes nothing, but here its client is collected by the one of the test.
-pytestmark = pytest.mark.filterwarnings("ignore:the client of .* was not closed:ResourceWarning")
-
 _HISTORIES = 200
 _PARTS = 8
 _TRACE = (
