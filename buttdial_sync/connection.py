@@ -239,10 +239,11 @@ class Connection:
         # that raised has left nothing.
         if not getattr(self, "used", False) or self.closed:
             return
-        told = f"the client of {self.base_url} was not closed"
-        warnings.warn(told, ResourceWarning, source=self, stacklevel=2)
         if not sys.is_finalizing():  # then everything ends anyway
             self.abandon()
+        # Last, because a host may turn warnings into errors.
+        told = f"the client of {self.base_url} was not closed"
+        warnings.warn(told, ResourceWarning, source=self, stacklevel=2)
 
 
 def check_base_url(base_url: str | None) -> str:
