@@ -98,7 +98,7 @@ def test_a_broker_that_is_down(scheme: str, caplog: pytest.LogCaptureFixture) ->
     with application(f"{scheme}://127.0.0.1:{port}//") as app:
         tasks = ButtDialTasks(
             app,
-            client=Client.from_env,
+            client=lambda: Client("https://butt-dial.example", agent_token="t"),
             repository=lambda: repository,
             inbound=InboundHandler(),
         )
