@@ -341,11 +341,11 @@ class TableRepository(WorkTable):
             return False
         message_sid = {"message_sid": as_key(receipt.message_sid)}
         write_receipt(self.store, row, {**columns, **message_sid}, FAILED_STATUSES)
-        if self._is_proven(row["id"], as_key(receipt.message_sid)):
+        if self._deliver_if_proven(row["id"], as_key(receipt.message_sid)):
             self._join_early_receipt(row["id"], as_key(receipt.message_sid))
         return True
 
-    def _is_proven(self, msg_id: str, message_sid: str | None = None) -> bool:
+    def _deliver_if_proven(self, msg_id: str, message_sid: str | None = None) -> bool:
         """Make a row delivered that was given up as perhaps sent, and has a receipt."""
         row = self.store.find(msg_id)
         if row is None or row["status"] != "dead":
@@ -413,7 +413,7 @@ class TableRepository(WorkTable):
         is_done = self._settle(msg_id, changes, retry_count, attempt_number, is_in_doubt=unknown)
         # Afterwards, as record_receipt looks after writing: so one of the two sees what the other
         # wrote.
-        return is_done and not (unknown and self._is_proven(msg_id))
+        return is_done and not (unknown and self._deliver_if_proven(msg_id))
 
     def postpone(
         self,
