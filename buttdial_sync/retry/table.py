@@ -339,10 +339,11 @@ class TableRepository(WorkTable):
             row = self._row_of(receipt)  # the answer may have come meanwhile
         if row is None:
             return False
-        message_sid = {"message_sid": as_key(receipt.message_sid)}
-        write_receipt(self.store, row, {**columns, **message_sid}, FAILED_STATUSES)
-        if self._deliver_if_proven(row["id"], as_key(receipt.message_sid)):
-            self._join_early_receipt(row["id"], as_key(receipt.message_sid))
+        message_sid = as_key(receipt.message_sid)
+        write_receipt(self.store, row, {**columns, "message_sid": message_sid}, FAILED_STATUSES)
+        self._deliver_if_proven(row["id"], message_sid)
+        if row["message_sid"] != message_sid:  # those before this one may have come without a key
+            self._join_early_receipt(row["id"], message_sid)
         return True
 
     def _deliver_if_proven(self, msg_id: str, message_sid: str | None = None) -> bool:

@@ -744,6 +744,17 @@ class TableConformance(RepositoryConformance):
         assert self.receipt("sent", idempotency_key="key-1")
         assert self.told()[:2] == ("delivered", "read")
 
+    def test_an_early_receipt_of_a_row_that_is_not_given_up_yet(self) -> None:
+        """The second one gives the row its id, and with it what the first one says."""
+        self.add("a", idempotency_key="key-1")
+        self.due()
+        assert self.repository.begin_attempt("a", 1, self.clock())
+        assert not self.receipt("failed")
+        assert self.receipt("sent", idempotency_key="key-1")
+        assert self.told()[:2] == ("pending", "failed")
+        self.repository.mark_dead("a", 1, "lost", unknown=True)
+        assert self.told()[:2] == ("delivered", "failed")
+
     def test_a_receipt_by_its_key(self) -> None:
         """Where the server sends it back, the row is found before the answer has come."""
         self.add("a", idempotency_key="key-1")
