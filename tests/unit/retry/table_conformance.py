@@ -755,6 +755,27 @@ class TableConformance(RepositoryConformance):
         self.repository.mark_dead("a", 1, "lost", unknown=True)
         assert self.told()[:2] == ("delivered", "failed")
 
+    def test_a_receipt_that_comes_again_joins_an_early_one(self) -> None:
+        """The first time ended after the row had got its id, and before it was asked for others."""
+        self.add("a", idempotency_key="key-1")
+        self.due()
+        assert self.repository.begin_attempt("a", 1, self.clock())
+        assert not self.receipt("read")
+        store = cast("TableRepository", self.repository).store
+        find, failures = store.find, [OSError("no database")]
+
+        def fail_once(row_id: str) -> Any:
+            if failures:
+                raise failures.pop()
+            return find(row_id)
+
+        store.find = fail_once  # type: ignore[method-assign]
+        with pytest.raises(OSError, match="no database"):
+            self.receipt("sent", idempotency_key="key-1")
+        assert self.told()[:2] == ("pending", "sent")
+        assert self.receipt("sent", idempotency_key="key-1")
+        assert self.told()[:2] == ("pending", "read")
+
     def test_a_receipt_by_its_key(self) -> None:
         """Where the server sends it back, the row is found before the answer has come."""
         self.add("a", idempotency_key="key-1")
