@@ -341,7 +341,8 @@ class TableRepository(WorkTable):
             return False
         message_sid = as_key(receipt.message_sid)
         write_receipt(self.store, row, {**columns, "message_sid": message_sid}, FAILED_STATUSES)
-        self._deliver_if_proven(row["id"], message_sid)
+        if row["status"] != "delivered":  # it stays so
+            self._deliver_if_proven(row["id"], message_sid)
         # One before this may have come without a key. Each time, because the last time may have
         # ended between giving the row its id and this.
         self._join_early_receipt(row["id"], message_sid)
