@@ -6,13 +6,13 @@ import os
 import subprocess
 import sys
 import threading
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from buttdial_sync import Client
 from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
+from tests.forks import exit_code, forked
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
@@ -24,23 +24,6 @@ def server(request: pytest.FixtureRequest) -> Iterator[LoopbackServer]:
             "comms_send_message", lambda args: {"messageId": f"id-{args['body']}"}
         )
         yield loopback
-
-
-def forked(work: Callable[[], None]) -> int:
-    """Run work in a child; exit code 0 means that it raised nothing."""
-    child = os.fork()
-    if child:
-        return child
-    try:
-        work()
-    except BaseException:  # noqa: BLE001 - a child must never return into pytest
-        traceback.print_exc(file=sys.stderr)
-        os._exit(1)
-    os._exit(0)
-
-
-def exit_code(child: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def send_many(client: Client, name: str, count: int = 20) -> None:

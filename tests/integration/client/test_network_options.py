@@ -25,7 +25,7 @@ from buttdial_sync import (
 from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
 from tests.fakes import open_connections, open_streams
-from tests.integration.client.test_fork import exit_code, forked
+from tests.forks import exit_code, forked
 from tests.integration.client.test_resilience import PATIENCE, client_of, wait_until
 
 CERTIFICATE = str(Path(__file__).parents[1] / "doctor/self_signed.pem")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,7 +17,7 @@ from buttdial_sync import (
     StatusUpdate,
     WaitingMessage,
 )
-from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
+from buttdial_sync.testing import LoopbackServer
 from buttdial_sync.testing.simulate import message_payload
 from tests.fakes import cut_streams, failed_logins, forget_sessions, open_streams
 from tests.integration.inbound.listening import (
@@ -32,18 +31,6 @@ from tests.integration.inbound.listening import (
     wait_until,
 )
 from tests.unit.listening.conftest import Clock
-
-
-@pytest.fixture(params=["hosted", "open-source"])
-def server(request: pytest.FixtureRequest) -> Iterator[LoopbackServer]:
-    with FakeButtDialServer(dialect=request.param).listen() as loopback:
-        yield loopback
-
-
-@pytest.fixture
-def hosted() -> Iterator[LoopbackServer]:
-    with FakeButtDialServer().listen() as loopback:
-        yield loopback
 
 
 def test_500_messages_survive_a_restart(hosted: LoopbackServer) -> None:

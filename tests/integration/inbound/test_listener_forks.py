@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
 
 import pytest
 
-from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
-from tests.integration.client.test_fork import exit_code, forked
+from buttdial_sync.testing import LoopbackServer
+from tests.forks import exit_code, forked
 from tests.integration.inbound.listening import (
     Inbox,
     client_of,
@@ -20,12 +19,6 @@ from tests.integration.inbound.listening import (
 )
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-
-
-@pytest.fixture
-def hosted() -> Iterator[LoopbackServer]:
-    with FakeButtDialServer().listen() as loopback:
-        yield loopback
 
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from buttdial_sync import Client, InboundMessage, Listener, MemoryInbox
-from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
+from buttdial_sync.testing import LoopbackServer
 from buttdial_sync.testing.simulate import message_payload
 from tests.fakes import cut_streams, open_streams
 from tests.integration.inbound.listening import (
@@ -22,18 +21,6 @@ from tests.integration.inbound.listening import (
     numbered,
     wait_until,
 )
-
-
-@pytest.fixture(params=["hosted", "open-source"])
-def server(request: pytest.FixtureRequest) -> Iterator[LoopbackServer]:
-    with FakeButtDialServer(dialect=request.param).listen() as loopback:
-        yield loopback
-
-
-@pytest.fixture
-def hosted() -> Iterator[LoopbackServer]:
-    with FakeButtDialServer().listen() as loopback:
-        yield loopback
 
 
 def stored(inbox: MemoryInbox) -> list[Any]:

@@ -26,6 +26,7 @@ from buttdial_sync.retry.table import TableRepository
 from buttdial_sync.stores.memory import MemoryStore
 from buttdial_sync.stores.schema import Claim, Condition
 from buttdial_sync.testing.conformance import SettableClock
+from tests.forks import exit_code, forked
 
 Make = Callable[..., TableRepository]
 
@@ -427,15 +428,12 @@ def test_a_forked_child_opens_its_own(tmp_path: Path) -> None:
     with SQLiteRepository(tmp_path / "outbox.db") as repository:
         parents = repository.store._connected()
         repository.add(message())
-        child = os.fork()
-        if not child:
-            good = False
-            try:
-                is_own = repository.store._connected() is not parents
-                good = is_own and repository.count_pending() == 1
-            finally:
-                os._exit(0 if good else 1)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+        def in_child() -> None:
+            assert repository.store._connected() is not parents
+            assert repository.count_pending() == 1
+
+        assert exit_code(forked(in_child)) == 0
         assert repository.store._connected() is parents
         assert repository.count_pending() == 1
 

@@ -13,6 +13,7 @@ from buttdial_sync.stores.memory import MemoryStore
 from buttdial_sync.stores.schema import WORK_COLUMNS, Claim, Column, Condition, Row, Schema
 from buttdial_sync.stores.sqlite import SQLiteStore
 from buttdial_sync.stores.store import Store
+from tests.forks import exit_code, forked
 
 NOW = datetime(2026, 1, 2, 12, tzinfo=timezone.utc)
 LEASED_UNTIL = NOW + timedelta(seconds=300)
@@ -95,9 +96,10 @@ def test_fork_while_the_lock_is_held() -> None:
     """A child has a copy of the rows in memory, and does not wait for a thread that it lacks."""
     store = MemoryStore(SCHEMA)
     store.insert(row("a"))
+
+    def in_child() -> None:
+        assert store._lock.acquire(blocking=False)
+
     with store._lock:
-        child = os.fork()
-        if not child:
-            is_free = store._lock.acquire(blocking=False)
-            os._exit(0 if is_free else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        child = forked(in_child)
+    assert exit_code(child) == 0

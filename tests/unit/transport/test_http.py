@@ -40,6 +40,7 @@ from buttdial_sync.transport.http import (
 from buttdial_sync.transport.logins import Logins
 from buttdial_sync.transport.network import NetworkOptions
 from buttdial_sync.transport.rest import Rest
+from tests.forks import exit_code, forked
 
 PATIENCE = 10.0
 
@@ -372,21 +373,19 @@ def test_forked_child_has_connections_of_its_own(http: Http) -> None:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/x"
         serving = threading.Thread(target=serve)
         sending = threading.Thread(target=lambda: answers.append(send(http, url).content))
+
+        def in_child() -> None:
+            signal.alarm(int(PATIENCE))  # a lock that is held would hang it
+            assert shared_adapter().adapter is not inherited
+            assert http._session.get_adapter(url) is shared_adapter().adapter
+            http.close()
+
         serving.start()
         sending.start()
         assert asked.wait(PATIENCE)
         with shared_adapter()._lock:  # as by a thread that is not there in the child
-            child = os.fork()
-        if not child:
-            signal.alarm(int(PATIENCE))  # a lock that is held would hang it
-            try:
-                assert shared_adapter().adapter is not inherited
-                assert http._session.get_adapter(url) is shared_adapter().adapter
-                http.close()
-                os._exit(0)
-            except BaseException:  # noqa: BLE001 - a child must never return into pytest
-                os._exit(1)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            child = forked(in_child)
+        assert exit_code(child) == 0
         told.set()
         sending.join(PATIENCE)
         serving.join(PATIENCE)

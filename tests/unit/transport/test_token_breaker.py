@@ -23,6 +23,7 @@ from buttdial_sync.errors import (
 )
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.token_breaker import TokenBreaker, forget_token_breakers
+from tests.forks import exit_code, forked
 
 WINDOW = 900.0
 PATIENCE = 20.0
@@ -419,17 +420,14 @@ def test_who_waits_goes_on_when_refusals_are_forgotten(here: Bench) -> None:
 def test_a_child_keeps_what_is_known_and_waits_for_nobody(here: Bench) -> None:
     """The threads of the parent are not there; its refusals still hold."""
     here.refuse("dead")
+
+    def in_child() -> None:
+        here.use("t")
+        assert here.breaker.rest_of("dead") is not None
+        assert here.breaker.rest_of("t") is None
+
     with here.breaker.login("t", Deadline(PATIENCE), here.log_in):
-        child = os.fork()
-        if not child:
-            try:
-                here.use("t")
-                assert here.breaker.rest_of("dead") is not None
-                assert here.breaker.rest_of("t") is None
-                os._exit(0)
-            except BaseException:  # noqa: BLE001 - a child must never return into pytest
-                os._exit(1)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert exit_code(forked(in_child)) == 0
 
 
 def test_clients_share_one_for_an_origin_and_a_clock() -> None:

@@ -36,6 +36,7 @@ from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.deadline_socket import DeadlineSocket
 from buttdial_sync.transport.descriptors import KeptSocket, socket_identity
 from buttdial_sync.transport.websocket import WebSocket, factory_of, wire_logger
+from tests.forks import exit_code, forked
 from tests.unit.transport.websocket_servers import (
     CERTIFICATE,
     PATIENCE,
@@ -605,21 +606,19 @@ def test_faults_of_the_library_are_logged(caplog: pytest.LogCaptureFixture) -> N
 def test_forked_child_has_no_connection() -> None:
     """It is not sent on, not closed, and not waited for; the parent's goes on."""
     with Server(echo) as server, opened(server.url) as websocket:
+
+        def in_child() -> None:
+            assert not websocket.usable
+            with pytest.raises(StreamLostError):
+                websocket.send({}, soon())
+            with pytest.raises(StreamLostError):
+                websocket.ping(soon())
+            websocket.close(1.0)
+            websocket.abandon()
+
         with websocket._sending:  # as by a thread that is not there in the child
-            child = os.fork()
-        if not child:
-            try:
-                assert not websocket.usable
-                with pytest.raises(StreamLostError):
-                    websocket.send({}, soon())
-                with pytest.raises(StreamLostError):
-                    websocket.ping(soon())
-                websocket.close(1.0)
-                websocket.abandon()
-                os._exit(0)
-            except BaseException:  # noqa: BLE001 - a child must never return into pytest
-                os._exit(1)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            child = forked(in_child)
+        assert exit_code(child) == 0
         websocket.send({"parent": 1}, soon())
         assert websocket.receiver.next() == {"parent": 1}
 

@@ -44,6 +44,7 @@ from buttdial_sync.transport.websocket_opening import (
     check_pins,
     check_websocket_url,
 )
+from tests.forks import exit_code, forked
 from tests.unit.transport.test_websocket import shake_hands
 from tests.unit.transport.websocket_servers import (
     CERTIFICATE,
@@ -541,15 +542,9 @@ def test_forked_child_opens_its_own() -> None:
     with Server(echo) as server:
         opener = opener_of(server.url)
         talk(0)
-        child = os.fork()
-        if not child:
-            try:
-                talk(1)
-                os._exit(0)
-            except BaseException:  # noqa: BLE001 - a child must never return into pytest
-                os._exit(1)
+        child = forked(lambda: talk(1))
         talk(2)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert exit_code(child) == 0
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -575,14 +570,7 @@ def test_forked_child_ends_no_opening_of_its_parent() -> None:
         thread = threading.Thread(target=lambda: opened_by_parent.append(opener.open("", soon())))
         thread.start()
         assert asked.wait(PATIENCE)
-        child = os.fork()
-        if not child:
-            try:
-                opener.close()
-                os._exit(0)
-            except BaseException:  # noqa: BLE001 - a child must never return into pytest
-                os._exit(1)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert exit_code(forked(opener.close)) == 0
         told.set()
         thread.join(PATIENCE)
         (websocket,) = opened_by_parent
