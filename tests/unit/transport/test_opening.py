@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any
 
 import pytest
+import requests
 import responses
 
 from buttdial_sync.errors import (
@@ -24,6 +26,7 @@ from buttdial_sync.errors import (
 from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.testing import FakeButtDialServer
 from buttdial_sync.transport.deadline import Deadline
+from buttdial_sync.transport.endpoint import BUFFERING_PROXY
 from buttdial_sync.transport.http import Http, origin_of
 from buttdial_sync.transport.logins import Logins
 from buttdial_sync.transport.opening import SessionOpener
@@ -225,6 +228,68 @@ def test_what_waits_is_read_before_each_attempt(make: Make) -> None:
         opener.open(TOKEN, deadline()).close()
     assert told[2:] == [("query", False)]
     assert [each.path for each in fake.requests if each.method == "GET"] == ["/sse"] * 3
+
+
+@pytest.mark.parametrize(("dialect", "place"), [("hosted", "header"), ("open-source", "query")])
+def test_a_server_that_moved_the_place(dialect: Any, place: str, make: Make) -> None:
+    """It is asked once at the other place, which is then known."""
+    fake = FakeButtDialServer(dialect=dialect)
+    opener = make(token_in="auto")
+    with fake.mocked(URL):
+        TokenLocation.of(origin_of(URL)).remember("query" if place == "header" else "header")
+        opener.open(TOKEN, deadline()).close()
+        assert opener.location == place
+        opener.open(TOKEN, deadline()).close()
+    gets = [each for each in fake.requests if each.method == "GET"]
+    assert ["token" in dict(each.query) for each in gets] == [
+        place == "header",
+        place == "query",
+        place == "query",
+    ]
+
+
+def test_a_refused_token_was_seen(make: Make, fake: FakeButtDialServer) -> None:
+    """A server that names the token as wrong has found it, so nobody has to look again."""
+    fake.revoke(TOKEN)
+    opener = make(token_in="auto")
+    with pytest.raises(AuthError):
+        opener.open(TOKEN, deadline())
+    assert opener.location == "header"
+
+
+def test_an_opened_stream_is_told_with_its_token(make: Make, fake: FakeButtDialServer) -> None:
+    """Who looks for missed pushes has to know which token works where."""
+    told: list[tuple[str, str]] = []
+    make(on_open=lambda token, place: told.append((token, place))).open(TOKEN, deadline()).close()
+    assert told == [(TOKEN, "header")]
+
+
+def test_a_stream_that_somebody_buffers(make: Make) -> None:
+    """A proxy that collects the answer lets no byte through: the error says what to look at."""
+    server = Server(b"")
+    with pytest.raises(DeadlineExceededError) as caught:
+        make(server.url).open(TOKEN, deadline(0.2))
+    server.end()
+    assert caught.value.outcome == "not_sent"
+    assert caught.value.remediation == BUFFERING_PROXY
+
+
+def test_time_that_is_over_says_nothing_about_proxies(make: Make, fake: FakeButtDialServer) -> None:
+    """A request that was not written was not buffered."""
+    with pytest.raises(DeadlineExceededError) as caught:
+        make().open(TOKEN, deadline(0.0))
+    assert caught.value.remediation != BUFFERING_PROXY
+    assert fake.requests == []
+
+
+def test_frames_of_a_refusal_hold_no_answer(make: Make, fake: FakeButtDialServer) -> None:
+    """Its headers may repeat the token, and programs that report errors print frames."""
+    fake.revoke(TOKEN)
+    with pytest.raises(AuthError) as caught:
+        make().open(TOKEN, deadline())
+    frames = [frame for frame, _ in traceback.walk_tb(caught.value.__traceback__)]
+    kept = [value for frame in frames for value in frame.f_locals.values()]
+    assert not [value for value in kept if isinstance(value, requests.Response)]
 
 
 def test_tokens_in_urls_are_not_logged(make: Make, caplog: pytest.LogCaptureFixture) -> None:
