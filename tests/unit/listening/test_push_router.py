@@ -14,7 +14,12 @@ from buttdial_sync.models.inbox import WaitingMessage
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.http import Http
 from buttdial_sync.transport.logins import Logins
-from buttdial_sync.transport.push_router import PAGES_AT_MOST, WAITING_PATH, PushRouter
+from buttdial_sync.transport.push_router import (
+    PAGES_AT_MOST,
+    WAITING_PATH,
+    PushRouter,
+    forget_warnings,
+)
 from buttdial_sync.transport.rest import Rest
 from tests.unit.listening.test_inbound_queue import push, taken
 
@@ -226,3 +231,144 @@ def test_only_messages_are_missed(router: PushRouter, caplog: pytest.LogCaptureF
     for token in ("tok-1", "tok-2", "tok-1"):
         router.pushed(token, push("p1"))
     assert caplog.text.count("nobody listens") == 2
+
+
+def test_a_sink_that_retires_gets_all_until_another_comes(router: PushRouter) -> None:
+    """There is a sink at every moment, so that nothing is pushed to nobody."""
+    first, second, other = Sink(), Sink(), Sink()
+    router.add("tok-1", first)
+    router.add("tok-2", other)
+    router.retire("tok-2", other)
+    router.retire("tok-1", first)
+    router.pushed("tok-1", push("p1"))
+    router.add("tok-1", second)
+    router.pushed("tok-1", push("p2"))
+    router.remove("tok-1", second)
+    router.pushed("tok-1", push("p3"))
+    assert (first.told, second.told) == ([push("p1"), push("p3")], [push("p2")])
+    router.remove("tok-1", first)
+    router.pushed("tok-1", push("p4"))
+    assert (len(first.told), other.told) == (2, [])
+
+
+class Keeper:
+    """Notes what it is told, in order."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def opening(self) -> None:
+        self.told.append("opening")
+
+    def waiting(self, messages: Sequence[WaitingMessage]) -> None:
+        self.told.append([each.id for each in messages])
+
+
+def test_keeper_gets_what_an_opening_would_throw_away(
+    router: PushRouter, mock: responses.RequestsMock
+) -> None:
+    """Only a token in the URL empties the queue, so only then is it asked to keep it."""
+    keeper = Keeper()
+    router.keep_waiting(keeper)
+    router.opening("tok-1", "header", Deadline(1.0))
+    assert (keeper.told, len(mock.calls)) == ([], 0)
+    ids = page(mock, 2)
+    router.opening("tok-1", "query", Deadline(1.0))
+    assert keeper.told == ["opening", ids]
+
+
+def test_keeper_that_cannot_keep_anything(router: PushRouter, mock: responses.RequestsMock) -> None:
+    """Then nothing is read from the server."""
+
+    class Full(Keeper):
+        def opening(self) -> None:
+            raise TransportError("the disk is full")
+
+    router.keep_waiting(Full())
+    with pytest.raises(TransportError, match="disk is full"):
+        router.opening("tok-1", "query", Deadline(1.0))
+    assert len(mock.calls) == 0
+
+
+def test_a_queue_that_is_left_alone(router: PushRouter, mock: responses.RequestsMock) -> None:
+    """Nobody takes what waits: no stream is opened that would empty the queue, if so asked."""
+    router.opening("tok-1", "query", Deadline(1.0))
+    careful = PushRouter(router._rest, None, leaves_queue=True)
+    careful.opening("tok-1", "header", Deadline(1.0))
+    with pytest.raises(ConfigError, match="would empty the agent's waiting queue"):
+        careful.opening("tok-1", "query", Deadline(1.0))
+    assert len(mock.calls) == 0
+
+
+@pytest.mark.parametrize("takes", ["sink", "keeper", "before_open", "nobody"])
+@pytest.mark.parametrize("location", ["query", "header"])
+def test_a_queue_that_was_emptied(
+    location: Any, takes: str, router: PushRouter, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The loss is told once in a process; there is none if somebody had read what waits."""
+    forget_warnings()
+    if takes == "before_open":
+        router = draining(router, [])
+    elif takes == "keeper":
+        router.keep_waiting(Keeper())
+    elif takes == "sink":
+        router.add("tok-1", Sink())
+    for _ in range(2):
+        router.opened("tok-1", location)
+    is_lost = location == "query" and takes == "nobody"
+    assert caplog.text.count("nobody read the waiting queue") == int(is_lost)
+
+
+class AskingForTheAgent:
+    """A server that wants to know whose messages are meant, as with an organization's token."""
+
+    def __init__(self, mock: responses.RequestsMock) -> None:
+        self.asked: list[str | None] = []
+        mock.add_callback(responses.GET, WAITING, self._answer)
+
+    def _answer(self, request: Any) -> tuple[int, dict[str, str], str]:
+        self.asked.append(request.params.get("agentId"))
+        if self.asked[-1] is None:
+            return 400, {}, '{"error": "agentId is required", "code": "AGENT_ID_REQUIRED"}'
+        return 200, {}, '{"messages": []}'
+
+
+@pytest.mark.parametrize("by", ["name", "sink"])
+def test_a_token_of_an_organization(
+    by: str, router: PushRouter, mock: responses.RequestsMock
+) -> None:
+    """The agent is named where the server asks for it, and from then on at once."""
+    server = AskingForTheAgent(mock)
+    if by == "name":
+        router.name_agent("tok-1", "agent-1")
+    else:
+        sink = Sink()
+        sink.agent_id = "agent-1"
+        router.add("tok-1", sink)
+    for _ in range(2):
+        router.drain("tok-1", Deadline(1.0))
+    assert server.asked == [None, "agent-1", "agent-1"]
+
+
+def test_a_token_of_an_organization_without_an_agent(
+    router: PushRouter, mock: responses.RequestsMock
+) -> None:
+    """The refusal is told, and not tried again."""
+    server = AskingForTheAgent(mock)
+    with pytest.raises(ButtDialError) as caught:
+        router.drain("tok-1", Deadline(1.0))
+    assert (caught.value.code, server.asked) == ("AGENT_ID_REQUIRED", [None])
+
+
+@pytest.mark.parametrize("size", [3, 10])
+def test_size_of_a_page(size: int, router: PushRouter, mock: responses.RequestsMock) -> None:
+    """It is the sink's; a page that is full may be followed by another."""
+    sink = Sink()
+    sink.page_size = size
+    if size != PAGE:
+        router.add("tok-1", sink)
+    page(mock, size)
+    page(mock, size - 1)
+    assert router.take_page("tok-1", Deadline(1.0)) is True
+    assert router.take_page("tok-1", Deadline(1.0)) is False
+    assert str(mock.calls[0].request.url).endswith(f"?limit={size}")
