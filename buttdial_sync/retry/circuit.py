@@ -155,7 +155,7 @@ class Circuit:
         self._met_tokens = [token]
         return True
 
-    def rest_of(self, token: str | None) -> Blocked | None:
+    def block_of(self, token: str | None) -> Blocked | None:
         """Return why nothing may be sent with this token, while others are answered; or None."""
         until, reason = self._alone.get(token, (-math.inf, ""))
         left = until - self._monotonic()

@@ -34,7 +34,7 @@ class _Turn:
 
     is_probed: bool = False
     proven_at: float = -math.inf
-    rests_until: float = -math.inf
+    blocked_until: float = -math.inf
     reason: str = ""
 
 
@@ -131,7 +131,7 @@ class TokenLimits:
             turn = self._turn(token)
             turn.proven_at = -math.inf
             turn.reason = reason
-            turn.rests_until = max(turn.rests_until, self._monotonic() + seconds)
+            turn.blocked_until = max(turn.blocked_until, self._monotonic() + seconds)
             self._pause(seconds)
 
     def all_limited(self, reason: str, seconds: float) -> None:
@@ -160,7 +160,7 @@ class TokenLimits:
         if len(self._turns) > _KEPT_AT_MOST:
             now = self._monotonic()
             for known, turn in list(self._turns.items()):
-                if turn.rests_until <= now and not turn.is_probed:
+                if turn.blocked_until <= now and not turn.is_probed:
                     del self._turns[known]
         return self._turns.setdefault(token, _Turn())
 
@@ -171,18 +171,18 @@ class TokenLimits:
         now = self._monotonic()
         if now < self._limited_until:
             return Blocked(self._limit, self._limited_until - now, concerns_all=True)
-        if now < turn.rests_until:
-            return Blocked(turn.reason, turn.rests_until - now)
+        if now < turn.blocked_until:
+            return Blocked(turn.reason, turn.blocked_until - now)
         if self._breaker is None:
             return None
-        rest = self._breaker.rest_of(self._own_token if token is None else token)
-        if rest is None:
+        block = self._breaker.block_of(self._own_token if token is None else token)
+        if block is None:
             return None
-        if isinstance(rest.error, AuthLockedOutError):
-            return Blocked(rest.error.message, rest.seconds, concerns_all=True)
+        if isinstance(block.error, AuthLockedOutError):
+            return Blocked(block.error.message, block.seconds, concerns_all=True)
         # It may be replaced at any time, so its messages look again soon.
-        seconds = min(rest.seconds, _LONGEST_PAUSE_FOR_TOKEN)
-        return Blocked(rest.error.message, seconds, rest.error.remediation)
+        seconds = min(block.seconds, _LONGEST_PAUSE_FOR_TOKEN)
+        return Blocked(block.error.message, seconds, block.error.remediation)
 
 
 def _ask(token_for: TokenFor, agent_id: str) -> str:

@@ -214,7 +214,7 @@ class Worker:
         except NoTokenError as error:
             logger.warning("message %s waits: %s", message.id, error, exc_info=error.__cause__)
             return self._set_back(message, Blocked(str(error), _NO_TOKEN_PAUSE), due)
-        blocked = self.circuit.enter(due.stopping) or self.circuit.rest_of(token)
+        blocked = self.circuit.enter(due.stopping) or self.circuit.block_of(token)
         if blocked is not None:
             return self._set_back(message, blocked, due)
         with self.token_limits.admit(token, due.stopping) as blocked:

@@ -51,7 +51,7 @@ _all_breakers: weakref.WeakSet[TokenBreaker] = weakref.WeakSet()
 
 
 @attrs.frozen
-class Rest:
+class TokenBlock:
     """
     Why a token is not used now.
 
@@ -83,7 +83,7 @@ class _Token:
     is_tried: bool = False
     proven_at: float = -math.inf
     refusal: AuthError | None = None
-    rests_until: float = -math.inf
+    blocked_until: float = -math.inf
 
 
 class TokenBreaker:
@@ -130,19 +130,19 @@ class TokenBreaker:
         Raises:
             AuthError: The token was refused, or the address is locked out. A copy.
         """
-        rest = self.rest_of(token)
-        if rest is not None:
-            raise rest.as_error()  # without a local name: the frame and the error would hold both
+        block = self.block_of(token)
+        if block is not None:
+            raise block.as_error()  # without a local name: the frame and the error would hold both
 
-    def rest_of(self, token: str) -> Rest | None:
+    def block_of(self, token: str) -> TokenBlock | None:
         """Return why this token must not be used now, or None."""
         now = self._clock()
         lockout = self._lockout
         if lockout is not None and now < self._locked_until:
-            return Rest(lockout, self._locked_until - now)
+            return TokenBlock(lockout, self._locked_until - now)
         known = self._tokens.get(_key(token))
-        if known is not None and known.refusal is not None and now < known.rests_until:
-            return Rest(known.refusal, known.rests_until - now)
+        if known is not None and known.refusal is not None and now < known.blocked_until:
+            return TokenBlock(known.refusal, known.blocked_until - now)
         return None
 
     def is_proven(self, token: str) -> bool:
@@ -214,7 +214,7 @@ class TokenBreaker:
                     state = self._state(token)
                     state.proven_at = -math.inf
                     state.refusal = error.as_kind(type(error))
-                    state.rests_until = now + LOCKOUT_SECONDS
+                    state.blocked_until = now + LOCKOUT_SECONDS
 
     def forget(self, token: str | None = None) -> None:
         """
@@ -235,7 +235,7 @@ class TokenBreaker:
     def _needs_good_login(self, token: str) -> bool:
         now = self._clock()
         is_at_limit = self._failures(now) >= _AT_ONCE_AFTER_FAILURE
-        is_useful = now >= self._few_left_until and self.rest_of(token) is None
+        is_useful = now >= self._few_left_until and self.block_of(token) is None
         return is_at_limit and is_useful and not self.is_proven(token)
 
     def _begin(
@@ -308,7 +308,7 @@ class TokenBreaker:
             self._tokens = {
                 key: state
                 for key, state in self._tokens.items()
-                if state.is_tried or state.rests_until > now or now - state.proven_at < PROVEN_FOR
+                if state.is_tried or state.blocked_until > now or now - state.proven_at < PROVEN_FOR
             }
             self._forget_above = max(_FORGET_ABOVE, 2 * len(self._tokens))
         return self._tokens.setdefault(_key(token), _Token())

@@ -148,13 +148,13 @@ def test_one_silent_agent_rests_alone(asking: Bench, fake: FakeButtDialServer) -
     fake.fault("refuse", on="stream")
     asking.circuit.unanswered("a", "down")
     assert asking.check() is None
-    assert asking.circuit.rest_of("a") == Blocked("down", 60.0, concerns_all=False)
-    assert asking.circuit.rest_of("b") is None
+    assert asking.circuit.block_of("a") == Blocked("down", 60.0, concerns_all=False)
+    assert asking.circuit.block_of("b") is None
     assert asked_with(fake) == ["b"]  # a refused connection is no request
     asking.now += 59.0
-    assert asking.circuit.rest_of("a") == Blocked("down", 1.0)
+    assert asking.circuit.block_of("a") == Blocked("down", 1.0)
     asking.now += 1.0
-    assert asking.circuit.rest_of("a") is None
+    assert asking.circuit.block_of("a") is None
 
 
 def test_an_answer_ends_the_rest_of_an_agent(asking: Bench, fake: FakeButtDialServer) -> None:
@@ -164,9 +164,9 @@ def test_an_answer_ends_the_rest_of_an_agent(asking: Bench, fake: FakeButtDialSe
     assert not asking.circuit.met("a")
     fake.fault("refuse", on="stream")
     assert asking.check() is None
-    assert asking.circuit.rest_of("a") is not None
+    assert asking.circuit.block_of("a") is not None
     asking.circuit.answered("a")
-    assert asking.circuit.rest_of("a") is None
+    assert asking.circuit.block_of("a") is None
 
 
 def test_who_stops_does_not_ask(asking: Bench, fake: FakeButtDialServer) -> None:

@@ -82,9 +82,9 @@ def test_a_refused_token_rests(here: Bench) -> None:
     assert str(raised[0].remediation).startswith("Ask. It is not tried again for 15 min")
     here.use("other")
     here.now = 300.0
-    rest = here.breaker.rest_of("t")
-    assert rest is not None
-    assert rest.seconds == WINDOW - 300.0
+    block = here.breaker.block_of("t")
+    assert block is not None
+    assert block.seconds == WINDOW - 300.0
     here.now = WINDOW - 1
     with pytest.raises(AuthTokenRevokedError):
         here.use("t")
@@ -111,7 +111,7 @@ def test_a_refused_token_rests(here: Bench) -> None:
 def test_what_makes_a_token_rest(here: Bench, error: ButtDialError, rests: bool) -> None:
     """The server's own word about the token, and nothing else."""
     here.refuse("t", error)
-    assert (here.breaker.rest_of("t") is not None) is rests
+    assert (here.breaker.block_of("t") is not None) is rests
 
 
 def test_a_lockout_holds_for_all_until_its_end(here: Bench) -> None:
@@ -127,9 +127,9 @@ def test_a_lockout_holds_for_all_until_its_end(here: Bench) -> None:
     here.now = 600.0
     here.use("new")
     here.refuse("t", AuthLockedOutError("no time"))
-    assert here.breaker.rest_of("good") is not None
+    assert here.breaker.block_of("good") is not None
     here.now = 600.0 + WINDOW
-    assert here.breaker.rest_of("good") is None
+    assert here.breaker.block_of("good") is None
 
 
 def test_after_two_refusals_a_good_login_comes_first(here: Bench) -> None:
@@ -359,8 +359,8 @@ def test_refusals_can_be_forgotten(here: Bench) -> None:
         here.refuse(token)
     here.breaker.learn("a", AuthLockedOutError("locked", retry_after=60.0))
     here.breaker.forget("a")
-    assert here.breaker.rest_of("a") is None
-    assert here.breaker.rest_of("b") is not None
+    assert here.breaker.block_of("a") is None
+    assert here.breaker.block_of("b") is not None
     here.breaker.forget()
     here.refuse("a")
     here.refuse("b")
@@ -371,9 +371,9 @@ def test_refusals_can_be_forgotten(here: Bench) -> None:
     for token in ("a", "b", "c"):
         here.use(token)
     here.breaker.learn("a", AuthLockedOutError("locked", retry_after=30.0))
-    rest = here.breaker.rest_of("c")
-    assert rest is not None
-    assert rest.seconds == 30.0  # not that of the forgotten one
+    block = here.breaker.block_of("c")
+    assert block is not None
+    assert block.seconds == 30.0  # not that of the forgotten one
 
 
 def test_failures_count_for_fifteen_minutes(here: Bench) -> None:
@@ -404,7 +404,7 @@ def test_a_token_that_is_accepted_after_all(here: Bench) -> None:
     """Two calls used it at once, and a server that was restarting refused the first."""
     here.breaker.learn("t", WRONG)
     here.breaker.learn("t", None)
-    assert here.breaker.rest_of("t") is None
+    assert here.breaker.block_of("t") is None
     here.use("t")
 
 
@@ -423,8 +423,8 @@ def test_a_child_keeps_what_is_known_and_waits_for_nobody(here: Bench) -> None:
 
     def in_child() -> None:
         here.use("t")
-        assert here.breaker.rest_of("dead") is not None
-        assert here.breaker.rest_of("t") is None
+        assert here.breaker.block_of("dead") is not None
+        assert here.breaker.block_of("t") is None
 
     with here.breaker.login("t", Deadline(PATIENCE), here.log_in):
         assert exit_code(forked(in_child)) == 0
@@ -439,7 +439,7 @@ def test_clients_share_one_for_an_origin_and_a_clock() -> None:
     assert TokenBreaker.of("https://a:443", lambda: 0.0) is not one
     one.learn("t", WRONG.as_kind(AuthInvalidTokenError))
     forget_token_breakers()
-    assert one.rest_of("t") is None
+    assert one.block_of("t") is None
     assert TokenBreaker.of("https://a:443", clock) is not one
 
 
@@ -452,7 +452,7 @@ def test_tokens_that_are_long_gone_are_forgotten(here: Bench) -> None:
     here.now = WINDOW - 1.0
     for number in range(1001):
         here.use(f"new-{number}")
-    assert here.breaker.rest_of("resting") is not None
+    assert here.breaker.block_of("resting") is not None
     assert len(here.breaker._tokens) <= 1002
     assert here.breaker.is_proven("new-0")
     assert "secret" not in repr(vars(here.breaker))
