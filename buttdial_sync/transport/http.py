@@ -356,11 +356,6 @@ def origin_of(url: str) -> str:
     return f"{parts.scheme}://{(parts.hostname or '').lower()}:{port}"
 
 
-def is_private_way(url: str) -> bool:
-    """Whether nobody on the way can read the URL: TLS, or this machine itself."""
-    return urlsplit(url).scheme == "https" or is_this_machine(url)
-
-
 def _redirected(response: requests.Response, *, is_opening: bool) -> ProtocolError:
     target = origin_of(response.headers.get("location", ""))
     return ProtocolError(

@@ -31,7 +31,6 @@ from buttdial_sync.errors.scrubbing import Secret, SecretBytes
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.http import (
     Http,
-    is_private_way,
     json_bytes,
     load_json,
     origin_of,
@@ -336,7 +335,6 @@ def test_lockout_that_is_near(
 def test_odd_origins() -> None:
     """A scheme without a default port has port 0."""
     assert origin_of("ftp://h.example/x") == "ftp://h.example:0"
-    assert not is_private_way("/x")
 
 
 def test_json() -> None:

@@ -23,8 +23,9 @@ from buttdial_sync.errors import (
     TransportError,
 )
 from buttdial_sync.transport.deadline import Deadline
-from buttdial_sync.transport.http import Http, is_private_way, origin_of
+from buttdial_sync.transport.http import Http, origin_of
 from buttdial_sync.transport.logins import Logins
+from buttdial_sync.transport.network import NetworkOptions
 from buttdial_sync.transport.rest import Rest
 
 BASE_URL = "https://rest.test"
@@ -88,9 +89,18 @@ def test_origins(url: str, origin: str) -> None:
         ("http://10.0.0.1", False),
     ],
 )
-def test_private_ways(url: str, private: bool) -> None:
+def test_private_ways(url: str, private: bool, http: Http) -> None:
     """A token may stand in a URL only over TLS or on this machine."""
-    assert is_private_way(url) is private
+    assert http.is_private_way(url) is private
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_reads_what_is_not_encrypted(scheme: str) -> None:
+    """Also what goes to this machine, if somebody wants it to go by a proxy."""
+    network = NetworkOptions.checked(proxies={"all": "http://debugger:8080"})
+    http = Http(connect_timeout=10.0, network=network)
+    assert http.is_private_way(f"{scheme}://localhost:3100") is (scheme == "https")
+    http.close()
 
 
 def test_rest_round_trip(http: Http, mock: responses.RequestsMock) -> None:

@@ -43,6 +43,7 @@ from buttdial_sync.transport.websocket_opening import (
     WebSocketOptions,
     check_pins,
     check_websocket_url,
+    is_private,
 )
 from tests.forks import exit_code, forked
 from tests.unit.transport.test_websocket import shake_hands
@@ -143,6 +144,22 @@ def test_token_travels_encrypted(url: str) -> None:
     error = failure_of(url)
     assert isinstance(error, ConfigError)
     assert "insecure_hosts" in str(error.remediation)
+
+
+@pytest.mark.parametrize(
+    ("url", "private"),
+    [
+        ("wss://world.example/", True),
+        ("ws://localhost:8765", True),
+        ("ws://[::1]:8765", True),
+        ("ws://Named.example", True),
+        ("ws://127.evil.example", False),
+        ("ws://unnamed.example", False),
+    ],
+)
+def test_private_addresses(url: str, private: bool) -> None:
+    """TLS, this machine, and the hosts that are named in whatever case."""
+    assert is_private(url, ["nAMED.EXAMPLE"]) is private
 
 
 def test_named_host_gets_the_token_unencrypted(monkeypatch: pytest.MonkeyPatch) -> None:
