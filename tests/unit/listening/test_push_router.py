@@ -156,11 +156,12 @@ def test_nothing_waits(router: PushRouter, mock: responses.RequestsMock) -> None
     """Nobody is called with no messages."""
     page(mock, 0)
     taken: list[Any] = []
-    sink = Sink()
+    sink, keeper = Sink(), Keeper()
     router = draining(router, taken)
     router.add("tok-1", sink)
+    router.keep_waiting(keeper)
     router.drain("tok-1", Deadline(1.0))
-    assert (sink.told, taken, len(mock.calls)) == ([], [], 1)
+    assert (sink.told, keeper.told, taken, len(mock.calls)) == ([], [], [], 1)
 
 
 def test_server_without_a_queue(router: PushRouter, mock: responses.RequestsMock) -> None:
