@@ -36,7 +36,7 @@ def main() -> int:
         make = partial(_mutants_of_module, options=options)
     try:
         files = {file for path in modules for part in tests_of(path, ROOT) for file in part}
-        with project_copies(ROOT, options.processes, sorted(files)) as copies:
+        with project_copies(ROOT, options.processes, sorted(files), modules) as copies:
             shares = _run(modules, make, copies, only_near=options.near)
     except (ControlFailedError, LookupError) as error:
         _say(str(error))

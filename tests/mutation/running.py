@@ -8,8 +8,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from importlib.util import cache_from_source
 from pathlib import Path
 from typing import Literal
@@ -77,6 +77,14 @@ class Reach:
         return Stage(tests, max(_SHORTEST_LIMIT, 4 * sum(self.seconds[test] for test in tests)))
 
 
+@attrs.frozen
+class _Measured:
+    """How long tests take, and by module and line the numbers of those that run it."""
+
+    seconds: dict[str, float]
+    lines: dict[str, dict[str, list[int]]]
+
+
 class Copy:
     """
     A copy of the project, and the warm process that runs its tests, one run at a time.
@@ -84,13 +92,16 @@ class Copy:
     Args:
         root: The project; it is only read.
         folder: Where the copy goes.
+        modules: Those whose mutants are run.
 
     Attributes:
         folder: Where it is.
     """
 
-    def __init__(self, root: Path, folder: Path) -> None:
+    def __init__(self, root: Path, folder: Path, modules: list[str]) -> None:
         self.folder = folder
+        self._modules = modules
+        self._measured: dict[tuple[str, ...], _Measured] = {}
         self._output = folder.with_suffix(".txt")
         self._lines = folder.with_suffix(".json")
         self._warm: subprocess.Popen[str] | None = None
@@ -127,7 +138,7 @@ class Copy:
 
     def reach(self, path: str, near: list[str], rest: list[str]) -> Reach:
         """
-        Run tests without a mutation, and see which of them run which lines of a module.
+        Return which tests run which lines of a module.
 
         Args:
             path: The module.
@@ -135,26 +146,41 @@ class Copy:
             rest: Further arguments.
 
         Raises:
-            ControlFailedError: They fail.
+            ControlFailedError: Tests fail without a mutation.
         """
-        self._control(path, Stage([*near, *rest]), is_measured=True)
-        told = json.loads(self._lines.read_text())
-        seconds: dict[str, float] = told["seconds"]
+        given = [*near, *rest]
+        tests = {each for each in given if not any(each.startswith(f"{one}/") for one in given)}
+        arguments = tuple(sorted(tests))
+        found = self._measured.get(arguments)
+        if found is None:
+            found = self._measured[arguments] = self._measure(list(arguments))
+        seconds, tests_of_line = found.seconds, found.lines[path]
         by_nearness = sorted(
             seconds, key=lambda test: (not test.startswith(tuple(near)), seconds[test])
         )
-        by_line = {int(line): frozenset(tests) for line, tests in told["by_line"].items()}
-        found = Reach({test: seconds[test] for test in by_nearness}, by_line)
-        # As mutants are run: by their ids, and in the words of ast.unparse.
-        source = (self.folder / path).read_text()
-        with self._written(path, round_trip(source)):
-            self._control(path, Stage(by_nearness))
-        return found
+        every = list(seconds)
+        by_line = {
+            int(line): frozenset(every[number] for number in numbers)
+            for line, numbers in tests_of_line.items()
+        }
+        return Reach({test: seconds[test] for test in by_nearness}, by_line)
 
-    def _control(self, path: str, stage: Stage, *, is_measured: bool = False) -> None:
-        if self._exit_code(stage, path if is_measured else None):
+    def _measure(self, arguments: list[str]) -> _Measured:
+        """Run tests without a mutation, for all modules at once: many have the same tests."""
+        self._control(Stage(arguments), self._modules)
+        measured = _Measured(**json.loads(self._lines.read_text()))
+        # As mutants are run: by their ids, and in the words of ast.unparse.
+        with ExitStack() as written:
+            for path in self._modules:
+                text = round_trip((self.folder / path).read_text())
+                written.enter_context(self._written(path, text))
+            self._control(Stage(sorted(measured.seconds, key=measured.seconds.__getitem__)))
+        return measured
+
+    def _control(self, stage: Stage, measured: Sequence[str] = ()) -> None:
+        if self._exit_code(stage, measured):
             told = self._output.read_text(errors="replace")
-            raise ControlFailedError(f"{path}, not mutated:\n{told[-3000:]}")
+            raise ControlFailedError(f"not mutated:\n{told[-3000:]}")
 
     def fate(self, path: str, text: str, stages: list[Stage]) -> Fate:
         """Run tests against a mutant, up to the first stage that fails."""
@@ -165,14 +191,14 @@ class Copy:
                     return "killed" if code > 0 else "endless"
         return "survived"
 
-    def _exit_code(self, stage: Stage, measured: str | None = None) -> int:
+    def _exit_code(self, stage: Stage, measured: Sequence[str] = ()) -> int:
         if self._warm is None or self._warm.stdin is None or self._warm.stdout is None:
             raise ControlFailedError("the warm process is not started")
         request = {
             "arguments": stage.tests,
             "output": str(self._output),
             "limit": stage.limit,
-            "module": measured,
+            "measured": list(measured),
             "lines": str(self._lines),
         }
         self._warm.stdin.write(f"{json.dumps(request)}\n")
@@ -209,15 +235,17 @@ class Copy:
 
 
 @contextmanager
-def project_copies(root: Path, count: int, tests: list[str]) -> Iterator[list[Copy]]:
+def project_copies(
+    root: Path, count: int, tests: list[str], modules: list[str]
+) -> Iterator[list[Copy]]:
     """Make copies of the project with a warm process each, and remove them at the end."""
     with tempfile.TemporaryDirectory(prefix="buttdial-mutation-") as name:
         folder = Path(name).resolve()
-        copies = [Copy(root, folder / str(number)) for number in range(count)]
-        modules = copies[0].imports(tests)
+        copies = [Copy(root, folder / str(number), modules) for number in range(count)]
+        imported = copies[0].imports(tests)
         try:
             for copy in copies:
-                copy.start(modules)
+                copy.start(imported)
             yield copies
         finally:
             for copy in copies:

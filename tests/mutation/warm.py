@@ -40,11 +40,12 @@ def main(modules: list[str]) -> None:
 
 
 class _LinesOfTests:
-    """A plugin of pytest: which lines of a module each test runs, and how long it takes."""
+    """A plugin of pytest: which lines of some modules each test runs, and how long it takes."""
 
-    def __init__(self, module: str) -> None:
-        self._path = os.path.abspath(module)
-        self._coverage = Coverage(data_file=None, config_file=False, include=[self._path])
+    def __init__(self, modules: list[str]) -> None:
+        self._paths = {module: os.path.abspath(module) for module in modules}
+        included = list(self._paths.values())
+        self._coverage = Coverage(data_file=None, config_file=False, include=included)
         self._seconds: dict[str, float] = {}
 
     def pytest_sessionstart(self) -> None:
@@ -58,14 +59,22 @@ class _LinesOfTests:
         self._seconds[report.nodeid] = self._seconds.get(report.nodeid, 0.0) + report.duration
 
     def write(self, file: str) -> None:
-        """Write the tests by line, and their seconds, as JSON."""
+        """Write the seconds of the tests, and by module and line the tests' numbers, as JSON."""
         self._coverage.stop()
-        tests = self._coverage.get_data().contexts_by_lineno(self._path)
+        numbers = {test: number for number, test in enumerate(self._seconds)}
+        data = self._coverage.get_data()
+        lines = {
+            module: {
+                line: [numbers[test] for test in tests if test in numbers]
+                for line, tests in data.contexts_by_lineno(path).items()
+            }
+            for module, path in self._paths.items()
+        }
         with open(file, "w", encoding="utf-8") as opened:
-            json.dump({"by_line": tests, "seconds": self._seconds}, opened)
+            json.dump({"lines": lines, "seconds": self._seconds}, opened)
 
 
-def _run(arguments: list[str], output: str, limit: float, module: str | None, lines: str) -> int:
+def _run(arguments: list[str], output: str, limit: float, measured: list[str], lines: str) -> int:
     """
     Run pytest in a child; return its exit code, or less than 0 if a signal ended it.
 
@@ -73,12 +82,12 @@ def _run(arguments: list[str], output: str, limit: float, module: str | None, li
         arguments: What to run.
         output: The file for what it prints.
         limit: Seconds after which it is ended.
-        module: The module whose lines are told, or None; without, the tests are quicker.
+        measured: The modules whose lines are told; without any, the tests are quicker.
         lines: The file in which they are told.
     """
     child = os.fork()
     if not child:
-        _be_pytest(arguments, output, module, lines)
+        _be_pytest(arguments, output, measured, lines)
     signal.signal(signal.SIGALRM, lambda *_: _end(child))
     signal.setitimer(signal.ITIMER_REAL, limit)
     _, status = os.waitpid(child, 0)
@@ -87,13 +96,13 @@ def _run(arguments: list[str], output: str, limit: float, module: str | None, li
     return os.waitstatus_to_exitcode(status)
 
 
-def _be_pytest(arguments: list[str], output: str, module: str | None, lines: str) -> NoReturn:
+def _be_pytest(arguments: list[str], output: str, measured: list[str], lines: str) -> NoReturn:
     os.setsid()  # its group is what its tests start
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
     os.dup2(1, 2)
-    told = None if module is None else _LinesOfTests(module)
+    told = _LinesOfTests(measured) if measured else None
     code = pytest.main([*_OPTIONS, *_IMPORTED_BEFORE, *arguments], plugins=[told] if told else [])
     if told is not None:
         told.write(lines)
