@@ -323,13 +323,14 @@ def test_a_queue_that_was_emptied(
 class AskingForTheAgent:
     """A server that wants to know whose messages are meant, as with an organization's token."""
 
-    def __init__(self, mock: responses.RequestsMock) -> None:
+    def __init__(self, mock: responses.RequestsMock, knows: str = "agent-1") -> None:
         self.asked: list[str | None] = []
+        self._knows = knows
         mock.add_callback(responses.GET, WAITING, self._answer)
 
     def _answer(self, request: Any) -> tuple[int, dict[str, str], str]:
         self.asked.append(request.params.get("agentId"))
-        if self.asked[-1] is None:
+        if self.asked[-1] != self._knows:
             return 400, {}, '{"error": "agentId is required", "code": "AGENT_ID_REQUIRED"}'
         return 200, {}, '{"messages": []}'
 
@@ -359,6 +360,17 @@ def test_a_token_of_an_organization_without_an_agent(
     with pytest.raises(ButtDialError) as caught:
         router.drain("tok-1", Deadline(1.0))
     assert (caught.value.code, server.asked) == ("AGENT_ID_REQUIRED", [None])
+
+
+def test_an_agent_that_the_organization_does_not_have(
+    router: PushRouter, mock: responses.RequestsMock
+) -> None:
+    """It is named once, and the refusal is told."""
+    server = AskingForTheAgent(mock, knows="agent-2")
+    router.name_agent("tok-1", "agent-1")
+    with pytest.raises(ButtDialError):
+        router.drain("tok-1", Deadline(1.0))
+    assert server.asked == [None, "agent-1"]
 
 
 @pytest.mark.parametrize("size", [3, 10])
