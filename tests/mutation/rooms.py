@@ -25,6 +25,13 @@ _OVER_SQLALCHEMY = (
     "tests/integration/retry/test_sqlalchemy_repository.py",
     "tests/integration/retry/test_published_table.py",
 )
+_LISTENERS = (
+    "tests/unit/listening",
+    "tests/unit/inbound",
+    "tests/integration/inbound/test_listener.py",
+    "tests/integration/inbound/test_listening_agents.py",
+    "tests/integration/inbound/test_stopping.py",
+)
 _TESTS: dict[str, tuple[str, ...]] = {
     "buttdial_sync/accounts/": ("tests/unit/accounts",),
     "buttdial_sync/calls/": ("tests/unit/calls", "tests/unit/sending", "tests/unit/tools"),
@@ -96,20 +103,16 @@ _TESTS: dict[str, tuple[str, ...]] = {
         "tests/integration/contrib/test_celery_tasks.py",
     ),
     "buttdial_sync/inbound/sqlalchemy_inbox.py": _OVER_SQLALCHEMY,
-    "buttdial_sync/listening/": ("tests/unit/listening", "tests/unit/inbound"),
+    "buttdial_sync/listening/": _LISTENERS,
     "buttdial_sync/listening/inbox_worker.py": (
         "tests/unit/listening/test_listening_with_inbox.py",
-        "tests/unit/listening",
-        "tests/unit/inbound",
+        *_LISTENERS,
     ),
-    "buttdial_sync/listening/pauses.py": (
-        "tests/unit/listening/test_runner.py",
-        "tests/unit/listening",
-    ),
+    "buttdial_sync/listening/pauses.py": ("tests/unit/listening/test_runner.py", *_LISTENERS),
     "buttdial_sync/listening/runner.py": (
         "tests/unit/listening/test_runner.py",
         "tests/unit/listening/test_listening_with_inbox.py",
-        "tests/unit/listening",
+        *_LISTENERS,
     ),
     "buttdial_sync/models/": ("tests/unit/models", "tests/unit/tools"),
     "buttdial_sync/operator/": ("tests/unit/operator",),
