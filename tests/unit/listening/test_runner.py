@@ -640,3 +640,16 @@ def test_a_limit_of_the_server_slows_the_readings(
         assert inbox.got == []
         clock.now += 51.0
         inbox.wait_for(1)
+
+
+@pytest.mark.parametrize("agent_id", ["agent-1", None])
+def test_an_agent_that_is_named_is_not_asked_for(
+    fake: FakeButtDialServer, client: Client, clock: Clock, agent_id: str | None
+) -> None:
+    """The server is asked whose pushes these are only if the host did not say it."""
+    agent = client.as_agent(TOKEN, agent_id=agent_id)
+    listener = Listener(agent, Inbox().handler, clock=clock, sleep=clock.sleep)
+    with listener:
+        wait_until(lambda: listener.connected)
+    asked = [each.path for each in fake.requests].count("/api/v1/agents/me")
+    assert asked == int(agent_id is None)
