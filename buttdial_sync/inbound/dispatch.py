@@ -32,7 +32,7 @@ from buttdial_sync.models.inbound import (
 
 logger = logging.getLogger("buttdial_sync.inbound")
 
-HandlingOutcome: TypeAlias = Literal["handled", "repeated", "failed", "unreadable"]
+HandlingOutcome: TypeAlias = Literal["handled", "repeated", "busy", "failed", "unreadable"]
 
 _LONGEST_KEY = 200
 _UNSIGNED = "unsigned:"
@@ -49,13 +49,16 @@ class InboundReport:
     Attributes:
         handled: Handed to all their handlers, or without a handler.
         repeated: Handed over before.
-        failed: A handler failed, or another process is still busy with it.
+        busy: No handler failed, but another thread or process is still busy with it: it may still
+            fail, so hand the event over again later.
+        failed: A handler failed, or the delivery log did.
         unreadable: They cannot be read, and no handler is there for those: somebody has to keep
             them.
     """
 
     handled: int = 0
     repeated: int = 0
+    busy: int = 0
     failed: int = 0
     unreadable: int = 0
 
@@ -153,9 +156,9 @@ class Dispatcher:
             context: The second argument of handlers that take two.
 
         Returns:
-            ``"failed"`` if a handler failed, or if another process is still busy with it;
-            ``"repeated"`` if all had it before; ``"unreadable"`` if it is an
-            :class:`UnreadableEvent` that no handler wants.
+            ``"failed"`` if a handler or the log failed; else ``"busy"`` if another thread or
+            process still runs one of the handlers; ``"repeated"`` if all had it before;
+            ``"unreadable"`` if it is an :class:`UnreadableEvent` that no handler wants.
 
         Raises:
             ConfigError: The log's ``claim`` returned neither a token nor None.
@@ -170,8 +173,9 @@ class Dispatcher:
             if isinstance(event, UnreadableEvent):
                 return "unreadable"
             logger.info("no handler for a %s on %.40r", type(event).__name__, _channel_of(event))
-        if "failed" in outcomes:
-            return "failed"
+        for worst in ("failed", "busy"):
+            if worst in outcomes:
+                return worst
         return "repeated" if outcomes == {"repeated"} else "handled"
 
     def _dispatch_to(
@@ -183,7 +187,7 @@ class Dispatcher:
             claims = self._claim([_bounded(f"{key}#{to.name}") for key in keys])
         except DeliveryInProgressError as error:
             logger.info("%s is still busy with %.200r", to.name, str(error))
-            return "failed"
+            return "busy"
         except ConfigError:
             raise
         except Exception:  # the host's log may raise anything

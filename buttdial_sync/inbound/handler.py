@@ -282,8 +282,8 @@ class InboundHandler:
 
         They are known again by the provider's id, so that one that came by webhook before is not
         handed over twice. They have left the server: with ``deferred`` they are written to the
-        inbox, in one transaction. Without it, keep what ``failed`` counts, or give the handler an
-        inbox.
+        inbox, in one transaction. Without it, keep what ``failed`` and ``busy`` count, or give the
+        handler an inbox.
 
         Args:
             messages: As ``client.inbox.waiting()`` or ``before_open`` has them.
@@ -438,7 +438,7 @@ def _delivery_keys(headers: Headers, *, is_signed: bool) -> list[str]:
 
 
 def _answer_of(report: InboundReport, channel: str) -> InboundResponse:
-    if report.failed:
+    if report.failed or report.busy:
         return _answer(500, "a handler failed; try again")
     if report.unreadable:
         # Not 2xx: a server that has a queue keeps it there, and others try again.

@@ -216,6 +216,16 @@ class Inbox(WorkTable):
         }
         return self._settle(stored, changes)
 
+    def postpone(self, stored: StoredEvent, reason: str, next_retry_at: datetime) -> bool:
+        """Keep it for later: the attempt does not count; False as in :meth:`keep`."""
+        changes = {
+            "retry_count": stored.retry_count - 1,
+            "last_error": cut(reason),
+            "next_retry_at": next_retry_at,
+            LEASE: None,
+        }
+        return self._settle(stored, changes)
+
     def put_back(self, stored: StoredEvent) -> bool:
         """Put it back as it was taken: the attempt does not count."""
         return self._settle(stored, {"retry_count": stored.retry_count - 1, LEASE: None})

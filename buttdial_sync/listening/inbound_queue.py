@@ -54,7 +54,8 @@ class QueuedEvent:
         event: The event.
         place: Where it stands: its generation, whether it was pushed, and a running number.
         order: What it has in common with events that wait for it, such as its sender.
-        attempts: How often it was handed over.
+        attempts: How often a handler failed on it.
+        waited: For how many seconds it was put aside because somebody else was busy with it.
         due: When it is handed over again, by the clock of the listener.
         behind: Those that came up meanwhile and wait for it.
         key: By what handlers that have had it are known, if it has no id of its own.
@@ -64,6 +65,7 @@ class QueuedEvent:
     place: tuple[int, int, int]
     order: str
     attempts: int = 0
+    waited: float = 0.0
     due: float = 0.0
     behind: list[QueuedEvent] = attrs.field(factory=list)
     key: str = attrs.field(factory=lambda: f"queued:{uuid4()}")

@@ -14,7 +14,7 @@ import attrs
 
 from buttdial_sync.inbound.handler import InboundHandler
 from buttdial_sync.inbound.inbox import Inbox, StoredEvent
-from buttdial_sync.listening.pauses import exponential
+from buttdial_sync.listening.pauses import WHILE_BUSY, exponential
 from buttdial_sync.models.inbound import InboundEvent, UnreadableEvent
 from buttdial_sync.transport.deadline import Deadline
 
@@ -27,7 +27,8 @@ _LOOK_AGAIN_AFTER = 1.0
 _PAUSES_TO_RECORD = (0.1, 0.4, 1.6, 6.4, 25.6)
 _PURGE_AFTER = 3600.0
 _TRIES_OF_A_DRAIN = 4
-_FAILED = "a handler failed, or another process is still busy with it; the log says which"
+_FAILED = "a handler failed; the log says which"
+_BUSY = "another process is still busy with it, or ended without a word"
 
 
 @attrs.frozen(kw_only=True)
@@ -235,6 +236,10 @@ class InboxWorkers:
             self._give_up(stored, "it lacks a part, and no handler wants such events")
         elif report.failed:
             self._keep_or_give_up(stored)
+        elif report.busy:
+            # No failure: whoever is busy with it ends, or its claim does.
+            due = self._inbox.store.now() + timedelta(seconds=WHILE_BUSY)
+            self._record(self._inbox.postpone, stored, _BUSY, due)
         else:
             with self._changed:
                 self.handled += report.handled

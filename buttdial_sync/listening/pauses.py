@@ -1,6 +1,9 @@
-"""Pauses that grow."""
+"""The pauses before an event is handed over again."""
 
 from __future__ import annotations
+
+WHILE_BUSY = 1.0
+"""The pause in seconds while another thread or process handles an event."""
 
 _FIRST = 0.5
 _MOST_DOUBLINGS = 30

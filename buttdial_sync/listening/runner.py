@@ -23,7 +23,7 @@ from buttdial_sync.inbound.handler import InboundHandler
 from buttdial_sync.listening.inbound_queue import InboundQueue, QueuedEvent
 from buttdial_sync.listening.inbox_sink import InboxSink, InboxWriter
 from buttdial_sync.listening.inbox_worker import HandingOver, InboxWorkers
-from buttdial_sync.listening.pauses import exponential
+from buttdial_sync.listening.pauses import WHILE_BUSY, exponential
 from buttdial_sync.listening.request_budget import budget_of
 from buttdial_sync.models.converter import structure
 from buttdial_sync.models.inbound import InboundEvent
@@ -380,13 +380,23 @@ class StreamRunner:
         except BaseException:  # the process ends, but the host can still keep the event
             self._give_up(queued.event)
             raise
-        queued.attempts += 1
         self._handed_over += report.handled
-        is_last = queued.attempts >= self._options.max_attempts or self._stopping.is_set()
-        if report.unreadable or (report.failed and is_last):
+        if report.unreadable:
             self._give_up(queued.event)
-        elif report.failed:
-            pause = exponential(self._options.longest_pause, queued.attempts - 1)
+        elif report.failed or report.busy:
+            self._postpone_or_give_up(queued, is_busy=bool(report.busy))
+
+    def _postpone_or_give_up(self, queued: QueuedEvent, *, is_busy: bool) -> None:
+        # No handler has failed then. Whoever has the claim ends, or else the claim does.
+        if is_busy and queued.waited < self._options.inbound.lease:
+            pause = WHILE_BUSY
+            queued.waited += pause
+        else:
+            pause = exponential(self._options.longest_pause, queued.attempts)
+            queued.attempts += 1
+        if queued.attempts >= self._options.max_attempts or self._stopping.is_set():
+            self._give_up(queued.event)
+        else:
             assert isinstance(self._queue, InboundQueue)  # noqa: S101 - the other one gives none out
             self._queue.postpone(queued, self._options.clock() + pause)
 

@@ -167,7 +167,8 @@ def hand_over(delivery: Delivery, host: str | InboundHandler) -> int:
     """
     if isinstance(host, str):
         return delivery.send(host)
-    return 500 if host.dispatch(json.loads(delivery.body)).failed else 200
+    report = host.dispatch(json.loads(delivery.body))
+    return 500 if report.failed or report.busy else 200
 
 
 def message_payload(number: int, dialect: DialectName = "hosted", **fields: Any) -> dict[str, Any]:

@@ -237,7 +237,8 @@ class ButtDialTasks:
 
     def _handle_inbound(self, kind: str, fields: dict[str, Any]) -> None:
         assert self._inbound is not None  # noqa: S101 - the task exists only then
-        if self._inbound.dispatch_event(as_event(kind, fields)).failed:
+        report = self._inbound.dispatch_event(as_event(kind, fields))
+        if report.failed or report.busy:
             raise HandlerFailedError(kind)
 
 

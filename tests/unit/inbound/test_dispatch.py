@@ -41,6 +41,19 @@ class Noted(MemoryDeliveryLog):
         return [key.partition("#")[2] for key, _ in self.claims]
 
 
+class Busy(MemoryDeliveryLog):
+    """A log where somebody else has claimed all deliveries for a handler."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = f"#{HERE}.{name}"
+
+    def claim(self, delivery_id: str, lease: float) -> str | None:
+        if delivery_id.endswith(self.name):
+            raise DeliveryInProgressError(delivery_id)
+        return super().claim(delivery_id, lease)
+
+
 class Counting:
     """A handler that is an object."""
 
@@ -224,16 +237,27 @@ def test_a_log_that_fails_at_the_beginning(caplog: pytest.LogCaptureFixture) -> 
 
 
 def test_somebody_else_is_at_it(caplog: pytest.LogCaptureFixture) -> None:
-    """Failed, for the sender to try again; that is no error of anybody."""
-
-    class Busy(MemoryDeliveryLog):
-        def claim(self, delivery_id: str, lease: float) -> str | None:
-            raise DeliveryInProgressError(delivery_id)
-
-    inbound = InboundHandler(delivery_log=Busy())
+    """For the sender to try again; that is no error of anybody."""
+    inbound = InboundHandler(delivery_log=Busy("first"))
     inbound.on_message(first)
-    assert inbound.dispatch_event(message()) == InboundReport(failed=1)
+    assert inbound.dispatch_event(message()) == InboundReport(busy=1)
     assert caplog.text == ""
+
+
+def test_somebody_else_is_at_one_of_them() -> None:
+    """The others run. If one of these fails, that counts; what was handled before does not."""
+    inbound, other = InboundHandler(delivery_log=Busy("first")), Counting()
+
+    def fail(_: InboundMessage) -> None:
+        raise ValueError("the handler's mistake")
+
+    inbound.on_message(first)
+    inbound.on_message(other)
+    assert inbound.dispatch_event(message()) == InboundReport(busy=1)
+    assert inbound.dispatch_event(message()) == InboundReport(busy=1)
+    assert other.calls == 1
+    inbound.on_message(fail)
+    assert inbound.dispatch_event(message()) == InboundReport(failed=1)
 
 
 @pytest.mark.parametrize("end", [SystemExit, KeyboardInterrupt])

@@ -386,7 +386,7 @@ def test_busy_elsewhere() -> None:
             raise DeliveryInProgressError(delivery_id)
 
     inbound, _ = make(delivery_log=Busy())
-    assert inbound.dispatch(HOSTED) == InboundReport(failed=1)
+    assert inbound.dispatch(HOSTED) == InboundReport(busy=1)
 
 
 @pytest.mark.parametrize("message_id", ["x" * 5_000, "a\x00b", "ü", "a\nb"])

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from buttdial_sync import Client, InboundHandler, Listener
+from buttdial_sync import Client, InboundHandler, Listener, MemoryDeliveryLog
+from buttdial_sync.models.inbound import InboundEvent
 from buttdial_sync.testing import FakeButtDialServer
 
 URL = "https://butt-dial.test"
@@ -28,6 +29,26 @@ class Clock:
     def sleep(self, seconds: float) -> None:
         self.pauses.append(seconds)
         self.now += seconds
+
+
+class LogOfKilled(MemoryDeliveryLog):
+    """A log in which a process may have been killed that had a claim."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        super().__init__(clock=clock)
+        self._is_killed = False
+
+    def die_with(self, inbound: InboundHandler, event: InboundEvent | None) -> None:
+        """Hand an event to a handler that raises ``SystemExit``, and never end its claim."""
+        assert event is not None
+        self._is_killed = True
+        with pytest.raises(SystemExit):
+            inbound.dispatch_event(event)
+        self._is_killed = False
+
+    def release(self, delivery_id: str, token: str) -> None:
+        if not self._is_killed:
+            super().release(delivery_id, token)
 
 
 @pytest.fixture

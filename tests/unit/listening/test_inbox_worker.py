@@ -17,6 +17,7 @@ from buttdial_sync.models.inbound import InboundEvent
 from buttdial_sync.testing.conformance import START, SettableClock
 from tests.integration.inbound.listening import PATIENCE, wait_until
 from tests.unit.interrupts import ctrl_c, interruptible
+from tests.unit.listening.conftest import LogOfKilled
 
 
 class Unsteady(MemoryInbox):
@@ -59,7 +60,8 @@ class Bench:
         self.undelivered: list[InboundEvent] = []
         self.fails = False
         self.ends: list[type[BaseException]] = []
-        inbound = InboundHandler()
+        self.log = LogOfKilled(lambda: self.clock().timestamp())
+        inbound = InboundHandler(delivery_log=self.log)
         inbound.on_message(self.handle)
         self.how = HandingOver(
             inbox=self.inbox, inbound=inbound, on_undelivered=self.undelivered.append, **options
@@ -123,6 +125,28 @@ def test_an_event_that_fails_is_due_again() -> None:
     assert dead.first_failed_at == START
     assert [getattr(each, "id", "") for each in here.undelivered] == ["1"]
     assert here.got == ["1"] * 8
+
+
+def test_an_event_that_a_killed_process_has_claimed() -> None:
+    """It is kept until the claim ends, as if nothing had failed, and is then handled."""
+    here = Bench()
+    here.add("1")
+    (stored,) = here.inbox.list()
+    here.ends = [SystemExit]
+    here.log.die_with(here.how.inbound, stored.event)
+    for _ in range(300):
+        assert here.drain() == 0
+        assert here.seconds_until_due() == 1.0
+        (stored,) = here.inbox.list("pending")
+        assert (stored.retry_count, stored.first_failed_at) == (0, None)
+        assert "another process is still busy" in str(stored.last_error)
+    assert here.got == ["1"]  # that of the killed process
+    here.fails = True  # its failures count from here on
+    here.drain()
+    assert here.seconds_until_due() == 0.5
+    here.fails = False
+    assert here.drain() == 1
+    assert here.undelivered == []
 
 
 def test_a_success_after_failures() -> None:

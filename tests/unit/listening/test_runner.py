@@ -12,9 +12,11 @@ import pytest
 from buttdial_sync import (
     AuthError,
     Client,
+    DeliveryInProgressError,
     InboundHandler,
     InboundMessage,
     Listener,
+    MemoryDeliveryLog,
     UnreadableEvent,
 )
 from buttdial_sync.listening.pauses import exponential
@@ -117,6 +119,67 @@ def test_a_handler_that_fails_gets_five_attempts(
     assert make(inbound, on_undelivered=kept.append).poll() == 0
     assert tried == waiting(1) * 5
     assert clock.pauses == [0.5, 1.0, 2.0, 4.0]
+    assert [event.id for event in kept] == waiting(1)
+
+
+class ClaimedUntil(MemoryDeliveryLog):
+    """A log in which another process has all deliveries, until some time."""
+
+    def __init__(self, clock: Clock, seconds: float) -> None:
+        super().__init__(clock=clock)
+        self.seconds = seconds
+
+    def claim(self, delivery_id: str, lease: float) -> str | None:
+        if self._clock() < self.seconds:
+            raise DeliveryInProgressError(delivery_id)
+        return super().claim(delivery_id, lease)
+
+
+def test_a_message_that_a_killed_process_has_claimed(
+    fake: FakeButtDialServer, make: Make, clock: Clock
+) -> None:
+    """It is handled when the claim ends; that nobody could have it before is no failure."""
+    inbound, kept = InboundHandler(delivery_log=ClaimedUntil(clock, 300)), list[Any]()
+    got: list[float] = []
+
+    @inbound.on_message
+    def fail_first(_: InboundMessage) -> None:
+        got.append(clock.now)
+        if len(got) < 5:
+            raise OSError
+
+    fake.add_waiting()
+    assert make(inbound, on_undelivered=kept.append).poll() == 1
+    assert (got, kept) == ([300.0, 300.5, 301.5, 303.5, 307.5], [])
+
+
+def test_a_claim_that_does_not_end(fake: FakeButtDialServer, make: Make, clock: Clock) -> None:
+    """After the lease of this process it counts as a failure: what is only here cannot wait."""
+    log, kept = ClaimedUntil(clock, math.inf), list[Any]()
+    inbound = InboundHandler(delivery_log=log, lease=9)
+    tried = failing(inbound)
+    fake.add_waiting()
+    assert make(inbound, on_undelivered=kept.append).poll() == 0
+    assert tried == []
+    assert clock.pauses == [1.0] * 9 + [0.5, 1.0, 2.0, 4.0]
+    assert [event.id for event in kept] == waiting(1)
+
+
+def test_a_stop_while_another_process_is_busy(
+    fake: FakeButtDialServer, make: Make, clock: Clock
+) -> None:
+    """The host is given the message: what comes of it there, nobody here will know."""
+    inbound, kept = InboundHandler(delivery_log=ClaimedUntil(clock, math.inf)), list[Any]()
+    tried = failing(inbound)
+    fake.add_waiting()
+
+    def stop(seconds: float) -> None:
+        clock.sleep(seconds)
+        listener.stop(0.0)
+
+    listener: Listener = make(inbound, on_undelivered=kept.append, sleep=stop)
+    assert listener.poll() == 0
+    assert (tried, clock.pauses) == ([], [1.0])
     assert [event.id for event in kept] == waiting(1)
 
 

@@ -9,7 +9,14 @@ from typing import Any
 
 import pytest
 
-from buttdial_sync import AccountVerified, DeliveryReceipt, InboundHandler, InboundMessage
+from buttdial_sync import (
+    AccountVerified,
+    DeliveryInProgressError,
+    DeliveryReceipt,
+    InboundHandler,
+    InboundMessage,
+    MemoryDeliveryLog,
+)
 from buttdial_sync.testing import FakeButtDialServer
 
 
@@ -80,6 +87,18 @@ def test_a_handler_that_fails() -> None:
     def fail(message: InboundMessage) -> None:
         raise RuntimeError(message.text)
 
+    assert FakeButtDialServer().simulate_inbound(inbound) == 500
+
+
+def test_a_handler_that_another_process_runs() -> None:
+    """The server has to try again then, too: the other one may still fail."""
+
+    class Busy(MemoryDeliveryLog):
+        def claim(self, delivery_id: str, lease: float) -> str | None:
+            raise DeliveryInProgressError(delivery_id)
+
+    inbound = InboundHandler(delivery_log=Busy())
+    inbound.on_message(lambda _: None)
     assert FakeButtDialServer().simulate_inbound(inbound) == 500
 
 
