@@ -198,7 +198,7 @@ def message_of(data: Any, *, source: str = "the server") -> Message:
     Raises:
         ProtocolError: It is not a message. A content that is not known is kept as it came.
     """
-    envelope = structure(data, _Envelope, source=source)
+    envelope = structure(data, _Envelope, source=source, strict=True)
     return Message(
         id=envelope.id,
         channel=envelope.channel,
@@ -216,7 +216,8 @@ def _content_of(data: dict[str, Any]) -> MessageContent:
     kind = _CONTENTS.get(name)
     if kind is not None:
         try:
-            return cast("MessageContent", structure(data, kind, source="the server"))
+            content = structure(data, kind, source="the server", strict=True)
+            return cast("MessageContent", content)
         except ProtocolError:  # a newer server's, or a broken peer's
             pass
     return OtherContent(type=name, raw=data)

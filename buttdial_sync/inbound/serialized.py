@@ -46,7 +46,7 @@ def as_event(kind: str, fields: dict[str, Any]) -> InboundEvent:
     """
     if kind not in _KINDS:
         raise ArgumentTypeError(f"no inbound event is called {kind!r}")
-    event: InboundEvent = structure(fields, _KINDS[kind], source="a stored event")
+    event: InboundEvent = structure(fields, _KINDS[kind], source="a stored event", strict=True)
     return attrs.evolve(event, raw=fields.get("raw"))
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
-from functools import lru_cache
-from typing import Annotated, Any, TypeVar, get_origin
+from functools import cache, partial
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import attrs
 from cattrs import Converter, transform_error
@@ -19,29 +21,38 @@ from buttdial_sync.models.tool_result import ToolResult
 
 T = TypeVar("T")
 
-KEPT_AS_IT_CAME = "__kept_as_it_came__"
-"""A class with this attribute falls back to ``raw`` alone if its fields do not validate."""
+logger = logging.getLogger("buttdial_sync.models")
 
-LenientCount = Annotated[int, "None where the server wrote something else"]
-"""A number that is not worth losing what it stands beside."""
+KEPT_AS_IT_CAME = "__kept_as_it_came__"
+"""What is not even an object becomes an object of a class with this attribute, in its ``raw``."""
+
+MUST_FIT = "must_fit"
+"""A field with this in its metadata has to fit, although it has a default."""
 
 Identifier = Annotated[str, "an id"]
 """An id: text for all who read it, though some servers send numbers."""
 
+_MOST_FAULTS = 5
 
-def structure(data: Any, kind: type[T], *, source: str) -> T:
+
+def structure(data: Any, kind: type[T], *, source: str, strict: bool = False) -> T:
     """
     Make a result object of decoded JSON.
 
     Keys are read in camelCase and snake_case alike, camelCase first. Unknown keys are kept in the
-    object's ``raw``. Nothing is coerced: a number is not text, and null is not ``"None"``. A
-    field whose metadata have ``"names"`` is the first of these that is there; ``"a.b"`` is the
-    ``b`` of the object ``a``.
+    object's ``raw``, and null is as if the key were not there. A field whose metadata have
+    ``"names"`` is the first of these that is there; ``"a.b"`` is the ``b`` of the object ``a``.
+
+    Nothing is coerced: a number is not text. A value that does not fit must not cost what stands
+    beside it, such as a token that is shown only once: a field with a default keeps the default,
+    and an item of a list or mapping is left out. Such a value is in ``raw`` only, and the log has
+    its path.
 
     Args:
         data: The decoded JSON.
         kind: An attrs class, or a list or dict of them.
-        source: What answered, for the error message.
+        source: What answered, for messages.
+        strict: Every value has to fit.
 
     Returns:
         An instance of ``kind``.
@@ -51,20 +62,33 @@ def structure(data: Any, kind: type[T], *, source: str) -> T:
             has its path. Its ``outcome`` is ``"sent"``: the server did answer.
     """
     try:
-        return _converter().structure(data, kind)
+        return _converter(lenient=False).structure(data, kind)
     except Exception as exc:  # noqa: BLE001 - cattrs raises groups of whatever a hook raised
-        faults = "; ".join(transform_error(exc, path="$"))
-        raise ProtocolError(
-            f"{source} answered in an unexpected shape: {faults}",
-            stage="parse",
-            outcome="sent",
-            remediation="The server's version may be newer than this library: see the body.",
-            body=data,
-        ) from None
+        faults = transform_error(exc, path="$")
+    if not strict:
+        try:
+            found = _converter(lenient=True).structure(data, kind)
+        except Exception as exc:  # noqa: BLE001 - as above; now only what is required
+            faults = transform_error(exc, path="$")
+        else:
+            logger.warning("%s: what does not fit is in raw only: %s", source, _in_words(faults))
+            return found
+    raise ProtocolError(
+        f"{source} answered in an unexpected shape: {_in_words(faults)}",
+        stage="parse",
+        outcome="sent",
+        remediation="The server's version may be newer than this library: see the body.",
+        body=data,
+    ) from None
 
 
-@lru_cache(maxsize=1)
-def _converter() -> Converter:
+def _in_words(faults: list[str]) -> str:
+    more = len(faults) - _MOST_FAULTS
+    return "; ".join(faults[:_MOST_FAULTS]) + (f"; and {more} more" if more > 0 else "")
+
+
+@cache
+def _converter(*, lenient: bool) -> Converter:
     converter = Converter(forbid_extra_keys=False)
     for primitive in (str, bool):
         converter.register_structure_hook(primitive, _exactly(primitive))
@@ -75,32 +99,40 @@ def _converter() -> Converter:
     converter.register_structure_hook_func(
         lambda kind: kind == Identifier, lambda value, _: _identifier(value)
     )
-    converter.register_structure_hook_func(
-        lambda kind: kind == LenientCount,
-        lambda value, _: value if type(value) is int else None,
-    )
     converter.register_structure_hook(ToolResult, lambda value, _: ToolResult(raw=value))
-    converter.register_structure_hook_factory(attrs.has, lambda kind: _object_hook(converter, kind))
+    converter.register_structure_hook_func(
+        lambda kind: _origin(kind) is list,
+        partial(_items_that_fit if lenient else _items, converter),
+    )
+    if lenient:
+        converter.register_structure_hook_func(
+            lambda kind: _origin(kind) is dict, partial(_entries_that_fit, converter)
+        )
+    converter.register_structure_hook_factory(
+        attrs.has, partial(_object_hook, converter, lenient=lenient)
+    )
     return converter
 
 
-def _object_hook(converter: Converter, kind: type[Any]) -> Callable[[Any, Any], Any]:
+def _object_hook(
+    converter: Converter, kind: type[Any], *, lenient: bool
+) -> Callable[[Any, Any], Any]:
     attrs.resolve_types(kind)
-    renamed = {
-        field.name: override(rename=field.metadata["wire"])
+    of_fields = {
+        field.name: override(
+            rename=field.metadata.get("wire"),
+            struct_hook=_or_default(converter, field) if lenient and _may_be_odd(field) else None,
+        )
         for field in attrs.fields(kind)
-        if "wire" in field.metadata
     }
-    structure_dict = make_dict_structure_fn(kind, converter, **renamed)  # type: ignore[arg-type]
-    is_kept = getattr(kind, KEPT_AS_IT_CAME, False)
+    structure_dict = make_dict_structure_fn(kind, converter, **of_fields)  # type: ignore[arg-type]
+    is_kept = lenient and getattr(kind, KEPT_AS_IT_CAME, False)
     has_raw = any(field.name == "raw" for field in attrs.fields(kind))
     aliases = {
         field.name: field.metadata["names"]
         for field in attrs.fields(kind)
         if "names" in field.metadata
     }
-
-    lists = [field.name for field in attrs.fields(kind) if get_origin(field.type) is list]
 
     def structure_object(data: Any, target: Any) -> Any:
         if not isinstance(data, Mapping):
@@ -112,24 +144,61 @@ def _object_hook(converter: Converter, kind: type[Any]) -> Callable[[Any, Any], 
             fields.update(_found(data, name, others))
         if has_raw:
             fields["raw"] = data
-        try:
-            for name in lists:
-                if isinstance(fields.get(name), str | Mapping):  # cattrs would walk through it
-                    raise TypeError(f"{name}: expected a list")  # noqa: TRY301 - kept below
-            return structure_dict(fields, target)
-        except Exception:  # cattrs raises groups of whatever a hook raised
-            if not is_kept:
-                raise
-            return kind(raw=data)
+        return structure_dict(fields, target)
 
     return structure_object
+
+
+def _may_be_odd(field: attrs.Attribute[Any]) -> bool:
+    return field.default is not attrs.NOTHING and not field.metadata.get(MUST_FIT)
+
+
+def _or_default(converter: Converter, field: attrs.Attribute[Any]) -> Callable[[Any, Any], Any]:
+    default: Any = field.default
+
+    def structure_field(value: Any, _: Any) -> Any:
+        try:
+            return converter.structure(value, field.type)  # type: ignore[arg-type]
+        except Exception:  # noqa: BLE001 - structure() has told of it
+            return default.factory() if hasattr(default, "factory") else default
+
+    return structure_field
+
+
+def _origin(kind: Any) -> Any:
+    return get_origin(kind)
+
+
+def _items(converter: Converter, data: Any, kind: Any) -> list[Any]:
+    if not isinstance(data, list | tuple):  # cattrs would walk through a text
+        raise TypeError(f"expected a list, got {type(data).__name__}")
+    several: Any = tuple[get_args(kind)[0], ...]  # type: ignore[misc]
+    return list(converter.structure(data, several))
+
+
+def _items_that_fit(converter: Converter, data: Any, kind: Any) -> list[Any]:
+    if not isinstance(data, list | tuple):
+        raise TypeError(f"expected a list, got {type(data).__name__}")
+    found = []
+    for item in data:
+        with suppress(Exception):  # structure() has told of it
+            found.append(converter.structure(item, get_args(kind)[0]))
+    return found
+
+
+def _entries_that_fit(converter: Converter, data: Any, kind: Any) -> dict[Any, Any]:
+    found = {}
+    for name, item in data.items():
+        with suppress(Exception):  # structure() has told of it
+            found[name] = converter.structure(item, get_args(kind)[1])
+    return found
 
 
 def _with_snake_case_keys(data: Mapping[str, Any]) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for key, value in data.items():
         name = snake_case(str(key))
-        if fields.get(name) is None or (name != key and value is not None):
+        if value is not None and (name not in fields or name != key):
             fields[name] = value
     return fields
 
@@ -154,9 +223,10 @@ def _exactly(primitive: type[T]) -> Callable[[Any, Any], T]:
 
 
 def _whole_number(value: Any, _: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
+    is_whole = isinstance(value, float) and value.is_integer()  # JSON does not tell 1.0 from 1
+    if isinstance(value, bool) or not (is_whole or isinstance(value, int)):
         raise TypeError(f"expected int, got {type(value).__name__}")
-    return value
+    return int(value)
 
 
 def _number(value: Any, _: Any) -> float:
@@ -169,9 +239,12 @@ def _amount(value: Any) -> Decimal:
     if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
         raise TypeError(f"expected an amount, got {type(value).__name__}")
     try:
-        return Decimal(str(value))
+        amount = Decimal(str(value))
     except InvalidOperation:
         raise ValueError("not an amount") from None
+    if not amount.is_finite():
+        raise ValueError("not an amount")
+    return amount
 
 
 def _identifier(value: Any) -> str:

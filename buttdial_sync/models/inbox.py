@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import attrs
 
-from buttdial_sync.models.converter import Identifier, LenientCount
+from buttdial_sync.models.converter import MUST_FIT, Identifier
 
 
 @attrs.frozen(kw_only=True)
@@ -31,7 +31,7 @@ class WaitingMessage:
         created_at: When it came (UTC).
     """
 
-    # The message is not on the server any more: one bad field must not lose it.
+    # The message is not on the server any more: whatever stands in its place must not be lost.
     __kept_as_it_came__: ClassVar[bool] = True
 
     id: Identifier | None = None
@@ -59,8 +59,9 @@ class WaitingMessages:
         count: How many there are here, where the server says it.
     """
 
-    messages: list[WaitingMessage] = attrs.field(factory=list)
-    count: LenientCount | None = None
+    # They have left the server: an answer in which they cannot be found is not "none".
+    messages: list[WaitingMessage] = attrs.field(factory=list, metadata={MUST_FIT: True})
+    count: int | None = None
     raw: Any = attrs.field(default=None, eq=False, repr=False)
 
     def __len__(self) -> int:

@@ -7,6 +7,8 @@ from typing import Any
 
 import attrs
 
+from buttdial_sync.models.converter import MUST_FIT
+
 
 @attrs.frozen(kw_only=True)
 class Tool:
@@ -21,7 +23,10 @@ class Tool:
 
     name: str
     description: str = ""
-    input_schema: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
+    # It decides what is sent: without it, a call would be made as if the server took any argument.
+    input_schema: Mapping[str, Any] = attrs.field(
+        factory=dict, repr=False, metadata={MUST_FIT: True}
+    )
     raw: Any = attrs.field(default=None, eq=False, repr=False)
 
     @property

@@ -60,8 +60,7 @@ class ToolList:
 def _tool_of(described: dict[str, Any]) -> Tool | None:
     """Return a tool; None if its description is malformed, which must not hide the others."""
     try:
-        said = {name: value for name, value in described.items() if value is not None}
-        return structure(said, Tool, source="tools/list")
+        return structure(described, Tool, source="tools/list")
     except ProtocolError as error:
         logger.warning("left out a tool: %s", error.message)
         return None

@@ -151,14 +151,29 @@ def test_answers_without_a_shape_hide_all_values() -> None:
 
 def test_token_of_an_answer_in_a_wrong_shape_is_not_shown() -> None:
     """An answer that cannot be read is in the error, without the token that it has."""
-    answer = {"token": "new-s3cret", "revokedCount": "many", "nested": {"agent_token": "x-s3cret"}}
+    answer = {"pollToken": "new-s3cret", "orgId": ["x"], "nested": {"agent_token": "x-s3cret"}}
     with workspace() as (fake, client):
-        fake.on_rest("POST", "/api/v1/agents/{agent_id}/regenerate-token", answer)
-        with pytest.raises(ButtDialError, match="revoked_count") as caught:
-            client.regenerate_agent_token("a")
+        fake.on_rest("POST", "/api/orgs/register", answer, public=True)
+        with pytest.raises(ButtDialError, match="org_id") as caught:
+            client.register("Shop", "ann@shop.example")
     assert "s3cret" not in everything_about(caught.value)
     assert caught.value.outcome == "sent"
-    assert caught.value.body["revokedCount"] == "many"
+    assert caught.value.body["orgId"] == ["x"]
+
+
+def test_token_beside_an_odd_field_is_not_lost() -> None:
+    """The old tokens are dead, and the new one is shown only once."""
+    with workspace() as (fake, client):
+        odd = {"token": "new-s3cret", "revokedCount": "1"}
+        fake.on_rest("POST", "/api/v1/agents/{agent_id}/regenerate-token", odd)
+        new = client.regenerate_agent_token("a")
+        assert (new.agent_token, new.revoked_count) == ("new-s3cret", None)
+        fake.on_rest("POST", "/api/v1/agents", {"token": "agent-s3cret", "success": 1})
+        assert client.register_agent("a", "Maya").agent_token == "agent-s3cret"
+        odd = {"orgId": "o", "verificationSent": "queued", "pollToken": "p", "webhookSecret": "w"}
+        fake.on_rest("POST", "/api/orgs/register", odd, public=True)
+        registered = client.register("Shop", "a@b.example", webhook_url="https://x.example/")
+    assert (registered.poll_token, registered.webhook_secret) == ("p", "w")
 
 
 def test_client_does_not_show_its_token() -> None:

@@ -1,7 +1,8 @@
-"""From decoded JSON to result objects: strict, and clear about what is wrong."""
+"""From decoded JSON to result objects: nothing coerced, and clear about what does not fit."""
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
@@ -51,11 +52,6 @@ class Id:
 
 
 @attrs.frozen(kw_only=True)
-class Maybe:
-    value: str | None = None
-
-
-@attrs.frozen(kw_only=True)
 class Inner:
     message_id: str
     sent_at: datetime | None = None
@@ -70,6 +66,25 @@ class Outer:
     raw: Any = attrs.field(default=None, eq=False, repr=False)
 
 
+@attrs.frozen(kw_only=True)
+class Required:
+    items: list[Inner]
+    by_name: dict[str, Inner]
+    first: Inner
+
+
+@attrs.frozen(kw_only=True)
+class Credential:
+    token: str
+    names: list[str] | None = None
+    count: int | None = None
+    is_new: bool = False
+    by_channel: dict[str, int] = attrs.field(factory=dict)
+    items: list[Inner] = attrs.field(factory=list)
+    inner: Inner | None = None
+    raw: Any = attrs.field(default=None, eq=False, repr=False)
+
+
 REFUSED = object()
 NULL, TRUE, WHOLE, REAL, DIGITS, TEXT, LIST = None, True, 3, 1.5, "3", "x", ["x"]
 VALUES = (NULL, TRUE, WHOLE, REAL, DIGITS, TEXT, LIST)
@@ -81,7 +96,6 @@ STRICTNESS: dict[type[Any], tuple[object, ...]] = {
     Number: (REFUSED, REFUSED, 3.0, 1.5, REFUSED, REFUSED, REFUSED),
     Amount: (REFUSED, REFUSED, Decimal(3), Decimal("1.5"), Decimal(3), REFUSED, REFUSED),
     Id: (REFUSED, REFUSED, "3", REFUSED, "3", "x", REFUSED),
-    Maybe: (None, REFUSED, REFUSED, REFUSED, "3", "x", REFUSED),
 }
 CELLS = [
     (kind, value, wanted)
@@ -108,9 +122,9 @@ def test_decimal_is_exact() -> None:
     assert structure({"value": 0.1}, Amount, source="x").value == Decimal("0.1")
 
 
-@pytest.mark.parametrize("value", ["", "1,5", "one", "0x10"])
-def test_bad_amounts(value: str) -> None:
-    """A text that is no number is no amount."""
+@pytest.mark.parametrize("value", ["", "1,5", "one", "0x10", "NaN", "Infinity", float("inf")])
+def test_bad_amounts(value: object) -> None:
+    """A text that is not a number is not an amount, and neither is what cannot be added up."""
     with pytest.raises(ProtocolError):
         structure({"value": value}, Amount, source="x")
 
@@ -164,29 +178,116 @@ def test_servers_own_raw_does_not_count() -> None:
     assert structure(data, Outer, source="x").raw is data
 
 
+GOOD = {"messageId": "a"}
+
+
 @pytest.mark.parametrize(
     ("data", "path"),
     [
-        ({"items": [{"messageId": "a"}, {}]}, r"\$\.items\[1\]"),
-        ({"items": [{"messageId": 5}]}, r"\$\.items\[0\]\.message_id"),
-        ({"byName": {"k": {"messageId": 5}}}, r"\$\.by_name"),
-        ({"first": {"messageId": "a", "sentAt": "never"}}, r"\$\.first"),
+        ({"items": [GOOD, {}]}, None),
+        ({"items": [GOOD]}, r"field missing @ \$\.by_name"),
         ({"items": 5}, r"\$\.items"),
-        ({"items": ["x"]}, r"\$\.items\[0\]"),
+        ({"items": "x"}, r"\$\.items"),
+        ({"items": GOOD}, r"\$\.items"),
+        ({"byName": 5}, r"\$\.by_name"),
+        ({"first": {}}, r"field missing @ \$\.first\.message_id"),
+        ({"first": {"messageId": 5}}, r"\$\.first\.message_id"),
+        ({"first": None}, r"field missing @ \$\.first"),
         ("text", r"@ \$"),
         (None, r"@ \$"),
         ([], r"@ \$"),
     ],
 )
-def test_message_has_the_path(data: object, path: str) -> None:
-    """An answer of another shape is our protocol error: who answered, and where it is wrong."""
+def test_what_is_required_has_to_fit(data: object, path: str | None) -> None:
+    """An answer without it is our protocol error: who answered, and where it is wrong."""
+    if path is None:
+        assert isinstance(data, dict)
+        data = {**data, "byName": {}, "first": GOOD}
+        assert structure(data, Required, source="x").items == [Inner(message_id="a")]
+        return
     with pytest.raises(ProtocolError, match=path) as caught:
-        structure(data, Outer, source="comms_x")
+        structure(data, Required, source="comms_x")
     error = caught.value
     assert str(error).startswith("comms_x answered in an unexpected shape")
     assert (error.stage, error.outcome, error.body) == ("parse", "sent", data)
     assert error.__cause__ is None
     assert error.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    ("data", "path"),
+    [
+        ({"items": [GOOD, {}]}, r"\$\.items\[1\]"),
+        ({"items": [{"messageId": 5}]}, r"\$\.items\[0\]\.message_id"),
+        ({"byName": {"k": {"messageId": 5}}}, r"\$\.by_name"),
+        ({"first": {"messageId": "a", "sentAt": "never"}}, r"\$\.first"),
+        ({"items": 5}, r"\$\.items"),
+        ({"items": ["x"]}, r"\$\.items\[0\]"),
+        ({"from": 5}, r"\$\.from_"),
+    ],
+)
+def test_strict(data: object, path: str) -> None:
+    """Where that is asked for, everything has to fit."""
+    with pytest.raises(ProtocolError, match=path):
+        structure(data, Outer, source="x", strict=True)
+
+
+@pytest.mark.parametrize(
+    ("odd", "kept", "path"),
+    [
+        ({"count": "1"}, {}, "$.count"),
+        ({"isNew": "yes"}, {}, "$.is_new"),
+        ({"names": "agents:write billing:read"}, {}, "$.names"),
+        ({"names": {"agents": ["write"]}}, {}, "$.names"),
+        ({"names": ["a", 5, "b"]}, {"names": ["a", "b"]}, "$.names[1]"),
+        ({"byChannel": {"sms": "s3cret", "line": 2}}, {"by_channel": {"line": 2}}, "['sms']"),
+        ({"byChannel": ["sms"]}, {}, "$.by_channel"),
+        ({"items": {"messageId": "a"}}, {}, "$.items"),
+        ({"items": ["s3cret", GOOD]}, {"items": [Inner(message_id="a")]}, "$.items[0]"),
+        ({"inner": {"messageId": ["s3cret"]}}, {}, "$.inner.message_id"),
+        (
+            {"inner": {"messageId": "a", "sentAt": "s3cret"}},
+            {"inner": Inner(message_id="a")},
+            "$.inner.sent_at",
+        ),
+    ],
+)
+def test_an_odd_field_costs_only_itself(
+    odd: dict[str, Any], kept: dict[str, Any], path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What stands beside it, such as a new token, comes; one line has its path, not its value."""
+    data = {"token": "new-s3cret", **odd}
+    with caplog.at_level(logging.WARNING, "buttdial_sync"):
+        found = structure(data, Credential, source="comms_x")
+    assert found == Credential(token="new-s3cret", **kept)
+    assert found.raw is data
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith("comms_x: ")
+    assert path in line
+    assert "s3cret" not in line
+
+
+def test_null_is_as_if_it_were_not_there(caplog: pytest.LogCaptureFixture) -> None:
+    """Many servers write null for "none": that is a default, and not worth a line in the log."""
+    nulls = dict.fromkeys(("names", "count", "isNew", "byChannel", "items", "inner"))
+    assert structure({"token": "t", **nulls}, Credential, source="x") == Credential(token="t")
+    assert caplog.records == []
+
+
+def test_the_log_line_is_short(caplog: pytest.LogCaptureFixture) -> None:
+    """A long list of odd items does not fill the log."""
+    structure({"token": "t", "items": [5] * 1000}, Credential, source="x")
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "$.items[4]" in line
+    assert "$.items[5]" not in line
+    assert line.endswith("and 995 more")
+
+
+@pytest.mark.parametrize(("value", "wanted"), [(1.0, 1), (-2.0, -2), (1e3, 1000)])
+def test_whole_numbers_of_other_languages(value: float, wanted: int) -> None:
+    """JSON does not tell 1.0 from 1."""
+    found = structure({"value": value}, Whole, source="x").value
+    assert (found, type(found)) == (wanted, int)
 
 
 def test_lists_at_the_top() -> None:
@@ -247,7 +348,7 @@ def test_no_times(value: object) -> None:
         assert parse_moment(value).tzinfo is timezone.utc
     except ValueError:
         with pytest.raises(ProtocolError):
-            structure({"messageId": "a", "sentAt": value or ""}, Inner, source="x")
+            structure({"messageId": "a", "sentAt": value or ""}, Inner, source="x", strict=True)
 
 
 json_values = st.recursive(

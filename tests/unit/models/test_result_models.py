@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import pickle
+import pkgutil
+from importlib import import_module
 from typing import get_args
 
 import attrs
 import pytest
 
-from buttdial_sync.errors import Outcome
-from buttdial_sync.models.converter import structure
+from buttdial_sync import models
+from buttdial_sync.errors import Outcome, ProtocolError
+from buttdial_sync.models.converter import MUST_FIT, structure
 from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.models.failed import FailedMessage
+from buttdial_sync.models.inbound import Attachment, InboundEvent, Location
 from buttdial_sync.models.inbox import WaitingMessage, WaitingMessages
 from buttdial_sync.models.message import CHANNELS
+from buttdial_sync.models.profile import RotatedToken
 from buttdial_sync.models.sending import SendResult
+from buttdial_sync.models.tool_result import ToolResult
 from buttdial_sync.models.tools import Tool
+from buttdial_sync.models.usage import BillingReport
 
 STATES = {
     "sent": (True, False, False),
@@ -86,10 +93,73 @@ def test_tool_without_properties(schema: dict[str, object]) -> None:
     assert Tool(name="x", input_schema=schema).properties == {}
 
 
-def test_a_waiting_message_with_odd_fields_is_kept() -> None:
-    """It has left the server, so it comes with its raw fields, and the others come whole."""
-    answer = {"messages": [{"id": 1, "body": "one"}, {"id": 2, "body": {"odd": True}}]}
-    one, two = structure(answer, WaitingMessages, source="test").messages
-    assert one.body == "one"
-    assert two.body is None
-    assert two.raw == {"id": 2, "body": {"odd": True}}
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"createdAt": "yesterday at noon"},
+        {"createdAt": 1767323045000000},
+        {"mediaUrl": ["https://x.example/1"]},
+        {"reason": {"code": 5}},
+        {"to": 14155550123},
+    ],
+)
+def test_a_waiting_message_with_an_odd_field(odd: dict[str, object]) -> None:
+    """It has left the server, so that all its other fields come."""
+    item = {"id": 1, "from": "+1", "body": "help", "channel": "sms", **odd}
+    (found,) = structure({"messages": [item]}, WaitingMessages, source="test")
+    assert found == WaitingMessage(id="1", from_="+1", body="help", channel="sms")
+    assert found.raw == item
+
+
+def test_a_waiting_message_that_is_not_even_an_object() -> None:
+    """It comes in ``raw``, in its place."""
+    one, two = structure({"messages": ["odd", {"id": 2}]}, WaitingMessages, source="test")
+    assert (one, one.raw) == (WaitingMessage(), "odd")
+    assert two.id == "2"
+
+
+@pytest.mark.parametrize("messages", ["odd", {"id": 1, "body": "help"}, 1])
+def test_waiting_messages_that_cannot_be_found(messages: object) -> None:
+    """An answer that may hold messages is not "no messages": the error has it."""
+    with pytest.raises(ProtocolError, match=r"\$\.messages") as caught:
+        structure({"messages": messages}, WaitingMessages, source="test")
+    assert caught.value.body == {"messages": messages}
+
+
+def _results() -> list[type]:
+    found = {
+        each
+        for module in pkgutil.iter_modules(models.__path__)
+        for each in vars(import_module(f"{models.__name__}.{module.name}")).values()
+        if isinstance(each, type) and attrs.has(each) and "raw" in attrs.fields_dict(each)
+    }
+    found -= {SendResult, ToolResult, *get_args(InboundEvent), Attachment, Location}  # made by hand
+    return sorted(found, key=lambda kind: kind.__name__)
+
+
+def _optional_fields() -> list[tuple[type, str]]:
+    return [
+        (kind, field.name)
+        for kind in _results()
+        for field in attrs.fields(kind)
+        if field.default is not attrs.NOTHING and MUST_FIT not in field.metadata
+    ]
+
+
+def test_optional_fields_are_found() -> None:
+    """The test below looks at something."""
+    assert (BillingReport, "by_channel") in _optional_fields()
+    assert (RotatedToken, "previewed") in _optional_fields()
+
+
+@pytest.mark.parametrize(("kind", "name"), _optional_fields())
+@pytest.mark.parametrize("odd", [None, {"odd": {"odd": []}}, [[[]]], "\0", -0.5, True])
+def test_an_optional_field_never_costs_the_result(kind: type, name: str, odd: object) -> None:
+    """Whatever a server writes into it: what was carried out is not called a failure."""
+    needed: dict[str, object] = {
+        field.name: field.name == "valid" or "x"
+        for field in attrs.fields(kind)
+        if field.default is attrs.NOTHING
+    }
+    found: object = structure({**needed, name: odd}, kind, source="test")
+    assert [getattr(found, each) for each in needed] == [*needed.values()]

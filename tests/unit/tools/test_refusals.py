@@ -96,11 +96,20 @@ class TestErrors:
         assert len(hosted.requests) == (3 if status == 500 else 1)
 
     def test_unexpected_shape(self, hosted: FakeButtDialServer, client: Client) -> None:
-        """An answer of another shape names the tool and the path, and was carried out."""
-        hosted.on_tool("comms_make_call", {"callSid": {"not": "an id"}})
-        with pytest.raises(ProtocolError, match=r"comms_make_call .*call_sid") as caught:
-            client.voice.make_call("+1")
+        """An answer without what it is for names the tool and the path, and was carried out."""
+        hosted.on_tool("comms_verify_otp", {"valid": "yes"})
+        with pytest.raises(ProtocolError, match=r"comms_verify_otp .*valid") as caught:
+            client.otp.verify("123456")
         assert caught.value.outcome == "sent"
+
+    def test_odd_field_of_what_was_carried_out(
+        self, hosted: FakeButtDialServer, client: Client
+    ) -> None:
+        """A call that was made is not an error, so that nobody makes it twice."""
+        hosted.on_tool("comms_make_call", {"callSid": "CA1", "status": 1})
+        made = client.voice.make_call("+14155550123")
+        assert (made.call_sid, made.status) == ("CA1", None)
+        assert made.raw == {"callSid": "CA1", "status": 1}
 
     def test_refusal_of_an_argument(self, open_source: FakeButtDialServer, client: Client) -> None:
         """Both servers' schemas are asked, not a list of ours."""
