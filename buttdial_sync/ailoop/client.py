@@ -376,7 +376,7 @@ class AiloopClient:
         resumer = Resumer(self._connection, self._prompter, questions, handler)
         if not watch:
             return resumer.run_once()
-        with self.listen(on_answer=lambda message: questions.record(message.raw)):
+        with self.listen(on_answer=lambda message: resumer.hear(message.raw)):
             return resumer.run_until_closed()
 
     def say(
@@ -670,12 +670,20 @@ class AiloopClient:
         try:
             self._prompter.tell(frame, deadline)
         except AiloopError as error:
-            questions.dismiss(prompt.id)
+            _tried(questions.dismiss, prompt.id)
             if error.outcome == "unknown":
                 self._prompter.withdraw_soon(prompt.id, 0)
             raise
-        questions.sent(prompt.id)
+        _tried(questions.sent, prompt.id)
         return prompt.id
+
+
+def _tried(change: Callable[[str], object], message_id: str) -> None:
+    """Change a question's row if the store can: what became of the prompt is known without it."""
+    try:
+        change(message_id)
+    except Exception:  # the store's, of any kind: a caller that got it would ask once more
+        logger.exception("the row of question %s could not be changed", message_id)
 
 
 def _seconds(value: float, name: str) -> float:

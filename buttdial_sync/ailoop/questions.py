@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+import threading
+import uuid
+from collections import deque
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import attrs
 
@@ -53,11 +56,15 @@ TABLE_NAME = "buttdial_questions"
 _MOST_ATTEMPTS = 8
 _LOOK_AGAIN = timedelta(seconds=5)
 _HANDLER_FAILED = timedelta(seconds=30)
-_CLAIMED_AT_ONCE = 20
 _HISTORY = 5000
+# For as long as a database takes to restart.
+_PAUSES_TO_RECORD = (0.1, 0.4, 1.6, 6.4, 25.6)
 # Between two prompts the server shows none for a moment.
 _BETWEEN_PROMPTS = 0.5
 _BETWEEN_PASSES = 1.0
+# What reading a row raises that another version wrote, or somebody broke.
+_UNREADABLE = (AttributeError, LookupError, TypeError, ValueError)
+_LONGEST_BETWEEN_PASSES = 30.0
 
 
 def questions_schema(table: str = TABLE_NAME) -> Schema:
@@ -126,7 +133,8 @@ class PendingQuestions(WorkTable):
 
     Args:
         store: Has the rows, of the schema ``questions_schema()``.
-        lease: How long a process may take to hand an answer over, in seconds.
+        lease: How long a process may take to look for an answer, and again to hand it over, in
+            seconds. A handler that takes longer is called again, perhaps by another process.
         around: Makes a context manager that is entered for each pass of :meth:`AiloopClient.resume`
             and for each answer that is heard, for example to close database connections.
 
@@ -233,39 +241,51 @@ class PendingQuestions(WorkTable):
 
     def _record(self, message: Mapping[str, Any]) -> bool:
         message_id = message.get("correlation_id")
-        row = self.store.find(message_id) if isinstance(message_id, str) else None
-        if row is None:
+        row = self.store.find(message_id) if _is_id(message_id) else None
+        if row is None or row["status"] != "pending":
             return False
-        reply = reply_of(_prompt_of(row), message)
+        try:
+            reply = reply_of(_prompt_of(row), message)
+        except _UNREADABLE:
+            return False  # resume() gives the row up, and tells
         if reply is None or not reply.ends:
             return False
         now = self.store.now()
         changes = {"reply": _as_json(reply), "next_retry_at": now}
         return self.store.update(row["id"], changes, Condition(values={"reply": None}))
 
-    def _claim(self) -> Sequence[_Question]:
-        claim = Claim(
-            now=self.store.now(),
-            leased_until=self._lease_end(),
-            limit=_CLAIMED_AT_ONCE,
-            begins_attempt=True,
-        )
-        return [_question_of(row) for row in self.store.claim(claim)]
+    def _claim(self, due: datetime) -> _Question | None:
+        """Lease the next question that was due then; give up those that cannot be read."""
+        # One at a time: the lease is for this one, not for the handlers of those before it.
+        while rows := self.store.claim(
+            Claim(now=due, leased_until=self._lease_end(), limit=1, begins_attempt=True)
+        ):
+            try:
+                return _question_of(rows[0])
+            except _UNREADABLE as error:
+                reason = f"the row cannot be read: {type(error).__name__}: {error}"
+            logger.error("question %s: %s", rows[0]["id"], reason)
+            self._give_up_unreadable(rows[0]["id"], reason)
+        return None
 
-    def _postpone(self, question: _Question, pause: timedelta, **changes: Any) -> bool:
-        due = self.store.now() + pause
+    def _postpone(self, question: _Question, due: datetime, **changes: Any) -> bool:
         return self._change(question, {"next_retry_at": due, LEASE: None, **changes})
 
-    def _wait_on(self, question: _Question, pause: timedelta) -> bool:
+    def _wait_on(self, question: _Question, due: datetime) -> bool:
         # Looking is not an attempt of the handler.
-        return self._postpone(question, pause, retry_count=question.retry_count - 1)
+        return self._postpone(question, due, retry_count=question.retry_count - 1)
 
     def _keep(self, question: _Question, reply: Reply) -> bool:
-        """Write the answer down before it is handed over: the terminal's is heard only once."""
+        """
+        Write the answer down before it is handed over: the terminal's is heard only once.
+
+        The lease begins again, because looking for the answer took some of it.
+        """
         if question.reply is not None:
             return True
+        changes = {"reply": _as_json(reply), LEASE: self._lease_end()}
         condition = Condition(attempt_number=question.attempt_number, values={"reply": None})
-        return self.store.update(question.id, {"reply": _as_json(reply)}, condition)
+        return self.store.update(question.id, changes, condition)
 
     def _change(self, question: _Question, changes: Row) -> bool:
         return self.store.update(
@@ -295,19 +315,50 @@ class Resumer:
         self._prompter = prompter
         self._questions = questions
         self._handler = handler
+        self._heard: deque[Mapping[str, Any]] = deque()
+        self._recording = threading.Lock()
+
+    def hear(self, message: Mapping[str, Any]) -> None:
+        """
+        Record a response. If the store fails, it is kept, and recorded between two passes.
+
+        Args:
+            message: Any response, as it came.
+        """
+        self._heard.append(message)
+        self._record_heard()
 
     def run_until_closed(self) -> ResumeReport:
         """Look again and again, until the client is closed."""
         total = ResumeReport()
+        pause = _BETWEEN_PASSES
         while not self._connection.closed:
-            done = self.run_once()
-            total = ResumeReport(
-                handed_over=total.handed_over + done.handed_over,
-                waiting=done.waiting,
-                failed=total.failed + done.failed,
-            )
-            self._connection.sleep(_BETWEEN_PASSES)
+            try:
+                done = self.run_once()
+            except Exception:  # the store's, of any kind: the next pass may succeed
+                logger.exception("a pass over the questions failed")
+                pause = min(pause * 2, _LONGEST_BETWEEN_PASSES)
+            else:
+                pause = _BETWEEN_PASSES
+                total = ResumeReport(
+                    handed_over=total.handed_over + done.handed_over,
+                    waiting=done.waiting,
+                    failed=total.failed + done.failed,
+                )
+            self._connection.sleep(pause)
+            self._record_heard()
         return total
+
+    def _record_heard(self) -> bool:
+        """Record what was heard, in its order: the first answer counts. Return whether all is."""
+        with self._recording:
+            try:
+                while self._heard:
+                    self._questions.record(self._heard[0])
+                    self._heard.popleft()
+            except Exception:  # the store's, of any kind
+                logger.exception("an answer could not be written down; it is tried again")
+            return not self._heard
 
     def run_once(self) -> ResumeReport:
         """Look once at every question that is due."""
@@ -316,52 +367,69 @@ class Resumer:
 
     def _run_once(self) -> ResumeReport:
         handed_over = waiting = failed = 0
-        while claimed := self._questions._claim():
-            for question in claimed:
-                reply = question.reply or self._find(question)
-                if reply is None:
-                    self._questions._wait_on(question, _LOOK_AGAIN)
-                    waiting += 1
-                elif not self._questions._keep(question, reply):
-                    # Another answer was heard meanwhile: this one is read at once, with that.
-                    self._questions._wait_on(question, timedelta(0))
-                elif self._hand_over(question, reply):
-                    handed_over += 1
-                else:
-                    failed += 1
+        now = self._questions.store.now
+        began = now()
+        # What is postponed is not due in this pass any more, however long the pass takes.
+        while question := self._questions._claim(began):
+            reply = question.reply or self._find(question)
+            if reply is None:
+                self._questions._wait_on(question, now() + _LOOK_AGAIN)
+                waiting += 1
+            elif not self._questions._keep(question, reply):
+                # Another answer was heard meanwhile: this one is read at once, with that.
+                self._questions._wait_on(question, began)
+            elif self._hand_over(question, reply):
+                handed_over += 1
+            else:
+                failed += 1
         return ResumeReport(handed_over=handed_over, waiting=waiting, failed=failed)
 
     def _hand_over(self, question: _Question, reply: Reply) -> bool:
         prompt = question.prompt
         make = authorization_of if prompt.kind == "authorization" else answer_of
-        answered = AnsweredQuestion(
-            message_id=question.id, about=question.about, result=make(prompt, reply)
-        )
         try:
-            self._handler(answered)
+            result = make(prompt, reply)
+            self._handler(
+                AnsweredQuestion(message_id=question.id, about=question.about, result=result)
+            )
         except Exception as error:  # a handler must not keep the others waiting
             logger.exception("the handler of an answer failed")
             self._give_back(question, error)
             return False
-        return self._questions._change(question, self._questions._resolved("handed_over"))
+        return self._mark_handed_over(question)
+
+    def _mark_handed_over(self, question: _Question) -> bool:
+        """Try it again if the store fails: otherwise the answer would be handed over again."""
+        questions = self._questions
+        for pause in _PAUSES_TO_RECORD:
+            try:
+                return questions._change(question, questions._resolved("handed_over"))
+            except Exception as error:  # noqa: BLE001, PERF203 - the store's, of any kind
+                logger.warning("the store failed, once more: %s", type(error).__name__)
+                self._connection.sleep(pause)
+        return questions._change(question, questions._resolved("handed_over"))
 
     def _give_back(self, question: _Question, error: Exception) -> None:
         told = {"last_error": cut(storable(f"{type(error).__name__}: {error}"))}
         if question.retry_count >= _MOST_ATTEMPTS:
             self._questions._change(question, {**self._questions._resolved("dead"), **told})
         else:
-            self._questions._postpone(question, _HANDLER_FAILED, **told)
+            due = self._questions.store.now() + _HANDLER_FAILED
+            self._questions._postpone(question, due, **told)
 
     def _find(self, question: _Question) -> Reply | None:
         try:
             found = self._look(question)
-            if found is not LOST:
-                return found
-            self._connection.sleep(_BETWEEN_PROMPTS)
-            return self._look(question)
+            if found is LOST:
+                self._connection.sleep(_BETWEEN_PROMPTS)
+                found = self._look(question)
+            if found is LOST and not self._tells_what_is_shown():
+                self._prompter.withdraw_soon(question.id, 0)
         except AiloopError as error:
             logger.warning("ailoop is not reachable: %s", error.message)
             return None
+        # What was heard counts before what is found, and says more than that it is lost.
+        return found if self._record_heard() else None
 
     def _look(self, question: _Question) -> Reply | None:
         limit = self._connection.deadline()
@@ -388,11 +456,26 @@ class Resumer:
             return LOST
         if self._questions.store.now() < question.expires_at:
             return None
+        if standing != "shown":
+            return LOST  # it waits behind others, or was answered at the terminal
         self._prompter.withdraw_soon(question.id, 0)
-        return LOST if standing == "unknown" else TIMED_OUT
+        return TIMED_OUT
+
+    def _tells_what_is_shown(self) -> bool:
+        return self._connection.known_info(self._connection.deadline()).supports_pending
+
+
+def _is_id(value: object) -> TypeGuard[str]:
+    # A database may refuse other texts, and an answer is recorded until the database takes it.
+    try:
+        return isinstance(value, str) and bool(uuid.UUID(value))
+    except ValueError:
+        return False
 
 
 def _question_of(row: Row) -> _Question:
+    if not isinstance(row["expires_at"], datetime):
+        raise TypeError("expires_at is not a time")
     return _Question(
         id=row["id"],
         prompt=_prompt_of(row),
