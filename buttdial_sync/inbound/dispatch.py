@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import chain, count
 from typing import Any, Literal, TypeAlias
@@ -21,6 +21,7 @@ from buttdial_sync.inbound.deliveries import (
     check_log,
     check_token,
 )
+from buttdial_sync.inbound.reading import identifier
 from buttdial_sync.models.inbound import (
     AccountVerified,
     DeliveryReceipt,
@@ -184,9 +185,10 @@ class Dispatcher:
         # A claim for each handler: when one fails and the event comes again, the others are not
         # called again. The name is part of the key, so it must be the same in all processes.
         try:
-            claims = self._claim([_bounded(f"{key}#{to.name}") for key in keys])
-        except DeliveryInProgressError as error:
-            logger.info("%s is still busy with %.200r", to.name, str(error))
+            claims = self._claim(to, [_bounded(f"{key}#{to.name}") for key in keys])
+        except DeliveryInProgressError:
+            # Not by its key, which may hold a recipient.
+            logger.info("%s is still busy with a %s", to.name, type(event).__name__)
             return "busy"
         except ConfigError:
             raise
@@ -196,7 +198,7 @@ class Dispatcher:
             return "failed"
         return "repeated" if claims is None else self._run(to, event, claims, context)
 
-    def _claim(self, units: Sequence[str]) -> list[_Claim] | None:
+    def _claim(self, to: HandlerRegistration, units: Sequence[str]) -> list[_Claim] | None:
         """Claim all of them, or none: None if one was handed over before."""
         claims: list[_Claim] = []
         is_all = False
@@ -209,7 +211,7 @@ class Dispatcher:
             is_all = True
         finally:
             if not is_all:
-                self._note(self._log.release, claims)
+                self._note(to, self._log.release, claims)
         return claims
 
     def _run(
@@ -222,25 +224,30 @@ class Dispatcher:
             logger.exception("handler %s failed", to.name)
         except BaseException as error:
             # The process ends: the next worker need not wait for the lease.
-            self._note(self._log.release, claims)
+            self._note(to, self._log.release, claims)
             logger.exception("handler %s raised %s", to.name, type(error).__name__)
             # In a thread SystemExit would end only the thread, and nobody would see it.
             if not isinstance(error, SystemExit) or _is_main_thread():
                 raise
             return "failed"
         else:
-            self._note(self._log.done, claims)
+            self._note(to, self._log.done, claims)
             return "handled"
-        self._note(self._log.release, claims)
+        self._note(to, self._log.release, claims)
         return "failed"
 
-    def _note(self, note: Callable[[str, str], None], claims: Sequence[_Claim]) -> None:
+    def _note(
+        self,
+        to: HandlerRegistration,
+        note: Callable[[str, str], None],
+        claims: Sequence[_Claim],
+    ) -> None:
         for claim in claims:
             try:
                 note(*claim)
             except Exception:  # noqa: PERF203 - the host's log; the handler has run all the same
                 logger.exception(
-                    "the delivery log failed; %s stays claimed until its lease ends", claim[0]
+                    "the delivery log failed; %s keeps its claim until the lease ends", to.name
                 )
 
 
@@ -250,13 +257,14 @@ def keys_of(event: InboundEvent, delivery_keys: Sequence[str]) -> tuple[str, ...
 
     What is unsigned has keys of its own, so that a stranger's delivery does not count as one that
     is signed. An event from the client's own connection may have come by webhook before, in one or
-    the other way, so it has both.
+    the other way, so it has both; but not if only the waiting queue knows it by its id, because
+    strangers can write that id.
     """
     keys = _plain_keys(event, delivery_keys)
     unsigned = tuple(_UNSIGNED + key for key in keys)
     if not event.verified:
         return unsigned
-    return (*keys, *unsigned) if event.source in {"push", "queue"} else keys
+    return (*keys, *unsigned) if _may_have_come_by_webhook(event) else keys
 
 
 def identity_of(event: InboundEvent, delivery_keys: Sequence[str] = ()) -> str | None:
@@ -291,9 +299,19 @@ def _plain_keys(event: InboundEvent, delivery_keys: Sequence[str]) -> tuple[str,
         return tuple(delivery_keys)
     if isinstance(event, StatusUpdate):
         return (f"status:{event.channel}:{event.id}:{event.kind}",)
-    # With the agent: one e-mail to two agents has one id.
-    kind = "message" if isinstance(event, InboundMessage) else "unreadable"
-    return (f"{kind}:{event.channel}:{event.agent_id or ''}:{event.id}",)
+    if not isinstance(event, InboundMessage):
+        return (f"unreadable:{event.channel}:{event.agent_id or ''}:{event.id}",)
+    # With the agent: one e-mail to two agents has one id. Where none is named, our address tells.
+    address = event.to if event.channel == "email" else None
+    return (f"message:{event.channel}:{event.agent_id or address or ''}:{event.id}",)
+
+
+def _may_have_come_by_webhook(event: InboundEvent) -> bool:
+    if event.source != "queue":
+        return event.source == "push"
+    # Webhooks have the provider's id. What has none in the queue has that of the queue.
+    raw = event.raw if isinstance(event.raw, Mapping) else {}
+    return bool(getattr(event, "external_id", None) or identifier(raw, "externalId"))
 
 
 def _channel_of(event: InboundEvent) -> str | None:

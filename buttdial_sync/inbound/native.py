@@ -138,6 +138,7 @@ def parse_waiting(waiting: WaitingMessage) -> list[InboundEvent]:
         "channel": waiting.channel,
         "agentId": waiting.agent_id,
         "createdAt": waiting.created_at,
+        "externalId": waiting.external_id,
         **raw,
         "type": "message",
         # Pushes carry the provider's id only; items of the queue carry the queue's id too. The

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import threading
 from typing import Any
 from unittest.mock import MagicMock, Mock
@@ -18,6 +19,7 @@ from buttdial_sync import (
     InboundReport,
     MemoryDeliveryLog,
     StatusUpdate,
+    UnreadableEvent,
 )
 from buttdial_sync.inbound.dispatch import identity_of
 from tests.unit.inbound.test_native import HOSTED
@@ -201,7 +203,7 @@ def assert_key(message_id: str, *, is_kept: bool) -> None:
 
 @pytest.mark.parametrize("method", ["done", "release"])
 def test_a_log_that_fails_at_the_end(method: str, caplog: pytest.LogCaptureFixture) -> None:
-    """What the handler did counts; the log tells what stays claimed."""
+    """What the handler did counts; the log tells whose claim stays."""
 
     class Broken(MemoryDeliveryLog):
         def done(self, delivery_id: str, token: str) -> None:
@@ -218,8 +220,25 @@ def test_a_log_that_fails_at_the_end(method: str, caplog: pytest.LogCaptureFixtu
     inbound.on_message(handler)
     report = inbound.dispatch_event(message())
     assert (report.handled, report.failed) == ((1, 0) if method == "done" else (0, 1))
-    assert "handler stays claimed until its lease ends" in caplog.text
+    assert "handler keeps its claim until the lease ends" in caplog.text
     assert "the disk is full" in caplog.text
+
+
+def test_the_log_names_no_recipient(caplog: pytest.LogCaptureFixture) -> None:
+    """A receipt's key ends with it; the records tell the handler's name."""
+
+    class Broken(MemoryDeliveryLog):
+        def done(self, delivery_id: str, token: str) -> None:
+            raise OSError("the disk is full")
+
+    inbound, handler = InboundHandler(delivery_log=Broken()), Counting()
+    inbound.on_delivery_receipt(handler)
+    receipt = DeliveryReceipt(message_sid="m1", status="read", recipient="+41791234567")
+    with caplog.at_level(logging.DEBUG):
+        assert inbound.dispatch_event(receipt) == InboundReport(handled=1)
+        assert inbound.dispatch_event(receipt) == InboundReport(busy=1)
+    assert f"{HERE}.Counting is still busy with a DeliveryReceipt" in caplog.messages
+    assert "+4179" not in caplog.text
 
 
 def test_a_log_that_fails_at_the_beginning(caplog: pytest.LogCaptureFixture) -> None:
@@ -306,6 +325,11 @@ def test_a_handler_that_ends_a_thread(caplog: pytest.LogCaptureFixture) -> None:
         (message(), "unsigned:message:sms::m1"),
         (message(verified=True), "message:sms::m1"),
         (message(verified=True, source="queue", agent_id="a"), "message:sms:a:m1"),
+        (message(channel="email", verified=True, to="b@c.d"), "message:email:b@c.d:m1"),
+        (message(channel="email", verified=True, to="b@c.d", agent_id="a"), "message:email:a:m1"),
+        (message(channel="email", verified=True), "message:email::m1"),
+        (message(verified=True, to="+2"), "message:sms::m1"),
+        (UnreadableEvent(reason="x", channel="sms", id="m1"), "unsigned:unreadable:sms::m1"),
         (message(id=None, verified=True), "first"),
         (message(id=None), "unsigned:first"),
         (StatusUpdate(kind="x"), "unsigned:first"),

@@ -25,6 +25,7 @@ from buttdial_sync import (
 )
 from buttdial_sync.errors import ArgumentTypeError, ArgumentValueError, ConfigError
 from buttdial_sync.inbound.native import parse_waiting
+from buttdial_sync.models.converter import structure
 from buttdial_sync.testing.simulate import HostSimulator
 from tests.unit.inbound.test_native import HOSTED
 
@@ -556,7 +557,8 @@ def test_keys_of_events() -> None:
     keys.clear()
     delivery = SIMULATOR.account_verified()
     inbound.handle("account", delivery.body, delivery.headers)
-    inbound.dispatch_event(attrs.evolve(got[0], source="queue", verified=True, id="m2"))
+    waited = {"source": "queue", "verified": True, "id": "m2", "external_id": "m2"}
+    inbound.dispatch_event(attrs.evolve(got[0], **waited))
     inbound.dispatch_event(StatusUpdate(kind="quality", id="s2", source="push", verified=True))
     whatsapp(inbound, "a")
     assert keys == [
@@ -824,6 +826,48 @@ def test_what_came_by_webhook_and_waits(is_signed: bool) -> None:
     assert inbound.dispatch_event(waited) == InboundReport(repeated=1)
     assert inbound.handle("butt-dial", body, headers).status == 200
     assert [getattr(event, "id", event) for event in got] == ["m1", "the other"]
+
+
+@pytest.mark.parametrize("what", ["message", "failed message of ours", "unreadable"])
+def test_a_stranger_who_knows_the_waiting_queues_ids(what: str) -> None:
+    """No webhook ever had them, so what was posted under them does not count."""
+    inbound, got = make()
+    inbound.on_unreadable(got.append)
+    known = {"id": "105", "channel": "sms", "agentId": "agent-1"}
+    made = {
+        "message": {"messageId": "105", "from": "+666", "body": "."},
+        "failed message of ours": {"type": "status", "kind": "outbound_failed"},
+        "unreadable": {"type": "message", "messageId": "105", "from": "+666"},
+    }[what]
+    assert inbound.handle("butt-dial", json.dumps({**known, **made}).encode(), {}).status == 200
+    item: dict[str, Any] = {**known, "from": "+1", "body": "please call me"}
+    if what == "unreadable":
+        item["body"] = None
+    if what == "failed message of ours":
+        item["direction"] = "outbound"
+    for _ in range(2):
+        inbound.dispatch_waiting([structure(item, WaitingMessage, source="")])
+    assert [(type(event), event.source) for event in got] == [
+        (type(got[0]), "butt_dial_webhook"),
+        (type(got[0]), "queue"),
+    ]
+
+
+def test_one_email_to_two_tenants() -> None:
+    """One handler serves both, and what is posted to it names no agent."""
+    inbound, _ = make()
+    got: list[tuple[str | None, str]] = []
+
+    @inbound.on_message
+    def received(message: InboundMessage, tenant: str) -> None:
+        got.append((message.to, tenant))
+
+    both = {"type": "message", "messageId": "e1", "channel": "email", "from": "a@x.test"}
+    for tenant in ("maya", "sam", "maya"):
+        body = json.dumps({**both, "to": f"{tenant}@shop.test", "body": "to both of you"})
+        answer = inbound.handle("butt-dial", body.encode(), {}, context=tenant)
+        assert answer.status == 200
+    assert got == [("maya@shop.test", "maya"), ("sam@shop.test", "sam")]
 
 
 def test_one_email_to_two_agents() -> None:
