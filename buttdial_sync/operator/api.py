@@ -38,6 +38,7 @@ from buttdial_sync.retry.repository import AdminFailedMessageRepository
 from buttdial_sync.retry.table import TableRepository
 
 S = TypeVar("S", bound=str)
+P = TypeVar("P", bound=Callable[..., bool])
 Permission: TypeAlias = Callable[[Mapping[str, Any]], bool]
 
 _STATUSES: Mapping[str, FailedStatus] = {status: status for status in get_args(FailedStatus)}
@@ -156,7 +157,7 @@ class OperatorApi:
         Raises:
             ArgumentTypeError: ``permission`` is a coroutine function.
         """
-        return wsgi_application(partial(self._respond_to, _checked(permission)), 0)
+        return wsgi_application(partial(self._respond_to, check_permission(permission)), 0)
 
     def asgi(self, permission: Permission) -> AsgiApplication:
         """
@@ -168,7 +169,7 @@ class OperatorApi:
         Raises:
             ArgumentTypeError: ``permission`` is a coroutine function.
         """
-        return asgi_application(partial(self._respond_to, _checked(permission)), 0)
+        return asgi_application(partial(self._respond_to, check_permission(permission)), 0)
 
     def _respond_to(self, permission: Permission, request: Request) -> Response:
         # Compared with True: whatever else it returns, such as a coroutine, is not a yes.
@@ -346,7 +347,13 @@ def _limit(query: Mapping[str, str]) -> int:
     return int(limit)
 
 
-def _checked(permission: Permission) -> Permission:
+def check_permission(permission: P) -> P:
+    """
+    Return a function that tells who may use the API.
+
+    Raises:
+        ArgumentTypeError: It is a coroutine function.
+    """
     if inspect.iscoroutinefunction(permission):
         raise ArgumentTypeError("permission is a plain function, not a coroutine")
     return permission

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -274,6 +275,8 @@ def _check_path(key: str, path: str) -> Iterator[CheckMessage]:
     else:
         if key in _FUNCTIONS and not callable(found):
             yield _error("E006", f"{key} must name a function")
+        elif key in _FUNCTIONS and inspect.iscoroutinefunction(found):
+            yield _error("E006", f"{key} must name a plain function, not a coroutine")
 
 
 def _error(number: str, message: str, hint: str | None = None) -> CheckMessage:

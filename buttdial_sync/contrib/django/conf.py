@@ -40,9 +40,10 @@ class AppSettings(Settings):
         agent_directory: Dotted path of an :class:`~buttdial_sync.AgentDirectory`, or of what makes
             one, for the operator API.
         failed_messages: The same for an :class:`~buttdial_sync.AdminFailedMessageRepository`.
-        operator_permission: Dotted path of a function from a request to whether it may use the
-            operator API; when absent, active staff with the permissions ``view_outboxmessage`` (to
-            read) and ``change_outboxmessage`` (to change something).
+        operator_permission: Dotted path of a function that gets a request and returns True if it
+            may use the operator API; any other value is a no. When absent, active staff with the
+            permissions ``view_outboxmessage`` (to read) and ``change_outboxmessage`` (to change
+            something).
         inbox: Arguments of :class:`~buttdial_sync.contrib.django.inbox.DatabaseInbox`, where
             ``buttdial_listen`` and ``buttdial_poll`` write what comes in; False: in memory only.
         deferred: Whether webhooks only write to the inbox; see

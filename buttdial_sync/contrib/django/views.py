@@ -55,7 +55,8 @@ def operator(request: HttpRequest, path: str) -> HttpResponse:
         request: The request. One that changes something needs Django's CSRF token.
         path: As in :meth:`OperatorApi.respond`.
     """
-    if not _permission()(request):
+    # Compared with True: whatever else it returns, such as a coroutine, is not a yes.
+    if _permission()(request) is not True:
         return _as_json(error_response(403, "Forbidden"))
     api = get_operator_api()
     if api is None:

@@ -8,7 +8,13 @@ from flask import Blueprint, Response, jsonify, request
 
 from buttdial_sync.inbound.handler import InboundHandler
 from buttdial_sync.inbound.web import has_unknown_length, headers_of
-from buttdial_sync.operator.api import NOT_MEANT, OperatorApi, OperatorResponse, error_response
+from buttdial_sync.operator.api import (
+    NOT_MEANT,
+    OperatorApi,
+    OperatorResponse,
+    check_permission,
+    error_response,
+)
 from buttdial_sync.operator.csrf import is_meant
 
 
@@ -47,14 +53,19 @@ def operator_blueprint(
 
     Args:
         make_api: Makes it, inside a request.
-        permission: Tells whether the current request may use it.
+        permission: Returns True if the current request may use it. Any other value is a no.
         url_prefix: Where the addresses begin.
+
+    Raises:
+        ArgumentTypeError: ``permission`` is a coroutine function.
     """
+    check_permission(permission)
     blueprint = Blueprint("buttdial_operator", __name__, url_prefix=f"{url_prefix}/operator")
 
     @blueprint.route("/<path:path>", methods=["GET", "POST"])
     def operator(path: str) -> Response:
-        if not permission():
+        # Compared with True: whatever else it returns, such as a redirect, is not a yes.
+        if permission() is not True:
             return _as_json(error_response(403, "Forbidden"))
         if not is_meant(request.method, dict(request.headers)):
             return _as_json(error_response(403, NOT_MEANT))

@@ -48,8 +48,8 @@ class ButtDial:
         inbound: The webhooks go to this handler. Without it there are no webhooks.
         directory: The host's agents, for the operator API.
         failed_messages: The host's messages that have to be sent again, for the operator API.
-        permission: Tells whether the current request may use the operator API, which there is only
-            with all three. It may also abort the request.
+        permission: Returns True if the current request may use the operator API, which there is
+            only with all three. Any other value is a no. It may also abort the request.
         on_undelivered: For ``flask buttdial listen`` and ``poll``, as in
             :class:`~buttdial_sync.Listener`.
         inbox: Where these commands write what comes in before it is handled: an
@@ -62,6 +62,7 @@ class ButtDial:
         operator: The operator API's blueprint, or None.
 
     Raises:
+        ArgumentTypeError: ``permission`` is a coroutine function.
         ConfigError: One of the three that the operator API needs is missing.
     """
 

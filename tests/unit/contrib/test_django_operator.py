@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.test import Client, override_settings
 
 from buttdial_sync.testing import FakeButtDialServer
@@ -19,6 +19,24 @@ ADDRESS = "/hooks/operator"
 
 def allow_all(request: HttpRequest) -> bool:
     return True
+
+
+class Asynchronous:
+    """An asynchronous permission whose coroutine nobody awaits."""
+
+    async def __call__(self, request: HttpRequest) -> bool:
+        return False
+
+
+def to_the_login(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(status=302)
+
+
+def says_one(request: HttpRequest) -> int:
+    return 1
+
+
+nobody_awaits = Asynchronous()
 
 
 def client_of(*permissions: str, enforce_csrf_checks: bool = False, **fields: Any) -> Client:
@@ -111,6 +129,16 @@ def test_a_permission_of_the_hosts_own() -> None:
     configured = {**BUTT_DIAL, "OPERATOR_PERMISSION": f"{__name__}.allow_all"}
     with override_settings(BUTT_DIAL=configured):
         assert client_of().get(f"{ADDRESS}/agents").status_code == 200
+
+
+@pytest.mark.parametrize("name", ["to_the_login", "says_one", "nobody_awaits"])
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+def test_only_true_is_a_yes(name: str) -> None:
+    """What else a permission returns, such as a response or a coroutine, lets nobody in."""
+    configured = {**BUTT_DIAL, "OPERATOR_PERMISSION": f"{__name__}.{name}"}
+    with override_settings(BUTT_DIAL=configured):
+        assert client_of().get(f"{ADDRESS}/agents").status_code == 403
+        assert client_of().post(f"{ADDRESS}/agents/7/activate").status_code == 403
 
 
 def test_without_a_directory_there_is_no_api() -> None:

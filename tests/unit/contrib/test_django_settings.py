@@ -35,6 +35,10 @@ def found(**changes: Any) -> list[str]:
         return [str(each.id).removeprefix("buttdial_sync.") for each in run_checks()]
 
 
+async def not_plain(_: object) -> bool:
+    return False
+
+
 class Elsewhere:
     """Keeps the app's tables out of a database."""
 
@@ -91,6 +95,7 @@ def test_mysql_is_refused() -> None:
         ({"AGENT_DIRECTORY": None}, ["E004"]),
         ({"FAILED_MESSAGES": "nowhere.at.all"}, ["E005"]),
         ({"OPERATOR_PERMISSION": f"{__name__}.not_a_handler"}, ["E006"]),
+        ({"OPERATOR_PERMISSION": f"{__name__}.not_plain"}, ["E006"]),
         ({"AILOOP": LOCAL}, ["W010"]),
         ({"AILOOP": LOCAL, "ON_ANSWER": f"{__name__}.found"}, []),
         ({"AILOOP": LOCAL, "ON_ANSWER": f"{__name__}.not_a_handler"}, ["E006"]),

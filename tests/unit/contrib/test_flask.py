@@ -9,11 +9,12 @@ from io import BytesIO
 from typing import Any
 
 import pytest
-from flask import Flask, abort, current_app, request
+from flask import Flask, abort, current_app, redirect, request
 from flask.testing import FlaskClient
 
 from buttdial_sync import (
     AccountsClient,
+    ArgumentTypeError,
     ClientClosedError,
     ConfigError,
     InboundHandler,
@@ -196,6 +197,36 @@ def test_without_permission(http: FlaskClient, host: Host) -> None:
         permission=lambda: abort(401),
     )
     assert app.test_client().get(f"{ADDRESS}/agents").status_code == 401
+
+
+@pytest.mark.parametrize("said", [redirect("/login"), ("no", 403), "yes", 1], ids=str)
+def test_only_true_is_a_yes(said: Any) -> None:
+    """What else a permission returns, such as a redirect to the login, lets nobody in."""
+    app = Flask(__name__)
+    ButtDial(
+        app,
+        directory=Directory(),
+        failed_messages=FailedMessages(),
+        permission=lambda: said,
+    )
+    http = app.test_client()
+    assert http.get(f"{ADDRESS}/agents").status_code == 403
+    meant = {"X-Requested-With": "fetch"}
+    assert http.post(f"{ADDRESS}/agents/7/activate", headers=meant).status_code == 403
+
+
+def test_a_permission_that_is_a_coroutine_function() -> None:
+    """It is refused when the extension is made: a coroutine says nothing yet."""
+
+    async def permission() -> bool:
+        return False
+
+    with pytest.raises(ArgumentTypeError, match="plain function"):
+        ButtDial(
+            directory=Directory(),
+            failed_messages=FailedMessages(),
+            permission=permission,  # type: ignore[arg-type]
+        )
 
 
 @pytest.mark.parametrize(
