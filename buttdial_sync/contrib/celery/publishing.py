@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from celery import Celery
 from kombu.exceptions import KombuError, LimitExceeded
+from kombu.messaging import Producer
 from kombu.pools import ProducerPool
 
 from buttdial_sync.contrib.shared import OnePerProcess
@@ -35,6 +37,10 @@ class Publisher:
     Celery would try again while a web request waits, and wait without an end for a broker that
     accepts and stays silent. Here a task is tried once. After a failure the broker rests for half a
     minute: meanwhile nobody waits for it.
+
+    A broker that speaks AMQP, such as RabbitMQ, has to confirm each task. Without that it would
+    count as taken when it is in the socket. An application that sets ``confirm_publish`` in
+    ``broker_transport_options`` has its own way.
 
     Args:
         app: The application.
@@ -82,12 +88,17 @@ class Publisher:
         not_taken = (KombuError, LimitExceeded, OSError)
         not_taken += connection.connection_errors + connection.channel_errors
         try:
-            with producers.acquire(block=True, timeout=self._timeout) as producer:  # type: ignore[no-untyped-call]
+            with (
+                producers.acquire(block=True, timeout=self._timeout) as producer,  # type: ignore[no-untyped-call]
+                _hanging_up(producer, not_taken),
+            ):
                 task.apply_async(arguments, producer=producer, retry=False, **options)
         except not_taken as error:
             self._rests_until = self._monotonic() + _REST
-            told = f"the broker did not take a task: {type(error).__name__}: {error}"
-            raise BrokerUnavailableError(told) from error
+            reason = str(error) or repr(error.__cause__)
+            raise BrokerUnavailableError(
+                f"the broker did not take a task: {type(error).__name__}: {reason}"
+            ) from error
         self._rests_until = None
 
     def _check_rest(self) -> None:
@@ -106,9 +117,24 @@ class Publisher:
         if kind in _REDIS:
             options |= {"socket_timeout": self._timeout, "socket_connect_timeout": self._timeout}
         elif kind in _AMQP:
+            options.setdefault("confirm_publish", True)
             options |= {"read_timeout": self._timeout, "write_timeout": self._timeout}
         connection = self._app.connection_for_write(
             connect_timeout=self._timeout, transport_options={**options, "max_retries": 0}
         )
         pool = connection.Pool(_CONNECTIONS)
         return ProducerPool(pool, limit=_CONNECTIONS)  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _hanging_up(producer: Producer, errors: tuple[type[Exception], ...]) -> Iterator[None]:
+    """Close an AMQP connection on which a block failed without another word to the broker."""
+    try:
+        yield
+    except errors:
+        # The pool would say goodbye twice, and wait for two answers of a broker that hangs.
+        if producer.connection.connected:
+            collect = getattr(producer.connection.connection, "collect", None)
+            if collect is not None:
+                collect()
+        raise
