@@ -89,6 +89,8 @@ class _Socket:
             engineio_logger=_silent,
             http_session=_session_for(connection.server_url, connection.network),
             request_timeout=connection.connect_timeout,
+            # A redirect would have the token sent to another origin, and perhaps unencrypted.
+            websocket_extra_options={"redirect_limit": 0},
         )
         self._client.on("connect_error", self._refused)
         self._client.on("disconnect", self._ended)
