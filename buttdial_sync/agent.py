@@ -326,7 +326,7 @@ class AgentView:
             The decoded JSON of the answer, or its text if it is not JSON.
 
         Raises:
-            ToolError: The tool said no.
+            ToolError: The tool said no, or answered with ``success`` false.
             OutcomeUnknownError: It may have been carried out; its answer was lost.
             AuthError: It was not carried out: the token is wrong, revoked or locked out.
             TransportError: It was not carried out: the server could not be reached in time.

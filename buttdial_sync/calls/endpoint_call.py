@@ -9,7 +9,7 @@ import attrs
 
 from buttdial_sync.calls.arguments import json_value, to_wire
 from buttdial_sync.calls.call import Call
-from buttdial_sync.calls.operation import Endpoint, Variant, fill_path
+from buttdial_sync.calls.operation import Endpoint, Variant, check_answer, fill_path
 from buttdial_sync.calls.schema import dropped_keys
 from buttdial_sync.calls.tool_call import AgentContext
 from buttdial_sync.connection import Connection
@@ -127,8 +127,7 @@ class EndpointCall(Call):
             assert self._agent is not None  # noqa: S101 - it has the id
             self._agent.must_send_agent_id = True
             answer = self._send_either_way()
-        if self._endpoint.check is not None:
-            self._endpoint.check(answer)
+        check_answer(answer, self._endpoint.check)
         return answer
 
     def _send_either_way(self) -> Any:

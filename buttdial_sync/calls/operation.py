@@ -9,7 +9,8 @@ from urllib.parse import quote
 
 import attrs
 
-from buttdial_sync.errors import ArgumentValueError
+from buttdial_sync.errors import ArgumentValueError, error_from_tool_answer
+from buttdial_sync.errors.scrubbing import secrets_in
 from buttdial_sync.models.names import camel_case
 
 T = TypeVar("T")
@@ -40,7 +41,8 @@ class ToolOperation(Generic[T]):
         agent_id_is_subject: Its ``agentId`` is the subject of the call, not the agent that speaks.
         recipients: The arguments that are recipients, and the channel that reaches each.
         without_tool: The advice for a server that lacks the tool, where there is another way.
-        check: Looks at the decoded answer, and raises if it is not a yes.
+        check: Looks at the decoded answer, and raises if it is not a yes. With or without one,
+            ``success`` false is a no.
     """
 
     name: str
@@ -107,7 +109,8 @@ class Endpoint(Generic[T]):
             drops the rest silently.
         defaults: Keys of the body that the method sends although nobody gave them. A caller loses
             nothing where a server does not know them.
-        check: Looks at the decoded answer, and raises if it is not a yes.
+        check: Looks at the decoded answer, and raises if it is not a yes. With or without one,
+            ``success`` false is a no.
         always_names_agent: ``agentId`` is sent wherever it is known: without it, a token of an
             organization gets an answer about all agents.
     """
@@ -154,6 +157,32 @@ class Endpoint(Generic[T]):
     def is_in_body(self, argument: str) -> bool:
         """Whether an argument goes into the body, and not into the path or the query."""
         return argument not in self.query and f"{{{argument}}}" not in self.path
+
+
+def check_answer(answer: Any, check: AnswerCheck | None) -> None:
+    """
+    Raise if a decoded answer is a no.
+
+    A server may say no in an answer that is not marked as an error, with ``success`` false. An
+    answer that brings a credential is not one, whatever it says: something was made, and the
+    credential comes only this once.
+
+    Args:
+        answer: The decoded answer.
+        check: The operation's own check, if it has one.
+
+    Raises:
+        ToolError: It is a refusal.
+        ButtDialError: The check's.
+    """
+    if (
+        isinstance(answer, Mapping)
+        and answer.get("success") is False
+        and not any(secrets_in(answer))
+    ):
+        raise error_from_tool_answer(answer)
+    if check is not None:
+        check(answer)
 
 
 def fill_path(template: str, arguments: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from buttdial_sync.calls.call import Call
-from buttdial_sync.calls.operation import ToolOperation
+from buttdial_sync.calls.operation import ToolOperation, check_answer
 from buttdial_sync.calls.recipients import RecipientCheck
 from buttdial_sync.calls.schema import fit, nearest_names
 from buttdial_sync.connection import Connection
@@ -218,8 +218,7 @@ class ToolCall(Call):
             params = {"name": name, "arguments": dict(arguments)}
             result = session.request("tools/call", params, self.deadline)
         answer = _answer_of(result, name)
-        if self._tool.check is not None:
-            self._tool.check(answer)
+        check_answer(answer, self._tool.check)
         return answer
 
     def _server_honours_key(self) -> bool:

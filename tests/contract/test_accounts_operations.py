@@ -21,6 +21,7 @@ from buttdial_sync import (
     ArgumentTypeError,
     ArgumentValueError,
     ConfigError,
+    ToolError,
 )
 from buttdial_sync.testing import FakeButtDialServer, Request
 from buttdial_sync.testing.dialects import DialectName
@@ -64,10 +65,14 @@ class Recorder:
 
     def __init__(self, dialect: DialectName = "hosted") -> None:
         self.fake = FakeButtDialServer(dialect=dialect)
+        self.answer(ANSWER)
+
+    def answer(self, answer: Any) -> None:
+        """Answer every request with this."""
         for method in ("GET", "POST", "PATCH", "DELETE"):
             for parts in range(2, 7):
                 path = "".join(f"/{{p{number}}}" for number in range(parts))
-                self.fake.on_rest(method, path, ANSWER, public=True)
+                self.fake.on_rest(method, path, answer, public=True)
 
     def call(self, name: str, **arguments: Any) -> Request:
         with (
@@ -92,6 +97,15 @@ def credential_of(operation: Operation, given: Mapping[str, Any]) -> str | None:
         "poll token if given, else team token": given.get("poll_token", TEAM_TOKEN),
     }
     return kinds[operation.facts["auth"]]
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_a_no_is_never_taken_for_done(recorder: Recorder, name: str) -> None:
+    """Servers also say no with a 200: it raises, with the why."""
+    recorder.answer({**ANSWER, "token": None, "success": False, "error": "not today"})
+    with pytest.raises(ToolError, match="not today") as caught:
+        recorder.call(name, **arguments_of(OPERATIONS[name], everything=False))
+    assert caught.value.outcome == "rejected"
 
 
 @pytest.mark.parametrize("everything", [True, False], ids=["everything", "required"])

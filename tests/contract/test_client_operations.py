@@ -14,6 +14,7 @@ from buttdial_sync import (
     Client,
     EndpointNotAvailable,
     PreviewNotSupported,
+    ToolError,
     ToolNotAvailable,
 )
 from buttdial_sync.testing import FakeButtDialServer
@@ -139,6 +140,21 @@ def test_endpoint_on_open_source_server(
         return
     with pytest.raises(EndpointNotAvailable):
         operation.bound(client)(**operation.arguments())
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=named)
+def test_a_no_is_never_taken_for_done(
+    operation: Operation, hosted: FakeButtDialServer, hosted_client: Client
+) -> None:
+    """Servers also say no in an answer that is not marked as an error: it raises, with the why."""
+    no = {"success": False, "error": "no credit"}
+    if operation in TOOLS:
+        hosted.on_tool(operation.facts["tool"], no)
+    else:
+        hosted.on_rest(operation.method, operation.path, no)
+    with pytest.raises(ToolError, match="no credit") as caught:
+        operation.bound(hosted_client)(**operation.arguments())
+    assert (caught.value.outcome, caught.value.body) == ("rejected", no)
 
 
 @pytest.mark.parametrize("operation", CONFIRMED, ids=named)

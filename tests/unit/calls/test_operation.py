@@ -5,8 +5,8 @@ from __future__ import annotations
 import attrs
 import pytest
 
-from buttdial_sync.calls.operation import Endpoint, ToolOperation, Variant, fill_path
-from buttdial_sync.errors import ArgumentValueError
+from buttdial_sync.calls.operation import Endpoint, ToolOperation, Variant, check_answer, fill_path
+from buttdial_sync.errors import ArgumentValueError, ToolError
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,43 @@ from buttdial_sync.errors import ArgumentValueError
 def test_flags_are_named(kind: type, positional: list[str]) -> None:
     """A flag cannot be given without its name, where it would be taken for another."""
     assert [each.name for each in attrs.fields(kind) if not each.kw_only] == positional
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"success": True},
+        {"success": None},
+        {"success": "false"},
+        {"success": 0},
+        {"valid": False, "reason": "wrong code"},
+        {"hasConsent": False, "status": "none"},
+        {"error": None},
+        {},
+        [],
+        ["success", False],
+        "success: false",
+        None,
+        False,
+        # Something was made, and what it is opened with comes only this once.
+        {"success": False, "error": "no email", "token": "new-s3cret"},
+        {"success": False, "provisioning": {"securityToken": "new-s3cret"}},
+    ],
+)
+def test_what_is_not_a_no(answer: object) -> None:
+    """Only ``success`` false is one; what people answered or proved is an answer like any other."""
+    seen: list[object] = []
+    check_answer(answer, None)
+    check_answer(answer, seen.append)
+    assert seen == [answer]
+
+
+def test_a_no() -> None:
+    """It raises with the server's words and code, before the operation's own check."""
+    no = {"success": False, "error": "no credit", "code": "X_1", "retryable": True, "token": None}
+    with pytest.raises(ToolError, match="no credit") as caught:
+        check_answer(no, pytest.fail)
+    assert (caught.value.code, caught.value.retryable, caught.value.body) == ("X_1", True, no)
 
 
 def test_plain_endpoint() -> None:
