@@ -12,7 +12,7 @@ import click
 
 from buttdial_sync.cli.status_line import STATUS_LINE
 from buttdial_sync.errors import ButtDialError
-from buttdial_sync.errors.exits import DONE, exit_code
+from buttdial_sync.errors.exits import DONE, exit_code_of_failure
 
 
 @attrs.frozen(kw_only=True)
@@ -64,7 +64,7 @@ class Report:
                 message=described(error.message, error.code, error.retry_after),
                 remediation=error.remediation,
             ),
-            exit_code=exit_code(error.outcome, error.stage),
+            exit_code=exit_code_of_failure(error.outcome, error.stage),
         )
 
     def _data_with_failure(self) -> dict[str, Any]:

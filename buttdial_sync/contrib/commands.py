@@ -11,7 +11,7 @@ from buttdial_sync.contrib.shared import HandlerWithin
 from buttdial_sync.doctor import run_diagnostic
 from buttdial_sync.doctor.stages import exit_code_of
 from buttdial_sync.errors import ButtDialError
-from buttdial_sync.errors.exits import exit_code
+from buttdial_sync.errors.exits import exit_code, exit_code_of_failure
 from buttdial_sync.inbound.handler import InboundHandler
 from buttdial_sync.listening.listener import Listener
 from buttdial_sync.models.inbound import InboundEvent
@@ -146,7 +146,7 @@ def failures() -> Iterator[None]:
     try:
         yield
     except ButtDialError as error:
-        code = exit_code(error.outcome, error.stage)
+        code = exit_code_of_failure(error.outcome, error.stage)
         raise CommandFailure(error.message, error.remediation, code) from error
 
 

@@ -157,7 +157,10 @@ WRONG_PATH = Fault(
     "a web page instead of Butt-Dial",
     "No Butt-Dial server answers at this path: check the path in base_url, which is what comes "
     "before /sse.",
-    _is(ProtocolError, EndpointNotAvailable),
+    # With "sent" it is Butt-Dial that answers, though not as it should.
+    lambda error: (
+        isinstance(error, ProtocolError | EndpointNotAvailable) and error.outcome != "sent"
+    ),
 )
 
 FAULTS: tuple[Fault, ...] = (

@@ -8,7 +8,7 @@ import attrs
 
 from buttdial_sync.doctor.remediation import detail_of, fault_of, remediation_of
 from buttdial_sync.errors import ButtDialError, ConfigError
-from buttdial_sync.errors.exits import DONE, REFUSED, USAGE, exit_code
+from buttdial_sync.errors.exits import DONE, REFUSED, USAGE, exit_code_of_failure
 from buttdial_sync.models.doctor import DoctorReport, DoctorStage, StageStatus
 
 STAGES = (
@@ -84,7 +84,7 @@ def exit_code_of(report: DoctorReport) -> int:
         return USAGE
     if failed.fault in _LIMITS:
         return REFUSED
-    return exit_code(failed.outcome or "unknown", None)
+    return exit_code_of_failure(failed.outcome or "unknown", None)
 
 
 def _failed(name: str, error: ButtDialError, seconds: float | None) -> DoctorStage:

@@ -19,7 +19,7 @@ Exit codes:
   0    done
   1    the server refused
   2    wrong usage or configuration; nothing was sent
-  3    the server was not reached, or the outcome is unknown
+  3    the server was not reached or understood, or the outcome is unknown
   75   nothing failed, but messages have to wait; run it again later
   130  interrupted with Ctrl-C
   143  ended by SIGTERM
@@ -44,3 +44,12 @@ def exit_code(outcome: Outcome, stage: Stage | None) -> int:
     if outcome == "not_sent" and stage == "config":
         return USAGE
     return _BY_OUTCOME[outcome]
+
+
+def exit_code_of_failure(outcome: Outcome, stage: Stage | None) -> int:
+    """
+    Pick the exit code for an exception: never :data:`DONE`.
+
+    With the outcome "sent" the server did answer, but in a way that is not understood.
+    """
+    return exit_code(outcome, stage) or UNREACHABLE

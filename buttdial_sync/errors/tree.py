@@ -84,7 +84,8 @@ class ButtDialError(Exception):
         stage: Where it happened: ``"config"``, ``"transport"``, ``"session"``, ``"tool_call"``,
             ``"parse"`` or ``"server"``.
         outcome: The outcome of the request: ``"not_sent"`` (the server never had it),
-            ``"rejected"`` (the server said no) or ``"unknown"`` (it may have been carried out).
+            ``"rejected"`` (the server said no), ``"unknown"`` (it may have been carried out), or
+            ``"sent"`` (it was, and the answer could not be read: a ``ProtocolError``).
         status_code: The HTTP status, or None.
         body: The decoded body of the answer, or None.
         retryable: What the server says about trying again, or None.

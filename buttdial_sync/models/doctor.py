@@ -28,7 +28,8 @@ class DoctorStage:
             does not stop messages.
         fault: The fault's name in ``buttdial_sync.doctor.FAULTS``, or None.
         code: The server's code, or for a broken connection ours, or None.
-        outcome: Of what failed: ``"rejected"``, ``"not_sent"`` or ``"unknown"``; else None.
+        outcome: Of what failed: ``"rejected"``, ``"not_sent"``, ``"unknown"``, or ``"sent"`` where
+            the server answered in a way that is not understood; else None.
         seconds: How long it took, in seconds; None if it was skipped.
     """
 

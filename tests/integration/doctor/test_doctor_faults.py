@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from buttdial_sync import AuthError, Client, DoctorStage, run_diagnostic
+from buttdial_sync.doctor.stages import exit_code_of
 from buttdial_sync.testing import FakeButtDialServer, LoopbackServer, ToolFailure
 from tests.fakes import add_fault, failed_logins, set_tools
 from tests.integration.doctor.conftest import TOKEN
@@ -182,6 +183,18 @@ def test_wrong_path() -> None:
     """A base URL with another path than that of the server."""
     with FakeButtDialServer().listen() as server:
         check(failure(f"{server.base_url}/bd"), HANDSHAKE, "wrong_path", "base_url")
+
+
+def test_an_answer_that_is_not_understood(server: LoopbackServer) -> None:
+    """It is not a web page, and a report of a failure never ends a command with 0."""
+    server.fake.on_rest("GET", "/api/v1/agents/me", [])
+    with Client(server.base_url, agent_id="agent-1", agent_token=TOKEN) as client:
+        report = run_diagnostic(client)
+    stage = report.failure
+    assert stage is not None
+    assert (stage.name, stage.fault, stage.outcome) == (HANDSHAKE, None, "sent")
+    assert "base_url" not in str(stage.remediation)
+    assert exit_code_of(report) == 3
 
 
 def test_tool_missing(server: LoopbackServer) -> None:

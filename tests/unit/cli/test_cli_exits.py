@@ -10,7 +10,7 @@ from typing import Any, get_args
 import pytest
 
 from buttdial_sync.errors import Outcome, Stage, exits
-from buttdial_sync.errors.exits import exit_code
+from buttdial_sync.errors.exits import exit_code, exit_code_of_failure
 from buttdial_sync.testing import FakeButtDialServer, LoopbackServer, ToolFailure
 from tests.fakes import failed_logins
 from tests.unit.cli.cli_runner import TOKEN, run
@@ -35,6 +35,24 @@ def test_each_outcome_has_an_exit_code() -> None:
     assert {outcome for (outcome, _), code in codes.items() if code == 0} == {"sent"}
     assert {outcome for (outcome, _), code in codes.items() if code == 1} == {"rejected"}
     assert {outcome for (outcome, _), code in codes.items() if code == 3} == {"not_sent", "unknown"}
+
+
+@pytest.mark.parametrize("stage", [*get_args(Stage), None])
+def test_an_error_never_ends_with_success(stage: Stage | None) -> None:
+    """An answer that nobody understands is not a success, though the server gave it."""
+    codes = {outcome: exit_code_of_failure(outcome, stage) for outcome in get_args(Outcome)}
+    assert codes.pop("sent") == 3
+    assert codes == {outcome: exit_code(outcome, stage) for outcome in codes}
+
+
+@pytest.mark.parametrize("flags", [(), ("--json",)])
+def test_an_answer_that_is_not_understood(server: LoopbackServer, flags: tuple[str, ...]) -> None:
+    """A job that looks at the exit code only does not go on as if all were well."""
+    server.fake.on_rest("POST", "/api/orgs/register", {"orgId": ["o1"]}, public=True)
+    options = ("--org", "Shop", "--email", "ann@shop.example")
+    result = run("onboard", *options, *flags, server=server)
+    assert result.exit_code == 3
+    assert "unexpected shape" in (result.stdout if flags else result.stderr)
 
 
 def test_the_help_names_the_exit_codes() -> None:

@@ -340,6 +340,15 @@ def test_a_teardown_that_fails_does_not_end_the_listener(
     assert host.undelivered == []
 
 
+def test_a_command_that_does_not_understand_the_server(
+    host: Host, fake_server: FakeButtDialServer
+) -> None:
+    """It may have lost messages, so that it does not end as if all were well."""
+    fake_server.on_rest("GET", "/api/v1/waiting-messages", {"messages": "odd"})
+    done = host.app.test_cli_runner().invoke(args=["buttdial", "poll"])
+    assert (done.exit_code, "unexpected shape" in done.output) == (3, True)
+
+
 def test_a_handler_class_of_the_hosts(fake_server: FakeButtDialServer) -> None:
     """What it does around each event is done by the commands too."""
     traced: list[str | None] = []
