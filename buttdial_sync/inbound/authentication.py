@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Collection, Mapping
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeGuard
 
 import attrs
 
@@ -11,6 +12,7 @@ from buttdial_sync.errors import ArgumentTypeError, ArgumentValueError
 from buttdial_sync.inbound.decoding import decode_json
 from buttdial_sync.inbound.signatures import (
     Secrets,
+    is_recent,
     secrets_of,
     verify_webhook_signature,
     verify_whatsapp_signature,
@@ -23,6 +25,7 @@ Authenticity: TypeAlias = Literal["signed", "unsigned", "refused"]
 WEBHOOK_CHANNELS = frozenset({"whatsapp", "butt-dial", "account"})
 SIGNATURE = "x-bd-signature"
 _TIMESTAMP = "x-bd-timestamp"
+_LONGEST_ID = 255
 
 
 def by_lower_name(headers: Headers) -> dict[str, str]:
@@ -76,14 +79,16 @@ class WebhookAuthenticator:
         if not self.account_secrets or (signature is None and channel == "butt-dial"):
             return self._without_secret(channel)
         timestamp = headers.get(_TIMESTAMP)
-        if signature is None or timestamp is None:
+        now = None if self.now is None else self.now()
+        # Before the host is asked for a secret: a stranger may make that expensive.
+        if signature is None or not is_recent(timestamp, now):
             return "refused"
         is_signed = verify_webhook_signature(
             body,
             timestamp_header=timestamp,
             signature_header=signature,
             secret=self._account_secrets_for(body),
-            now=None if self.now is None else self.now(),
+            now=now,
         )
         return "signed" if is_signed else "refused"
 
@@ -97,7 +102,26 @@ class WebhookAuthenticator:
         payload = decode_json(body)
         org_id = payload.get("orgId", payload.get("org_id")) if isinstance(payload, dict) else None
         # Without a secret no signature is right.
-        return self.account_secrets(org_id) or () if isinstance(org_id, str) and org_id else ()
+        return self.account_secrets(org_id) or () if _may_be_an_id(org_id) else ()
+
+
+def _may_be_an_id(value: object) -> TypeGuard[str]:
+    """Whether a host may look for something under what a stranger says: not every text has rows."""
+    return isinstance(value, str) and 0 < len(value) <= _LONGEST_ID and value.isprintable()
+
+
+def check_account_secrets(
+    value: AccountSecret | None,
+) -> tuple[str, ...] | Callable[[str], Secrets | None]:
+    """
+    Return the secrets of account events, or the function that has them.
+
+    Raises:
+        ArgumentTypeError: It is neither text, nor a list or tuple of texts, nor a plain function.
+    """
+    if inspect.iscoroutinefunction(value):
+        raise ArgumentTypeError("account_webhook_secret must be a plain function, not a coroutine")
+    return value if callable(value) else check_secrets(value, "account_webhook_secret")
 
 
 def check_secrets(value: Secrets | None, name: str) -> tuple[str, ...]:

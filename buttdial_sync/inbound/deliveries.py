@@ -115,6 +115,10 @@ def check_token(token: str | None) -> str | None:
     return token
 
 
+UNSIGNED = "unsigned:"
+"""The keys of what anybody may have sent begin so."""
+
+
 @attrs.frozen
 class _Claim:
     token: str
@@ -130,7 +134,8 @@ class MemoryDeliveryLog:
     several worker processes, use a log in a database.
 
     Args:
-        max_deliveries: Remembers this many; the oldest is forgotten first.
+        max_deliveries: Remembers this many; the oldest is forgotten first. So many of unsigned
+            webhooks besides: strangers cannot make it forget the others.
         clock: A monotonic clock in seconds, for tests.
 
     Raises:
@@ -144,7 +149,8 @@ class MemoryDeliveryLog:
             raise ArgumentValueError("max_deliveries must be at least 1")
         self._max_deliveries = max_deliveries
         self._clock = clock
-        self._claims: OrderedDict[str, _Claim] = OrderedDict()
+        self._signed: OrderedDict[str, _Claim] = OrderedDict()
+        self._unsigned: OrderedDict[str, _Claim] = OrderedDict()
         self._numbers = count()
         self._reset_after_fork()
         reset_after_fork(self)
@@ -153,34 +159,41 @@ class MemoryDeliveryLog:
         """In a forked child: a new lock, and none of the claims that the parent has not ended."""
         self._lock = threading.Lock()
         # The parent's threads do not exist here, so nobody would end their claims.
-        self._claims = OrderedDict((key, each) for key, each in self._claims.items() if each.done)
+        self._signed = OrderedDict((key, each) for key, each in self._signed.items() if each.done)
+        self._unsigned = OrderedDict(
+            (key, each) for key, each in self._unsigned.items() if each.done
+        )
+
+    def _claims_like(self, delivery_id: str) -> OrderedDict[str, _Claim]:
+        return self._unsigned if delivery_id.startswith(UNSIGNED) else self._signed
 
     def claim(self, delivery_id: str, lease: float) -> str | None:
         """Claim a delivery; see :meth:`DeliveryLog.claim`."""
         with self._lock:
-            now = self._clock()
-            known = self._claims.get(delivery_id)
+            now, claims = self._clock(), self._claims_like(delivery_id)
+            known = claims.get(delivery_id)
             if known is not None and known.done:
                 return None
             if known is not None and now < known.ends_at:
                 raise DeliveryInProgressError(delivery_id)
             token = str(next(self._numbers))
-            self._claims[delivery_id] = _Claim(token, now + lease)
-            self._claims.move_to_end(delivery_id)
-            while len(self._claims) > self._max_deliveries:
-                self._claims.popitem(last=False)
+            claims[delivery_id] = _Claim(token, now + lease)
+            claims.move_to_end(delivery_id)
+            while len(claims) > self._max_deliveries:
+                claims.popitem(last=False)
         return token
 
     def done(self, delivery_id: str, token: str) -> None:
         """Note that it was handed over; see :meth:`DeliveryLog.done`."""
         with self._lock:
             # Even if another worker has the claim now: this handler has succeeded.
-            self._claims[delivery_id] = _Claim(token, 0.0, done=True)
+            self._claims_like(delivery_id)[delivery_id] = _Claim(token, 0.0, done=True)
 
     def release(self, delivery_id: str, token: str) -> None:
         """Give a claim back; see :meth:`DeliveryLog.release`."""
         with self._lock:
-            known = self._claims.get(delivery_id)
+            claims = self._claims_like(delivery_id)
+            known = claims.get(delivery_id)
             # The fence: a handler that outlived its lease must not free another worker's claim.
             if known is not None and known.token == token and not known.done:
-                del self._claims[delivery_id]
+                del claims[delivery_id]

@@ -16,6 +16,7 @@ import attrs
 
 from buttdial_sync.errors import ArgumentTypeError, ConfigError
 from buttdial_sync.inbound.deliveries import (
+    UNSIGNED,
     DeliveryInProgressError,
     DeliveryLog,
     check_log,
@@ -36,7 +37,6 @@ logger = logging.getLogger("buttdial_sync.inbound")
 HandlingOutcome: TypeAlias = Literal["handled", "repeated", "busy", "failed", "unreadable"]
 
 _LONGEST_KEY = 200
-_UNSIGNED = "unsigned:"
 
 _Claim: TypeAlias = tuple[str, str]
 """The key of a delivery that was claimed, and the token of the claim."""
@@ -261,7 +261,7 @@ def keys_of(event: InboundEvent, delivery_keys: Sequence[str]) -> tuple[str, ...
     strangers can write that id.
     """
     keys = _plain_keys(event, delivery_keys)
-    unsigned = tuple(_UNSIGNED + key for key in keys)
+    unsigned = tuple(UNSIGNED + key for key in keys)
     if not event.verified:
         return unsigned
     return (*keys, *unsigned) if _may_have_come_by_webhook(event) else keys
@@ -274,7 +274,7 @@ def identity_of(event: InboundEvent, delivery_keys: Sequence[str] = ()) -> str |
     What is unsigned has another identity than what is signed, as in :func:`keys_of`.
     """
     keys = _plain_keys(event, delivery_keys)
-    return _bounded(("" if event.verified else _UNSIGNED) + keys[0]) if keys else None
+    return _bounded(("" if event.verified else UNSIGNED) + keys[0]) if keys else None
 
 
 def order_of(event: InboundEvent) -> str:
@@ -322,7 +322,8 @@ def _bounded(key: str) -> str:
     """Return a key that every database can store, also if a stranger sent a strange id."""
     if len(key) <= _LONGEST_KEY and key.isascii() and key.isprintable():
         return key
-    return f"sha256:{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()}"
+    kind = UNSIGNED if key.startswith(UNSIGNED) else ""
+    return f"{kind}sha256:{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
 def _check_plain(handler: object) -> None:

@@ -20,6 +20,7 @@ from buttdial_sync.inbound.authentication import (
     Headers,
     WebhookAuthenticator,
     by_lower_name,
+    check_account_secrets,
     check_secret,
     check_secrets,
     check_unsigned,
@@ -28,8 +29,8 @@ from buttdial_sync.inbound.decoding import UnreadableError, decode_json
 from buttdial_sync.inbound.deliveries import DeliveryLog, MemoryDeliveryLog
 from buttdial_sync.inbound.dispatch import Dispatcher, InboundReport
 from buttdial_sync.inbound.inbox import Inbox
-from buttdial_sync.inbound.native import parse_account, parse_native, parse_waiting
-from buttdial_sync.inbound.reading import Origin
+from buttdial_sync.inbound.native import is_ours, parse_account, parse_native, parse_waiting
+from buttdial_sync.inbound.reading import Origin, names_in
 from buttdial_sync.inbound.signatures import Secrets, same_secret
 from buttdial_sync.inbound.web import (
     AsgiApplication,
@@ -66,6 +67,7 @@ U = TypeVar("U", bound=Handler[UnreadableEvent])
 _MIB = 1024 * 1024
 _JSON = "application/json"
 _DELIVERY_ID = "x-bd-delivery-id"
+_KINDS_TOLD = 20
 # It is sent back: a stranger may not put line breaks or control characters into our answer.
 _CHALLENGE = re.compile(r"[ -~]{0,1000}")
 
@@ -148,9 +150,7 @@ class InboundHandler:
         self._verify_token = check_secret(whatsapp_verify_token, "whatsapp_verify_token")
         self._authenticator = WebhookAuthenticator(
             whatsapp_secrets=check_secrets(whatsapp_webhook_secret, "whatsapp_webhook_secret"),
-            account_secrets=account_webhook_secret
-            if callable(account_webhook_secret)
-            else check_secrets(account_webhook_secret, "account_webhook_secret"),
+            account_secrets=check_account_secrets(account_webhook_secret),
             allow_unsigned=check_unsigned(allow_unsigned),
             now=now,
         )
@@ -164,6 +164,7 @@ class InboundHandler:
         log = MemoryDeliveryLog() if delivery_log is None else delivery_log
         self.lease = check_seconds(lease, "lease")
         self._dispatcher = Dispatcher(log, self.lease)
+        self._strange: set[str] = set()
 
     @overload
     def on_message(self, channel: M, /) -> M: ...
@@ -399,6 +400,8 @@ class InboundHandler:
             return _answer(400, "the body is not JSON")
         origin = Origin(_SOURCES[channel], verified=authenticity == "signed")
         events = _events(channel, payload, headers, origin)
+        if not events:
+            self._warn_of_nothing(channel, payload)
         delivery = _delivery_keys(headers, is_signed=origin.verified)
         if self._inbox is not None and channel != _WITH_TOKENS:
             stored = self._inbox.write(events, delivery)
@@ -408,6 +411,16 @@ class InboundHandler:
             keys = [f"{key}:{number}" for key in delivery]
             counts[self._dispatcher.dispatch(event, keys, context)] += 1
         return _answer_of(InboundReport(**counts), channel)
+
+    def _warn_of_nothing(self, channel: str, payload: Any) -> None:
+        """Say that a delivery brought no event, unless it is one of which we know that."""
+        if isinstance(payload, dict) and is_ours(payload):
+            return
+        what = f"{channel}: {names_in(payload)}"
+        # Strangers may invent names: a few kinds are told, and each of them once.
+        if what not in self._strange and len(self._strange) < _KINDS_TOLD:
+            self._strange.add(what)
+            logger.warning("a delivery that holds no known event was ignored, on %s", what)
 
     if not TYPE_CHECKING:  # type checkers would take every name as Any
 

@@ -39,6 +39,7 @@ ACCOUNT_VERIFIED = "account.verified"
 OUTBOUND_FAILED = "outbound_failed"
 STATUSES = frozenset({"queued", "sent", "delivered", "read", "failed", "undelivered"})
 _NO_MESSAGE = frozenset({"status", "status_update", "receipt", "delivery_receipt"})
+_ECHO = ("echo", "isEcho")
 _DEFAULT_CHANNEL = "sms"
 _MOST_ATTACHMENTS = 100
 _QUEUE = Origin("queue", verified=True)
@@ -53,7 +54,7 @@ def parse_native(payload: Fields, origin: Origin = UNKNOWN) -> list[InboundEvent
         The event; nothing for echoes of our own messages and for what is unknown. A message without
         sender or content is an :class:`~buttdial_sync.UnreadableEvent`.
     """
-    if flag(payload, "echo", "isEcho"):
+    if flag(payload, *_ECHO):
         return []
     try:
         event = _event(payload, origin)
@@ -70,6 +71,11 @@ def parse_native(payload: Fields, origin: Origin = UNKNOWN) -> list[InboundEvent
     if isinstance(event, InboundMessage):
         _warn_of_unreadable_parts(payload, event.id)
     return [] if event is None else [event]
+
+
+def is_ours(payload: Fields) -> bool:
+    """Whether a payload tells of a message of our own, so that nothing came in."""
+    return flag(payload, *_ECHO) or text(payload, "direction") == "outbound"
 
 
 def parse_pushed(payload: Fields, agent_id: str | None = None) -> list[InboundEvent]:
@@ -173,11 +179,13 @@ def _event(payload: Fields, origin: Origin) -> InboundEvent | None:
         return _receipt(payload, message_sid, status, origin)
     if kind in _NO_MESSAGE:
         return _status_update(payload, status, origin)
-    # Account events have credentials in them: they are read from signed webhooks only.
-    if text(payload, "direction") == "outbound" or text(payload, "event") is not None:
+    if is_ours(payload):
         return None
+    if kind == "message":
+        return _message(payload, origin)
+    # Account events have credentials in them: they are read from signed webhooks only.
     has_sender = first(payload, "from", "sender") is not None
-    return _message(payload, origin) if has_sender or kind == "message" else None
+    return _message(payload, origin) if has_sender and text(payload, "event") is None else None
 
 
 def _receipt(payload: Fields, message_sid: str, status: str, origin: Origin) -> DeliveryReceipt:

@@ -43,6 +43,19 @@ class MalformedError(Exception):
     """A part is missing without which it is not a message."""
 
 
+def names_in(payload: Any) -> str:
+    """
+    Return the names in a payload, for the log, and none of the values.
+
+    They are those at its top, and those of what changed in one of WhatsApp's.
+    """
+    if not isinstance(payload, _OBJECT):
+        return f"a {type(payload).__name__}"
+    changes = [each for entry in mappings(payload, "entry") for each in mappings(entry, "changes")]
+    inner = {name for each in changes for name in mapping(each, "value")}
+    return f"{[*sorted(payload), *sorted(inner)]!r:.300}"
+
+
 def first(data: Fields, *names: str) -> Any:
     """Return the first value that is there and not null; each name is read as snake_case too."""
     return _first(data, names)
@@ -80,8 +93,8 @@ def identifier(data: Fields, *names: str) -> str | None:
 
 
 def flag(data: Fields, *names: str) -> bool:
-    """Return whether something is true."""
-    return _first(data, names) is True
+    """Return whether something is true under one of the names."""
+    return any(data.get(each) is True for name in names for each in (name, _twin(name)))
 
 
 def whole_number(data: Fields, *names: str) -> int | None:

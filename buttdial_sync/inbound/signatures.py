@@ -15,6 +15,7 @@ Secrets: TypeAlias = str | Sequence[str]
 
 _BUTT_DIAL_PREFIX = "hmac-sha256="
 _WHATSAPP_PREFIX = "sha256="
+_TOLERANCE = 300.0
 _UNIX_SECONDS = re.compile(r"(?:0|[1-9][0-9]{0,14})", re.ASCII)
 
 
@@ -24,7 +25,7 @@ def verify_webhook_signature(
     timestamp_header: str | None,
     signature_header: str | None,
     secret: Secrets,
-    tolerance_seconds: float = 300,
+    tolerance_seconds: float = _TOLERANCE,
     now: float | None = None,
 ) -> bool:
     """
@@ -46,15 +47,21 @@ def verify_webhook_signature(
     Returns:
         True if the signature is right and fresh; False for all else, malformed input included.
     """
+    if timestamp_header is None or not is_recent(timestamp_header, now, tolerance_seconds):
+        return False
+    head = timestamp_header.encode() + b"."
+    return _is_signed(signature_header, _BUTT_DIAL_PREFIX, secret, head, raw_body)
+
+
+def is_recent(
+    timestamp_header: str | None, now: float | None, tolerance_seconds: float = _TOLERANCE
+) -> bool:
+    """Tell whether a timestamp is one, and recent; as :func:`verify_webhook_signature` does."""
     if not isinstance(timestamp_header, str) or not _UNIX_SECONDS.fullmatch(timestamp_header):
         return False
     current = time.time() if now is None else now
-    # `not (x <= tolerance)` also refuses NaN; `x > tolerance` would accept it.
-    if not abs(current - int(timestamp_header)) <= tolerance_seconds:
-        return False
-    return _is_signed(
-        signature_header, _BUTT_DIAL_PREFIX, secret, timestamp_header.encode() + b".", raw_body
-    )
+    # Not by `>`: NaN would be recent.
+    return abs(current - int(timestamp_header)) <= tolerance_seconds
 
 
 def verify_whatsapp_signature(

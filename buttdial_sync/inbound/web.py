@@ -51,22 +51,28 @@ class Response:
 
 Respond: TypeAlias = Callable[[Request], Response]
 
+_LATER_PROTOCOLS = ("HTTP/2", "HTTP/3")
 _LENGTH = re.compile("[0-9]{1,18}")
 _LENGTH_REQUIRED = Response(
     status=411,
-    body='{"error": "the server does not decode chunks: send a Content-Length"}',
+    body='{"error": "the server does not tell where the body ends: send a Content-Length"}',
     headers={"Content-Type": "application/json"},
 )
 
 
-def is_chunked(environ: Mapping[str, Any]) -> bool:
-    """Whether the body of a WSGI request was sent in chunks, so that it has no length."""
-    return "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower()
+def lacks_length(environ: Mapping[str, Any]) -> bool:
+    """Whether a WSGI request may have a body, but does not say how long it is."""
+    if "chunked" in environ.get("HTTP_TRANSFER_ENCODING", "").lower():
+        return True
+    # Before HTTP/2 a request without chunks and without a length has no body.
+    is_later = environ.get("SERVER_PROTOCOL", "").startswith(_LATER_PROTOCOLS)
+    has_body = environ.get("REQUEST_METHOD") not in {"GET", "HEAD"}
+    return is_later and has_body and not environ.get("CONTENT_LENGTH")
 
 
 def has_unknown_length(environ: Mapping[str, Any]) -> bool:
-    """Whether a body came in chunks that the WSGI server did not put together."""
-    return is_chunked(environ) and not environ.get("wsgi.input_terminated")
+    """Whether a body has no length, and the WSGI server does not tell where it ends either."""
+    return lacks_length(environ) and not environ.get("wsgi.input_terminated")
 
 
 def headers_of(environ: Mapping[str, Any]) -> dict[str, str]:
@@ -80,15 +86,15 @@ def headers_of(environ: Mapping[str, Any]) -> dict[str, str]:
 
 def read_body(environ: Mapping[str, Any], at_most: int) -> bytes:
     """
-    Read the body of a WSGI request whose length is known.
+    Read the body of a WSGI request of which not :func:`has_unknown_length`.
 
     Returns:
         The body; of one that is longer than ``at_most`` only one byte more, which is enough to
         refuse it.
     """
     length = at_most + 1
-    # A server that puts chunks together ends the stream behind them.
-    if not is_chunked(environ):
+    # A server that puts such a body together ends the stream behind it.
+    if not lacks_length(environ):
         declared = environ.get("CONTENT_LENGTH") or ""
         length = min(length, int(declared) if _LENGTH.fullmatch(declared) else 0)
     stream, body = environ["wsgi.input"], bytearray()
@@ -176,10 +182,11 @@ def _request_in(scope: Message, body: bytes) -> Request:
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
         # Joined as WSGI servers do: of two signatures neither may win.
         headers[name] = f"{headers[name]},{value}" if name in headers else value
-    path, root = scope["path"], scope.get("root_path", "")
-    # Some routers leave the place where they mounted an application in its path, others do not.
-    if root and path.startswith(f"{root.rstrip('/')}/"):
-        path = path[len(root.rstrip("/")) :]
+    path, root = scope["path"].strip("/"), scope.get("root_path", "").strip("/")
+    # Some routers leave the place where they mounted an application in its path, others do not. A
+    # path that is the root itself is not left over: it is a channel with the name of the place.
+    if root and path.startswith(f"{root}/"):
+        path = path[len(root) + 1 :]
     return Request(
         method=scope["method"],
         path=path.strip("/"),

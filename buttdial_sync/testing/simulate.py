@@ -129,6 +129,9 @@ class HostSimulator:
         """
         Send it as the hosted server sends account events: again after a failure, six times in all.
 
+        The same bytes each time, with the time stamp and the signature of the first. If none was
+        answered within five minutes, an `InboundHandler` refuses the last one, as too old.
+
         Args:
             delivery: What to send.
             *urls: Where to; with several, the attempts go round them, as through a balancer.

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_http_methods
 
 from buttdial_sync.contrib.django.conf import app_settings, imported
 from buttdial_sync.contrib.django.process import get_handler, get_operator_api
-from buttdial_sync.inbound.web import has_unknown_length, headers_of, is_chunked, read_body
+from buttdial_sync.inbound.web import has_unknown_length, headers_of, lacks_length, read_body
 from buttdial_sync.operator.api import OperatorResponse, error_response
 
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -30,11 +30,11 @@ def webhook(request: HttpRequest, channel: str) -> HttpResponse:
     """
     inbound = get_handler()
     if request.method == "POST":
-        # Django reads no body in chunks from WSGI, and ASGI's is in one piece already.
+        # Django reads no body without a length from WSGI, and ASGI's is in one piece already.
         environ = getattr(request, "environ", {})
         if has_unknown_length(environ):
             return HttpResponse(status=411)
-        if is_chunked(environ):
+        if lacks_length(environ):
             body = read_body(environ, inbound.max_body_bytes)
         else:
             # One byte more than allowed is enough to refuse it: a stranger cannot fill the memory.

@@ -84,6 +84,26 @@ def test_account_verified_is_repeated_until_it_worked(host: Host, inbound: Inbou
     assert [event.org_id for event in got] == ["org-1"]
 
 
+def test_the_last_repetition_of_the_same_bytes_is_too_old() -> None:
+    """Its time stamp is that of the first attempt, twelve minutes before."""
+    now = [1_767_000_000.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    inbound = InboundHandler(account_webhook_secret="webhook-secret", now=lambda: now[0])
+
+    @inbound.on_account_verified
+    def fail(_: AccountVerified) -> None:
+        raise OSError("the vault is away")
+
+    simulator = HostSimulator(now=lambda: now[0], sleep=sleep)
+    host = Host(inbound)
+    statuses = simulator.deliver(simulator.account_verified(), *host.urls("account"))
+    host.close()
+    assert statuses == [500] * 5 + [401]
+
+
 @pytest.mark.parametrize("kind", ["forged", "stale", "early", "unknown org", "unsigned"])
 def test_what_is_not_right_is_refused(host: Host, inbound: InboundHandler, kind: str) -> None:
     """Another secret, an old or a future signature, another org, none at all: 401, no handler."""

@@ -86,15 +86,20 @@ def test_a_large_body_is_refused(http: Client) -> None:
 
 
 @pytest.mark.parametrize("ends", [True, False])
-def test_a_body_in_chunks(http: Client, receivers: dict[str, Receiver], ends: bool) -> None:
-    """It is read if the server puts the chunks together; else the sender has to send it whole."""
+@pytest.mark.parametrize(
+    "way", [{"HTTP_TRANSFER_ENCODING": "chunked"}, {"SERVER_PROTOCOL": "HTTP/2"}]
+)
+def test_a_body_without_a_length(
+    http: Client, receivers: dict[str, Receiver], way: dict[str, Any], ends: bool
+) -> None:
+    """It is read if the server tells where it ends; else the sender has to say its length."""
     answer = http.generic(
         "POST",
         "/hooks/butt-dial/",
         "",
         CONTENT_LENGTH="",
-        HTTP_TRANSFER_ENCODING="chunked",
         **{"wsgi.input": BytesIO(server.message(body="hi").body), "wsgi.input_terminated": ends},
+        **way,
     )
     assert answer.status_code == (200 if ends else 411)
     assert [event.text for event in receivers["message_received"].events] == ["hi"] * ends

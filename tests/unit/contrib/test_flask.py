@@ -103,9 +103,14 @@ def test_a_large_body_is_refused(http: FlaskClient, host: Host) -> None:
 
 
 @pytest.mark.parametrize("ends", [True, False])
-def test_a_body_in_chunks(http: FlaskClient, host: Host, ends: bool) -> None:
-    """It is read if the server puts the chunks together; else the sender has to send it whole."""
-    environ = {"wsgi.input_terminated": ends, "HTTP_TRANSFER_ENCODING": "chunked"}
+@pytest.mark.parametrize(
+    "way", [{"HTTP_TRANSFER_ENCODING": "chunked"}, {"SERVER_PROTOCOL": "HTTP/2"}]
+)
+def test_a_body_without_a_length(
+    http: FlaskClient, host: Host, way: dict[str, str], ends: bool
+) -> None:
+    """It is read if the server tells where it ends; else the sender has to say its length."""
+    environ = {"CONTENT_LENGTH": "", "wsgi.input_terminated": ends, **way}
     stream = BytesIO(server.message(body="hi").body)
     answer = http.post("/butt-dial/butt-dial/", input_stream=stream, environ_overrides=environ)
     assert answer.status_code == (200 if ends else 411)

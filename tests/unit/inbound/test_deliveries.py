@@ -6,12 +6,14 @@ import inspect
 import os
 import threading
 
+import attrs
 import pytest
 
 from buttdial_sync import (
     DeliveryInProgressError,
     DeliveryLog,
     InboundHandler,
+    InboundMessage,
     MemoryDeliveryLog,
 )
 from buttdial_sync.errors import ArgumentValueError, ConfigError
@@ -103,6 +105,21 @@ def test_the_usual_bound() -> None:
     assert log.claim("one more", 10)
     assert log.claim("1", 10) is None
     assert log.claim("0", 10)
+
+
+def test_a_stranger_cannot_make_it_forget() -> None:
+    """What anybody may have sent has a room of its own, also under ids that have to be hashed."""
+    inbound, got = InboundHandler(delivery_log=MemoryDeliveryLog(max_deliveries=2)), list[str]()
+    inbound.on_message(lambda event: got.append(event.text))
+    signed = InboundMessage(id="m1", sender="+1", channel="sms", text="signed", verified=True)
+    assert inbound.dispatch_event(signed).handled == 1
+    for number in range(3):
+        odd = attrs.evolve(signed, id=f"ü{number}", text="anybody's", verified=False)
+        plain = attrs.evolve(odd, id=f"m{number}")
+        assert inbound.dispatch_event(odd).handled == inbound.dispatch_event(plain).handled == 1
+    assert inbound.dispatch_event(signed).repeated == 1
+    assert inbound.dispatch_event(plain).repeated == 1
+    assert got.count("signed") == 1
 
 
 def test_the_smallest_bound() -> None:

@@ -197,7 +197,7 @@ def assert_key(message_id: str, *, is_kept: bool) -> None:
     inbound.dispatch_event(message(id=message_id))
     ((key, _),) = log.claims
     whole = f"unsigned:message:sms::{message_id}#{HERE}.first"
-    hashed = f"sha256:{hashlib.sha256(whole.encode()).hexdigest()}"
+    hashed = f"unsigned:sha256:{hashlib.sha256(whole.encode()).hexdigest()}"
     assert key == (whole if is_kept else hashed)
 
 

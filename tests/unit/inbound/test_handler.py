@@ -620,6 +620,38 @@ def test_no_secret_is_looked_up_without_an_id(org_id: object) -> None:
     assert asked[-1:] == ["org-7"]
 
 
+@pytest.mark.parametrize("org_id", ["a\0b", "a\nb", "\ud83d", "x" * 256])
+def test_no_secret_is_looked_up_for_what_is_no_id(org_id: str) -> None:
+    """A database may refuse such a text: an error and a traceback for whatever a stranger sends."""
+    asked: list[str] = []
+    inbound, _ = make(account_webhook_secret=asked.append)
+    delivery = SIMULATOR.account_verified()
+    for each, status in ((org_id, 401), ("org 1", 401), ("x" * 255, 401)):
+        body = json.dumps({"orgId": each}).encode()
+        assert inbound.handle("account", body, delivery.headers).status == status
+    assert asked == ["org 1", "x" * 255]
+
+
+def test_no_secret_is_looked_up_for_an_old_delivery() -> None:
+    """A stranger cannot make the host search by repeating what was signed once."""
+    asked: list[str] = []
+    inbound, _ = make(account_webhook_secret=asked.append)
+    for signed_at in (NOW - 301, NOW + 301, NOW - 300, NOW + 300):
+        delivery = SIMULATOR.account_verified(orgId=str(signed_at - NOW), signed_at=signed_at)
+        assert inbound.handle("account", delivery.body, delivery.headers).status == 401
+    assert asked == ["-300.0", "300.0"]
+
+
+def test_the_function_for_a_secret_is_a_plain_function() -> None:
+    """A coroutine is no secret: every delivery would be refused."""
+
+    async def find(_: str) -> str:
+        return "webhook-secret"
+
+    with pytest.raises(ArgumentTypeError, match="account_webhook_secret must be a plain"):
+        make(account_webhook_secret=find)
+
+
 def test_an_empty_secret_is_none() -> None:
     """It would verify anything, so it closes a channel like None, or leaves it open."""
     inbound, got = make(
@@ -714,6 +746,56 @@ def test_a_payload_that_is_not_an_object() -> None:
     for channel in ("whatsapp", "butt-dial", "account"):
         for body in (b"[]", b"5", b"null"):
             assert json.loads(inbound.handle(channel, body, {}).body)["status"] == "ignored"
+
+
+def whatsapp_changes(*values: dict[str, Any]) -> dict[str, Any]:
+    return {"object": "x", "entry": [{"changes": [{"value": each} for each in values]}]}
+
+
+@pytest.mark.parametrize(
+    ("channel", "payload", "names"),
+    [
+        ("butt-dial", {"message": {"from": "+4179", "body": "hi"}, "at": 1}, "['at', 'message']"),
+        ("butt-dial", {"status": "bounced", "messageId": "+4179"}, "['messageId', 'status']"),
+        ("butt-dial", [{"from": "+4179", "body": "hi"}], "a list"),
+        ("butt-dial", None, "a NoneType"),
+        ("account", {"event": "account.+4179", "orgId": "o"}, "['event', 'orgId']"),
+        (
+            "whatsapp",
+            whatsapp_changes({"statuses": [{"id": "+4179", "status": "deleted"}]}, {"errors": []}),
+            "['entry', 'object', 'errors', 'statuses']",
+        ),
+        ("whatsapp", {"entry": {"changes": "+4179"}}, "['entry']"),
+        ("butt-dial", {"a\nb": 1, "x" * 500: 1}, f"['a\\nb', '{'x' * 290}"),
+    ],
+)
+def test_a_delivery_that_brings_nothing_is_told(
+    channel: str, payload: Any, names: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once, by the names that are in it: a server may have a new format. Never by its values."""
+    inbound = InboundHandler(allow_unsigned=["whatsapp", "butt-dial", "account"])
+    for _ in range(2):
+        answer = inbound.handle(channel, json.dumps(payload).encode(), {})
+        assert json.loads(answer.body)["status"] == "ignored"
+    assert caplog.messages == [
+        f"a delivery that holds no known event was ignored, on {channel}: {names}"
+    ]
+
+
+def test_strangers_cannot_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Each kind of delivery that brings nothing is told, up to twenty."""
+    inbound, _ = make()
+    for number in range(30):
+        inbound.handle("butt-dial", json.dumps({f"x{number}": 1}).encode(), {})
+    assert len(caplog.messages) == 20
+
+
+@pytest.mark.parametrize("mark", [{"isEcho": True}, {"direction": "outbound"}])
+def test_an_echo_is_not_told(mark: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    """It is known, and meant to bring nothing."""
+    inbound, got = make()
+    assert json.loads(own(inbound, **mark).body)["status"] == "ignored"
+    assert (got, caplog.messages) == ([], [])
 
 
 def test_repr_says_what_is_open() -> None:

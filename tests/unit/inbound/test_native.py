@@ -145,10 +145,28 @@ def test_a_mime_type_for_a_media_type(mime: str, kind: str, channel: str) -> Non
     assert (event.channel, event.text) == (channel, "")
 
 
-@pytest.mark.parametrize("mark", [{"echo": True}, {"isEcho": True}, {"is_echo": True}])
+@pytest.mark.parametrize(
+    "mark",
+    [
+        {"echo": True},
+        {"isEcho": True},
+        {"is_echo": True},
+        {"echo": False, "isEcho": True},
+        {"echo": True, "isEcho": False},
+        {"isEcho": False, "is_echo": True},
+    ],
+)
 def test_echoes(mark: dict[str, Any]) -> None:
     """Our own messages that come back are nothing to us."""
     assert parse({**HOSTED, **mark}) == []
+
+
+def test_a_message_with_the_name_of_an_event() -> None:
+    """It says that it is a message; without that it may be an account's event, with a token."""
+    (event,) = parse({**HOSTED, "event": "message.received"})
+    assert isinstance(event, InboundMessage)
+    assert parse({**OPEN_SOURCE, "event": "message.received"}) == []
+    assert parse({**HOSTED, "event": "message.received", "direction": "outbound"}) == []
 
 
 def test_our_own_direction() -> None:

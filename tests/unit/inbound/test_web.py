@@ -161,6 +161,36 @@ def test_a_wsgi_body_in_chunks(ends: bool) -> None:
     assert ("Content-Length" in json.loads(body).get("error", "")) is not ends
 
 
+@pytest.mark.parametrize("ends", [True, False])
+@pytest.mark.parametrize("protocol", ["HTTP/2", "HTTP/2.0", "HTTP/3"])
+def test_a_wsgi_body_without_a_length(protocol: str, ends: bool) -> None:
+    """From HTTP/2 on a body needs neither chunks nor a length; it must not count as empty."""
+    inbound = InboundHandler(allow_unsigned=["butt-dial"])
+    more = {"wsgi.input_terminated": True} if ends else {}
+    given = environ(BODY, SERVER_PROTOCOL=protocol, **more)
+    del given["CONTENT_LENGTH"]
+    status, _, body = call(inbound.wsgi(), given)
+    assert status == ("200 OK" if ends else "411 Length Required")
+    assert ("Content-Length" in json.loads(body).get("error", "")) is not ends
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"SERVER_PROTOCOL": "HTTP/1.1", "wsgi.input_terminated": True},
+        {"SERVER_PROTOCOL": "HTTP/2", "CONTENT_LENGTH": str(len(BODY))},
+        {"SERVER_PROTOCOL": "HTTP/2", "REQUEST_METHOD": "GET"},
+        {"SERVER_PROTOCOL": "HTTP/2", "REQUEST_METHOD": "HEAD"},
+    ],
+)
+def test_what_has_a_length_or_no_body(more: dict[str, Any]) -> None:
+    """All else is as before: what is declared is read."""
+    given = {**environ(BODY), "CONTENT_LENGTH": "", **more}
+    requests, respond = shown()
+    assert call(web.wsgi_application(respond, 100), given)[0] == "201 Created"
+    assert requests[0].body == (BODY if given["CONTENT_LENGTH"] else b"")
+
+
 def test_what_handlers_get_of_the_request() -> None:
     """Those that need two arguments: environ or scope, for hosts whose tenants differ in them."""
     inbound = InboundHandler(allow_unsigned=["butt-dial"])
@@ -207,6 +237,9 @@ def test_an_asgi_request() -> None:
         ("/hooks/whatsapp", "/hooks", "whatsapp"),
         ("/whatsapp", "/hooks", "whatsapp"),
         ("/hooksy/whatsapp", "/hooks", "hooksy/whatsapp"),
+        ("/butt-dial/butt-dial/", "/butt-dial", "butt-dial"),
+        ("/butt-dial/", "/butt-dial", "butt-dial"),
+        ("/butt-dial", "/butt-dial/", "butt-dial"),
     ],
 )
 def test_where_an_application_is_mounted(path: str, root_path: str, channel: str) -> None:
