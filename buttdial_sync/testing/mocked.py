@@ -12,8 +12,9 @@ from __future__ import annotations
 import fnmatch
 import io
 import re
+import threading
 from collections.abc import Callable
-from typing import NoReturn, final
+from typing import ClassVar, NoReturn, final
 from urllib.parse import parse_qsl, urlsplit
 
 import requests
@@ -31,6 +32,7 @@ from buttdial_sync.testing.http_messages import (
     StreamResponse,
 )
 from buttdial_sync.testing.stream import ServerStream
+from buttdial_sync.transport.addresses import connection_guard
 from buttdial_sync.transport.token_breaker import forget_token_breakers
 from buttdial_sync.transport.token_location import forget_token_locations
 
@@ -42,6 +44,11 @@ _DEFAULT = "https://butt-dial.test"
 
 MAX_SILENCE = 60.0
 """A read that waits longer than this, in seconds, ends the stream: a thread never waits longer."""
+
+_MOCK_GONE = (
+    "A fake server is installed, but its mock has ended: @responses.activate and "
+    "responses.reset() remove it with all the rest. Install the fake for each test, in setUp."
+)
 
 _Called = tuple[int, dict[str, str], bytes | io.BufferedReader]
 
@@ -97,6 +104,11 @@ class _Registration(responses.CallbackResponse):
         super().__init__("FAKE-BUTT-DIAL", re.compile(fnmatch.translate(origin)), callback)
         self.origin = origin
 
+    @property
+    def call_count(self) -> int:
+        """One at least: a test that wants all its own responses used need not use the fake."""
+        return len(self._calls) or 1
+
     def matches(self, request: requests.PreparedRequest) -> tuple[bool, str]:
         if not fnmatch.fnmatchcase(_origin_of(str(request.url)), self.origin):
             return False, "URL is not the fake server's"
@@ -123,13 +135,17 @@ class MockedServer:
         base_url: The URL that a client has to be given; of a pattern, one that fits.
     """
 
+    _patch: ClassVar[object] = None
+    """What a fake server has put in the place of ``HTTPAdapter.send``, if one has."""
+
     def __init__(self, fake: FakeServer, base_url: str = _DEFAULT) -> None:
         self.fake = fake
         origin = base_url if base_url == EVERYWHERE else _origin_of(base_url)
         self.base_url = _DEFAULT if origin == EVERYWHERE else origin.replace("*", "butt-dial")
         self._registration = _Registration(origin, self._called)
+        self._lock = threading.Lock()
+        self._installed = False
         self._streams: list[ServerStream] = []
-        self._patch: object = None
 
     def __enter__(self) -> MockedServer:
         self.install()
@@ -142,11 +158,24 @@ class MockedServer:
         """
         Register, and start ``responses.mock`` if it does not run yet.
 
-        When it starts, ``responses.calls`` begins anew.
+        Calling it again repairs what a host's ``@responses.activate`` or ``responses.reset()``
+        has undone. Until `uninstall`, a client that finds the mock gone connects to this machine
+        only. When the mock starts, ``responses.calls`` begins anew.
 
         Raises:
             RuntimeError: Another fake server has this origin.
         """
+        self._register()
+        before = HTTPAdapter.send
+        responses.mock.start()
+        if HTTPAdapter.send is not before:
+            MockedServer._patch = HTTPAdapter.send
+            # Calls recorded before belong to a mock that has ended. They keep its server alive.
+            responses.mock.calls.reset()
+        self._installed = True
+        connection_guard.reasons[self] = self._reason_to_stay
+
+    def _register(self) -> None:
         registered = responses.mock.get_registry().registered
         # By identity: ``responses`` takes registrations of the same URL for equal.
         if any(each is self._registration for each in registered):
@@ -158,28 +187,41 @@ class MockedServer:
         forget_token_breakers()
         forget_token_locations()  # it may be another kind of server than the last one here
         responses.mock.add(self._registration)
-        before = HTTPAdapter.send
-        responses.mock.start()
-        self._patch = HTTPAdapter.send if HTTPAdapter.send is not before else None
-        if self._patch is not None:
-            # Calls recorded before belong to a mock that has ended. They keep its server alive.
-            responses.mock.calls.reset()
 
     def uninstall(self) -> None:
         """End all streams, and undo `install`, but nothing of the host's."""
+        connection_guard.reasons.pop(self, None)
         registered = responses.mock.get_registry().registered
         registered[:] = [each for each in registered if each is not self._registration]
-        if self._patch is not None and HTTPAdapter.send is self._patch:
-            responses.mock.stop(allow_assert=False)
-        self._patch = None
-        while self._streams:
-            self._streams.pop().end()
+        is_last = not any(isinstance(each, _Registration) for each in registered)
+        if is_last and MockedServer._patch is not None:
+            if HTTPAdapter.send is MockedServer._patch:
+                responses.mock.stop(allow_assert=False)
+            MockedServer._patch = None
+        with self._lock:
+            self._installed = False
+            streams, self._streams = self._streams, []
+        for stream in streams:
+            stream.end()
+
+    @staticmethod
+    def _reason_to_stay() -> str | None:
+        """Return why a client must not leave this machine, or None while the mock runs."""
+        is_real = HTTPAdapter.send.__module__ == HTTPAdapter.__module__
+        return _MOCK_GONE if is_real else None
+
+    def _keep(self, stream: ServerStream) -> None:
+        with self._lock:
+            self._streams = [each for each in self._streams if not each.ended]
+            if self._installed:
+                self._streams.append(stream)
+                return
+        stream.end()
 
     def _called(self, prepared: requests.PreparedRequest) -> _Called:
         reply = self.fake.handle(_read(prepared))
         if isinstance(reply, StreamResponse):
-            self._streams = [each for each in self._streams if not each.ended]
-            self._streams.append(reply.stream)
+            self._keep(reply.stream)
             return 200, {"Content-Type": "text/event-stream"}, LiveBody(reply.stream)
         if isinstance(reply, HttpResponse):
             if reply.then is not None:

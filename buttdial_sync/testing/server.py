@@ -61,12 +61,17 @@ class FakeButtDialServer(FakeServer):
         """
         Do what ``with server.mocked(base_url):`` does, until `uninstall`.
 
+        Calling it again repairs what ``@responses.activate`` or ``responses.reset()`` has undone.
+
         Returns:
             The base URL. Calling it again returns that of the first call.
+
+        Raises:
+            RuntimeError: Another fake server is installed at this URL.
         """
         if self._mocked is None:
             self._mocked = self.mocked(base_url)
-            self._mocked.install()
+        self._mocked.install()
         return self._mocked.base_url
 
     def uninstall(self) -> None:

@@ -57,14 +57,17 @@ class FailedAddresses:
 
 class ConnectionGuard:
     """
-    Keeps the clients of a process on this machine, while the pytest plugin runs a test.
+    Keeps the clients of a process on this machine, while a test runs.
 
     Attributes:
-        advice: What to do instead of connecting; None while every address is allowed.
+        advice: What to do instead of connecting; None while every address is allowed. The pytest
+            plugin sets it.
+        reasons: Return, for each fake server that is installed, such an advice, or None.
     """
 
     def __init__(self) -> None:
         self.advice: str | None = None
+        self.reasons: dict[object, Callable[[], str | None]] = {}
 
     def check(self, host: str, address: tuple[Any, ...]) -> None:
         """
@@ -77,8 +80,10 @@ class ConnectionGuard:
         Raises:
             ConfigError: That is another machine.
         """
-        if self.advice is not None and not ip_address(address[0]).is_loopback:
-            raise ConfigError(f"a test tried to connect to {host}", remediation=self.advice)
+        found = (self.advice, *(reason() for reason in tuple(self.reasons.values())))
+        advice = next(filter(None, found), None)
+        if advice is not None and not ip_address(address[0]).is_loopback:
+            raise ConfigError(f"a test tried to connect to {host}", remediation=advice)
 
 
 failed_addresses = FailedAddresses()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,10 @@ import sseclient
 import urllib3
 from requests.adapters import HTTPAdapter
 
+from buttdial_sync import Client, ConfigError
 from buttdial_sync.testing import FakeButtDialServer
+from buttdial_sync.testing.http_messages import Reply, Request
+from buttdial_sync.transport.addresses import connection_guard
 from tests.fakes import add_fault, open_streams
 from tests.unit.testing.fake_wire import HEADERS, Wire
 
@@ -195,6 +199,82 @@ def test_two_servers_need_two_origins() -> None:
         with pytest.raises(RuntimeError, match="another fake server"):
             FakeButtDialServer().install()
         assert requests.get(f"{second.base_url}/sse", timeout=5).status_code == 401
+
+
+@pytest.mark.parametrize("undo", [responses.activate(lambda: None), responses.reset])
+def test_install_repairs_what_the_host_has_undone(undo: Callable[[], None]) -> None:
+    """A fake of a whole class goes on in the next test, if that one installs it, too."""
+    fake = FakeButtDialServer()
+    base_url = fake.install()
+    try:
+        undo()
+        assert fake.install() == base_url
+        with Wire(base_url) as wire:
+            assert wire.greet().send()["messageId"]
+    finally:
+        fake.uninstall()
+    assert responses.mock.registered() == []
+
+
+@pytest.mark.butt_dial_network
+def test_nothing_leaves_while_the_mock_is_gone() -> None:
+    """A client that finds no mock any more is told so, and does not go to a real server."""
+    fake = FakeButtDialServer()
+    fake.install("*")
+    try:
+        responses.activate(lambda: None)()
+        with (
+            Client("http://192.0.2.1", agent_token="t", max_attempts=1) as client,
+            pytest.raises(ConfigError, match="a test tried to connect to") as caught,
+        ):
+            client.ping()
+    finally:
+        fake.uninstall()
+    assert "responses.activate" in str(caught.value.remediation)
+    assert connection_guard.reasons == {}
+
+
+def test_the_mock_ends_with_the_last_fake() -> None:
+    """Who started it need not be who is there last."""
+    send = HTTPAdapter.send
+    first, second = FakeButtDialServer(), FakeButtDialServer()
+    first.install("https://a.test")
+    second.install("https://b.test")
+    first.uninstall()
+    try:
+        assert requests.get("https://b.test/sse", timeout=5).status_code == 401
+        assert "Connection refused by Responses" in str(refusal("https://a.test/sse"))
+    finally:
+        second.uninstall()
+    assert HTTPAdapter.send is send
+
+
+@responses.activate(assert_all_requests_are_fired=True)
+def test_a_fake_need_not_be_asked() -> None:
+    """A host that wants all its own responses used does not mean the fake's."""
+    fake = FakeButtDialServer()
+    fake.install()
+    responses.mock.stop()  # it raises if one was not used
+    fake.uninstall()
+
+
+def test_a_stream_that_is_opened_meanwhile_ends() -> None:
+    """A fake that is uninstalled while it answers leaves no reader behind."""
+    fake = FakeButtDialServer()
+    mocked = fake.mocked()
+    mocked.install()
+    opened = fake.core.handle
+
+    def uninstalled_meanwhile(request: Request) -> Reply:
+        reply = opened(request)
+        mocked.uninstall()
+        return reply
+
+    fake.core.handle = uninstalled_meanwhile  # type: ignore[method-assign]
+    response = requests.get(f"{mocked.base_url}/sse", headers=HEADERS, stream=True, timeout=5)
+    assert open_streams(fake) == 0
+    assert response.raw.read(4096).startswith(b"event: endpoint")
+    assert response.raw.read(4096) == b""
 
 
 def test_fixtures(tmp_path: Path) -> None:
