@@ -22,6 +22,17 @@ _LONGEST_COMPARED = 1000
 _LISTED = 5
 _SUMMARY = ("to", "channel", "body")
 _WHATSAPP = "comms_whatsapp_action"
+_WHATSAPP_MESSAGES = frozenset({"forward", "post_status"})
+_BRIDGE = "comms_bridge_call"
+_REACHING_PEOPLE = frozenset(
+    {
+        SEND_MESSAGE,
+        "comms_send_voice_message",
+        "comms_send_otp",
+        "comms_make_call",
+        "comms_call_on_behalf",
+    }
+)
 
 _Read = Callable[[ToolCall, str], object]
 
@@ -124,9 +135,13 @@ def _likeness(wanted: object, got: object) -> float:
 
 
 def _is_message(call: ToolCall) -> bool:
+    """Whether a call is one that people notice. A message to another agent is not."""
+    action = str(call.args.get("action"))
     if call.tool == _WHATSAPP:
-        return str(call.args.get("action")).startswith("send_")
-    return call.tool == SEND_MESSAGE
+        return action.startswith("send_") or action in _WHATSAPP_MESSAGES
+    if call.tool == _BRIDGE:
+        return action == "call"
+    return call.tool in _REACHING_PEOPLE
 
 
 def _field(call: ToolCall, name: str) -> object:
@@ -150,8 +165,9 @@ def _fits(wanted: Any, value: object) -> bool:
 def _line(call: ToolCall, fields: Mapping[str, object], *, is_delivered: bool) -> str:
     line = _shown(call, list(dict.fromkeys((*_SUMMARY, *fields))), _field)
     if call.tool != SEND_MESSAGE:
-        return f"{line} (by {call.tool}, {call.args.get('action')})"
-    notes = [] if is_delivered else ["refused or repeated"]
+        action = call.args.get("action")
+        return f"{line} (by {call.tool}{f', {action}' if action else ''})"
+    notes = [] if is_delivered else ["refused, lost or repeated"]
     differing = _differing(call, fields, _field)
     if differing:
         notes.append(f"other {', '.join(differing)}")

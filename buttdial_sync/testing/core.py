@@ -7,17 +7,23 @@ from datetime import datetime
 
 from buttdial_sync.testing.dialects import DialectName, find_dialect
 from buttdial_sync.testing.faults import Faults, Place, RequestFault
-from buttdial_sync.testing.http_messages import BrokenConnection, Reply, Request, StreamResponse
+from buttdial_sync.testing.http_messages import (
+    BrokenConnection,
+    HttpResponse,
+    Reply,
+    Request,
+    StreamResponse,
+)
 from buttdial_sync.testing.mcp_endpoint import (
     McpEndpoint,
+    call_of,
     called_tool,
-    is_call,
     parse_message,
     places_of,
 )
-from buttdial_sync.testing.request_log import RequestLog
-from buttdial_sync.testing.rest_endpoints import RestEndpoints
-from buttdial_sync.testing.sessions import ServerSessions
+from buttdial_sync.testing.request_log import RequestLog, ToolCall
+from buttdial_sync.testing.rest_endpoints import RestEndpoints, message_of
+from buttdial_sync.testing.sessions import ServerSession, ServerSessions
 from buttdial_sync.testing.stream import encode_event
 from buttdial_sync.testing.token_check import MISSING_HEADER, TokenCheck
 from buttdial_sync.testing.tools import FakeTools
@@ -59,11 +65,18 @@ class ServerCore:
             part.clear()
 
     def _take_fault(
-        self, request: Request, places: tuple[Place, ...], tool: str | None = None
+        self,
+        request: Request,
+        places: tuple[Place, ...],
+        tool: str | None = None,
+        call: ToolCall | None = None,
     ) -> RequestFault | None:
+        """Record a request, and the call in it, and return the fault that strikes it."""
         fault = self.faults.take(RequestFault, places, tool)
         if fault is None or fault.reply != BrokenConnection("refuse"):
             self.log.add(self.log.requests, request)
+            if call is not None:
+                self.log.add(self.log.calls, call)
         return fault
 
     def _open(self, request: Request) -> Reply:
@@ -86,23 +99,33 @@ class ServerCore:
 
     def _post(self, request: Request) -> Reply:
         message = parse_message(request.body)
-        fault = self._take_fault(request, places_of(message), called_tool(message))
+        call = call_of(message, request.bearer)
+        fault = self._take_fault(request, places_of(message), called_tool(message), call)
         if fault is not None:
-            if fault.delivered and is_call(message):
-                self.mcp.call_tool(message, request.bearer)
+            if fault.delivered and call is not None and self._admits(request):
+                self.mcp.call_tool(message, call)
             return fault.reply
+        entered = self._enter(request)
+        if isinstance(entered, ServerSession):
+            return self.mcp.take(entered, call, request.body)
+        return entered
+
+    def _admits(self, request: Request) -> bool:
+        return isinstance(self._enter(request), ServerSession)
+
+    def _enter(self, request: Request) -> ServerSession | HttpResponse:
+        """Find the session that a request may post to, or refuse it."""
         refusal = self.token_check.refuse(request.bearer)
         if refusal is not None:
             return refusal
         session = self.sessions.by_id.get(request.query.get(self.dialect.session_key, ""))
-        if session is None:
-            return self.dialect.unknown_session()
-        return self.mcp.take(session, request.bearer, request.body)
+        return session or self.dialect.unknown_session()
 
     def _answer_rest(self, request: Request) -> Reply:
-        fault = self._take_fault(request, ("rest",))
+        message = message_of(request)
+        fault = self._take_fault(request, ("rest",), call=message)
         if fault is None:
-            return self.rest.answer(request)
+            return self.rest.answer(request, message)
         if fault.delivered:
-            self.rest.answer(request)
+            self.rest.answer(request, message)
         return fault.reply

@@ -72,7 +72,12 @@ class FakeServer:
 
     @property
     def calls(self) -> list[ToolCall]:
-        """Every ``tools/call``, of whatever tool and whatever its outcome."""
+        """
+        Every call of a tool, whatever its outcome.
+
+        Also those that a fault or a refused token has ended; not what the ``refuse`` fault stops.
+        A message over REST is a call of ``comms_send_message``.
+        """
         return list(self.core.log.calls)
 
     @property
@@ -164,7 +169,10 @@ class FakeServer:
 
     def assert_nothing_sent(self) -> None:
         """
-        Check that no message was tried, by any client, including WhatsApp's kinds of messages.
+        Check that nothing was tried that reaches people, by any client.
+
+        That is messages, voice messages and calls, passcodes, and what WhatsApp sends, forwards
+        and posts. A message to another agent is none of them.
 
         Raises:
             AssertionError: There was one, maybe refused.

@@ -11,7 +11,7 @@ from typing import Any
 from buttdial_sync.testing.dialects import Dialect
 from buttdial_sync.testing.faults import AnswerFault, Faults, Place
 from buttdial_sync.testing.http_messages import HttpResponse, text_response
-from buttdial_sync.testing.request_log import RequestLog
+from buttdial_sync.testing.request_log import RequestLog, ToolCall
 from buttdial_sync.testing.sessions import ServerSession
 from buttdial_sync.testing.stream import ServerStream, encode_message
 from buttdial_sync.testing.tools import FakeTools
@@ -52,6 +52,15 @@ def called_tool(message: Message | None) -> str | None:
     return str((message.get("params") or {}).get("name", ""))
 
 
+def call_of(message: Message | None, token: str | None) -> ToolCall | None:
+    """The call in a message, or None."""
+    tool = called_tool(message)
+    if message is None or tool is None:
+        return None
+    given = (message.get("params") or {}).get("arguments")
+    return ToolCall(tool, given if isinstance(given, dict) else {}, token)
+
+
 class McpEndpoint:
     """
     Takes what is posted to a session.
@@ -74,7 +83,7 @@ class McpEndpoint:
             "tools/list": self._list_tools,
         }
 
-    def take(self, session: ServerSession, token: str | None, body: bytes) -> HttpResponse:
+    def take(self, session: ServerSession, call: ToolCall | None, body: bytes) -> HttpResponse:
         """Take one POST to a session; the answer follows on the stream."""
         if len(body) > MAX_POST:
             return text_response(400, "PayloadTooLargeError: request entity too large")
@@ -87,11 +96,11 @@ class McpEndpoint:
             if message["method"] == "notifications/initialized":
                 session.ready = session.greeted
             return _ACCEPTED
-        return HttpResponse(202, _ACCEPTED.body, then=self._answer(session, token, message))
+        return HttpResponse(202, _ACCEPTED.body, then=self._answer(session, call, message))
 
-    def call_tool(self, message: Message | None, token: str | None) -> Message:
+    def call_tool(self, message: Message | None, call: ToolCall) -> Message:
         """Carry out a ``tools/call``, and return its result."""
-        return self._tools.call((message or {}).get("params") or {}, token)
+        return self._tools.call(call, ((message or {}).get("params") or {}).get("arguments"))
 
     @property
     def held(self) -> int:
@@ -112,13 +121,13 @@ class McpEndpoint:
         self._log.notify()
 
     def _answer(
-        self, session: ServerSession, token: str | None, message: Message
+        self, session: ServerSession, call: ToolCall | None, message: Message
     ) -> Callable[[], object]:
         """Do what a request asks for; what is returned puts the answer on the stream."""
         fault = self._faults.take(AnswerFault, places_of(message), called_tool(message))
         answer: Message = {"jsonrpc": "2.0", "id": message["id"]}
         if fault is None or fault.delivered:
-            answer |= self._carry_out(session, token, message)
+            answer |= self._carry_out(session, call, message)
         if fault is not None and fault.emit is not None:
             return functools.partial(fault.emit, session.stream, answer)
         send = (
@@ -126,12 +135,14 @@ class McpEndpoint:
         )
         return functools.partial(send, encode_message(answer))
 
-    def _carry_out(self, session: ServerSession, token: str | None, message: Message) -> Message:
+    def _carry_out(
+        self, session: ServerSession, call: ToolCall | None, message: Message
+    ) -> Message:
         method = message["method"]
         if not session.ready and method not in _BEFORE_READY:
             return _error(-32602, "Received request before initialization was complete")
-        if is_call(message):
-            return {"result": self.call_tool(message, token)}
+        if call is not None:
+            return {"result": self.call_tool(message, call)}
         known = self.methods.get(method)
         return _error(-32601, "Method not found") if known is None else known(session, message)
 

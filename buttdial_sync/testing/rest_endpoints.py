@@ -9,6 +9,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+import attrs
+
 from buttdial_sync.testing.dialects import Dialect
 from buttdial_sync.testing.http_messages import (
     HttpResponse,
@@ -16,6 +18,7 @@ from buttdial_sync.testing.http_messages import (
     html_response,
     json_response,
 )
+from buttdial_sync.testing.request_log import ToolCall
 from buttdial_sync.testing.rest_answers import ENDPOINTS as FIXED_ANSWERS
 from buttdial_sync.testing.token_check import TokenCheck
 from buttdial_sync.testing.tools import SEND_MESSAGE, FakeTools
@@ -25,18 +28,33 @@ from buttdial_sync.testing.workspace_agents import ENDPOINTS as AGENT_ENDPOINTS
 from buttdial_sync.testing.workspace_orgs import ENDPOINTS as ORG_ENDPOINTS
 
 MAX_BODY = 1024 * 1024
+_SEND_PATH = "/api/v1/send-message"
 _NEEDS_AGENT = (
     "Missing agentId. It is auto-detected from your API key. If using an admin/org token, pass "
     "agentId in the request."
 )
-_OF_AN_AGENT = frozenset(
-    {"/api/v1/waiting-messages", "/api/v1/channel-status", "/api/v1/send-message"}
-)
+_OF_AN_AGENT = frozenset({"/api/v1/waiting-messages", "/api/v1/channel-status", _SEND_PATH})
 _REPORTS = frozenset({"/api/v1/billing", "/api/v1/usage"})
 _MESSAGE_KEYS = frozenset(
     {"to", "body", "channel", "subject", "html", "templateId", "templateVars", "targetGender"}
 )
 _CHANNELS = frozenset({"sms", "whatsapp", "email", "line"})
+
+
+def message_of(request: Request) -> ToolCall | None:
+    """The message that a request wants to send, as a call of the tool, or None."""
+    if (request.method, request.path) != ("POST", _SEND_PATH):
+        return None
+    try:
+        body = request.json
+    except ValueError:
+        return None
+    if not isinstance(body, dict):
+        return None
+    args = {key: value for key, value in body.items() if key in _MESSAGE_KEYS}
+    if args.get("channel") not in _CHANNELS:
+        args["channel"] = "sms"
+    return ToolCall(SEND_MESSAGE, args, request.bearer)
 
 
 class RestEndpoints:
@@ -62,9 +80,7 @@ class RestEndpoints:
         self.organization_tokens: set[str] = set()
         self._tools = tools
         # Not among its own: a test's answer to a message may wait for another request.
-        self._send = RestEndpoint(
-            "POST", "/api/v1/send-message", self._send_message, only="open-source"
-        )
+        self._send = RestEndpoint("POST", _SEND_PATH, self._send_message, only="open-source")
         self._token_check = token_check
         self._waiting = waiting
         self._lock = threading.Lock()
@@ -79,9 +95,9 @@ class RestEndpoints:
         with self._lock:
             self.workspace.clear()
 
-    def answer(self, request: Request) -> HttpResponse:
-        """Answer a request."""
-        found = self._find(request)
+    def answer(self, request: Request, message: ToolCall | None = None) -> HttpResponse:
+        """Answer a request, which may bring a message."""
+        found = self._find(request, message)
         if found is None:
             # As the servers' web framework does.
             return html_response(404, f"Cannot {request.method} {request.path}")
@@ -102,12 +118,14 @@ class RestEndpoints:
         with self._lock if own else contextlib.nullcontext():
             return endpoint.answer(self.workspace, call)
 
-    def _find(self, request: Request) -> tuple[RestEndpoint, RestCall] | None:
+    def _find(
+        self, request: Request, message: ToolCall | None
+    ) -> tuple[RestEndpoint, RestCall] | None:
         for endpoint in (*self.programmed, self._send, *self._own):
             if endpoint.only in {None, self.workspace.dialect.name}:
                 call = endpoint.match(request)
                 if call is not None:
-                    return endpoint, call
+                    return endpoint, attrs.evolve(call, message=message)
         return None
 
     def _read_waiting(self, _workspace: Workspace, call: RestCall) -> Any:
@@ -122,10 +140,9 @@ class RestEndpoints:
         """Send a message as the tool does. It knows no keys, and any other channel is SMS."""
         for name in ("to", "body"):
             call.text(name)
-        args = {key: value for key, value in call.body.items() if key in _MESSAGE_KEYS}
-        if args.get("channel") not in _CHANNELS:
-            args["channel"] = "sms"
-        result = self._tools.call({"name": SEND_MESSAGE, "arguments": args}, call.token)
+        if call.message is None:
+            raise Refusal(400, "Invalid JSON")
+        result = self._tools.call(call.message, call.message.args)
         text = result["content"][0]["text"]
         try:
             answer = json.loads(text)

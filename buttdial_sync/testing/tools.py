@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import deque
 from collections.abc import Mapping
@@ -10,6 +11,8 @@ from typing import Any
 
 import attrs
 
+from buttdial_sync.calls.sending import check_accepted
+from buttdial_sync.errors import ButtDialError
 from buttdial_sync.testing.dialects import Dialect
 from buttdial_sync.testing.request_log import RequestLog, ToolCall
 from buttdial_sync.testing.tool_answers import (
@@ -80,20 +83,22 @@ class FakeTools:
         with self._keyed:
             self._kept.clear()
 
-    def call(self, params: Mapping[str, Any], token: str | None) -> dict[str, Any]:
-        """Carry out a ``tools/call``, and return its result."""
-        name = str(params.get("name", ""))
-        given = params.get("arguments")
-        call = ToolCall(name, given if isinstance(given, dict) else {}, token)
-        self._log.add(self._log.calls, call)
-        tool = self.schemas.get(name)
+    def call(self, call: ToolCall, given: object) -> dict[str, Any]:
+        """
+        Carry out a call, and return its result.
+
+        Args:
+            call: The call.
+            given: Its arguments as they came, which may be anything.
+        """
+        tool = self.schemas.get(call.tool)
         if tool is None:
-            return error_result(f"MCP error -32602: Tool {name} not found")
+            return error_result(f"MCP error -32602: Tool {call.tool} not found")
         problem = complaint(tool, given)
         if problem:
             return error_result(
                 "MCP error -32602: Input validation error: "
-                f"Invalid arguments for tool {name}: {problem}"
+                f"Invalid arguments for tool {call.tool}: {problem}"
             )
         return self._carry_out(call, tool.get("inputSchema", {}))
 
@@ -122,13 +127,13 @@ class FakeTools:
             if kept is not None:
                 return kept
             result = self._deliver(call, args)
-            if not result.get("isError"):
+            if _is_accepted(result):
                 self._kept[call.token, key] = result
             return result
 
     def _deliver(self, call: ToolCall, args: dict[str, Any]) -> dict[str, Any]:
         result = self._send(call, args)
-        if not result.get("isError"):
+        if _is_accepted(result):
             self._log.add(self._log.delivered, call)
         return result
 
@@ -156,6 +161,15 @@ class FakeTools:
             "from": _SENDERS.get(channel, _PHONE),
             "to": call.to,
         }
+
+
+def _is_accepted(result: Mapping[str, Any]) -> bool:
+    """Whether a client takes a result for a message that was sent."""
+    try:
+        check_accepted(None if result.get("isError") else json.loads(result["content"][0]["text"]))
+    except (ValueError, ButtDialError):
+        return False
+    return True
 
 
 def _has_carriage_return(value: object) -> bool:

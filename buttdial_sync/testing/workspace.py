@@ -13,6 +13,7 @@ import attrs
 
 from buttdial_sync.testing.dialects import Dialect, DialectName
 from buttdial_sync.testing.http_messages import HttpResponse, Request, json_response
+from buttdial_sync.testing.request_log import ToolCall
 from buttdial_sync.testing.token_check import TokenCheck
 
 OTP = "123456"
@@ -155,10 +156,18 @@ class Workspace:
 
 @attrs.frozen
 class RestCall:
-    """A request at an endpoint, taken apart: ``params`` are the parts of its path."""
+    """
+    A request at an endpoint, taken apart.
+
+    Attributes:
+        request: The request.
+        params: The parts of its path.
+        message: The message that it wants to send, if it does.
+    """
 
     request: Request
     params: Mapping[str, str]
+    message: ToolCall | None = None
 
     @property
     def token(self) -> str | None:

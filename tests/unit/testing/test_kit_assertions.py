@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -87,9 +88,84 @@ def test_refused_is_not_sent(fake_server: FakeButtDialServer, butt_dial_client: 
     """A refused message was not sent, but it was tried."""
     fake_server.on_send(error="no consent")
     butt_dial_client.send_message("+1415", "hi", "sms")
-    line = "  1. to='+1415' channel='sms' body='hi' (refused or repeated)"
+    line = "  1. to='+1415' channel='sms' body='hi' (refused, lost or repeated)"
     assert line in failure(lambda: fake_server.assert_sent(to="+1415"))
     assert line in failure(fake_server.assert_nothing_sent)
+
+
+TROUBLE: dict[str, Callable[[FakeButtDialServer], None]] = {
+    "fault": lambda fake: fake.fault("status", status=400, body={"error": "no"}),
+    "reset": lambda fake: fake.fault("reset", count=9),
+    "lost answer": lambda fake: fake.fault("cut", delivered=False, count=9),
+    "token": lambda fake: fake.revoke("agent-token"),
+}
+
+
+@pytest.mark.parametrize("trouble", TROUBLE)
+@pytest.mark.parametrize("send_via", ["stream", "rest"])
+@pytest.mark.butt_dial(dialect="open-source")
+def test_a_message_that_was_lost_was_tried(
+    fake_server: FakeButtDialServer, trouble: str, send_via: Any
+) -> None:
+    """A server whose answer is lost, or that lets nobody in, has seen the message all the same."""
+    with Client(
+        "https://butt-dial.test",
+        agent_token="agent-token",
+        max_attempts=1,
+        send_via=send_via,
+    ) as client:
+        if send_via == "stream":
+            client.ping()
+            TROUBLE[trouble](fake_server)
+        elif trouble == "token":
+            fake_server.revoke("agent-token")
+        else:
+            fake_server.fault("reset", on="rest")
+        assert not client.send_message("+14155550123", "hi", "sms").ok
+    assert [call.body for call in fake_server.sent_messages] == ["hi"]
+    assert fake_server.delivered == []
+    assert "body='hi'" in failure(fake_server.assert_nothing_sent)
+
+
+REACHES: list[Callable[[Client], object]] = [
+    lambda client: client.otp.send("+14155550123", "sms"),
+    lambda client: client.voice.send_message("+14155550123", "hello"),
+    lambda client: client.voice.make_call("+14155550123"),
+    lambda client: client.voice.call_on_behalf("+14155550123", "+14155550124"),
+    lambda client: client.whatsapp.forward("wamid.1", "+14155550123"),
+    lambda client: client.whatsapp.post_status(body="hello"),
+]
+
+
+@pytest.mark.parametrize("reach", REACHES)
+def test_whatever_reaches_people_counts(
+    fake_server: FakeButtDialServer, butt_dial_client: Client, reach: Callable[[Client], object]
+) -> None:
+    """Nothing sent means: no call, no passcode, no forwarded message."""
+    fake_server.assert_nothing_sent()
+    reach(butt_dial_client)
+    assert "by comms_" in failure(fake_server.assert_nothing_sent)
+
+
+REFUSALS = (
+    '{"success": false, "error": "no credit"}',
+    '{"error": "no credit"}',
+    '{"messageId": null}',
+    "Sorry",
+)
+
+
+@pytest.mark.parametrize("text", REFUSALS)
+def test_a_refusal_without_the_mark_of_an_error_is_one(
+    fake_server: FakeButtDialServer, text: str
+) -> None:
+    """What the client does not take for sent was not, and a key is not used up by it."""
+    fake_server.on_send(raw_text=text)
+    with Client("https://butt-dial.test", agent_token="t", max_attempts=1) as client:
+        assert not client.send_message("+14155550123", "hi", "sms", idempotency_key="k").ok
+        failure(fake_server.assert_sent)
+        assert client.send_message("+14155550123", "hi", "sms", idempotency_key="k").ok
+    fake_server.assert_sent_once()
 
 
 def test_sent_twice(fake: FakeButtDialServer, butt_dial_client: Client) -> None:
