@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -20,15 +19,13 @@ from buttdial_sync.testing.dialects import DialectName
 from buttdial_sync.testing.faults import FaultKind, Place, make_fault
 from buttdial_sync.testing.http_messages import Reply, Request
 from buttdial_sync.testing.request_log import ToolCall
-from buttdial_sync.testing.simulate import HostSimulator, hand_over, message_payload
+from buttdial_sync.testing.simulate import NUMBERS, HostSimulator, hand_over, message_payload
 from buttdial_sync.testing.tool_answers import ToolAnswer, ToolFailure
 from buttdial_sync.testing.tools import SEND_MESSAGE, SendAnswer
 from buttdial_sync.testing.workspace import RestCall, RestEndpoint, Workspace
 
 if TYPE_CHECKING:
     from buttdial_sync.inbound.handler import InboundHandler
-
-_NUMBERS = itertools.count(1)
 
 
 @shown_as("FakeButtDialServer")
@@ -407,7 +404,7 @@ class FakeServer:
             message = {"from": sender, "text": {"body": text}, **fields}
             return hand_over(simulator.whatsapp(message), host)
         wanted = {"channel": channel, "body": text, "from": sender, **fields}
-        payload = message_payload(next(_NUMBERS), self.dialect, **wanted)
+        payload = message_payload(next(NUMBERS), self.dialect, **wanted)
         try:
             status = hand_over(simulator.packed(payload), host)
         except OSError:  # as all that requests raises
@@ -442,7 +439,7 @@ class FakeServer:
             The HTTP status of the answer; 200 or 500 for a handler.
         """
         wanted = {"type": "status", "messageId": message_sid, "status": status, "channel": channel}
-        payload = message_payload(next(_NUMBERS), self.dialect, **wanted, **fields)
+        payload = message_payload(next(NUMBERS), self.dialect, **wanted, **fields)
         return hand_over(HostSimulator().packed(payload), host)
 
     def simulate_account_verified(

@@ -22,6 +22,9 @@ RETRY_PAUSES = (1.0, 5.0, 25.0, 120.0, 600.0)
 
 ACCEPTED = range(200, 300)
 
+NUMBERS = itertools.count(1)
+"""Numbers what is made, in this process: an id twice would be a repetition for the host."""
+
 
 @attrs.frozen(kw_only=True)
 class Delivery:
@@ -60,7 +63,6 @@ class HostSimulator:
     account_secret: str = attrs.field(default="webhook-secret", repr=False)
     now: Callable[[], float] = time.time
     sleep: Callable[[float], object] = attrs.field(factory=lambda: threading.Event().wait)
-    _numbers: itertools.count[int] = attrs.field(factory=lambda: itertools.count(1), repr=False)
 
     def whatsapp(self, *messages: Mapping[str, Any], **value: Any) -> Delivery:
         """
@@ -86,7 +88,7 @@ class HostSimulator:
             dialect: Which server writes it.
             **fields: Its fields with their wire names, over plausible defaults.
         """
-        return self.packed(message_payload(next(self._numbers), dialect, **fields))
+        return self.packed(message_payload(next(NUMBERS), dialect, **fields))
 
     def packed(self, payload: Mapping[str, Any]) -> Delivery:
         """Make an unsigned webhook of a payload, which is not changed."""
@@ -103,7 +105,7 @@ class HostSimulator:
             signed_at: When it was signed, in unix seconds; now when None.
             **fields: Its fields with their wire names, over plausible defaults.
         """
-        number = next(self._numbers)
+        number = next(NUMBERS)
         body = _json(
             {
                 "event": "account.verified",
@@ -153,7 +155,7 @@ class HostSimulator:
 
     def _whatsapp_message(self, message: Mapping[str, Any]) -> dict[str, Any]:
         return {
-            "id": f"wamid.{next(self._numbers)}",
+            "id": f"wamid.{next(NUMBERS)}",
             "from": "14155550123",
             "timestamp": str(int(self.now())),
             "type": "text",

@@ -17,7 +17,7 @@ from buttdial_sync import (
     InboundMessage,
     MemoryDeliveryLog,
 )
-from buttdial_sync.testing import FakeButtDialServer
+from buttdial_sync.testing import FakeButtDialServer, HostSimulator
 
 
 @pytest.fixture
@@ -77,6 +77,34 @@ def test_a_receipt_to_a_handler(inbound: InboundHandler, received: list[Any]) ->
     (receipt,) = received
     assert isinstance(receipt, DeliveryReceipt)
     assert (receipt.message_sid, receipt.status) == ("SM-1", "read")
+
+
+@pytest.mark.parametrize("secret", [None, "app-secret"])
+def test_two_messages_are_two(
+    secret: str | None, inbound: InboundHandler, received: list[Any]
+) -> None:
+    """A second message, of another server too, is not a repetition of the first."""
+    for text in ("one", "two", "three"):
+        FakeButtDialServer().simulate_inbound(inbound, text=text, whatsapp_secret=secret)
+    assert [each.text for each in received] == ["one", "two", "three"]
+
+
+def test_ids_of_simulators_differ(inbound: InboundHandler, received: list[Any]) -> None:
+    """A simulator made for one webhook does not write the ids of the one before."""
+    FakeButtDialServer().simulate_inbound(inbound, text="one")
+    for _ in range(2):
+        webhook = HostSimulator().message()
+        assert inbound.handle("butt-dial", webhook.body, webhook.headers).status == 200
+    assert len(received) == 3
+
+
+def test_two_accounts_are_two(url: str, received: list[Any]) -> None:
+    """Each event has a delivery id and a token of its own."""
+    fake = FakeButtDialServer()
+    for org_id in ("org-1", "org-2"):
+        fake.simulate_account_verified(f"{url}/account", secret="hook-secret", orgId=org_id)
+    assert [each.org_id for each in received] == ["org-1", "org-2"]
+    assert len({each.team_token for each in received}) == 2
 
 
 def test_a_handler_that_fails() -> None:
