@@ -130,6 +130,36 @@ def test_a_handler_that_another_process_runs() -> None:
     assert FakeButtDialServer().simulate_inbound(inbound) == 500
 
 
+def test_a_handler_answers_as_it_answers_the_webhook() -> None:
+    """A message that lacks its sender is refused with 422, and the open-source server keeps it."""
+    inbound = InboundHandler()
+    fake = FakeButtDialServer(dialect="open-source")
+    assert fake.simulate_inbound(inbound, sender="", channel="sms") == 422
+    assert len(fake.waiting) == 1
+
+
+def test_a_signature_is_taken_for_right(received: list[Any]) -> None:
+    """Handlers of verified events get what servers sign, and not what they do not sign."""
+    inbound = InboundHandler()
+    inbound.on_message(verified_only=True)(received.append)
+    inbound.on_account_verified(verified_only=True)(received.append)
+    fake = FakeButtDialServer()
+    assert fake.simulate_inbound(inbound, whatsapp_secret="any") == 200
+    assert fake.simulate_inbound(inbound) == 200
+    assert fake.simulate_account_verified(inbound) == 200
+    assert [each.source for each in received] == ["whatsapp_webhook", "account_webhook"]
+    webhook = HostSimulator(whatsapp_secret="any").whatsapp({"text": {"body": "x"}})
+    assert inbound.handle("whatsapp", webhook.body, webhook.headers).status == 401
+
+
+def test_a_delivery_is_known_again(inbound: InboundHandler, received: list[Any]) -> None:
+    """The same delivery id is the same event for a handler, too."""
+    fake = FakeButtDialServer()
+    for _ in range(2):
+        assert fake.simulate_account_verified(inbound, delivery_id="delivery-1") == 200
+    assert len(received) == 1
+
+
 def test_signed_over_http(url: str, received: list[Any]) -> None:
     """WhatsApp's and the account's webhooks are signed; a wrong secret is refused."""
     fake = FakeButtDialServer()
