@@ -90,7 +90,7 @@ class FakeAiloopServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
+        self.close()
 
     @property
     def url(self) -> str:
@@ -128,7 +128,11 @@ class FakeAiloopServer:
         self.when_asked(None)
 
     def when_asked(self, reaction: Reaction | None) -> None:
-        """From now on call ``reaction(prompt)`` for each prompt that is shown, also shown again."""
+        """
+        From now on call ``reaction(prompt)`` for each prompt that is shown, also shown again.
+
+        A prompt whose reaction raises expires, and :meth:`close` raises the exception.
+        """
         with self.hub.changed:
             self.hub.reaction = reaction
 
@@ -235,6 +239,16 @@ class FakeAiloopServer:
             listener.stop()
             self.hub.stop()
             self.hub.forget_everything()
+
+    def close(self) -> None:
+        """
+        Stop for good. Calling it again does nothing.
+
+        Raises:
+            Exception: The first that a reaction raised; its prompt has expired.
+        """
+        self.stop()
+        self.hub.raised.raise_first()
 
     def restart(self) -> None:
         """Stop and start: all messages, prompts and tasks are forgotten."""

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
 from typing import Any, Literal, Protocol
 
+from buttdial_sync.testing.raised import RaisedErrors
+
 Generation = Literal["decision", "question"]
 Way = Literal["http", "terminal"]
 JsonObject = dict[str, Any]
@@ -117,6 +119,7 @@ class AiloopHub:
         self.reaction: Reaction | None = None
         self.accepts_frames = True
         self.ignored = 0
+        self.raised = RaisedErrors()
         self.shown = 0
         self._loop: threading.Thread | None = None
         self.forget_everything()
@@ -270,7 +273,11 @@ class AiloopHub:
                 self.changed.notify_all()
                 reaction = self.reaction
             if reaction is not None:
-                reaction(prompt)
+                try:
+                    reaction(prompt)
+                except BaseException as error:  # noqa: BLE001 - closing the server raises it
+                    self.raised.keep(error)
+                    prompt.expire()
             if not self._is_over(prompt, shown):
                 prompt.expire()
 

@@ -18,6 +18,7 @@ from buttdial_sync.testing.core import ServerCore
 from buttdial_sync.testing.dialects import DialectName
 from buttdial_sync.testing.faults import FaultKind, Place, make_fault
 from buttdial_sync.testing.http_messages import Reply, Request
+from buttdial_sync.testing.raised import RaisedErrors
 from buttdial_sync.testing.request_log import ToolCall
 from buttdial_sync.testing.simulate import NUMBERS, HostSimulator, hand_over, message_payload
 from buttdial_sync.testing.tool_answers import ToolAnswer, ToolFailure
@@ -48,6 +49,7 @@ class FakeServer:
     ) -> None:
         # Internal. It is not private because the package's own tests make rare trouble with it.
         self.core = ServerCore(dialect, tokens, clock)
+        self.raised = RaisedErrors()
 
     def handle(self, request: Request) -> Reply:
         """Answer one request. Faces call this, each request in a thread of its own."""

@@ -14,6 +14,7 @@ import attrs
 
 from buttdial_sync.happy.crypto import Cipher
 from buttdial_sync.testing.happy_store import HappyStore, StoredMessage, StoredSession
+from buttdial_sync.testing.raised import RaisedErrors, described
 
 Announces = Literal["turns", "ready", "nothing"]
 _SECONDS_TO_END = 5.0
@@ -125,13 +126,21 @@ class AgentProcess:
         store: The server's tables.
         session: The session.
         machine: Where it runs.
+        raised: Keeps what agent functions raise.
     """
 
-    def __init__(self, store: HappyStore, session: StoredSession, machine: FakeMachine) -> None:
+    def __init__(
+        self,
+        store: HappyStore,
+        session: StoredSession,
+        machine: FakeMachine,
+        raised: RaisedErrors,
+    ) -> None:
         self.session = session
         self.machine = machine
         self.ended = False
         self._store = store
+        self._raised = raised
         self._prompts: queue.SimpleQueue[StoredMessage | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._turn: FakeTurn | None = None
@@ -276,6 +285,10 @@ class AgentProcess:
         except AgentFailure as failure:
             status = "failed"
             self.write_event({"t": "service", "text": str(failure)}, turn._id)
+        except BaseException as error:  # noqa: BLE001 - closing the server raises it
+            self._raised.keep(error)
+            status = "failed"
+            self.write_event({"t": "service", "text": described(error)}, turn._id)
         self._turn = None
         if turn.cancelled.is_set():
             status = "cancelled"

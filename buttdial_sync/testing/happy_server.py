@@ -27,6 +27,7 @@ from buttdial_sync.testing.http_messages import (
     json_response,
 )
 from buttdial_sync.testing.loopback import SocketServer
+from buttdial_sync.testing.raised import RaisedErrors
 
 with Extra("happy-testing", "socketio"):
     import socketio
@@ -73,6 +74,7 @@ class FakeHappyServer:
         self.events: list[str] = []
         self.faults: list[Fault] = []
         self.refuses_sockets = False
+        self.raised = RaisedErrors()
         self._secret = secret or os.urandom(32)
         self.store = HappyStore(self._secret, self._push)
         self._rest = HappyRest(self.store, token, self._stored, self._archived)
@@ -179,7 +181,7 @@ class FakeHappyServer:
             {"controlledByUser": False, "requests": {}, "completedRequests": {}},
             None if is_older else os.urandom(32),
         )
-        process = AgentProcess(self.store, session, machine)
+        process = AgentProcess(self.store, session, machine, self.raised)
         self._processes[session.id] = process
         return process
 
@@ -205,7 +207,12 @@ class FakeHappyServer:
         return len(self._live)
 
     def close(self) -> None:
-        """End the agents and the connections. Calling it again does nothing."""
+        """
+        End the agents and the connections. Calling it again does nothing.
+
+        Raises:
+            Exception: The first that an agent function raised, if it was not an `AgentFailure`.
+        """
         if self._closed:
             return
         self._closed = True
@@ -217,6 +224,7 @@ class FakeHappyServer:
         self.cut_sockets()
         self._listener.drop_connections()
         self._io.shutdown()
+        self.raised.raise_first()
 
     # The socket face calls these
 

@@ -22,7 +22,9 @@ from buttdial_sync.testing.http_messages import (
     Reply,
     Request,
     StreamResponse,
+    json_response,
 )
+from buttdial_sync.testing.raised import described
 from buttdial_sync.testing.stream import ServerStream
 
 _CHUNK = 65536
@@ -115,10 +117,19 @@ class HttpConnection(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         request = self._read()
         if request is not None:
-            self._reply(self._fake.handle(request))
+            self._reply(self._handled(request))
 
     do_GET = do_HEAD = do_OPTIONS = _serve  # noqa: N815 - the base class looks for these names
     do_POST = do_PUT = do_PATCH = do_DELETE = _serve  # noqa: N815 - as above
+
+    def _handled(self, request: Request) -> Reply:
+        try:
+            return self._fake.handle(request)
+        except ConnectionError:
+            raise  # a test's way to cut the connection
+        except BaseException as error:  # noqa: BLE001 - closing the server raises it
+            self._fake.raised.keep(error)
+            return json_response(500, {"error": described(error), "retryable": False})
 
     def _read(self) -> Request | None:
         headers = {name.lower(): value.strip() for name, value in self.headers.items()}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 import attrs
 
 if TYPE_CHECKING:
+    from buttdial_sync.testing.raised import RaisedErrors
     from buttdial_sync.testing.stream import ServerStream
 
 JSON_TYPE = "application/json"
@@ -117,7 +118,14 @@ Reply: TypeAlias = HttpResponse | StreamResponse | BrokenConnection | RawRespons
 
 
 class Answering(Protocol):
-    """A server without a socket: what the socket face serves."""
+    """
+    A server without a socket: what the socket face serves.
+
+    Attributes:
+        raised: Keeps what `handle` raises.
+    """
+
+    raised: RaisedErrors
 
     def handle(self, request: Request) -> Reply:
         """Answer one request. Each comes in a thread of its own."""

@@ -170,8 +170,15 @@ class LoopbackServer:
         listener.drop_connections()
 
     def close(self) -> None:
-        """Stop for good. Calling it again, or in a forked child, does nothing."""
+        """
+        Stop for good. Calling it again, or in a forked child, does nothing.
+
+        Raises:
+            Exception: The first that a function of the test's own raised in the server, such as
+                one that was given to ``on_tool``.
+        """
         self.stop()
+        self.fake.raised.raise_first()
 
 
 def _after_fork_in_child() -> None:

@@ -33,6 +33,8 @@ except ImportError as error:
         "FakeProceduraServer needs the package websockets: pip install 'buttdial-sync[procedura]'"
     ) from error
 
+from buttdial_sync.testing.raised import RaisedErrors, described
+
 Addressing = Literal["id", "job_id", "both", "id_is_job", "no_id"]
 """
 How the frames after the first name their call.
@@ -161,6 +163,7 @@ class FakeProceduraServer:
         self._echo_subprotocol = echo_subprotocol
         self._max_size = max_size
         self._lock = threading.Lock()
+        self._raised = RaisedErrors()
         self._faults: list[_Fault] = []
         self._connections: set[ServerConnection] = set()
         self._modules: dict[str, Module] = {
@@ -198,7 +201,8 @@ class FakeProceduraServer:
         Args:
             name: Its name.
             function: Gets the arguments, and returns the result. A generator function yields the
-                fields of ``running`` frames first. It fails with :class:`ModuleFailure`.
+                fields of ``running`` frames first. It fails with :class:`ModuleFailure`. Anything
+                else that it raises is an error frame, too, and :meth:`close` raises it.
         """
         self._modules[name] = function
 
@@ -265,8 +269,14 @@ class FakeProceduraServer:
         self.drop_connections()
 
     def close(self) -> None:
-        """Stop for good. Calling it again, or in a forked child, does nothing."""
+        """
+        Stop for good. Calling it again, or in a forked child, does nothing.
+
+        Raises:
+            Exception: The first that a module raised, if it was not a `ModuleFailure`.
+        """
         self.stop()
+        self._raised.raise_first()
 
     def _upgrade(self, _: ServerConnection, request: Request) -> Response | None:
         headers = dict(request.headers.raw_items())
@@ -304,7 +314,7 @@ class FakeProceduraServer:
                 self._connections.discard(connection)
 
     def _answer(self, connection: ServerConnection, request: ProceduraRequest) -> None:
-        with suppress(ConnectionClosed, OSError):
+        try:
             if self._is_refused(request):
                 if self.token_check == "close4401":
                     connection.close(4401, "auth failed: Invalid token")
@@ -313,6 +323,11 @@ class FakeProceduraServer:
                 connection.send(json.dumps(refusal))
                 return
             self._run(connection, request)
+        except (ConnectionClosed, OSError):
+            pass  # the client has cut it
+        except Exception as error:  # noqa: BLE001 - a result that is not JSON; close() raises it
+            self._raised.keep(error)
+            _cut(connection)
 
     def _is_refused(self, request: ProceduraRequest) -> bool:
         if self.token_check == "off" or request.module == "login_password":
@@ -354,7 +369,25 @@ class FakeProceduraServer:
         else:
             is_sync = request.frame.get("mode") == "sync"
             yield address.of({"status": "ack" if is_sync else "started"}, is_first=True)
-            yield from (address.of(frame) for frame in _outcome(module, request.args))
+            yield from map(address.of, self._outcome(module, request.args))
+
+    def _outcome(self, module: Module, args: list[str]) -> Iterator[dict[str, Any]]:
+        try:
+            result = module(args)
+            while isinstance(result, Generator):
+                try:
+                    yield {"status": "running", **next(result)}
+                except StopIteration as end:  # noqa: PERF203 - its value is the result
+                    result = end.value
+        except GeneratorExit:
+            raise  # nobody wants the next frame
+        except ModuleFailure as failure:
+            yield {"status": "error", "message": str(failure), **failure.fields}
+        except BaseException as error:  # noqa: BLE001 - closing the server raises it
+            self._raised.keep(error)
+            yield {"status": "error", "message": described(error)}
+        else:
+            yield {"status": "finished", "result": result}
 
     def _take_fault(self, kind: ProceduraFault | None, module: str | None) -> _Fault | None:
         with self._lock:
@@ -411,20 +444,6 @@ class _Address:
         if is_first or status in {"ack", "started"} or how == "both":
             return {"id": self._id, "job_id": self._job, **frame}
         return {"id" if how == "id_is_job" else "job_id": self._job, **frame}
-
-
-def _outcome(module: Module, args: list[str]) -> Iterator[dict[str, Any]]:
-    try:
-        result = module(args)
-        while isinstance(result, Generator):
-            try:
-                yield {"status": "running", **next(result)}
-            except StopIteration as end:  # noqa: PERF203 - its value is the result
-                result = end.value
-    except ModuleFailure as failure:
-        yield {"status": "error", "message": str(failure), **failure.fields}
-    else:
-        yield {"status": "finished", "result": result}
 
 
 def _snapshot(args: list[str]) -> dict[str, Any]:
