@@ -130,9 +130,17 @@ class RepositoryConformance:
             last_error="refused",
             retry_count=2,
             max_retries=7,
+            priority=3,
+            ordering_key="order-7",
+            expires_at=self.clock() + timedelta(days=1, microseconds=1),
+            seconds_waited=90,
         )
         large = attrs.evolve(
-            message, id="large", body="ü" * (1024 * 1024), idempotency_key="another"
+            message,
+            id="large",
+            body="ü" * (1024 * 1024),
+            idempotency_key="another",
+            ordering_key="order-8",
         )
         self.repository.add(large)
         found = {each.id: each for each in self.repository.fetch_due(10)}
@@ -202,7 +210,7 @@ class RepositoryConformance:
     def test_delivered(self) -> None:
         """A delivered message is done, and has the server's id."""
         self.begun()
-        self.repository.mark_delivered("a", "SM-1", 1)
+        _done(self.repository.mark_delivered("a", "SM-1", 1))
         found = self.stored("a")
         _equal((found.status, found.message_sid), ("delivered", "SM-1"), "the row")
         _equal((found.resolved_at, found.attempt_started_at), (self.clock(), None), "its times")
@@ -218,7 +226,7 @@ class RepositoryConformance:
         """A failed message is due at its time, with the attempt counted and closed."""
         self.begun()
         later = self.clock() + timedelta(minutes=2)
-        self.repository.increment_retry("a", 1, "refused", later)
+        _done(self.repository.increment_retry("a", 1, "refused", later))
         found = self.stored("a")
         _equal((found.status, found.retry_count), ("pending", 1), "the row")
         _equal((found.last_error, found.next_retry_at), ("refused", later), "why and when")
@@ -238,7 +246,7 @@ class RepositoryConformance:
     def test_dead(self) -> None:
         """A message that was given up says why, and is not due any more."""
         self.begun()
-        self.repository.mark_dead("a", 1, "no consent")
+        _done(self.repository.mark_dead("a", 1, "no consent"))
         found = self.stored("a")
         _equal((found.status, found.last_error), ("dead", "no consent"), "the row")
         _equal(found.attempt_started_at, None, "attempt_started_at")
@@ -257,7 +265,8 @@ class RepositoryConformance:
     def test_postponed_after_it_began(self) -> None:
         """An attempt that does not count leaves the row as it was fetched, due later."""
         fetched = self.begun()
-        self.repository.postpone(fetched, 1, "limit", self.clock() + timedelta(seconds=30))
+        later = self.clock() + timedelta(seconds=30)
+        _done(self.repository.postpone(fetched, 1, "limit", later))
         found = self.stored("a")
         _equal((found.retry_count, found.attempt_started_at), (0, None), "the attempt")
         _equal(found.last_error, "limit", "the reason")
@@ -287,15 +296,15 @@ class RepositoryConformance:
             lambda: self.repository.begin_attempt("a", 2, self.clock()),
         )
         for call in late:
-            call()
+            _refused(call())
             _equal(self.stored("a"), before, "the row")
 
     def test_a_settled_message_stays_settled(self) -> None:
         """The end of an attempt is recorded once."""
         self.begun()
         self.repository.mark_delivered("a", "SM-1", 1)
-        self.repository.mark_dead("a", 1, "late")
-        self.repository.increment_retry("a", 1, "late", self.clock())
+        _refused(self.repository.mark_dead("a", 1, "late"))
+        _refused(self.repository.increment_retry("a", 1, "late", self.clock()))
         _equal(self.stored("a").status, "delivered", "the status")
 
     def test_nobody_gets_what_another_fetched(self) -> None:
@@ -425,6 +434,16 @@ def _equal(found: object, wanted: object, what: str) -> None:
 def _true(value: object, what: str) -> None:
     if not value:
         raise AssertionError(f"not so: {what}")
+
+
+def _refused(answer: bool | None) -> None:
+    if answer is not False:
+        raise AssertionError(f"it has to return False where it changes nothing, not {answer!r}")
+
+
+def _done(answer: bool | None) -> None:
+    if answer is False:
+        raise AssertionError("it has to return True or None where it changes the row, not False")
 
 
 def _raises(kind: type[Exception], call: Callable[[], object]) -> None:

@@ -167,7 +167,7 @@ def _is_accepted(result: Mapping[str, Any]) -> bool:
     """Whether a client takes a result for a message that was sent."""
     try:
         check_accepted(None if result.get("isError") else json.loads(result["content"][0]["text"]))
-    except (ValueError, ButtDialError):
+    except (ValueError, RecursionError, ButtDialError):
         return False
     return True
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
+import attrs
 import pytest
 
+from buttdial_sync.models.failed import FailedMessage
 from buttdial_sync.retry import MemoryRepository, SQLiteRepository
 from buttdial_sync.testing.conformance import Clock, RepositoryConformance
 from tests.unit.retry.table_conformance import TableConformance
@@ -69,4 +72,45 @@ def test_a_repository_that_forgets_is_told(test: str) -> None:
     suite = Suite()
     suite.setup_method()
     with pytest.raises(AssertionError, match="attempt_started_at"):
+        getattr(suite, test)()
+
+
+class Careless(MemoryRepository):
+    """Says None to all ends, and knows no orders and no times."""
+
+    def add(self, message: FailedMessage) -> None:
+        super().add(
+            attrs.evolve(message, priority=0, ordering_key=None, expires_at=None, seconds_waited=0)
+        )
+
+    def mark_delivered(self, *args: Any, **options: Any) -> None:  # type: ignore[override]
+        super().mark_delivered(*args, **options)
+
+    def mark_dead(self, *args: Any, **options: Any) -> None:  # type: ignore[override]
+        super().mark_dead(*args, **options)
+
+    def increment_retry(self, *args: Any, **options: Any) -> bool:
+        super().increment_retry(*args, **options)
+        return False
+
+
+@pytest.mark.parametrize(
+    ("test", "complaint"),
+    [
+        ("test_every_field_comes_back", "priority=0"),
+        ("test_settling_is_fenced", "has to return False"),
+        ("test_a_settled_message_stays_settled", "has to return False"),
+        ("test_retried", "has to return True or None"),
+    ],
+)
+def test_a_careless_repository_is_told(test: str, complaint: str) -> None:
+    """The suite fails for one that loses fields, or does not say whether it changed a row."""
+
+    class Suite(RepositoryConformance):
+        def make_repository(self, clock: Clock, lease: float) -> MemoryRepository:
+            return Careless(clock=clock, lease=lease)
+
+    suite = Suite()
+    suite.setup_method()
+    with pytest.raises(AssertionError, match=complaint):
         getattr(suite, test)()
