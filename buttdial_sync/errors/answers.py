@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from buttdial_sync.errors.accounts import OnboardingSessionError
 from buttdial_sync.errors.moments import parse_moment
-from buttdial_sync.errors.texts import INVALID_REQUEST, Meaning, meaning_of
+from buttdial_sync.errors.texts import INVALID_REQUEST, Meaning, meaning_of, without_quotations
 from buttdial_sync.errors.tree import (
     AuthError,
     AuthInvalidTokenError,
@@ -237,7 +237,7 @@ def _is_own_text(status: int, error: object, text: str) -> bool:
         return False
     if isinstance(error, str) and status not in _ALSO_OF_PROXIES:
         return True
-    return bool(meaning_of(text) or _UNKNOWN_SESSION.search(text))
+    return bool(meaning_of(text) or _says_session_is_unknown(text))
 
 
 def _is_of_a_proxy(status: int, body: Any, headers: Mapping[str, str]) -> bool:
@@ -282,7 +282,11 @@ def _meaning_of_response(
 def _session_is_unknown(status: int, text: str) -> bool:
     # A server that lacks the whole endpoint is another one than that which named it.
     is_page = status == HTTPStatus.NOT_FOUND and text.startswith("<")
-    return is_page or (status in {400, 404} and bool(_UNKNOWN_SESSION.search(text)))
+    return is_page or (status in {400, 404} and _says_session_is_unknown(text))
+
+
+def _says_session_is_unknown(text: str) -> bool:
+    return bool(_UNKNOWN_SESSION.search(without_quotations(text)))
 
 
 def _meaning_of_code(envelope: Mapping[str, Any]) -> Meaning | None:
@@ -335,7 +339,8 @@ def _retry_after(envelope: Mapping[str, Any], text: str) -> float | None:
     seconds = envelope.get("retryAfterSeconds")
     if isinstance(seconds, int | float) and not isinstance(seconds, bool):
         return _seconds(seconds)
-    named = _SECONDS.search(f"{text} {envelope.get('resetDescription') or ''}")
+    words = f"{without_quotations(text)} {envelope.get('resetDescription') or ''}"
+    named = _SECONDS.search(words)
     return _seconds(int(named[1]) * _UNIT_SECONDS[named[2].lower()]) if named else None
 
 

@@ -90,6 +90,11 @@ _QUOTA = Meaning(
     "Have the agent's limits raised, or wait until the time that the error names.",
 )
 
+# A quotation of more than one word, JSON, and an address: they may be the user's own, so that their
+# words do not count. A single word in quotes is the name of a field or an agent.
+# What is cut off has no end: errors/answers.py keeps texts short.
+_QUOTED = re.compile(r'("\w*")|"[^"]*(?:"|$)|“[^”]*(?:”|$)|\{.*\}|\{.*$|\bhttps?://\S+', re.DOTALL)
+
 # The order matters: the first match counts. An invalid request comes first, because its text quotes
 # the tool's name and the arguments, and so any words.
 _MEANINGS: tuple[tuple[re.Pattern[str], Meaning], ...] = tuple(
@@ -99,7 +104,10 @@ _MEANINGS: tuple[tuple[re.Pattern[str], Meaning], ...] = tuple(
             r"^(?:MCP error -32602: )?(?:unknown tool\b|tool \S+ (?:not found|disabled))",
             Meaning(ToolNotAvailable),
         ),
-        (r"^(?:MCP error )?-32602\b|^input validation error\b", INVALID_REQUEST),
+        (
+            r"^(?:MCP error )?-32602\b|^input validation error\b|^invalid message: ",
+            INVALID_REQUEST,
+        ),
         (r"too many failed attempts", Meaning(AuthLockedOutError)),
         (r"^rate limit exceeded: (?:per-day|daily-spend|monthly-spend)\b", _QUOTA),
         (r"rate limit|too many requests", Meaning(RateLimitError)),
@@ -133,10 +141,16 @@ MEANING_OF_CODE: Mapping[str, Meaning] = {
 """The codes that the library gives to texts."""
 
 
+def without_quotations(text: str) -> str:
+    """Return a server's text without what it quotes: a message may say anything."""
+    return _QUOTED.sub(lambda found: found[1] or '""', text)
+
+
 def meaning_of(text: str) -> Meaning | None:
-    """Return what a text means, or None if nobody knows."""
+    """Return what a text means, or None if nobody knows. What it quotes does not count."""
+    own = without_quotations(text)
     for words, meaning in _MEANINGS:
-        found = words.search(text)
+        found = words.search(own)
         if found:
             channel = found.groupdict().get("channel")
             return meaning._replace(channel=channel and channel.lower())

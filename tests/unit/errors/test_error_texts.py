@@ -308,6 +308,57 @@ def test_the_servers_own_words_win() -> None:
     assert (error.code, error.remediation) == ("X", "Y")
 
 
+OWN_WORDS = (
+    "You have opted out.",
+    "We have no consent for that",
+    "TCPA: calling hours are over",
+    "Rate limit exceeded, try again in 5 minutes",
+    "Agent x has no phone number",
+    "agentId is required, admin access required",
+)
+
+
+@pytest.mark.parametrize("words", OWN_WORDS)
+@pytest.mark.parametrize(
+    "text",
+    [
+        'Provider error 30007: message "{}" was filtered',
+        "Provider error 30007: message “{}” was filtered",
+        'Provider error 30007: message "Hello. {}',
+        'Provider error: {{"body": "{}", "code": 7}} was refused',
+        'Provider error: {{"body": "{}',
+        "Cannot fetch https://x.example/{}.png: 404",
+    ],
+)
+def test_words_that_a_text_quotes(text: str, words: str) -> None:
+    """Somebody wrote them to somebody: they do not say why the server refuses, nor until when."""
+    if "https" in text:
+        words = words.replace(" ", "-")
+    error = error_from_tool_answer({"error": text.format(words)})
+    assert (type(error), error.code, error.retry_after) == (ToolError, None, None)
+
+
+@pytest.mark.parametrize("words", [*OWN_WORDS, "session not found"])
+def test_message_that_the_server_could_not_read(words: str) -> None:
+    """The MCP library repeats the whole message."""
+    for rest in ('"}}}', '"}}', ""):
+        text = f'Invalid message: {{"jsonrpc":"2.0","params":{{"arguments":{{"body":"{words}{rest}'
+        error = error_from_response(400, text, exchange="message")
+        assert (type(error), error.code) == (InvalidRequestError, "INVALID_REQUEST")
+        assert (error.outcome, error.retry_after) == ("rejected", None)
+
+
+def test_the_servers_words_around_a_quotation() -> None:
+    """They decide as before."""
+    for text, code in (
+        ('Compliance: "Ann Lee" is on the Do Not Contact list', "DO_NOT_CONTACT"),
+        ('Agent "Maya of the shop" is not active (status: "on hold")', "AGENT_SUSPENDED"),
+        ('Agent "Maya of the shop" not found', "AGENT_NOT_PROVISIONED"),
+        ('Rate limit exceeded for "Hello there": wait', "RATE_LIMITED"),
+    ):
+        assert error_from_tool_answer({"error": text}).code == code
+
+
 @pytest.mark.parametrize("text", ["Authentication failed", "Invalid token"])
 def test_a_tools_no_is_not_a_refused_login(text: str) -> None:
     """A tool answers on a session whose token was accepted."""
