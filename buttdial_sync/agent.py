@@ -236,7 +236,7 @@ class AgentView:
             body: The text.
             channel: As in :meth:`send_message`.
             campaign: A name for this sending. Each recipient's key is made of it, so that whoever
-                got the message does not get it again.
+                got the message does not get it again, in whichever spelling the number is given.
             workers: How many are sent at the same time, from 1.
             on_result: Called with each recipient and result as soon as there is one, in the calling
                 thread.
@@ -260,9 +260,10 @@ class AgentView:
         people = list(recipients)
         for number, person in enumerate(people):  # all of them before the first is sent to
             check_argument(f"recipients[{number}]", plain_text(person), str, required=False)
+        check_argument("channel", plain_text(channel), str, required=False)
 
         def send(to: str) -> SendResult:
-            key = None if campaign is None else f"{campaign}:{channel}:{to}"
+            key = None if campaign is None else f"{campaign}:{channel}:{self._one_for(to, channel)}"
             try:
                 return self.send_message(to, body, channel, idempotency_key=key, **content)
             except ClientClosedError as error:
@@ -284,6 +285,13 @@ class AgentView:
             finally:
                 # They hold the error, whose traceback holds this frame, and so the client.
                 sending, sent = {}, None
+
+    def _one_for(self, to: str, channel: str) -> str:
+        """Return the same text for all spellings of a recipient."""
+        try:
+            return self._agent.recipients.normalized(plain_text(to), plain_text(channel))
+        except ButtDialError:  # the send says so
+            return to
 
     @checked
     def check_recipient(self, to: str, channel: str = "whatsapp") -> str:

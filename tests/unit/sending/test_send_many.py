@@ -12,6 +12,42 @@ from buttdial_sync.testing import FakeButtDialServer
 PEOPLE = [f"+1415555{number:04d}" for number in range(20)]
 
 
+@pytest.mark.parametrize(
+    ("channel", "spellings"),
+    [
+        ("sms", ["+14155550123", "+1 (415) 555-0123", "+1.415.555.0123"]),
+        ("email", ["ann@x.example", "Ann Lee <ann@x.example>", " ann@x.example "]),
+    ],
+)
+def test_spellings_of_one_person(
+    channel: str, spellings: list[str], butt_dial_client: Client, fake_server: FakeButtDialServer
+) -> None:
+    """Whoever has got the message does not get it again under another spelling."""
+    results = [
+        butt_dial_client.send_many([each], "sale", channel, campaign="june")[0]
+        for each in spellings
+    ]
+    assert [message.to for message in fake_server.delivered] == [spellings[0]]
+    assert {each.message_sid for each in results} == {results[0].message_sid}
+    # As before this rule: an upgrade in the middle of a campaign sends to nobody twice.
+    assert results[0].idempotency_key == f"june:{channel}:{spellings[0]}"
+
+
+def test_a_recipient_that_cannot_be_reached_has_a_key_too(butt_dial_client: Client) -> None:
+    """The result says why it was not sent, as without a campaign."""
+    (result,) = butt_dial_client.send_many(["0123"], "sale", "sms", campaign="june")
+    assert (result.outcome, result.error_code) == ("not_sent", "INVALID_RECIPIENT")
+
+
+def test_a_channel_of_a_wrong_type(
+    butt_dial_client: Client, fake_server: FakeButtDialServer
+) -> None:
+    """It is refused by name, and nothing is sent."""
+    with pytest.raises(ArgumentTypeError, match="channel"):
+        butt_dial_client.send_many(["+14155550123"], "sale", ["sms"], campaign="june")  # type: ignore[arg-type]
+    assert fake_server.requests == []
+
+
 def test_each_has_a_result(butt_dial_client: Client, fake_server: FakeButtDialServer) -> None:
     """Results are in the recipients' order, a bad recipient has one too, and each is told once."""
     told: list[tuple[str, SendResult]] = []
