@@ -341,7 +341,8 @@ class InboundHandler:
         Returns:
             200 handled, repeated, stored in the inbox, or not for us; 400 not JSON; 401 a bad or
             missing signature, or a channel that is not open; 413 too large; 422 a message lacks a
-            part, and there is no handler for those; 500 a handler failed: send it again.
+            part, and there is no handler for those; 500 a handler failed, or another process is
+            busy with it: send it again.
         """
         try:
             if type(body) is bytes and len(body) <= self.max_body_bytes:

@@ -21,7 +21,7 @@ from buttdial_sync import (
     StatusUpdate,
     UnreadableEvent,
 )
-from buttdial_sync.inbound.dispatch import identity_of
+from buttdial_sync.inbound.dispatch import identity_of, keys_of
 from tests.unit.inbound.test_native import HOSTED
 
 HERE = "tests.unit.inbound.test_dispatch"
@@ -338,6 +338,26 @@ def test_a_handler_that_ends_a_thread(caplog: pytest.LogCaptureFixture) -> None:
 def test_identity(event: Any, identity: str) -> None:
     """Inboxes have it on disk. A stranger's event never has that of a signed one."""
     assert identity_of(event, ("first", "second")) == identity
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_shared"),
+    [
+        ({"source": "push"}, True),
+        ({"source": "queue"}, False),
+        ({"source": "queue", "raw": {"id": "m1"}}, False),
+        ({"source": "queue", "raw": "m1"}, False),
+        ({"source": "queue", "external_id": "m1"}, True),
+        ({"source": "queue", "raw": {"externalId": "m1"}}, True),
+        ({"source": "queue", "raw": {"external_id": 5}}, True),
+        ({"source": "whatsapp_webhook", "external_id": "m1"}, False),
+        ({"external_id": "m1"}, False),
+    ],
+)
+def test_what_may_have_come_by_an_unsigned_webhook(fields: Any, *, is_shared: bool) -> None:
+    """What has the provider's id, over the client's own connection. It is known by both keys."""
+    keys = ("message:sms::m1", "unsigned:message:sms::m1")
+    assert keys_of(message(verified=True, **fields), ()) == keys[: 1 + is_shared]
 
 
 def test_nothing_identifies_it() -> None:
