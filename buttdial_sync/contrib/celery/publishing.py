@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from celery import Celery
+from celery.result import AsyncResult
 from kombu.exceptions import KombuError, LimitExceeded
 from kombu.messaging import Producer
 from kombu.pools import ProducerPool
@@ -67,7 +68,7 @@ class Publisher:
         self._lock = threading.Lock()
         self._rests_until: float | None = None
 
-    def publish(self, task: Any, arguments: Sequence[Any], **options: Any) -> None:
+    def publish(self, task: Any, arguments: Sequence[Any], **options: Any) -> AsyncResult:
         """
         Hand a task to the broker, or run it where the application runs tasks eagerly.
 
@@ -76,12 +77,14 @@ class Publisher:
             arguments: Its arguments.
             **options: Options of ``apply_async``.
 
+        Returns:
+            The result of ``apply_async``: an ``EagerResult`` if the task has run.
+
         Raises:
             BrokerUnavailableError: The broker did not take it, or rests.
         """
         if self._app.conf.task_always_eager:
-            task.apply_async(arguments, **options)
-            return
+            return task.apply_async(arguments, **options)
         self._check_rest()
         producers = self._producers.get()
         connection = producers.connections.connection
@@ -92,7 +95,7 @@ class Publisher:
                 producers.acquire(block=True, timeout=self._timeout) as producer,  # type: ignore[no-untyped-call]
                 _hanging_up(producer, not_taken),
             ):
-                task.apply_async(arguments, producer=producer, retry=False, **options)
+                result = task.apply_async(arguments, producer=producer, retry=False, **options)
         except not_taken as error:
             self._rests_until = self._monotonic() + _REST
             reason = str(error) or repr(error.__cause__)
@@ -100,6 +103,7 @@ class Publisher:
                 f"the broker did not take a task: {type(error).__name__}: {reason}"
             ) from error
         self._rests_until = None
+        return result
 
     def _check_rest(self) -> None:
         with self._lock:

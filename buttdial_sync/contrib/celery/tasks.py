@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, Protocol
 
 from celery import Celery
+from celery.result import EagerResult
 
 from buttdial_sync.client import Client
 from buttdial_sync.contrib.celery.publishing import BrokerUnavailableError, Publisher
 from buttdial_sync.contrib.shared import OnePerProcess
 from buttdial_sync.errors import ConfigError
 from buttdial_sync.errors.moments import utc_now
+from buttdial_sync.inbound.dispatch import InboundReport
 from buttdial_sync.inbound.handler import InboundHandler
 from buttdial_sync.inbound.serialized import as_arguments, as_event
 from buttdial_sync.models.failed import FailedMessage
@@ -27,6 +29,11 @@ logger = logging.getLogger("buttdial_sync.celery")
 
 PREFIX = "buttdial_sync"
 _CLOCKS_DIFFER = timedelta(seconds=5)
+_RETRIES = 10
+_MOST_RETRIES = 20
+_LONGEST_PAUSE = 600.0
+# Celery would print an event's text and sender: in its log, in its events, and so in Flower.
+_HIDDEN: Mapping[str, str] = {"argsrepr": "(an inbound event)"}
 
 
 class StoredMessages(FailedMessageRepository, Protocol):
@@ -38,7 +45,7 @@ class StoredMessages(FailedMessageRepository, Protocol):
 
 
 class HandlerFailedError(Exception):
-    """A handler of an inbound event raised; its own error is in the log."""
+    """An inbound event was not handled. Where a handler raised, its own error is in the log."""
 
 
 class ButtDialTasks:
@@ -180,18 +187,19 @@ class ButtDialTasks:
         return deliver, sweep
 
     def _inbound_task(self, app: Celery) -> Any:
+        # Acknowledged late, and not if its worker is killed, also by a time limit: its webhook was
+        # answered, so the broker has the only copy.
         @app.task(
             name=f"{PREFIX}.handle_inbound",
+            bind=True,
             shared=False,
             acks_late=True,
+            reject_on_worker_lost=True,
+            acks_on_timeout=False,
             ignore_result=True,
-            autoretry_for=(HandlerFailedError,),
-            retry_backoff=True,
-            retry_backoff_max=600,
-            max_retries=10,
         )  # type: ignore[untyped-decorator]
-        def handle_inbound(kind: str, fields: dict[str, Any]) -> None:
-            self._handle_inbound(kind, fields)
+        def handle_inbound(task: Any, kind: str, fields: dict[str, Any]) -> None:
+            self._handle_inbound(task, kind, fields)
 
         return handle_inbound
 
@@ -233,13 +241,37 @@ class ButtDialTasks:
 
     def _pass_on(self, event: InboundEvent) -> None:
         assert self.handle_inbound is not None  # noqa: S101 - forward() made sure of it
-        self._publisher.publish(self.handle_inbound, as_arguments(event))
+        result = self._publisher.publish(self.handle_inbound, as_arguments(event), **_HIDDEN)
+        if isinstance(result, EagerResult):
+            result.get()  # raises what the task raised
 
-    def _handle_inbound(self, kind: str, fields: dict[str, Any]) -> None:
+    def _handle_inbound(self, task: Any, kind: str, fields: dict[str, Any]) -> None:
+        request = task.request
+        if (request.delivery_info or {}).get("redelivered"):
+            # Its worker was killed, perhaps by this event. Celery does not count that, and an event
+            # that kills each worker would come again without an end. So it is counted as a retry;
+            # more of these are allowed, because a worker that stops returns what it has not begun.
+            why, most = "its worker has gone", _MOST_RETRIES
+        else:
+            report = self._dispatch(as_event(kind, fields), request.id)
+            if report.failed:
+                why, most = "a handler failed", _RETRIES
+            elif report.busy:
+                why, most = "another worker is busy with it", _MOST_RETRIES
+            else:
+                return
+        failure = HandlerFailedError(f"{kind}: {why}")
+        if request.is_eager:
+            raise failure
+        pause = min(2.0**request.retries, _LONGEST_PAUSE)
+        raise task.retry(exc=failure, countdown=pause, max_retries=most, **_HIDDEN)
+
+    def _dispatch(self, event: InboundEvent, task_id: str | None) -> InboundReport:
         assert self._inbound is not None  # noqa: S101 - the task exists only then
-        report = self._inbound.dispatch_event(as_event(kind, fields))
-        if report.failed or report.busy:
-            raise HandlerFailedError(kind)
+        # The task's id stays the same when it is tried again: by it the handlers that have had the
+        # event are known, if it has no id of its own.
+        keys = () if task_id is None else (f"task:{task_id}",)
+        return self._inbound.dispatch_event(event, keys)
 
 
 def _close(repository: object) -> None:

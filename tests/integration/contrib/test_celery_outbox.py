@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
@@ -15,7 +16,7 @@ import pytest
 
 pytest.importorskip("celery")
 
-from celery import Celery
+from celery import Celery, Task
 
 from buttdial_sync import Client, FailedMessage, InboundHandler, RetryLoop
 from buttdial_sync.contrib.celery import ButtDialTasks
@@ -136,6 +137,48 @@ def test_a_worker_that_is_killed_while_it_sends(shop: Shop) -> None:
         assert RetryLoop(later, client).drain().delivered == 1
     keys = [each.args["idempotencyKey"] for each in shop.fake.sent_messages]
     assert Counter(keys) == {"buttdial-sync-m0": 2, "buttdial-sync-m1": 1}
+
+
+def test_a_worker_that_is_killed_while_it_handles_an_event(shop: Shop) -> None:
+    """Its webhook was answered 200: another worker calls the handler again."""
+    front = InboundHandler(allow_unsigned=["butt-dial"])
+    shop.tasks.forward(front)
+    delivery = HostSimulator().message(body="hello", channel="sms")
+    killed: list[int] = []
+
+    def kill(_: Any) -> dict[str, str]:
+        if not killed:
+            killed.extend(children_of(worker.pid))
+            for pid in killed:
+                os.kill(pid, 9)
+        return {"messageId": "SM-1"}
+
+    shop.fake.on_tool("comms_send_message", kill)
+    with shop.working() as worker:
+        assert front.handle("butt-dial", delivery.body, dict(delivery.headers)).status == 200
+        assert shop.fake.wait_for(lambda: len(shop.fake.sent_messages) == 2, PATIENCE)
+    assert shop.sent == {"We got your message: hello": 2}
+
+
+def test_a_time_limit_while_an_event_is_handled(shop: Shop) -> None:
+    """The worker that is killed by Celery's limit does not take the event with it."""
+    if not hasattr(Task, "acks_on_timeout"):
+        pytest.skip("needs a Celery whose tasks have acks_on_timeout")
+    front = InboundHandler(allow_unsigned=["butt-dial"])
+    shop.tasks.forward(front)
+    delivery = HostSimulator().message(body="hello", channel="sms")
+    over = threading.Event()
+
+    def hang_once(_: Any) -> dict[str, str]:
+        if len(shop.fake.sent_messages) == 1:
+            over.wait(PATIENCE)
+        return {"messageId": "SM-1"}
+
+    shop.fake.on_tool("comms_send_message", hang_once)
+    with shop.working("--time-limit", "3"):
+        assert front.handle("butt-dial", delivery.body, dict(delivery.headers)).status == 200
+        assert shop.fake.wait_for(lambda: len(shop.fake.sent_messages) > 1, PATIENCE)
+        over.set()
 
 
 def children_of(pid: int) -> list[int]:

@@ -6,12 +6,15 @@ import json
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
+from unittest.mock import Mock
 
+import attrs
 import pytest
 
 pytest.importorskip("celery")
 
 from celery import Celery
+from celery.exceptions import Retry
 
 from buttdial_sync import Client, FailedMessage, InboundHandler
 from buttdial_sync.contrib.celery import ButtDialTasks
@@ -28,6 +31,7 @@ from buttdial_sync.models.inbound import (
 )
 from buttdial_sync.retry import MemoryRepository
 from buttdial_sync.testing import FakeButtDialServer
+from buttdial_sync.testing.simulate import HostSimulator
 from tests.unit.retry.test_limits import Limiter
 from tests.unit.retry.test_outage import Counting
 from tests.unit.retry.world import TOKEN
@@ -239,23 +243,141 @@ def test_a_credential_does_not_travel(world: World) -> None:
         as_event("AccountVerified", {})
 
 
-def test_a_handler_that_fails_is_told_to_celery(world: World) -> None:
-    """The task ends with an error, for which Celery tries it again, and then not the others."""
+def work(world: World, event: Any = MESSAGE, **request: Any) -> None:
+    """Do what a worker does with a task that it has got."""
+    task: Any = world.tasks.handle_inbound
+    kind, fields = as_arguments(event)
+    given = {"id": "the task", "args": (kind, fields), "kwargs": {}, "called_directly": False}
+    task.push_request(**{**given, **request})
+    try:
+        task.run(kind, fields)
+    finally:
+        task.pop_request()
+
+
+def waiting(world: World) -> list[dict[str, Any]]:
+    """Take the headers of the tasks that wait in the broker."""
+    with world.app.connection_for_read() as connection:
+        queue = connection.SimpleQueue(world.app.conf.task_default_queue)
+        taken = [queue.get_nowait() for _ in range(queue.qsize())]
+        for task in taken:
+            task.ack()
+        queue.close()
+    return [task.headers for task in taken]
+
+
+def test_a_handler_that_fails_is_tried_again(world: World) -> None:
+    """With the same task, ten times and no more; handlers that succeeded are not called again."""
+    world.app.conf.task_default_queue = "fails"
     handled: list[str | None] = []
     world.inbound.on_message(lambda message: handled.append(message.text))
 
     @world.inbound.on_message
-    def fail_once(_: InboundMessage) -> None:
+    def fail(_: InboundMessage) -> None:
         handled.append("failed")
-        if handled.count("failed") == 1:
-            raise OSError
+        raise OSError
 
-    task: Any = world.tasks.handle_inbound
-    arguments = as_arguments(MESSAGE)
-    with pytest.raises(HandlerFailedError):
-        task._orig_run(*arguments)
-    task(*arguments)
-    assert handled == ["hi", "failed", "failed"]
+    with pytest.raises(Retry):
+        work(world)
+    with pytest.raises(Retry):
+        work(world, retries=9)
+    with pytest.raises(HandlerFailedError, match="a handler failed"):
+        work(world, retries=10)
+    assert handled == ["hi", "failed", "failed", "failed"]
+    asked = waiting(world)
+    assert [(task["id"], task["retries"]) for task in asked] == [("the task", 1), ("the task", 10)]
+    assert "hi" not in str(asked)
+
+
+def test_the_pauses_grow(world: World) -> None:
+    """Up to ten minutes: all ten together are longer than the lease of a handler."""
+    world.inbound.on_message(Mock(side_effect=OSError))
+    pauses: list[float] = []
+    for retries in range(10):
+        with pytest.raises(Retry) as told:
+            work(world, retries=retries)
+        pauses.append(told.value.when)
+    assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0]
+    assert sum(pauses) > InboundHandler().lease
+    with pytest.raises(Retry) as told:
+        work(world, retries=19, delivery_info={"redelivered": True})
+    assert told.value.when == 600.0
+
+
+def test_an_event_whose_worker_was_killed(world: World) -> None:
+    """It is counted and tried again after a pause: one that kills each worker comes to an end."""
+    world.app.conf.task_default_queue = "killed"
+    handled: list[str | None] = []
+    world.inbound.on_message(lambda message: handled.append(message.text))
+    for retries in (0, 10, 19):
+        with pytest.raises(Retry):
+            work(world, retries=retries, delivery_info={"redelivered": True})
+    with pytest.raises(HandlerFailedError, match="its worker has gone"):
+        work(world, retries=20, delivery_info={"redelivered": True})
+    assert handled == []
+    assert [task["retries"] for task in waiting(world)] == [1, 11, 20]
+    work(world, retries=20, delivery_info={"redelivered": False})
+    assert handled == ["hi"]
+
+
+def test_an_event_that_another_worker_handles(world: World) -> None:
+    """It may be a worker that was killed: the event is kept for longer than its claim."""
+    world.app.conf.task_default_queue = "busy"
+
+    @world.inbound.on_message
+    def handle(_: InboundMessage) -> None:
+        for retries in (0, 19):
+            with pytest.raises(Retry):
+                work(world, retries=retries)
+        with pytest.raises(HandlerFailedError, match="busy"):
+            work(world, retries=20)
+
+    work(world)
+    assert [task["retries"] for task in waiting(world)] == [1, 20]
+
+
+def test_an_event_without_an_id(world: World) -> None:
+    """It is known by its task: a handler that has had it is not called again."""
+    handled: list[str | None] = []
+    world.inbound.on_message(lambda message: handled.append(message.text))
+    world.inbound.on_message(Mock(side_effect=[OSError, None, None, None, None]))
+    nameless = attrs.evolve(MESSAGE, id="")
+    with pytest.raises(Retry):
+        work(world, nameless)
+    work(world, nameless, retries=1)
+    assert handled == ["hi"]
+    work(world, nameless, id="another task")
+    assert handled == ["hi", "hi"]
+    for _ in range(2):
+        work(world, nameless, id=None, called_directly=True)  # nothing identifies it
+    assert handled == 4 * ["hi"]
+
+
+def test_an_event_is_not_printed(world: World) -> None:
+    """Celery's log, its events and Flower have no text and no sender."""
+    world.app.conf.task_default_queue = "forwarded"
+    front = InboundHandler(allow_unsigned=["butt-dial"])
+    world.tasks.forward(front)
+    delivery = HostSimulator().message(body="a private word", sender="+14155550123")
+    assert front.handle("butt-dial", delivery.body, dict(delivery.headers)).status == 200
+    (task,) = waiting(world)
+    assert "private" not in str(task)
+    assert "4155550123" not in str(task)
+
+
+def test_an_eager_task_tells_the_webhook(world: World) -> None:
+    """In tests of the host: a handler that fails makes the answer 500, and is tried once."""
+    world.app.conf.task_always_eager = True
+    handler = Mock(side_effect=[OSError, OSError, None])
+    world.inbound.on_message(handler)
+    front = InboundHandler(allow_unsigned=["butt-dial"])
+    world.tasks.forward(front)
+    delivery = HostSimulator().message(body="hello")
+    answers = [
+        front.handle("butt-dial", delivery.body, dict(delivery.headers)).status for _ in range(4)
+    ]
+    assert answers == [500, 500, 200, 200]
+    assert handler.call_count == 3
 
 
 def test_the_webhooks_need_a_handler_of_their_own(world: World) -> None:
