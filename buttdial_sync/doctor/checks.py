@@ -30,6 +30,7 @@ _UNDELIVERED = frozenset({"failed", "undelivered"})
 _BODY = "This is a test message of buttdial-sync doctor."
 _NOBODY_LISTENS = "nothing receives webhooks here (inbound_handler, --webhook-port)"
 _PLEASE_REPLY = "Please reply to it."
+_OVER_REST = "messages go over REST, and a stream would throw away what waits for the agent"
 
 
 @attrs.define(kw_only=True)
@@ -99,26 +100,51 @@ class Diagnosis:
         return self._with_clock(f"HTTP {status}{normal}", response.headers)
 
     def _handshake(self) -> CheckResult:
-        """A session opens and answers; a refusal from before does not count."""
+        """
+        A session opens and answers; a refusal from before does not count.
+
+        The token is good, and for this agent. A client that opens no stream is asked for that, too.
+        """
         agent = context_of(self.client)
         agent.connection.logins.breaker.forget(agent.token_or(None))
         try:
-            self.client.ping(timeout=first_deadline(agent.connection).seconds)
+            opens_streams = self._open_session()
         except EndpointNotAvailable as error:
             error.remediation = WRONG_PATH.remedy
             raise
-        own_id = _agent_of_token(self.client) if agent.agent_id else None
-        if own_id and own_id != agent.agent_id:
+        own_id = None
+        if agent.agent_id or not opens_streams:
+            own_id = _agent_of_token(self.client)
+        if own_id and agent.agent_id and own_id != agent.agent_id:
             raise ConfigError(
                 f"the token belongs to agent {own_id}, not to {agent.agent_id}",
                 code=WRONG_AGENT.name.upper(),
                 outcome="rejected",
                 remediation=WRONG_AGENT.remedy,
             )
-        return CheckResult()
+        return CheckResult() if opens_streams else skip(_OVER_REST)
+
+    def _open_session(self) -> bool:
+        """Open a session, and return whether the client does that at all."""
+        if self._opens_no_stream():
+            return False
+        try:
+            self.client.ping(timeout=first_deadline(context_of(self.client).connection).seconds)
+        except ConfigError:  # with send_via="auto", where the token goes shows only now
+            if not self._opens_no_stream():
+                raise
+            return False
+        return True
+
+    def _opens_no_stream(self) -> bool:
+        agent = context_of(self.client)
+        is_taken = agent.connection.router.takes_waiting(agent.token_or(None))
+        return agent.sends_over_rest and not is_taken
 
     def _tools(self) -> CheckResult:
         """The server can send messages."""
+        if self._opens_no_stream():
+            return skip(_OVER_REST)
         deadline = first_deadline(context_of(self.client).connection)
         tools = self.client.list_tools(timeout=deadline.seconds)
         try:

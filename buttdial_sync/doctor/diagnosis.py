@@ -36,7 +36,9 @@ def run_diagnostic(
 
     The stages: config, reaching the server, the handshake, the tools, sending, the receipt, the
     answer. A failure skips the rest. Each call with ``to`` sends a real message. On the open-source
-    server opening a stream empties the agent's waiting queue, as every call of a client does.
+    server opening a stream empties the agent's waiting queue: give the client ``before_open``. A
+    client that sends over REST and has none opens no stream here either: the handshake and the
+    tools are skipped, once the server has accepted the token.
 
     Args:
         client: The client to examine. It is not closed.

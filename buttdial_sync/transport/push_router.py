@@ -181,6 +181,11 @@ class PushRouter:
                 remediation='Give the client before_open, or use one with send_via="stream".',
             )
 
+    def takes_waiting(self, token: str) -> bool:
+        """Whether somebody takes what waits for an agent before its stream is opened."""
+        is_taken = self._keeper is not None or self._before_open is not None
+        return is_taken or self._sink(token) is not None
+
     def opened(self, token: str, location: Location) -> None:
         """
         Warn, once in a process, if opening a stream emptied a queue that nobody had read.
@@ -189,8 +194,7 @@ class PushRouter:
             token: The agent's.
             location: Where it was; only the open-source server wants it in the query.
         """
-        is_drained = self._keeper is not None or self._before_open is not None
-        if location == "header" or is_drained or self._sink(token) is not None:
+        if location == "header" or self.takes_waiting(token):
             return
         warning = object()  # of two threads, one finds its own
         if _warned.setdefault(_NOT_DRAINED, warning) is warning:

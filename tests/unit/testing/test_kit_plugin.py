@@ -67,6 +67,25 @@ def test_doctor(doctor_report: DoctorReport, loopback_server: LoopbackServer) ->
     loopback_server.fake.assert_nothing_sent()
 
 
+@pytest.mark.butt_dial(dialect="open-source", tokens=["agent-token"])
+@pytest.mark.parametrize("send_via", [None, "stream", "rest", "auto"])
+@pytest.mark.usefixtures("_environment")
+def test_doctor_takes_nothing(
+    send_via: str | None,
+    loopback_server: LoopbackServer,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    """A smoke test against a server in production loses no customer's message."""
+    if send_via is not None:
+        monkeypatch.setenv("BUTT_DIAL_SEND_VIA", send_via)
+    loopback_server.fake.add_waiting(body="please call me")
+    report: DoctorReport = request.getfixturevalue("doctor_report")
+    assert report.ok, str(report)
+    assert [message["body"] for message in loopback_server.fake.waiting] == ["please call me"]
+    assert loopback_server.fake.lost_waiting == 0
+
+
 def test_unittest() -> None:
     """The kit works in ``unittest``: as a context manager and by install and uninstall."""
 
