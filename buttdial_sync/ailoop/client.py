@@ -28,7 +28,7 @@ from buttdial_sync.ailoop.errors import (
     AiloopError,
     AiloopNotSupportedError,
     AuthorizationDeniedError,
-    ailoop_error,
+    raised_as_ailoop_errors,
 )
 from buttdial_sync.ailoop.listening import Handler, Listening
 from buttdial_sync.ailoop.messages import (
@@ -60,12 +60,14 @@ from buttdial_sync.ailoop.server import (
     ServerStats,
 )
 from buttdial_sync.ailoop.tasks import Tasks
-from buttdial_sync.errors import ButtDialError
+from buttdial_sync.errors.scrubbing import masked, masked_items
 from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.settings import check_count
 from buttdial_sync.transport.deadline import Clock, Deadline, check_seconds
 
 logger = logging.getLogger("buttdial_sync.ailoop")
+
+_VARIABLES = {"server_url": "AILOOP_SERVER", "channel": "AILOOP_CHANNEL", "token": "AILOOP_TOKEN"}
 
 
 class AiloopClient:
@@ -116,25 +118,27 @@ class AiloopClient:
         sleep: Callable[[float], None] | None = None,
         random_fraction: Callable[[], float] = random.random,
     ) -> None:
-        self._connection = AiloopConnection(
-            server_url,
-            channel=channel,
-            token=token,
-            timeout=timeout,
-            connect_timeout=connect_timeout,
-            max_attempts=max_attempts,
-            insecure_hosts=insecure_hosts,
-            on_event=on_event,
-            clock=clock,
-            sleep=sleep,
-            random_fraction=random_fraction,
-        )
-        self._sockets = Sockets(self._connection, insecure_hosts)
-        self._prompter = Prompter(
-            connection=self._connection,
-            sockets=self._sockets,
-            accept_timeout=_seconds(accept_timeout, "accept_timeout"),
-        )
+        token = masked(token)  # frames are shown, that of a constructor that raises too
+        with raised_as_ailoop_errors():
+            self._connection = AiloopConnection(
+                server_url,
+                channel=channel,
+                token=token,
+                timeout=timeout,
+                connect_timeout=connect_timeout,
+                max_attempts=max_attempts,
+                insecure_hosts=insecure_hosts,
+                on_event=on_event,
+                clock=clock,
+                sleep=sleep,
+                random_fraction=random_fraction,
+            )
+            self._sockets = Sockets(self._connection, insecure_hosts)
+            self._prompter = Prompter(
+                connection=self._connection,
+                sockets=self._sockets,
+                accept_timeout=check_seconds(accept_timeout, "accept_timeout"),
+            )
         self._listening: weakref.WeakSet[Listening] = weakref.WeakSet()
         self.tasks = Tasks(self._connection)
 
@@ -150,18 +154,9 @@ class AiloopClient:
         Raises:
             AiloopConfigError: There is no server, or a value is wrong.
         """
-        source = os.environ if environ is None else environ
-        found = {
-            name: source.get(variable, "").strip()
-            for name, variable in (
-                ("server_url", "AILOOP_SERVER"),
-                ("channel", "AILOOP_CHANNEL"),
-                ("token", "AILOOP_TOKEN"),
-            )
-        }
-        given = {name: value for name, value in found.items() if value}
-        arguments: dict[str, Any] = {"server_url": "", **given, **overrides}
-        return cls(**arguments)
+        overrides = masked_items(overrides)
+        environ = _own_variables(environ)
+        return cls(**{"server_url": "", **environ, **overrides})
 
     def ask(
         self,
@@ -307,7 +302,7 @@ class AiloopClient:
             AiloopError: It could not be sent.
         """
         deadline = self._deadline(None)
-        _seconds(timeout, "timeout")
+        _check_seconds(timeout, "timeout")
         where = self._connection.channel_or_own(channel)
         wanted = Question(
             question, choices, options, recommendation=recommendation, context=context
@@ -344,7 +339,7 @@ class AiloopClient:
             AiloopError: It could not be sent.
         """
         deadline = self._deadline(None)
-        _seconds(timeout, "timeout")
+        _check_seconds(timeout, "timeout")
         where = self._connection.channel_or_own(channel)
         prompt, frame = authorization_prompt(where, action, context, timeout)
         return self._post(questions, prompt, frame, about, timeout, deadline)
@@ -546,7 +541,9 @@ class AiloopClient:
             limit: At most this many.
         """
         where = self._connection.channel_or_own(channel)
-        found = self._connection.history(where, check_count(limit, "limit"), self._deadline(None))
+        with raised_as_ailoop_errors():
+            check_count(limit, "limit")
+        found = self._connection.history(where, limit, self._deadline(None))
         return [_read(message) for message in found]
 
     def channels(self) -> Sequence[ChannelInfo]:
@@ -624,11 +621,16 @@ class AiloopClient:
         Args:
             timeout: How long to wait for that, in seconds.
         """
+        limit = Deadline(timeout, self._connection.clock)
+        for listening in tuple(self._listening):  # end all of them before waiting for one
+            listening.end()
         if not self._connection.closed:
+            self._sockets.close(limit)
             for listening in tuple(self._listening):
-                listening.stop(timeout)
-            self._sockets.close(timeout)
+                listening.stop(limit.remaining())
             self._connection.close()
+        for listening in tuple(self._listening):  # one that began meanwhile
+            listening.end()
 
     def __enter__(self) -> AiloopClient:
         return self
@@ -652,10 +654,8 @@ class AiloopClient:
 
     def _deadline(self, timeout: float | None) -> Deadline:
         self._connection.check_open()
-        try:
+        with raised_as_ailoop_errors():
             return self._connection.deadline(timeout)
-        except ButtDialError as error:
-            raise ailoop_error(error) from None
 
     def _post(
         self,
@@ -686,11 +686,16 @@ def _tried(change: Callable[[str], object], message_id: str) -> None:
         logger.exception("the row of question %s could not be changed", message_id)
 
 
-def _seconds(value: float, name: str) -> float:
-    try:
-        return check_seconds(value, name)
-    except ButtDialError as error:
-        raise ailoop_error(error) from None
+def _own_variables(environ: Mapping[str, str] | None) -> dict[str, str]:
+    """Return the arguments that the environment has: frames are shown, and not all of it."""
+    source = os.environ if environ is None else environ
+    found = {name: source.get(variable, "").strip() for name, variable in _VARIABLES.items()}
+    return masked_items({name: value for name, value in found.items() if value})
+
+
+def _check_seconds(value: float, name: str) -> None:
+    with raised_as_ailoop_errors():
+        check_seconds(value, name)
 
 
 def _message_path(message_id: str) -> str:
@@ -701,7 +706,5 @@ def _message_path(message_id: str) -> str:
 
 
 def _read(raw: Any) -> Message:
-    try:
+    with raised_as_ailoop_errors():
         return message_of(raw)
-    except ButtDialError as error:
-        raise ailoop_error(error) from None

@@ -166,7 +166,13 @@ class AiloopConnection(RestConnection):
             del failure  # its traceback holds this frame, and so the whole client
 
     def history(self, channel: str, limit: int, deadline: Deadline) -> list[dict[str, Any]]:
-        """Return the last messages of a channel as they came, the oldest first."""
+        """
+        Return the last messages of a channel as they came, the oldest first.
+
+        Raises:
+            AiloopProtocolError: The answer has no list of them.
+            AiloopError: The server could not be reached, or refused the request.
+        """
         answer = self.call(
             "GET",
             f"/api/channels/{channel}/messages",
@@ -175,7 +181,10 @@ class AiloopConnection(RestConnection):
             query={"limit": str(limit)},
             endpoint="/api/channels/{channel}/messages",
         )
-        return [each for each in answer.get("messages", ()) if isinstance(each, dict)]
+        messages = answer.get("messages")
+        if not isinstance(messages, list):
+            raise AiloopProtocolError("the history has no list of messages", outcome="sent")
+        return [each for each in messages if isinstance(each, dict)]
 
     def info(self, deadline: Deadline | None = None) -> ServerInfo:
         """Find out what the server is, each time anew, without an effect on it."""
@@ -254,6 +263,8 @@ def _explained(error: AiloopError) -> AiloopError:
 
 
 def _checked_token(token: str) -> str:
+    if not isinstance(token, str):
+        raise AiloopConfigError("token must be text")
     if not token.strip():
         raise AiloopConfigError("token is empty: leave it out for a server without tokens")
     return token.strip()

@@ -7,6 +7,8 @@ Each is an :class:`AiloopError` and also the matching class of the library's own
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar
 
 from buttdial_sync.errors import (
@@ -128,3 +130,12 @@ def ailoop_error(error: ButtDialError) -> AiloopError:
     kind = next((ours for kind, ours in _COUNTERPARTS if isinstance(error, kind)), ValidationError)
     remedy = kind.remedy if kind.remedy and kind is not AiloopTimeoutError else error.remediation
     return error.as_kind(kind, remediation=remedy)
+
+
+@contextmanager
+def raised_as_ailoop_errors() -> Iterator[None]:
+    """Raise what this library raises inside as an error of this client, without a chain."""
+    try:
+        yield
+    except ButtDialError as error:
+        raise ailoop_error(error) from None

@@ -16,7 +16,7 @@ from buttdial_sync.ailoop.messages import VIEWER_HELLO, Message, ResponseContent
 from buttdial_sync.ailoop.server import ChannelList
 from buttdial_sync.errors import ButtDialError, ProtocolError
 from buttdial_sync.transport.deadline import Deadline
-from buttdial_sync.transport.fork import reset_after_fork
+from buttdial_sync.transport.fork import leak_until_exit, reset_after_fork
 from buttdial_sync.transport.pending import Failure
 from buttdial_sync.transport.websocket import WebSocket
 from buttdial_sync.transport.websocket_opening import WebSocketOpener
@@ -84,6 +84,7 @@ class Listening:
         self._channels = None if channels is None else {checked_channel(each) for each in channels}
         self._replay = replay
         self._seen: dict[str, OrderedDict[str, None]] = {}
+        self._has_seen_history = False
         self._message_handlers: list[Handler] = []
         self._answer_handlers: list[Handler] = []
         self._kept = Waiter("")
@@ -96,10 +97,12 @@ class Listening:
         reset_after_fork(self)
 
     def _reset_after_fork(self) -> None:
-        """In a forked child: there is no thread that listens."""
+        """In a forked child: there is no thread that listens, and nobody holds a lock."""
+        leak_until_exit(self._inbox, self._kept, self._stopped, self._connected)
         self._stopped = threading.Event()
         self._stopped.set()
         self._connected = threading.Event()
+        self._inbox = Inbox()
         self._kept = Waiter("")
         self._kept.put(End.CLOSED)
 
@@ -140,6 +143,13 @@ class Listening:
         """Wait until it listens; return whether it does. ``timeout`` is in seconds."""
         return self._connected.wait(timeout)
 
+    def end(self) -> None:
+        """Stop without waiting. Idempotent, from any thread."""
+        self._stopped.set()
+        self._opener.close()
+        self._inbox.put(End.CLOSED)
+        self._kept.put(End.CLOSED)
+
     def stop(self, timeout: float = 2.0) -> bool:
         """
         Stop. Idempotent, from any thread, a handler's too.
@@ -150,10 +160,7 @@ class Listening:
         Returns:
             Whether the thread has ended.
         """
-        self._stopped.set()
-        self._opener.close()
-        self._inbox.put(End.CLOSED)
-        self._kept.put(End.CLOSED)
+        self.end()
         if self._thread is not threading.current_thread() and self._thread.ident is not None:
             self._thread.join(timeout)
         return not self._thread.is_alive()
@@ -186,22 +193,35 @@ class Listening:
 
     def _run(self) -> None:
         pause = _FIRST_PAUSE
-        while not self._stopped.is_set():
-            try:
-                if not (self._replay or self._seen):
-                    self._see_history()
-                socket = self._open()
-            except AiloopError as error:
-                logger.warning("listening to ailoop: %s", error.message)
+        try:
+            while not (self._stopped.is_set() or self._connection.closed):
+                try:
+                    self._listen_until_lost()
+                    pause = _FIRST_PAUSE
+                    continue
+                except AiloopError as error:
+                    logger.warning("listening to ailoop: %s", error.message)
+                except Exception:  # nobody would notice that the thread has ended
+                    logger.exception("listening to ailoop failed, and goes on")
                 self._stopped.wait(pause * (0.5 + self._connection.random_fraction() / 2))
                 pause = min(pause * 2, _LONGEST_PAUSE)
-                continue
-            try:
-                pause = _FIRST_PAUSE
-                self._listen()
-            finally:
-                self._connected.clear()
-                socket.close(0.5)
+        finally:
+            self._kept.put(End.CLOSED)
+
+    def _listen_until_lost(self) -> None:
+        if not (self._replay or self._has_seen_history):
+            self._see_history()
+        socket = self._open()
+        try:
+            while not self._stopped.is_set():
+                heard = self._inbox.get(_LONGEST_PAUSE)
+                if isinstance(heard, End):
+                    return
+                if heard is not None:
+                    self._hand_on(heard)
+        finally:
+            self._connected.clear()
+            socket.close(0.5)
 
     def _open(self) -> WebSocket[Inbox]:
         self._inbox = Inbox()
@@ -219,14 +239,6 @@ class Listening:
         self._connected.set()
         return socket
 
-    def _listen(self) -> None:
-        while not self._stopped.is_set():
-            heard = self._inbox.get(_LONGEST_PAUSE)
-            if isinstance(heard, End):
-                return
-            if heard is not None:
-                self._hand_on(heard)
-
     def _new_inbox(self) -> Inbox:
         return self._inbox
 
@@ -235,11 +247,14 @@ class Listening:
         for channel, _ in self._counts(limit):
             for message in self._history(channel, limit):
                 self._is_new(message)
-        self._seen.setdefault("", OrderedDict())
+        self._has_seen_history = True
 
     def _catch_up(self, limit: Deadline) -> None:
+        counts = self._counts(limit)
+        # Of a channel that the server has forgotten, nothing comes again.
+        self._seen = {name: self._seen[name] for name, _ in counts if name in self._seen}
         # The replay has the last of each channel only.
-        for channel, count in self._counts(limit):
+        for channel, count in counts:
             if count > _REPLAYED:
                 for message in self._history(channel, limit):
                     self._hand_on(message)
@@ -256,7 +271,7 @@ class Listening:
         return self._connection.history(channel, _REMEMBERED // 2, limit)
 
     def _hand_on(self, raw: Mapping[str, Any]) -> None:
-        if self._channels is not None and raw.get("channel") not in self._channels:
+        if self._channels is not None and str(raw.get("channel")) not in self._channels:
             return
         if not self._is_new(raw):
             return
@@ -292,7 +307,7 @@ class Listening:
 def _succeeds(handler: Handler, message: Message) -> bool:
     try:
         handler(message)
-    except Exception:  # a handler must not end the listening
+    except (Exception, SystemExit):  # in a thread sys.exit() would end only the listening
         logger.exception("a handler of ailoop's messages failed")
         return False
     return True

@@ -37,7 +37,8 @@ Standing = Literal["shown", "behind", "gone", "unknown"]
 _NEVER_IDLE = 365 * 24 * 3600.0
 _HISTORY = 500
 _SECONDS_TO_WITHDRAW = 5.0
-# How long a caller whose time is over waits for the withdrawal; it goes on without it.
+# How long a caller waits for the withdrawal, whose time may be over; it goes on without it. After
+# Ctrl-C or close() the process may end, and the withdrawal with it.
 _SECONDS_FOR_CALLER = 0.3
 _SECONDS_AFTER_INTERRUPT = 5.0
 _POLL_SECONDS = 1.0
@@ -111,12 +112,12 @@ class Sockets:
         """Close the connection that hears all channels, unless somebody still holds it."""
         self._viewers.drop(self._token)
 
-    def close(self, seconds: float) -> None:
+    def close(self, deadline: Deadline) -> None:
         """Fail whoever waits, give them the time to withdraw, and close all."""
-        self.waiters.close(seconds)
+        self.waiters.close(deadline.remaining())
         self._opener.close()
-        self._agents.close(seconds)
-        self._viewers.close(seconds)
+        self._agents.close(deadline.remaining())
+        self._viewers.close(deadline.remaining())
 
     def abandon(self) -> None:
         """End all at once, for a client that is collected unclosed."""
@@ -203,6 +204,8 @@ class Prompter:
                 reply = wait.result()
         except AiloopError as error:
             is_over = error.outcome != "unknown"  # the server never had it
+            if not isinstance(error, AiloopClosedError):
+                patience = _SECONDS_FOR_CALLER
             raise
         else:
             patience = _SECONDS_FOR_CALLER

@@ -45,8 +45,7 @@ class Question:
         recommendation: Recommendation | str | None,
         context: str | None,
     ) -> None:
-        if not question.strip():
-            raise AiloopConfigError("question is empty")
+        _check_text(question, "question")
         self._question = question
         self._options = _options(choices, options)
         self._recommended = _recommended(recommendation, self._options)
@@ -98,10 +97,9 @@ def authorization_prompt(channel: str, action: str, context: Any, timeout: float
     Return a prompt for an approval.
 
     Raises:
-        AiloopConfigError: ``action`` is empty.
+        AiloopConfigError: ``action`` is empty, or not text.
     """
-    if not action.strip():
-        raise AiloopConfigError("action is empty")
+    _check_text(action, "action")
     content = {
         "type": "authorization",
         "action": action,
@@ -117,12 +115,18 @@ def navigation_prompt(channel: str, url: str) -> PromptAndFrame:
     Return a prompt that asks to open an address.
 
     Raises:
-        AiloopConfigError: ``url`` is empty.
+        AiloopConfigError: ``url`` is empty, or not text.
     """
-    if not url.strip():
-        raise AiloopConfigError("url is empty")
+    _check_text(url, "url")
     prompt = Prompt(id=str(uuid.uuid4()), channel=channel, kind="navigate")
     return prompt, _frame(prompt, {"type": "navigate", "url": url})
+
+
+def _check_text(value: object, name: str) -> None:
+    if not isinstance(value, str):
+        raise AiloopConfigError(f"{name} must be text")
+    if not value.strip():
+        raise AiloopConfigError(f"{name} is empty")
 
 
 def _frame(prompt: Prompt, content: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,7 +149,11 @@ def _options(choices: Sequence[str] | None, options: Sequence[Option] | None) ->
     )
     if choices is None and options is None:
         return listed
+    if not all(isinstance(option, Option) for option in listed):
+        raise AiloopConfigError("options must be a list of Option")
     ids = [option.id for option in listed]
+    if not all(isinstance(each, str) for each in ids):
+        raise AiloopConfigError("choices and the ids of options must be texts")
     if len(ids) < 2:
         raise AiloopConfigError("give at least two choices")
     if len(set(ids)) != len(ids) or not all(each.strip() for each in ids):

@@ -207,7 +207,7 @@ class Tasks:
         self, task_id: str, depends_on: str, *, channel: str | None = None
     ) -> None:
         """Have a task no longer wait for another one. The server says yes if it never did, too."""
-        way = f"/dependencies/{quote(depends_on, safe='')}"
+        way = f"/dependencies/{_quoted(depends_on, 'depends_on')}"
         self._call("DELETE", task_id, way, dict, channel)
 
     def dependencies(self, task_id: str, *, channel: str | None = None) -> TaskDependencies:
@@ -229,7 +229,7 @@ class Tasks:
     ) -> T:
         return self._connection.call(
             method,
-            f"/api/v1/tasks/{quote(task_id, safe='')}{way}",
+            f"/api/v1/tasks/{_quoted(task_id, 'task_id')}{way}",
             kind,
             query={"channel": self._connection.channel_or_own(channel)},
             body=body,
@@ -240,6 +240,12 @@ class Tasks:
         wanted = {"channel": self._connection.channel_or_own(channel), **query}
         answer: _TaskList = self._connection.call("GET", path, _TaskList, query=wanted)
         return answer.tasks
+
+
+def _quoted(task_id: str, name: str) -> str:
+    if not isinstance(task_id, str):
+        raise AiloopConfigError(f"{name} must be a task's id")
+    return quote(task_id, safe="")
 
 
 def _one_of(value: str, allowed: Sequence[str], name: str) -> str:

@@ -254,12 +254,17 @@ class CallTable:
             logger.debug("ignored a frame that names neither request nor job")
             return
         if self._parked_count >= _PARKED_AT_MOST:
-            self._overflow()
+            self._make_room()
         self._parked.setdefault(names[0], []).append(frame)
         self._parked_count += 1
 
-    def _overflow(self) -> None:
-        unbound = [call for call in set(self._calls.values()) if len(call.names) == 1]
+    def _make_room(self) -> None:
+        unbound = [call for call in set(self._calls.values()) if not call.is_bound]
+        if not unbound:  # the frames are nobody's here
+            oldest = next(iter(self._parked))
+            logger.warning("dropped the frames of a job that no call is known to have")
+            self._parked_count -= len(self._parked.pop(oldest))
+            return
         logger.warning(
             "%d frames came for jobs that no call is known to have: %d calls end as unknown",
             self._parked_count,

@@ -17,7 +17,7 @@ from buttdial_sync.procedura.events import Failed, Finished, Running, Started, S
 
 # The server's own words, from its public test scripts.
 _AUTH_CODES = frozenset({"AUTH_ERROR"})
-_AUTH_TEXT = re.compile(r"auth failed|invalid token|unauthorized", re.IGNORECASE)
+_AUTH_TEXT = re.compile(r"(auth failed|invalid token|unauthorized)[.!]?(\s*:.*)?", re.I | re.S)
 _UNKNOWN_CODES = frozenset({"MODULE_NOT_FOUND"})
 _UNKNOWN_TEXT = re.compile(r"module not found|unknown module", re.IGNORECASE)
 _ADDRESS = frozenset({"id", "job_id", "status"})
@@ -71,7 +71,9 @@ def module_error(module: str, frame: Frame, secrets: Collection[str]) -> Procedu
         "body": _without_address(frame),
     }
     error: ProceduraError
-    if code in _AUTH_CODES or _AUTH_TEXT.match(message):
+    # Without a code of its own: a module may say the same of something else.
+    is_plain = code is None or module == "login_password"
+    if code in _AUTH_CODES or (is_plain and _AUTH_TEXT.fullmatch(message)):
         error = ProceduraAuthError(message, **options)
     elif code in _UNKNOWN_CODES or _UNKNOWN_TEXT.match(message):
         error = _named(ModuleUnknownError(message, **options), module)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import os
 import ssl
 import sys
@@ -18,7 +17,7 @@ from buttdial_sync.errors import (
     ClientClosedError,
     ConfigError,
 )
-from buttdial_sync.errors.scrubbing import Secret
+from buttdial_sync.errors.scrubbing import Secret, masked, masked_items
 from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.procedura.calls import ModuleCall
 from buttdial_sync.procedura.connection import ProceduraConnection, Request
@@ -104,13 +103,14 @@ class RemoteAgent:
         on_event: Callable[[ClientEvent], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        token = masked(token)  # frames are shown, that of a constructor that raises too
         with raised_as_procedura_errors():
             self.url = check_websocket_url(url, "url")
             self.account = account
             self.device = device
             self._insecure_hosts = insecure_hosts
             self._store = _default_store() if token_store == "auto" else token_store
-            self._token = Secret(token) if token else None
+            self._token = token or None
             self._can_load_again = False
             self._closed = False
             self._clock = clock
@@ -147,7 +147,9 @@ class RemoteAgent:
         Raises:
             ProceduraConfigError: A value is wrong.
         """
+        overrides = masked_items(overrides)
         found = (os.environ if environ is None else environ).get("PROCEDURA_URL", "").strip()
+        del environ  # frames are shown, and should not show all of it
         return cls(**{"url": found or DEFAULT_URL, **overrides})
 
     def login_password(
@@ -192,8 +194,11 @@ class RemoteAgent:
             how = "--replace" if replace else "--attach"
             args = [credential, how, f"--device={device}", f"--ttl={check_count(ttl, 'ttl')}"]
             request = Request.of("login_password", args, "sync", "")
+            account = _account_of(credential)
             result = self._result(request, ack_timeout, final_timeout)
-            login = _login_of(result, _account_of(credential), device)
+            if isinstance(result, dict):
+                result = masked_items(result)
+            login = _login_of(result, account, device)
             self._adopt(login)
         return login
 
@@ -472,7 +477,7 @@ def _account_of(credential: str) -> str | None:
             if is_plain
             else base64.b64decode(credential.removeprefix("b64:"), validate=True).decode()
         )
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:
         return None
     account, colon, _ = text.partition(":")
     return account if colon else None

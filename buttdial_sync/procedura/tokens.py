@@ -7,6 +7,7 @@ import logging
 import os
 import stat
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +16,9 @@ from typing import Any, Protocol
 import attrs
 
 from buttdial_sync.errors import ConfigError
-from buttdial_sync.errors.scrubbing import Secret
+from buttdial_sync.errors.scrubbing import Secret, masked
 from buttdial_sync.stores.private_file import replace_private_file
+from buttdial_sync.transport.deadline import Deadline, check_seconds
 
 if sys.platform != "win32":
     import fcntl
@@ -27,6 +29,7 @@ DEFAULT_URL = "ws://127.0.0.1:8765"
 _FILE = "PROCEDURA_TOKEN_FILE"
 _DEFAULT_FILE = "~/.procedura/token"
 _VERSION = 1
+_LOCK_AGAIN_AFTER = 0.05
 
 
 @attrs.frozen(kw_only=True)
@@ -36,7 +39,7 @@ class _Entry:
     url: str
     account: str | None
     device: str | None
-    token: str = attrs.field(repr=False)
+    token: str = attrs.field(repr=False, converter=Secret)  # dicts of it are shown in frames
 
     def is_for(self, url: str, account: str | None, device: str | None) -> bool:
         """Whether it may be given out."""
@@ -73,10 +76,17 @@ class FileTokenStore:
     Args:
         path: The file; ``PROCEDURA_TOKEN_FILE`` or else ``~/.procedura/token`` when None, looked
             up whenever it is used.
+        lock_timeout: Seconds to wait for another process that writes the file.
+
+    Raises:
+        ArgumentValueError: ``lock_timeout`` is not a number of seconds.
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str] | None = None, *, lock_timeout: float = 10.0
+    ) -> None:
         self._path = path
+        self._lock_timeout = check_seconds(lock_timeout, "lock_timeout")
 
     @property
     def path(self) -> Path:
@@ -91,7 +101,7 @@ class FileTokenStore:
         """Return the token that was saved last for this server, account and device."""
         for entry in reversed(self._read()):
             if entry.is_for(url, account, device):
-                return Secret(entry.token)
+                return entry.token
         return None
 
     def save(self, url: str, account: str | None, device: str, token: str) -> None:
@@ -99,15 +109,16 @@ class FileTokenStore:
         Write a token.
 
         Raises:
-            ConfigError: The file cannot be written.
+            ConfigError: The file cannot be written, or another process keeps it locked.
         """
+        token = Secret(token)
         new = _Entry(url=url, account=account or "", device=device, token=token)
         path = self.path
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not self._named:
                 path.parent.chmod(0o700)  # the published client leaves it open
-            with _alone(path):
+            with _alone(path, Deadline(self._lock_timeout)):
                 kept = [
                     entry
                     for entry in self._read()
@@ -126,7 +137,7 @@ class FileTokenStore:
         """Return what is kept, the oldest first."""
         path = self.path
         try:
-            text = path.read_text("utf-8").strip()
+            text = Secret(path.read_text("utf-8").strip())
             is_open = os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077
         except FileNotFoundError:
             return []
@@ -144,7 +155,7 @@ class FileTokenStore:
 
 def _entries(text: str, path: Path) -> list[_Entry]:
     try:
-        found: Any = json.loads(text)
+        found: Any = json.loads(text, object_hook=masked)
         entries = [
             _Entry(**{key: str(entry[key]) for key in ("url", "account", "device", "token")})
             for entry in found["tokens"]
@@ -157,14 +168,28 @@ def _entries(text: str, path: Path) -> list[_Entry]:
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Let one process at a time read the file and write it."""
+def _alone(path: Path, deadline: Deadline) -> Iterator[None]:
+    """Let one process at a time read the file and write it. A stopped one may keep the lock."""
     if sys.platform == "win32":
         yield
         return
     descriptor = os.open(path.with_name(f"{path.name}.lock"), os.O_CREAT | os.O_RDWR, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        while not _is_locked(descriptor):
+            if deadline.remaining() <= 0:
+                raise ConfigError(
+                    f"another process has kept {path} locked for {deadline.seconds:g} s",
+                    remediation="Find out with fuser or lsof which one has the lock file open.",
+                )
+            time.sleep(min(_LOCK_AGAIN_AFTER, deadline.remaining()))
         yield
     finally:
         os.close(descriptor)
+
+
+def _is_locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

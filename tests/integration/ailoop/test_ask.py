@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
 import uuid
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -15,6 +18,7 @@ from buttdial_sync.ailoop import (
     NotAcceptedError,
     Option,
     Recommendation,
+    prompting,
 )
 from buttdial_sync.testing import FakeAiloopServer
 from buttdial_sync.testing.ailoop_hub import FakePrompt
@@ -303,7 +307,12 @@ def test_head_of_line(
         {"choices": ["a", "b"], "timeout": 0},
         {"choices": ["a", "b"], "channel": "system"},
         {"choices": ["a", "b"], "channel": "a b"},
+        {"choices": [1, 2]},
+        {"options": ["a", "b"]},
+        {"options": [Option(id=1, label="One"), Option(id=2, label="Two")]},  # type: ignore[arg-type]
+        {"choices": ["a", "b"], "timeout": "5"},
         {"question": " ", "choices": ["a", "b"]},
+        {"question": None, "choices": ["a", "b"]},
     ],
 )
 def test_wrong_arguments(
@@ -315,6 +324,47 @@ def test_wrong_arguments(
     assert caught.value.outcome == "not_sent"
     assert server.requests == []
     assert server.websocket_connections == 0
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client: client.authorize(None),
+        lambda client: client.navigate(7),
+        lambda client: client.history(limit=0),
+        lambda client: client.history(limit="7"),
+        lambda client: client.get_message(None),
+        lambda client: client.tasks.get(None),
+        lambda client: client.tasks.remove_dependency("a", None),
+        lambda client: client.say("x", timeout=-1),
+    ],
+)
+def test_wrong_arguments_of_other_calls(
+    server: FakeAiloopServer, client: AiloopClient, call: Callable[[AiloopClient], object]
+) -> None:
+    """They are errors of this client, as its documentation says."""
+    with pytest.raises(AiloopConfigError) as caught:
+        call(client)
+    assert caught.value.outcome == "not_sent"
+    assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"timeout": 0},
+        {"connect_timeout": "1"},
+        {"accept_timeout": -1},
+        {"max_attempts": 0},
+        {"max_attempts": 1.5},
+        {"token": " "},
+        {"token": 7},
+    ],
+)
+def test_wrong_arguments_of_the_constructor(wrong: dict[str, Any]) -> None:
+    """Those that other clients have too."""
+    with pytest.raises(AiloopConfigError, match=next(iter(wrong))):
+        AiloopClient("http://localhost:9", **wrong)
 
 
 def test_answer_is_neither_true_nor_false() -> None:
@@ -345,3 +395,27 @@ def test_garbage_on_the_way(
     assert not future.done()
     prompt.answer("b")
     assert future.result(PATIENT).option_id == "b"
+
+
+def test_frozen_server_does_not_hold_the_caller(
+    generation: str, background: InBackground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The withdrawal of what was not confirmed goes on without the caller, whose time is over."""
+    monkeypatch.setattr(prompting, "_SECONDS_AFTER_INTERRUPT", 3600.0)
+    monkeypatch.setattr(prompting, "_SECONDS_TO_WITHDRAW", 3600.0)
+    go_on = threading.Event()
+    with (
+        FakeAiloopServer(generation) as server,  # type: ignore[arg-type]
+        AiloopClient(server.url, timeout=PATIENT, accept_timeout=0.3) as client,
+    ):
+        client.server_info()
+        answer = server.http.answer
+        monkeypatch.setattr(
+            server.http, "answer", lambda *request: (go_on.wait(PATIENT * 2), answer(*request))[1]
+        )
+        server.ignore_frames()
+        try:
+            with pytest.raises(NotAcceptedError):
+                background(client.ask, "Which?", ["a", "b"]).result(PATIENT)
+        finally:
+            go_on.set()

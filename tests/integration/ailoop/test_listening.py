@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import multiprocessing
 import queue
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -15,7 +18,10 @@ from buttdial_sync.ailoop import (
     Message,
     NotificationContent,
 )
+from buttdial_sync.ailoop.errors import AiloopProtocolError
+from buttdial_sync.ailoop.hearing import Waiter
 from buttdial_sync.testing import FakeAiloopServer
+from buttdial_sync.testing.ailoop_http import Answer
 from tests.integration.ailoop.conftest import PATIENT, InBackground
 
 Collector = tuple[Callable[[Message], None], "queue.Queue[str]"]
@@ -231,3 +237,221 @@ def test_close_ends_it(server: FakeAiloopServer, client: AiloopClient) -> None:
     assert listening.stop(0)
     with pytest.raises(AiloopClosedError):
         client.listen()
+
+
+def test_old_messages_stay_old(
+    server: FakeAiloopServer,
+    client: AiloopClient,
+    heard: queue.Queue[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """If the look at the history fails half way, the whole of it is looked at again."""
+    answer = server.http.answer
+    failed: list[str] = []
+
+    def failing(method: str, path: str, query: Mapping[str, str], body: Any) -> Answer:
+        if path == "/api/channels/second/messages" and len(failed) < 3:
+            failed.append(path)
+            return Answer(503, {"error": "busy"})
+        return answer(method, path, query, body)
+
+    notify(server, "old", "first")
+    notify(server, "old", "second")
+    monkeypatch.setattr(server.http, "answer", failing)
+    with client.listen(lambda message: heard.put(text_of(message)), replay=False):
+        listens(server)
+        notify(server, "new", "second")
+        assert heard.get(timeout=PATIENT) == "new"
+    assert heard.empty()
+    assert len(failed) == 3
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        {"id": "x", "channel": [], "content": {}},
+        {"id": "x", "channel": {}, "content": {}},
+        {"id": "x"},
+        {"id": [], "channel": "public"},
+        {"id": "x", "channel": "public", "content": []},
+    ],
+)
+def test_odd_frames(
+    frame: object, server: FakeAiloopServer, client: AiloopClient, heard: queue.Queue[str]
+) -> None:
+    """They do not end the listening."""
+    with client.listen(lambda message: heard.put(text_of(message)), channels=["public"]):
+        listens(server)
+        server.send_text(json.dumps(frame))
+        notify(server, "new")
+        assert heard.get(timeout=PATIENT) == "new"
+
+
+def test_handler_that_calls_sys_exit(
+    server: FakeAiloopServer, client: AiloopClient, heard: queue.Queue[str]
+) -> None:
+    """In a thread it would end only the listening, and nobody would see it."""
+
+    def leave(message: Message) -> None:
+        raise SystemExit(1)
+
+    with client.listen(leave) as listening:
+        listening.on_message(lambda message: heard.put(text_of(message)))
+        listens(server)
+        notify(server, "one")
+        notify(server, "two")
+        assert [heard.get(timeout=PATIENT) for _ in range(2)] == ["one", "two"]
+        assert listening.failed == 2
+
+
+@pytest.mark.parametrize("messages", [None, {}, "text"])
+def test_history_that_is_not_a_list(
+    messages: object,
+    server: FakeAiloopServer,
+    client: AiloopClient,
+    heard: queue.Queue[str],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It is an error, not an empty history; and the listener looks again."""
+    notify(server, "old")
+    answer = server.http.answer
+    body = {"channel": "public", "messages": messages}
+    odd = threading.Event()
+
+    def first_odd(method: str, path: str, query: Mapping[str, str], sent: Any) -> Answer:
+        if path.endswith("/messages") and not odd.is_set():
+            return Answer(200, body)
+        return answer(method, path, query, sent)
+
+    monkeypatch.setattr(server.http, "answer", first_odd)
+    with pytest.raises(AiloopProtocolError, match="list of messages"):
+        client.history()
+    with client.listen(lambda message: heard.put(text_of(message)), replay=False):
+        server.wait_until(lambda: "list of messages" in caplog.text)
+        odd.set()
+        listens(server)
+        notify(server, "new")
+        assert heard.get(timeout=PATIENT) == "new"
+    assert heard.empty()
+
+
+def test_error_that_nobody_expects(
+    server: FakeAiloopServer, heard: queue.Queue[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged, and the listening goes on."""
+    fails: list[bool] = []
+
+    def clock() -> float:
+        if fails:
+            fails.clear()
+            raise ZeroDivisionError("a bug")
+        return 1000.0
+
+    with AiloopClient(
+        server.url, timeout=PATIENT, clock=clock, random_fraction=lambda: 0.0
+    ) as client:
+        fails.append(True)
+        with client.listen(lambda message: heard.put(text_of(message))):
+            listens(server)
+            notify(server, "new")
+            assert heard.get(timeout=PATIENT) == "new"
+    assert "listening to ailoop failed" in caplog.text
+
+
+def test_close_ends_all_before_it_waits_for_one(
+    server: FakeAiloopServer, client: AiloopClient, background: InBackground
+) -> None:
+    """Handlers that take their time use up one time, not one each."""
+    go_on = threading.Event()
+    busy = threading.Semaphore(0)
+
+    def slow(message: Message) -> None:
+        busy.release()
+        go_on.wait(PATIENT)
+
+    listenings = [client.listen(slow) for _ in range(3)]
+    server.wait_until(lambda: len(server.hub.sockets) == 3)
+    notify(server, "one")
+    for _ in listenings:
+        assert busy.acquire(timeout=PATIENT)
+    closing = background(client.close, PATIENT)
+    for listening in listenings:
+        assert listening._stopped.wait(PATIENT / 2)
+    assert not closing.done()
+    go_on.set()
+    closing.result(PATIENT)
+    assert all(listening.stop(0) for listening in listenings)
+
+
+def test_listening_that_begins_while_the_client_is_closed(
+    server: FakeAiloopServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends too, and a second close would end it."""
+    client = AiloopClient(server.url, timeout=PATIENT)
+    is_open = client._connection.check_open
+
+    def closed_just_after() -> None:
+        is_open()
+        monkeypatch.undo()
+        client.close()
+
+    monkeypatch.setattr(client._connection, "check_open", closed_just_after)
+    listening = client.listen()
+    assert list(listening) == []
+    assert listening.stop(PATIENT)
+    assert not any(each.is_viewer for each in server.hub.sockets.values())
+
+
+def test_restarted_server_may_use_an_id_again(
+    server: FakeAiloopServer, client: AiloopClient, heard: queue.Queue[str]
+) -> None:
+    """What is remembered of its channels is forgotten with them."""
+    with client.listen(lambda message: heard.put(text_of(message))) as listening:
+        listens(server)
+        message = notify(server, "old", "build-1")
+        assert heard.get(timeout=PATIENT) == "old"
+        server.restart()
+        listens(server)
+        assert listening.wait_connected(PATIENT)
+        server.post({"type": "notification", "text": "new"}, channel="build-1", id=message["id"])
+        assert heard.get(timeout=PATIENT) == "new"
+
+
+def _close(client: AiloopClient, closed: Any) -> None:
+    client.close(0.1)
+    closed.put(True)
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs os.fork()")
+@pytest.mark.parametrize("name", ["_inbox", "_kept"])
+def test_forked_child_closes_the_client(
+    name: str, server: FakeAiloopServer, client: AiloopClient
+) -> None:
+    """The parent's reading thread may hold a lock at the fork; the child has none of its locks."""
+    listening = client.listen()
+    assert listening.wait_connected(PATIENT)
+    waiter = getattr(listening, name)
+    assert isinstance(waiter, Waiter)
+    held, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with waiter._changed:
+            held.set()
+            go_on.wait(PATIENT)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert held.wait(PATIENT)
+    context = multiprocessing.get_context("fork")
+    closed = context.Queue()
+    child = context.Process(target=_close, args=(client, closed), daemon=True)
+    child.start()
+    try:
+        assert closed.get(timeout=PATIENT / 2)
+    finally:
+        go_on.set()
+        holder.join(PATIENT)
+        child.kill()
+        child.join(PATIENT)

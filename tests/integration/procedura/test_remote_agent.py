@@ -186,6 +186,8 @@ def test_login_without_a_token(
         (base64.b64encode(CREDENTIAL.encode()).decode(), "user@example.com"),
         ("bm8gY29sb24=", None),
         ("not base64!", None),
+        ("b64:dXNlcjpwYXNz\u00fc", None),
+        ("n\u00f6colon", None),
     ],
 )
 def test_account_of_a_login(

@@ -298,3 +298,16 @@ def test_reset_after_a_fork() -> None:
         call.next(soon())
     with pytest.raises(StreamLostError):
         table.begin("sync", soon())
+
+
+def test_frames_of_nobody_end_no_call_that_is_known() -> None:
+    """Calls that the server has acknowledged by their id go on; the oldest strays are dropped."""
+    table = CallTable()
+    call = sent(table)
+    table.take({"id": call.id, "status": "ack"})
+    for number in range(2000):
+        job = "job-of-somebody-else" if number < 600 else f"job-{number}"
+        table.take({"job_id": job, "status": "running", "n": number})
+    assert table._parked_count == sum(map(len, table._parked.values())) <= 256
+    table.take({"id": call.id, "status": "finished", "result": 3})
+    assert [frame["result"] for frame in frames_of(call)] == [3]

@@ -120,6 +120,12 @@ def test_errors_are_raised_without_what_they_were() -> None:
     [
         ({"message": "auth failed: Invalid password"}, ProceduraAuthError),
         ({"message": "Invalid token", "code": "AUTH_ERROR"}, ProceduraAuthError),
+        ({"message": "Unauthorized"}, ProceduraAuthError),
+        ({"message": "invalid token."}, ProceduraAuthError),
+        ({"message": "Invalid token: expired"}, ProceduraAuthError),
+        ({"message": "Invalid token '}' at line 3", "code": "PARSE_ERROR"}, ModuleFailedError),
+        ({"message": "Invalid token '}' at line 3"}, ModuleFailedError),
+        ({"message": "Unauthorized", "code": "WORLD_RULE"}, ModuleFailedError),
         ({"message": "Module not found", "module": "m"}, ModuleUnknownError),
         ({"message": "No glyph_prompt found at this coordinate."}, ModuleFailedError),
         ({}, ModuleFailedError),
@@ -131,6 +137,12 @@ def test_error_frames(frame: dict[str, Any], kind: type[ButtDialError]) -> None:
     assert type(error) is kind
     assert (error.outcome, error.stage) == ("rejected", "tool_call")
     assert error.message == frame.get("message", "m failed")
+
+
+def test_refused_login() -> None:
+    """Of a login the words count, whatever the code is."""
+    frame = {"message": "auth failed: Invalid password", "code": "LOGIN"}
+    assert type(module_error("login_password", frame, ())) is ProceduraAuthError
 
 
 def test_error_frame_keeps_every_field() -> None:

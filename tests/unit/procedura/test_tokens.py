@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import sys
 import threading
 from pathlib import Path
 
@@ -12,6 +13,9 @@ import pytest
 
 from buttdial_sync.errors import ConfigError
 from buttdial_sync.procedura.tokens import DEFAULT_URL, FileTokenStore
+
+if sys.platform != "win32":
+    import fcntl
 
 URL = "wss://world.example/"
 OTHER = "wss://other.example/"
@@ -169,3 +173,23 @@ def test_token_is_not_shown(path: Path) -> None:
     store.save(URL, None, "cli", "tok-secret")
     assert path.exists()
     assert "tok-secret" not in repr(store.load(URL, None, None)) + repr(store._read())
+
+
+@needs_modes
+def test_process_that_keeps_the_lock(path: Path) -> None:
+    """One that was stopped holds nobody up for longer than a known time, and its name is told."""
+    store = FileTokenStore(lock_timeout=0.1)
+    store.save(URL, None, "cli", "old")
+    with open(path.with_name("token.lock"), "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(ConfigError, match=r"another process has kept .*token locked"):
+            store.save(URL, None, "cli", "new")
+    assert store.load(URL, None, None) == "old"
+    store.save(URL, None, "cli", "new")
+    assert store.load(URL, None, None) == "new"
+
+
+def test_lock_timeout() -> None:
+    """It is a number of seconds."""
+    with pytest.raises(ConfigError, match="lock_timeout"):
+        FileTokenStore(lock_timeout=0)
