@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 
 from buttdial_sync.testing.dialects import DialectName, find_dialect
@@ -38,7 +38,7 @@ class ServerCore:
     def __init__(
         self,
         dialect: DialectName,
-        tokens: Iterable[str] | None,
+        tokens: Iterable[str] | Mapping[str, str] | None,
         clock: Callable[[], datetime],
     ) -> None:
         self.dialect = find_dialect(dialect)
@@ -50,6 +50,8 @@ class ServerCore:
         self.waiting = WaitingQueue(self.dialect)
         self.mcp = McpEndpoint(self.dialect, self.log, self.faults, self.tools)
         self.rest = RestEndpoints(self.dialect, self.token_check, self.waiting, self.tools, clock)
+        if isinstance(tokens, Mapping):
+            self.rest.workspace.agent_ids = dict(tokens)
 
     def handle(self, request: Request) -> Reply:
         """Answer one request. Faces call this, each request in a thread of its own."""
@@ -91,7 +93,7 @@ class ServerCore:
             return refusal
         session = self.sessions.open(self.dialect.new_session_id(), token)
         if not self.dialect.hosted:
-            self.waiting.lose()
+            self.waiting.lose(self.rest.workspace.agent_id_of(token))
         endpoint = f"{self.dialect.messages_path}?{self.dialect.session_key}={session.id}"
         session.stream.send(encode_event("endpoint", endpoint))
         self.log.count("streams")

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from buttdial_sync.inbound.handler import InboundHandler
 
 
+_NO_RECEIPTS = 'the open-source server has no receipts: use dialect="hosted"'
+
+
 @shown_as("FakeButtDialServer")
 class FakeServer:
     """
@@ -44,7 +47,7 @@ class FakeServer:
         self,
         *,
         dialect: DialectName = "hosted",
-        tokens: Iterable[str] | None = None,
+        tokens: Iterable[str] | Mapping[str, str] | None = None,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         # Internal. It is not private because the package's own tests make rare trouble with it.
@@ -344,6 +347,9 @@ class FakeServer:
 
         Returns:
             To how many streams it went; 0 where it waits in the queue.
+
+        Raises:
+            ValueError: It is a receipt, and this is the open-source server.
         """
         if "method" not in notification:
             params = {"level": "info", "data": dict(notification)}
@@ -351,6 +357,8 @@ class FakeServer:
         if notification["method"] == "notifications/message" and not self.core.dialect.hosted:
             pushed: Any = notification.get("params")
             if isinstance(pushed, Mapping) and isinstance(pushed.get("data"), Mapping):
+                if "status" in pushed["data"]:
+                    raise ValueError(_NO_RECEIPTS)
                 self.core.waiting.keep(pushed["data"])
             return 0
         return self.core.sessions.send({"jsonrpc": "2.0", **notification}, token)
@@ -427,7 +435,7 @@ class FakeServer:
         **fields: Any,
     ) -> int:
         """
-        Let a delivery receipt come in.
+        Let a delivery receipt come in. The open-source server has none.
 
         Args:
             host: Where to: see `simulate_inbound`.
@@ -439,7 +447,12 @@ class FakeServer:
 
         Returns:
             The HTTP status of the answer.
+
+        Raises:
+            ValueError: This is the open-source server.
         """
+        if not self.core.dialect.hosted:
+            raise ValueError(_NO_RECEIPTS)
         wanted = {"type": "status", "messageId": message_sid, "status": status, "channel": channel}
         payload = message_payload(next(NUMBERS), self.dialect, **wanted, **fields)
         return hand_over(HostSimulator().packed(payload), host, "butt-dial")

@@ -133,7 +133,9 @@ class RestEndpoints:
         limit = call.request.query.get("limit", "50")
         if not limit.isdigit():
             raise Refusal(400, "limit must be a number")
-        taken = self._waiting.take(int(limit), call.request.query.get("channel"))
+        query = call.request.query
+        agent_id = self.workspace.agent_id_of(call.token) or query.get("agentId")
+        taken = self._waiting.take(int(limit), query.get("channel"), agent_id)
         return {"messages": taken, "count": len(taken)}
 
     def _send_message(self, _workspace: Workspace, call: RestCall) -> Any:

@@ -20,7 +20,8 @@ class FakeButtDialServer(FakeServer):
 
     Args:
         dialect: Which server to be: ``"hosted"`` or ``"open-source"``.
-        tokens: The good tokens. None lets any token in.
+        tokens: The good tokens; as a mapping with the id of the agent to whom each belongs. None
+            lets any token in.
         clock: Tells the time, for the lockout.
 
     Raises:

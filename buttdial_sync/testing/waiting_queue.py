@@ -49,22 +49,35 @@ class WaitingQueue:
     def keep(self, message: Mapping[str, Any]) -> None:
         """Keep an inbound message as the open-source server does: with these columns only."""
         kept = {key: message[key] for key in _COLUMNS if key in message}
+        if message.get("subject"):
+            kept["body"] = f"[{message['subject']}] {kept.get('body') or ''}"
         self.add({"externalId": message.get("messageId"), "mediaUrl": None, **kept})
 
-    def take(self, limit: int, channel: str | None) -> list[dict[str, Any]]:
-        """Remove up to ``limit`` messages of a channel, or of any channel; return them."""
+    def take(
+        self, limit: int | None, channel: str | None, agent_id: str | None
+    ) -> list[dict[str, Any]]:
+        """
+        Remove messages, and return them.
+
+        Args:
+            limit: At most so many; all when None.
+            channel: Only those of a channel.
+            agent_id: Only those of an agent.
+        """
         with self._lock:
-            taken = [each for each in self.messages if channel in {None, each.get("channel")}]
-            del taken[limit:]
+            taken = [
+                each
+                for each in self.messages
+                if channel in {None, each.get("channel")}
+                and agent_id in {None, each.get("agentId")}
+            ][:limit]
             ids = set(map(id, taken))
             self.messages[:] = [each for each in self.messages if id(each) not in ids]
         return taken
 
-    def lose(self) -> None:
-        """Remove all messages, as the open-source server does when a stream is opened."""
-        with self._lock:
-            self.lost += len(self.messages)
-            self.messages.clear()
+    def lose(self, agent_id: str | None) -> None:
+        """Remove an agent's messages, as the open-source server does when a stream is opened."""
+        self.lost += len(self.take(None, None, agent_id))
 
     def clear(self) -> None:
         """Forget everything."""

@@ -80,6 +80,7 @@ class Workspace:
 
     Attributes:
         terms_required: Whether ``verify`` wants the terms accepted first.
+        agent_ids: The agents of tokens that the test has given.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Workspace:
     ) -> None:
         self.dialect = dialect
         self.token_check = token_check
+        self.agent_ids: dict[str, str] = {}
         self._clock = clock
         self.clear()
 
@@ -145,6 +147,11 @@ class Workspace:
         if agent_id not in self.agents:
             raise Refusal(404, f'Agent "{agent_id}" not found')
         return self.agents[agent_id]
+
+    def agent_id_of(self, token: str | None) -> str | None:
+        """Find the agent of a token; None if it is not known whose it is."""
+        made = (each.id for each in list(self.agents.values()) if token in dict(each.tokens))
+        return next(made, self.agent_ids.get(token or ""))
 
     def new_agent_token(self, agent: WorkspaceAgent) -> str:
         """Give an agent a token; its older ones are revoked."""

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from buttdial_sync import (
+    AccountsClient,
     AccountVerified,
+    Client,
     DeliveryInProgressError,
     DeliveryReceipt,
     InboundHandler,
@@ -201,6 +203,52 @@ def test_what_the_host_does_not_take_waits() -> None:
     with pytest.raises(OSError, match="onnect"):
         hosted.simulate_inbound(nobody)
     assert hosted.waiting == []
+
+
+def test_an_email_that_waits_has_its_subject_in_its_text() -> None:
+    """The open-source server's queue has no column for it."""
+    fake = FakeButtDialServer(dialect="open-source")
+    fake.push({"channel": "email", "from": "a@b.example", "body": "See you", "subject": "Hi"})
+    assert [each["body"] for each in fake.waiting] == ["[Hi] See you"]
+
+
+def test_the_open_source_server_has_no_receipts(inbound: InboundHandler) -> None:
+    """A test that needs one needs the hosted server."""
+    fake = FakeButtDialServer(dialect="open-source")
+    with pytest.raises(ValueError, match="receipts"):
+        fake.simulate_receipt(inbound, message_sid="SM-1")
+    with pytest.raises(ValueError, match="receipts"):
+        fake.push({"type": "status", "messageId": "SM-1", "status": "read"})
+    assert fake.waiting == []
+
+
+@pytest.mark.parametrize("dialect", ["hosted", "open-source"])
+def test_agents_have_queues_of_their_own(dialect: Any) -> None:
+    """A token whose agent is known reads, and loses, what waits for that agent only."""
+    fake = FakeButtDialServer(dialect=dialect, tokens={"of-ann": "ann", "of-bob": "bob"})
+    with (
+        fake.mocked() as mocked,
+        Client(mocked.base_url, agent_token="of-ann") as ann,
+        Client(mocked.base_url, agent_token="of-bob") as bob,
+    ):
+        for agent_id in ("ann", "bob", "bob"):
+            fake.add_waiting(agentId=agent_id)
+        assert len(ann.inbox.waiting().messages) == 1
+        bob.ping()
+        assert fake.lost_waiting == (0 if dialect == "hosted" else 2)
+        ann.ping()
+        assert len(bob.inbox.waiting().messages) == (2 if dialect == "hosted" else 0)
+
+
+def test_an_agent_that_was_registered_has_its_queue() -> None:
+    """The fake knows whose tokens it has made itself."""
+    fake = FakeButtDialServer()
+    with fake.mocked() as mocked, AccountsClient(mocked.base_url, team_token="team") as accounts:
+        token = accounts.register_agent("ann", "Ann").agent_token
+        fake.add_waiting(agentId="bob")
+        fake.add_waiting(agentId="ann")
+        with Client(mocked.base_url, agent_token=token) as client:
+            assert [each.agent_id for each in client.inbox.waiting()] == ["ann"]
 
 
 def test_what_the_host_takes_does_not_wait(inbound: InboundHandler) -> None:
