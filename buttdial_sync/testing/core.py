@@ -28,6 +28,7 @@ from buttdial_sync.testing.stream import encode_event
 from buttdial_sync.testing.token_check import MISSING_HEADER, TokenCheck
 from buttdial_sync.testing.tools import FakeTools
 from buttdial_sync.testing.waiting_queue import WaitingQueue
+from buttdial_sync.testing.workspace import Workspace
 
 _MISSING_IN_QUERY = "Missing token. Use: /sse?token=<token>"
 
@@ -45,13 +46,14 @@ class ServerCore:
         self.log = RequestLog()
         self.faults = Faults()
         self.token_check = TokenCheck(self.dialect, tokens, clock)
-        self.tools = FakeTools(self.dialect, self.log)
+        workspace = Workspace(self.dialect, self.token_check, clock)
+        if isinstance(tokens, Mapping):
+            workspace.agent_ids = dict(tokens)
+        self.tools = FakeTools(self.dialect, self.log, workspace)
         self.sessions = ServerSessions(self.log.notify)
         self.waiting = WaitingQueue(self.dialect)
         self.mcp = McpEndpoint(self.dialect, self.log, self.faults, self.tools)
-        self.rest = RestEndpoints(self.dialect, self.token_check, self.waiting, self.tools, clock)
-        if isinstance(tokens, Mapping):
-            self.rest.workspace.agent_ids = dict(tokens)
+        self.rest = RestEndpoints(workspace, self.token_check, self.waiting, self.tools)
 
     def handle(self, request: Request) -> Reply:
         """Answer one request. Faces call this, each request in a thread of its own."""

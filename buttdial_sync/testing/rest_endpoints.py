@@ -5,13 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Callable
-from datetime import datetime
 from typing import Any
 
 import attrs
 
-from buttdial_sync.testing.dialects import Dialect
 from buttdial_sync.testing.http_messages import (
     HttpResponse,
     Request,
@@ -69,13 +66,12 @@ class RestEndpoints:
 
     def __init__(
         self,
-        dialect: Dialect,
+        workspace: Workspace,
         token_check: TokenCheck,
         waiting: WaitingQueue,
         tools: FakeTools,
-        clock: Callable[[], datetime],
     ) -> None:
-        self.workspace = Workspace(dialect, token_check, clock)
+        self.workspace = workspace
         self.programmed: list[RestEndpoint] = []
         self.organization_tokens: set[str] = set()
         self._tools = tools

@@ -35,6 +35,7 @@ class TokenCheck:
         self._dialect = dialect
         self._tokens = None if tokens is None else set(tokens)
         self._revoked: set[str] = set()
+        self._ending: dict[str, datetime] = {}
         self._clock = clock
         self._lock = threading.Lock()
         self._failures = 0
@@ -46,13 +47,17 @@ class TokenCheck:
         """Make a token good."""
         with self._lock:
             self._revoked.discard(token)
+            self._ending.pop(token, None)
             if self._tokens is not None:
                 self._tokens.add(token)
 
-    def revoke(self, token: str) -> None:
-        """Make a token that was good a revoked one."""
+    def revoke(self, token: str, after: timedelta = timedelta(0)) -> None:
+        """Make a token that was good a revoked one, after some time."""
         with self._lock:
-            self._revoked.add(token)
+            if after:
+                self._ending[token] = self._clock() + after
+            else:
+                self._revoked.add(token)
 
     def refuse(self, token: str | None, *, missing: str = MISSING_HEADER) -> HttpResponse | None:
         """
@@ -72,7 +77,8 @@ class TokenCheck:
                 self._failures, self._locked_until = 0, None
             if not token:
                 return self._missing(missing)
-            revoked = token in self._revoked
+            end = self._ending.get(token)
+            revoked = token in self._revoked or (end is not None and self._clock() >= end)
             if not revoked and (self._tokens is None or token in self._tokens):
                 if self.resets_after_login:
                     self._failures = 0

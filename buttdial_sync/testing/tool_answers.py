@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from enum import Enum
 from typing import Any, TypeAlias
 from zlib import crc32
 
@@ -67,6 +68,14 @@ def evaluate(answer: ToolAnswer, args: dict[str, Any]) -> Content | ToolFailure:
         return failure
 
 
+class NewToken(Enum):
+    """Stands in a default answer for a token that is made for the call."""
+
+    AGENT = "agent"
+    TEAM = "team"
+    ROTATED = "rotated"
+
+
 _PHONE = "+15550000000"
 _SINCE = "2026-01-02T03:04:05Z"
 _DONE: Content = {"success": True}
@@ -121,7 +130,7 @@ def _verified(args: dict[str, Any]) -> Content:
 
 def _team(args: dict[str, Any]) -> Content:
     team = {"id": _id("team-", args), "name": args["name"], "slug": args["slug"]}
-    return {"team": team, "adminToken": _id("team-token-", args)}
+    return {"team": team, "adminToken": NewToken.TEAM}
 
 
 def _onboarded(args: dict[str, Any]) -> Content:
@@ -129,7 +138,7 @@ def _onboarded(args: dict[str, Any]) -> Content:
     wanted = [name for name, is_wanted in args["capabilities"].items() if is_wanted]
     return {
         "agentId": agent_id,
-        "token": _id("agent-token-", args),
+        "token": NewToken.AGENT,
         "channels": {name: {"status": "active"} for name in wanted},
         "emailSetup": None,
         "webhookUrls": {},
@@ -198,7 +207,7 @@ DEFAULT_ANSWERS: Mapping[str, ToolAnswer] = {
     "comms_register_provider": lambda args: {"success": True, "provider": args["provider"]},
     "comms_revoke_consent": _with_preview(),
     "comms_revoke_trust": _with_preview(),
-    "comms_rotate_token": _with_preview(lambda args: {"token": _id("agent-token-", args)}),
+    "comms_rotate_token": _with_preview({"token": NewToken.ROTATED}),
     "comms_send_otp": lambda args: {"success": True, "channel": args["channel"]},
     "comms_send_voice_message": lambda args: _call(
         args, audioUrl=_audio(args), durationSeconds=2.5

@@ -16,6 +16,8 @@ from buttdial_sync.errors import ButtDialError
 from buttdial_sync.testing.dialects import Dialect
 from buttdial_sync.testing.request_log import RequestLog, ToolCall
 from buttdial_sync.testing.tool_answers import (
+    Content,
+    NewToken,
     ToolAnswer,
     ToolFailure,
     as_result,
@@ -25,6 +27,7 @@ from buttdial_sync.testing.tool_answers import (
     text_result,
 )
 from buttdial_sync.testing.tool_schemas import complaint, tools_of, understood
+from buttdial_sync.testing.workspace import Workspace
 
 SEND_MESSAGE = "comms_send_message"
 
@@ -41,6 +44,14 @@ class SendAnswer:
     raw_text: str | None = None
 
 
+@attrs.define(eq=False)
+class _Kept:
+    """The answer to the message with one key, once it was sent."""
+
+    lock: threading.Lock = attrs.field(factory=threading.Lock)
+    result: dict[str, Any] | None = None
+
+
 class FakeTools:
     """
     The tools of one server.
@@ -50,15 +61,15 @@ class FakeTools:
         answers: The programmed answers, by the tools' names.
     """
 
-    def __init__(self, dialect: Dialect, log: RequestLog) -> None:
+    def __init__(self, dialect: Dialect, log: RequestLog, workspace: Workspace) -> None:
         self.schemas = tools_of(dialect)
         self.answers: dict[str, ToolAnswer] = {}
         self._dialect = dialect
         self._log = log
+        self._workspace = workspace
         self._lock = threading.Lock()
-        self._keyed = threading.Lock()
         self._sends: deque[SendAnswer] = deque()
-        self._kept: dict[tuple[str | None, str], dict[str, Any]] = {}
+        self._kept: dict[tuple[str | None, str], _Kept] = {}
         self._last_sid = 0
 
     def check_name(self, name: str) -> None:
@@ -80,7 +91,6 @@ class FakeTools:
         with self._lock:
             self.answers.clear()
             self._sends.clear()
-        with self._keyed:
             self._kept.clear()
 
     def call(self, call: ToolCall, given: object) -> dict[str, Any]:
@@ -111,8 +121,22 @@ class FakeTools:
                 return self._result(failure)
         if call.tool == SEND_MESSAGE:
             return self._send_once(call, args)
-        answer = self.answers.get(call.tool, default_answer(call.tool))
-        return self._result(evaluate(answer, args))
+        if call.tool in self.answers:
+            return self._result(evaluate(self.answers[call.tool], args))
+        content = evaluate(default_answer(call.tool), args)
+        return self._result(self._with_tokens(content, call))
+
+    def _with_tokens(self, content: Content | ToolFailure, call: ToolCall) -> Content | ToolFailure:
+        """Make the tokens of a default answer: good ones, another at each call."""
+        if not isinstance(content, dict):
+            return content
+        made = {key: value for key, value in content.items() if isinstance(value, NewToken)}
+        return {**content, **{key: self._new_token(made[key], call) for key in made}}
+
+    def _new_token(self, kind: NewToken, call: ToolCall) -> str:
+        if kind is NewToken.ROTATED:
+            return self._workspace.rotate(call.token)
+        return self._workspace.new_token(kind.value)
 
     def _result(self, content: dict[str, Any] | str | ToolFailure) -> dict[str, Any]:
         return as_result(self._dialect, content)
@@ -121,14 +145,15 @@ class FakeTools:
         key = call.idempotency_key if self._dialect.hosted else None
         if key is None:
             return self._deliver(call, args)
+        with self._lock:
+            kept = self._kept.setdefault((call.token, key), _Kept())
         # Held while sending, so that of two calls at the same time with one key one delivers.
-        with self._keyed:
-            kept = self._kept.get((call.token, key))
-            if kept is not None:
-                return kept
+        with kept.lock:
+            if kept.result is not None:
+                return kept.result
             result = self._deliver(call, args)
             if _is_accepted(result):
-                self._kept[call.token, key] = result
+                kept.result = result
             return result
 
     def _deliver(self, call: ToolCall, args: dict[str, Any]) -> dict[str, Any]:

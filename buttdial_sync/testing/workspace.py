@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 from urllib.parse import unquote
 
@@ -21,6 +21,9 @@ OTP = "123456"
 
 TERMS_VERSION = "2026-01"
 """The version of the terms that ``accept_onboarding`` has to name."""
+
+
+_OLD_TOKEN_LASTS = timedelta(seconds=30)
 
 
 class Refusal(Exception):  # noqa: N818 - a refusal is an answer, not a mistake of ours
@@ -80,7 +83,8 @@ class Workspace:
 
     Attributes:
         terms_required: Whether ``verify`` wants the terms accepted first.
-        agent_ids: The agents of tokens that the test has given.
+        agent_ids: The agents of tokens that no agent here was given.
+        super_admin_tokens: Team tokens that may abandon any workspace.
     """
 
     def __init__(
@@ -90,6 +94,7 @@ class Workspace:
         self.token_check = token_check
         self.agent_ids: dict[str, str] = {}
         self._clock = clock
+        self._token_numbers = itertools.count(1)
         self.clear()
 
     def clear(self) -> None:
@@ -102,6 +107,7 @@ class Workspace:
         self.onboarding: dict[str, Org] = {}
         self.nonces: set[str] = set()
         self.kept: dict[tuple[str, str], Any] = {}
+        self.super_admin_tokens: set[str] = set()
 
     @property
     def now(self) -> str:
@@ -119,7 +125,7 @@ class Workspace:
 
     def new_token(self, prefix: str) -> str:
         """Make a token that is good from now on."""
-        token = self.fresh(f"{prefix}-token")
+        token = f"{prefix}-token-{next(self._token_numbers)}"
         self.token_check.allow(token)
         return token
 
@@ -152,6 +158,19 @@ class Workspace:
         """Find the agent of a token; None if it is not known whose it is."""
         made = (each.id for each in list(self.agents.values()) if token in dict(each.tokens))
         return next(made, self.agent_ids.get(token or ""))
+
+    def rotate(self, token: str | None) -> str:
+        """Make a token for the agent of another one, which ends a little later."""
+        fresh = self.new_token("agent")
+        if token is None:
+            return fresh
+        self.token_check.revoke(token, _OLD_TOKEN_LASTS)
+        for agent in list(self.agents.values()):
+            if token in dict(agent.tokens):
+                agent.tokens.append((fresh, self.now))
+        if token in self.agent_ids:
+            self.agent_ids[fresh] = self.agent_ids[token]
+        return fresh
 
     def new_agent_token(self, agent: WorkspaceAgent) -> str:
         """Give an agent a token; its older ones are revoked."""

@@ -23,8 +23,9 @@ _ATTEMPTS = 3
 def _register(ws: Workspace, call: RestCall) -> Any:
     name, email = call.text("orgName"), call.text("ownerEmail")
     _check_template(call.body.get("verificationEmail") or {})
-    pending = (org for org in ws.orgs.values() if (org.name, org.owner_email) == (name, email))
-    org = next(pending, None) or Org(ws.fresh("org"), name, email, ws.now)
+    wanted = (name, email, "pending")
+    known = (org for org in ws.orgs.values() if (org.name, org.owner_email, org.status) == wanted)
+    org = next(known, None) or Org(ws.fresh("org"), name, email, ws.now)
     ws.orgs[org.id] = org
     org.poll_token = org.poll_token or ws.fresh("poll-token")
     answer = {"orgId": org.id, "verificationSent": True, "pollToken": org.poll_token}
@@ -118,6 +119,8 @@ def _abandon(ws: Workspace, call: RestCall) -> Any:
         raise Refusal(409, "Organization is already verified", "ORG_ALREADY_VERIFIED")
     if not call.token:
         raise Refusal(401, "Missing Authorization header", "AUTH_MISSING_HEADER")
+    if call.token not in {org.poll_token, *ws.super_admin_tokens}:
+        raise Refusal(403, "The poll token is another one", "AUTH_FORBIDDEN")
     del ws.orgs[org.id]
     return {"deleted": True, "orgId": org.id}
 

@@ -246,6 +246,37 @@ def test_abandoning() -> None:
             client.abandon_org(again.org_id, reason="mistake")
 
 
+@pytest.mark.parametrize("poll_token", ["nonsense", None])
+def test_a_stranger_cannot_abandon(poll_token: str | None) -> None:
+    """It takes the workspace's poll token: no other will do, nor the team token of another."""
+    with workspace() as (fake, client):
+        registered = client.register("Acme", "o@example.com", return_url="https://h")
+        with pytest.raises(AuthForbidden):
+            client.abandon_org(registered.org_id, poll_token=poll_token)
+        assert registered.org_id in fake.workspace.orgs
+
+
+def test_a_super_admin_abandons() -> None:
+    """Who stands above all workspaces needs no poll token."""
+    with workspace(FakeButtDialServer(tokens={"team-s3cret"})) as (fake, client):
+        fake.workspace.super_admin_tokens.add("team-s3cret")
+        registered = client.register("Acme", "o@example.com", return_url="https://h")
+        assert client.abandon_org(registered.org_id).deleted
+
+
+def test_a_verified_workspace_is_registered_anew() -> None:
+    """Its poll token and its secret are not told to whoever knows its name."""
+    with workspace() as (fake, client):
+        first = client.register("Acme", "o@example.com", webhook_url="https://h")
+        again = client.register("Acme", "o@example.com", webhook_url="https://h")
+        assert (again.org_id, again.webhook_secret) == (first.org_id, first.webhook_secret)
+        client.verify(fake.workspace.verification_token(first.org_id))
+        other = client.register("Acme", "o@example.com", webhook_url="https://h")
+        assert other.org_id != first.org_id
+        assert other.poll_token != first.poll_token
+        assert other.webhook_secret != first.webhook_secret
+
+
 def test_clearing_the_fake_server() -> None:
     """``clear()`` forgets agents and workspaces; the token stays good."""
     with workspace(FakeButtDialServer(tokens={"team-s3cret"})) as (fake, client):

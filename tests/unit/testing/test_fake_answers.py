@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
 
-from buttdial_sync import Client, OtpVerification, ToolResult
+from buttdial_sync import AccountsClient, Client, OtpVerification, ToolResult
 from buttdial_sync.testing import FakeButtDialServer
 from buttdial_sync.testing.dialects import DialectName
 from buttdial_sync.testing.tool_answers import DEFAULT_ANSWERS
@@ -75,3 +76,35 @@ def test_ids_differ() -> None:
     first, again = call("hosted", poll), call("hosted", poll)
     assert first.message_id == again.message_id
     assert call("hosted", poll, title="Another").message_id != first.message_id
+
+
+def test_a_token_is_replaced() -> None:
+    """Each rotation makes a good token; the old one goes on for half a minute."""
+    now = datetime(2026, 1, 2, tzinfo=timezone.utc)
+    moments = [now]
+    fake = FakeButtDialServer(tokens={"first": "ann"}, clock=lambda: moments[0])
+    with fake.mocked() as mocked, Client(mocked.base_url, agent_token="first") as client:
+        second = str(client.profile.rotate_token(confirm=True).token)
+        other = client.as_agent(second)
+        third = str(other.profile.rotate_token(confirm=True).token)
+        assert len({"first", second, third}) == 3
+        fake.add_waiting(agentId="bob")
+        assert list(client.as_agent(third).inbox.waiting()) == []  # it is Ann's token
+        moments[0] = now + timedelta(seconds=29)
+        assert client.send_message("+14155550123", "hi").ok
+        moments[0] = now + timedelta(seconds=30)
+        for view in (client, other):
+            assert view.send_message("+14155550123", "hi").error_code == "AUTH_TOKEN_REVOKED"
+        assert client.as_agent(third).send_message("+14155550123", "hi").ok
+
+
+def test_tokens_that_tools_make_are_good() -> None:
+    """Who was onboarded can send, and a new team's token is a team token."""
+    fake = FakeButtDialServer(tokens=["admin"])
+    with fake.mocked() as mocked, Client(mocked.base_url, agent_token="admin") as client:
+        onboarded = client.organization.onboard_customer("Shop", {"whatsapp": True})
+        assert client.as_agent(str(onboarded.agent_token)).send_message("+14155550123", "hi").ok
+        teams = [client.organization.create_team("A", "a").admin_token for _ in range(2)]
+        assert len({*teams}) == 2
+        with AccountsClient(mocked.base_url, team_token=teams[0]) as accounts:
+            assert accounts.get_account().org_id

@@ -12,7 +12,7 @@ import requests
 import urllib3
 
 from buttdial_sync.testing import FakeButtDialServer
-from tests.fakes import add_fault
+from tests.fakes import add_fault, forget_sessions
 from tests.unit.testing.fake_wire import HEADERS, Wire, data_of
 
 
@@ -48,6 +48,21 @@ def test_connection_is_reset(kind: Any) -> None:
         assert len(fake.calls) == (kind == "reset")
         assert not fake.delivered
         assert wire.send()["messageId"]
+
+
+@pytest.mark.parametrize("trouble", ["token", "session"])
+def test_a_lost_post_of_a_stranger_is_not_carried_out(trouble: str) -> None:
+    """``delivered`` means: if the server would have carried it out."""
+    fake = FakeButtDialServer()
+    with fake.listen() as loopback, Wire(loopback.base_url) as wire:
+        wire.greet()
+        if trouble == "token":
+            fake.revoke("t")
+        else:
+            forget_sessions(fake)
+        fake.fault("status", delivered=True)
+        assert wire.post_call(to="+1", body="x").status_code == 500
+        assert not fake.delivered
 
 
 @pytest.mark.parametrize("kind", ["reset", "hang", "drip", "status"])

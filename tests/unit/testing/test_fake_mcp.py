@@ -136,6 +136,22 @@ def test_hosted_keeps_idempotency_keys() -> None:
         assert len(fake.sent_messages) == 3
 
 
+@pytest.mark.parametrize("dialect", ["hosted", "open-source"])
+def test_two_messages_are_on_their_way_at_once(dialect: DialectName) -> None:
+    """A message whose answer waits for another one does not keep that one from the server."""
+    fake, both = FakeButtDialServer(dialect=dialect), threading.Barrier(2)
+
+    def meet(args: dict[str, Any]) -> dict[str, Any]:
+        both.wait(30)
+        return {"messageId": args["to"]}
+
+    fake.on_tool("comms_send_message", meet)
+    people = ["+14155550123", "+14155550124"]
+    with fake.listen() as server, Client(server.base_url, agent_token="t", timeout=60) as client:
+        results = client.send_many(people, "hi", "sms", workers=2)
+        assert [each.message_sid for each in results] == people
+
+
 def test_failed_send_keeps_no_idempotency_key() -> None:
     """A message that failed may be sent again under its key."""
     fake = FakeButtDialServer()
