@@ -134,6 +134,14 @@ CAUSES = {
             '"retry_count": retry_count,\n            "attempt_started_at"',
         ),
     ),
+    "a claim of who was killed is a failure": Cause(
+        "given up for no fault of its own: no handler",
+        Change(
+            "buttdial_sync/inbound/dispatch.py",
+            '            return "busy"\n        except ConfigError',
+            '            return "failed"\n        except ConfigError',
+        ),
+    ),
     "a dead letter is not told": Cause(
         "untold",
         Change(

@@ -94,19 +94,44 @@ class History:
         self._open -= 1
 
     def _deliver(self, job: Job) -> None:
-        """Send a webhook again and again until it is accepted, and sometimes once more."""
+        """
+        Send a webhook again and again until it is accepted, and sometimes once more.
+
+        One that is not deferred is sent once. If it is not accepted, the message is put into the
+        waiting queue, and some process reads it there.
+        """
+        if not job.is_deferred:
+            if not self._is_accepted(job):
+                self._kernel.sleep(self._kernel.dice.uniform(0.0, LEASE))
+                self._let_wait(job)
+            return
         wanted = 2 if self._kernel.dice.random() < 0.2 else 1
         while wanted:
-            host, statuses = self._alive(), list[int]()
-            host.process.spawn(lambda: statuses.append(host.receive(job)), f"gets {job.text}")  # noqa: B023
-            end = self._kernel.now + 10.0
-            while not statuses and self._kernel.now < end:
-                self._kernel.sleep(0.1)
-            if statuses and statuses[0] == 200:
-                self._world.notes.accepted.add(job.known_as)
+            if self._is_accepted(job):
+                self._world.notes.taken_in.add(job.known_as)
                 wanted -= 1
             else:
                 self._kernel.sleep(_WEBHOOK_AGAIN_AFTER)
+
+    def _is_accepted(self, job: Job) -> bool:
+        host, statuses = self._alive(), list[int]()
+        host.process.spawn(lambda: statuses.append(host.receive(job)), f"gets {job.text}")
+        end = self._kernel.now + 10.0
+        while not statuses and self._kernel.now < end:
+            self._kernel.sleep(0.1)
+        is_accepted = statuses[:1] == [200]
+        if is_accepted:
+            self._world.notes.accepted.add(job.known_as)
+        return is_accepted
+
+    def _let_wait(self, job: Job) -> None:
+        """Let processes read it from the queue until one has written it to the inbox."""
+        notes = self._world.notes
+        while job.known_as not in notes.taken_in:
+            host = self._alive()
+            host.process.spawn(lambda: host.take_in(job), f"reads {job.text}")  # noqa: B023
+            self._kernel.sleep(LEASE)
+        notes.accepted.add(job.known_as)
 
     def _tell_what_became(self, message_sid: str, idempotency_key: str | None) -> None:
         """Let the server send receipts: in any order, also before the answer, also none."""

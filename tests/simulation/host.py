@@ -11,9 +11,11 @@ from buttdial_sync.client import Client
 from buttdial_sync.connection import Connection
 from buttdial_sync.inbound.handler import InboundHandler
 from buttdial_sync.inbound.inbox import Inbox
+from buttdial_sync.inbound.native import parse_waiting
 from buttdial_sync.listening.inbox_worker import HandingOver, drain_inbox
 from buttdial_sync.models.failed import FailedMessage
 from buttdial_sync.models.inbound import DeliveryReceipt, InboundMessage
+from buttdial_sync.models.inbox import WaitingMessage
 from buttdial_sync.models.sending import SendResult
 from buttdial_sync.retry.loop import RetryLoop
 from buttdial_sync.retry.outbox import Outbox
@@ -21,9 +23,9 @@ from buttdial_sync.retry.table import TableRepository
 from buttdial_sync.stores.store import Store
 from buttdial_sync.testing.simulate import message_payload
 from tests.simulation.network import Network, Server
-from tests.simulation.plan import LEASE, TIMEOUT, Job
+from tests.simulation.plan import CLAIM, LEASE, TIMEOUT, Job
 from tests.simulation.process import Process
-from tests.simulation.storing import OutboxPointStore, PointStore, StoreDownError
+from tests.simulation.storing import OutboxPointStore, PointLog, PointStore, StoreDownError
 from tests.simulation.world import name_of
 
 AGENTS = {"agent-1": "token-1", "agent-2": "token-2"}
@@ -116,13 +118,18 @@ class Host:
             random_fraction=dice.random,
         )
         self._inbox = Inbox(
-            cast("Store", PointStore(process.world.inbox_rows, process)), lease=LEASE
+            cast("Store", PointStore(process.world.inbox_rows, process)), lease=CLAIM
         )
-        self._inbound = InboundHandler(
-            allow_unsigned=["butt-dial"], inbox=self._inbox, deferred=True, lease=LEASE
-        )
-        self._inbound.on_message(self._handle)
-        self._inbound.on_delivery_receipt(self._record)
+        given: Any = {
+            "allow_unsigned": ["butt-dial"],
+            "delivery_log": PointLog(process.world.deliveries, process),
+            "lease": CLAIM,
+        }
+        self._at_once = InboundHandler(**given)
+        self._inbound = InboundHandler(**given, inbox=self._inbox, deferred=True)
+        for inbound in (self._at_once, self._inbound):
+            inbound.on_message(self._handle)
+            inbound.on_delivery_receipt(self._record)
 
     def run(self) -> None:
         """Run until the end of the process."""
@@ -192,8 +199,25 @@ class Host:
             payload |= {"status": job.status, "idempotencyKey": job.idempotency_key}
         else:
             payload = message_payload(1, "hosted", body=job.text, **payload, **{"from": job.sender})
+        inbound = self._inbound if job.is_deferred else self._at_once
         headers = {"Content-Type": "application/json"}
-        return self._inbound.handle("butt-dial", json.dumps(payload).encode(), headers).status
+        return inbound.handle("butt-dial", json.dumps(payload).encode(), headers).status
+
+    def take_in(self, job: Job) -> None:
+        """Write a message to the inbox that was read from the server's waiting queue."""
+        waiting = WaitingMessage(
+            id=f"queue-{job.text}",
+            external_id=job.text,
+            channel="sms",
+            from_=job.sender,
+            body=job.text,
+        )
+        try:
+            self._inbox.write(parse_waiting(waiting))
+        except StoreDownError:
+            self.process.tell(f"{job.text} could not be taken in")
+            return
+        self._notes.taken_in.add(job.known_as)
 
     def _told(self, message: FailedMessage, reason: str) -> None:
         self.process.tell(f"is told that {message.body} is dead: {reason}")
@@ -207,6 +231,7 @@ class Host:
             notes.overlaps.append(message.sender)
         try:
             if world.strike("handler", ("failing handler",)):
+                notes.failed.add(message.text)
                 raise OSError("one time in some")
             if world.strike("handler", ("slow handler",)):
                 self.process.sleep(world.dice.uniform(1.0, 2 * LEASE))
@@ -216,7 +241,11 @@ class Host:
         self.process.point(f"has handled {message.text}")
 
     def _record(self, receipt: DeliveryReceipt) -> None:
-        is_found = self._outbox.record_receipt(receipt)
+        try:
+            is_found = self._outbox.record_receipt(receipt)
+        except StoreDownError:
+            self._notes.failed.add(name_of(receipt))
+            raise
         self.process.tell(f"{receipt.message_sid} {receipt.status}: {is_found}")
         self._notes.receipts[receipt.message_sid].add(receipt.status)
         self._notes.handled[name_of(receipt)].append(self.process)

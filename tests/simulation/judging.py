@@ -167,8 +167,8 @@ def _untold(world: World, rows: list[Row]) -> Iterator[str]:
 def _inbox(world: World) -> Iterator[str]:
     notes = world.notes
     rows = {row["id"]: row for row in world.inbox_rows.newest(None, 1000)}
-    if len(rows) < len(notes.accepted):
-        yield f"lost: {len(notes.accepted)} messages were accepted, {len(rows)} are in the inbox"
+    if len(rows) < len(notes.taken_in):
+        yield f"lost: {len(notes.taken_in)} messages were taken in, {len(rows)} are in the inbox"
     for row in rows.values():
         if row["status"] == "pending":
             yield f"stuck: a message in the inbox is still pending, due {row['next_retry_at']}"
@@ -189,5 +189,7 @@ def _inbox(world: World) -> Iterator[str]:
         excused = unextended or notes.paused or notes.jumped or any(each.is_dead for each in times)
         if len(times) > 1 and not excused:
             yield f"handled {len(times)} times: {text}"
+    for text in sorted(notes.undelivered - notes.failed):
+        yield f"given up for no fault of its own: no handler failed on {text}"
     if notes.overlaps and not (unextended or notes.paused or notes.jumped or notes.crashed):
         yield f"two messages of {notes.overlaps[0]} were handled at once"

@@ -36,6 +36,8 @@ EVENTS = (
 RECEIPTS = ("sent", "failed", "delivered", "read")
 """What a receipt may say; a later one never gives way to an earlier one."""
 LEASE = 60.0
+CLAIM = 5 * LEASE
+"""How long an event that came in is kept from others. Longer than a failing one is tried again."""
 TIMEOUT = 10.0
 SPAN = 150.0
 
@@ -59,6 +61,7 @@ class Job:
         text: What it is known by; of a receipt, the id of its message.
         kind: What it is.
         sender: Who wrote a message that comes in.
+        is_deferred: Whether its webhook only writes it to the inbox.
         status: What a receipt says.
         idempotency_key: With which a receipt names its message too.
         priority, ordering_key: As for ``enqueue``.
@@ -69,6 +72,7 @@ class Job:
     text: str
     kind: JobKind
     sender: str = ""
+    is_deferred: bool = True
     status: str = ""
     idempotency_key: str | None = None
     priority: int = 0
@@ -213,4 +217,15 @@ def _jobs(dice: random.Random) -> list[Job]:
         )
         for number in range(dice.randint(0, 4))
     ]
-    return out + into
+    # Their order is not kept, so each has a sender of its own.
+    at_once = [
+        Job(
+            at=dice.uniform(0.0, span),
+            text=f"now{number}",
+            kind="inbound",
+            sender=f"carol{number}",
+            is_deferred=False,
+        )
+        for number in range(dice.randint(0, 2))
+    ]
+    return out + into + at_once

@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 
+from buttdial_sync.inbound.deliveries import DeliveryLog
 from buttdial_sync.stores.schema import Claim, Condition, Row
 from buttdial_sync.stores.store import Store
 from tests.simulation.process import Process
@@ -87,6 +88,37 @@ class PointStore:
                 if name not in {"now", "limit"}
             )
         return str(value) if row is None else _text(row)
+
+
+class PointLog:
+    """
+    The way of one process to the log of what was handed over.
+
+    Args:
+        log: Is shared by all processes.
+        process: Whose way it is.
+    """
+
+    def __init__(self, log: DeliveryLog, process: Process) -> None:
+        self._log = log
+        self._process = process
+
+    def claim(self, delivery_id: str, lease: float) -> str | None:
+        """Claim a delivery."""
+        self._process.point(f"claims {delivery_id}")
+        token = self._log.claim(delivery_id, lease)
+        self._process.point(f"    has {token}")
+        return token
+
+    def done(self, delivery_id: str, token: str) -> None:
+        """Note that it was handed over."""
+        self._process.point(f"is done with {delivery_id}")
+        self._log.done(delivery_id, token)
+
+    def release(self, delivery_id: str, token: str) -> None:
+        """Give a claim back."""
+        self._process.point(f"releases {delivery_id}")
+        self._log.release(delivery_id, token)
 
 
 class OutboxPointStore(PointStore):

@@ -195,9 +195,20 @@ def test_inbound(case: Case) -> None:
     """Lost after the answer 200, handled twice without an excuse, two of a sender at once."""
     notes = case.world.notes
     notes.accepted.add("in0")
+    assert case.broken() == ["lost"]
+    notes.taken_in.add("in0")
     assert case.broken() == ["lost", "lost"]
     notes.handled["in0"] = [case.process, case.process]
     notes.overlaps.append("ann")
     assert case.broken() == ["lost", "handled 2 times", "two messages of ann were handled at once"]
     notes.paused = 1
     assert case.broken() == ["lost"]
+
+
+def test_inbound_given_up_for_no_reason(case: Case) -> None:
+    """A claim of somebody who was killed is none: no handler has failed."""
+    notes = case.world.notes
+    notes.undelivered.add("in0")
+    assert case.broken() == ["given up for no fault of its own"]
+    notes.failed.add("in0")
+    assert case.broken() == []

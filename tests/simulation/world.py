@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from buttdial_sync.inbound.deliveries import MemoryDeliveryLog
 from buttdial_sync.inbound.inbox import inbox_schema
 from buttdial_sync.models.inbound import DeliveryReceipt, InboundMessage
 from buttdial_sync.models.sending import SendResult
@@ -47,6 +48,7 @@ class Notes:
         edited: The ids of rows that somebody edited by hand.
         crashed, paused, jumped: How many processes did.
         accepted: The texts of messages whose webhook was answered with 200.
+        taken_in: The texts of messages that the inbox said it has.
         handled: The processes whose handlers had each text, to success.
         receipts: What the receipts said that were written, by the ids of their messages.
         overtaken: Of which text a less urgent one was fetched first.
@@ -54,6 +56,7 @@ class Notes:
         handling: Which senders have a handler running.
         overlaps: Senders of whom two messages were handled at once.
         undelivered: The texts that ``on_undelivered`` got.
+        failed: The texts on which a handler failed.
     """
 
     enqueued: dict[str, str] = attrs.field(factory=dict)
@@ -73,6 +76,7 @@ class Notes:
     paused: int = 0
     jumped: int = 0
     accepted: set[str] = attrs.field(factory=set)
+    taken_in: set[str] = attrs.field(factory=set)
     handled: dict[str, list[Process]] = attrs.field(factory=lambda: defaultdict(list))
     receipts: dict[str, set[str]] = attrs.field(factory=lambda: defaultdict(set))
     overtaken: set[str] = attrs.field(factory=set)
@@ -80,6 +84,7 @@ class Notes:
     handling: Counter[str] = attrs.field(factory=Counter)
     overlaps: list[str] = attrs.field(factory=list)
     undelivered: set[str] = attrs.field(factory=set)
+    failed: set[str] = attrs.field(factory=set)
 
 
 def name_of(event: InboundMessage | DeliveryReceipt) -> str:
@@ -100,6 +105,7 @@ class World:
 
     Attributes:
         outbox_rows, receipt_rows, inbox_rows: The rows, which survive every process.
+        deliveries: What was handed over, which does too.
         is_calm: Nothing goes wrong any more.
     """
 
@@ -114,6 +120,7 @@ class World:
         self.outbox_rows = self._store(outbox_schema())
         self.receipt_rows = self._store(receipts_schema("buttdial_outbox"))
         self.inbox_rows = self._store(inbox_schema())
+        self.deliveries = MemoryDeliveryLog(clock=lambda: kernel.now)
         self._left = Counter(
             {"crash": plan.crashes, "pause": plan.pauses, "clock jump": plan.jumps}
             | {"killed in flight": plan.crashes}
