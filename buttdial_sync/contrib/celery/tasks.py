@@ -15,7 +15,6 @@ from buttdial_sync.contrib.celery.publishing import BrokerUnavailableError, Publ
 from buttdial_sync.contrib.shared import OnePerProcess
 from buttdial_sync.errors import ConfigError
 from buttdial_sync.errors.moments import utc_now
-from buttdial_sync.inbound.dispatch import InboundReport
 from buttdial_sync.inbound.handler import InboundHandler
 from buttdial_sync.inbound.serialized import as_arguments, as_event
 from buttdial_sync.models.failed import FailedMessage
@@ -246,32 +245,31 @@ class ButtDialTasks:
             result.get()  # raises what the task raised
 
     def _handle_inbound(self, task: Any, kind: str, fields: dict[str, Any]) -> None:
-        request = task.request
+        inbound, request = self._inbound, task.request
+        assert inbound is not None  # noqa: S101 - the task exists only then
+        pause = min(2.0**request.retries, _LONGEST_PAUSE)
         if (request.delivery_info or {}).get("redelivered"):
             # Its worker was killed, perhaps by this event. Celery does not count that, and an event
             # that kills each worker would come again without an end. So it is counted as a retry;
             # more of these are allowed, because a worker that stops returns what it has not begun.
             why, most = "its worker has gone", _MOST_RETRIES
         else:
-            report = self._dispatch(as_event(kind, fields), request.id)
+            # The task's id stays the same when it is tried again: by it the handlers that have had
+            # the event are known, if it has no id of its own.
+            keys = () if request.id is None else (f"task:{request.id}",)
+            report = inbound.dispatch_event(as_event(kind, fields), keys)
             if report.failed:
                 why, most = "a handler failed", _RETRIES
             elif report.busy:
                 why, most = "another worker is busy with it", _MOST_RETRIES
+                # Its claim has ended then. So this costs one retry; the others are for failures.
+                pause = inbound.lease
             else:
                 return
         failure = HandlerFailedError(f"{kind}: {why}")
         if request.is_eager:
             raise failure
-        pause = min(2.0**request.retries, _LONGEST_PAUSE)
         raise task.retry(exc=failure, countdown=pause, max_retries=most, **_HIDDEN)
-
-    def _dispatch(self, event: InboundEvent, task_id: str | None) -> InboundReport:
-        assert self._inbound is not None  # noqa: S101 - the task exists only then
-        # The task's id stays the same when it is tried again: by it the handlers that have had the
-        # event are known, if it has no id of its own.
-        keys = () if task_id is None else (f"task:{task_id}",)
-        return self._inbound.dispatch_event(event, keys)
 
 
 def _close(repository: object) -> None:

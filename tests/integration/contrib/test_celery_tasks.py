@@ -321,14 +321,15 @@ def test_an_event_whose_worker_was_killed(world: World) -> None:
 
 
 def test_an_event_that_another_worker_handles(world: World) -> None:
-    """It may be a worker that was killed: the event is kept for longer than its claim."""
+    """It may be a worker that was killed: the event comes again once its claim has ended."""
     world.app.conf.task_default_queue = "busy"
 
     @world.inbound.on_message
     def handle(_: InboundMessage) -> None:
         for retries in (0, 19):
-            with pytest.raises(Retry):
+            with pytest.raises(Retry) as told:
                 work(world, retries=retries)
+            assert told.value.when == world.inbound.lease
         with pytest.raises(HandlerFailedError, match="busy"):
             work(world, retries=20)
 
