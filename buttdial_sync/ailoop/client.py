@@ -11,7 +11,7 @@ import uuid
 import warnings
 import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import attrs
 
@@ -90,6 +90,8 @@ class AiloopClient:
         accept_timeout: Seconds within which the server must have confirmed a message.
         max_attempts: Attempts of a request that only reads.
         insecure_hosts: Hosts to which the token may go unencrypted. This machine always may.
+        ca_bundle: Path of the certificates (PEM) that the server's is checked with, a file or a
+            directory. None leaves it to the environment.
         on_event: Called for each request, answer, retry and connection, in the calling thread.
         clock: A monotonic clock in seconds, for tests.
         sleep: Sleeps for some seconds between attempts, for tests.
@@ -113,6 +115,7 @@ class AiloopClient:
         accept_timeout: float = 3.0,
         max_attempts: int = 3,
         insecure_hosts: Collection[str] = (),
+        ca_bundle: str | os.PathLike[str] | None = None,
         on_event: Callable[[ClientEvent], None] | None = None,
         clock: Clock = time.monotonic,
         sleep: Callable[[float], None] | None = None,
@@ -128,6 +131,7 @@ class AiloopClient:
                 connect_timeout=connect_timeout,
                 max_attempts=max_attempts,
                 insecure_hosts=insecure_hosts,
+                ca_bundle=ca_bundle,
                 on_event=on_event,
                 clock=clock,
                 sleep=sleep,
@@ -642,6 +646,9 @@ class AiloopClient:
         return (
             f"AiloopClient({self._connection.server_url!r}, channel={self._connection.channel!r})"
         )
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a client cannot be pickled: make one in each process")
 
     def __del__(self) -> None:
         # A constructor that raised has left nothing.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -25,6 +26,7 @@ from buttdial_sync.errors.scrubbing import Secret, scrub_error
 from buttdial_sync.models.converter import structure
 from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.transport.deadline import Clock, Deadline
+from buttdial_sync.transport.network import NetworkOptions
 from buttdial_sync.transport.rest_connection import RestConnection
 from buttdial_sync.transport.websocket_opening import is_private
 
@@ -52,6 +54,7 @@ class AiloopConnection(RestConnection):
         connect_timeout: Seconds for each connection.
         max_attempts: Attempts of a request that only reads.
         insecure_hosts: Hosts to which the token may go unencrypted.
+        ca_bundle: Path of the certificates to trust; the environment's when None.
         on_event: Called for each attempt, answer, retry and connection, in the calling thread.
         clock: A monotonic clock, in seconds.
         sleep: Sleeps between attempts; by default a sleep that ends when the client is closed.
@@ -73,6 +76,7 @@ class AiloopConnection(RestConnection):
         connect_timeout: float,
         max_attempts: int,
         insecure_hosts: Collection[str] = (),
+        ca_bundle: str | os.PathLike[str] | None = None,
         on_event: Callable[[ClientEvent], None] | None = None,
         clock: Clock = time.monotonic,
         sleep: Callable[[float], None] | None = None,
@@ -87,13 +91,14 @@ class AiloopConnection(RestConnection):
                 "the token would travel unencrypted, and everybody on the way could read it",
                 remediation="Use https:// or wss://, or name the host in insecure_hosts.",
             )
+        self.network = NetworkOptions.checked(ca_bundle=ca_bundle)
         super().__init__(
             f"{_HTTP_SCHEMES[scheme]}://{rest}",
             token=own_token,
             timeout=timeout,
             connect_timeout=connect_timeout,
             max_attempts=max_attempts,
-            network=None,
+            network=self.network,
             on_event=on_event,
             clock=clock,
             sleep=sleep,

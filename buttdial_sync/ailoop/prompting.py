@@ -63,6 +63,7 @@ class Sockets:
         self._options = WebSocketOptions(
             connect_timeout=connection.connect_timeout,
             insecure_hosts=insecure_hosts,
+            ca_file=connection.network.ca_bundle,
             clock=connection.clock,
         )
         self._opener = self.new_opener(self._new_receiver)

@@ -9,7 +9,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from buttdial_sync.errors import (
     ArgumentValueError,
@@ -17,7 +17,7 @@ from buttdial_sync.errors import (
     ClientClosedError,
     ConfigError,
 )
-from buttdial_sync.errors.scrubbing import Secret, masked, masked_items
+from buttdial_sync.errors.scrubbing import Secret, masked, masked_items, scrub
 from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.procedura.calls import ModuleCall
 from buttdial_sync.procedura.connection import ProceduraConnection, Request
@@ -361,7 +361,11 @@ class RemoteAgent:
         self.close()
 
     def __repr__(self) -> str:
-        return f"RemoteAgent({self.url!r}, account={self.account!r}, device={self.device!r})"
+        url = scrub(self.url)  # what is used as given may have a token in its query
+        return f"RemoteAgent({url!r}, account={self.account!r}, device={self.device!r})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an agent cannot be pickled: make one in each process")
 
     def __del__(self) -> None:
         # A constructor that raised has left nothing.

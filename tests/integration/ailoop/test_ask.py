@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 import threading
 import uuid
 from collections.abc import Callable
@@ -365,6 +367,13 @@ def test_wrong_arguments_of_the_constructor(wrong: dict[str, Any]) -> None:
     """Those that other clients have too."""
     with pytest.raises(AiloopConfigError, match=next(iter(wrong))):
         AiloopClient("http://localhost:9", **wrong)
+
+
+@pytest.mark.parametrize("how", [pickle.dumps, copy.copy])
+def test_client_cannot_be_copied(client: AiloopClient, how: Callable[[object], object]) -> None:
+    """A copy that is collected would cut the connections of the original."""
+    with pytest.raises(TypeError, match="make one in each process"):
+        how(client)
 
 
 def test_answer_is_neither_true_nor_false() -> None:

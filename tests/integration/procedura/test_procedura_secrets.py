@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import json
 import os
+import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -93,3 +96,18 @@ def test_file_that_is_cut_off(store: FileTokenStore) -> None:
     with pytest.raises(ConfigError, match="not a file of tokens") as caught:
         store.load(URL, None, None)
     assert leaks_of(caught.value, OTHER) == []
+
+
+def test_url_with_a_token() -> None:
+    """It is used as given, and not shown."""
+    agent = RemoteAgent(f"wss://world.example/?token={TOKEN}&x=1", token_store=None)
+    assert agent.url.endswith(f"{TOKEN}&x=1")
+    assert "world.example" in repr(agent)
+    assert TOKEN not in repr(agent)
+
+
+@pytest.mark.parametrize("how", [pickle.dumps, copy.copy])
+def test_agent_cannot_be_copied(how: Callable[[object], object]) -> None:
+    """A copy that is collected would cut the connections of the original."""
+    with pytest.raises(TypeError, match="make one in each process"):
+        how(RemoteAgent(URL, token=TOKEN, token_store=None))
