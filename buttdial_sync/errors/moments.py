@@ -6,6 +6,13 @@ import re
 from datetime import datetime, timezone
 
 _UNIX_SECONDS = re.compile(r"\d{9,11}(\.\d+)?")
+# Python 3.10 reads fewer spellings of ISO 8601 than later ones: here all read the same.
+_ISO_8601 = re.compile(
+    r"(\d{4})(-?)(\d\d)\2(\d\d)"
+    r"(?:[Tt ](\d\d)(?:(:?)(\d\d)(?:\6(\d\d)(?:[.,](\d+))?)?)?"
+    r"(?:[Zz]|([+-]\d\d)(?::?(\d\d))?)?)?",
+    re.ASCII,
+)
 
 
 def utc_now() -> datetime:
@@ -46,13 +53,22 @@ def parse_moment(value: object) -> datetime:
     elif not isinstance(value, str) or _UNIX_SECONDS.fullmatch(value):
         moment = _from_unix_seconds(value)
     else:
-        # fromisoformat knows neither "Z" nor other than 3 or 6 decimals before Python 3.11.
-        text = re.sub(r"\.(\d+)", lambda found: f".{found[1]:0<6.6}", value.strip())
-        moment = datetime.fromisoformat(re.sub(r"[Zz]$", "+00:00", text))
+        moment = _from_iso_8601(value.strip())
     try:
         return as_utc(moment)
     except OverflowError:
         raise ValueError("not a time") from None
+
+
+def _from_iso_8601(text: str) -> datetime:
+    found = _ISO_8601.fullmatch(text)
+    if found is None:
+        raise ValueError("not a time")
+    year, _, month, day, hour, _, minute, second, decimals, zone, zone_minutes = found.groups()
+    return datetime.fromisoformat(
+        f"{year}-{month}-{day}T{hour or '00'}:{minute or '00'}:{second or '00'}"
+        f".{decimals or '':0<6.6}{zone or '+00'}:{zone_minutes or '00'}"
+    )
 
 
 def _from_unix_seconds(value: str | float) -> datetime:

@@ -31,7 +31,7 @@ class CommChannel:
     channel_type: str | None = None
     identifier: str | None = None
     label: str | None = None
-    capabilities: list[str] | None = None
+    capabilities: list[str] | None = attrs.field(default=None, hash=False)
     paused: bool | None = None
     primary: bool | None = None
     created_at: datetime | None = None

@@ -134,9 +134,9 @@ class InboundMessage:
     emoji: str | None = None
     reacted_to: str | None = None
     location: Location | None = None
-    contacts: tuple[Mapping[str, Any], ...] = ()
+    contacts: tuple[Mapping[str, Any], ...] = attrs.field(default=(), hash=False)
     session_id: str | None = None
-    session: Mapping[str, Any] | None = None
+    session: Mapping[str, Any] | None = attrs.field(default=None, hash=False)
     thread_id: str | None = None
     received_at: datetime | None = None
     source: Source | None = None

@@ -43,7 +43,7 @@ class WaitingMessage:
     to: str | None = None
     body: str | None = None
     media_url: str | None = None
-    error_details: Any = None
+    error_details: Any = attrs.field(default=None, hash=False)
     external_id: Identifier | None = None
     created_at: datetime | None = None
     raw: Any = attrs.field(default=None, eq=False, repr=False)

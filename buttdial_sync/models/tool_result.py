@@ -17,7 +17,7 @@ class ToolResult(Mapping[str, Any]):
 
     ``result["messageId"]`` and ``result["message_id"]`` are the same. The ``repr`` shows the keys,
     not the values: they may be tokens, people's numbers, or texts. An answer that is not a JSON
-    object has no keys.
+    object has no keys. ``json.dumps`` takes ``raw``.
 
     Attributes:
         raw: The answer as it was decoded: an object, a list, a text, …
@@ -32,8 +32,15 @@ class ToolResult(Mapping[str, Any]):
         """The answer where it is a text, else None."""
         return self.raw if isinstance(self.raw, str) else None
 
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, ToolResult):
+            return bool((self.raw, self.previewed) == (other.raw, other.previewed))
+        return isinstance(self.raw, Mapping) and Mapping.__eq__(self, other) is True
+
+    __hash__ = None  # type: ignore[assignment]
+
     def __getitem__(self, key: str) -> Any:
-        if key in self._entries:
+        if key in self._entries or not isinstance(key, str):
             return self._entries[key]
         wanted = snake_case(key)
         return self._entries[next((k for k in self._entries if snake_case(k) == wanted), key)]

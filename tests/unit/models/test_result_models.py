@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import pkgutil
 from importlib import import_module
-from typing import get_args
+from typing import Any, get_args
 
 import attrs
 import pytest
 
 from buttdial_sync import models
 from buttdial_sync.errors import Outcome, ProtocolError
+from buttdial_sync.models.channels import CommChannel
 from buttdial_sync.models.converter import MUST_FIT, structure
 from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.models.failed import FailedMessage
-from buttdial_sync.models.inbound import Attachment, InboundEvent, Location
+from buttdial_sync.models.inbound import Attachment, InboundEvent, InboundMessage, Location
 from buttdial_sync.models.inbox import WaitingMessage, WaitingMessages
 from buttdial_sync.models.message import CHANNELS
 from buttdial_sync.models.profile import RotatedToken
@@ -59,6 +61,23 @@ def test_results_are_values(kind: type) -> None:
     assert kind.__doc__
     for name in fields:
         assert name == "raw" or name in kind.__doc__, f"{kind.__name__}.{name} is undocumented"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (
+            InboundMessage(sender="+1", channel="sms", session={"id": "s"}, contacts=({"a": 1},)),
+            InboundMessage(sender="+1", channel="sms", session={"id": "t"}),
+        ),
+        (WaitingMessage(id="1", error_details={"code": 5}), WaitingMessage(id="1")),
+        (CommChannel(id="1", capabilities=["sms"]), CommChannel(id="1", capabilities=["mms"])),
+    ],
+)
+def test_what_comes_in_lists_fits_into_sets(one: Any, other: Any) -> None:
+    """Whatever the server has written into it; what differs is still two."""
+    assert {one, other, attrs.evolve(one), copy.deepcopy(other)} == {one, other}
+    assert one != other
 
 
 def test_results_are_frozen() -> None:

@@ -61,6 +61,25 @@ class TestToolResult:
         assert result.raw == answer
         assert result.text == (answer if isinstance(answer, str) else None)
 
+    @pytest.mark.parametrize("other", ["no", ["b"], 6, None, {}, {"messageId": 1}])
+    @pytest.mark.parametrize("answer", ["yes", ["a"], 5, [], {"messageId": 2}])
+    def test_different_answers_are_not_equal(self, answer: Any, other: Any) -> None:
+        """Also those without keys."""
+        assert ToolResult(answer) != ToolResult(other)
+        assert ToolResult(answer) == ToolResult(answer)
+        assert ToolResult(answer) != other
+        assert (ToolResult(answer) == answer) is isinstance(answer, dict)
+
+    def test_a_preview_is_not_the_deed(self) -> None:
+        """The same answer can mean that nothing was carried out."""
+        assert ToolResult({"a": 1}) != ToolResult({"a": 1}, previewed=True)
+
+    def test_keys_that_are_not_text(self) -> None:
+        """They are not there, as in any mapping."""
+        result = ToolResult(self.answer)
+        assert 5 not in result  # type: ignore[comparison-overlap]
+        assert result.get(None) is None  # type: ignore[call-overload]
+
     def test_frozen(self) -> None:
         """It cannot be changed."""
         with pytest.raises(attrs.exceptions.FrozenInstanceError):
