@@ -173,7 +173,9 @@ class SessionWatch:
         if self._realtime.is_live or clock() < self._open_at:
             return
         try:
-            self._realtime.ensure(deadline.within(self._connection.connect_timeout))
+            # Half of what is left at most: the look that follows needs time, too.
+            seconds = min(self._connection.connect_timeout, deadline.remaining() / 2)
+            self._realtime.ensure(deadline.within(seconds))
         except (HappyClosedError, AuthenticationError):
             raise
         except HappyError as error:

@@ -50,6 +50,7 @@ ONLY_IN = {
     "kombu": ("contrib.celery",),
     "phonenumbers": ("calls.recipients",),
     "socketio": ("happy", "testing.happy"),
+    "websocket": ("happy",),  # below socketio
     "websockets": ("transport.websocket", "testing.procedura", "testing.ailoop"),
     "nacl": ("happy",),
     "cryptography": ("happy",),

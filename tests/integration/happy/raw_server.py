@@ -7,7 +7,8 @@ import hashlib
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
+from typing import Any
 
 from buttdial_sync.happy.client import HappyClient
 
@@ -20,7 +21,7 @@ Handler = Callable[[socket.socket], None]
 
 
 @contextmanager
-def serving(handler: Handler) -> Iterator[int]:
+def serving(handler: Handler, host: str = "127.0.0.1") -> Iterator[int]:
     """Serve with a thread for each connection; give the port. At the end everything is cut."""
     connections: list[socket.socket] = []
     threads: list[threading.Thread] = []
@@ -37,7 +38,7 @@ def serving(handler: Handler) -> Iterator[int]:
                 threads.append(threading.Thread(target=serve, args=(connection,)))
                 threads[-1].start()
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with socket.create_server((host, 0)) as listener:
         accepting = threading.Thread(target=accept)
         accepting.start()
         try:
@@ -80,6 +81,29 @@ def frame(text: bytes) -> bytes:
     return bytes([0x81, 127]) + len(text).to_bytes(8, "big") + text
 
 
+def tunnel_to(port: int, heads: list[bytes]) -> Handler:
+    """A proxy that leads everybody to one port; it notes what it was asked."""
+
+    def lead(connection: socket.socket) -> None:
+        heads.append(head_of(connection))
+        with socket.create_connection(("127.0.0.1", port)) as server:
+            connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            back = threading.Thread(target=_pass_on, args=(server, connection))
+            back.start()
+            _pass_on(connection, server)
+            back.join()
+
+    return lead
+
+
+def _pass_on(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while chunk := source.recv(65536):
+            target.sendall(chunk)
+    with suppress(OSError):
+        target.shutdown(socket.SHUT_RDWR)
+
+
 def read_until_cut(connection: socket.socket) -> bytes:
     """Read until the other side ends the connection."""
     read = b""
@@ -95,9 +119,9 @@ def unmasked(sent: bytes) -> bytes:
 
 
 @contextmanager
-def client_at(port: int, **options: float) -> Iterator[HappyClient]:
+def client_at(port: int, host: str = "127.0.0.1", **options: Any) -> Iterator[HappyClient]:
     """A client of such a server."""
     secret = base64.b64encode(bytes(32)).decode()
-    url = f"http://127.0.0.1:{port}"
-    with closing(HappyClient(url, token=TOKEN, secret_b64=secret, **options)) as client:  # type: ignore[arg-type]
+    url = f"http://{host}:{port}"
+    with HappyClient(url, token=TOKEN, secret_b64=secret, **options) as client:
         yield client
