@@ -1,16 +1,20 @@
 """
 Assertions about what was sent; a failure lists what the server got instead, the nearest as a diff.
 
-A wanted value is compared with ``==``; a compiled pattern is searched for.
+A wanted value is compared with ``==``; a compiled pattern is searched for. A list and a tuple are
+alike, and so are a datetime and its text.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from difflib import SequenceMatcher, ndiff
 from typing import Any
 
+from buttdial_sync.errors.moments import parse_moment
+from buttdial_sync.errors.scrubbing import masked_items
 from buttdial_sync.testing.request_log import RequestLog, TextArgument, ToolCall
 from buttdial_sync.testing.tools import SEND_MESSAGE
 
@@ -76,9 +80,23 @@ def check_nothing_sent(log: RequestLog) -> None:
         )
 
 
-def find_call(log: RequestLog, tool: str, args: Mapping[str, object]) -> ToolCall:
-    """Find the first call of a tool with these arguments, or raise an AssertionError."""
+def find_call(
+    log: RequestLog, tool: str, args: Mapping[str, object], known: frozenset[str] | None
+) -> ToolCall:
+    """
+    Find the first call of a tool with these arguments.
+
+    Raises:
+        AssertionError: There is none.
+        TypeError: An argument is neither one of the known ones nor in a call.
+    """
     __tracebackhide__ = True
+    if known is not None:
+        given = {key for call in log.calls if call.tool == tool for key in call.args}
+        unknown = args.keys() - known - given
+        if unknown:
+            names = ", ".join(sorted(unknown))
+            raise TypeError(f"{tool} has no {names}; it has {', '.join(sorted(known))}")
     for call in log.calls:
         if call.tool == tool and not _differing(call, args, _argument):
             return call
@@ -159,7 +177,18 @@ def _differing(call: ToolCall, wanted: Mapping[str, object], read: _Read) -> lis
 def _fits(wanted: Any, value: object) -> bool:
     if isinstance(wanted, re.Pattern):
         return isinstance(value, str) and wanted.search(value) is not None
+    if isinstance(wanted, datetime) and isinstance(value, str):
+        return _is_moment(value, wanted)
+    if isinstance(wanted, list | tuple) and isinstance(value, list | tuple):
+        return [*wanted] == [*value]
     return bool(wanted == value)
+
+
+def _is_moment(text: str, wanted: datetime) -> bool:
+    try:
+        return parse_moment(text) == wanted
+    except ValueError:
+        return False
 
 
 def _line(call: ToolCall, fields: Mapping[str, object], *, is_delivered: bool) -> str:
@@ -175,7 +204,7 @@ def _line(call: ToolCall, fields: Mapping[str, object], *, is_delivered: bool) -
 
 
 def _shown(call: ToolCall, names: Sequence[str], read: _Read) -> str:
-    values = ((name, read(call, name)) for name in names)
+    values = masked_items({name: read(call, name) for name in names}).items()
     return " ".join(f"{name}={_short(value)}" for name, value in values if value not in (None, ()))
 
 
@@ -185,7 +214,7 @@ def _short(value: object) -> str:
 
 
 def _described(what: str, wanted: Mapping[str, object]) -> str:
-    fields = " ".join(f"{name}={_short(value)}" for name, value in wanted.items())
+    fields = " ".join(f"{name}={_short(value)}" for name, value in masked_items(wanted).items())
     return f"{what} {fields}".rstrip()
 
 

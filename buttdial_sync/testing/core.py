@@ -65,7 +65,8 @@ class ServerCore:
 
     def clear(self) -> None:
         """Forget what has happened and what was programmed; sessions and tokens stay."""
-        for part in (self.log, self.faults, self.tools, self.rest, self.waiting):
+        parts = (self.log, self.faults, self.tools, self.rest, self.waiting, self.mcp)
+        for part in (*parts, self.token_check):
             part.clear()
 
     def _take_fault(

@@ -22,6 +22,7 @@ from buttdial_sync.testing.raised import RaisedErrors
 from buttdial_sync.testing.request_log import ToolCall
 from buttdial_sync.testing.simulate import NUMBERS, HostSimulator, hand_over, message_payload
 from buttdial_sync.testing.tool_answers import ToolAnswer, ToolFailure
+from buttdial_sync.testing.tool_schemas import arguments_of
 from buttdial_sync.testing.tools import SEND_MESSAGE, SendAnswer
 from buttdial_sync.testing.workspace import RestCall, RestEndpoint, Workspace
 
@@ -145,10 +146,13 @@ class FakeServer:
         """
         Check that a message was sent that has these fields, whatever else it has.
 
+        Messages of ``send_message`` only: polls, calls and passcodes are found by `assert_called`.
+
         Args:
             **fields: What it has to have, by the names of `ToolCall`: ``to``, ``body``,
-                ``channel``, ``media_url``, ``thread_id``, … A value is compared with ``==``; a
-                compiled pattern is searched for.
+                ``channel``, ``media_url``, ``thread_id``, … A value is compared with ``==``, a
+                list also with a tuple, a datetime also with its text; a compiled pattern is
+                searched for.
 
         Returns:
             The message; of several the first.
@@ -195,9 +199,10 @@ class FakeServer:
 
         Raises:
             AssertionError: There is none.
+            TypeError: The tool does not have such an argument.
         """
         __tracebackhide__ = True
-        return find_call(self.core.log, tool, args)
+        return find_call(self.core.log, tool, args, arguments_of(tool))
 
     def on_send(
         self,
@@ -267,7 +272,11 @@ class FakeServer:
             status: The status code.
             headers: Further headers.
             public: Whether no token is asked for.
+
+        Raises:
+            ValueError: The path does not begin with ``/``, or is almost that of an endpoint.
         """
+        self.core.rest.check_path(path)
 
         def act(_workspace: Workspace, call: RestCall) -> object:
             value = body(call.request) if callable(body) else body
@@ -331,7 +340,11 @@ class FakeServer:
         return self.core.mcp.release()
 
     def clear(self) -> None:
-        """Forget what has happened and what was programmed; sessions and tokens stay."""
+        """
+        Forget what has happened and what was programmed; sessions and tokens stay.
+
+        Answers that ``late`` faults hold are dropped, and a lockout ends.
+        """
         self.core.clear()
 
     def push(self, notification: Mapping[str, Any], token: str | None = None) -> int:

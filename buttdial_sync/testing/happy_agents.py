@@ -83,6 +83,11 @@ def says_done(turn: FakeTurn) -> None:
     turn.say(f"Done: {turn.prompt}")
 
 
+def _show_offline(machine: FakeMachine, _: object, is_offline: bool) -> bool:
+    machine.record["active"] = not is_offline
+    return is_offline
+
+
 @attrs.define(eq=False, kw_only=True)
 class FakeMachine:
     """
@@ -102,12 +107,13 @@ class FakeMachine:
             stored.
         flavor: Which agent its sessions are of.
         spawned: The parameters of each session that was started on it.
+        record: What the server says about it.
     """
 
     id: str
     cipher: Cipher = attrs.field(repr=False)
     agent: AgentFunction = says_done
-    is_offline: bool = False
+    is_offline: bool = attrs.field(default=False, on_setattr=_show_offline)
     is_slow: bool = False
     is_silent: bool = False
     needs_approval: bool = False
@@ -116,6 +122,7 @@ class FakeMachine:
     is_instant: bool = False
     flavor: str = "claude"
     spawned: list[Mapping[str, Any]] = attrs.field(factory=list)
+    record: dict[str, Any] = attrs.field(factory=dict, repr=False)
 
 
 class AgentProcess:

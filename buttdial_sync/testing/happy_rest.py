@@ -134,7 +134,7 @@ class HappyRest:
         if session is None:
             return _NOT_FOUND
         given = json.loads(request.body).get("messages") or []
-        if not 1 <= len(given) <= 100:
+        if not 1 <= len(given) <= 100 or not all(map(_is_message, given)):
             return _bad_request("messages")
         stored = []
         for each in given:
@@ -155,6 +155,11 @@ class HappyRest:
         if not self._store.delete_session(session_id):
             return _NOT_FOUND
         return json_response(200, {"success": True})
+
+
+def _is_message(given: Any) -> bool:
+    wanted = ("content", "localId")
+    return isinstance(given, dict) and all(isinstance(given.get(name), str) for name in wanted)
 
 
 def _limit(query: Mapping[str, Any], *, default: int, most: int) -> int | None:

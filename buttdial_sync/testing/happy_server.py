@@ -148,7 +148,8 @@ class FakeHappyServer:
             "daemonStateVersion": 1,
             "dataEncryptionKey": boxed,
         }
-        machine = FakeMachine(id=machine_id, cipher=cipher, agent=agent, **options)
+        record = self.store.machines[machine_id]
+        machine = FakeMachine(id=machine_id, cipher=cipher, agent=agent, record=record, **options)
         self._machines[machine_id] = machine
         return machine
 

@@ -115,6 +115,11 @@ class McpEndpoint:
             stream.send(event)
         return len(held)
 
+    def clear(self) -> None:
+        """Forget the answers that are held."""
+        with self._lock:
+            self._held = []
+
     def _hold(self, stream: ServerStream, event: bytes) -> None:
         with self._lock:
             self._held.append((stream, event))

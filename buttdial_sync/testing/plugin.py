@@ -85,11 +85,12 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Keep the clients on this machine while a test runs, its fixtures included."""
     from buttdial_sync.transport.addresses import connection_guard
 
+    before = connection_guard.advice  # of the test that runs this one, if one does
     may_leave = item.config.getini(_NETWORK) or item.get_closest_marker(_NETWORK) is not None
     connection_guard.advice = None if may_leave else _ADVICE
     _begin_as_a_new_process()
     yield
-    connection_guard.advice = None
+    connection_guard.advice = before
 
 
 def _begin_as_a_new_process() -> None:

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar, overload
 
 import attrs
 
+from buttdial_sync.errors.scrubbing import masked_items
 from buttdial_sync.testing.http_messages import Request
 
 Record = TypeVar("Record", Request, "ToolCall")
@@ -47,7 +48,7 @@ class ToolCall:
     """
 
     tool: str
-    args: Mapping[str, Any]
+    args: Mapping[str, Any] = attrs.field(repr=lambda args: repr(masked_items(args)))
     token: str | None = attrs.field(default=None, repr=False)
 
     to = TextArgument("to", "The recipient.")

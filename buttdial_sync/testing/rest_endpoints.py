@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+from difflib import get_close_matches
 from typing import Any
 
 import attrs
@@ -84,6 +85,16 @@ class RestEndpoints:
             RestEndpoint("GET", "/api/v1/waiting-messages", self._read_waiting, only=None),
             *(*FIXED_ANSWERS, *ORG_ENDPOINTS, *AGENT_ENDPOINTS),
         )
+
+    def check_path(self, path: str) -> None:
+        """Raise a ValueError that names the nearest endpoint, if a path is a mistyped one."""
+        if not path.startswith("/"):
+            raise ValueError(f"a path begins with a slash: /{path}")
+        known = (self._send, *self._own)
+        if not any(each.pattern.fullmatch(path) for each in known):
+            near = get_close_matches(path, [each.template for each in known], n=1, cutoff=0.9)
+            if near:
+                raise ValueError(f"there is no endpoint {path}: did you mean {near[0]}?")
 
     def clear(self) -> None:
         """Forget the programmed endpoints, and what the accounts endpoints know."""

@@ -59,6 +59,12 @@ class TokenCheck:
             else:
                 self._revoked.add(token)
 
+    def clear(self) -> None:
+        """Forget the failed logins; tokens stay as they are."""
+        with self._lock:
+            self._failures, self._locked_until = 0, None
+            self.failed_logins = self.lockouts = 0
+
     def refuse(self, token: str | None, *, missing: str = MISSING_HEADER) -> HttpResponse | None:
         """
         Check a token.

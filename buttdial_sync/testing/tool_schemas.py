@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
-from buttdial_sync.testing.dialects import Dialect
+from buttdial_sync.testing.dialects import HOSTED, OPEN_SOURCE, Dialect
 
 ToolSchema = Mapping[str, Any]
 
@@ -32,6 +32,12 @@ def _catalogue() -> Mapping[str, list[dict[str, Any]]]:
 def tools_of(dialect: Dialect) -> dict[str, ToolSchema]:
     """All tools of a dialect: name to what ``tools/list`` says about it."""
     return {tool["name"]: tool for tool in _catalogue()[dialect.name]}
+
+
+def arguments_of(tool: str) -> frozenset[str] | None:
+    """The names of a tool's arguments, of both dialects; None if neither has the tool."""
+    found = [tools[tool] for tools in map(tools_of, (HOSTED, OPEN_SOURCE)) if tool in tools]
+    return frozenset().union(*(each["inputSchema"]["properties"] for each in found)) or None
 
 
 def complaint(tool: ToolSchema, args: object) -> str | None:

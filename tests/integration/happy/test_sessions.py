@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 import pytest
+import requests
 
 from buttdial_sync.errors import (
     AuthError,
@@ -40,6 +41,26 @@ def test_machines(happy_server: FakeHappyServer, client: HappyClient) -> None:
     with pytest.raises(errors.MachineNotFound) as caught:
         client.get_machine("nowhere")
     assert isinstance(caught.value, NotFoundError | errors.MachineOfflineError)
+
+
+def test_a_machine_that_is_switched_off(
+    happy_server: FakeHappyServer, client: HappyClient, machine: FakeMachine
+) -> None:
+    """The server says so at once, and that it is back."""
+    for is_offline in (False, True, False):
+        machine.is_offline = is_offline
+        assert [each.active for each in client.list_machines()] == [not is_offline]
+
+
+@pytest.mark.parametrize("message", [{"content": "x"}, {"localId": "1"}, {"localId": 1}, "x"])
+def test_a_message_that_lacks_a_part(happy_server: FakeHappyServer, message: object) -> None:
+    """The server refuses it, and lives."""
+    session = happy_server.add_session().session
+    url = f"{happy_server.server_url}/v3/sessions/{session.id}/messages"
+    headers = {"Authorization": f"Bearer {happy_server.token}"}
+    answer = requests.post(url, json={"messages": [message]}, headers=headers, timeout=10)
+    assert (answer.status_code, answer.json()["error"]) == (400, "Bad Request")
+    assert session.messages == []
 
 
 def test_a_thousand_sessions(happy_server: FakeHappyServer, client: HappyClient) -> None:

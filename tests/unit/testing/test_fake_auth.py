@@ -181,3 +181,13 @@ def test_wrong_settings_are_refused(wrong: dict[str, Any]) -> None:
     """An unknown dialect, place of the token or line ending is an error at once."""
     with pytest.raises(ValueError, match=next(iter(wrong))):
         FakeButtDialServer(**wrong)
+
+
+def test_clear_ends_a_lockout() -> None:
+    """What has happened is forgotten, what was revoked is not."""
+    fake = FakeButtDialServer(dialect="open-source", tokens=["good", "old"])
+    fake.revoke("old")
+    assert {post(fake, "bad") for _ in range(11)} == {401, 429}
+    fake.clear()
+    assert post(fake, "good") == 400  # let in; there is no such session
+    assert (post(fake, "old"), failed_logins(fake)) == (401, 1)

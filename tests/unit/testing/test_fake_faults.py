@@ -50,6 +50,18 @@ def test_connection_is_reset(kind: Any) -> None:
         assert wire.send()["messageId"]
 
 
+def test_clear_drops_what_is_held() -> None:
+    """An answer of before does not come up in the next test."""
+    fake = FakeButtDialServer()
+    with fake.listen() as loopback, Wire(loopback.base_url) as wire:
+        wire.greet()
+        fake.fault("late")
+        wire.post_call(to="+1", body="x")
+        assert fake.wait_for(lambda: fake.held == 1)
+        fake.clear()
+        assert (fake.held, fake.release()) == (0, 0)
+
+
 @pytest.mark.parametrize("trouble", ["token", "session"])
 def test_a_lost_post_of_a_stranger_is_not_carried_out(trouble: str) -> None:
     """``delivered`` means: if the server would have carried it out."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
+import pytest
 import requests
 
 from buttdial_sync.testing import FakeButtDialServer, Request
@@ -138,3 +140,29 @@ def test_programmed_endpoint() -> None:
     created = ask(server, "POST", "/api/v1/agents")
     assert (created.status, created.headers["Sunset"]) == (201, "x")
     assert ask(server, "GET", "/api/v1/agents/a/b").status == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("api/v1/voices", "begins with a slash"),
+        ("/api/v1/voicez", "did you mean /api/v1/voices?"),
+        ("/api/v1/agent/{agent_id}/tokens", "did you mean /api/v1/agents/{agent_id}/tokens?"),
+    ],
+)
+def test_a_mistyped_path_is_refused(path: str, hint: str) -> None:
+    """It would program nothing."""
+    with pytest.raises(ValueError, match=re.escape(hint)):
+        FakeButtDialServer().on_rest("GET", path, {})
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/v1/voices", "/api/v1/agents/ann/tokens", "/api/v1/agents/{id}", "/v1/charges"]
+)
+def test_other_paths_are_programmed(path: str) -> None:
+    """A part of a path may be anything, and a fake may answer for another service, too."""
+    fake = FakeButtDialServer()
+    fake.on_rest("GET", path, {"mine": True}, public=True)
+    with fake.mocked() as mocked:
+        url = f"{mocked.base_url}{path.format(id='ann')}"
+        assert requests.get(url, timeout=5).json() == {"mine": True}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -195,6 +196,33 @@ def test_called(fake: FakeButtDialServer) -> None:
     assert said.endswith("  1. comms_send_message to='+1415'")
 
 
+def test_what_was_given_is_found(fake_server: FakeButtDialServer, butt_dial_client: Client) -> None:
+    """Lists and datetimes are found as they were given to ``send_message``, and not by others."""
+    when = datetime(2030, 1, 2, 3, 4, 5, tzinfo=timezone(timedelta(hours=2)))
+    url, ways = "https://shop.example/a.png", ["email"]
+    butt_dial_client.send_message(
+        "+14155550123", "hi", "sms", media_url=url, scheduled_at=when, fallback_channels=ways
+    )
+    message = fake_server.assert_sent(media=[url], scheduled_at=when, fallback_channels=ways)
+    assert message is fake_server.assert_sent(scheduled_at=when.astimezone(timezone.utc))
+    fake_server.assert_called("comms_send_message", fallbackChannels=("email",), media=(url,))
+    failure(lambda: fake_server.assert_sent(scheduled_at=when + timedelta(seconds=1)))
+    failure(lambda: fake_server.assert_sent(scheduled_at=when.replace(tzinfo=None)))
+    failure(lambda: fake_server.assert_sent(fallback_channels=["sms"]))
+    failure(lambda: fake_server.assert_sent(body=when))
+
+
+def test_unknown_argument(fake_server: FakeButtDialServer, butt_dial_client: Client) -> None:
+    """A misspelt argument is a mistake in the test, also if it is not wanted."""
+    butt_dial_client.whatsapp.react("wamid.1", "👍")
+    fake_server.assert_called("comms_whatsapp_action", emoji="👍", body=None)
+    with pytest.raises(TypeError, match="comms_whatsapp_action has no emojii; it has action,"):
+        fake_server.assert_called("comms_whatsapp_action", emojii=None)
+    with Client("https://butt-dial.test", agent_token="t", check_schema=False) as client:
+        client.whatsapp.action("pin", message_id="wamid.1", seconds=7)
+    fake_server.assert_called("comms_whatsapp_action", seconds=7)  # it came, so there is one
+
+
 def test_unknown_field(fake_server: FakeButtDialServer) -> None:
     """A field that no message has is a mistake in the test, not a failure."""
     with pytest.raises(TypeError, match="no recipient; it has body, channel"):
@@ -208,3 +236,18 @@ def test_no_token_is_shown(fake: FakeButtDialServer) -> None:
     checks = (fake.assert_nothing_sent, lambda: fake.assert_called("x", to=1))
     shown = [failure(check) for check in checks]
     assert "agent-token" not in "".join([*shown, repr(fake.sent_messages)])
+
+
+def test_no_credential_is_shown(fake_server: FakeButtDialServer, butt_dial_client: Client) -> None:
+    """Keys of providers are in the call, and not in what is printed."""
+    given = {"accountSid": "AC1", "authToken": "hidden-1"}
+    butt_dial_client.organization.register_provider("twilio", given)
+    said = failure(
+        lambda: fake_server.assert_called(
+            "comms_register_provider", provider="vonage", credentials={"apiKey": "hidden-2"}
+        )
+    )
+    assert "vonage" in said
+    assert "twilio" in said
+    assert "hidden" not in said + repr(fake_server.calls)
+    fake_server.assert_called("comms_register_provider", credentials=given)

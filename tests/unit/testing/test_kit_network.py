@@ -13,6 +13,7 @@ import vcr
 
 from buttdial_sync import AccountsClient, Client, ConfigError
 from buttdial_sync.testing import LoopbackServer
+from buttdial_sync.transport.addresses import connection_guard
 
 pytest_plugins = ["pytester"]
 
@@ -96,6 +97,15 @@ def test_ini_option(ini: str, passed: int, pytester: pytest.Pytester) -> None:
     )
     result = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-p", "no:django")
     result.assert_outcomes(passed=passed, failed=1 - passed)
+
+
+def test_a_run_within_a_test_does_not_let_it_out(pytester: pytest.Pytester) -> None:
+    """Who tests a pytest plugin is kept on this machine afterwards, too."""
+    pytester.makepyfile("def test_inner(): pass")
+    pytester.runpytest_inprocess("-p", "no:cacheprovider", "-p", "no:django").assert_outcomes(
+        passed=1
+    )
+    assert connection_guard.advice is not None
 
 
 def test_requests_mock() -> None:
