@@ -26,3 +26,14 @@ def replace_private_file(path: Path, text: str) -> None:
         with suppress(OSError):
             os.unlink(name)
         raise
+
+
+def create_private_file(path: str) -> None:
+    """
+    Create an empty file that only its owner can read; leave one that is there as it is.
+
+    Raises:
+        OSError: It cannot be created.
+    """
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))

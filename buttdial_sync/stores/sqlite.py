@@ -7,13 +7,14 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import partial
 from typing import Any
 
 from buttdial_sync.errors import ArgumentValueError, ClientClosedError, ConfigError
 from buttdial_sync.stores.figures import Figures, measure
+from buttdial_sync.stores.private_file import create_private_file
 from buttdial_sync.stores.schema import (
     Claim,
     Column,
@@ -44,6 +45,7 @@ from buttdial_sync.transport.fork import leak_until_exit, reset_after_fork, rese
 logger = logging.getLogger("buttdial_sync.stores")
 
 _MOST_PARAMETERS = 900  # SQLite before 3.32 takes 999
+_NOT_FILES = ("", ":memory:")
 
 
 class SQLiteStore(Store):
@@ -52,6 +54,7 @@ class SQLiteStore(Store):
 
     Several processes may use the file at once (write-ahead logging), on a local disk. Safe to share
     between threads and across forks. Columns that a table of an earlier release lacks are added.
+    Only its owner can read a file that is made here; one that is there stays as it is.
 
     Args:
         path: The file, or ``":memory:"`` for a database that ends with the store.
@@ -386,6 +389,7 @@ class SQLiteStore(Store):
                 remediation="Open another SQLiteRepository, or close this one later.",
             )
         if self._connection is None:
+            self._create_file()
             connection = sqlite3.connect(
                 self.path,
                 timeout=self._busy_timeout,
@@ -399,6 +403,13 @@ class SQLiteStore(Store):
             # that began would be forgotten, and its message sent twice.
             connection.execute("PRAGMA synchronous = FULL")
         return self._connection
+
+    def _create_file(self) -> None:
+        # It gets people's texts, and perhaps tokens. SQLite would let everybody read it; it gives
+        # the files beside it the same permissions.
+        if self.path not in _NOT_FILES:
+            with suppress(OSError):  # SQLite finds the same fault, and tells it
+                create_private_file(self.path)
 
     def _make_table(self, connection: sqlite3.Connection) -> None:
         columns = ", ".join(map(_definition, self.schema.columns))
