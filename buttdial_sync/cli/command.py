@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+import os
+import sys
+from typing import Any, TextIO
 
 import click
 
@@ -33,8 +35,30 @@ class ReportingCommand(click.Command):
                 report = super().invoke(ctx)
         except ButtDialError as error:
             report = Report.of_error(error)
-        report.show(as_json=wants_json(ctx))
+        _print(report, as_json=wants_json(ctx))
         ctx.exit(report.exit_code)
+
+
+def _print(report: Report, *, as_json: bool) -> None:
+    """Print a report. If that fails, what became of the command stays: it may have sent."""
+    try:
+        report.show(as_json=as_json)
+    except BrokenPipeError:
+        pass  # its reader has what it wants, as in "buttdial-sync tools | head"
+    except OSError as error:
+        say(f"Error: the result could not be printed: {error}", err=True)
+    for stream in (sys.stdout, sys.stderr):
+        _discard_unprinted(stream)
+
+
+def _discard_unprinted(stream: TextIO | None) -> None:
+    """Empty a stream that cannot be written: Python would end with another exit code for it."""
+    if stream is None:
+        return
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def wants_json(ctx: click.Context) -> bool:

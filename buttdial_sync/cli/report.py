@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import attrs
@@ -93,10 +94,16 @@ def described(error: str, code: str | None, retry_after: float | None) -> str:
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """Print a line that any terminal can show."""
+    """
+    Print a line that any terminal can show.
+
+    Raises:
+        OSError: Stdout cannot be written. For stderr it is not raised: nobody could be told.
+    """
     STATUS_LINE.clear()
     stream = sys.stderr if err else sys.stdout
-    click.echo(printable(text, getattr(stream, "encoding", None) or "ascii"), err=err)
+    with suppress(OSError) if err else nullcontext():
+        click.echo(printable(text, getattr(stream, "encoding", None) or "ascii"), err=err)
 
 
 def printable(text: str, encoding: str) -> str:

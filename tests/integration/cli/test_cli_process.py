@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,7 @@ from tests.integration.cli.process import (
     run,
 )
 
+FULL = Path("/dev/full")
 TOKEN = "agent-token-of-the-tests"
 SEND = ("send", "--to", "+14155550123", "--body", "Hello")
 # A test run in the background ignores Ctrl-C, and its children would inherit that.
@@ -98,8 +100,51 @@ def test_reader_of_the_pipe_is_gone(tmp_path: Path, server: LoopbackServer) -> N
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()
-        assert process.wait(SECONDS) == 1
+        assert process.wait(SECONDS) == 0
         assert process.stderr.read() == b""
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("more", [(), ("--json",), ("-v",)], ids=str)
+@pytest.mark.parametrize("streams", [("stdout",), ("stderr",), ("stdout", "stderr")], ids=str)
+def test_a_message_that_is_sent_to_a_full_disk(
+    more: tuple[str, ...], streams: tuple[str, ...], tmp_path: Path, server: LoopbackServer
+) -> None:
+    """A log that is full does not make the message a failed one, which cron would send again."""
+    with FULL.open("wb") as full:
+        given: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        done = subprocess.run(
+            [sys.executable, *PROGRAM, *SEND, *more],
+            cwd=tmp_path,
+            env=environment(**settings(server)),
+            stdin=subprocess.DEVNULL,
+            timeout=SECONDS,
+            check=False,
+            **{**given, **dict.fromkeys(streams, full)},
+        )
+    assert len(server.fake.sent_messages) == 1
+    assert done.returncode == 0
+    if streams == ("stdout",):
+        assert b"Error: the result could not be printed: [Errno 28]" in done.stderr
+        assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="needs /dev/full")
+def test_a_refusal_on_a_full_disk(tmp_path: Path, server: LoopbackServer) -> None:
+    """It stays one."""
+    server.fake.on_send(error="no consent")
+    with FULL.open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, *PROGRAM, *SEND, "--json"],
+            cwd=tmp_path,
+            env=environment(**settings(server)),
+            stdin=subprocess.DEVNULL,
+            stdout=full,
+            stderr=full,
+            timeout=SECONDS,
+            check=False,
+        )
+    assert done.returncode == 1
 
 
 def interrupt(
