@@ -8,8 +8,8 @@ import os
 import threading
 import uuid
 from collections import deque
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -133,8 +133,8 @@ class PendingQuestions(WorkTable):
 
     Args:
         store: Has the rows, of the schema ``questions_schema()``.
-        lease: How long a process may take to look for an answer, and again to hand it over, in
-            seconds. A handler that takes longer is called again, perhaps by another process.
+        lease: How long a process may take to look for an answer, in seconds. While the handler has
+            it, the lease is extended. If the process dies, others wait for as long.
         around: Makes a context manager that is entered for each pass of :meth:`AiloopClient.resume`
             and for each answer that is heard, for example to close database connections.
 
@@ -388,15 +388,45 @@ class Resumer:
         prompt = question.prompt
         make = authorization_of if prompt.kind == "authorization" else answer_of
         try:
-            result = make(prompt, reply)
-            self._handler(
-                AnsweredQuestion(message_id=question.id, about=question.about, result=result)
+            answered = AnsweredQuestion(
+                message_id=question.id, about=question.about, result=make(prompt, reply)
             )
+            with self._kept_lease(question):
+                self._handler(answered)
         except Exception as error:  # a handler must not keep the others waiting
             logger.exception("the handler of an answer failed")
             self._give_back(question, error)
             return False
         return self._mark_handed_over(question)
+
+    @contextmanager
+    def _kept_lease(self, question: _Question) -> Iterator[None]:
+        """Keep the others away for as long as the handler takes."""
+        is_over = threading.Event()
+        thread = threading.Thread(
+            target=self._extend_lease,
+            args=(question, is_over),
+            name="buttdial-sync-ailoop-lease",
+            daemon=True,
+        )
+        thread.start()
+        try:
+            yield
+        finally:
+            is_over.set()
+            thread.join()  # a row that is given back must not be leased again
+
+    def _extend_lease(self, question: _Question, is_over: threading.Event) -> None:
+        questions = self._questions
+        pause = questions.lease / 3
+        while not is_over.wait(pause):
+            pause = questions.lease / 3
+            try:
+                with questions.around():
+                    questions.extend_lease(question.id, question.attempt_number)
+            except Exception:  # the store's, of any kind; soon again, while time is left
+                logger.exception("the lease of question %s could not be extended", question.id)
+                pause = questions.lease / 12
 
     def _mark_handed_over(self, question: _Question) -> bool:
         """Try it again if the store fails: otherwise the answer would be handed over again."""

@@ -24,7 +24,8 @@ from buttdial_sync.ailoop import (
 from buttdial_sync.ailoop.questions import questions_schema
 from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.stores.memory import MemoryStore
-from buttdial_sync.stores.schema import Claim, Condition, Row
+from buttdial_sync.stores.schema import LEASE, Claim, Condition, Row
+from buttdial_sync.stores.times import Clock
 from buttdial_sync.testing import FakeAiloopServer
 from tests.integration.ailoop.conftest import PATIENT, InBackground
 
@@ -47,22 +48,34 @@ class Now:
 class FailingStore(MemoryStore):
     """A database that fails when it is told to."""
 
-    def __init__(self) -> None:
-        super().__init__(questions_schema())
+    def __init__(self, clock: Clock | None = None) -> None:
+        super().__init__(questions_schema(), clock)
         self.failures: Counter[str] = Counter()
         self.failed = threading.Event()
+        self.extended = threading.Semaphore(0)
 
     def fail(self, what: str, times: int = 1) -> None:
-        """Fail in ``"claim"``, or in updates of this column, so many times."""
+        """Fail in ``"claim"``, ``"extend_lease"``, or updates of this column, so many times."""
         self.failures[what] = times
+
+    def wait_until_extended(self) -> None:
+        """Wait until a lease was extended that knows what time it is."""
+        while self.extended.acquire(blocking=False):
+            pass
+        for _ in range(2):  # the first may have looked at the clock before
+            assert self.extended.acquire(timeout=PATIENT)
 
     def claim(self, claim: Claim) -> list[Row]:
         self._fail_at(["claim"])
         return super().claim(claim)
 
     def update(self, row_id: str, changes: Mapping[str, Any], condition: Condition) -> bool:
-        self._fail_at(changes)
-        return super().update(row_id, changes, condition)
+        is_extended = changes.keys() == {LEASE}
+        self._fail_at(["extend_lease"] if is_extended else changes)
+        done = super().update(row_id, changes, condition)
+        if is_extended:
+            self.extended.release()
+        return done
 
     def _fail_at(self, names: Any) -> None:
         for name in names:
@@ -334,6 +347,31 @@ def test_lease_begins_again_after_looking(
         new_server.next_prompt().answer("b", at="http")
         client.resume(questions, handler)
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize("failures", [0, 1])
+def test_handler_that_takes_longer_than_the_lease(
+    new_server: FakeAiloopServer, new_client: AiloopClient, now: Now, failures: int
+) -> None:
+    """The lease is extended, also if the store fails once, so nobody else hands the answer over."""
+    store = FailingStore(now)
+    questions = PendingQuestions(store, lease=0.3)
+    seen: list[Any] = []
+
+    def slow(answered: AnsweredQuestion) -> None:
+        for _ in range(4):
+            now.go_on(0.2)
+            store.wait_until_extended()
+            other.resume(questions, seen.append)
+        seen.append(answered)
+
+    with other_client(new_server) as other:
+        other.post_question(questions, "Which?", ["a", "b"])
+        new_server.next_prompt().answer("b", at="http")
+        store.fail("extend_lease", failures)
+        assert new_client.resume(questions, slow).handed_over == 1
+    assert len(seen) == 1
+    assert store.failed.is_set() == bool(failures)
 
 
 def test_pass_that_takes_longer_than_a_postponement(
