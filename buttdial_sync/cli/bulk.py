@@ -23,11 +23,11 @@ def _moment(ctx: click.Context, param: click.Parameter, value: str | None) -> da
     if value is None:
         return None
     age = age_of(value)
-    if age is not None:
-        return utc_now() - age
     try:
+        if age is not None:
+            return utc_now() - age
         return datetime.fromisoformat(value).astimezone(timezone.utc)
-    except ValueError:
+    except (ValueError, OverflowError):  # before the year 1, too
         told = f"{value} is not a time such as 2h, 30d or 2026-07-01T14:00"
         raise click.BadParameter(told) from None
 

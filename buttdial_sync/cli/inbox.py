@@ -22,14 +22,14 @@ from buttdial_sync.cli.purging import purge_options, purged
 from buttdial_sync.cli.report import Failure, Report
 from buttdial_sync.cli.signals import finished_first
 from buttdial_sync.errors import ConfigError
-from buttdial_sync.errors.exits import EXIT_CODES, USAGE
+from buttdial_sync.errors.exits import DONE, EXIT_CODES, REFUSED, TRY_LATER, USAGE
 
 if TYPE_CHECKING:
     from buttdial_sync.inbound.handler import InboundHandler
     from buttdial_sync.inbound.inbox import Inbox, InboxStatus, StoredEvent
+    from buttdial_sync.models.inbound import InboundEvent
 
 _STATUSES = ("pending", "handled", "dead", "dismissed")
-_REJECTED = 1
 
 
 @click.group(epilog=EXIT_CODES)
@@ -127,14 +127,31 @@ def handle(found: Inbox, handler: str, workers: int) -> Report:
     """
     from buttdial_sync.listening.inbox_worker import HandingOver, drain_inbox
 
-    inbound = _imported(handler)
-    how = HandingOver(inbox=found, inbound=inbound, workers=workers)
+    given_up: list[InboundEvent] = []
+    how = HandingOver(
+        inbox=found,
+        inbound=_imported(handler),
+        workers=workers,
+        on_undelivered=given_up.append,
+    )
     count = drain_inbox(how, around=finished_first)
     left = found.stats()
+    failure, code = None, TRY_LATER if left["pending"] else DONE
+    if given_up:
+        failure, code = _given_up(len(given_up)), REFUSED
     return Report(
-        data={"ok": not left["pending"], "handled": count, **left},
+        data={"ok": code == DONE, "handled": count, "given_up": len(given_up), **left},
         lines=[f"{count} handed over, {left['pending']} pending, {left['dead']} dead"],
-        exit_code=_REJECTED if left["pending"] else 0,
+        failure=failure,
+        exit_code=code,
+    )
+
+
+def _given_up(count: int) -> Failure:
+    return Failure(
+        message=f"{count} given up, on which a handler failed more than once",
+        remediation="See the log, and inbox list --status dead. When the fault is gone: inbox "
+        "retry ID.",
     )
 
 
@@ -146,9 +163,10 @@ def _imported(path: str) -> InboundHandler:
     sys.path.insert(0, str(Path.cwd()))
     try:
         found = getattr(importlib.import_module(module), name, None)
-    except (ImportError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001 - the host's module may raise anything
         raise ConfigError(
-            f"{module} cannot be imported: {error}", remediation="Give MODULE:NAME."
+            f"{module} cannot be imported: {type(error).__name__}: {error}",
+            remediation="Give MODULE:NAME.",
         ) from None
     finally:
         sys.path.pop(0)

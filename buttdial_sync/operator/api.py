@@ -6,7 +6,7 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timezone
 from functools import partial
 from typing import Any, TypeAlias, TypeVar, get_args
 
@@ -333,11 +333,11 @@ def _since(query: Mapping[str, str]) -> datetime | None:
     try:
         # Python 3.10 does not know Z.
         moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise _HttpError(422, _wrong("since", "must be a time with a zone, in ISO 8601"))
-    return moment
+        if moment.tzinfo is not None:
+            return moment.astimezone(timezone.utc)
+    except (ValueError, OverflowError):  # in UTC before the year 1, too
+        pass
+    raise _HttpError(422, _wrong("since", "must be a time with a zone, in ISO 8601"))
 
 
 def _limit(query: Mapping[str, str]) -> int:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from buttdial_sync import InboundHandler, InboundMessage, SQLiteInbox
+from buttdial_sync.errors.moments import utc_now
 from tests.unit.cli.cli_runner import run
 
 handler = InboundHandler()
@@ -65,13 +67,43 @@ def test_handing_over(db: str) -> None:
     """The handler of a module gets what is due; what fails is told by the exit code."""
     got.clear()
     result = run("inbox", "handle", f"{__name__}:failing", "--db", db)
-    assert (result.exit_code, result.stdout) == (1, "0 handed over, 2 pending, 0 dead\n")
+    assert (result.exit_code, result.stdout) == (75, "0 handed over, 2 pending, 0 dead\n")
     with SQLiteInbox(db) as inbox:
         for stored in inbox.list():
             assert inbox.force_retry(stored.id)
     result = run("inbox", "handle", f"{__name__}:handler", "--workers", "2", "--db", db)
     assert (result.exit_code, result.stdout) == (0, "2 handed over, 0 pending, 0 dead\n")
     assert sorted(got) == ["text a", "text b"]
+
+
+def test_events_that_are_given_up(db: str) -> None:
+    """The run that gives them up fails, so that cron tells it; what was dead before counts not."""
+    long_ago = utc_now() - timedelta(hours=1)
+    with SQLiteInbox(db) as inbox:
+        first, second = inbox.take(), inbox.take()
+        assert first is not None
+        assert second is not None
+        assert inbox.mark_dead(first, "before")
+        assert inbox.keep(second, "failed", long_ago, long_ago)
+    result = run("inbox", "handle", f"{__name__}:failing", "--db", db, "--json")
+    assert result.exit_code == 1
+    data = json.loads(result.stdout)
+    assert (data["ok"], data["given_up"], data["dead"]) == (False, 1, 2)
+    assert data["error"].startswith("1 given up")
+    again = run("inbox", "handle", f"{__name__}:failing", "--db", db, "--json")
+    assert again.exit_code == 0
+    assert json.loads(again.stdout)["ok"] is True
+
+
+@pytest.mark.parametrize("text", ["import os\nos.environ['NOT_SET']", "1 / 0", "a b"])
+def test_a_module_that_fails(text: str, db: str, tmp_path: Path) -> None:
+    """Its error is told as wrong usage, whatever it is."""
+    (tmp_path / "failing_module.py").write_text(text)
+    result = run(
+        "inbox", "handle", "failing_module:handler", "--db", db, "--json", directory=tmp_path
+    )
+    assert result.exit_code == 2
+    assert "failing_module cannot be imported: " in json.loads(result.stdout)["error"]
 
 
 @pytest.mark.parametrize("wrong", ["nowhere.at.all:x", f"{__name__}:got", __name__, ":x"])

@@ -392,6 +392,8 @@ def test_retry_of_all_dead_ones(db: str) -> None:
         ("--since", "1h"),
         ("--status", "delivered"),
         ("--status", "dead", "--since", "yesterday"),
+        ("--status", "dead", "--since", "999999d"),
+        ("--status", "dead", "--since", "0001-01-01T00:00:00+14:00"),
     ],
     ids=" ".join,
 )

@@ -303,6 +303,7 @@ def test_many_messages_at_once(client: Client) -> None:
         {"status": "delivered"},
         {"status": "dead", "since": "yesterday"},
         {"status": "dead", "since": "2026-01-01T00:00:00"},
+        {"status": "dead", "since": "0001-01-01T00:00:00+14:00"},
         {"status": "dead", "dry_run": "maybe"},
     ],
     ids=str,
