@@ -12,6 +12,7 @@ import pytest
 from buttdial_sync import AccountsClient, ArgumentValueError, ButtDialError, ConfigError, ToolResult
 from buttdial_sync.testing import FakeButtDialServer
 from tests.fakes import add_fault
+from tests.leaks import leaks_of
 
 from .workspaces import BASE_URL, TEAM_TOKEN, workspace
 
@@ -182,6 +183,29 @@ def test_client_does_not_show_its_token() -> None:
         assert repr(client) == f"AccountsClient({BASE_URL!r})"
         assert repr(client.with_token(secret("other"))) == f"AccountsView({BASE_URL!r})"
         assert "s3cret" not in repr(client._caller)
+
+
+@pytest.mark.parametrize("wrong", [{"timeout": 0}, {"base_url": "ftp://x"}, {"max_attempts": 0}])
+@pytest.mark.parametrize("given", ["mapping", "os.environ", "override"])
+def test_environment_is_not_shown(
+    given: str, wrong: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the token nor the rest of it, in no frame of a constructor that raises."""
+    environ = {
+        "BUTT_DIAL_BASE_URL": BASE_URL,
+        "BUTT_DIAL_TEAM_TOKEN": secret("team"),
+        "DATABASE_URL": secret("host"),
+    }
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    calls: dict[str, Callable[..., AccountsClient]] = {
+        "mapping": lambda **wrong: AccountsClient.from_env(environ, **wrong),
+        "os.environ": AccountsClient.from_env,
+        "override": lambda **wrong: AccountsClient.from_env(team_token=secret("team"), **wrong),
+    }
+    with pytest.raises(ButtDialError) as caught:
+        calls[given](**wrong)
+    assert leaks_of(caught.value, "s3cret") == []
 
 
 @pytest.mark.parametrize("token", ["tok…s3cret", "s3cret\r\nX-Evil: 1", "s3cret\x00"])
