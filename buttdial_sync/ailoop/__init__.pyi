@@ -28,7 +28,7 @@ from buttdial_sync.ailoop.messages import Recommendation as Recommendation
 from buttdial_sync.ailoop.messages import ResponseContent as ResponseContent
 from buttdial_sync.ailoop.questions import AnsweredQuestion as AnsweredQuestion
 from buttdial_sync.ailoop.questions import PendingQuestions as PendingQuestions
-from buttdial_sync.ailoop.questions import ResumeReport as ResumeReport
+from buttdial_sync.ailoop.resuming import ResumeReport as ResumeReport
 from buttdial_sync.ailoop.server import ChannelInfo as ChannelInfo
 from buttdial_sync.ailoop.server import PendingPrompt as PendingPrompt
 from buttdial_sync.ailoop.server import ServerInfo as ServerInfo

@@ -45,12 +45,8 @@ from buttdial_sync.ailoop.messages import (
 )
 from buttdial_sync.ailoop.prompting import Prompter, Sockets
 from buttdial_sync.ailoop.prompts import Question, authorization_prompt, navigation_prompt
-from buttdial_sync.ailoop.questions import (
-    AnsweredQuestion,
-    PendingQuestions,
-    Resumer,
-    ResumeReport,
-)
+from buttdial_sync.ailoop.questions import AnsweredQuestion, PendingQuestions
+from buttdial_sync.ailoop.resuming import Resumer, ResumeReport
 from buttdial_sync.ailoop.server import (
     ChannelInfo,
     ChannelList,
