@@ -587,7 +587,8 @@ class AiloopClient:
             replay: Begin with what the server's history has. False begins with what is new.
 
         Returns:
-            What listens. Stop it, or use it as a context manager; :meth:`close` stops it too.
+            What listens. Stop it, or use it as a context manager; :meth:`close` stops it too. Until
+            then it goes on, also if nobody keeps the client or what was returned.
 
         Raises:
             AiloopConfigError: A handler is a coroutine function, or a channel cannot exist.

@@ -455,3 +455,20 @@ def test_forked_child_closes_the_client(
         holder.join(PATIENT)
         child.kill()
         child.join(PATIENT)
+
+
+def test_listening_goes_on_without_its_client(
+    server: FakeAiloopServer, heard: queue.Queue[str]
+) -> None:
+    """``AiloopClient(url).listen(handler)`` is no reason to lose messages."""
+    client = AiloopClient(server.url, timeout=PATIENT)
+    with client.listen(lambda message: heard.put(text_of(message))) as listening:
+        assert listening.wait_connected(PATIENT)
+        with pytest.warns(ResourceWarning, match="was not closed"):
+            del client
+        notify(server, "one")
+        assert heard.get(timeout=PATIENT) == "one"
+        with server.hub.changed:
+            server.drop_sockets()
+            notify(server, "two")
+        assert heard.get(timeout=PATIENT) == "two"
