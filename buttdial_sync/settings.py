@@ -89,6 +89,8 @@ _VARIABLES = {
     "client_cert": ("BUTT_DIAL_CLIENT_CERT",),
 }
 
+VARIABLES = frozenset(name for names in _VARIABLES.values() for name in names)
+
 _PREFIX = "BUTT"
 _ALIKE = 0.93
 
@@ -100,9 +102,8 @@ def own_variables(environ: Mapping[str, str] | None) -> dict[str, str]:
     Frames are shown, and they should not show the whole environment.
     """
     source = os.environ if environ is None else environ
-    names = {name for names in _VARIABLES.values() for name in names}
-    found = masked_items({name: source[name] for name in sorted(names) if name in source})
-    _warn_of_misspelt(names - found.keys(), [name for name in source if name not in names])
+    found = masked_items({name: source[name] for name in sorted(VARIABLES) if name in source})
+    _warn_of_misspelt(VARIABLES - found.keys(), [name for name in source if name not in VARIABLES])
     return found
 
 

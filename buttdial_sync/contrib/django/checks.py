@@ -30,6 +30,7 @@ from buttdial_sync.listening.listener import Listener
 from buttdial_sync.retry.loop import RetryLoop
 
 _LABEL = "buttdial_sync"
+_MODEL = "outboxmessage"
 _SECRETS = (
     "agent_token",
     "team_token",
@@ -62,18 +63,31 @@ def check_settings(app_configs: object, **_: Any) -> list[CheckMessage]:
 
 @register(_LABEL)
 def check_databases(app_configs: object, **_: Any) -> list[CheckMessage]:
-    """Refuse databases on which leases and fences were never tested. Nothing is connected to."""
-    return [
+    """Refuse databases on which leases, fences or claims do not hold. Nothing is connected to."""
+    elsewhere = (
+        "Route the app buttdial_sync to another database. If none of its tables is there, list "
+        "this check in SILENCED_SYSTEM_CHECKS."
+    )
+    ours = [each for each in connections if router.allow_migrate(each, _LABEL, model_name=_MODEL)]
+    mysql = [
         _error(
             "E007",
             f"the database {alias!r} is MySQL or MariaDB, which the tables do not support",
-            "Route the app buttdial_sync to PostgreSQL or SQLite. If none of its tables is there, "
-            "list this check in SILENCED_SYSTEM_CHECKS.",
+            f"PostgreSQL and SQLite are supported. {elsewhere}",
         )
-        for alias in connections
+        for alias in ours
         if connections[alias].vendor == "mysql"
-        and router.allow_migrate(alias, _LABEL, model_name="outboxmessage")
     ]
+    not_committed = [
+        _error(
+            "E011",
+            f"the database {alias!r} has AUTOCOMMIT off: other processes would not see a claim",
+            f"Leave it on, and use transaction.atomic. {elsewhere}",
+        )
+        for alias in ours
+        if not connections[alias].settings_dict["AUTOCOMMIT"]
+    ]
+    return [*mysql, *not_committed]
 
 
 def _check_server(configured: AppSettings) -> Iterator[CheckMessage]:

@@ -50,7 +50,9 @@ class AppSettings(Settings):
             :class:`~buttdial_sync.InboundHandler`.
         outbox: Arguments of :class:`~buttdial_sync.contrib.django.repository.DatabaseRepository`.
         retention_days: After how many days ``buttdial_purge`` deletes what is resolved; 30 when
-            absent. Nothing is deleted without that command.
+            absent. Without that command only the events of the inbox that were handled or
+            dismissed are deleted, by ``buttdial_listen`` and ``buttdial_poll``, after its
+            ``keep_for`` (a week), and the remembered deliveries, after a week.
         retry: Further arguments of :class:`~buttdial_sync.RetryLoop`; functions may be dotted
             paths.
         ailoop: Arguments of :class:`~buttdial_sync.ailoop.AiloopClient`; ``AILOOP_SERVER``,

@@ -12,6 +12,7 @@ from typing import Any
 from django.db import IntegrityError, connections, router, transaction
 from django.utils import timezone
 
+from buttdial_sync.contrib.django.store import check_autocommit
 from buttdial_sync.inbound.deliveries import DeliveryInProgressError
 
 _CLAIMS_PER_PURGE = 1000
@@ -57,11 +58,14 @@ class DatabaseDeliveryLog:
 
         Raises:
             DeliveryInProgressError: Another worker's claim has not ended.
+            RuntimeError: Autocommit is off: other workers would not see the claim.
         """
         now = self._now()
         if next(self._claims) % _CLAIMS_PER_PURGE == 0:  # the first claim of a process purges too
             _rows().filter(leased_until__lt=now - self._keep).delete()
         connection, leased_until = _connection(), now + timedelta(seconds=lease)
+        if not connection.in_atomic_block:
+            check_autocommit(connection.alias)
         token = os.urandom(16).hex()
         if _insert(connection, _stored(connection, leased_until), None, delivery_id, token):
             return token

@@ -152,7 +152,7 @@ def _make_handler() -> InboundHandler:
     handler = imported(path, "HANDLER") if path else make_handler()
     if not isinstance(handler, InboundHandler):
         raise ImproperlyConfigured(f"{NAME}['HANDLER'] must name an InboundHandler")
-    forward_to_signals(handler)
+    forward_to_signals(handler, has_others=bool(path))
     keep = app_settings().on_undelivered
     if keep:
         function = imported(keep, "ON_UNDELIVERED")

@@ -7,6 +7,7 @@ again: then all receivers of the signal are called once more.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from weakref import WeakSet
 
@@ -14,6 +15,8 @@ from django.dispatch import Signal
 
 from buttdial_sync.inbound.handler import InboundHandler
 from buttdial_sync.models.inbound import InboundEvent
+
+logger = logging.getLogger("buttdial_sync.django")
 
 message_received = Signal()
 delivery_receipt = Signal()
@@ -23,19 +26,32 @@ account_verified = Signal()
 _forwarding: WeakSet[InboundHandler] = WeakSet()
 
 
-def forward_to_signals(inbound: InboundHandler) -> None:
-    """Have a handler send the signals. Calling it twice for the same one is safe."""
+def forward_to_signals(inbound: InboundHandler, *, has_others: bool = True) -> None:
+    """
+    Have a handler send the signals. Calling it twice for the same one is safe.
+
+    Args:
+        inbound: The handler.
+        has_others: Whether functions of the host get the events too. Without them an event that no
+            receiver gets is told in the log.
+    """
     if inbound in _forwarding:
         return
     _forwarding.add(inbound)
-    inbound.on_message(_forwarder(message_received, "message_received"))
-    inbound.on_delivery_receipt(_forwarder(delivery_receipt, "delivery_receipt"))
-    inbound.on_status_update(_forwarder(status_update, "status_update"))
-    inbound.on_account_verified(_forwarder(account_verified, "account_verified"))
+    for signal, name, register in (
+        (message_received, "message_received", inbound.on_message),
+        (delivery_receipt, "delivery_receipt", inbound.on_delivery_receipt),
+        (status_update, "status_update", inbound.on_status_update),
+        (account_verified, "account_verified", inbound.on_account_verified),
+    ):
+        register(_forwarder(signal, name, has_others=has_others))
 
 
-def _forwarder(signal: Signal, name: str) -> Callable[[InboundEvent], None]:
+def _forwarder(signal: Signal, name: str, *, has_others: bool) -> Callable[[InboundEvent], None]:
     def forward(event: InboundEvent) -> None:
+        if not has_others and not signal.has_listeners(type(event)):
+            # It counts as handled: a project need not listen for every kind of event.
+            logger.warning("no receiver of the signal %s: an event is handled by nobody", name)
         for _, answer in signal.send_robust(sender=type(event), event=event):
             if isinstance(answer, Exception):
                 raise answer

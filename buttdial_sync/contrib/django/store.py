@@ -349,7 +349,7 @@ class DatabaseStore(Store):
 
     def _transaction(self, *, durable: bool = True) -> AbstractContextManager[object]:
         if durable and not connections[self.alias].in_atomic_block:
-            _check_autocommit(self.alias)
+            check_autocommit(self.alias)
         block: AbstractContextManager[object] = transaction.atomic(self.alias, durable=durable)
         return block
 
@@ -420,11 +420,17 @@ def fresh_connections() -> Iterator[None]:
             connections.close_all()
 
 
-def _check_autocommit(alias: str) -> None:
+def check_autocommit(alias: str) -> None:
+    """
+    Refuse a database on which nothing is committed unless the host says so.
+
+    Raises:
+        RuntimeError: Autocommit is off.
+    """
     if not connections[alias].get_autocommit():
         raise RuntimeError(
-            f"autocommit is off for the database {alias!r}: what has to be on disk before a "
-            "message leaves would not be. Leave it on, and use transaction.atomic"
+            f"autocommit is off for the database {alias!r}: what has to be on disk at once, such "
+            "as the attempt to send, would not be. Leave it on, and use transaction.atomic"
         )
 
 

@@ -22,10 +22,12 @@ from buttdial_sync.listening.listener import Listener
 from buttdial_sync.operator.api import OperatorApi
 from buttdial_sync.operator.directory import AgentDirectory
 from buttdial_sync.retry.repository import AdminFailedMessageRepository
-from buttdial_sync.settings import Settings, load_settings
+from buttdial_sync.settings import VARIABLES, Settings, load_settings
 from buttdial_sync.shared import client_options, close_shared_client, shared_client
 
 NAME = "buttdial"
+# These may also be a path, or a tuple of paths; the client checks them.
+_FILES = {"ca_bundle": "BUTT_DIAL_CA_BUNDLE", "client_cert": "BUTT_DIAL_CLIENT_CERT"}
 
 
 @attrs.frozen
@@ -40,7 +42,7 @@ class ButtDial:
 
     The client is made from ``app.config`` and, for what is missing there, from the environment:
     ``BUTT_DIAL_BASE_URL``, ``BUTT_DIAL_AGENT_ID``, ``BUTT_DIAL_AGENT_TOKEN``,
-    ``BUTT_DIAL_TEAM_TOKEN``, ``BUTT_DIAL_TOKEN_IN``; ``BUTT_DIAL_CLIENT``,
+    ``BUTT_DIAL_TEAM_TOKEN``, ``BUTT_DIAL_TOKEN_IN`` and the others; ``BUTT_DIAL_CLIENT``,
     ``BUTT_DIAL_ACCOUNTS`` and ``BUTT_DIAL_LISTENER`` may hold dicts of further arguments.
 
     Args:
@@ -102,7 +104,8 @@ class ButtDial:
         Add the extension to an application; those with the same settings share a client.
 
         Raises:
-            ConfigError: One of the dicts of arguments in its configuration has an unknown name.
+            ConfigError: One of the dicts of arguments in its configuration has an unknown name, or
+                a setting is not a text.
         """
         _check_options(app)
         app.extensions[NAME] = _State(
@@ -158,15 +161,28 @@ def _check_options(app: Flask) -> None:
     for key, (taker, reserved) in takers.items():
         for told in unknown_options(app.config.get(key, {}), taker, reserved):
             raise ConfigError(f"{key}: {told}")
+    _check_texts(app)
+
+
+def _check_texts(app: Flask) -> None:
+    for name in sorted(VARIABLES - set(_FILES.values())):
+        if not isinstance(app.config.get(name), str | None):
+            raise ConfigError(f"{name} must be a text", remediation=f"Set app.config[{name!r}].")
 
 
 def _settings(app: Flask) -> Settings:
-    configured = {
+    _check_texts(app)
+    texts = {
         name: value
         for name, value in app.config.items()
         if name.startswith("BUTT_DIAL_") and isinstance(value, str)
     }
-    return load_settings(configured).filled_from(load_settings())
+    files = {
+        field: app.config[name]
+        for field, name in _FILES.items()
+        if app.config.get(name) is not None and name not in texts
+    }
+    return attrs.evolve(load_settings(texts), **files).filled_from(load_settings())
 
 
 def _make_client_options(app: Flask) -> dict[str, Any]:

@@ -54,6 +54,19 @@ class TestDatabaseDeliveryLog(DeliveryLogContract):
         return advance
 
 
+def test_without_autocommit_nothing_is_claimed(log: DatabaseDeliveryLog) -> None:
+    """Nobody would commit the claim, so that another worker would get it too."""
+    transaction.set_autocommit(False)
+    try:
+        with pytest.raises(RuntimeError, match="autocommit is off"):
+            log.claim("a", LEASE)
+    finally:
+        transaction.rollback()
+        transaction.set_autocommit(True)
+    with transaction.atomic():  # a transaction of the host's
+        assert log.claim("a", LEASE)
+
+
 def test_another_worker_is_told_to_wait(log: DatabaseDeliveryLog, clock: Clock) -> None:
     """While a claim is good, another log of the same database does not get it."""
     claimed(log)

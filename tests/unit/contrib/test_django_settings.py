@@ -35,6 +35,22 @@ def found(**changes: Any) -> list[str]:
         return [str(each.id).removeprefix("buttdial_sync.") for each in run_checks()]
 
 
+def test_autocommit_must_be_on() -> None:
+    """As long as the app's tables may be in the database."""
+    configured = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:", "AUTOCOMMIT": False}
+    connections.settings["shop"] = connections.configure_settings(
+        {"default": {}, "shop": configured}
+    )["shop"]
+    try:
+        (told,) = (each for each in run_checks() if each.id == "buttdial_sync.E011")
+        assert "'shop' has AUTOCOMMIT off" in told.msg
+        with override_settings(DATABASE_ROUTERS=[f"{__name__}.Elsewhere"]):
+            assert "E011" not in found()
+    finally:
+        del connections["shop"]
+        del connections.settings["shop"]
+
+
 async def not_plain(_: object) -> bool:
     return False
 

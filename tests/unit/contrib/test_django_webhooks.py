@@ -131,6 +131,29 @@ def test_signals(http: Client, receivers: dict[str, Receiver]) -> None:
     assert receivers["message_received"].events[0].text == "hi"
 
 
+def test_a_signal_without_receivers(http: Client, caplog: pytest.LogCaptureFixture) -> None:
+    """It is told: typically the module with the receivers is not imported in this process."""
+    delivery = server.whatsapp({"text": {"body": "hi"}})
+    assert send(http, "whatsapp", delivery) == 200
+    (told,) = [each for each in caplog.records if each.name == "buttdial_sync.django"]
+    assert told.levelname == "WARNING"
+    assert "no receiver of the signal message_received" in told.getMessage()
+
+
+def test_a_signal_with_receivers(
+    http: Client, receivers: dict[str, Receiver], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is told, and nothing of a project whose handlers get what comes in."""
+    assert send(http, "whatsapp", server.whatsapp({"text": {"body": "hi"}})) == 200
+    for name in receivers:
+        getattr(signals, name).disconnect(dispatch_uid=name)
+    with override_settings(
+        BUTT_DIAL={**BUTT_DIAL, "HANDLER": "tests.unit.contrib.own_handler.inbound"}
+    ):
+        assert send(http, "butt-dial", server.message(channel="sms", body="hi")) == 200
+    assert "no receiver" not in caplog.text
+
+
 def test_what_cannot_be_read_is_kept(http: Client, receivers: dict[str, Receiver]) -> None:
     """ON_UNDELIVERED gets it, once, though the settings were made anew meanwhile."""
     undelivered.kept.clear()

@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -180,6 +181,32 @@ def test_a_misspelt_option(key: str, options: dict[str, Any], told: str) -> None
     app.config[key] = options
     with pytest.raises(ConfigError, match=re.escape(told)):
         ButtDial(app)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("BUTT_DIAL_CA_BUNDLE", Path("missing-ca.pem"), "missing-ca.pem"),
+        ("BUTT_DIAL_CLIENT_CERT", ("missing.crt", "missing.key"), "nothing at missing.crt"),
+    ],
+)
+def test_files_are_not_only_texts(host: Host, name: str, value: Any, told: str) -> None:
+    """A path and a tuple reach the client, which looks at the files."""
+    host.app.config[name] = value
+    with host.app.app_context(), pytest.raises(ConfigError, match=told):
+        _ = host.butt_dial.client
+
+
+@pytest.mark.parametrize("name", ["BUTT_DIAL_AGENT_TOKEN", "BUTT_DIAL_AGENT_ID"])
+def test_a_setting_that_is_not_a_text(host: Host, name: str) -> None:
+    """It is told when the extension is added, or on first use if it was set later."""
+    app = Flask(__name__)
+    app.config.update({"BUTT_DIAL_BASE_URL": None, "BUTT_DIAL_OF_THE_HOST": 7, name: b"7"})
+    with pytest.raises(ConfigError, match=f"{name} must be a text"):
+        ButtDial(app)
+    host.app.config[name] = 7
+    with host.app.app_context(), pytest.raises(ConfigError, match=f"{name} must be a text"):
+        _ = host.butt_dial.client
 
 
 def test_nothing_is_open_unless_asked_for() -> None:
