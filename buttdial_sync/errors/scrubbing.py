@@ -107,7 +107,7 @@ def storable(text: str) -> str:
 
 
 def scrub_error(error: ButtDialError, secrets: Collection[str | None]) -> None:
-    """Remove secrets from an error: the given ones, and values whose names in the body say so."""
+    """Remove secrets from an error: the given ones, and texts of the body below a secret's name."""
     error.args = tuple(_scrubbed(arg, secrets) for arg in error.args)
     error.remediation = _scrubbed(error.remediation, secrets)
     try:
@@ -116,15 +116,19 @@ def scrub_error(error: ButtDialError, secrets: Collection[str | None]) -> None:
         error.body = None  # nested too deeply to be looked through
 
 
-def _scrubbed(value: Any, secrets: Collection[str | None]) -> Any:
+def _scrubbed(value: Any, secrets: Collection[str | None], *, is_named: bool = False) -> Any:
     if isinstance(value, str):
-        return scrub(value, secrets)
+        return _MASK if is_named else scrub(value, secrets)
     if isinstance(value, Mapping):
         return {
-            key: _MASK if _is_secret_item(str(key), item) else _scrubbed(item, secrets)
+            key: _MASK
+            if _is_secret_item(str(key), item)
+            else _scrubbed(item, secrets, is_named=is_named or is_secret(str(key)))
             for key, item in value.items()
         }
-    return [_scrubbed(item, secrets) for item in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [_scrubbed(item, secrets, is_named=is_named) for item in value]
+    return value
 
 
 def _is_secret_item(name: str, value: Any) -> bool:

@@ -57,7 +57,7 @@ def test_an_error() -> None:
         remediation="replace s3cret",
         body={
             "teamToken": "new",
-            "token": {"of": "s3cret", "left": 3},
+            "token": {"of": ["s3cret", {"value": "new"}], "left": 3, "ok": True},
             "echo": ["s3cret", None, {"password": "x"}],
             "to": "Ann",
         },
@@ -67,7 +67,7 @@ def test_an_error() -> None:
     assert error.remediation == "replace ***"
     assert error.body == {
         "teamToken": "***",
-        "token": {"of": "***", "left": 3},
+        "token": {"of": ["***", {"value": "***"}], "left": 3, "ok": True},
         "echo": ["***", None, {"password": "***"}],
         "to": "Ann",
     }
