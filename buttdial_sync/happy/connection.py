@@ -78,6 +78,10 @@ class HappyConnection(RestConnection):
         )
         self.network = network
 
+    def deadline_within(self, deadline: Deadline | None) -> Deadline:
+        """Return the deadline of one request of many that a call makes, within the call's own."""
+        return self.deadline() if deadline is None else deadline.within(self.timeout)
+
     def request(
         self,
         method: str,

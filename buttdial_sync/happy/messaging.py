@@ -187,22 +187,24 @@ class Messaging(Family):
             if timeout is None
             else Deadline(check_seconds(timeout, "timeout"), connection.clock)
         )
-        seq = self._newest_seq(session_id) if after_seq is None else after_seq
+        seq = self._newest_seq(session_id, end) if after_seq is None else after_seq
         with self._wiring.watch(session_id, seq) as watch:
             while not watch.has_ended and (end is None or end.remaining()):
-                yield from watch.poll_patiently(connection.deadline())
+                yield from watch.poll_patiently(end or connection.deadline())
                 if not watch.has_ended:
                     watch.wait(end or connection.deadline())
 
-    def _newest_seq(self, session_id: str) -> int:
-        return next((each.seq for each in self._newest_first(session_id, NEWEST, 1)), 0)
+    def _newest_seq(self, session_id: str, deadline: Deadline | None) -> int:
+        return next((each.seq for each in self._newest_first(session_id, NEWEST, 1, deadline)), 0)
 
-    def _newest_first(self, session_id: str, below: int, count: int) -> Iterator[Message]:
+    def _newest_first(
+        self, session_id: str, below: int, count: int, deadline: Deadline | None = None
+    ) -> Iterator[Message]:
         has_more = True
         while has_more:
-            deadline = self._wiring.connection.deadline()
+            limit = self._wiring.connection.deadline_within(deadline)
             size = max(1, min(count, MESSAGES_PER_PAGE))
-            page, has_more = self._wiring.records.messages_before(session_id, below, size, deadline)
+            page, has_more = self._wiring.records.messages_before(session_id, below, size, limit)
             yield from page
             below = page[-1].seq if page else below
 

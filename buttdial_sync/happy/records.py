@@ -81,21 +81,23 @@ class Records:
 
     # Sessions
 
-    def sessions(self, changed_since: int | None = None) -> Iterator[Record]:
+    def sessions(
+        self, changed_since: int | None = None, deadline: Deadline | None = None
+    ) -> Iterator[Record]:
         """
         Give the records of all sessions, page by page.
 
-        Each page has a deadline of its own, so the caller may take its time.
-
         Args:
             changed_since: Only those that changed after this time, in ms since 1970.
+            deadline: For all pages; when None each has one of its own, so that the caller may take
+                its time.
         """
         query = {"limit": str(_SESSIONS_PER_PAGE)}
         if changed_since is not None:
             query["changedSince"] = str(changed_since)
         while True:
-            deadline = self._connection.deadline()
-            answer = self._connection.request("GET", "/v2/sessions", deadline, query=query)
+            limit = self._connection.deadline_within(deadline)
+            answer = self._connection.request("GET", "/v2/sessions", limit, query=query)
             yield from _records(answer, "/v2/sessions", "sessions")
             cursor = answer.get("nextCursor")
             if answer.get("hasNext") is not True or not cursor or cursor == query.get("cursor"):
@@ -110,17 +112,17 @@ class Records:
             self._connection.request("GET", path, deadline, query=query), path, "sessions"
         )
 
-    def all_active_sessions(self, deadline: Deadline) -> Iterator[Record]:
-        """Give the records of all sessions that are connected, past 500 too."""
-        found = self.active_sessions(deadline)
+    def all_active_sessions(self, deadline: Deadline | None = None) -> Iterator[Record]:
+        """Give the records of all connected sessions, past 500 too; see :meth:`sessions`."""
+        found = self.active_sessions(self._connection.deadline_within(deadline))
         if len(found) < _ACTIVE_AT_MOST:
             return iter(found)
-        return (each for each in self.sessions() if each.get("active") is True)
+        return (each for each in self.sessions(deadline=deadline) if each.get("active") is True)
 
     def session(self, session_id: str, deadline: Deadline) -> Record:
         """Return one session's record; raise :class:`SessionNotFound` if there is none."""
         # The server has no way to ask for one. Nearly always it is a connected one.
-        for records in (self.active_sessions(deadline), self.sessions()):
+        for records in (self.active_sessions(deadline), self.sessions(deadline=deadline)):
             for record in records:
                 if record["id"] == session_id:
                     return record

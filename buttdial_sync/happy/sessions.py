@@ -52,11 +52,7 @@ class Sessions(Family):
             HappyError: The server refused it, or could not be reached.
         """
         records = self._wiring.records
-        found = (
-            records.all_active_sessions(self._wiring.connection.deadline())
-            if active_only
-            else records.sessions()
-        )
+        found = records.all_active_sessions() if active_only else records.sessions()
         return map(records.read_session, found)
 
     def get_session(self, session_id: str) -> Session:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import attrs
 
@@ -35,6 +36,7 @@ _LOOKED_BACK = 2_000
 _UNFINISHED = frozenset({"timed_out", "waiting_for_permission"})
 
 
+T = TypeVar("T")
 OnPermission = Callable[[PermissionRequest], "Approval | Denial | bool | None"]
 OnUpdate = Callable[[Update], object]
 
@@ -151,6 +153,8 @@ class Tasks(Machines, Messaging, Permissions):
         """
         deadline = self._wiring.connection.deadline(timeout_seconds)
         hooks = _Hooks(on_permission=on_permission, on_update=on_update)
+        seconds = min(self._wiring.connection.timeout, deadline.seconds)
+        message_options = {"timeout": seconds, **message_options}
         sent = self.send_message(session_id, prompt, permission_mode, **message_options)
         return self._turn_after(session_id, sent.seq, deadline, hooks)
 
@@ -207,42 +211,47 @@ class Tasks(Machines, Messaging, Permissions):
         deadline = self._wiring.connection.deadline(timeout_seconds)
         is_idle = False
         while not is_idle:
-            standing = self._standing(session_id, NEWEST)
+            standing = self._until_reached(
+                session_id, deadline, partial(self._standing, session_id, NEWEST, deadline)
+            )
             is_idle = standing.running is None and standing.asked_seq is None
             if not is_idle:
                 result = self._turn_now(session_id, deadline, _Hooks())
                 _finished(result, timeout_seconds)
                 is_idle = result.status in {"undetermined", "archived"}
 
-    def _standing(self, session_id: str, below: int) -> Standing:
-        messages = self._newest_first(session_id, below, 100)
+    def _standing(self, session_id: str, below: int, deadline: Deadline) -> Standing:
+        messages = self._newest_first(session_id, below, 100, deadline)
         return standing_of(map(update_of, itertools.islice(messages, _LOOKED_BACK)))
 
     def _turn_after(
         self, session_id: str, seq: int, deadline: Deadline, hooks: _Hooks
     ) -> TaskResult:
-        standing = None
-        while standing is None:
-            standing = self._standing_if_reached(session_id, seq, deadline)
+        standing = self._until_reached(
+            session_id, deadline, partial(self._standing, session_id, seq, deadline)
+        )
         tracker = TurnTracker(standing.running)
         return self._follow_turn(session_id, seq, tracker, deadline, hooks)
 
-    def _standing_if_reached(
-        self, session_id: str, below: int, deadline: Deadline
-    ) -> Standing | None:
-        """Return what a session was doing; None after a pause while the server is not reached."""
-        try:
-            return self._standing(session_id, below)
-        except OUTAGES as error:
-            if not deadline.remaining():
-                raise
-            logger.warning("session %s: %s; looking again later", session_id, error.message)
-        self._wiring.connection.sleep(self._wiring.poll_interval)
-        return None
+    def _until_reached(self, session_id: str, deadline: Deadline, look: Callable[[], T]) -> T:
+        """Return what a look finds; look again while the server cannot be reached."""
+        while True:
+            try:
+                return look()
+            except OUTAGES as error:
+                if not deadline.remaining():
+                    raise
+                logger.warning("session %s: %s; looking again later", session_id, error.message)
+            seconds = min(self._wiring.poll_interval, deadline.remaining())
+            self._wiring.connection.sleep(seconds)
 
     def _turn_now(self, session_id: str, deadline: Deadline, hooks: _Hooks) -> TaskResult:
-        newest = self._newest_seq(session_id)
-        standing = self._standing(session_id, newest + 1)
+        newest = self._until_reached(
+            session_id, deadline, partial(self._newest_seq, session_id, deadline)
+        )
+        standing = self._until_reached(
+            session_id, deadline, partial(self._standing, session_id, newest + 1, deadline)
+        )
         if standing.asked_seq is not None:
             tracker = TurnTracker(standing.running)
             return self._follow_turn(session_id, standing.asked_seq, tracker, deadline, hooks)
