@@ -8,6 +8,7 @@ from typing import Any
 
 from buttdial_sync.happy.errors import (
     DirectoryNeedsApproval,
+    HappyConfigError,
     HappyError,
     RpcError,
     RpcOutcomeUnknownError,
@@ -132,14 +133,18 @@ class Machines(Sessions):
         Args:
             machine_id: The machine.
             directory: The directory as the session names it; any when None.
-            since: Only sessions made after this moment. Leave some seconds for clocks that differ.
+            since: Only sessions made after this moment, with its time zone. Leave some seconds for
+                clocks that differ.
 
         Returns:
             The sessions, the newest first.
 
         Raises:
+            HappyConfigError: ``since`` has no time zone.
             HappyError: The server refused it, or could not be reached.
         """
+        if since.tzinfo is None:
+            raise HappyConfigError("since must have a time zone")
         records = self._wiring.records
         changed = records.sessions(changed_since=int(since.timestamp() * 1000))
         found = [
@@ -155,10 +160,13 @@ class Machines(Sessions):
 
 def _spawned(answer: Any) -> str:
     answer = answer if isinstance(answer, Mapping) else {}
-    if answer.get("type") == "requestToApproveDirectoryCreation":
+    kind = answer.get("type")
+    if kind == "requestToApproveDirectoryCreation":
         raise DirectoryNeedsApproval(f"the directory {answer.get('directory')} does not exist")
     session_id = answer.get("sessionId")
-    if answer.get("type") == "success" and isinstance(session_id, str) and session_id:
+    if kind == "success" and isinstance(session_id, str) and session_id:
         return session_id
-    said = answer.get("errorMessage") or "the daemon named no session and no reason"
-    raise SpawnError(f"spawn-happy-session: {said}")
+    said = answer.get("errorMessage")
+    if said or kind == "error":
+        raise SpawnError(f"spawn-happy-session: {said or 'the daemon named no reason'}")
+    raise SpawnOutcomeUnknownError("spawn-happy-session: the answer names no session")

@@ -13,7 +13,6 @@ from buttdial_sync.happy.errors import (
     RpcError,
     RpcNotSupported,
     RpcOutcomeUnknownError,
-    RpcTransportError,
     SessionOfflineError,
     about,
 )
@@ -88,9 +87,7 @@ class Rpc:
             said = str(answer.get("error") or "no reason given")
             if said == _NOBODY_THERE:
                 raise offline
-            if "timed out" in said or "disconnect" in said:
-                raise RpcOutcomeUnknownError(f"{name}: {said}")
-            raise RpcTransportError(f"{name}: {said}", outcome="unknown")
+            raise RpcOutcomeUnknownError(f"{name}: {said}")
         return _result(name, answer.get("result"), cipher)
 
 
