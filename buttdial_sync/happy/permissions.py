@@ -7,6 +7,7 @@ from typing import Any
 
 from buttdial_sync.happy.errors import (
     HappyConfigError,
+    HappyError,
     RequestNotPending,
     RpcOutcomeUnknownError,
     about,
@@ -135,29 +136,34 @@ class Permissions(Family):
         if not _is_pending(session, request_id):
             raise _not_pending(session, request_id)
         params = {"id": request_id, **_form_of(answer, session.agent)}
-        self._tell(watch, request_id, params, deadline)
-        wanted = "approved" if isinstance(answer, Approval) else "denied"
-        while _is_pending(watch.known_session, request_id):
-            if not deadline.remaining():
-                raise about(
-                    RpcOutcomeUnknownError(f"the agent did not confirm the answer to {request_id}"),
-                    session.id,
-                )
-            watch.wait(deadline)
-            watch.poll_and_keep(deadline)
+        is_taken = self._was_taken(session.id, params, deadline)
+        try:
+            while not is_taken and _is_pending(watch.known_session, request_id):
+                # Nobody knows whether it arrived. The agent takes only one answer.
+                seconds = min(self._wiring.poll_interval, deadline.remaining())
+                self._wiring.connection.sleep(seconds)
+                watch.look_again()
+                watch.poll_and_keep(deadline)
+                if _is_pending(watch.known_session, request_id):
+                    is_taken = self._was_taken(session.id, params, deadline)
+            self._wait_until_taken(watch, request_id, deadline)
+        except HappyError as error:
+            # Whatever it says of itself: the agent may have the answer.
+            failure = error.as_kind(RpcOutcomeUnknownError, outcome="unknown")
+            raise about(failure, session.id) from None
         answered = _find(watch.known_session.answered_requests, request_id)
+        wanted = "approved" if isinstance(answer, Approval) else "denied"
         if answered is None or answered.status != wanted:
             raise _not_pending(watch.known_session, request_id)
         return answered
 
-    def _tell(
-        self, watch: SessionWatch, request_id: str, params: Mapping[str, Any], deadline: Deadline
-    ) -> None:
-        """Send an answer, again if nobody knows whether it arrived: the agent takes only one."""
+    def _wait_until_taken(self, watch: SessionWatch, request_id: str, deadline: Deadline) -> None:
         while _is_pending(watch.known_session, request_id):
-            if self._was_taken(watch.known_session.id, params, deadline):
-                return
-            watch.look_again()
+            if not deadline.remaining():
+                raise RpcOutcomeUnknownError(
+                    f"the agent did not confirm the answer to {request_id}"
+                )
+            watch.wait(deadline)
             watch.poll_and_keep(deadline)
 
     def _was_taken(self, session_id: str, params: Mapping[str, Any], deadline: Deadline) -> bool:

@@ -15,6 +15,7 @@ from buttdial_sync.happy.errors import (
     HappyError,
     HappyTimeoutError,
     RequestNotPending,
+    RpcTransportError,
     SessionOfflineError,
     about,
 )
@@ -307,7 +308,7 @@ class Tasks(Machines, Messaging, Permissions):
     def _was_answered(
         self, watch: SessionWatch, request: PermissionRequest, answer: Approval | Denial
     ) -> bool:
-        """Answer a request; return False if the server cannot be reached now."""
+        """Answer a request; return False if server or agent cannot be reached now."""
         deadline = self._wiring.connection.deadline()
         try:
             watch.look_again()
@@ -316,7 +317,7 @@ class Tasks(Machines, Messaging, Permissions):
         except (RequestNotPending, SessionOfflineError) as error:
             # A person was faster in the app, or the agent is gone. The turn tells what follows.
             logger.info("%s", error.message)
-        except OUTAGES as error:
+        except (*OUTAGES, RpcTransportError) as error:
             logger.warning(
                 "session %s: %s; answering again later", request.session_id, error.message
             )

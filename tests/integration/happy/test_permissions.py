@@ -333,6 +333,76 @@ def test_an_outage_while_answering(
     assert failures == [0]
 
 
+def test_an_agent_that_cannot_be_reached_for_longer_than_the_timeout(
+    happy_server: FakeHappyServer, machine: FakeMachine, session_id: str, agent: Asking
+) -> None:
+    """A laptop that sleeps for a minute does not end a run of an hour."""
+    asleep = [60]  # more calls than the client makes within its timeout
+
+    def sleeps(sid: str, data: Mapping[str, Any]) -> Any:
+        if data["method"].endswith(":permission") and asleep[0]:
+            asleep[0] -= 1
+            return {"ok": False, "error": "operation has timed out"}
+        return happy_server._on_rpc_call(sid, data)
+
+    happy_server._io.on("rpc-call", sleeps)
+    with client_of(happy_server, timeout=0.5) as client:
+        options: dict[str, Any] = {"on_permission": lambda _: True, "timeout": PATIENCE}
+        assert client.run_prompt(session_id, "hello", 4 * PATIENCE, **options).ok
+    assert asleep == [0]
+    assert [answer["approved"] for answer in agent.answers] == [True]
+
+
+def test_an_answer_is_repeated_with_a_pause(
+    happy_server: FakeHappyServer, session_id: str, agent: Asking
+) -> None:
+    """A server that says at once that it does not know is not asked without a pause."""
+    unknown = [3]
+
+    def disconnected(sid: str, data: Mapping[str, Any]) -> Any:
+        if data["method"].endswith(":permission") and unknown[0]:
+            unknown[0] -= 1
+            return {"ok": False, "error": "RPC target disconnected"}
+        return happy_server._on_rpc_call(sid, data)
+
+    happy_server._io.on("rpc-call", disconnected)
+    slept: list[float] = []
+    with client_of(happy_server, sleep=slept.append, poll_interval=0.25) as client:
+        client.send_message(session_id, "hello")
+        request = asked(client, session_id)
+        assert client.approve(session_id, request.id).status == "approved"
+    assert slept == [0.25] * 3
+
+
+@pytest.mark.parametrize("is_confirmed", [True, False])
+def test_an_outage_after_the_answer(
+    happy_server: FakeHappyServer,
+    client: HappyClient,
+    session_id: str,
+    agent: Asking,
+    is_confirmed: bool,
+) -> None:
+    """The agent may have it: what the failed look says of itself is not said of the answer."""
+    session = happy_server.process(session_id).session
+
+    def goes_down(sid: str, data: Mapping[str, Any]) -> Any:
+        if not data["method"].endswith(":permission"):
+            return happy_server._on_rpc_call(sid, data)
+        happy_server.faults.append(lambda request: json_response(429, {"error": "too many"}))
+        if not is_confirmed:
+            return {"ok": False, "error": "operation has timed out"}
+        session.active = False
+        happy_server.push_activity(session_id)  # has the client look at the server
+        return {"ok": True, "result": ""}
+
+    client.send_message(session_id, "hello")
+    request = asked(client, session_id)
+    happy_server._io.on("rpc-call", goes_down)
+    with pytest.raises(errors.RpcOutcomeUnknownError) as caught:
+        client.approve(session_id, request.id)
+    assert (caught.value.outcome, caught.value.session_id) == ("unknown", session_id)
+
+
 def test_the_process_ends_while_a_person_thinks(
     happy_server: FakeHappyServer, client: HappyClient, session_id: str, agent: Asking
 ) -> None:
