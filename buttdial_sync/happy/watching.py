@@ -38,6 +38,10 @@ logger = logging.getLogger("buttdial_sync.happy")
 _LOOK_EVERY = 15.0
 _LONGEST_PAUSE = 60.0
 _FRAMES_KEPT = 1_000
+# For how long a number that was passed over is looked for, and how far below the newest. Fewer than
+# a page has, or the page that begins there would not reach the new ones.
+_LATE_SECONDS = 60.0
+_PASSED_OVER_AT_MOST = 100
 
 
 class SessionWatch:
@@ -84,9 +88,7 @@ class SessionWatch:
         self._poll_interval = poll_interval
         self._wake = threading.Event()
         self._frames: deque[Mapping[str, Any]] = deque(maxlen=_FRAMES_KEPT)
-        self._first_seq = after_seq or 0
-        self._seen: deque[int] = deque(maxlen=_FRAMES_KEPT)
-        self._pushed: deque[int] = deque(maxlen=_FRAMES_KEPT)
+        self._passed_over: dict[int, float] = {}
         self._has_news = True
         self._state_is_due = True
         self._look_at = 0.0
@@ -125,7 +127,6 @@ class SessionWatch:
         if self._has_news and self._seq is not None:
             self._has_news = False
             self._read.extend(self._new_messages(self._seq, deadline))
-            self._read.extend(self._late_messages(deadline))
         self._read.extend(self._new_state(deadline))
         self.looks += 1
         self._look_at = clock() + (_LOOK_EVERY if self._realtime.is_live else self._poll_interval)
@@ -189,32 +190,33 @@ class SessionWatch:
         # What was pushed while there was no connection has to be looked for.
         self._has_news = self._state_is_due = True
 
-    def _new_messages(self, after_seq: int, deadline: Deadline) -> Iterator[Update]:
-        """Give the next page of messages, and see to it that the page after it is read too."""
-        messages, has_more = self._records.messages_after(self._id, after_seq, deadline)
+    def _new_messages(self, seq: int, deadline: Deadline) -> Iterator[Update]:
+        """
+        Give the next page of messages, and see to it that the page after it is read too.
+
+        The server numbers a message before it stores it, so two senders at once can cross. A number
+        that was passed over is looked for again for a while.
+        """
+        now = self._connection.clock()
+        self._passed_over = {
+            number: until
+            for number, until in self._passed_over.items()
+            if until > now and number > seq - _PASSED_OVER_AT_MOST
+        }
+        after = min(self._passed_over, default=seq + 1) - 1
+        messages, has_more = self._records.messages_after(self._id, after, deadline)
         for message in messages:
-            self._seq = message.seq
-            self._seen.append(message.seq)
+            if message.seq > seq:
+                first = max(seq + 1, message.seq - _PASSED_OVER_AT_MOST)
+                for number in range(first, message.seq):
+                    self._passed_over[number] = now + _LATE_SECONDS
+                self._seq = seq = message.seq
+            elif self._passed_over.pop(message.seq, None) is None:
+                continue  # it was given before
             yield update_of(message)
         if has_more:
             self._has_news = True
             self._wake.set()
-
-    def _late_messages(self, deadline: Deadline) -> Iterator[Update]:
-        """
-        Give messages that were stored after one with a higher number.
-
-        The server numbers a message before it stores it, so two senders at once can cross.
-        """
-        while self._pushed:
-            seq = self._pushed.popleft()
-            if seq in self._seen or self._seq is None or not self._first_seq < seq < self._seq:
-                continue
-            messages, _ = self._records.messages_after(self._id, seq - 1, deadline)
-            for message in messages[:1]:
-                if message.seq == seq:
-                    self._seen.append(seq)
-                    yield update_of(message)
 
     def _new_state(self, deadline: Deadline) -> Iterator[Update]:
         before = self.session
@@ -270,10 +272,6 @@ class SessionWatch:
             return
         kind = body.get("t")
         if kind == "new-message":
-            message = body.get("message")
-            seq = message.get("seq") if isinstance(message, Mapping) else None
-            if isinstance(seq, int):
-                self._pushed.append(seq)
             self._has_news = True
         elif kind == "update-session":
             if len(self._frames) == _FRAMES_KEPT:
@@ -305,13 +303,19 @@ class SessionWatch:
             change = body.get(part)
             if not isinstance(change, Mapping) or not change.get("value"):
                 continue
-            if change.get("version", 0) <= getattr(session, f"{field}_version"):
+            version = change.get("version")
+            if not isinstance(version, int) or version <= getattr(session, f"{field}_version"):
                 continue
             try:
-                changes[field] = cipher.open(str(change["value"]))
+                value = cipher.open(str(change["value"]))
             except EncryptionError as error:
                 changes["unreadable"] = error.message
-            changes[f"{field}_version"] = change["version"]
+            else:
+                if isinstance(value, Mapping):
+                    changes[field] = value
+                else:
+                    changes["unreadable"] = f"the {part} is not an object"
+            changes[f"{field}_version"] = version
         self.session = attrs.evolve(session, **changes)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -27,8 +28,8 @@ from buttdial_sync.happy.updates import (
 )
 from buttdial_sync.testing.happy_agents import AgentProcess, FakeMachine, FakeTurn
 from buttdial_sync.testing.happy_server import FakeHappyServer
-from buttdial_sync.testing.http_messages import BrokenConnection, Reply, Request
-from tests.integration.happy.conftest import client_of
+from buttdial_sync.testing.http_messages import BrokenConnection, Reply, Request, json_response
+from tests.integration.happy.conftest import LeapingClock, client_of
 
 PATIENCE = 30.0
 WRITTEN = 200
@@ -115,6 +116,113 @@ def test_messages_that_cross(
     assert texts_of(updates, 1) == ["2"]
     process.write_event({"t": "text", "text": "4"}, "t")
     assert texts_of(updates, 1) == ["4"]
+
+
+@pytest.mark.parametrize("trouble", ["a read fails", "no live connection"])
+def test_messages_that_cross_in_an_outage(
+    happy_server: FakeHappyServer, process: AgentProcess, trouble: str
+) -> None:
+    """Nobody tells of the late one again, and it is found all the same."""
+    session = process.session
+    happy_server.refuses_sockets = trouble == "no live connection"
+    failures = [0]
+
+    def fails(request: Request) -> Reply | None:
+        if failures[0] and request.query.get("after_seq") == "1":
+            failures[0] -= 1
+            return json_response(503, {"error": "busy"})
+        return None
+
+    happy_server.faults.append(fails)
+    with client_of(happy_server, max_attempts=1) as client:
+        updates = client.follow(session.id, after_seq=0, timeout=PATIENCE)
+        process.write_event({"t": "text", "text": "1"}, "t")
+        assert texts_of(updates, 1) == ["1"]
+        late = process.write_event({"t": "text", "text": "2"}, "t")
+        session.messages.remove(late)
+        process.write_event({"t": "text", "text": "3"}, "t")
+        assert texts_of(updates, 1) == ["3"]
+        failures[0] = trouble == "a read fails"
+        session.messages.insert(1, late)
+        body = {"t": "new-message", "sid": session.id, "message": late.as_record()}
+        happy_server.store._push("update", body, None)
+        assert texts_of(updates, 1) == ["2"]
+        process.write_event({"t": "text", "text": "4"}, "t")
+        assert texts_of(updates, 1) == ["4"]
+    assert failures == [0]
+
+
+def test_a_turn_whose_end_is_stored_late(
+    happy_server: FakeHappyServer, process: AgentProcess
+) -> None:
+    """Without a live connection too, the turn is over when its end is there."""
+    happy_server.refuses_sockets = True
+    process.ended = True  # the test writes what the agent would
+    session = process.session
+    late: list[Any] = []
+
+    def writes(request: Request) -> None:
+        if "after_seq" not in request.query:
+            return
+        if not late:
+            process.write_event({"t": "turn-start"}, "t")
+            late.append(process.write_event({"t": "turn-end", "status": "completed"}, "t"))
+            session.messages.remove(late[0])
+            process.write({"role": "user", "content": {"type": "text", "text": "by a person"}})
+        elif late[0] not in session.messages and len(late) == 5:
+            session.messages.insert(-1, late[0])
+        late.append(None)
+
+    happy_server.faults.append(writes)
+    with client_of(happy_server) as client:
+        assert client.run_prompt(session.id, "go", PATIENCE).status == "completed"
+    assert late[0] in session.messages
+
+
+def test_a_number_that_never_comes(happy_server: FakeHappyServer, process: AgentProcess) -> None:
+    """It is looked for only for a while, and holds nothing up."""
+    session = process.session
+    happy_server.refuses_sockets = True
+    clock = LeapingClock()
+    with client_of(happy_server, clock=clock) as client:
+        updates = client.follow(session.id, after_seq=0, timeout=100_000.0)
+        for number in ("1", "3"):
+            process.write_event({"t": "text", "text": number}, "t")
+            session.seq += 1
+        assert texts_of(updates, 2) == ["1", "3"]
+        process.write_event({"t": "text", "text": "5"}, "t")
+        assert texts_of(updates, 1) == ["5"]
+        clock.leap()
+        process.write_event({"t": "text", "text": "6"}, "t")
+        assert texts_of(updates, 1) == ["6"]
+        process.write_event({"t": "text", "text": "7"}, "t")
+        assert texts_of(updates, 1) == ["7"]
+    looks = [each.query["after_seq"] for each in happy_server.requests if "after_seq" in each.query]
+    assert "1" in looks
+    assert looks[-1] == "6"
+
+
+@pytest.mark.parametrize("value", [[], "text", None, 5])
+@pytest.mark.parametrize("part", ["metadata", "agent_state"])
+def test_a_state_that_is_not_an_object(
+    happy_server: FakeHappyServer, client: HappyClient, process: AgentProcess, part: str, value: Any
+) -> None:
+    """It is said, and what was known stays; nothing ends."""
+    session: Any = process.session
+    found: list[Any] = []
+    name = "metadata" if part == "metadata" else "agentState"
+    process.write_event({"t": "text", "text": "go"}, "t")
+    for update in client.follow(session.id, after_seq=0, timeout=PATIENCE):
+        if isinstance(update, AgentText):
+            sealed = session.cipher.seal(value)
+            body = {"t": "update-session", "id": session.id, name: {"value": sealed, "version": 9}}
+            happy_server.store._push("update", body, None)
+        elif isinstance(update, StateChanged) and update.session.unreadable:
+            found.append(update.session)
+            break
+    assert found[0].unreadable == f"the {name} is not an object"
+    assert found[0].directory == "/repo"
+    assert found[0].agent_state is not None
 
 
 def test_every_kind(
