@@ -190,7 +190,11 @@ class MetadataUpdateError(HappyError, ToolError):
 
 
 class MetadataConflictError(MetadataUpdateError, ConflictError):
-    """Others changed the session's metadata again and again. Nothing was changed by us."""
+    """
+    Others changed the session's metadata again and again.
+
+    Nothing was changed by us, unless ``outcome`` is ``"unknown"``.
+    """
 
     remedy = "Try again later."
 

@@ -74,7 +74,7 @@ class Records:
             active=record.get("active") is True,
             active_at=moment_of(record.get("activeAt")),
             metadata=opened["metadata"] or {},
-            metadata_version=_number(record.get("metadataVersion")),
+            metadata_version=number_of(record.get("metadataVersion")),
             daemon_state=opened["daemonState"],
             unreadable=unreadable,
         )
@@ -95,14 +95,16 @@ class Records:
         query = {"limit": str(_SESSIONS_PER_PAGE)}
         if changed_since is not None:
             query["changedSince"] = str(changed_since)
+        cursors = set()
         while True:
             limit = self._connection.deadline_within(deadline)
             answer = self._connection.request("GET", "/v2/sessions", limit, query=query)
             yield from _records(answer, "/v2/sessions", "sessions")
             cursor = answer.get("nextCursor")
-            if answer.get("hasNext") is not True or not cursor or cursor == query.get("cursor"):
+            if answer.get("hasNext") is not True or not cursor or str(cursor) in cursors:
                 return
             query["cursor"] = str(cursor)
+            cursors.add(str(cursor))
 
     def active_sessions(self, deadline: Deadline) -> list[Record]:
         """Return the records of the sessions that are connected; at most 500."""
@@ -144,15 +146,15 @@ class Records:
         opened, unreadable = self._opened(record, "metadata", "agentState")
         return Session(
             id=record["id"],
-            seq=_number(record.get("seq")),
+            seq=number_of(record.get("seq")),
             active=record.get("active") is True,
             active_at=moment_of(record.get("activeAt")),
             created_at=moment_of(record.get("createdAt")),
             updated_at=moment_of(record.get("updatedAt")),
             metadata=opened["metadata"] or {},
-            metadata_version=_number(record.get("metadataVersion")),
+            metadata_version=number_of(record.get("metadataVersion")),
             agent_state=opened["agentState"],
-            agent_state_version=_number(record.get("agentStateVersion")),
+            agent_state_version=number_of(record.get("agentStateVersion")),
             unreadable=unreadable,
         )
 
@@ -181,7 +183,7 @@ class Records:
         return Message(
             id=str(record["id"]),
             session_id=session_id,
-            seq=_number(record.get("seq")),
+            seq=number_of(record.get("seq")),
             content=content,
             local_id=record.get("localId"),
             created_at=moment_of(record.get("createdAt")),
@@ -253,7 +255,9 @@ class Records:
 
 
 def _records(answer: Any, source: str, name: str | None = None) -> list[Record]:
-    found = answer.get(name) if name and isinstance(answer, Mapping) else answer
+    found = answer
+    if name is not None:
+        found = answer.get(name) if isinstance(answer, Mapping) else None
     if not isinstance(found, list):
         raise HappyProtocolError(f"{source} answered in an unexpected shape", outcome="unknown")
     records = [each for each in found if isinstance(each, Mapping) and each.get("id")]
@@ -262,5 +266,6 @@ def _records(answer: Any, source: str, name: str | None = None) -> list[Record]:
     return records
 
 
-def _number(value: Any) -> int:
+def number_of(value: Any) -> int:
+    """Return a number of a record; 0 for anything else."""
     return value if isinstance(value, int) and not isinstance(value, bool) else 0

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from buttdial_sync.errors import Outcome
 from buttdial_sync.happy.errors import (
     HappyError,
     MetadataConflictError,
@@ -16,6 +17,7 @@ from buttdial_sync.happy.errors import (
     about,
 )
 from buttdial_sync.happy.models import Session
+from buttdial_sync.happy.records import number_of
 from buttdial_sync.happy.wiring import Family
 from buttdial_sync.transport.deadline import Deadline
 
@@ -182,21 +184,23 @@ class Sessions(Family):
 
         Raises:
             SessionNotFound: The account has no such session.
-            MetadataConflictError: Others changed it again and again.
+            MetadataConflictError: Others changed it again and again. ``outcome`` is ``"unknown"``
+                if the answer to one of our attempts was lost, else ``"rejected"``.
             MetadataUpdateError: The server refused.
             EncryptionError: The metadata cannot be decrypted; nothing was changed.
             HappyError: Anything else.
         """
         records = self._wiring.records
         deadline = self._wiring.connection.deadline()
+        outcome: Outcome = "rejected"
         for _ in range(_METADATA_ATTEMPTS):
             record = records.session(session_id, deadline)
             cipher = records.session_cipher(session_id, deadline)
-            current = cipher.open(record["metadata"])
+            current = cipher.open(str(record.get("metadata")))
             if not isinstance(current, Mapping):
                 raise about(MetadataUpdateError("the metadata are not an object"), session_id)
             sealed = cipher.seal({**current, **changes})
-            version = record.get("metadataVersion", 0)
+            version = number_of(record.get("metadataVersion"))
             answer = self._offer_metadata(session_id, sealed, version, deadline)
             if answer.get("result") == "success":
                 changed = {
@@ -206,11 +210,14 @@ class Sessions(Family):
                 }
                 return records.read_session(changed)
             if answer.get("result") == "error":
-                raise about(MetadataUpdateError("the server refused the change"), session_id)
-        raise about(
-            MetadataConflictError(f"others changed it {_METADATA_ATTEMPTS} times meanwhile"),
-            session_id,
-        )
+                refusal = MetadataUpdateError("the server refused the change", outcome=outcome)
+                raise about(refusal, session_id)
+            if not answer:
+                outcome = "unknown"
+        reason = f"others changed it {_METADATA_ATTEMPTS} times meanwhile"
+        if outcome == "unknown":
+            reason += "; our change may have been made in between, as an answer was lost"
+        raise about(MetadataConflictError(reason, outcome=outcome), session_id)
 
     def _offer_metadata(
         self, session_id: str, sealed: str, version: int, deadline: Deadline

@@ -40,7 +40,9 @@ class Wiring:
 
     def note_sent(self, session_id: str, seq: int) -> None:
         """Remember the last message to a session."""
-        self.last_sent[session_id] = seq
+        # A slower thread may come with the lower number.
+        self.last_sent[session_id] = max(seq, self.last_sent.get(session_id, 0))
+        self.last_sent.move_to_end(session_id)
         while len(self.last_sent) > _SENDS_KEPT:
             self.last_sent.popitem(last=False)
 

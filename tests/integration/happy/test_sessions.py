@@ -7,6 +7,7 @@ import datetime as dt
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -218,6 +219,47 @@ def test_a_slow_spawn(
     assert client.find_spawned("machine-1", since=tomorrow) == []
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"ok": True, "result": None},
+        {"ok": True, "result": ""},
+        {"ok": True, "result": []},
+        {"ok": True, "result": {"type": "success"}},
+        {"ok": False, "error": "Internal error"},
+        {"ok": False},
+    ],
+)
+def test_an_answer_that_does_not_say_whether_it_was_started(
+    happy_server: FakeHappyServer, machine: FakeMachine, client: HappyClient, answer: dict[str, Any]
+) -> None:
+    """Only the daemon's own no is a refusal: whoever repeats after one has two agents."""
+    if answer.get("result"):
+        answer = {**answer, "result": machine.cipher.seal(answer["result"])}
+
+    def starts(sid: str, data: dict[str, Any]) -> dict[str, Any]:
+        happy_server._on_rpc_call(sid, data)
+        return answer
+
+    happy_server._io.on("rpc-call", starts)
+    with pytest.raises(errors.SpawnOutcomeUnknownError) as caught:
+        client.spawn_session("machine-1", "/repo")
+    assert caught.value.outcome == "unknown"
+    assert "find_spawned" in str(caught.value.remediation)
+    assert len(client.find_spawned("machine-1", "/repo", since=LONG_AGO)) == 1
+
+
+def test_a_daemon_that_refuses_without_words(
+    happy_server: FakeHappyServer, machine: FakeMachine, client: HappyClient
+) -> None:
+    """It is a refusal all the same."""
+    sealed = machine.cipher.seal({"type": "error"})
+    happy_server._io.on("rpc-call", lambda sid, data: {"ok": True, "result": sealed})
+    with pytest.raises(errors.SpawnError) as caught:
+        client.spawn_session("machine-1", "/repo")
+    assert caught.value.outcome == "rejected"
+
+
 def test_a_server_that_does_not_answer_a_call(
     machine: FakeMachine, happy_server: FakeHappyServer
 ) -> None:
@@ -305,6 +347,42 @@ def test_metadata_conflicts(happy_server: FakeHappyServer, client: HappyClient) 
         client.update_session_metadata(session.id, {"mine": False})
     assert isinstance(caught.value, ConflictError)
     assert "mine" not in session.cipher.open(session.metadata)
+
+
+@pytest.mark.parametrize(("is_lost", "outcome"), [(True, "unknown"), (False, "rejected")])
+def test_conflicts_after_a_change_whose_answer_was_lost(
+    happy_server: FakeHappyServer, client: HappyClient, is_lost: bool, outcome: str
+) -> None:
+    """Then it may have been made, and nobody says that it was not."""
+    process = happy_server.add_session()
+    offers: list[str] = []
+
+    def loses_the_first(sid: str, data: dict[str, Any]) -> Any:
+        offers.append(data["metadata"])
+        if is_lost and len(offers) == 1:
+            happy_server._on_update_metadata(sid, data)
+            happy_server.cut_sockets()
+            return happy_server._io.not_handled
+        return {"result": "version-mismatch", "version": 99, "metadata": data["metadata"]}
+
+    happy_server._io.on("update-metadata", loses_the_first)
+    with pytest.raises(errors.MetadataConflictError) as caught:
+        client.set_session_name(process.session.id, "mine")
+    assert caught.value.outcome == outcome
+    is_set = process.session.cipher.open(process.session.metadata).get("name") == "mine"
+    assert is_set is is_lost
+
+
+def test_metadata_that_are_missing(happy_server: FakeHappyServer, client: HappyClient) -> None:
+    """They are an error of ours, too."""
+    session_id = happy_server.add_session().session.id
+    client.get_messages(session_id)  # its key is known now
+    record = {"sessions": [{"id": session_id}]}
+    happy_server.faults.append(
+        lambda request: json_response(200, record) if "/v2/" in request.path else None
+    )
+    with pytest.raises(errors.EncryptionError):
+        client.set_session_name(session_id, "name")
 
 
 def test_metadata_that_cannot_be_read_are_not_overwritten(
@@ -400,6 +478,36 @@ def test_an_unexpected_answer(happy_server: FakeHappyServer, client: HappyClient
     for call in (client.list_sessions, client.list_machines):
         with pytest.raises(errors.HappyProtocolError, match="unexpected shape"):
             call()
+
+
+def test_a_bare_list_instead_of_an_object(
+    happy_server: FakeHappyServer, client: HappyClient
+) -> None:
+    """It is an unexpected shape as any other."""
+    happy_server.faults.append(lambda request: json_response(200, []))
+    for call in (client.list_sessions, lambda: client.get_messages("session-1")):
+        with pytest.raises(errors.HappyProtocolError, match="unexpected shape"):
+            call()
+
+
+def test_cursors_that_go_round(happy_server: FakeHappyServer, client: HappyClient) -> None:
+    """Each page is read once; there is no end otherwise."""
+    pages = iter(range(100))
+
+    def goes_round(request: Request) -> Reply:
+        cursor = f"c{next(pages) % 2}"
+        return json_response(200, {"sessions": [], "hasNext": True, "nextCursor": cursor})
+
+    happy_server.faults.append(goes_round)
+    assert client.list_sessions() == []
+    assert [request.query.get("cursor") for request in happy_server.requests] == [None, "c0", "c1"]
+
+
+def test_a_moment_without_a_time_zone(happy_server: FakeHappyServer, client: HappyClient) -> None:
+    """Nothing can be compared with it, and that is said before anything is asked."""
+    with pytest.raises(ConfigError, match="time zone"):
+        client.find_spawned("machine-1", since=LONG_AGO.replace(tzinfo=None))
+    assert happy_server.requests == []
 
 
 def test_from_env(
