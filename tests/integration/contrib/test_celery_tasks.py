@@ -107,15 +107,19 @@ def test_nothing_is_sent_while_it_is_paused(world: World, paused: str | None) ->
     assert world.tasks.deliver("a", 0) == "delivered"
 
 
-def asked_for(world: World) -> list[list[Any]]:
-    """Take the arguments of the tasks that wait in the broker."""
+def taken(world: World) -> list[Any]:
+    """Take the tasks that wait in the broker."""
     with world.app.connection_for_read() as connection:
         queue = connection.SimpleQueue(world.app.conf.task_default_queue)
-        taken = [queue.get_nowait() for _ in range(queue.qsize())]
-        for task in taken:
+        tasks = [queue.get_nowait() for _ in range(queue.qsize())]
+        for task in tasks:
             task.ack()
         queue.close()
-    return [task.payload[0] for task in taken]
+    return tasks
+
+
+def asked_for(world: World) -> list[list[Any]]:
+    return [task.payload[0] for task in taken(world)]
 
 
 def test_messages_in_their_order(world: World) -> None:
@@ -256,14 +260,7 @@ def work(world: World, event: Any = MESSAGE, **request: Any) -> None:
 
 
 def waiting(world: World) -> list[dict[str, Any]]:
-    """Take the headers of the tasks that wait in the broker."""
-    with world.app.connection_for_read() as connection:
-        queue = connection.SimpleQueue(world.app.conf.task_default_queue)
-        taken = [queue.get_nowait() for _ in range(queue.qsize())]
-        for task in taken:
-            task.ack()
-        queue.close()
-    return [task.headers for task in taken]
+    return [task.headers for task in taken(world)]
 
 
 def test_a_handler_that_fails_is_tried_again(world: World) -> None:

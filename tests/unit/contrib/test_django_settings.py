@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -35,22 +37,6 @@ def found(**changes: Any) -> list[str]:
         return [str(each.id).removeprefix("buttdial_sync.") for each in run_checks()]
 
 
-def test_autocommit_must_be_on() -> None:
-    """As long as the app's tables may be in the database."""
-    configured = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:", "AUTOCOMMIT": False}
-    connections.settings["shop"] = connections.configure_settings(
-        {"default": {}, "shop": configured}
-    )["shop"]
-    try:
-        (told,) = (each for each in run_checks() if each.id == "buttdial_sync.E011")
-        assert "'shop' has AUTOCOMMIT off" in told.msg
-        with override_settings(DATABASE_ROUTERS=[f"{__name__}.Elsewhere"]):
-            assert "E011" not in found()
-    finally:
-        del connections["shop"]
-        del connections.settings["shop"]
-
-
 async def not_plain(_: object) -> bool:
     return False
 
@@ -62,20 +48,37 @@ class Elsewhere:
         return False if (db, app_label) == ("shop", "buttdial_sync") else None
 
 
-def test_mysql_is_refused() -> None:
-    """As long as the app's tables may be there."""
-    configured = {"ENGINE": "tests.unit.contrib.mysql_like", "NAME": "shop"}
+@contextmanager
+def another_database(**configured: Any) -> Iterator[None]:
+    """Have a database "shop" in the project."""
     connections.settings["shop"] = connections.configure_settings(
-        {"default": {}, "shop": configured}
+        {"default": {}, "shop": {"NAME": "shop", **configured}}
     )["shop"]
     try:
-        (told,) = (each for each in run_checks() if each.id == "buttdial_sync.E007")
-        assert "'shop' is MySQL or MariaDB" in told.msg
-        with override_settings(DATABASE_ROUTERS=[f"{__name__}.Elsewhere"]):
-            assert "E007" not in found()
+        yield
     finally:
         del connections["shop"]
         del connections.settings["shop"]
+
+
+@pytest.mark.parametrize(
+    ("number", "configured", "told"),
+    [
+        ("E007", {"ENGINE": "tests.unit.contrib.mysql_like"}, "'shop' is MySQL or MariaDB"),
+        (
+            "E011",
+            {"ENGINE": "django.db.backends.sqlite3", "AUTOCOMMIT": False},
+            "'shop' has AUTOCOMMIT off",
+        ),
+    ],
+)
+def test_databases_that_are_refused(number: str, configured: dict[str, Any], told: str) -> None:
+    """As long as the app's tables may be there."""
+    with another_database(**configured):
+        (error,) = (each for each in run_checks() if each.id == f"buttdial_sync.{number}")
+        assert told in error.msg
+        with override_settings(DATABASE_ROUTERS=[f"{__name__}.Elsewhere"]):
+            assert number not in found()
 
 
 @pytest.mark.parametrize(
