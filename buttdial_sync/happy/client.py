@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from buttdial_sync.errors.scrubbing import Secret
 from buttdial_sync.happy.connection import HappyConnection
-from buttdial_sync.happy.credentials import arguments_from_env, credentials_of
+from buttdial_sync.happy.credentials import arguments_from_env, credentials_of, own_variables
 from buttdial_sync.happy.realtime import Realtime
 from buttdial_sync.happy.records import Records
 from buttdial_sync.happy.rpc import Rpc
@@ -128,10 +128,12 @@ class HappyClient(Tasks):
             CredentialsError: The token or the secret is missing or malformed.
             HappyConfigError: There is no server URL.
         """
-        source = os.environ if environ is None else environ
+        environ = own_variables(environ)  # frames are shown, and they are not the host's
+        for name in options.keys() & {"token", "secret_b64"}:
+            options[name] = _hidden(options[name])
         return cls(
-            server_url or source.get("HAPPY_SERVER_URL") or "",
-            **{**arguments_from_env(source), **options},
+            server_url or environ.get("HAPPY_SERVER_URL") or "",
+            **{**arguments_from_env(environ), **options},
         )
 
     @property

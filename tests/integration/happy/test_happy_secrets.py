@@ -9,9 +9,11 @@ import pickle
 import traceback
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import pytest
 
+from buttdial_sync.errors import ButtDialError
 from buttdial_sync.happy import errors
 from buttdial_sync.happy.client import HappyClient
 from buttdial_sync.models.events import ClientEvent
@@ -55,6 +57,48 @@ def everything_about(error: BaseException) -> str:
     if isinstance(error, errors.HappyError):
         seen.append(repr(pickle.dumps(error)))
     return "\n".join(seen)
+
+
+@pytest.mark.parametrize("is_from_process", [False, True])
+@pytest.mark.parametrize(
+    ("changes", "options"),
+    [
+        ({"HAPPY_SERVER_URL": "ftp://x"}, {}),
+        ({}, {"timeout": 0}),
+        ({"HAPPY_TOKEN": ""}, {}),
+        ({"HAPPY_SECRET": "{secret}!"}, {}),
+        ({"HAPPY_TOKEN": "", "HAPPY_SECRET": ""}, {"token": TOKEN, "secret_b64": "{secret}!"}),
+    ],
+)
+def test_a_constructor_that_raises_shows_nothing_of_the_environment(
+    server: FakeHappyServer,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    changes: dict[str, str],
+    options: dict[str, Any],
+    is_from_process: bool,
+) -> None:
+    """Neither the client's own variables nor the host's others stand in a frame."""
+    server.close()  # only its secrets are needed
+    (tmp_path / "agent.key").write_text(json.dumps({"token": TOKEN, "secret": "x"}), "utf-8")
+    environ = {
+        "HAPPY_SERVER_URL": "https://happy.example",
+        "HAPPY_HOME_DIR": str(tmp_path),
+        "HAPPY_TOKEN": TOKEN,
+        "HAPPY_SECRET": server.secret_b64,
+        "DATABASE_URL": "postgres://host:geheim@db",
+        **{name: text.format(secret=server.secret_b64) for name, text in changes.items()},
+    }
+    if "secret_b64" in options:
+        options = {**options, "secret_b64": f"{server.secret_b64}!"}
+    for name, text in environ.items():
+        monkeypatch.setenv(name, text)
+    with pytest.raises(ButtDialError) as caught:
+        HappyClient.from_env(environ=None if is_from_process else environ, **options)
+    seen = everything_about(caught.value)
+    assert "from_env" in "".join(traceback.format_tb(caught.value.__traceback__))
+    for form in [*forms_of(server), "geheim"]:
+        assert form not in seen
 
 
 def test_nothing_is_shown(
