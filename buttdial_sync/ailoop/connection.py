@@ -26,9 +26,8 @@ from buttdial_sync.errors.scrubbing import Secret, scrub_error
 from buttdial_sync.models.converter import structure
 from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.transport.deadline import Clock, Deadline
-from buttdial_sync.transport.network import NetworkOptions
+from buttdial_sync.transport.network import NetworkOptions, is_private
 from buttdial_sync.transport.rest_connection import RestConnection
-from buttdial_sync.transport.websocket_opening import is_private
 
 T = TypeVar("T")
 

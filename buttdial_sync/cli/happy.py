@@ -46,6 +46,13 @@ _OPTIONS = (
         "~/.happy.",
     ),
     click.option("--timeout", type=float, metavar="SECONDS", help="For each call; 60 if absent."),
+    click.option(
+        "--insecure-host",
+        "insecure_hosts",
+        multiple=True,
+        metavar="HOST",
+        help="Send the token to this host over http:// too.",
+    ),
 )
 _mode_option = click.option(
     "--mode", type=click.Choice(_MODES), default="yolo", show_default=True, help="What it may do."
@@ -66,6 +73,7 @@ def _with_client(callback: Callable[..., Report]) -> Callable[..., Report]:
         server_url: str | None,
         key_file: Path | None,
         timeout: float | None,
+        insecure_hosts: tuple[str, ...],
         **kwargs: Any,
     ) -> Report:
         try:
@@ -74,7 +82,7 @@ def _with_client(callback: Callable[..., Report]) -> Callable[..., Report]:
             raise ConfigError(
                 str(missing), remediation="pip install 'buttdial-sync[happy]'"
             ) from None
-        options: dict[str, Any] = {"on_event": log_event}
+        options: dict[str, Any] = {"on_event": log_event, "insecure_hosts": insecure_hosts}
         if timeout is not None:
             options["timeout"] = timeout
         if key_file is not None:

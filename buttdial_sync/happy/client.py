@@ -6,7 +6,7 @@ import os
 import random
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NoReturn
 
 from buttdial_sync.errors.scrubbing import Secret
@@ -46,6 +46,7 @@ class HappyClient(Tasks):
         poll_interval: Seconds between two looks at the server while it cannot push.
         settle_seconds: How long to wait for a turn to begin after the end of one that was running
             when a message was sent; without one, the message went into the one that ended.
+        insecure_hosts: Hosts to which the token may go over ``http://``. This machine always may.
         ca_bundle: Path of the certificates (PEM) that the server's is checked with.
         client_cert: Path of a PEM file with the client's certificate and key, or both paths.
         proxies: The proxy for each scheme; the environment's when None.
@@ -71,6 +72,7 @@ class HappyClient(Tasks):
         max_attempts: int = 3,
         poll_interval: float = 2.0,
         settle_seconds: float = 5.0,
+        insecure_hosts: Collection[str] = (),
         ca_bundle: str | os.PathLike[str] | None = None,
         client_cert: str | tuple[str, str] | None = None,
         proxies: Mapping[str, str] | None = None,
@@ -87,6 +89,7 @@ class HappyClient(Tasks):
             timeout=timeout,
             connect_timeout=connect_timeout,
             max_attempts=max_attempts,
+            insecure_hosts=insecure_hosts,
             network=NetworkOptions.checked(
                 ca_bundle=ca_bundle, client_cert=client_cert, proxies=proxies
             ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,7 +18,7 @@ from buttdial_sync.happy.errors import (
 )
 from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.transport.deadline import Clock, Deadline
-from buttdial_sync.transport.network import NetworkOptions
+from buttdial_sync.transport.network import NetworkOptions, is_private
 from buttdial_sync.transport.rest_connection import RestConnection
 
 
@@ -35,6 +35,7 @@ class HappyConnection(RestConnection):
         timeout: Seconds that a call may take, unless the call has a time of its own.
         connect_timeout: Seconds for each connection.
         max_attempts: Attempts of a request in all.
+        insecure_hosts: Hosts to which the token may go unencrypted.
         network: The proxies and certificates of this client.
         on_event: Called for each attempt, answer and retry, in the calling thread.
         clock: A monotonic clock, in seconds.
@@ -58,6 +59,7 @@ class HappyConnection(RestConnection):
         timeout: float,
         connect_timeout: float,
         max_attempts: int,
+        insecure_hosts: Collection[str],
         network: NetworkOptions,
         on_event: Callable[[ClientEvent], None] | None = None,
         clock: Clock = time.monotonic,
@@ -65,7 +67,7 @@ class HappyConnection(RestConnection):
         random_fraction: Callable[[], float] = random.random,
     ) -> None:
         super().__init__(
-            _checked_url(server_url),
+            _checked_url(server_url, insecure_hosts),
             token=credentials.token,
             timeout=timeout,
             connect_timeout=connect_timeout,
@@ -132,7 +134,7 @@ class HappyConnection(RestConnection):
             del failure  # its traceback holds this frame, and so the whole client
 
 
-def _checked_url(server_url: str | None) -> str:
+def _checked_url(server_url: str | None, insecure_hosts: Collection[str]) -> str:
     if not server_url:
         raise HappyConfigError(
             "no server_url", remediation="Give server_url, or set HAPPY_SERVER_URL."
@@ -146,5 +148,10 @@ def _checked_url(server_url: str | None) -> str:
         raise HappyConfigError(
             "server_url must be a plain address that begins with http:// or https://",
             remediation="Give the token as token, and nothing after the path.",
+        )
+    if not is_private(server_url.strip(), insecure_hosts):
+        raise HappyConfigError(
+            "the token would travel unencrypted, and everybody on the way could read it",
+            remediation="Use https://, or name the host in insecure_hosts.",
         )
     return server_url.strip().rstrip("/")

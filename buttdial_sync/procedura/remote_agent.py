@@ -34,10 +34,10 @@ from buttdial_sync.procedura.tokens import DEFAULT_URL, FileTokenStore, TokenSto
 from buttdial_sync.settings import check_count
 from buttdial_sync.transport.deadline import Deadline, check_seconds
 from buttdial_sync.transport.fork import reset_after_fork, reset_if_forked
+from buttdial_sync.transport.network import is_private
 from buttdial_sync.transport.websocket_opening import (
     WebSocketOptions,
     check_websocket_url,
-    is_private,
 )
 
 ACK_TIMEOUT = 10.0

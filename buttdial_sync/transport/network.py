@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib.util import find_spec
 from ipaddress import ip_address
 from typing import Any, TypeAlias
@@ -23,6 +23,7 @@ from buttdial_sync.errors.scrubbing import Secret
 ClientCert: TypeAlias = "str | tuple[str, str]"
 
 _PROXY_SCHEMES = frozenset({"http", "https", "socks4", "socks4a", "socks5", "socks5h"})
+_PRIVATE_SCHEMES = frozenset({"https", "wss"})
 # The library sets them itself, and each has to say what it says.
 _OWN_HEADERS = frozenset(
     {
@@ -115,6 +116,14 @@ def is_this_machine(url: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def is_private(url: str, insecure_hosts: Collection[str] = ()) -> bool:
+    """Whether a token may be sent there: over TLS, to this machine, or to a host that is named."""
+    parts = urlsplit(url)
+    if parts.scheme in _PRIVATE_SCHEMES or is_this_machine(url):
+        return True
+    return (parts.hostname or "").lower() in {host.lower() for host in insecure_hosts}
 
 
 def _path(value: object, name: str) -> str:

@@ -43,7 +43,7 @@ from buttdial_sync.transport.descriptors import KeptSocket, socket_identity
 from buttdial_sync.transport.failures import clear_frames, failure_of
 from buttdial_sync.transport.fork import leak_until_exit, reset_after_fork
 from buttdial_sync.transport.http import USER_AGENT, decoded
-from buttdial_sync.transport.network import is_this_machine
+from buttdial_sync.transport.network import is_private, is_this_machine
 from buttdial_sync.transport.websocket import (
     MISSING,
     R,
@@ -141,14 +141,6 @@ def check_websocket_url(url: str, name: str) -> str:
     if parts.fragment or parts.username is not None:
         raise ArgumentValueError(f"{name} must be a plain address: no fragment, no user")
     return url.strip()
-
-
-def is_private(url: str, insecure_hosts: Collection[str] = ()) -> bool:
-    """Whether a token may be sent there: over TLS, to this machine, or to a host that is named."""
-    parts = urlsplit(url)
-    if parts.scheme == "wss" or is_this_machine(url):
-        return True
-    return (parts.hostname or "").lower() in {host.lower() for host in insecure_hosts}
 
 
 class WebSocketOpener(Generic[R]):

@@ -472,6 +472,18 @@ def test_wrong_arguments(happy_server: FakeHappyServer, arguments: dict[str, obj
     assert "s3cret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("hosts", [(), ("another.example",)])
+def test_a_token_in_the_clear(happy_server: FakeHappyServer, hosts: tuple[str, ...]) -> None:
+    """It goes over http:// to this machine only, and to hosts that are named."""
+    options: Any = {"token": "t", "secret_b64": happy_server.secret_b64}
+    with pytest.raises(errors.HappyConfigError, match="unencrypted") as caught:
+        HappyClient("http://happy.example", insecure_hosts=hosts, **options)
+    assert "insecure_hosts" in str(caught.value.remediation)
+    for url in ("http://HAPPY.example:3005/x", "https://happy.example", "http://localhost:1"):
+        with HappyClient(url, insecure_hosts=["happy.example"], **options) as client:
+            assert client.server_url == url
+
+
 def test_an_unexpected_answer(happy_server: FakeHappyServer, client: HappyClient) -> None:
     """Another server behind the address is an error of ours."""
     happy_server.faults.append(lambda request: json_response(200, {"hello": "world"}))

@@ -39,11 +39,11 @@ from buttdial_sync.errors import (
 )
 from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.transport.deadline import Deadline
+from buttdial_sync.transport.network import is_private
 from buttdial_sync.transport.websocket_opening import (
     WebSocketOptions,
     check_pins,
     check_websocket_url,
-    is_private,
 )
 from tests.forks import exit_code, forked
 from tests.unit.transport.test_websocket import shake_hands
