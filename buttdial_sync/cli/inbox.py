@@ -149,9 +149,8 @@ def handle(found: Inbox, handler: str, workers: int) -> Report:
 
 def _given_up(count: int) -> Failure:
     return Failure(
-        message=f"{count} given up, on which a handler failed more than once",
-        remediation="See the log, and inbox list --status dead. When the fault is gone: inbox "
-        "retry ID.",
+        message=f"{count} given up: the log says why",
+        remediation="See inbox list --status dead. When the fault is gone: inbox retry ID.",
     )
 
 
