@@ -238,6 +238,7 @@ class LiveSocket:
         for event in ("update", "ephemeral"):
             self._client.on(event, partial(self._on_frame, event))
         try:
+            self._progress.time_left()  # raises if it was cut before this socket was known
             self._client.connect(
                 self._connection.server_url,
                 auth={"token": self._connection.token},

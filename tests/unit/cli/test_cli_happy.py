@@ -50,6 +50,17 @@ def test_lists(happy_server: FakeHappyServer, machine: FakeMachine) -> None:
     assert [each["id"] for each in sessions] == [session_id]
 
 
+def test_a_host_without_tls(happy_server: FakeHappyServer) -> None:
+    """The token goes there only if the host is named; here a proxy stands in its place."""
+    url = "http://happy.example"
+    environ = {"HAPPY_SERVER_URL": url, "http_proxy": happy_server.server_url, "no_proxy": ""}
+    refused = run(happy_server, "machines", **environ)
+    assert "insecure_hosts" in refused.stderr
+    assert happy_server.connections == 0
+    run(happy_server, "machines", "--insecure-host", "happy.example", **environ)
+    assert happy_server.connections > 0
+
+
 def test_empty_lists(happy_server: FakeHappyServer) -> None:
     """Nothing is said in words."""
     assert run(happy_server, "machines").stdout == "No machines.\n"
