@@ -22,9 +22,11 @@ def hanging(server: FakeHappyServer, path: str, until: threading.Event) -> list[
     waited_for: list[Request] = []
 
     def hang(request: Request) -> Reply | None:
-        if request.path.endswith(path) and not until.wait(PATIENCE):
+        if not request.path.endswith(path):
+            return None
+        if not until.wait(PATIENCE):
             waited_for.append(request)
-        return None
+        return json_response(503, {"error": "shutting down"})  # nothing happens after the test
 
     server.faults.append(hang)
     return waited_for
