@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 from typing import Any
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import requests
 import requests.utils
 from urllib3.exceptions import HTTPError, NewConnectionError, ProxyError
-from urllib3.util import make_headers
 
 from buttdial_sync.errors import ButtDialError
-from buttdial_sync.errors.scrubbing import Secret
 from buttdial_sync.happy.errors import HappyConfigError, happy_error
 from buttdial_sync.transport.connections import (
     DeadlineConnection,
@@ -22,7 +20,7 @@ from buttdial_sync.transport.connections import (
 )
 from buttdial_sync.transport.descriptors import KeptSocket, socket_identity
 from buttdial_sync.transport.failures import clear_frames, failure_of
-from buttdial_sync.transport.network import NetworkOptions
+from buttdial_sync.transport.network import NetworkOptions, proxy_headers
 
 
 def connected_socket(url: str, network: NetworkOptions, progress: RequestProgress) -> KeptSocket:
@@ -68,7 +66,7 @@ def _connected(url: str, network: NetworkOptions, progress: RequestProgress) -> 
         else DeadlineConnection(*first)
     )
     if proxy is not None:
-        connection.set_tunnel(host, port, _login_of(proxy), scheme="http")
+        connection.set_tunnel(host, port, proxy_headers(proxy), scheme="http")
     try:
         with bound_to_thread(progress):
             connection.connect()
@@ -93,14 +91,6 @@ def _proxy_of(url: str, proxies: dict[str, str]) -> SplitResult | None:
             remediation="Give an http:// proxy, or name the host in NO_PROXY.",
         )
     return proxy
-
-
-def _login_of(proxy: SplitResult) -> dict[str, str]:
-    if proxy.username is None:
-        return {}
-    login = Secret(f"{unquote(proxy.username)}:{unquote(proxy.password or '')}")
-    headers = make_headers(proxy_basic_auth=login)
-    return {name: Secret(value) for name, value in headers.items()}
 
 
 def _tls(verify: bool | str, cert: str | tuple[str, str] | None) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -95,6 +96,13 @@ class _WebSocket(websocket.WebSocket):
         self._on_end = on_end
         self._size = 0
         super().__init__(**options)
+
+    def connect(self, url: str, **options: Any) -> None:
+        """Connect, or raise: some versions take a redirect for a connection."""
+        super().connect(url, **options)  # type: ignore[no-untyped-call]
+        if self.getstatus() != HTTPStatus.SWITCHING_PROTOCOLS:
+            self.shutdown()  # type: ignore[no-untyped-call]
+            raise websocket.WebSocketException("the server redirects")
 
     def recv(self) -> Any:
         """Return the next message."""

@@ -266,7 +266,8 @@ class AgentProcess:
 
     def join(self) -> None:
         """Wait until the agent function that runs has returned."""
-        thread = self._thread
+        with self._lock:  # it is started under the lock
+            thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(_SECONDS_TO_END)
 

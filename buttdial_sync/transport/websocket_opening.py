@@ -10,12 +10,11 @@ import time
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
 from typing import Any, Generic
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import attrs
 from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies, select_proxy
 from urllib3.exceptions import HTTPError, NewConnectionError, ProxyError
-from urllib3.util import make_headers
 
 from buttdial_sync.errors import (
     ArgumentTypeError,
@@ -43,7 +42,7 @@ from buttdial_sync.transport.descriptors import KeptSocket, socket_identity
 from buttdial_sync.transport.failures import clear_frames, failure_of
 from buttdial_sync.transport.fork import leak_until_exit, reset_after_fork
 from buttdial_sync.transport.http import USER_AGENT, decoded
-from buttdial_sync.transport.network import is_private, is_this_machine
+from buttdial_sync.transport.network import is_private, is_this_machine, proxy_headers
 from buttdial_sync.transport.websocket import (
     MISSING,
     R,
@@ -271,7 +270,7 @@ class WebSocketOpener(Generic[R]):
         else:
             connection = DeadlineConnection(first, first_port)
         if proxy is not None:
-            connection.set_tunnel(host, port, _proxy_headers(proxy), scheme="http")
+            connection.set_tunnel(host, port, proxy_headers(proxy), scheme="http")
         try:
             with bound_to_thread(progress):
                 connection.connect()
@@ -370,15 +369,6 @@ _SECURED = SecuredSocket(ssl.PROTOCOL_TLS_CLIENT)
 
 def _as_http(parts: SplitResult) -> str:
     return parts._replace(scheme=_HTTP_SCHEMES[parts.scheme]).geturl()
-
-
-def _proxy_headers(proxy: SplitResult) -> dict[str, str]:
-    if proxy.username is None:
-        return {}
-    credential = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
-    return {
-        name: Secret(value) for name, value in make_headers(proxy_basic_auth=credential).items()
-    }
 
 
 def _refusal(error: InvalidStatus, token: str) -> ButtDialError:

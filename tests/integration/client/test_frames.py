@@ -186,7 +186,7 @@ def caught(act: Callable[[], object]) -> ButtDialError:
 
 def test_new_tokens_in_a_misshaped_answer(server: LoopbackServer) -> None:
     """The answer that brings a token is not shown when it cannot be read."""
-    server.fake.on_tool("comms_onboard_customer", [{"token": TOKEN}])
+    server.fake.on_tool("comms_onboard_customer", f'[{{"token": "{TOKEN}"}}]')
     odd_team = {"ownerToken": {"value": TOKEN}, "orgId": {}}
     server.fake.on_rest("POST", "/api/orgs/verify", odd_team, public=True)
     with (
