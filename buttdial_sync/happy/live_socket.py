@@ -110,6 +110,8 @@ class _WebSocket(websocket.WebSocket):
             message = super().recv()
         except BaseException:
             self._on_end()
+            # The library closes only what the other side has ended in good order.
+            self.shutdown()  # type: ignore[no-untyped-call]
             raise
         self._size = 0
         return message
@@ -242,7 +244,7 @@ class LiveSocket:
         )
         self._client.on("connect", self._accepted)
         self._client.on("connect_error", self._refused)
-        self._client.on("disconnect", self._ended)
+        self._client.on("disconnect", partial(self._disconnected, wire))
         for event in ("update", "ephemeral"):
             self._client.on(event, partial(self._on_frame, event))
         try:
@@ -262,7 +264,8 @@ class LiveSocket:
 
     def _let_go_of(self, wire: _Wire) -> None:
         self.cut()
-        if self._client is None or self._client.eio.read_loop_task is None:
+        reader = None if self._client is None else self._client.eio.read_loop_task
+        if reader is None or not reader.is_alive():
             wire.close()  # else the reading thread does
 
     def _accepted(self) -> None:
@@ -273,7 +276,13 @@ class LiveSocket:
         self._refusal = reason
         self._settled.set()
 
-    def _ended(self, *_: Any) -> None:
+    def _disconnected(self, wire: _Wire, *_: Any) -> None:
+        self._ended()
+        # It reads no more, also after a packet that it could not read, and closes nothing then.
+        if threading.current_thread() is self._client.eio.read_loop_task:
+            wire.close()
+
+    def _ended(self) -> None:
         with self._lock:
             if self._has_ended:
                 return

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import gc
 import socket
 import ssl
+import struct
 import threading
 import time
 from collections.abc import Callable
@@ -32,6 +34,7 @@ from tests.integration.happy.raw_server import (
     upgrade,
 )
 from tests.integration.happy.test_happy_secrets import everything_about
+from tests.integration.inbound.listening import wait_until
 
 PATIENCE = 30.0
 
@@ -128,6 +131,36 @@ def test_a_server_that_leaves_at_once() -> None:
 
     with serving(leaves) as port, client_at(port, timeout=600, connect_timeout=600.0) as client:
         assert isinstance(raised_by(client.check_live_connection), errors.ConnectionError)
+
+
+@pytest.mark.parametrize("way", ["is reset", "says what nobody understands"])
+def test_a_connection_that_ends_is_closed(way: str) -> None:
+    """Its descriptor is not left to the garbage collector."""
+    ports: list[int] = []
+    is_open = threading.Event()
+
+    def end(connection: socket.socket) -> None:
+        ports.append(connection.getpeername()[1])
+        upgrade(connection)
+        connection.sendall(frame(OPEN) + frame(CONNECTED))
+        assert is_open.wait(PATIENCE)
+        if way == "is reset":
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.close()
+        else:
+            connection.sendall(frame(b"nonsense"))
+            read_until_cut(connection)
+
+    def left() -> list[socket.socket]:
+        sockets = [each for each in gc.get_objects() if isinstance(each, socket.socket)]
+        own = [each for each in sockets if each.fileno() >= 0 and each.family == socket.AF_INET]
+        return [each for each in own if each.getsockname()[1] in ports]
+
+    with serving(end) as port, client_at(port) as client:
+        client.check_live_connection()
+        (kept,) = left()
+        is_open.set()
+        wait_until(lambda: kept.fileno() == -1)
 
 
 @pytest.mark.parametrize("opening", [b"0nonsense", b"0[]", b"0{}", b"4", b"hello"])
