@@ -8,19 +8,15 @@ from urllib.parse import SplitResult, urlsplit
 
 import requests
 import requests.utils
-from urllib3.exceptions import HTTPError, NewConnectionError, ProxyError
+from urllib3.exceptions import HTTPError
 
 from buttdial_sync.errors import ButtDialError
 from buttdial_sync.happy.errors import HappyConfigError, happy_error
-from buttdial_sync.transport.connections import (
-    DeadlineConnection,
-    DeadlineHTTPSConnection,
-    RequestProgress,
-    bound_to_thread,
-)
-from buttdial_sync.transport.descriptors import KeptSocket, socket_identity
+from buttdial_sync.transport.connections import RequestProgress
+from buttdial_sync.transport.descriptors import KeptSocket
 from buttdial_sync.transport.failures import clear_frames, failure_of
-from buttdial_sync.transport.network import NetworkOptions, proxy_headers
+from buttdial_sync.transport.network import NetworkOptions
+from buttdial_sync.transport.tunnel import connect_socket
 
 
 def connected_socket(url: str, network: NetworkOptions, progress: RequestProgress) -> KeptSocket:
@@ -55,29 +51,8 @@ def connected_socket(url: str, network: NetworkOptions, progress: RequestProgres
 def _connected(url: str, network: NetworkOptions, progress: RequestProgress) -> KeptSocket:
     with requests.Session() as session:
         found = network.for_url(url, session)
-    parts = urlsplit(url)
-    is_secure = parts.scheme == "https"
-    host, port = parts.hostname or "", parts.port or (443 if is_secure else 80)
     proxy = _proxy_of(url, found["proxies"])
-    first = (host, port) if proxy is None else (proxy.hostname or "", proxy.port or 80)
-    connection = (
-        DeadlineHTTPSConnection(*first, **_tls(found["verify"], found["cert"]))
-        if is_secure
-        else DeadlineConnection(*first)
-    )
-    if proxy is not None:
-        connection.set_tunnel(host, port, proxy_headers(proxy), scheme="http")
-    try:
-        with bound_to_thread(progress):
-            connection.connect()
-    except BaseException as error:
-        connection.close()
-        # http.client says of a proxy that refuses nothing but OSError.
-        if proxy is not None and (isinstance(error, NewConnectionError) or type(error) is OSError):
-            raise ProxyError("no way through the proxy", error) from None
-        raise
-    sock, connection.sock = connection.sock, None
-    return KeptSocket(sock, socket_identity(sock))
+    return connect_socket(url, proxy, progress, **_tls(found["verify"], found["cert"]))
 
 
 def _proxy_of(url: str, proxies: dict[str, str]) -> SplitResult | None:

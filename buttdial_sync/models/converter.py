@@ -166,7 +166,7 @@ def _or_default(converter: Converter, field: attrs.Attribute[Any]) -> Callable[[
 
 
 def _origin(kind: Any) -> Any:
-    return get_origin(kind)
+    return get_origin(kind)  # as Any: mypy takes it for a ParamSpec, which is not a class
 
 
 def _items(converter: Converter, data: Any, kind: Any) -> list[Any]:

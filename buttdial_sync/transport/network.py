@@ -8,14 +8,14 @@ from collections.abc import Collection, Mapping
 from importlib.util import find_spec
 from ipaddress import ip_address
 from typing import Any, TypeAlias
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import urlsplit
 
 import attrs
 import requests
 from requests.adapters import BaseAdapter, HTTPAdapter
 from requests.utils import prepend_scheme_if_needed, select_proxy
 from urllib3.exceptions import LocationParseError
-from urllib3.util import make_headers, parse_url
+from urllib3.util import parse_url
 
 from buttdial_sync.errors import ArgumentTypeError, ArgumentValueError, ConfigError
 from buttdial_sync.errors.scrubbing import Secret
@@ -124,16 +124,6 @@ def is_private(url: str, insecure_hosts: Collection[str] = ()) -> bool:
     if parts.scheme in _PRIVATE_SCHEMES or is_this_machine(url):
         return True
     return (parts.hostname or "").lower() in {host.lower() for host in insecure_hosts}
-
-
-def proxy_headers(proxy: SplitResult) -> dict[str, str]:
-    """Return the headers that a proxy wants of a tunnel: the login of its address, if any."""
-    if proxy.username is None:
-        return {}
-    # Quoted in the address; masked, because frames show it.
-    login = Secret(f"{unquote(proxy.username)}:{unquote(proxy.password or '')}")
-    headers = make_headers(proxy_basic_auth=login)
-    return {name: Secret(value) for name, value in headers.items()}
 
 
 def _path(value: object, name: str) -> str:

@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import attrs
 from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies, select_proxy
-from urllib3.exceptions import HTTPError, NewConnectionError, ProxyError
+from urllib3.exceptions import HTTPError
 
 from buttdial_sync.errors import (
     ArgumentTypeError,
@@ -30,19 +30,15 @@ from buttdial_sync.errors import (
 )
 from buttdial_sync.errors.scrubbing import Secret
 from buttdial_sync.models.events import ClientEvent
-from buttdial_sync.transport.connections import (
-    DeadlineConnection,
-    DeadlineHTTPSConnection,
-    RequestProgress,
-    bound_to_thread,
-)
+from buttdial_sync.transport.connections import RequestProgress
 from buttdial_sync.transport.deadline import Clock, Deadline
 from buttdial_sync.transport.deadline_socket import DeadlineSocket, SecuredSocket
-from buttdial_sync.transport.descriptors import KeptSocket, socket_identity
+from buttdial_sync.transport.descriptors import KeptSocket
 from buttdial_sync.transport.failures import clear_frames, failure_of
 from buttdial_sync.transport.fork import leak_until_exit, reset_after_fork
 from buttdial_sync.transport.http import USER_AGENT, decoded
-from buttdial_sync.transport.network import is_private, is_this_machine, proxy_headers
+from buttdial_sync.transport.network import is_private, is_this_machine
+from buttdial_sync.transport.tunnel import connect_socket
 from buttdial_sync.transport.websocket import (
     MISSING,
     R,
@@ -65,7 +61,6 @@ except ImportError as error:
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _REFUSED_TOKENS = frozenset({401, 403})
 _MOST_WORDS = 200
-_DEFAULT_PORTS = {"ws": 80, "wss": 443}
 _HTTP_SCHEMES = {"ws": "http", "wss": "https"}
 _CLOSE_SECONDS = 0.5
 _SHA256_HEX = re.compile(r"[0-9a-f]{64}")
@@ -259,32 +254,9 @@ class WebSocketOpener(Generic[R]):
 
     def _connected(self, progress: RequestProgress) -> KeptSocket:
         """Connect as the HTTP side does, up to the end of the TLS handshake."""
-        host = self._parts.hostname or ""
-        port = self._parts.port or _DEFAULT_PORTS[self._parts.scheme]
         proxy = self._proxy()
-        first, first_port = (proxy.hostname or "", proxy.port or 80) if proxy else (host, port)
-        if self._parts.scheme == "wss":
-            connection: DeadlineConnection = DeadlineHTTPSConnection(
-                first, first_port, ssl_context=self._context()
-            )
-        else:
-            connection = DeadlineConnection(first, first_port)
-        if proxy is not None:
-            connection.set_tunnel(host, port, proxy_headers(proxy), scheme="http")
-        try:
-            with bound_to_thread(progress):
-                connection.connect()
-            self._check_pin(connection.sock)
-        except BaseException as error:
-            connection.close()
-            if proxy is not None and (
-                isinstance(error, NewConnectionError)  # there is none
-                or type(error) is OSError  # what http.client says of one that refuses
-            ):
-                raise ProxyError("no way through the proxy", error) from None
-            raise
-        sock, connection.sock = connection.sock, None
-        return KeptSocket(sock, socket_identity(sock))
+        tls = {"ssl_context": self._context()} if self._parts.scheme == "wss" else {}
+        return connect_socket(_as_http(self._parts), proxy, progress, check=self._check_pin, **tls)
 
     def _proxy(self) -> SplitResult | None:
         http_url = _as_http(self._parts)
