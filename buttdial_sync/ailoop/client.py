@@ -155,7 +155,7 @@ class AiloopClient:
             AiloopConfigError: There is no server, or a value is wrong.
         """
         overrides = masked_items(overrides)
-        environ = _own_variables(environ)
+        environ = _arguments_from_env(environ)
         return cls(**{"server_url": "", **environ, **overrides})
 
     def ask(
@@ -690,7 +690,7 @@ def _tried(change: Callable[[str], object], message_id: str) -> None:
         logger.exception("the row of question %s could not be changed", message_id)
 
 
-def _own_variables(environ: Mapping[str, str] | None) -> dict[str, str]:
+def _arguments_from_env(environ: Mapping[str, str] | None) -> dict[str, str]:
     """Return the arguments that the environment has: frames are shown, and not all of it."""
     source = os.environ if environ is None else environ
     found = {name: source.get(variable, "").strip() for name, variable in _VARIABLES.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -231,30 +231,28 @@ def test_one_message_is_tried(own: Bench) -> None:
     assert entered == [None] * 3
 
 
-def test_a_message_on_trial_without_an_answer(own: Bench) -> None:
-    """Those that waited for it are not tried."""
+def entered_after_a_trial(own: Bench, end: Callable[[], object]) -> list[Blocked | None]:
+    """Let one message go on trial and another wait for it; return what that one is told."""
     own.circuit.unanswered("t", "down")
     own.now += 1.0
     assert own.enter() is None
     entered: list[Blocked | None] = []
     other = threading.Thread(target=lambda: entered.append(own.enter()))
     other.start()
-    own.circuit.unanswered("t", "still down")
+    end()
     other.join(30)
+    return entered
+
+
+def test_a_message_on_trial_without_an_answer(own: Bench) -> None:
+    """Those that waited for it are not tried."""
+    entered = entered_after_a_trial(own, lambda: own.circuit.unanswered("t", "still down"))
     assert entered == [Blocked("still down", 2.0, concerns_all=True)]
 
 
 def test_a_message_on_trial_that_is_not_sent(own: Bench) -> None:
     """It says nothing about the server, so the next one is tried."""
-    own.circuit.unanswered("t", "down")
-    own.now += 1.0
-    assert own.enter() is None
-    entered: list[Blocked | None] = []
-    other = threading.Thread(target=lambda: entered.append(own.enter()))
-    other.start()
-    own.circuit.leave()
-    other.join(30)
-    assert entered == [None]
+    assert entered_after_a_trial(own, own.circuit.leave) == [None]
     own.circuit.leave()  # this thread's message is not on trial any more
     stopping = threading.Event()
     stopping.set()
