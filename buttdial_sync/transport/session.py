@@ -103,7 +103,7 @@ class McpSession:
         self._endpoints: queue.Queue[str | ButtDialError] = queue.Queue()
         self._closing = False
         self._abandoned = False
-        self._ended = False
+        self._first_end = threading.Lock()  # taken by the first that ends the session, and kept
         self._tools = ToolList(self.request)
         self._can_post = threading.Event()
         name = f"buttdial-sync-{next(_numbers)}"
@@ -326,15 +326,16 @@ class McpSession:
 
     def _end(self, reason: ButtDialError) -> None:
         # Called by the reader, and by a caller whose post shows that the server forgot the session.
-        if self._ended:
-            return
-        self._ended = True
-        if not self._closing:
-            logger.info("session ended: %s", reason.message)  # a record must not keep its frames
         # A new error for each waiter: several threads must not raise the same object. And copies,
         # because what is raised gets a traceback, whose frames hold the client.
         kept = reason.as_kind(type(reason))
+        # First of all, and by each of the two: the caller's next attempt comes at once, and must
+        # not use this session while the other one is still on its way through the lines below.
         self._pending.end(lambda outcome: kept.as_kind(type(kept), outcome=outcome))
+        if not self._first_end.acquire(blocking=False):
+            return
+        if not self._closing:
+            logger.info("session ended: %s", reason.message)  # a record must not keep its frames
         self._endpoints.put(reason.as_kind(type(reason)))
         self._replier.finish()
         if self._options.on_end is not None:

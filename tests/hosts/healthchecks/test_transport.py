@@ -136,7 +136,7 @@ class LostAnswerTests(TransportTests):
         channel = self.channel()
         assert "may have been sent" in self.tell(channel)
         assert not channel.disabled
-        assert len(self.server.sent_messages) == 1
+        assert len(self.server.delivered) == 1
 
     def test_unknown_call(self) -> None:
         """The same of a call."""

@@ -445,6 +445,37 @@ def test_session_that_the_server_forgot(live: Live) -> None:
     assert live.ends == [TOKEN]
 
 
+def test_session_that_ends_from_both_sides(live: Live) -> None:
+    """A caller whose post is refused does not wait for the reader to finish what it has begun."""
+    reader_is_ending, go_on = threading.Event(), threading.Event()
+
+    def stop_here(_: logging.LogRecord) -> bool:
+        reader_is_ending.set()
+        return go_on.wait(PATIENCE)
+
+    def forget(_: Message) -> tuple[int, str]:
+        live.body.end()
+        assert reader_is_ending.wait(PATIENCE)
+        return 404, "Could not find session"
+
+    live.start()
+    live.server.on_post["tools/call"] = forget
+    logger = logging.getLogger("buttdial_sync.session")
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addFilter(stop_here)
+    try:
+        with pytest.raises(SessionUnknownError):
+            live.ask()
+        assert not live.session.usable
+    finally:
+        go_on.set()
+        logger.removeFilter(stop_here)
+        logger.setLevel(level)
+    live.wait_for_end()
+    assert live.ends == [TOKEN]
+
+
 def test_stream_that_ends(live: Live, caplog: pytest.LogCaptureFixture) -> None:
     """Who waits is told that the outcome is unknown; who comes later, that nothing was sent."""
     live.start()
