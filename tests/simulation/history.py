@@ -195,7 +195,7 @@ class History:
     def _end_well(self) -> None:
         """Let nothing go wrong any more, and wait until all is settled."""
         while self._open:
-            self._kernel.sleep(1.0)
+            self._kernel.sleep(_LOOKS_EVERY)
         world = self._world
         world.tell("world", "nothing goes wrong any more")
         world.is_calm = True

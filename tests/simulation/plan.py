@@ -135,7 +135,7 @@ def draw(dice: random.Random) -> Plan:
     plan = _anything(dice)
     if dice.random() < _RARE:
         # Some states need several strikes at one message, at the right times.
-        plan = attrs.evolve(plan, **dice.choice((_SLOW_DATABASE, _LONG_OUTAGE)))
+        plan = attrs.evolve(plan, **dice.choice((_SLOW_DATABASE, _long_outage(dice))))
     return plan
 
 
@@ -180,10 +180,13 @@ _SLOW_DATABASE: dict[str, Any] = {
     "faults": frozenset({"lost acknowledgement", "limited", "slow answer"}),
     "latency": 15.0,
 }
-_LONG_OUTAGE: dict[str, Any] = {
-    "interval": 60.0,
-    "events": (Event(at=1.0, kind="outage", seconds=3 * 3600.0),),
-}
+_HOUR = 3600.0
+
+
+def _long_outage(dice: random.Random) -> dict[str, Any]:
+    # Mostly one hour, which no message may die of; each further one costs as much as all the rest.
+    seconds = dice.choice((_HOUR, _HOUR, _HOUR, 3 * _HOUR))
+    return {"interval": 60.0, "events": (Event(at=1.0, kind="outage", seconds=seconds),)}
 
 
 def _events(dice: random.Random) -> list[Event]:
