@@ -133,11 +133,15 @@ def bound_to_thread(progress: RequestProgress) -> Iterator[None]:
     requests and urllib3 cannot pass it down to a connection, so it goes through the thread.
     """
     thread = threading.get_ident()
-    _progress_of[thread] = progress
+    outer = _progress_of.get(thread)  # a signal handler may send in the middle of a request
     try:
+        _progress_of[thread] = progress
         yield
     finally:
-        _progress_of.pop(thread, None)
+        if outer is None:
+            _progress_of.pop(thread, None)
+        else:
+            _progress_of[thread] = outer
 
 
 def _progress_of_thread() -> RequestProgress | None:

@@ -518,6 +518,20 @@ def test_progress_is_bound_for_a_while(
     assert not progress.is_watched
 
 
+def test_request_in_the_middle_of_a_request(
+    clock: Clock, pair: tuple[NotingSocket, socket.socket]
+) -> None:
+    """A signal handler may send while its thread connects: the outer request notes its bytes."""
+    outer, inner = (RequestProgress(Deadline(30.0, clock), 5.0) for _ in range(2))
+    connection = over(pair[0])
+    with bound_to_thread(outer):
+        with bound_to_thread(inner):
+            pass
+        connection.request("POST", "/x", body=b"b")
+    assert outer.bytes_may_have_left
+    assert not inner.bytes_may_have_left
+
+
 def test_proxy_that_refuses(
     http: Http, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
