@@ -76,8 +76,10 @@ class PendingAnswers:
             if self._failure is not None and self._last_id + 1 not in self._early:
                 raise self._failure("not_sent")
             self._last_id += 1
-            waiter = self._waiters[self._last_id] = Waiter(self._last_id)
-            if self._failure is not None:
+            waiter = Waiter(self._last_id)
+            if self._failure is None:
+                self._waiters[waiter.id] = waiter
+            else:
                 waiter.wake(self._early.pop(waiter.id))
             return waiter
 
@@ -101,15 +103,18 @@ class PendingAnswers:
             waiter.wake(answer)
         return waiter is not None
 
+    def refuse(self, failure: Failure) -> None:
+        """Fail who comes later; who waits still gets an answer. The first reason stays."""
+        with self._lock:
+            self._failure = self._failure or failure
+
     def end(self, failure: Failure) -> None:
         """Fail all waiters, now and later, whose answer is not there. The first reason stays."""
         with self._lock:
-            if self._failure is not None:
-                return
-            self._failure = failure
+            self._failure = self._failure or failure
             waiters, self._waiters = self._waiters, {}
             for waiter in waiters.values():
-                waiter.wake(self._early.pop(waiter.id, failure))
+                waiter.wake(self._early.pop(waiter.id, self._failure))
 
     @property
     def usable(self) -> bool:

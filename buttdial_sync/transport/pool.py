@@ -27,7 +27,7 @@ class PooledSession(Protocol):
 
     @property
     def usable(self) -> bool:
-        """Whether a request can still be answered."""
+        """Whether a request can still be answered. If not, the session ends by itself."""
 
     @property
     def silent_for(self) -> float:
@@ -54,7 +54,8 @@ _PING_SECONDS = 5.0
 
 def _ended(session: S | None) -> S | None:
     """Close a session that is given up; return None."""
-    if session is not None:
+    # One that is not usable ends by itself, when it has handed over the answers that have arrived.
+    if session is not None and session.usable:
         session.close(0)
     return None
 

@@ -30,7 +30,7 @@ from buttdial_sync.models.tools import Tool
 from buttdial_sync.transport.deadline import Clock, Deadline
 from buttdial_sync.transport.endpoint import BUFFERING_PROXY, lost_prefix, post_url
 from buttdial_sync.transport.http import Http, json_bytes, load_json, refusal
-from buttdial_sync.transport.pending import PendingAnswers, Waiter
+from buttdial_sync.transport.pending import Failure, PendingAnswers, Waiter
 from buttdial_sync.transport.replies import ServerRequestReplier
 from buttdial_sync.transport.sse import EventStream
 from buttdial_sync.transport.tool_list import ToolList
@@ -103,7 +103,6 @@ class McpSession:
         self._endpoints: queue.Queue[str | ButtDialError] = queue.Queue()
         self._closing = False
         self._abandoned = False
-        self._first_end = threading.Lock()  # taken by the first that ends the session, and kept
         self._tools = ToolList(self.request)
         self._can_post = threading.Event()
         name = f"buttdial-sync-{next(_numbers)}"
@@ -274,7 +273,7 @@ class McpSession:
         if self._options.on_login is not None and (error is None or isinstance(error, AuthError)):
             self._options.on_login(self._token, error)
         if isinstance(error, SessionUnknownError):
-            self._end(error)  # otherwise the next attempt would use this session again
+            self._leave(error)  # otherwise the next attempt would use this session again
         if error is None:
             return
         try:
@@ -324,16 +323,17 @@ class McpSession:
         if warning is not None:
             logger.warning(warning)
 
+    def _leave(self, reason: SessionUnknownError) -> None:
+        # The answers of others may have arrived: the reader takes them, and then fails those who
+        # still wait, for this reason.
+        self._pending.refuse(_copies_of(reason))
+        is_first, self._closing = not self._closing, True
+        self._stream.close()
+        if is_first:
+            logger.info("session ended: %s", reason.message)
+
     def _end(self, reason: ButtDialError) -> None:
-        # Called by the reader, and by a caller whose post shows that the server forgot the session.
-        # A new error for each waiter: several threads must not raise the same object. And copies,
-        # because what is raised gets a traceback, whose frames hold the client.
-        kept = reason.as_kind(type(reason))
-        # First of all, and by each of the two: the caller's next attempt comes at once, and must
-        # not use this session while the other one is still on its way through the lines below.
-        self._pending.end(lambda outcome: kept.as_kind(type(kept), outcome=outcome))
-        if not self._first_end.acquire(blocking=False):
-            return
+        self._pending.end(_copies_of(reason))
         if not self._closing:
             logger.info("session ended: %s", reason.message)  # a record must not keep its frames
         self._endpoints.put(reason.as_kind(type(reason)))
@@ -376,3 +376,10 @@ class McpSession:
         # The server may ask before it has named the endpoint.
         if self._can_post.wait(deadline.remaining()):
             self._post(reply, deadline)
+
+
+def _copies_of(reason: ButtDialError) -> Failure:
+    # A new error for each waiter: several threads must not raise the same object. And copies,
+    # because what is raised gets a traceback, whose frames hold the client.
+    kept = reason.as_kind(type(reason))
+    return lambda outcome: kept.as_kind(type(kept), outcome=outcome)

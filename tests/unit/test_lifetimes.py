@@ -110,6 +110,7 @@ def test_log_keeps_no_error(fake: FakeButtDialServer, caplog: pytest.LogCaptureF
     assert {record.funcName for record in caplog.records} == {
         "_tell_retry",
         "_tools_if_known",
+        "_leave",
         "_end",
     }
 

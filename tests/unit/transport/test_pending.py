@@ -127,6 +127,25 @@ def test_nobody_registers_after_the_end(table: PendingAnswers) -> None:
     assert caught.value.outcome == "not_sent"
 
 
+def test_refused(table: PendingAnswers) -> None:
+    """Who comes later fails at once; who waits gets an answer, or in the end the first reason."""
+    answered, failed = table.register(), table.register()
+    table.resolve(3, answer(3))
+    table.refuse(lost)
+    early = table.register()
+    with pytest.raises(StreamLostError, match="gone") as caught:
+        table.register()
+    assert caught.value.outcome == "not_sent"
+    assert not table.usable
+    assert table.resolve(1, answer(1))
+    assert failed.wait(0) is None
+    table.end(lambda outcome: StreamLostError("later", outcome=outcome))
+    assert (answered.wait(0), early.wait(0)) == (answer(1), answer(3))
+    with pytest.raises(StreamLostError, match="gone") as caught:
+        failed.wait(0)
+    assert caught.value.outcome == "unknown"
+
+
 def test_answer_before_the_end_counts(table: PendingAnswers) -> None:
     """A waiter that has its answer keeps it when the stream ends."""
     waiter = table.register()

@@ -191,13 +191,20 @@ def test_foreign_exception_wakes_the_others(opener: Opener) -> None:
 
 
 def test_dead_session_is_replaced(opener: Opener) -> None:
-    """A session that ended is closed and opened anew."""
+    """
+    A session that ended is opened anew.
+
+    It is not closed: that would fail those whose answers have arrived and are just being read.
+    """
     pool = pool_of(opener)
     use(pool)
     opener.opened[0].usable = False
+    opener.before = fail_with(TransportError("refused"))
+    with pytest.raises(TransportError):
+        use(pool)
+    opener.before = lambda: None
     assert use(pool) is cast("McpSession", opener.opened[1])
-    assert opener.opened[0].closed
-    assert opener.opened[0].pings == 0
+    assert (opener.opened[0].closed, opener.opened[0].pings) == (0, 0)
 
 
 def test_silent_session_is_pinged(opener: Opener) -> None:

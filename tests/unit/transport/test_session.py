@@ -431,7 +431,6 @@ def test_session_that_the_server_forgot(live: Live) -> None:
         live.ask("tools/list")
     assert caught.value.outcome == "not_sent"
     assert not live.session.usable
-    assert live.ends == [TOKEN]
     told = waiting.ended().error
     assert isinstance(told, SessionUnknownError)
     assert told.outcome == "unknown"
@@ -440,16 +439,39 @@ def test_session_that_the_server_forgot(live: Live) -> None:
         live.ask()
     assert again.value.outcome == "not_sent"
     assert len(live.server.posts) == posted
-    live.body.end()
     live.wait_for_end()
     assert live.ends == [TOKEN]
+
+
+def test_answer_that_had_arrived_when_the_server_forgot(live: Live) -> None:
+    """One caller's "unknown session" does not throw away what another one was answered."""
+    reading, go_on = threading.Event(), threading.Event()
+
+    def hold(_: Message) -> None:
+        reading.set()
+        go_on.wait(PATIENCE)
+
+    live.start()
+    live.on_push = hold
+    waiting = InFlight(live)
+    live.body.write(event({"method": "notifications/x"}) + answer(2, {"text": "sent"}))
+    assert reading.wait(PATIENCE)
+    live.server.on_post["tools/list"] = lambda _: (404, "Could not find session")
+    with pytest.raises(SessionUnknownError):
+        live.ask("tools/list")
+    assert not live.session.usable
+    go_on.set()
+    assert waiting.ended().result == {"text": "sent"}
+    live.wait_for_end()
 
 
 def test_session_that_ends_from_both_sides(live: Live) -> None:
     """A caller whose post is refused does not wait for the reader to finish what it has begun."""
     reader_is_ending, go_on = threading.Event(), threading.Event()
 
-    def stop_here(_: logging.LogRecord) -> bool:
+    def stop_here(record: logging.LogRecord) -> bool:
+        if record.funcName != "_end":
+            return True  # the caller's record
         reader_is_ending.set()
         return go_on.wait(PATIENCE)
 
