@@ -27,7 +27,7 @@ from urllib3.util.connection import allowed_gai_family
 
 from buttdial_sync.transport.addresses import connection_guard, failed_addresses
 from buttdial_sync.transport.deadline import Deadline
-from buttdial_sync.transport.descriptors import Identity, KeptSocket, socket_identity
+from buttdial_sync.transport.descriptors import Identity, KeptSocket, Turn, socket_identity
 
 # Both servers close an idle connection after 5 s. A request that is written at that moment has an
 # unknown outcome, so an idle connection is not used any more a little earlier.
@@ -49,7 +49,7 @@ class RequestProgress:
 
     __slots__ = (
         "_aborted",
-        "_use",
+        "_turn",
         "bytes_may_have_left",
         "connect_timeout",
         "deadline",
@@ -64,7 +64,7 @@ class RequestProgress:
         self.bytes_may_have_left = False
         self.kept: KeptSocket | None = None
         self._aborted = False
-        self._use = 0
+        self._turn: Turn = {}
 
     def time_left(self) -> float | None:
         """Return the seconds left for the next read or write, None for no limit."""
@@ -78,10 +78,14 @@ class RequestProgress:
         return left
 
     def runs_on(self, kept: KeptSocket) -> None:
-        """Note the socket, so that :meth:`abort` can reach it."""
-        kept.uses += 1
-        self.kept, self._use = kept, kept.uses
+        """
+        Note the socket, so that :meth:`abort` can reach it.
+
+        Raises:
+            ConnectionAbortedError: The socket's request before this one is just being aborted.
+        """
         self.is_watched = True
+        self._turn, self.kept = kept.begin_turn(), kept
 
     def adopt(self, raw: Any) -> None:
         """Take over an open stream's connection if it is not one of ours: no time limit, abort."""
@@ -115,8 +119,7 @@ class RequestProgress:
     def _shut_down(self, how: int) -> bool:
         if self.kept is None:
             return False
-        if self.kept.uses == self._use:
-            self.kept.shut_down(how)
+        self.kept.end_turn(self._turn, how)
         return True
 
 

@@ -17,6 +17,9 @@ from contextlib import suppress
 from typing import Any
 
 Identity = bytes | tuple[int, int, int]
+# One request's right to shut a shared connection down: "is_over" is true if the next request has
+# begun, false if the connection is being shut down. Empty until then.
+Turn = dict[str, bool]
 
 # socket(7): a number that Linux gives no other socket until it restarts. Python has no name for it.
 _SO_COOKIE = 57
@@ -86,16 +89,15 @@ class KeptSocket:
 
     Attributes:
         sock: As given.
-        uses: How many requests it has carried; the last one may be under way.
     """
 
-    __slots__ = ("_descriptor_holder", "_identity", "sock", "uses")
+    __slots__ = ("_descriptor_holder", "_identity", "_turn", "sock")
 
     def __init__(self, sock: Any, identity: Identity | None) -> None:
         self.sock = sock
         self._descriptor_holder: socket.socket = getattr(sock, "socket", sock)
         self._identity = identity
-        self.uses = 0
+        self._turn: Turn = {}
 
     def check(self) -> None:
         """
@@ -132,6 +134,25 @@ class KeptSocket:
             is_set = before > 0 and abs(before - seconds) < _TIMEOUT_SLACK
         if not is_set:
             self.sock.settimeout(seconds)
+
+    def begin_turn(self) -> Turn:
+        """
+        Begin a request. From now on :meth:`end_turn` does nothing for the one before.
+
+        Raises:
+            ConnectionAbortedError: The one before is just being aborted.
+        """
+        # Whoever is first decides, because setdefault() is atomic. There is no lock, because
+        # close() may come in this very thread, from a signal handler or a finalizer.
+        if not self._turn.setdefault("is_over", True):
+            raise ConnectionAbortedError("closed by this side")
+        self._turn = {}
+        return self._turn
+
+    def end_turn(self, turn: Turn, how: int) -> None:
+        """Shut down, unless another request has begun after this one."""
+        if not turn.setdefault("is_over", False):
+            self.shut_down(how)
 
     def shut_down(self, how: int = socket.SHUT_RDWR) -> None:
         """End the connection, or one direction of it; a read that is blocked in it returns."""

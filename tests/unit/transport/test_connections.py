@@ -7,6 +7,7 @@ import os
 import select
 import socket
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -56,6 +57,22 @@ class NotingSocket(socket.socket):
         notes.append((len(data), self.gettimeout()))
         if len(notes) == 1:
             super().sendall(data, *flags)  # the others' bytes nobody reads
+
+
+class SlowToShut(NotingSocket):
+    """Stops a thread that looks at it before it shuts it down."""
+
+    def stop_next(self) -> tuple[threading.Event, threading.Event]:
+        """Return what is set when the next one is stopped, and what lets it go on."""
+        self.__dict__["stop"] = threading.Event(), threading.Event()
+        return self.__dict__["stop"]  # type: ignore[no-any-return]
+
+    def getsockopt(self, *arguments: Any) -> Any:
+        is_stopped, go_on = self.__dict__.pop("stop", (None, None))
+        if is_stopped is not None:
+            is_stopped.set()
+            assert go_on.wait(PATIENCE)
+        return super().getsockopt(*arguments)
 
 
 @pytest.fixture
@@ -196,6 +213,33 @@ def test_abort_leaves_the_next_request_alone(
     assert connection.is_connected
     second.abort()
     assert not connection.is_connected
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs SO_COOKIE, which is asked for")
+def test_request_after_one_that_is_just_being_aborted(
+    clock: Clock, pair: tuple[NotingSocket, socket.socket]
+) -> None:
+    """It is certain that nothing of it was sent: the connection will be shut down."""
+    slow = SlowToShut(pair[0].family, pair[0].type, pair[0].proto, fileno=pair[0].detach())
+    connection = over(slow)
+    first, second = (RequestProgress(Deadline(30.0, clock), 5.0) for _ in range(2))
+    pair[1].sendall(OK)
+    with slow:
+        with bound_to_thread(first):
+            connection.request("GET", "/x")
+            assert connection.getresponse().data == b"ok"
+        is_stopped, go_on = slow.stop_next()
+        closing = threading.Thread(target=first.abort)
+        closing.start()
+        assert is_stopped.wait(PATIENCE)
+        with bound_to_thread(second), pytest.raises(ConnectionAbortedError):
+            connection.request("POST", "/y", body=b"b")
+        assert second.is_watched
+        assert not second.bytes_may_have_left
+        go_on.set()
+        closing.join(PATIENCE)
+        assert b"/y" not in pair[1].recv(10_000)
+        assert pair[1].recv(1) == b""
 
 
 def test_head_and_body_in_one_write(
