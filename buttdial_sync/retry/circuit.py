@@ -135,7 +135,8 @@ class Circuit:
             if blocked is not None or not self._is_on_trial or stopping.is_set():
                 return blocked
             with self._changed:
-                if self._on_trial is not None:
+                # A hook may send with this loop, in the thread whose message is on trial.
+                if self._on_trial not in {None, threading.get_ident()}:
                     # Bounded, because setting ``stopping`` does not notify the condition.
                     self._changed.wait(_LOOK_AGAIN)
                 elif not self._reason:
@@ -169,25 +170,28 @@ class Circuit:
         """
         if not self._reason:
             return None
-        with self._changed:
-            while self._is_asking and not stopping.is_set():
-                # Bounded, because setting ``stopping`` does not notify the condition.
-                self._changed.wait(_LOOK_AGAIN)
-            left = self._open_until - self._monotonic()
-            if not self._reason or stopping.is_set():
-                return None
-            if left > 0:
-                return Blocked(self._reason, left, concerns_all=True)
-            if not isinstance(self._client, AgentView):
-                self._try_again()
-                return None
-            self._is_asking = True
+        asks = False
         try:
+            with self._changed:
+                while self._is_asking and not stopping.is_set():
+                    # Bounded, because setting ``stopping`` does not notify the condition.
+                    self._changed.wait(_LOOK_AGAIN)
+                left = self._open_until - self._monotonic()
+                if not self._reason or stopping.is_set():
+                    return None
+                if left > 0:
+                    return Blocked(self._reason, left, concerns_all=True)
+                if not isinstance(self._client, AgentView):
+                    self._try_again()
+                    return None
+                # In here, because Ctrl-C may come while the lock is released.
+                asks = self._is_asking = True
             return self._ask(self._client)
         finally:
-            with self._changed:
-                self._is_asking = False
-                self._changed.notify_all()
+            if asks:
+                with self._changed:
+                    self._is_asking = False
+                    self._changed.notify_all()
 
     def _ask(self, client: AgentView) -> Blocked | None:
         token = self._token

@@ -94,7 +94,8 @@ def work_side_by_side(
     """
     Do ``work`` in ``count`` threads, and wait for all of them.
 
-    In fewer where the system gives no more, and in this one where it gives none.
+    In fewer where the system gives no more, and in this one where it gives none. What ends one of
+    them, such as ``sys.exit()`` in a hook, makes all of them stop, and is raised here.
 
     Args:
         work: What each of them does; it handles its own failures.
@@ -104,10 +105,14 @@ def work_side_by_side(
     """
     # Not join(): up to Python 3.12 a thread whose join() was interrupted counts as ended.
     ends: dict[threading.Thread, threading.Event] = {}
+    raised: list[BaseException] = []
 
     def run(end: threading.Event) -> None:
         try:
             work(stopping)
+        except BaseException as error:  # noqa: BLE001 - threading would say nothing of SystemExit
+            raised.append(error)
+            stopping.set()
         finally:
             end.set()
 
@@ -123,6 +128,8 @@ def work_side_by_side(
         stopping.set()
         _wait(ends)
         raise
+    if raised:
+        raise raised[0]
 
 
 def _start(threads: Collection[threading.Thread]) -> int:

@@ -30,9 +30,16 @@ class NoTokenError(Exception):
 
 @attrs.define
 class _Turn:
-    """What is known about the messages of one token. It changes under the lock of the limits."""
+    """
+    What is known about the messages of one token. It changes under the lock of the limits.
 
-    is_probed: bool = False
+    Attributes:
+        prober: The thread that sends a message to find out whether the token works.
+        proven_at: When it last worked.
+        blocked_until, reason: Until when it must not be used, and why.
+    """
+
+    prober: int | None = None
     proven_at: float = -math.inf
     blocked_until: float = -math.inf
     reason: str = ""
@@ -98,26 +105,29 @@ class TokenLimits:
         Wait until this token may be used; yield the reason if it must not be used.
 
         The waiting also ends when ``stopping`` is set: check that first. No lock is held inside the
-        block.
+        block. A hook in there may use this again in the same thread.
         """
-        with self._changed:
-            turn = self._turn(token)
-            while turn.is_probed and not (
-                stopping.is_set() or self._is_proven(turn) or self._blocked(token, turn)
-            ):
-                # Bounded, because setting ``stopping`` does not notify the condition.
-                self._changed.wait(_LOOK_AGAIN)
-            blocked = self._blocked(token, turn)
-            # Decided under the lock, so of several threads one becomes the prober.
-            probes = not (turn.is_probed or blocked or self._is_proven(turn))
-            turn.is_probed |= probes
+        this_thread = threading.get_ident()
+        probed: _Turn | None = None
         try:
+            with self._changed:
+                turn = self._turn(token)
+                while turn.prober not in {None, this_thread} and not (
+                    stopping.is_set() or self._is_proven(turn) or self._blocked(token, turn)
+                ):
+                    # Bounded, because setting ``stopping`` does not notify the condition.
+                    self._changed.wait(_LOOK_AGAIN)
+                blocked = self._blocked(token, turn)
+                # Decided under the lock, so of several threads one becomes the prober.
+                if turn.prober is None and not (blocked or self._is_proven(turn)):
+                    probed = turn
+                    turn.prober = this_thread
             yield blocked
         finally:
             # Also without a result: the next waiting thread becomes the prober.
-            if probes:
+            if probed is not None:
                 with self._changed:
-                    turn.is_probed = False
+                    probed.prober = None
                     self._changed.notify_all()
 
     def worked(self, token: str | None) -> None:
@@ -160,7 +170,7 @@ class TokenLimits:
         if len(self._turns) > _KEPT_AT_MOST:
             now = self._monotonic()
             for known, turn in list(self._turns.items()):
-                if turn.blocked_until <= now and not turn.is_probed:
+                if turn.blocked_until <= now and turn.prober is None:
                     del self._turns[known]
         return self._turns.setdefault(token, _Turn())
 

@@ -12,6 +12,8 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
+
 from buttdial_sync.errors import ArgumentValueError, ClientClosedError, ConfigError
 from buttdial_sync.stores.figures import Figures, measure
 from buttdial_sync.stores.private_file import create_private_file
@@ -390,19 +392,33 @@ class SQLiteStore(Store):
             )
         if self._connection is None:
             self._create_file()
-            connection = sqlite3.connect(
-                self.path,
-                timeout=self._busy_timeout,
-                isolation_level=None,
-                check_same_thread=False,
-            )
-            connection.row_factory = sqlite3.Row
-            self._connection = connection
-            connection.execute("PRAGMA journal_mode = WAL")
+            self._connection = self._connect()
+        return self._connection
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path,
+            timeout=self._busy_timeout,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        connection.row_factory = sqlite3.Row
+        # While another process does the same to a new file, SQLite does not wait, but fails.
+        until_free = Retrying(
+            retry=retry_if_exception(_is_locked),
+            stop=stop_after_delay(self._busy_timeout),
+            wait=wait_random(0.001, 0.05),
+            reraise=True,
+        )
+        try:
+            until_free(connection.execute, "PRAGMA journal_mode = WAL")
             # In WAL mode SQLite's NORMAL may lose the last commits when the power fails: an attempt
             # that began would be forgotten, and its message sent twice.
             connection.execute("PRAGMA synchronous = FULL")
-        return self._connection
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def _create_file(self) -> None:
         # It gets people's texts, and perhaps tokens. SQLite would let everybody read it; it gives
@@ -514,3 +530,7 @@ def _selected(ids: Sequence[str], selection: Selection) -> Iterator[tuple[str, l
 
 def _as_stored(row: Row) -> Row:
     return {name: as_text(value) for name, value in row.items()}
+
+
+def _is_locked(error: BaseException) -> bool:
+    return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)

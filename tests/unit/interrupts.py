@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from functools import wraps
 from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -51,3 +52,15 @@ def interruptible(test: Callable[[], None]) -> Callable[[], None]:
             signal.signal(signal.SIGINT, before)
 
     return _needs_kill(run)
+
+
+class InterruptedRelease(threading.Condition):
+    """Ctrl-C comes when it is released for the first time."""
+
+    came = False
+
+    def __exit__(self, *raised: Any) -> None:
+        super().__exit__(*raised)
+        if not self.came:
+            self.came = True
+            raise KeyboardInterrupt

@@ -12,6 +12,7 @@ import pytest
 from buttdial_sync import Client, ClientEvent
 from buttdial_sync.retry.circuit import Blocked, Circuit, lives
 from buttdial_sync.testing import FakeButtDialServer
+from tests.unit.interrupts import InterruptedRelease
 
 BASE_URL = "https://butt-dial.test"
 STOP = threading.Event()
@@ -229,6 +230,33 @@ def test_one_message_is_tried(own: Bench) -> None:
     for thread in others:
         thread.join(30)
     assert entered == [None] * 3
+
+
+def test_nobody_waits_for_a_trial_of_the_own_thread(own: Bench) -> None:
+    """A hook may send with the same loop: nobody else would end the trial."""
+    asked: list[str] = []
+
+    class AtTheSecondLook(threading.Event):
+        def is_set(self) -> bool:
+            asked.append("is it stopping?")
+            return len(asked) > 1
+
+    own.circuit.unanswered("t", "down")
+    own.now += 1.0
+    assert own.enter() is None
+    assert own.circuit.enter(AtTheSecondLook()) is None
+    assert len(asked) == 1
+
+
+def test_ctrl_c_where_asking_begins(asking: Bench) -> None:
+    """It may come while the lock is given back; then nobody asks, and the next one does."""
+    asking.circuit.unanswered("a", "down")
+    asking.circuit._changed = InterruptedRelease()
+    with pytest.raises(KeyboardInterrupt):
+        asking.check()
+    assert not asking.circuit._is_asking
+    assert asking.check() is None
+    assert asking.state() == "closed"
 
 
 def entered_after_a_trial(own: Bench, end: Callable[[], object]) -> list[Blocked | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,12 +13,14 @@ from typing import Any
 
 import pytest
 
-from buttdial_sync import FailedMessage, RetryLoop, RetryReport
-from buttdial_sync.retry import SQLiteRepository
+from buttdial_sync import FailedMessage, RetryLoop, RetryReport, SendResult
+from buttdial_sync.retry import MemoryRepository, SQLiteRepository
 from buttdial_sync.retry.recorder import doubling_minutes
 from buttdial_sync.retry.rows import as_row
 from buttdial_sync.stores.schema import Condition
 from tests.unit.retry.world import Failing, Interrupted, World
+
+SECONDS = 10.0
 
 
 def fail(*_args: Any) -> Any:
@@ -450,6 +453,47 @@ def test_what_was_not_begun_when_the_process_ends_is_put_back(here: World) -> No
         loop.run_once()
     assert here.bodies == []
     assert len(here.repository.fetch_due(10)) == 5
+
+
+def test_a_hook_that_ends_the_process_in_one_of_several_threads(here: World) -> None:
+    """The caller gets it, as it does from one thread, and what was not begun is put back."""
+    for number in range(6):
+        here.add(f"m{number}")
+    with pytest.raises(SystemExit, match="of a hook"):
+        here.loop(pace=lambda: sys.exit("of a hook"), workers=2).run_once()
+    assert here.bodies == []
+    assert len(here.repository.fetch_due(10)) >= 4
+
+
+def test_a_hook_that_sends_with_its_own_loop() -> None:
+    """It does not wait for the message that it was told of: that has its end only after it."""
+    failed = SendResult(outcome="not_sent", error="wrong", error_code="SERVER_ERROR")
+    results = [failed, SendResult(outcome="sent", message_sid="SM-1")]
+
+    class Own:
+        """A host's own client."""
+
+        timeout, agent_id = 5.0, "agent-1"
+
+        def honours_idempotency_key(self, **_: Any) -> bool:
+            return False
+
+        def send_message(self, *_: Any, **__: Any) -> SendResult:
+            return results.pop(0)
+
+    def tell_somebody(_message: FailedMessage, _reason: str) -> None:
+        repository.add(FailedMessage(id="alert", recipient="+14155550123", body="x"))
+        reports.append(loop.run_once())
+
+    reports: list[RetryReport] = []
+    repository = MemoryRepository()
+    repository.add(FailedMessage(id="a", recipient="+14155550123", body="x", max_retries=1))
+    loop = RetryLoop(repository, Own(), on_dead_letter=tell_somebody)
+    once = threading.Thread(target=loop.run_once, daemon=True)
+    once.start()
+    once.join(SECONDS)
+    assert [report.delivered for report in reports] == [1]
+    assert loop.stop()
 
 
 @pytest.mark.parametrize("works_first", [False, True])

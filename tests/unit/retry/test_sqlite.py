@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime, timezone
@@ -50,6 +51,21 @@ def test_close_does_not_wait_longer_than_it_may(tmp_path: Path) -> None:
         repository.count_pending()
     with SQLiteRepository(path) as again:
         assert again.count_pending() == 1
+
+
+def test_a_new_file_that_another_process_opens_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite does not wait when another one is about to write into a file that is not in WAL yet."""
+    path = tmp_path / "outbox.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(ConfigError, match="database is locked"):
+            SQLiteRepository(path, busy_timeout=0.001)
+        monkeypatch.setattr(time, "sleep", lambda _: other.rollback())
+        with SQLiteRepository(path) as repository:
+            assert repository.count_pending() == 0
+        assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 BY_HAND = "UPDATE buttdial_outbox SET next_retry_at = ? WHERE id = 'a'"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from typing import Any
 
@@ -140,6 +141,21 @@ def test_ctrl_c_waits_for_the_threads() -> None:
         work_side_by_side(work, 2, stopping, "w")
     is_through.set()
     assert happened == ["waited for"] * 2
+
+
+def test_a_thread_that_ends_the_process() -> None:
+    """A hook that calls sys.exit() in one of them: all stop, and the caller is told."""
+    stopping = threading.Event()
+    together = threading.Barrier(2)
+
+    def work(_: threading.Event) -> None:
+        together.wait(SECONDS)
+        if threading.current_thread().name == "w-1":
+            sys.exit("of a hook")
+        assert stopping.wait(SECONDS)
+
+    with pytest.raises(SystemExit, match="of a hook"):
+        work_side_by_side(work, 2, stopping, "w")
 
 
 class Few(threading.Thread):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from buttdial_sync.agent import context_of
 from buttdial_sync.errors import AuthError, AuthLockedOutError
 from buttdial_sync.retry.circuit import Blocked
 from buttdial_sync.retry.token_limits import NoTokenError, TokenLimits
+from tests.unit.interrupts import InterruptedRelease
 
 WINDOW = 900.0
 URL = "https://butt-dial.test"
@@ -43,6 +45,11 @@ class Bench:
 
     def must_wait(self, token: str | None) -> bool:
         """Whether a thread that wants to use the token now would wait for another."""
+        with ThreadPoolExecutor(1) as another:
+            return another.submit(self.waits_here, token).result(30)
+
+    def waits_here(self, token: str | None) -> bool:
+        """Whether this thread would wait for another."""
         stopping = Stopping()
         with self.limits.admit(token, stopping):
             return stopping.would_wait
@@ -122,11 +129,12 @@ def test_who_waits_goes_on_when_the_token_works(here: Bench) -> None:
             asked.append("t")
             return len(asked) > 1
 
-    with (
-        here.limits.admit("t", threading.Event()),
-        here.limits.admit("t", Once()) as blocked,
-    ):
-        assert blocked is None
+    def use() -> Blocked | None:
+        with here.limits.admit("t", Once()) as blocked:
+            return blocked
+
+    with here.limits.admit("t", threading.Event()), ThreadPoolExecutor(1) as another:
+        assert another.submit(use).result(30) is None
     assert len(asked) == 1
 
 
@@ -135,6 +143,22 @@ def test_a_second_thread_does_not_end_the_probe(here: Bench) -> None:
     with here.limits.admit("t", threading.Event()):
         assert here.must_wait("t")
         assert here.must_wait("t")
+
+
+def test_nobody_waits_for_the_own_thread(here: Bench) -> None:
+    """A hook may send with the same loop: nobody else would end the probe."""
+    with here.limits.admit("t", threading.Event()):
+        assert not here.waits_here("t")
+        assert here.must_wait("t")  # what happened inside did not end it
+    assert not here.must_wait("t")
+
+
+def test_ctrl_c_where_the_probe_begins(here: Bench) -> None:
+    """It may come while the lock is given back; then nobody probes."""
+    here.limits._changed = InterruptedRelease()
+    with pytest.raises(KeyboardInterrupt), here.limits.admit("t", threading.Event()):
+        pass
+    assert not here.must_wait("t")
 
 
 def test_the_end_of_a_probe_wakes_who_waits(here: Bench) -> None:

@@ -205,7 +205,7 @@ def test_a_failure_proves_nothing_about_the_token(here: World) -> None:
     probing: list[bool] = []
 
     def pace() -> None:
-        probing.append(loop._token_limits._turn(TOKEN).is_probed)
+        probing.append(loop._token_limits._turn(TOKEN).prober is not None)
 
     loop = here.loop(pace=pace, token_for=lambda _: TOKEN)
     here.fake.fault("refuse", on="stream", count=99)
