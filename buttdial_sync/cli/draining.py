@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -16,6 +17,7 @@ from buttdial_sync.cli.report import Failure, Report
 from buttdial_sync.cli.signals import finished_first
 from buttdial_sync.errors import ArgumentValueError
 from buttdial_sync.errors.exits import TRY_LATER, exit_code
+from buttdial_sync.transport.signals import wait_for
 
 if TYPE_CHECKING:
     from buttdial_sync.client import Client
@@ -90,7 +92,7 @@ def drain(
     from buttdial_sync.retry.loop import RetryLoop
 
     stopping, ended = threading.Event(), threading.Event()
-    pace = None if rate is None else Pace(rate, sleep=stopping.wait)
+    pace = None if rate is None else Pace(rate, sleep=partial(wait_for, stopping))
     loop = RetryLoop(repository, client, workers=workers, batch_size=50, pace=pace)
 
     def stop() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 
 from buttdial_sync.transport.fork import reset_if_forked
+from buttdial_sync.transport.signals import wait_for
 
 logger = logging.getLogger("buttdial_sync.retry")
 
@@ -81,7 +82,7 @@ class StopSignals:
         if self._own_sleep is not None:
             self._own_sleep(seconds)
         elif self._signal is not None:
-            self._signal.wait(seconds)
+            wait_for(self._signal, seconds)
 
     @property
     def _signal(self) -> threading.Event | None:

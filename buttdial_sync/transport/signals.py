@@ -11,6 +11,21 @@ from types import FrameType
 
 _EXIT_CODE_OF_SIGNALS = 128
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_LONGEST_WAIT = 1.0
+
+
+def wait_for(event: threading.Event, seconds: float) -> bool:
+    """
+    Wait until an event is set, or so many seconds have passed; return whether it is set.
+
+    A signal does not wake the main thread if it comes just before a wait begins: its handler runs
+    when the wait has ended. So no wait is long, for the handler may be what sets the event.
+    """
+    while not event.wait(min(seconds, _LONGEST_WAIT)):
+        seconds -= _LONGEST_WAIT
+        if seconds <= 0:
+            return False
+    return True
 
 
 @contextmanager

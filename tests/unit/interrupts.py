@@ -59,7 +59,7 @@ class InterruptedRelease(threading.Condition):
 
     came = False
 
-    def __exit__(self, *raised: Any) -> None:
+    def __exit__(self, *raised: Any) -> None:  # noqa: PYI036 - as the class says
         super().__exit__(*raised)
         if not self.came:
             self.came = True

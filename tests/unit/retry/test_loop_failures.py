@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import count
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -488,7 +488,7 @@ def test_a_hook_that_sends_with_its_own_loop() -> None:
     reports: list[RetryReport] = []
     repository = MemoryRepository()
     repository.add(FailedMessage(id="a", recipient="+14155550123", body="x", max_retries=1))
-    loop = RetryLoop(repository, Own(), on_dead_letter=tell_somebody)
+    loop = RetryLoop(repository, cast("Any", Own()), on_dead_letter=tell_somebody)
     once = threading.Thread(target=loop.run_once, daemon=True)
     once.start()
     once.join(SECONDS)

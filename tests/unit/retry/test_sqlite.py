@@ -56,7 +56,7 @@ def test_close_does_not_wait_longer_than_it_may(tmp_path: Path) -> None:
 def test_a_new_file_that_another_process_opens_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SQLite does not wait when another one is about to write into a file that is not in WAL yet."""
+    """SQLite does not wait where another one is about to write into a file without a WAL."""
     path = tmp_path / "outbox.db"
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
