@@ -6,7 +6,7 @@ import heapq
 import logging
 import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import Any
 from uuid import uuid4
@@ -84,6 +84,7 @@ class InboundQueue:
     it, so that their order stays.
 
     Args:
+        late: Gets what comes after :meth:`close`, in any thread. It must not wait.
         agent_id: The listening agent, where that is known. Pushes do not name it, but the waiting
             queue does, and a message that came both ways has to be known again.
         page_size: How many waiting messages are read at once.
@@ -94,7 +95,13 @@ class InboundQueue:
         page_size: As given.
     """
 
-    def __init__(self, agent_id: str | None = None, page_size: int = 10) -> None:
+    def __init__(
+        self,
+        late: Callable[[Sequence[InboundEvent]], object],
+        agent_id: str | None = None,
+        page_size: int = 10,
+    ) -> None:
+        self._late = late
         self.generation = 0
         self.page_size = page_size
         self.agent_id = agent_id
@@ -105,6 +112,7 @@ class InboundQueue:
         self._numbers = count()
         self._released = -1
         self._awake = False
+        self._closed = False
         self._dropped = 0
 
     def opening(self) -> None:
@@ -129,6 +137,11 @@ class InboundQueue:
         """Release the pushes up to this generation: all older messages are in the queue."""
         with self._changed:
             self._released = generation
+
+    def close(self) -> None:
+        """Take in nothing more. What is there is still given out."""
+        with self._changed:
+            self._closed = True
 
     def wake(self) -> None:
         """End the running :meth:`wait`, or else the next one."""
@@ -179,16 +192,22 @@ class InboundQueue:
 
     def _put(self, source: int, events: Sequence[InboundEvent]) -> None:
         with self._changed:
-            aside = sum(1 + len(each.behind) for each in self._postponed.values())
-            for event in events:
-                if len(self._entries) + aside >= _AT_MOST:
-                    self._dropped += 1
-                    logger.error("%d messages dropped: the handlers are too slow", self._dropped)
-                    continue
-                place = (self.generation, source, next(self._numbers))
-                queued = QueuedEvent(event, place, order_of(event))
-                heapq.heappush(self._entries, (place, queued))
-            self._changed.notify_all()
+            if not self._closed:
+                self._add(source, events)
+                self._changed.notify_all()
+                return
+        self._late(events)
+
+    def _add(self, source: int, events: Sequence[InboundEvent]) -> None:
+        aside = sum(1 + len(each.behind) for each in self._postponed.values())
+        for event in events:
+            if len(self._entries) + aside >= _AT_MOST:
+                self._dropped += 1
+                logger.error("%d messages dropped: the handlers are too slow", self._dropped)
+                continue
+            place = (self.generation, source, next(self._numbers))
+            queued = QueuedEvent(event, place, order_of(event))
+            heapq.heappush(self._entries, (place, queued))
 
 
 def _due(queued: QueuedEvent) -> float:

@@ -46,6 +46,7 @@ class InboxWriter:
     Args:
         inbox: Where to write.
         on_written: Called after something was written.
+        late: Gets what comes after :meth:`close` has begun, in any thread. It must not wait.
         sleep: Sleeps for some seconds after a failure; by default until :meth:`close` at most.
     """
 
@@ -53,10 +54,14 @@ class InboxWriter:
         self,
         inbox: Inbox,
         on_written: Callable[[], None],
+        late: Callable[[Sequence[InboundEvent]], object],
         sleep: Callable[[float], object] | None = None,
     ) -> None:
         self._inbox = inbox
         self._on_written = on_written
+        self._late = late
+        # Guards the end: nothing is put behind it, where nobody would write it.
+        self._lock = threading.Lock()
         self._batches: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._sleep = sleep or self._closing.wait
@@ -77,7 +82,7 @@ class InboxWriter:
     def put(self, events: Sequence[InboundEvent]) -> None:
         """Have events written soon."""
         if events:
-            self._batches.put(self._batch(events))
+            self._put(self._batch(events))
 
     def write(self, events: Sequence[InboundEvent], deadline: Deadline) -> None:
         """
@@ -94,10 +99,11 @@ class InboxWriter:
             return
         batch = self._batch(events)
         if self._own_thread == threading.get_ident():
+            self._unwritten[batch.number] = batch  # an interrupt may come before it is written
             if not self._write(batch, tries=_TRIES):
-                self._batches.put(batch)  # for close(), which tells what could not be written
+                self._put(batch)  # for close(), which tells what could not be written
         else:
-            self._batches.put(batch)
+            self._put(batch)
             batch.written.wait(deadline.within(_SECONDS_TO_WRITE).remaining())
         if not batch.written.is_set():
             raise TransportError(
@@ -115,8 +121,9 @@ class InboxWriter:
         Returns:
             The events that could not be written.
         """
-        self._closing.set()
-        self._batches.put(None)
+        with self._lock:
+            self._closing.set()
+            self._batches.put(None)
         if self._thread.ident is None:  # it could not be started
             self._run()
         else:
@@ -125,10 +132,21 @@ class InboxWriter:
         left = sorted(self._unwritten.items())
         return [event for _, batch in left for event in batch.events]
 
+    def write_late(self, events: Sequence[InboundEvent]) -> bool:
+        """Write what came after the end, in this thread, with one try; return whether it is."""
+        return self._write(self._batch(events), tries=1)
+
     def _batch(self, events: Sequence[InboundEvent]) -> _Batch:
-        batch = _Batch(next(self._numbers), events)
-        self._unwritten[batch.number] = batch
-        return batch
+        return _Batch(next(self._numbers), events)
+
+    def _put(self, batch: _Batch) -> None:
+        with self._lock:
+            if not self._closing.is_set():
+                self._unwritten[batch.number] = batch
+                self._batches.put(batch)
+                return
+        self._late(batch.events)
+        batch.written.set()  # or told: nobody here waits for that
 
     def _run(self) -> None:
         while (batch := self._batches.get()) is not None:
@@ -180,7 +198,7 @@ class InboxSink:
         self._writer = writer
         self._lock = threading.Lock()
         self._held: list[tuple[int, Sequence[InboundEvent]]] = []
-        self._released = -1
+        self._released = -1.0
         self._wakes = threading.Event()
 
     def opening(self) -> None:
@@ -207,7 +225,11 @@ class InboxSink:
         """Wake the runner: the stream is over."""
         self.wake()
 
-    def release_pushed(self, generation: int) -> None:
+    def close(self) -> None:
+        """Hold nothing back any more: what comes now goes to the writer, or where it is late."""
+        self.release_pushed(math.inf)
+
+    def release_pushed(self, generation: float) -> None:
         """Release the pushes up to this generation: all older messages are written."""
         with self._lock:
             self._released = max(self._released, generation)

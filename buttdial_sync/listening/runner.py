@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import attrs
 
@@ -37,6 +37,7 @@ _SECONDS_TO_END = 10.0
 # Also when the handlers have used up all the time: what has arrived here must not be dropped.
 _SECONDS_TO_TAKE_IN = 1.0
 _ME = "/api/v1/agents/me"
+_LATE = "buttdial-sync-late"
 # After a stream that lived for so many seconds, the pauses start again with the first one.
 _GOOD_AFTER = 10.0
 
@@ -98,11 +99,11 @@ class StreamRunner:
         self._workers: InboxWorkers | None = None
         self._queue: InboundQueue | InboxSink
         if options.handing_over is None:
-            self._queue = InboundQueue(agent.agent_id, options.page_size)
+            self._queue = InboundQueue(self._take_late, agent.agent_id, options.page_size)
         else:
             self._workers = InboxWorkers(options.handing_over, options.sleep)
             self._writer = InboxWriter(
-                options.handing_over.inbox, self._workers.wake, options.sleep
+                options.handing_over.inbox, self._workers.wake, self._take_late, options.sleep
             )
             self._queue = InboxSink(self._writer, agent.agent_id, options.page_size)
         self._budget = budget_of(self._connection.origin, options.polls_per_minute)
@@ -440,6 +441,7 @@ class StreamRunner:
     def _end(self) -> None:
         """Take in nothing more, and tell what nobody got."""
         self.cancel()
+        self._queue.close()
         try:
             self._dispatch_rest()
             if self._workers is not None:
@@ -447,6 +449,21 @@ class StreamRunner:
                     self._give_up(event)
         finally:
             self._ended.set()
+
+    def _take_late(self, events: Sequence[InboundEvent]) -> None:
+        """
+        Keep what a thread took from the server before the end, and hands over only now.
+
+        In a thread of its own: a reader must not run the host's code, and a thread of the host may
+        be inside a transaction. The process waits for it.
+        """
+        if events:
+            threading.Thread(target=self._keep_late, args=(events,), name=_LATE).start()
+
+    def _keep_late(self, events: Sequence[InboundEvent]) -> None:
+        if self._workers is None or not self._writer.write_late(events):
+            for event in events:
+                self._give_up(event)
 
     def _seconds_left(self) -> float:
         if self._stop_at is None:

@@ -174,7 +174,7 @@ class PushRouter:
         if keeper is not None:
             keeper.opening()
         if sink is not None or keeper is not None or self._before_open is not None:
-            self.drain(token, deadline)
+            self._drain(token, sink, deadline)
         elif location == "query" and self._leaves_queue:
             raise ConfigError(
                 "a stream with the token in the URL would empty the agent's waiting queue",
@@ -210,9 +210,12 @@ class PushRouter:
         Raises:
             ButtDialError: The queue could not be read.
         """
+        return self._drain(token, self._sink(token), deadline)
+
+    def _drain(self, token: str, sink: PushSink | None, deadline: Deadline) -> int:
         total = 0
         for _ in range(PAGES_AT_MOST):
-            count, is_last = self._take_page(token, deadline)
+            count, is_last = self._take_page(token, sink, deadline)
             total += count
             if is_last:
                 break
@@ -228,16 +231,19 @@ class PushRouter:
         Raises:
             ButtDialError: The queue could not be read.
         """
-        _, is_last = self._take_page(token, deadline)
+        _, is_last = self._take_page(token, self._sink(token), deadline)
         return not is_last
 
-    def _take_page(self, token: str, deadline: Deadline) -> tuple[int, bool]:
+    def _take_page(
+        self, token: str, first: PushSink | None, deadline: Deadline
+    ) -> tuple[int, bool]:
+        # The sink for which the reading began may be removed meanwhile: it still keeps the page.
         self._tell_host(token, [])
-        sink = self._sink(token)
+        sink = self._sink(token) or first
         size = _PAGE if sink is None else sink.page_size
         agent_id = self._agent_ids.get(token) if sink is None else sink.agent_id
         messages = self._read_page(token, agent_id, deadline, size)
-        sink = self._sink(token)
+        sink = self._sink(token) or first
         if messages and sink is not None:
             sink.waiting(messages, deadline)
         if messages and self._keeper is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -12,6 +13,7 @@ import pytest
 from buttdial_sync import InboundMessage
 from buttdial_sync.inbound.native import parse_waiting
 from buttdial_sync.listening.inbound_queue import InboundQueue
+from buttdial_sync.models.inbound import InboundEvent
 from buttdial_sync.models.inbox import WaitingMessage
 from buttdial_sync.transport.deadline import Deadline
 
@@ -27,6 +29,11 @@ def push(name: str) -> dict[str, Any]:
     return {"method": "notifications/message", "params": {"data": data}}
 
 
+def never(events: Sequence[InboundEvent]) -> None:
+    """Get what comes after the end: in most tests nothing does."""
+    raise AssertionError(events)
+
+
 def taken(queue: InboundQueue, now: float = 0.0) -> list[str]:
     ids = []
     while (queued := queue.take(now)) is not None:
@@ -37,7 +44,7 @@ def taken(queue: InboundQueue, now: float = 0.0) -> list[str]:
 
 def test_pushes_are_held_back_until_older_messages_are_here() -> None:
     """What waited goes first, though it was read after the first push came."""
-    queue = InboundQueue()
+    queue = InboundQueue(never)
     queue.opening()
     queue.pushed(push("p1"))
     assert taken(queue) == []
@@ -49,7 +56,7 @@ def test_pushes_are_held_back_until_older_messages_are_here() -> None:
 
 def test_the_one_that_is_due_first_is_given_out_first() -> None:
     """With those of its sender behind it; until then the others go on."""
-    queue = InboundQueue(page_size=7)
+    queue = InboundQueue(never, page_size=7)
     assert queue.page_size == 7
     assert queue.seconds_until_due(0.0) == math.inf
     senders = ("+1", "+2", "+1", "+3")
@@ -71,7 +78,7 @@ def test_the_one_that_is_due_first_is_given_out_first() -> None:
 
 def test_a_later_stream_s_pushes_wait_for_their_own_release() -> None:
     """Releasing one generation gives out nothing of the next one, and the order stays."""
-    queue = InboundQueue()
+    queue = InboundQueue(never)
     queue.opening()
     queue.pushed(push("p1"))
     first = queue.generation
@@ -86,7 +93,7 @@ def test_a_later_stream_s_pushes_wait_for_their_own_release() -> None:
 
 def test_what_is_not_a_message_for_the_agent_is_left_out() -> None:
     """Progress and log lines are not queued."""
-    queue = InboundQueue()
+    queue = InboundQueue(never)
     for notification in (
         {"method": "notifications/progress", "params": {"data": {"from": "+1"}}},
         {"method": "notifications/message", "params": {"data": "a log line"}},
@@ -100,7 +107,7 @@ def test_what_is_not_a_message_for_the_agent_is_left_out() -> None:
 
 def test_a_wake_is_not_lost() -> None:
     """A wake before the wait ends that wait, and only that one; the next waits for a message."""
-    queue, woken = InboundQueue(), threading.Event()
+    queue, woken = InboundQueue(never), threading.Event()
 
     def wait_twice() -> None:
         queue.wait(PATIENCE)
@@ -122,7 +129,7 @@ def test_a_wake_is_not_lost() -> None:
 
 def test_pushes_before_any_opening_wait_too() -> None:
     """Nothing is released before somebody says so."""
-    queue = InboundQueue()
+    queue = InboundQueue(never)
     queue.pushed(push("p1"))
     assert taken(queue) == []
     queue.release_pushed(0)
@@ -131,7 +138,7 @@ def test_pushes_before_any_opening_wait_too() -> None:
 
 def test_only_messages_are_taken_in() -> None:
     """Another notification may carry the same fields."""
-    queue = InboundQueue()
+    queue = InboundQueue(never)
     queue.pushed({**push("p1"), "method": "notifications/progress"})
     queue.release_pushed(0)
     assert taken(queue) == []
@@ -139,7 +146,7 @@ def test_only_messages_are_taken_in() -> None:
 
 def test_what_is_there_ends_the_wait_at_once() -> None:
     """A wait returns for a message; for a push only when it may be given out."""
-    queue, got = InboundQueue(), threading.Event()
+    queue, got = InboundQueue(never), threading.Event()
 
     def wait() -> None:
         queue.wait(PATIENCE)
@@ -159,7 +166,7 @@ def test_what_is_there_ends_the_wait_at_once() -> None:
 
 def test_a_queue_that_is_full(caplog: pytest.LogCaptureFixture) -> None:
     """It keeps the oldest hundred thousand, and says how many it has dropped."""
-    queue = InboundQueue()
+    queue = InboundQueue(never)
     (event,) = parse_waiting(waiting("w"))
     queue._put(0, [event] * 100_000)
     assert caplog.messages == []
@@ -183,7 +190,7 @@ def test_a_queue_that_is_full(caplog: pytest.LogCaptureFixture) -> None:
 @pytest.mark.parametrize("known", ["agent-7", None])
 def test_pushes_of_the_agent_whose_queue_it_is(known: str | None) -> None:
     """A push does not name the agent; it is the client's, or the one that the queue names."""
-    queue = InboundQueue(known)
+    queue = InboundQueue(never, known)
     queue.waiting([attrs.evolve(waiting("w"), agent_id="agent-7")], Deadline(30))
     queue.pushed(push("p"))
     queue.release_pushed(0)
@@ -192,3 +199,17 @@ def test_pushes_of_the_agent_whose_queue_it_is(known: str | None) -> None:
         assert isinstance(queued.event, InboundMessage)
         agents.append(queued.event.agent_id)
     assert agents == ["agent-7", "agent-7"]
+
+
+def test_what_comes_after_the_end() -> None:
+    """It is given to somebody else, for nobody takes it from here; what is there is given out."""
+    late: list[Any] = []
+    queue = InboundQueue(late.extend)
+    queue.waiting([waiting("w1")], Deadline(30))
+    queue.close()
+    queue.waiting([waiting("w2")], Deadline(30))
+    queue.pushed(push("p1"))
+    assert taken(queue) == ["w1"]
+    queue.release_pushed(queue.generation)
+    assert taken(queue) == []
+    assert [event.id for event in late] == ["w2", "p1"]

@@ -60,7 +60,10 @@ class Bench:
         self.inbox = FullDisk(times)
         self.slept: list[float] = []
         self.written = threading.Semaphore(0)
-        self.writer = InboxWriter(self.inbox, self.written.release, self.slept.append)
+        self.late: list[Any] = []
+        self.writer = InboxWriter(
+            self.inbox, self.written.release, self.late.extend, self.slept.append
+        )
 
 
 def test_a_reader_writes_itself() -> None:
@@ -125,13 +128,48 @@ def test_nothing_to_write() -> None:
 def test_a_pause_ends_when_the_writer_is_closed() -> None:
     """What is left is tried once, and told in the order in which it came."""
     inbox = FullDisk(math.inf)
-    writer = InboxWriter(inbox, lambda: None)
+    writer = InboxWriter(inbox, lambda: None, list[Any]().extend)
     for name in ("a", "b"):
         writer.put([message(name)])
     writer.start()
     assert inbox.failed.wait(PATIENCE)
     assert ids(writer.close(PATIENCE)) == ["a", "b"]
     assert not writer._thread.is_alive()
+
+
+def test_what_comes_after_the_end() -> None:
+    """Nobody writes it any more, so somebody else gets it at once; nobody waits for that."""
+    here = Bench()
+    here.writer.put([message("a")])
+    assert here.writer.close(0.0) == []
+    here.writer.put([message("b")])
+    here.writer.write([message("c")], Deadline(PATIENCE))
+    assert here.inbox.batches == [["a"]]
+    assert ids(here.late) == ["b", "c"]
+    assert here.writer.close(0.0) == []
+
+
+def test_what_comes_while_the_rest_is_written() -> None:
+    """It is not put behind the end, where the thread does not come to it."""
+    late: list[Any] = []
+
+    def put_another() -> None:
+        writer.put([message("b")])
+
+    writer = InboxWriter(MemoryInbox(), put_another, late.extend)
+    writer.put([message("a")])
+    assert writer.close(0.0) == []
+    assert ids(late) == ["b"]
+
+
+@pytest.mark.parametrize("failures", [0, 1])
+def test_what_is_late_is_tried_once(failures: int) -> None:
+    """In the thread that brings it, without a pause."""
+    here = Bench(failures)
+    here.writer.close(0.0)
+    assert here.writer.write_late([message("a")]) is (failures == 0)
+    assert here.inbox.batches == ([] if failures else [["a"]])
+    assert here.slept == []
 
 
 @pytest.fixture
@@ -187,6 +225,20 @@ def test_pushes_of_a_later_stream_wait_for_their_own_release(here: Bench) -> Non
     sink.pushed(push("p4"))
     assert here.writer.close(PATIENCE) == []
     assert here.inbox.batches == [[name] for name in ("w0", "p0", "p1", "w2", "p2", "p3", "p4")]
+
+
+def test_pushes_that_are_held_back_at_the_end(here: Bench) -> None:
+    """They are written, and so are those that come while the writer still writes."""
+    sink = InboxSink(here.writer, None, 10)
+    sink.opening()
+    sink.pushed(push("p1"))
+    sink.close()
+    sink.opening()
+    sink.pushed(push("p2"))
+    assert here.writer.close(PATIENCE) == []
+    sink.pushed(push("p3"))
+    assert here.inbox.batches == [["p1"], ["p2"]]
+    assert ids(here.late) == ["p3"]
 
 
 def test_the_runner_is_woken(here: Bench) -> None:

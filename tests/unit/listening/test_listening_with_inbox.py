@@ -32,6 +32,7 @@ from buttdial_sync.testing.conformance import SettableClock
 from buttdial_sync.testing.simulate import message_payload
 from tests.integration.inbound.listening import PATIENCE, briefly, wait_until
 from tests.unit.listening.conftest import Make
+from tests.unit.listening.test_inbound_queue import push
 
 
 class Host:
@@ -312,6 +313,26 @@ def test_a_disk_that_hangs(
     wait_until(lambda: not listener.running)
     assert [getattr(each, "id", "") for each in host.undelivered] == ["message-1", "message-2"]
     go_on.set()
+
+
+@pytest.mark.parametrize("failures", [0, 1])
+def test_a_push_that_is_late(
+    fake: FakeButtDialServer, make: Make, host: Host, moment: SettableClock, failures: int
+) -> None:
+    """It is written after the end, or else the host gets it: the server has it no more."""
+    inbox, keep = FullDisk(moment, times=failures), host.undelivered.append
+    listener = make(host.inbound, inbox=inbox, on_undelivered=keep)
+    listener.start()
+    runner = listener._runner
+    assert runner is not None
+    assert listener.stop(PATIENCE)
+    runner._queue.pushed(push("p1"))  # by a reader that had this one's address before
+    if failures:
+        wait_until(lambda: host.undelivered)
+        assert [getattr(each, "id", "") for each in host.undelivered] == ["p1"]
+    else:
+        wait_until(lambda: inbox.stats()["pending"] == 1)
+        assert host.undelivered == []
 
 
 def test_a_poll_with_a_disk_that_stays_full(

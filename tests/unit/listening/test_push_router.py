@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ from buttdial_sync.transport.push_router import (
     forget_warnings,
 )
 from buttdial_sync.transport.rest import Rest
-from tests.unit.listening.test_inbound_queue import push, taken
+from tests.unit.listening.test_inbound_queue import never, push, taken
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def released(queue: InboundQueue) -> list[str]:
 
 def test_each_token_has_its_own_sink(router: PushRouter) -> None:
     """What is pushed for one agent reaches no other; a second sink of one agent is refused."""
-    first, second = InboundQueue(), InboundQueue()
+    first, second = InboundQueue(never), InboundQueue(never)
     router.add("tok-1", first)
     router.add("tok-2", second)
     with pytest.raises(ConfigError, match="another listener"):
@@ -51,7 +52,7 @@ def test_each_token_has_its_own_sink(router: PushRouter) -> None:
 
 def test_removing_twice_does_not_remove_the_successor(router: PushRouter) -> None:
     """A sink takes itself out, and nobody else."""
-    first, second = InboundQueue(), InboundQueue()
+    first, second = InboundQueue(never), InboundQueue(never)
     router.add("tok-1", first)
     router.remove("tok-1", first)
     router.add("tok-1", second)
@@ -250,6 +251,48 @@ def test_a_sink_that_retires_gets_all_until_another_comes(router: PushRouter) ->
     router.remove("tok-1", first)
     router.pushed("tok-1", push("p4"))
     assert (len(first.told), other.told) == (2, [])
+
+
+@pytest.mark.parametrize("at", ["before the first page", "while it is read"])
+def test_a_sink_that_is_removed_during_a_reading(
+    at: str, router: PushRouter, mock: responses.RequestsMock
+) -> None:
+    """It still gets all that is read, for that is not on the server any more."""
+
+    class Leaving(Sink):
+        def opening(self) -> None:
+            if at == "before the first page":
+                router.remove("tok-1", self)
+
+    sink = Leaving()
+
+    def answer(_: object) -> tuple[int, dict[str, str], str]:
+        router.remove("tok-1", sink)
+        return 200, {}, json.dumps({"messages": [{"id": f"m{each}"} for each in range(PAGE)]})
+
+    router.add("tok-1", sink)
+    mock.add_callback("GET", WAITING, answer)
+    last = page(mock, 1)
+    router.opening("tok-1", "header", Deadline(1.0))
+    assert sink.told == [[f"m{each}" for each in range(PAGE)], last]
+    router.add("tok-1", Sink())  # it is gone
+
+
+def test_a_page_goes_to_the_sink_that_came_meanwhile(
+    router: PushRouter, mock: responses.RequestsMock
+) -> None:
+    """That one hands it over; the one before has ended."""
+    first, second = Sink(), Sink()
+
+    def answer(_: object) -> tuple[int, dict[str, str], str]:
+        router.remove("tok-1", first)
+        router.add("tok-1", second)
+        return 200, {}, json.dumps({"messages": [{"id": "m0"}]})
+
+    router.add("tok-1", first)
+    mock.add_callback("GET", WAITING, answer)
+    router.drain("tok-1", Deadline(1.0))
+    assert (first.told, second.told) == ([], [["m0"]])
 
 
 class Keeper:

@@ -25,6 +25,7 @@ from buttdial_sync.testing.simulate import message_payload
 from tests.fakes import cut_streams
 from tests.integration.inbound.listening import PATIENCE, Inbox, briefly, numbered, wait_until
 from tests.unit.listening.conftest import TOKEN, URL, Clock, Make
+from tests.unit.listening.test_inbound_queue import push
 
 REFUSED = {"error": "Invalid token", "code": "AUTH_INVALID_TOKEN", "retryable": False}
 
@@ -315,6 +316,28 @@ def test_stopping_with_time(fake: FakeButtDialServer, make: Make, clock: Clock) 
     listener.run()
     assert inbox.ids == waiting(1, 2)
     assert [event.id for event in kept] == waiting(3)
+
+
+@pytest.mark.parametrize("way", ["start", "poll"])
+def test_what_is_late_goes_to_the_host(fake: FakeButtDialServer, make: Make, way: str) -> None:
+    """Of a reader that had the sink before; in another thread than the reader's."""
+    inbox, kept = Inbox(), list[Any]()
+    told = threading.Event()
+
+    def keep(event: Any) -> None:
+        kept.append((event.id, threading.current_thread().name))
+        told.set()
+
+    listener = make(inbox.handler, on_undelivered=keep)
+    getattr(listener, way)()
+    runner = listener._runner
+    assert runner is not None
+    listener.stop(PATIENCE)
+    runner._queue.pushed({"method": "notifications/tools/list_changed"})  # nothing to tell
+    runner._queue.pushed(push("p1"))
+    assert told.wait(PATIENCE)
+    assert kept == [("p1", "buttdial-sync-late")]
+    assert inbox.got == []
 
 
 @pytest.mark.parametrize("way", ["run", "poll"])
