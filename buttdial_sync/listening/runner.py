@@ -457,8 +457,7 @@ class StreamRunner:
         In a thread of its own: a reader must not run the host's code, and a thread of the host may
         be inside a transaction. The process waits for it.
         """
-        if events:
-            threading.Thread(target=self._keep_late, args=(events,), name=_LATE).start()
+        threading.Thread(target=self._keep_late, args=(events,), name=_LATE).start()
 
     def _keep_late(self, events: Sequence[InboundEvent]) -> None:
         if self._workers is None or not self._writer.write_late(events):

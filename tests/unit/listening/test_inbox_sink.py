@@ -41,6 +41,7 @@ class FullDisk(MemoryInbox):
     def __init__(self, times: float = 0) -> None:
         super().__init__()
         self.times = times
+        self.error: BaseException = OSError("no space left on device")
         self.failed = threading.Event()
         self.batches: list[list[str]] = []
 
@@ -48,7 +49,7 @@ class FullDisk(MemoryInbox):
         if self.times > 0:
             self.times -= 1
             self.failed.set()
-            raise OSError("no space left on device")
+            raise self.error
         self.batches.append(ids(events))
         return super().write(events, delivery_keys)
 
@@ -95,6 +96,17 @@ def test_a_page_that_cannot_be_written(caplog: pytest.LogCaptureFixture) -> None
     here.writer.put([message("b")])
     assert ids(here.writer.close(0.0)) == ["a"]  # the host is told of it
     assert here.inbox.batches == [["b"]]
+
+
+def test_a_page_whose_writing_is_interrupted() -> None:
+    """The process ends: the host is told of it."""
+    here = Bench()
+    here.writer.write_here()
+    here.inbox.error = KeyboardInterrupt()
+    here.inbox.times = 1
+    with pytest.raises(KeyboardInterrupt):
+        here.writer.write([message("a")], Deadline(30))
+    assert ids(here.writer.close(0.0)) == ["a"]
 
 
 def test_a_thread_writes_what_is_pushed() -> None:

@@ -333,7 +333,6 @@ def test_what_is_late_goes_to_the_host(fake: FakeButtDialServer, make: Make, way
     runner = listener._runner
     assert runner is not None
     listener.stop(PATIENCE)
-    runner._queue.pushed({"method": "notifications/tools/list_changed"})  # nothing to tell
     runner._queue.pushed(push("p1"))
     assert told.wait(PATIENCE)
     assert kept == [("p1", "buttdial-sync-late")]
