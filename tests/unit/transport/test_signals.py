@@ -1,12 +1,13 @@
-"""Waiting for an event that a signal's handler may set."""
+"""Ending after signals, and waiting for what their handlers set."""
 
 from __future__ import annotations
 
+import signal
 import threading
 
 import pytest
 
-from buttdial_sync.transport.signals import wait_for
+from buttdial_sync.transport.signals import stopped_by_signals, wait_for
 
 
 class Waits(threading.Event):
@@ -38,3 +39,24 @@ def test_no_wait_is_long(seconds: float, set_after: int, is_set: bool, waits: li
     event = Waits(set_after)
     assert wait_for(event, seconds) == is_set
     assert event.waits == waits
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_second_signal_ends_the_process(number: signal.Signals) -> None:
+    """The first one lets the work finish, in a thread of its own; the second one does not wait."""
+    stopped = threading.Event()
+    with stopped_by_signals(stopped.set) as came:
+        signal.raise_signal(number)
+        assert came == [number]
+        assert stopped.wait(30)
+        with pytest.raises(SystemExit) as ended:
+            signal.raise_signal(number)
+    assert ended.value.code == 128 + number
+
+
+def test_a_signal_while_there_is_nothing_to_stop() -> None:
+    """The process ends, and the handlers of before are back."""
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit), stopped_by_signals(pytest.fail, is_running=lambda: False):
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) == before
