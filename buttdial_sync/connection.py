@@ -126,7 +126,7 @@ class Connection:
             max_event_bytes=check_count(max_event_bytes, "max_event_bytes"),
             on_notification=self._router.pushed,
             on_end=self._router.ended,
-            on_login=self.logins.breaker.learn,
+            breaker=self.logins.breaker,
             clock=self.clock,
         )
         self._opener = SessionOpener(

@@ -38,6 +38,7 @@ class Logins:
         """Log in with a good token, so that the server counts failed logins from 0 again."""
         headers = {"Accept": "application/json", "Authorization": Secret(f"Bearer {token}")}
         request = self._http.prepare("GET", self._url, headers=headers)
+        generation = self.breaker.generation
         try:
             response, _ = self._http.send(request, deadline.within(_LONGEST_LOGIN))
         except ButtDialError:
@@ -47,4 +48,4 @@ class Logins:
             return
         error = refusal(response, "rest", token)
         if isinstance(error, AuthError):
-            self.breaker.learn(token, error)
+            self.breaker.learn(token, error, generation)

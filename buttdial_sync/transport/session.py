@@ -15,7 +15,6 @@ import attrs
 
 from buttdial_sync._version import __version__
 from buttdial_sync.errors import (
-    AuthError,
     ButtDialError,
     ClientClosedError,
     DeadlineExceededError,
@@ -33,6 +32,7 @@ from buttdial_sync.transport.http import Http, json_bytes, load_json, refusal
 from buttdial_sync.transport.pending import Failure, PendingAnswers, Waiter
 from buttdial_sync.transport.replies import ServerRequestReplier
 from buttdial_sync.transport.sse import EventStream
+from buttdial_sync.transport.token_breaker import TokenBreaker
 from buttdial_sync.transport.tool_list import ToolList
 
 logger = logging.getLogger("buttdial_sync.session")
@@ -61,7 +61,7 @@ class SessionOptions:
         max_event_bytes: Larger events end the session.
         on_notification: Gets the token and what the server pushed. Called in the reading thread, so
             that closing a session does not drop what has arrived. It may only queue.
-        on_login: Gets the token of each post that the server accepted, or its refusal too.
+        breaker: Learns whether the server accepted the token of a post.
         on_end: Gets the token when the session cannot be used any more. Also called in that thread.
         clock: A monotonic clock, in seconds.
     """
@@ -69,7 +69,7 @@ class SessionOptions:
     max_event_bytes: int
     on_notification: Callable[[str, Notification], None] | None = None
     on_end: Callable[[str], None] | None = None
-    on_login: Callable[[str, ButtDialError | None], None] | None = None
+    breaker: TokenBreaker | None = None
     clock: Clock = time.monotonic
 
 
@@ -267,11 +267,13 @@ class McpSession:
         return answer
 
     def _post(self, message: dict[str, Any], deadline: Deadline) -> None:
+        breaker = self._options.breaker
+        generation = breaker.generation if breaker is not None else None
         # Preparing a request costs a tenth of a send, and only the body differs between requests.
         response, _ = self._http.send(self._post_request, deadline, body=json_bytes(message))
         error = None if response.status_code < 300 else refusal(response, "message", self._token)
-        if self._options.on_login is not None and (error is None or isinstance(error, AuthError)):
-            self._options.on_login(self._token, error)
+        if breaker is not None:
+            breaker.learn(self._token, error, generation)
         if isinstance(error, SessionUnknownError):
             self._leave(error)  # otherwise the next attempt would use this session again
         if error is None:

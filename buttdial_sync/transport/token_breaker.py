@@ -96,10 +96,14 @@ class TokenBreaker:
 
     Args:
         clock: A monotonic clock, in seconds.
+
+    Attributes:
+        generation: How often :meth:`forget` was called.
     """
 
     def __init__(self, clock: Clock = time.monotonic) -> None:
         self._clock = clock
+        self.generation = 0
         self._tokens: dict[bytes, _Token] = {}
         self._forget_above = _FORGET_ABOVE
         self._lockout: AuthLockedOutError | None = None
@@ -181,10 +185,11 @@ class TokenBreaker:
         if good is not None and self.is_proven(good) and self._needs_good_login(token):
             log_in(good, deadline)
         state = self._begin(token, deadline, is_cancelled)
+        generation = self.generation
         try:
             yield
         except ButtDialError as error:
-            self.learn(token, error)
+            self.learn(token, error, generation)
             raise
         else:
             self.learn(token, None)
@@ -195,11 +200,21 @@ class TokenBreaker:
                     self._trying -= 1
                     self._changed.notify_all()
 
-    def learn(self, token: str, error: ButtDialError | None) -> None:
-        """Note what the server said to a token; None means that it accepted it."""
+    def learn(self, token: str, error: ButtDialError | None, generation: int | None = None) -> None:
+        """
+        Note what the server said to a token.
+
+        Args:
+            token: The token.
+            error: What it said; None means that it accepted it.
+            generation: The attribute when the server was asked. A refusal from before
+                :meth:`forget` is ignored. None if it was asked just now.
+        """
         if error is not None and not (isinstance(error, AuthError) and error.outcome == "rejected"):
             return  # it says nothing about the token, or was perhaps said by a proxy
         with self._changed:
+            if error is not None and generation not in {None, self.generation}:
+                return
             now = self._clock()
             if error is None:
                 state = self._state(token)
@@ -225,6 +240,7 @@ class TokenBreaker:
         """
         reset_if_forked()
         with self._changed:
+            self.generation += 1
             self._lockout = None
             self._in_a_row = 0
             self._few_left_until = -math.inf

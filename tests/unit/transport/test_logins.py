@@ -63,6 +63,20 @@ def test_closing_ends_the_wait_for_a_login(logins: Logins) -> None:
         assert {error.outcome for error in errors} == {"not_sent"}
 
 
+def test_refusals_that_are_forgotten_meanwhile(
+    logins: Logins, mock: responses.RequestsMock
+) -> None:
+    """The host corrects the server while the refusal of a good login is on its way."""
+
+    def refuse(_: object) -> tuple[int, dict[str, str], str]:
+        logins.breaker.forget()
+        return 401, {}, '{"code": "AUTH_INVALID_TOKEN"}'
+
+    mock.add_callback("GET", ADDRESS, refuse)
+    logins.log_in("good", Deadline(30.0))
+    assert logins.breaker.block_of("good") is None
+
+
 @pytest.mark.parametrize("status", [200, 400, 403])
 def test_a_good_token(logins: Logins, mock: responses.RequestsMock, status: int) -> None:
     """The server looks at the token first: what it says of the rest does not matter."""

@@ -26,6 +26,7 @@ from buttdial_sync.errors import (
     ToolError,
     TransportError,
 )
+from buttdial_sync.transport.token_breaker import TokenBreaker
 from tests.unit.transport.live import (
     ENDPOINT,
     PATIENCE,
@@ -393,17 +394,32 @@ def test_token_refused_by_a_post(live: Live) -> None:
 
 def test_what_a_post_says_about_the_token(live: Live) -> None:
     """The breaker of tokens learns that it was accepted or refused, and nothing from the rest."""
-    told: list[tuple[str, type[Any]]] = []
-    live.options["on_login"] = lambda token, error: told.append((token, type(error)))
+    breaker = live.options["breaker"] = TokenBreaker()
     live.start()
-    assert told == [(TOKEN, type(None))] * 2
-    live.server.on_post["tools/call"] = lambda _: (401, '{"code": "AUTH_INVALID_TOKEN"}')
-    with pytest.raises(AuthInvalidTokenError):
-        live.ask()
+    assert breaker.is_proven(TOKEN)
     live.server.on_post["tools/call"] = lambda _: (400, '{"code": "VALIDATION_ERROR"}')
     with pytest.raises(InvalidRequestError):
         live.ask()
-    assert told[2:] == [(TOKEN, AuthInvalidTokenError)]
+    assert breaker.is_proven(TOKEN)
+    live.server.on_post["tools/call"] = lambda _: (401, '{"code": "AUTH_INVALID_TOKEN"}')
+    with pytest.raises(AuthInvalidTokenError):
+        live.ask()
+    assert breaker.block_of(TOKEN) is not None
+
+
+def test_post_from_before_refusals_were_forgotten(live: Live) -> None:
+    """The host corrects the server while the refusal is on its way: it does not count."""
+    breaker = live.options["breaker"] = TokenBreaker()
+
+    def refuse(_: Message) -> tuple[int, str]:
+        breaker.forget()
+        return 401, '{"code": "AUTH_INVALID_TOKEN"}'
+
+    live.start()
+    live.server.on_post["tools/call"] = refuse
+    with pytest.raises(AuthInvalidTokenError):
+        live.ask()
+    assert breaker.block_of(TOKEN) is None
 
 
 def test_a_refusal_is_freed_at_once(live: Live) -> None:

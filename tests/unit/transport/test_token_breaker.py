@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -374,6 +375,18 @@ def test_refusals_can_be_forgotten(here: Bench) -> None:
     block = here.breaker.block_of("c")
     assert block is not None
     assert block.seconds == 30.0  # not that of the forgotten one
+
+
+@pytest.mark.parametrize("error", [WRONG, AuthLockedOutError("locked", retry_after=60.0)])
+def test_refusal_from_before_it_was_forgotten(here: Bench, error: AuthError) -> None:
+    """The host corrects the server while an older refusal is still on its way."""
+    with suppress(AuthError), here.breaker.login("t", Deadline(PATIENCE), here.log_in):
+        here.breaker.forget()
+        raise error.as_kind(type(error))
+    assert here.breaker.block_of("t") is None
+    here.use("t")
+    here.refuse("t", error)
+    assert here.breaker.block_of("t") is not None
 
 
 def test_failures_count_for_fifteen_minutes(here: Bench) -> None:
