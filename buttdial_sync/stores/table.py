@@ -75,9 +75,10 @@ class WorkTable:
             attempt_number: The number that its row must still have.
 
         Returns:
-            False when another has taken it over, or it is resolved.
+            False when another has taken it over, or it is resolved, or has no lease any more: then
+            it was let go for another attempt, which must not wait.
         """
-        condition = Condition(attempt_number=attempt_number)
+        condition = Condition(attempt_number=attempt_number, present=(LEASE,))
         return self.store.update(msg_id, {LEASE: self._lease_end()}, condition)
 
     def dismiss(self, msg_id: str) -> bool:

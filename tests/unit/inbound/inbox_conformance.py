@@ -170,6 +170,21 @@ class InboxConformance:
         assert not self.inbox.extend_lease(first.id, first.attempt_number)
         assert self.inbox.mark_handled(second)
 
+    def test_a_lease_that_was_given_back_is_not_extended(self) -> None:
+        """The thread that extends leases may come late: the event is free for the next attempt."""
+        self.write("a")
+        now = self.clock()
+        for give_back in (
+            lambda stored: self.inbox.keep(stored, "failed", now, now),
+            lambda stored: self.inbox.postpone(stored, "busy", now),
+            self.inbox.put_back,
+        ):
+            stored = self.inbox.take()
+            assert stored is not None
+            assert give_back(stored)
+            assert not self.inbox.extend_lease(stored.id, stored.attempt_number)
+            assert self.inbox.leased() == {}
+
     def test_put_back(self) -> None:
         """At once free again; the attempt does not count, but its number is never used again."""
         self.write("a")

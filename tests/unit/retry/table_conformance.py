@@ -380,6 +380,14 @@ class TableConformance(RepositoryConformance):
         repository.mark_dead("a", 2, "no")
         assert not repository.extend_lease("a", 2)
 
+    def test_a_lease_that_was_given_back_is_not_extended(self) -> None:
+        """A thread that extends leases may come late: the message is free for the next attempt."""
+        repository = cast("TableRepository", self.repository)
+        fetched = self.begun()
+        repository.postpone(fetched, 1, "limit", self.clock())
+        assert not repository.extend_lease("a", 1)
+        assert self.due() == ["a"]
+
     def test_many_messages_at_once(self) -> None:
         """Those that are there are found, also more than a statement of SQLite takes."""
         repository = cast("TableRepository", self.repository)
