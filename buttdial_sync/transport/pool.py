@@ -175,6 +175,9 @@ class SessionPool(Generic[S]):
         with self._room:
             self._closed = True
             sessions = [slot.session for slot in self._slots.values() if slot.session is not None]
+            for slot in self._slots.values():
+                if slot.opening is not None:
+                    slot.opening.done.set()  # who waits for it looks again, and finds this closed
             self._slots.clear()
             self._room.notify_all()
         limit = Deadline(seconds)

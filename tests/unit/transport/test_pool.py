@@ -316,17 +316,20 @@ def test_close_while_opening(opener: Opener) -> None:
 
     def hold() -> None:
         opening.set()
-        gate.wait(PATIENCE)
+        gate.wait(6 * PATIENCE)
 
     opener.before = hold
     pool = pool_of(opener)
     first = Caller(pool)
     assert opening.wait(PATIENCE)
-    others = [Caller(pool) for _ in range(3)]
+    waiting = [seen_waiting() for _ in range(3)]
+    others = [Caller(pool, deadline=deadline) for deadline, _ in waiting]
+    assert all(waits.wait(PATIENCE) for _, waits in waiting)
     pool.close(1.0)
-    gate.set()
-    for caller in (first, *others):
+    for caller in others:
         assert isinstance(caller.ended().error, ClientClosedError)
+    gate.set()
+    assert isinstance(first.ended().error, ClientClosedError)
     assert [session.closings for session in opener.opened] == [[(0,)]]
 
 
