@@ -16,6 +16,7 @@ from buttdial_sync.errors import (
 from buttdial_sync.models.converter import structure
 from buttdial_sync.models.inbox import WaitingMessage, WaitingMessages
 from buttdial_sync.transport.deadline import Deadline
+from buttdial_sync.transport.fork import reset_after_fork
 from buttdial_sync.transport.rest import Rest
 from buttdial_sync.transport.token_location import Location
 
@@ -109,6 +110,11 @@ class PushRouter:
         self._agent_ids: dict[str, str] = {}
         self._must_name_agent: set[str] = set()
         self._unheard: set[str] = set()
+        self._reset_after_fork()
+        reset_after_fork(self)
+
+    def _reset_after_fork(self) -> None:
+        """In a forked child: what the host could not take yet is for the parent to give again."""
         self._refused: dict[str, list[WaitingMessage]] = {}
 
     def name_agent(self, token: str, agent_id: str) -> None:
@@ -264,7 +270,7 @@ class PushRouter:
         try:
             self._before_open(messages)
         except BaseException as error:
-            self._refused.setdefault(token, []).extend(messages)
+            self._keep_refused(token, messages)
             if not isinstance(error, Exception):
                 raise
             logger.exception("before_open failed with %d messages", len(messages))
@@ -272,6 +278,11 @@ class PushRouter:
                 f"before_open failed with {len(messages)} messages: {type(error).__name__}",
                 remediation="See the log. Until it works, nothing is read and no stream opened.",
             ) from None
+
+    def _keep_refused(self, token: str, messages: list[WaitingMessage]) -> None:
+        # A list that is kept is not changed: another thread may be taking it away.
+        while self._refused.setdefault(token, messages) is not messages:
+            messages = [*self._refused.pop(token, ()), *messages]
 
     def pushed(self, token: str, notification: Mapping[str, Any]) -> None:
         """Pass on what was pushed on a stream; warn once for each agent if nobody listens."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from buttdial_sync.transport.push_router import (
     forget_warnings,
 )
 from buttdial_sync.transport.rest import Rest
+from tests.forks import exit_code, forked
 from tests.unit.listening.test_inbound_queue import never, push, taken
 
 
@@ -251,6 +253,100 @@ def test_a_sink_that_retires_gets_all_until_another_comes(router: PushRouter) ->
     router.remove("tok-1", first)
     router.pushed("tok-1", push("p4"))
     assert (len(first.told), other.told) == (2, [])
+
+
+class Interrupted(dict[str, list[WaitingMessage]]):
+    """Lets another thread run, once, right after messages were kept."""
+
+    def __init__(self, another: Callable[[], object]) -> None:
+        super().__init__()
+        self.others = [another]
+
+    def setdefault(self, *arguments: Any) -> Any:
+        kept = super().setdefault(*arguments)
+        while self.others:
+            self.others.pop()()
+        return kept
+
+
+def test_messages_that_are_refused_while_others_are_read(
+    router: PushRouter, mock: responses.RequestsMock
+) -> None:
+    """Each thread that reads the queue takes what was refused; none adds to what another took."""
+    taken: list[Any] = []
+    is_down = True
+
+    def before_open(messages: Sequence[WaitingMessage]) -> None:
+        if is_down:
+            raise OSError
+        taken.extend(each.id for each in messages)
+
+    def another() -> None:
+        nonlocal is_down
+        is_down = False
+        router.drain("tok-1", Deadline(1.0))
+
+    router = PushRouter(router._rest, before_open)
+    router._refused = Interrupted(another)
+    ids = page(mock, 2)
+    page(mock, 0)
+    with pytest.raises(TransportError):
+        router.drain("tok-1", Deadline(1.0))
+    router.drain("tok-1", Deadline(1.0))
+    assert taken == ids
+
+
+def test_messages_that_two_threads_could_not_give(
+    router: PushRouter, mock: responses.RequestsMock
+) -> None:
+    """The host gets both the next time, in the order in which they were refused."""
+    tried: list[Any] = []
+
+    def before_open(messages: Sequence[WaitingMessage]) -> None:
+        tried.append([each.id for each in messages])
+        if len(tried) == 1:
+            with pytest.raises(TransportError):  # another thread, meanwhile
+                router.drain("tok-1", Deadline(1.0))
+        if len(tried) <= 2:
+            raise OSError
+
+    router = PushRouter(router._rest, before_open)
+    for name in ("m1", "m2"):
+        mock.get(WAITING, json={"messages": [{"id": name}]})
+    with pytest.raises(TransportError):
+        router.drain("tok-1", Deadline(1.0))
+    page(mock, 0)
+    router.drain("tok-1", Deadline(1.0))
+    assert tried == [["m1"], ["m2"], ["m2", "m1"]]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_gives_nothing_again(
+    router: PushRouter, mock: responses.RequestsMock
+) -> None:
+    """The parent does, or else the host would get it twice."""
+    tried: list[Any] = []
+
+    def before_open(messages: Sequence[WaitingMessage]) -> None:
+        tried.append([each.id for each in messages])
+        if len(tried) == 1:
+            raise OSError
+
+    def drain() -> None:
+        router.drain("tok-1", Deadline(1.0))
+
+    def drain_in_child() -> None:
+        drain()
+        assert len(tried) == 1
+
+    router = PushRouter(router._rest, before_open)
+    ids = page(mock, 2)
+    with pytest.raises(TransportError):
+        drain()
+    page(mock, 0)
+    assert exit_code(forked(drain_in_child)) == 0
+    drain()
+    assert tried == [ids, ids]
 
 
 @pytest.mark.parametrize("at", ["before the first page", "while it is read"])
