@@ -100,16 +100,12 @@ class SessionOpener:
             ButtDialError: No session; unless the credential was refused, ``outcome`` is
                 ``"not_sent"``.
         """
-        started = self._options.clock()
         try:
-            session = self._opened(token, deadline)
+            return self._opened(token, deadline)
         except ButtDialError as error:
             # The stream is opened for a request that was not posted yet, so that one was not sent.
             error.outcome = "rejected" if isinstance(error, AuthError) else "not_sent"
             raise
-        seconds = self._options.clock() - started
-        self._on_event(ClientEvent(kind="connect", operation="session", seconds=seconds))
-        return session
 
     def close(self) -> None:
         """End the sessions that are being opened, and open no more."""
@@ -118,6 +114,7 @@ class SessionOpener:
             session.close(0, ClientClosedError)
 
     def _opened(self, token: str, deadline: Deadline) -> McpSession:
+        started = self._options.clock()
         response, progress = self._open_stream(token, deadline)
         stream = EventStream(
             response,
@@ -132,7 +129,9 @@ class SessionOpener:
             if self._closed:
                 raise ClientClosedError("the client is closed")  # noqa: TRY301 - closed below
             session.start(deadline)
-        except BaseException:
+            seconds = self._options.clock() - started
+            self._on_event(ClientEvent(kind="connect", operation="session", seconds=seconds))
+        except BaseException:  # also Ctrl-C while the host's function runs
             session.close()
             raise
         finally:

@@ -202,7 +202,11 @@ class WebSocketOpener(Generic[R]):
             finally:
                 del found  # its traceback holds this frame, and so the whole client
         seconds = self._options.clock() - started
-        self._on_event(ClientEvent(kind="connect", operation="websocket", seconds=seconds))
+        try:
+            self._on_event(ClientEvent(kind="connect", operation="websocket", seconds=seconds))
+        except BaseException:  # Ctrl-C while the host's function runs: nobody has the connection
+            found.close(0)
+            raise
         return found
 
     def close(self) -> None:

@@ -65,8 +65,13 @@ def make(events: list[ClientEvent]) -> Iterator[Make]:
         session_options = SessionOptions(
             max_event_bytes=1_000_000, clock=lambda: float(next(seconds))
         )
-        given = {"token_in": "header", "options": session_options, **options}
-        return SessionOpener(http, url, logins=Logins(http, url), on_event=events.append, **given)
+        given = {
+            "token_in": "header",
+            "options": session_options,
+            "on_event": events.append,
+            **options,
+        }
+        return SessionOpener(http, url, logins=Logins(http, url), **given)
 
     yield make_one
     http.close()
@@ -84,6 +89,17 @@ def test_opening_is_told(make: Make, fake: FakeButtDialServer, events: list[Clie
     assert event.seconds is not None
     assert 0 < event.seconds < 100
     session.close()
+
+
+def test_interrupted_while_opening_is_told(make: Make, fake: FakeButtDialServer) -> None:
+    """Ctrl-C in the host's function: nobody gets the session, so it is closed."""
+
+    def interrupt(_: ClientEvent) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make(on_event=interrupt).open(TOKEN, deadline())
+    assert fake.wait_for(lambda: open_streams(fake) == 0)
 
 
 def test_what_is_open_is_not_the_openers(make: Make, fake: FakeButtDialServer) -> None:

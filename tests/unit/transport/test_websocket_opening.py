@@ -415,6 +415,23 @@ def test_a_failure_is_freed_at_once() -> None:
         gc.enable()
 
 
+def test_interrupted_while_opening_is_told() -> None:
+    """Ctrl-C in the host's function: nobody gets the connection, so it is closed."""
+    is_over = threading.Event()
+
+    def serve_one(connection: ServerConnection) -> None:
+        echo(connection)
+        is_over.set()
+
+    def interrupt(_: ClientEvent) -> None:
+        raise KeyboardInterrupt
+
+    with Server(serve_one) as server:
+        with pytest.raises(KeyboardInterrupt):
+            opener_of(server.url, on_event=interrupt).open(TOKEN, soon())
+        assert is_over.wait(PATIENCE)
+
+
 def test_event_of_an_opened_connection() -> None:
     """With how long it took."""
     events: list[ClientEvent] = []
