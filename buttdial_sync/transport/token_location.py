@@ -30,6 +30,8 @@ _LOOK_UP_SECONDS = 0.25
 
 _found: dict[str, Location] = {}
 _locations: weakref.WeakValueDictionary[str, TokenLocation] = weakref.WeakValueDictionary()
+# One for each process: an inherited one may be held by a thread that is not there.
+_lookups: dict[int, threading.Lock] = {}
 
 
 class TokenLocation:
@@ -42,14 +44,18 @@ class TokenLocation:
 
     def __init__(self, origin: str) -> None:
         self._origin = origin
-        # One for each process: an inherited one may be held by a thread that is not there.
-        self._locks: dict[int, threading.Lock] = {}
+        self._locks: dict[int, threading.Lock] = {}  # one for each process, too
         self._mark: _SharedMark | None = None
 
     @classmethod
     def of(cls, origin: str) -> TokenLocation:
         """Return the one of this origin."""
-        return _locations.get(origin) or _locations.setdefault(origin, cls(origin))
+        # A lock, because setdefault() of a weak dictionary is not atomic.
+        with _lookups.setdefault(os.getpid(), threading.Lock()):
+            location = _locations.get(origin)
+            if location is None:
+                location = _locations[origin] = cls(origin)
+            return location
 
     @property
     def known(self) -> Location | None:

@@ -26,23 +26,21 @@ class ToolList:
 
     def __init__(self, request: Request) -> None:
         self._request = request
-        self._known: list[Tool] | None = None
         self._changes = 0
+        # With the number of changes before they were asked for.
+        self._known: tuple[int, list[Tool]] | None = None
 
     def get(self, deadline: Deadline) -> list[Tool]:
         """Return the tools with their schemas, all pages."""
-        known = self._known
-        if known is None:
-            changes = self._changes
-            known = [tool for each in self._all_pages(deadline) if (tool := _tool_of(each))]
-            if changes == self._changes:
-                self._known = known
-        return known
+        known, changes = self._known, self._changes
+        if known is None or known[0] != changes:
+            tools = [tool for each in self._all_pages(deadline) if (tool := _tool_of(each))]
+            known = self._known = changes, tools
+        return known[1]
 
     def changed(self) -> None:
         """Forget what is known, also what is being fetched now."""
         self._changes += 1
-        self._known = None
 
     def _all_pages(self, deadline: Deadline) -> list[dict[str, Any]]:
         tools: list[dict[str, Any]] = []

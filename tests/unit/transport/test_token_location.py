@@ -7,7 +7,7 @@ import itertools
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -35,6 +35,42 @@ def test_one_per_origin(location: TokenLocation) -> None:
     other = TokenLocation.of("https://other.test:443")
     location.remember("query")
     assert (location.known, other.known) == ("query", None)
+
+
+class Origin(str):
+    """An address that does something just before it is looked up, or kept, for the n-th time."""
+
+    __slots__ = ("left", "work")
+
+    def on_lookup(self, number: int, work: Callable[[], object]) -> None:
+        self.left, self.work = number, work
+
+    def __hash__(self) -> int:
+        self.left -= 1
+        if not self.left:
+            self.work()
+        return super().__hash__()
+
+
+@pytest.mark.parametrize("lookup", [1, 2, 3])
+def test_one_per_origin_for_clients_that_are_made_at_once(lookup: int) -> None:
+    """Or each of them would try the token in the wrong place."""
+    name = f"https://location-{next(_numbers)}.test:443"
+    others: list[TokenLocation] = []
+    other = threading.Thread(target=lambda: others.append(TokenLocation.of(name)))
+
+    def let_the_other_try() -> None:
+        other.start()
+        other.join(0.1)  # it waits for its turn
+
+    origin = Origin(name)
+    origin.on_lookup(lookup, let_the_other_try)
+    first = TokenLocation.of(origin)
+    if other.ident is None:
+        other.start()
+    other.join(PATIENCE)
+    assert others == [first]
+    forget_token_locations()
 
 
 def test_forgotten(location: TokenLocation) -> None:
