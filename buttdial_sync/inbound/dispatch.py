@@ -226,8 +226,7 @@ class Dispatcher:
             # The process ends: the next worker need not wait for the lease.
             self._note(to, self._log.release, claims)
             logger.exception("handler %s raised %s", to.name, type(error).__name__)
-            # In a thread SystemExit would end only the thread, and nobody would see it.
-            if not isinstance(error, SystemExit) or _is_main_thread():
+            if ends_process(error):
                 raise
             return "failed"
         else:
@@ -249,6 +248,14 @@ class Dispatcher:
                 logger.exception(
                     "the delivery log failed; %s keeps its claim until the lease ends", to.name
                 )
+
+
+def ends_process(error: BaseException) -> bool:
+    """Return whether an error of the host's code has to be raised on, for the process ends."""
+    if isinstance(error, SystemExit):
+        # In a thread it would end only the thread, and nobody would see it.
+        return threading.current_thread() is threading.main_thread()
+    return not isinstance(error, Exception)
 
 
 def keys_of(event: InboundEvent, delivery_keys: Sequence[str]) -> tuple[str, ...]:
@@ -356,10 +363,6 @@ def _takes_context(handler: Callable[..., Any]) -> bool:
     except TypeError:
         return True
     return False
-
-
-def _is_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()
 
 
 def _name_of(handler: Callable[..., Any]) -> str:

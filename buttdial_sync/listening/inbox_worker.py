@@ -12,6 +12,7 @@ from datetime import timedelta
 
 import attrs
 
+from buttdial_sync.inbound.dispatch import ends_process
 from buttdial_sync.inbound.handler import InboundHandler
 from buttdial_sync.inbound.inbox import Inbox, StoredEvent
 from buttdial_sync.listening.pauses import WHILE_BUSY, exponential
@@ -278,8 +279,10 @@ class InboxWorkers:
         if self._how.on_undelivered is not None:
             try:
                 self._how.on_undelivered(event)
-            except Exception:  # the host's; the event is in the dead letters
+            except BaseException as error:  # the host's; the event is in the dead letters
                 logger.exception("on_undelivered failed for %s", stored.id)
+                if ends_process(error):
+                    raise
 
     def _record(self, change: Callable[..., bool], stored: StoredEvent, *arguments: object) -> bool:
         """Record what became of an event; try again for as long as a database takes to restart."""

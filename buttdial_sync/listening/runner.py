@@ -19,6 +19,7 @@ from buttdial_sync.errors import (
     RateLimitError,
     ToolError,
 )
+from buttdial_sync.inbound.dispatch import ends_process
 from buttdial_sync.inbound.handler import InboundHandler
 from buttdial_sync.listening.inbound_queue import InboundQueue, QueuedEvent
 from buttdial_sync.listening.inbox_sink import InboxSink, InboxWriter
@@ -511,5 +512,5 @@ class StreamRunner:
             self._options.on_undelivered(event)
         except BaseException as error:
             logger.exception("on_undelivered failed; %s is lost", what)
-            if not isinstance(error, Exception):
+            if ends_process(error):
                 raise

@@ -302,6 +302,34 @@ def test_a_host_that_fails_to_be_told(caplog: pytest.LogCaptureFixture) -> None:
     assert caplog.text.count("on_undelivered failed for") == 2
 
 
+def test_sys_exit_while_the_host_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """In a thread it is a failure like others, and the thread goes on; the main one raises it."""
+    here = Bench()
+    here.fails = True
+    told: list[Any] = []
+    both = threading.Event()
+
+    def leave(event: Any) -> None:
+        told.append(event.id)
+        if len(told) == 2:
+            both.set()
+        raise SystemExit
+
+    inbound = here.how.inbound
+    how = HandingOver(inbox=here.inbox, inbound=inbound, longest_hold=0.0, on_undelivered=leave)
+    here.add("1", "2")
+    workers = InboxWorkers(how)
+    workers.start()
+    assert both.wait(PATIENCE)
+    assert workers.stop(PATIENCE)
+    assert told == ["1", "2"]
+    here.add("3")
+    with pytest.raises(SystemExit):
+        drain_inbox(how)
+    assert told == ["1", "2", "3"]
+    assert caplog.text.count("on_undelivered failed for") == 3
+
+
 class Busy(MemoryInbox):
     """An inbox that is down when a lease is extended for the second time."""
 

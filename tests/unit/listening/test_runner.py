@@ -635,6 +635,26 @@ def test_sys_exit_in_a_handler(
     assert caplog.text.count("fail raised SystemExit") == 4
 
 
+def test_sys_exit_while_the_host_keeps_an_event(
+    fake: FakeButtDialServer, make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the listener's thread it is logged like other errors, and the listener goes on."""
+    inbound, kept = InboundHandler(), list[Any]()
+    failing(inbound)
+
+    def keep(event: Any) -> None:
+        kept.append(event.id)
+        raise SystemExit
+
+    for _ in range(2):
+        fake.add_waiting()
+    with make(inbound, on_undelivered=keep, max_attempts=1) as listener:
+        wait_until(lambda: len(kept) == 2)
+        wait_until(lambda: listener.connected)
+        assert listener.running
+    assert caplog.text.count("on_undelivered failed; InboundMessage") == 2
+
+
 class Ticking(Clock):
     """A clock that a test sets, and whose sleeping does not move it."""
 
