@@ -193,20 +193,26 @@ class SessionPool(Generic[S]):
                 slot.session.abandon()
 
     def _acquire(self, token: str, deadline: Deadline) -> tuple[_Slot[S], S]:
-        while True:
-            with self._room:
-                slot = self._slot(token, deadline)
-                opening = slot.opening
-                if opening is None:
-                    session = slot.session
-                    if session is not None and self._is_fresh(session):
-                        slot.users += 1
-                        return slot, session
-                    # From here on this thread is the opener. It works without the lock.
-                    opening = slot.opening = _Opening()
-                    break
-            self._await(opening, deadline)
-        return self._prepare(token, slot, opening, deadline)
+        own: _Opening | None = None
+        try:
+            while True:
+                with self._room:
+                    slot = self._slot(token, deadline)
+                    opening = slot.opening
+                    if opening is None:
+                        session = slot.session
+                        if session is not None and self._is_fresh(session):
+                            slot.users += 1
+                            return slot, session
+                        # From here on this thread is the opener. It works without the lock.
+                        own = slot.opening = _Opening()
+                        break
+                self._await(opening, deadline)
+            return slot, self._prepare(token, slot, own, deadline)
+        except BaseException as error:  # also Ctrl-C between any two lines
+            if own is not None and not own.done.is_set():
+                self._give_up(token, slot, own, error)
+            raise
 
     def _slot(self, token: str, deadline: Deadline) -> _Slot[S]:
         """Return the token's slot, made if there is room for it. Under the lock."""
@@ -265,26 +271,21 @@ class SessionPool(Generic[S]):
         if opening.failure is not None and not isinstance(opening.failure, DeadlineExceededError):
             raise opening.failure.as_kind(type(opening.failure))
 
-    def _prepare(
-        self, token: str, slot: _Slot[S], opening: _Opening, deadline: Deadline
-    ) -> tuple[_Slot[S], S]:
-        kept = slot.session
-        try:
-            session = self._revived(kept, deadline) or self._open_session(token, deadline)
-        except BaseException as error:
-            # A copy, because the error's traceback refers to this frame, and this frame to the
-            # opening: such a cycle would keep the client alive until the garbage collector runs.
-            opening.failure = (
-                error.as_kind(type(error)) if isinstance(error, ButtDialError) else None
-            )
-            # Out of time says nothing about the old session, which may still answer others.
-            out_of_time = isinstance(error, DeadlineExceededError)
-            self._settle(token, slot, opening, kept if out_of_time else _ended(kept))
-            raise
+    def _prepare(self, token: str, slot: _Slot[S], opening: _Opening, deadline: Deadline) -> S:
+        session = self._revived(slot.session, deadline) or self._open_session(token, deadline)
         if not self._settle(token, slot, opening, session, lent=True):
             session.close(0)
             raise ClientClosedError("the client was closed meanwhile")
-        return slot, session
+        return session
+
+    def _give_up(self, token: str, slot: _Slot[S], opening: _Opening, error: BaseException) -> None:
+        # A copy, because the error's traceback refers to the caller's frame, and that frame to the
+        # opening: such a cycle would keep the client alive until the garbage collector runs.
+        opening.failure = error.as_kind(type(error)) if isinstance(error, ButtDialError) else None
+        # Out of time says nothing about the old session, which may still answer others.
+        out_of_time = isinstance(error, DeadlineExceededError)
+        kept = slot.session
+        self._settle(token, slot, opening, kept if out_of_time else _ended(kept))
 
     def _revived(self, session: S | None, deadline: Deadline) -> S | None:
         """Return the session if it still answers, else None."""

@@ -190,6 +190,38 @@ def test_foreign_exception_wakes_the_others(opener: Opener) -> None:
     assert Caller(pool).ended().session is not None
 
 
+class InterruptedRoom(threading.Condition):
+    """A lock at which Ctrl-C comes: just before it is taken, or just after it was given back."""
+
+    entered = left = 0
+    on_enter = on_exit = 0
+
+    def __enter__(self) -> bool:
+        self.entered += 1
+        if self.entered == self.on_enter:
+            raise KeyboardInterrupt
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:  # noqa: PYI036 - they are passed on
+        super().__exit__(*error)
+        self.left += 1
+        if self.left == self.on_exit:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("moment", [{"on_exit": 1}, {"on_enter": 2}])
+def test_interrupted_opener(
+    moment: dict[str, int], opener: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for an opening that was marked, or was done, but that its thread has left."""
+    with monkeypatch.context() as patch:
+        patch.setattr(threading, "Condition", type("Room", (InterruptedRoom,), moment))
+        pool = pool_of(opener)
+    with pytest.raises(KeyboardInterrupt):
+        use(pool)
+    assert Caller(pool).ended().session is not None
+
+
 def test_dead_session_is_replaced(opener: Opener) -> None:
     """
     A session that ended is opened anew.
