@@ -6,6 +6,7 @@ import base64
 import os
 import ssl
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -132,8 +133,9 @@ class RemoteAgent:
         reset_after_fork(self)
 
     def _reset_after_fork(self) -> None:
-        """In a forked child: only calls after the fork count."""
+        """In a forked child: only calls after the fork count, and nobody holds the lock."""
         self._used = False
+        self._lock = threading.Lock()
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> RemoteAgent:
@@ -376,19 +378,25 @@ class RemoteAgent:
             self._connection.abandon()
 
     def _current_token(self) -> str:
-        if self._token is None and self._store is not None:
+        token = self._token
+        if token is None and self._store is not None:
             found = self._store.load(self.url, self.account, self.device)
-            self._token = Secret(found) if found else None
-            self._can_load_again = True
-        return self._token or ""
+            with self._lock:
+                if self._token is None:  # nobody has logged in meanwhile
+                    self._token = Secret(found) if found else None
+                    self._can_load_again = True
+                token = self._token
+        return token or ""
 
     def _adopt(self, login: Login) -> None:
-        before, self._token = self._token, Secret(login.session_token)
-        self._can_load_again = self._store is not None
-        for token in {"", before or ""} - {login.session_token}:
-            self._connection.drop(token)
+        token = Secret(login.session_token)
+        with self._lock:
+            before, self._token = self._token, token
+            self._can_load_again = self._store is not None
+        for other in {"", before or ""} - {token}:
+            self._connection.drop(other)
         if self._store is not None:
-            self._store.save(self.url, login.account, login.device, self._token)
+            self._store.save(self.url, login.account, login.device, token)
 
     def _result_if_known(self, module: str, ack_timeout: float, final_timeout: float) -> Any:
         try:
@@ -442,8 +450,9 @@ class RemoteAgent:
         self._used = True
 
     def _refused(self, token: str) -> None:
-        if self._can_load_again and self._token == token:
-            self._token = None  # another process may have logged in meanwhile
+        with self._lock:
+            if self._can_load_again and self._token == token:
+                self._token = None  # another process may have logged in meanwhile
 
 
 def _next(

@@ -1,0 +1,52 @@
+"""What happens while a thread is at a line of a function that a test chooses."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable, Iterator
+from types import CodeType, FrameType
+from typing import Any
+
+
+class Moment:
+    """
+    Does something once, just before this thread runs a line of a function.
+
+    Attributes:
+        came: Whether the function had so many lines to run.
+    """
+
+    def __init__(self, code: CodeType, line: int, work: Callable[[], object]) -> None:
+        self.came = False
+        self._code = code
+        self._left = line
+        self._work = work
+
+    def __enter__(self) -> Moment:
+        self._before = sys.gettrace()
+        sys.settrace(self._trace)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.settrace(self._before)
+
+    def _trace(self, frame: FrameType, event: str, _: object) -> Any:
+        if frame.f_code is not self._code:
+            return None
+        if event == "line":
+            self._left -= 1
+            if not self._left:
+                self.came = True
+                self._work()
+        return self._trace
+
+
+def every_line(code: CodeType, work: Callable[[], object]) -> Iterator[Moment]:
+    """Give a moment for each line that is run, one after the other. Each has to be entered."""
+    for line in itertools.count(1):
+        moment = Moment(code, line, work)
+        yield moment
+        if not moment.came:
+            assert line > 1, "the function was not run"
+            return
