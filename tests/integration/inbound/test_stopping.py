@@ -127,9 +127,11 @@ def test_an_answer_of_a_worker_after_the_stop_loses_nothing(server: LoopbackServ
 
         @inbox.handler.on_message
         def stop(_: InboundMessage) -> None:
+            wait_until(lambda: listener.connected)  # what waited is read before that
             assert listener.stop(PATIENCE) is False
             wait_until(lambda: not listener.connected)
             cut_streams(server.fake)
+            wait_until(lambda: open_streams(server.fake) == 0)
 
         answering(inbox, client, server, at="message-1")
         listener.start()
