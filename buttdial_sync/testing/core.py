@@ -79,9 +79,7 @@ class ServerCore:
         """Record a request, and the call in it, and return the fault that strikes it."""
         fault = self.faults.take(RequestFault, places, tool)
         if fault is None or fault.reply != BrokenConnection("refuse"):
-            self.log.add(self.log.requests, request)
-            if call is not None:
-                self.log.add(self.log.calls, call)
+            self.log.add_request(request, call)
         return fault
 
     def _open(self, request: Request) -> Reply:

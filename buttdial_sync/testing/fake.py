@@ -85,7 +85,11 @@ class FakeServer:
 
     @property
     def sent_messages(self) -> list[ToolCall]:
-        """Every call of ``comms_send_message``, failed and repeated ones included."""
+        """
+        Every call of ``comms_send_message``, failed and repeated ones included.
+
+        A call is here as soon as it comes, before it is carried out: `wait_for` `delivered`.
+        """
         return [call for call in self.calls if call.tool == SEND_MESSAGE]
 
     @property
@@ -132,6 +136,9 @@ class FakeServer:
     def wait_for(self, predicate: Callable[[], object], timeout: float = 5.0) -> bool:
         """
         Wait until something is true about the server.
+
+        What `assert_sent` is to find, wait for in `delivered`: a call in `sent_messages` may not
+        be carried out yet.
 
         Args:
             predicate: Asked now and after each thing that happens to the server.

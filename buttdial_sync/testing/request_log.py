@@ -5,14 +5,13 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, overload
 
 import attrs
 
 from buttdial_sync.errors.scrubbing import masked_items
 from buttdial_sync.testing.http_messages import Request
 
-Record = TypeVar("Record", Request, "ToolCall")
 Counted = Literal["connections", "streams"]
 
 
@@ -117,10 +116,18 @@ class RequestLog:
             records.clear()
         del self.counts["streams"]
 
-    def add(self, records: list[Record], record: Record) -> None:
-        """Add to one of the lists, and wake those who wait for it."""
+    def add_request(self, request: Request, call: ToolCall | None) -> None:
+        """Add a request and the call in it, and wake those who wait: who sees one sees both."""
         with self._changed:
-            records.append(record)
+            if call is not None:
+                self.calls.append(call)
+            self.requests.append(request)
+            self._changed.notify_all()
+
+    def add_delivered(self, call: ToolCall) -> None:
+        """Add a message that was sent, and wake those who wait for it."""
+        with self._changed:
+            self.delivered.append(call)
             self._changed.notify_all()
 
     def count(self, what: Counted) -> None:

@@ -159,7 +159,7 @@ class FakeTools:
     def _deliver(self, call: ToolCall, args: dict[str, Any]) -> dict[str, Any]:
         result = self._send(call, args)
         if _is_accepted(result):
-            self._log.add(self._log.delivered, call)
+            self._log.add_delivered(call)
         return result
 
     def _send(self, call: ToolCall, args: dict[str, Any]) -> dict[str, Any]:
