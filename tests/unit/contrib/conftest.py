@@ -42,11 +42,12 @@ def database(_databases: None) -> Iterator[None]:
         AiloopQuestion,
         Delivery,
         InboxEvent,
+        OutboxPause,
         OutboxReceipt,
     )
 
     yield
-    for model in (AiloopQuestion, Delivery, InboxEvent, OutboxReceipt, User):
+    for model in (AiloopQuestion, Delivery, InboxEvent, OutboxPause, OutboxReceipt, User):
         model.objects.all().delete()
 
 
