@@ -115,13 +115,19 @@ class LiveServer:
 
 
 class Live:
-    """A session, its server, and what the session told its owner."""
+    """
+    A session, its server, and what the session told its owner.
+
+    Attributes:
+        patience: How long a call waits, in seconds; little where no answer will come.
+    """
 
     def __init__(self) -> None:
         self.server = LiveServer()
         self.body = self.server.body
         self.url = f"{URL}/sse"
         self.now = 0.0
+        self.patience = PATIENCE
         self.pushed: list[Message] = []
         self.ends: list[str] = []
         self.ended = threading.Event()
@@ -170,7 +176,7 @@ class Live:
         return self.session
 
     def ask(self, method: str = "tools/call", **params: Any) -> Message:
-        return self.session.request(method, params, self.deadline())
+        return self.session.request(method, params, self.deadline(self.patience))
 
     def threads(self, kind: str) -> list[threading.Thread]:
         """The living threads of one kind: "reader" or "replies"."""

@@ -379,6 +379,7 @@ def test_accepted_post(status: int, live: Live) -> None:
 def test_odd_status_of_a_post(live: Live) -> None:
     """300 is the first status that is a no."""
     live.start()
+    live.patience = 0.01
     live.server.on_post["tools/call"] = lambda _: (300, "Multiple choices")
     with pytest.raises(ButtDialError, match="Multiple choices"):
         live.ask()
@@ -396,6 +397,7 @@ def test_what_a_post_says_about_the_token(live: Live) -> None:
     """The breaker of tokens learns that it was accepted or refused, and nothing from the rest."""
     breaker = live.options["breaker"] = TokenBreaker()
     live.start()
+    live.patience = 0.01
     assert breaker.is_proven(TOKEN)
     live.server.on_post["tools/call"] = lambda _: (400, '{"code": "VALIDATION_ERROR"}')
     with pytest.raises(InvalidRequestError):
@@ -425,6 +427,7 @@ def test_post_from_before_refusals_were_forgotten(live: Live) -> None:
 def test_a_refusal_is_freed_at_once(live: Live) -> None:
     """It would hold the whole client until the garbage collector runs."""
     live.start()
+    live.patience = 0.01
     live.server.on_post["tools/call"] = lambda _: (400, '{"code": "VALIDATION_ERROR"}')
     errors: list[weakref.ref[ButtDialError]] = []
     gc.disable()
