@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any, Protocol
 
 from celery import Celery
+from celery.exceptions import Reject
 from celery.result import EagerResult
 
 from buttdial_sync.client import Client
@@ -269,7 +270,11 @@ class ButtDialTasks:
         failure = HandlerFailedError(f"{kind}: {why}")
         if request.is_eager:
             raise failure
-        raise task.retry(exc=failure, countdown=pause, max_retries=most, **_HIDDEN)
+        try:
+            raise task.retry(exc=failure, countdown=pause, max_retries=most, **_HIDDEN)
+        except Reject as refused:
+            # The broker did not take it. Celery would throw away what it has, the only copy.
+            raise Reject(refused.reason, requeue=True) from None
 
 
 def _close(repository: object) -> None:

@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("celery")
 
 from celery import Celery
-from celery.exceptions import Retry
+from celery.exceptions import Reject, Retry
 
 from buttdial_sync import Client, FailedMessage, InboundHandler
 from buttdial_sync.contrib.celery import ButtDialTasks
@@ -315,6 +315,19 @@ def test_an_event_whose_worker_was_killed(world: World) -> None:
     assert [task["retries"] for task in waiting(world)] == [1, 11, 20]
     work(world, retries=20, delivery_info={"redelivered": False})
     assert handled == ["hi"]
+
+
+def test_a_retry_that_the_broker_does_not_take(world: World) -> None:
+    """The broker keeps the event that it has: Celery would have it thrown away."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError("the broker is full")
+
+    world.app.conf.task_routes = (refuse,)
+    world.inbound.on_message(Mock(side_effect=OSError))
+    with pytest.raises(Reject, match="the broker is full") as told:
+        work(world)
+    assert told.value.requeue
 
 
 def test_an_event_that_another_worker_handles(world: World) -> None:
