@@ -198,11 +198,6 @@ class SessionWatch:
         that was passed over is looked for again for a while.
         """
         now = self._connection.clock()
-        self._passed_over = {
-            number: until
-            for number, until in self._passed_over.items()
-            if until > now and number > seq - _PASSED_OVER_AT_MOST
-        }
         after = min(self._passed_over, default=seq + 1) - 1
         messages, has_more = self._records.messages_after(self._id, after, deadline)
         for message in messages:
@@ -214,6 +209,12 @@ class SessionWatch:
             elif self._passed_over.pop(message.seq, None) is None:
                 continue  # it was given before
             yield update_of(message)
+        # Not before the read: after a pause of the host, a number is looked for once more.
+        self._passed_over = {
+            number: until
+            for number, until in self._passed_over.items()
+            if until > now and number > seq - _PASSED_OVER_AT_MOST
+        }
         if has_more:
             self._has_news = True
             self._wake.set()
@@ -243,8 +244,12 @@ class SessionWatch:
             yield from self._ended("archived")
 
     def _read_state(self, deadline: Deadline) -> None:
-        read = self._records.read_session(self._records.session(self._id, deadline))
-        self._state_is_due = False
+        self._state_is_due = False  # what is pushed during the read makes it due again
+        try:
+            read = self._records.read_session(self._records.session(self._id, deadline))
+        except BaseException:
+            self._state_is_due = True
+            raise
         known = self.session
         # A frame may have brought a state that is newer than what was being read.
         if known is None or not _is_newer(known, read):
