@@ -108,7 +108,7 @@ class Messaging(Family):
             if unknown:
                 failure.remediation = kind.remedy
             raise failure from None
-        parts.note_sent(session_id, sent.seq)
+        parts.last_sent.note(session_id, sent.seq)
         return sent
 
     def get_messages(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 
 import attrs
@@ -11,8 +12,34 @@ from buttdial_sync.happy.realtime import Realtime
 from buttdial_sync.happy.records import Records
 from buttdial_sync.happy.rpc import Rpc
 from buttdial_sync.happy.watching import SessionWatch
+from buttdial_sync.transport.fork import reset_after_fork
 
 _SENDS_KEPT = 1_000
+
+
+class LastSent:
+    """The number of the last message to each session. Safe to share between threads, over forks."""
+
+    def __init__(self) -> None:
+        self._numbers: OrderedDict[str, int] = OrderedDict()
+        self._reset_after_fork()
+        reset_after_fork(self)
+
+    def _reset_after_fork(self) -> None:
+        """In a forked child: nobody holds the lock."""
+        self._lock = threading.Lock()
+
+    def note(self, session_id: str, seq: int) -> None:
+        """Remember a message, unless a slower thread comes with the lower number."""
+        with self._lock:
+            self._numbers[session_id] = max(seq, self._numbers.get(session_id, 0))
+            self._numbers.move_to_end(session_id)
+            while len(self._numbers) > _SENDS_KEPT:
+                self._numbers.popitem(last=False)
+
+    def get(self, session_id: str) -> int | None:
+        """Return the last message's number; None if none is known."""
+        return self._numbers.get(session_id)
 
 
 @attrs.frozen(kw_only=True)
@@ -27,7 +54,7 @@ class Wiring:
         rpc: Calls machines and sessions.
         poll_interval: Seconds between two looks while the server cannot push.
         settle_seconds: How long a turn may take to begin.
-        last_sent: The number of the last message that this client sent to a session.
+        last_sent: The last message that this client sent to each session.
     """
 
     connection: HappyConnection
@@ -36,15 +63,7 @@ class Wiring:
     rpc: Rpc
     poll_interval: float
     settle_seconds: float
-    last_sent: OrderedDict[str, int] = attrs.field(factory=OrderedDict)
-
-    def note_sent(self, session_id: str, seq: int) -> None:
-        """Remember the last message to a session."""
-        # A slower thread may come with the lower number.
-        self.last_sent[session_id] = max(seq, self.last_sent.get(session_id, 0))
-        self.last_sent.move_to_end(session_id)
-        while len(self.last_sent) > _SENDS_KEPT:
-            self.last_sent.popitem(last=False)
+    last_sent: LastSent = attrs.field(factory=LastSent)
 
     def watch(self, session_id: str, after_seq: int | None) -> SessionWatch:
         """Watch a session: its messages above ``after_seq``, or its state alone."""

@@ -2,39 +2,73 @@
 
 from __future__ import annotations
 
-from typing import Any
+import threading
+from collections.abc import Callable
 
-from buttdial_sync.happy.wiring import Wiring
+import pytest
 
+from buttdial_sync.happy.wiring import LastSent
 
-def wiring() -> Wiring:
-    parts: Any = None
-    return Wiring(
-        connection=parts,
-        records=parts,
-        realtime=parts,
-        rpc=parts,
-        poll_interval=1.0,
-        settle_seconds=1.0,
-    )
+PATIENCE = 30.0
 
 
-def test_the_session_that_was_written_to_longest_ago_is_forgotten() -> None:
+class SessionId(str):
+    """A session that something happens to just before it is looked up for the n-th time."""
+
+    __slots__ = ("left", "work")
+
+    def on_lookup(self, number: int, work: Callable[[], object]) -> None:
+        self.left, self.work = number, work
+
+    def __hash__(self) -> int:
+        self.left -= 1
+        if not self.left:
+            self.work()
+        return super().__hash__()
+
+
+@pytest.fixture
+def last_sent() -> LastSent:
+    return LastSent()
+
+
+def test_the_session_that_was_written_to_longest_ago_is_forgotten(last_sent: LastSent) -> None:
     """Not the one that was first written to longest ago."""
-    parts = wiring()
-    parts.note_sent("busy", 1)
+    last_sent.note("busy", 1)
     for number in range(999):
-        parts.note_sent(f"session-{number}", 1)
-    parts.note_sent("busy", 2)
-    parts.note_sent("another", 1)
-    assert parts.last_sent["busy"] == 2
-    assert "session-0" not in parts.last_sent
-    assert len(parts.last_sent) == 1_000
+        last_sent.note(f"session-{number}", 1)
+    last_sent.note("busy", 2)
+    last_sent.note("another", 1)
+    assert last_sent.get("busy") == 2
+    assert last_sent.get("session-0") is None
+    assert last_sent.get("session-1") == 1
 
 
-def test_a_slower_thread() -> None:
+def test_a_slower_thread(last_sent: LastSent) -> None:
     """The last message is the one with the highest number."""
-    parts = wiring()
-    parts.note_sent("session-1", 7)
-    parts.note_sent("session-1", 6)
-    assert parts.last_sent["session-1"] == 7
+    last_sent.note("session-1", 7)
+    last_sent.note("session-1", 6)
+    assert last_sent.get("session-1") == 7
+
+
+@pytest.mark.parametrize("message", [("session-0", 6), ("another", 7)])
+@pytest.mark.parametrize("lookup", range(1, 5))
+def test_two_messages_at_once(last_sent: LastSent, lookup: int, message: tuple[str, int]) -> None:
+    """The higher number counts, and no session is forgotten while it is noted."""
+    for number in range(1_000):
+        last_sent.note(f"session-{number}", 1)
+
+    other = threading.Thread(target=last_sent.note, args=message)
+
+    def let_the_other_note() -> None:
+        other.start()
+        other.join(0.1)  # it waits for its turn
+
+    session_id = SessionId("session-0")
+    session_id.on_lookup(lookup, let_the_other_note)
+    last_sent.note(session_id, 5)
+    if other.ident is None:
+        other.start()
+    other.join(PATIENCE)
+    expected = {"session-0": 5, **dict([message])}
+    assert {name: last_sent.get(name) for name in expected} == expected
