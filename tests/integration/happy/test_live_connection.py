@@ -18,6 +18,7 @@ from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.testing.happy_agents import FakeMachine
 from buttdial_sync.testing.happy_server import FakeHappyServer
 from buttdial_sync.testing.http_messages import Reply, Request, json_response
+from buttdial_sync.transport.http import shared_adapter
 from tests.integration.happy.conftest import client_of
 
 PATIENCE = 30.0
@@ -141,6 +142,20 @@ def test_a_client_that_is_dropped(happy_server: FakeHappyServer, machine: FakeMa
     with pytest.warns(ResourceWarning, match="was not closed"):
         del client
     assert _until(lambda: happy_server.live_sockets == 0)
+
+
+@pytest.mark.filterwarnings("ignore:.* was not closed:ResourceWarning")
+def test_a_client_that_is_collected(happy_server: FakeHappyServer) -> None:
+    """It waits for no lock: it may be collected in a thread that holds it."""
+    clients = [client_of(happy_server)]
+    assert clients[0].list_sessions() == []
+    collector = threading.Thread(target=clients.clear)
+    with shared_adapter()._lock:
+        collector.start()
+        collector.join(PATIENCE)
+        was_done = not collector.is_alive()
+    collector.join(PATIENCE)
+    assert was_done
 
 
 def test_watching_from_many_threads(
