@@ -13,6 +13,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, close_old_connections, connections, router, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Count, Exists, F, OuterRef, Q, TextField
 from django.db.models.functions import Cast, Coalesce, Greatest
 
@@ -392,8 +393,9 @@ class DatabaseStore(Store):
         return self._model().objects.using(self.alias)
 
 
-# The threads that are inside of fresh_connections; each adds and removes itself only.
-_inside: set[int] = set()
+# The threads that are inside of fresh_connections; each adds and removes itself only. Not by their
+# idents: a thread of a forked child may have that of a thread of the parent.
+_inside: set[threading.Thread] = set()
 
 
 @contextmanager
@@ -402,10 +404,11 @@ def fresh_connections() -> Iterator[None]:
     Close stale database connections, as Django does around a request.
 
     A thread of the library closes all of its own: nobody else could use or close them. Blocks may
-    be nested; only the outermost closes.
+    be nested; only the outermost closes. Inside a transaction of the host nothing is closed: Django
+    would roll it back without a word.
     """
-    thread = threading.get_ident()
-    if thread in _inside:
+    thread = threading.current_thread()
+    if thread in _inside or any(map(_is_in_transaction, connections.all(initialized_only=True))):
         yield
         return
     close_old_connections()
@@ -414,10 +417,18 @@ def fresh_connections() -> Iterator[None]:
         yield
     finally:
         _inside.discard(thread)
-        if threading.current_thread() is threading.main_thread():
+        if thread is threading.main_thread():
             close_old_connections()
         else:
             connections.close_all()
+
+
+def _is_in_transaction(database: BaseDatabaseWrapper) -> bool:
+    """Whether the host has begun one, or switched autocommit off, which does it by itself."""
+    if database.connection is None:
+        return False
+    as_set = database.get_autocommit() == database.settings_dict["AUTOCOMMIT"]
+    return bool(database.in_atomic_block or not as_set)
 
 
 def check_autocommit(alias: str) -> None:
