@@ -458,7 +458,10 @@ class StreamRunner:
         In a thread of its own: a reader must not run the host's code, and a thread of the host may
         be inside a transaction. The process waits for it.
         """
-        threading.Thread(target=self._keep_late, args=(events,), name=_LATE).start()
+        try:
+            threading.Thread(target=self._keep_late, args=(events,), name=_LATE).start()
+        except RuntimeError:  # the limit of threads, or the interpreter ends: better here than not
+            self._keep_late(events)
 
     def _keep_late(self, events: Sequence[InboundEvent]) -> None:
         if self._workers is None or not self._writer.write_late(events):

@@ -339,6 +339,24 @@ def test_what_is_late_goes_to_the_host(fake: FakeButtDialServer, make: Make, way
     assert inbox.got == []
 
 
+def test_what_is_late_where_no_thread_can_be_started(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that brings it tells the host itself."""
+    kept: list[Any] = []
+    listener = make(Inbox().handler, on_undelivered=kept.append)
+    listener.poll()
+    runner = listener._runner
+    assert runner is not None
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    runner._queue.pushed(push("p1"))
+    assert [event.id for event in kept] == ["p1"]
+
+
 @pytest.mark.parametrize("way", ["run", "poll"])
 def test_an_interrupt_in_a_handler(fake: FakeButtDialServer, make: Make, way: str) -> None:
     """That event and all that follow go to the host; no other handler is called."""
