@@ -146,13 +146,11 @@ class FakeAiloopServer:
             AssertionError: None is shown within a minute.
         """
         hub = self.hub
-        self.wait_until(lambda: hub.active is not None and hub.shown > self._seen)
-        with hub.changed:
-            prompt = hub.active
+        with hub.changed:  # so that it is the prompt that was waited for
+            self.wait_until(lambda: hub.active is not None and hub.shown > self._seen)
+            assert hub.active is not None  # noqa: S101 - it was waited for
             self._seen = hub.shown
-        if prompt is None:
-            raise AssertionError("the prompt is over already")
-        return prompt
+            return hub.active
 
     def wait_until(self, condition: Callable[[], bool], seconds: float = 60.0) -> None:
         """
@@ -406,19 +404,11 @@ class _WebSocket:
 
     def serve(self, request: Request) -> None:
         """Shake hands, and take frames until the end."""
-        with self._sending:
-            # The library wants to have read the request itself.
-            self._protocol.receive_data(request.serialize())
-            (event,) = self._protocol.events_received()
-            assert isinstance(event, Request)  # noqa: S101 - its state says so
-            self._protocol.send_response(self._protocol.accept(event))
-            self._flush()
-        if self._protocol.state is not State.OPEN:
-            return
-        with self._hub.changed:
-            self._hub.sockets[self] = Subscription()
-            self._hub.changed.notify_all()
         try:
+            with self._hub.changed:  # a client that is answered is a known one
+                self._hub.sockets[self] = Subscription()
+                self._shake_hands(request)
+                self._hub.changed.notify_all()
             self._take_frames()
         finally:
             with self._hub.changed:
@@ -449,6 +439,15 @@ class _WebSocket:
         """End the connection."""
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
+
+    def _shake_hands(self, request: Request) -> None:
+        with self._sending:
+            # The library wants to have read the request itself.
+            self._protocol.receive_data(request.serialize())
+            (event,) = self._protocol.events_received()
+            assert isinstance(event, Request)  # noqa: S101 - its state says so
+            self._protocol.send_response(self._protocol.accept(event))
+            self._flush()
 
     def _take_frames(self) -> None:
         text = bytearray()

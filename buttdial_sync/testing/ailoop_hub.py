@@ -130,18 +130,19 @@ class AiloopHub:
             self.channels: dict[str, list[JsonObject]] = {}
             self.queue: deque[FakePrompt] = deque()
             self.active: FakePrompt | None = None
+            self._showings: deque[tuple[FakePrompt, int, Reaction | None]] = deque()
             self.tasks: dict[tuple[str, str], JsonObject] = {}
             self.changed.notify_all()
 
     def start(self) -> None:
-        """Show prompts from now on, one at a time."""
+        """React to prompts from now on, and let their time pass, one at a time."""
         self._loop = threading.Thread(
-            target=self._show_prompts, name="fake-ailoop-queue", daemon=True
+            target=self._watch_prompts, name="fake-ailoop-queue", daemon=True
         )
         self._loop.start()
 
     def stop(self) -> None:
-        """Show no more."""
+        """React no more."""
         with self.changed:
             loop, self._loop = self._loop, None
             self.changed.notify_all()
@@ -186,7 +187,7 @@ class AiloopHub:
                     prompt = FakePrompt(self, message)
                     self.asked.append(prompt)
                     self.queue.append(prompt)
-                    self.changed.notify_all()
+                    self._show_next()
 
     def publish(self, message: JsonObject, *, stored: bool = True) -> None:
         """Send a message to all that hear its channel."""
@@ -232,7 +233,7 @@ class AiloopHub:
                 self.active = None
                 if response_type == "cancelled" and not ends:
                     self.queue.append(prompt)
-                self.changed.notify_all()
+                self._show_next()
             return raw
 
     def wait_until(self, condition: Callable[[], bool], seconds: float = 60.0) -> None:
@@ -260,18 +261,22 @@ class AiloopHub:
             return _response(prompt.message, None, "text")
         return _chosen(prompt.message, answer)
 
-    def _show_prompts(self) -> None:
+    def _show_next(self) -> None:
+        """Show the first prompt of the queue, unless one is shown. The caller has the lock."""
+        if self.active is None and self.queue:
+            self.active = self.queue.popleft()
+            self.active.times_shown += 1
+            self.shown += 1
+            self._showings.append((self.active, self.shown, self.reaction))
+        self.changed.notify_all()
+
+    def _watch_prompts(self) -> None:
         while True:
             with self.changed:
-                self.changed.wait_for(lambda: self._is_stopped() or bool(self.queue))
+                self.changed.wait_for(lambda: self._is_stopped() or bool(self._showings))
                 if self._is_stopped():
                     return
-                prompt = self.active = self.queue.popleft()
-                prompt.times_shown += 1
-                self.shown += 1
-                shown = self.shown
-                self.changed.notify_all()
-                reaction = self.reaction
+                prompt, shown, reaction = self._showings.popleft()
             if reaction is not None:
                 try:
                     reaction(prompt)
@@ -282,7 +287,7 @@ class AiloopHub:
                 prompt.expire()
 
     def _is_stopped(self) -> bool:
-        # After a restart from within a reaction another thread shows the prompts.
+        # After a restart from within a reaction another thread watches the prompts.
         return self._loop is not threading.current_thread()
 
     def _is_over(self, prompt: FakePrompt, shown: int) -> bool:
