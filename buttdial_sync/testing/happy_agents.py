@@ -194,11 +194,14 @@ class AgentProcess:
         """Put a request into the agent's state, and wait for its answer."""
         request_id = str(uuid.uuid4())
         answers: queue.SimpleQueue[Mapping[str, Any] | None] = queue.SimpleQueue()
-        self._answers[request_id] = answers
         request = {"tool": tool, "arguments": arguments, "createdAt": self._store.now()}
-        self._store.change_agent_state(
-            self.session, lambda state: state["requests"].update({request_id: request})
-        )
+        with self._lock:  # what ends the turn comes before this, or finds the request
+            if self.ended or cancelled.is_set():
+                raise TurnCancelled
+            self._answers[request_id] = answers
+            self._store.change_agent_state(
+                self.session, lambda state: state["requests"].update({request_id: request})
+            )
         answer = answers.get()
         if answer is None or cancelled.is_set():
             raise TurnCancelled
@@ -219,7 +222,8 @@ class AgentProcess:
 
     def settle(self, request_id: str, status: str, params: Mapping[str, Any] | None = None) -> None:
         """Move a request to those that are answered; an unknown one is ignored in silence."""
-        answers = self._answers.pop(request_id, None)
+        with self._lock:
+            answers = self._answers.pop(request_id, None)
         if answers is None:
             return
 
@@ -235,10 +239,7 @@ class AgentProcess:
 
     def abort(self) -> None:
         """End the turn that runs, if any."""
-        turn = self._turn
-        if turn is not None:
-            turn.cancelled.set()
-        for request_id in list(self._answers):
+        for request_id in self._cancel():
             self.settle(request_id, "canceled")
 
     def end(self) -> None:
@@ -258,11 +259,17 @@ class AgentProcess:
     def leave(self) -> None:
         """End the process as a machine that is switched off does: it tells nobody."""
         self.ended = True
-        if self._turn is not None:
-            self._turn.cancelled.set()
-        for answers in self._answers.values():
+        for answers in self._cancel().values():
             answers.put(None)
         self._prompts.put(None)
+
+    def _cancel(self) -> dict[str, queue.SimpleQueue[Mapping[str, Any] | None]]:
+        """Cancel the turn that runs, if any; return what it waits for."""
+        turn = self._turn
+        with self._lock:
+            if turn is not None:
+                turn.cancelled.set()
+            return dict(self._answers)
 
     def join(self) -> None:
         """Wait until the agent function that runs has returned."""

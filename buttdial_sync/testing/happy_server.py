@@ -217,9 +217,10 @@ class FakeHappyServer:
         if self._closed:
             return
         self._closed = True
-        for process in self._processes.values():
+        processes = list(self._processes.values())
+        for process in processes:
             process.leave()
-        for process in self._processes.values():
+        for process in processes:
             process.join()
         self._listener.stop()
         self.cut_sockets()
