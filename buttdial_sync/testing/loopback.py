@@ -95,13 +95,14 @@ class SocketServer(ThreadingHTTPServer):
             raise error
 
     def drop_connections(self) -> None:
-        """Cut all connections, and wait for their threads."""
+        """Cut all connections, and wait for their threads but the one that calls."""
         with self._lock:
             sockets, workers = list(self._sockets), list(self._workers)
         for sock in sockets:
             shut(sock)
         for worker in workers:
-            worker.join(_JOIN_TIMEOUT)
+            if worker is not threading.current_thread():
+                worker.join(_JOIN_TIMEOUT)
 
     def leave_to_parent(self) -> None:
         """Give up a forked child's copies of the sockets, without shutting the parent's."""
