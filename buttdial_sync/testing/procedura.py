@@ -17,7 +17,6 @@ import time
 import uuid
 import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, Literal, get_args
@@ -27,6 +26,7 @@ import attrs
 try:
     from websockets.exceptions import ConnectionClosed
     from websockets.http11 import Request, Response
+    from websockets.protocol import State
     from websockets.sync.server import Server, ServerConnection, serve
 except ImportError as error:
     raise ImportError(
@@ -64,7 +64,6 @@ Module = Callable[[list[str]], Any]
 _HOST = "127.0.0.1"
 _JOIN_SECONDS = 10.0
 _LARGE = 9_000_000
-_RUNNERS = 16
 _INVALID_TOKEN = {"message": "Invalid token", "code": "AUTH_ERROR"}
 _silent = logging.Logger("fake-butt-dial-procedura", logging.CRITICAL)
 _running: weakref.WeakSet[FakeProceduraServer] = weakref.WeakSet()
@@ -165,7 +164,7 @@ class FakeProceduraServer:
         self._lock = threading.Lock()
         self._raised = RaisedErrors()
         self._faults: list[_Fault] = []
-        self._connections: set[ServerConnection] = set()
+        self._connections: dict[ServerConnection, int] = {}
         self._modules: dict[str, Module] = {
             "login_password": self._log_in,
             "worldstate_snapshot": _snapshot,
@@ -230,8 +229,10 @@ class FakeProceduraServer:
     def push(self, frame: Any) -> None:
         """Send a frame to every connection, as it is."""
         for connection in list(self._connections):
-            with suppress(ConnectionClosed):
-                connection.send(frame if isinstance(frame, str) else json.dumps(frame))
+            # One that still shakes hands would be closed by the library.
+            if connection.protocol.state is State.OPEN:
+                with suppress(ConnectionClosed):
+                    connection.send(frame if isinstance(frame, str) else json.dumps(frame))
 
     def drop_connections(self) -> None:
         """Cut every connection, without a Close frame."""
@@ -264,6 +265,8 @@ class FakeProceduraServer:
         server, self._server = self._server, None
         if server is None or self._pid != os.getpid():
             return
+        # Also before: shutdown() may wait for a connection whose client reads nothing.
+        self.drop_connections()
         server.shutdown()
         self._thread.join(_JOIN_SECONDS)
         self.drop_connections()
@@ -278,16 +281,19 @@ class FakeProceduraServer:
         self.stop()
         self._raised.raise_first()
 
-    def _upgrade(self, _: ServerConnection, request: Request) -> Response | None:
+    def _upgrade(self, connection: ServerConnection, request: Request) -> Response | None:
         headers = dict(request.headers.raw_items())
         fault = self._take_fault("http", None)
         token = _token_of(headers)
         with self._lock:
             self.upgrades.append(headers)
+            number = len(self.upgrades)
         if fault is not None:
             return _answer(HTTPStatus(fault.code))
         if self.token_check == "http401" and token is not None and token not in self.tokens:
             return _answer(HTTPStatus.UNAUTHORIZED)
+        # Before the answer: a client that is connected is a known one.
+        self._connections[connection] = number
         return None
 
     def _subprotocol(self, _: ServerConnection, offered: Sequence[Any]) -> Any:
@@ -296,22 +302,23 @@ class FakeProceduraServer:
     def _serve(self, connection: ServerConnection) -> None:
         assert connection.request is not None  # noqa: S101 - it is set by the handshake
         token = _token_of(dict(connection.request.headers.raw_items()))
-        with self._lock:
-            self._connections.add(connection)
-            number = len(self.upgrades)
+        number = self._connections[connection]
         try:
-            with ThreadPoolExecutor(_RUNNERS, "fake-butt-dial-module") as runners:
-                for text in connection:
-                    frame = json.loads(text)
-                    request = ProceduraRequest(frame=frame, token=token, connection=number)
-                    with self._lock:
-                        self.requests.append(request)
-                    runners.submit(self._answer, connection, request)
+            for text in connection:
+                frame = json.loads(text)
+                request = ProceduraRequest(frame=frame, token=token, connection=number)
+                self.requests.append(request)
+                # A daemon that nobody waits for: a module may never return.
+                threading.Thread(
+                    target=self._answer,
+                    args=(connection, request),
+                    name="fake-butt-dial-module",
+                    daemon=True,
+                ).start()
         except ConnectionClosed:
             pass  # the client has cut it
         finally:
-            with self._lock:
-                self._connections.discard(connection)
+            self._connections.pop(connection, None)
 
     def _answer(self, connection: ServerConnection, request: ProceduraRequest) -> None:
         try:
@@ -419,7 +426,7 @@ class FakeProceduraServer:
     def _leave_to_parent(self) -> None:
         """In a forked child: give up the copies of the sockets, without shutting the parent's."""
         server, self._server = self._server, None
-        connections, self._connections = self._connections, set()
+        connections, self._connections = self._connections, {}
         for sock in (*(each.socket for each in connections), *([server.socket] if server else [])):
             with suppress(OSError):
                 os.close(sock.detach())
