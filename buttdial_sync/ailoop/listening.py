@@ -201,7 +201,7 @@ class Listening:
                     continue
                 except AiloopError as error:
                     logger.warning("listening to ailoop: %s", error.message)
-                except Exception:  # nobody would notice that the thread has ended
+                except BaseException:  # of the host too: nobody would see that the thread has ended
                     logger.exception("listening to ailoop failed, and goes on")
                 self._stopped.wait(pause * (0.5 + self._connection.random_fraction() / 2))
                 pause = min(pause * 2, _LONGEST_PAUSE)
@@ -307,7 +307,7 @@ class Listening:
 def _succeeds(handler: Handler, message: Message) -> bool:
     try:
         handler(message)
-    except (Exception, SystemExit):  # in a thread sys.exit() would end only the listening
+    except BaseException:  # in a thread sys.exit() or a cancelled task would end only the listening
         logger.exception("a handler of ailoop's messages failed")
         return False
     return True

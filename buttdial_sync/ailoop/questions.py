@@ -95,7 +95,8 @@ class PendingQuestions(WorkTable):
         lease: How long a process may take to look for an answer, in seconds. While the handler has
             it, the lease is extended. If the process dies, others wait for as long.
         around: Makes a context manager that is entered for each pass of :meth:`AiloopClient.resume`
-            and for each answer that is heard, for example to close database connections.
+            and for each answer that is heard, for example to close database connections. Several
+            threads enter it at once, and a pass enters it again inside: it must not be a lock.
 
     Attributes:
         around: As given.

@@ -183,8 +183,7 @@ class Resumer:
         try:
             yield
         finally:
-            is_over.set()
-            thread.join()  # a row that is given back must not be leased again
+            is_over.set()  # and what is given back is not leased again by an extension under way
 
     def _extend_lease(self, question: PendingQuestion, is_over: threading.Event) -> None:
         questions = self._questions
@@ -194,7 +193,7 @@ class Resumer:
             try:
                 with questions.around():
                     questions.extend_lease(question.id, question.attempt_number)
-            except Exception:  # the store's, of any kind; soon again, while time is left
+            except BaseException:  # the host's, sys.exit() too; soon again, while time is left
                 logger.exception("the lease of question %s could not be extended", question.id)
                 pause = questions.lease / 12
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import multiprocessing
 import queue
+import sys
 import threading
 from collections.abc import Callable, Mapping
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -287,13 +290,17 @@ def test_odd_frames(
         assert heard.get(timeout=PATIENT) == "new"
 
 
+@pytest.mark.parametrize("error", [SystemExit(1), asyncio.CancelledError()])
 def test_handler_that_calls_sys_exit(
-    server: FakeAiloopServer, client: AiloopClient, heard: queue.Queue[str]
+    server: FakeAiloopServer,
+    client: AiloopClient,
+    heard: queue.Queue[str],
+    error: BaseException,
 ) -> None:
-    """In a thread it would end only the listening, and nobody would see it."""
+    """Or whose task is cancelled: it would end only the listening, and nobody would see it."""
 
     def leave(message: Message) -> None:
-        raise SystemExit(1)
+        raise error
 
     with client.listen(leave) as listening:
         listening.on_message(lambda message: heard.put(text_of(message)))
@@ -336,16 +343,20 @@ def test_history_that_is_not_a_list(
     assert heard.empty()
 
 
+@pytest.mark.parametrize("error", [ZeroDivisionError(), SystemExit(1), asyncio.CancelledError()])
 def test_error_that_nobody_expects(
-    server: FakeAiloopServer, heard: queue.Queue[str], caplog: pytest.LogCaptureFixture
+    server: FakeAiloopServer,
+    heard: queue.Queue[str],
+    caplog: pytest.LogCaptureFixture,
+    error: BaseException,
 ) -> None:
-    """It is logged, and the listening goes on."""
+    """It is logged, and the listening goes on, also if the host's function wants to end it."""
     fails: list[bool] = []
 
     def clock() -> float:
         if fails:
             fails.clear()
-            raise ZeroDivisionError("a bug")
+            raise error
         return 1000.0
 
     with AiloopClient(
@@ -382,6 +393,29 @@ def test_close_ends_all_before_it_waits_for_one(
     go_on.set()
     closing.result(PATIENT)
     assert all(listening.stop(0) for listening in listenings)
+
+
+def test_listening_that_begins_while_close_counts_them(
+    new_server: FakeAiloopServer, new_client: AiloopClient
+) -> None:
+    """Whatever the set of them is just doing, close() ends all."""
+    listenings = [new_client.listen(), new_client.listen()]
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        if frame.f_globals["__name__"] not in {"weakref", "_weakrefset"}:
+            return None
+        if event == "line" and not new_client._connection.closed:
+            listenings.append(new_client.listen())
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        new_client.close(PATIENT)
+    finally:
+        sys.settrace(before)
+    assert len(listenings) > 2
+    assert all(listening.stop(PATIENT) for listening in listenings)
 
 
 def test_listening_that_begins_while_the_client_is_closed(

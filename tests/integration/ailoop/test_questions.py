@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -51,6 +53,7 @@ class FailingStore(MemoryStore):
     def __init__(self, clock: Clock | None = None) -> None:
         super().__init__(questions_schema(), clock)
         self.failures: Counter[str] = Counter()
+        self.error: type[BaseException] = RuntimeError
         self.failed = threading.Event()
         self.extended = threading.Semaphore(0)
 
@@ -82,7 +85,7 @@ class FailingStore(MemoryStore):
             if self.failures[name] > 0:
                 self.failures[name] -= 1
                 self.failed.set()
-                raise RuntimeError("database is locked")
+                raise self.error("database is locked")
 
 
 @pytest.fixture
@@ -349,9 +352,12 @@ def test_lease_begins_again_after_looking(
     assert len(seen) == 1
 
 
-@pytest.mark.parametrize("failures", [0, 1])
+@pytest.mark.parametrize("error", [None, RuntimeError, SystemExit, asyncio.CancelledError])
 def test_handler_that_takes_longer_than_the_lease(
-    new_server: FakeAiloopServer, new_client: AiloopClient, now: Now, failures: int
+    new_server: FakeAiloopServer,
+    new_client: AiloopClient,
+    now: Now,
+    error: type[BaseException] | None,
 ) -> None:
     """The lease is extended, also if the store fails once, so nobody else hands the answer over."""
     store = FailingStore(now)
@@ -368,10 +374,36 @@ def test_handler_that_takes_longer_than_the_lease(
     with other_client(new_server) as other:
         other.post_question(questions, "Which?", ["a", "b"])
         new_server.next_prompt().answer("b", at="http")
-        store.fail("extend_lease", failures)
+        if error is not None:
+            store.error = error
+            store.fail("extend_lease")
         assert new_client.resume(questions, slow).handed_over == 1
     assert len(seen) == 1
-    assert store.failed.is_set() == bool(failures)
+    assert store.failed.is_set() == (error is not None)
+
+
+def test_lease_whose_extension_hangs(
+    new_server: FakeAiloopServer, background: InBackground
+) -> None:
+    """The pass does not wait for it: the row that it would extend has no lease any more."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    @contextmanager
+    def around() -> Iterator[None]:
+        if threading.current_thread().name.endswith("-lease"):
+            begun.set()
+            go_on.wait(PATIENT)
+        yield
+
+    questions = PendingQuestions(MemoryStore(questions_schema()), lease=0.3, around=around)
+    with other_client(new_server) as client:
+        client.post_question(questions, "Which?", ["a", "b"])
+        new_server.next_prompt().answer("b", at="http")
+        try:
+            passing = background(client.resume, questions, lambda _: begun.wait(PATIENT))
+            assert passing.result(PATIENT / 2).handed_over == 1
+        finally:
+            go_on.set()
 
 
 def test_pass_that_takes_longer_than_a_postponement(
