@@ -139,7 +139,7 @@ class AiloopClient:
                 sockets=self._sockets,
                 accept_timeout=check_seconds(accept_timeout, "accept_timeout"),
             )
-        self._listening: weakref.WeakSet[Listening] = weakref.WeakSet()
+        self._listening: weakref.WeakValueDictionary[int, Listening] = weakref.WeakValueDictionary()
         self.tasks = Tasks(self._connection)
 
     @classmethod
@@ -448,12 +448,12 @@ class AiloopClient:
             The message's id, for :meth:`withdraw`.
 
         Raises:
-            NotAcceptedError: The server did not confirm it.
+            NotAcceptedError: The server did not confirm it. It is withdrawn, in case it was shown.
             AiloopError: It could not be sent.
         """
         deadline = self._deadline(timeout)
         prompt, frame = navigation_prompt(self._connection.channel_or_own(channel), url)
-        self._prompter.tell(frame, deadline)
+        self._prompter.tell(frame, deadline, is_prompt=True)
         return prompt.id
 
     def respond(
@@ -601,7 +601,7 @@ class AiloopClient:
             listening.on_message(handler)
         if on_answer is not None:
             listening.on_answer(on_answer)
-        self._listening.add(listening)
+        self._listening[id(listening)] = listening
         listening.start(keeps=handler is None and on_answer is None)
         return listening
 
@@ -623,14 +623,14 @@ class AiloopClient:
             timeout: How long to wait for that, in seconds.
         """
         limit = Deadline(timeout, self._connection.clock)
-        for listening in tuple(self._listening):  # end all of them before waiting for one
+        for listening in self._listeners():  # end all of them before waiting for one
             listening.end()
         if not self._connection.closed:
             self._sockets.close(limit)
-            for listening in tuple(self._listening):
+            for listening in self._listeners():
                 listening.stop(limit.remaining())
             self._connection.close()
-        for listening in tuple(self._listening):  # one that began meanwhile
+        for listening in self._listeners():  # one that began meanwhile
             listening.end()
 
     def __enter__(self) -> AiloopClient:
@@ -656,6 +656,11 @@ class AiloopClient:
         if not sys.is_finalizing():  # then everything ends anyway
             sockets.abandon()
 
+    def _listeners(self) -> Sequence[Listening]:
+        # valuerefs() copies in one step: another thread may just add one.
+        found = (reference() for reference in self._listening.valuerefs())
+        return [listening for listening in found if listening is not None]
+
     def _deadline(self, timeout: float | None) -> Deadline:
         self._connection.check_open()
         with raised_as_ailoop_errors():
@@ -672,11 +677,9 @@ class AiloopClient:
     ) -> str:
         questions.add(prompt, about, seconds=timeout, sending=deadline.seconds)
         try:
-            self._prompter.tell(frame, deadline)
-        except AiloopError as error:
+            self._prompter.tell(frame, deadline, is_prompt=True)
+        except AiloopError:
             _tried(questions.dismiss, prompt.id)
-            if error.outcome == "unknown":
-                self._prompter.withdraw_soon(prompt.id, 0)
             raise
         _tried(questions.sent, prompt.id)
         return prompt.id

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
+from buttdial_sync.ailoop.errors import AiloopClosedError
 from buttdial_sync.transport.fork import leak_until_exit, reset_after_fork
 from buttdial_sync.transport.pending import Failure
 
@@ -48,7 +49,7 @@ class Waiter:
             self._heard.appendleft(heard)
 
     def forget_losses(self) -> None:
-        """Forget that a connection ended before the message left."""
+        """Forget that a connection ended on which it no longer listens."""
         with self._changed:
             self._heard = deque(each for each in self._heard if each is not End.LOST)
 
@@ -77,18 +78,38 @@ class Waiters:
         self._make_empty()
 
     def register(self, message_id: str) -> Waiter:
-        """Wait for a message, from before it is sent."""
+        """
+        Wait for a message, from before it is sent.
+
+        Raises:
+            AiloopClosedError: The client is closed: nobody would withdraw it.
+        """
+        with self._lock:
+            self.check_open()
+            return self.hold(message_id)
+
+    def check_open(self) -> None:
+        """
+        Look whether something may be sent.
+
+        Raises:
+            AiloopClosedError: The client is closed.
+        """
+        if self._closed:
+            raise AiloopClosedError("the client is closed")
+
+    def hold(self, message_id: str) -> Waiter:
+        """Have :meth:`close` wait, for a message's withdrawal instead of its caller."""
         with self._lock:
             waiter = self._waiters[message_id] = Waiter(message_id)
-            if self._closed:
-                waiter.put(End.CLOSED)
         return waiter
 
     def discard(self, waiter: Waiter) -> None:
         """Wait no longer."""
         with self._lock:
-            self._waiters.pop(waiter.message_id, None)
-            self._lock.notify_all()
+            if self._waiters.get(waiter.message_id) is waiter:
+                del self._waiters[waiter.message_id]
+                self._lock.notify_all()
 
     def close(self, seconds: float) -> None:
         """Tell all that the client is closed, and wait until they are gone, or not longer."""
@@ -99,8 +120,9 @@ class Waiters:
             self._lock.wait_for(lambda: not self._waiters, seconds)
 
     def listen(self, waiter: Waiter, receiver: Receiver) -> None:
-        """Have a waiter told when this connection ends, or that it has ended."""
+        """Have a waiter told when this connection ends, or that it has ended; no other counts."""
         with self._lock:
+            waiter.forget_losses()
             waiter.listens_on = receiver
             if receiver.ended:
                 waiter.put(End.LOST)

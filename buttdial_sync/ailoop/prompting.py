@@ -96,7 +96,6 @@ class Sockets:
             # It was lost while it was idle. If no byte has left, a new one is used.
             if error.outcome != "not_sent":
                 raise
-            waiter.forget_losses()
             self._send_once(waiter, frame, deadline)
 
     def listen(self, waiter: Waiter, held: ExitStack, deadline: Deadline) -> None:
@@ -128,6 +127,7 @@ class Sockets:
     def _send_once(self, waiter: Waiter, frame: Mapping[str, Any], deadline: Deadline) -> None:
         with self._agents.session(self._token, deadline) as socket:
             self.waiters.listen(waiter, socket.receiver)
+            self.waiters.check_open()
             socket.send(frame, deadline)
 
     def _open_viewer(self, token: str, deadline: Deadline) -> WebSocket[Receiver]:
@@ -155,9 +155,16 @@ class Prompter:
     sockets: Sockets
     accept_timeout: float
 
-    def tell(self, frame: Mapping[str, Any], deadline: Deadline) -> None:
+    def tell(
+        self, frame: Mapping[str, Any], deadline: Deadline, *, is_prompt: bool = False
+    ) -> None:
         """
-        Send a message that needs no answer, and wait until the server has it.
+        Send a message whose answer nobody waits for, and wait until the server has it.
+
+        Args:
+            frame: The message as it goes over the wire.
+            deadline: Until when to wait.
+            is_prompt: Whether to withdraw it if the server may have it all the same.
 
         Raises:
             NotAcceptedError: It did not confirm it.
@@ -167,6 +174,10 @@ class Prompter:
         try:
             if not self._is_confirmed(waiter, frame, deadline):
                 raise NotAcceptedError("the connection ended before the server confirmed it")
+        except AiloopError as error:
+            if is_prompt and error.outcome == "unknown":
+                self.withdraw_soon(waiter.message_id, 0)
+            raise
         finally:
             self.sockets.waiters.discard(waiter)
 
@@ -216,7 +227,7 @@ class Prompter:
             self.sockets.stop_listening()
             if not is_over:
                 self.withdraw_soon(prompt.id, patience)
-            self.sockets.waiters.discard(waiter)  # close() waits for this
+            self.sockets.waiters.discard(waiter)
 
     def is_settled(self, prompt: Prompt, deadline: Deadline) -> bool:
         """Whether the server no longer asks a prompt that was answered. Needs ``/pending``."""
@@ -247,10 +258,14 @@ class Prompter:
         return "behind" if shown else "gone"
 
     def withdraw_soon(self, message_id: str, patience: float) -> None:
-        """Withdraw a prompt in a thread of its own; wait for it at most ``patience`` seconds."""
+        """
+        Withdraw a prompt in a thread of its own; wait for it at most ``patience`` seconds.
+
+        The client's ``close()`` waits for it, too.
+        """
         thread = threading.Thread(
             target=self._withdraw,
-            args=(message_id,),
+            args=(self.sockets.waiters.hold(message_id),),
             name="buttdial-sync-ailoop-withdraw",
             daemon=True,
         )
@@ -274,12 +289,14 @@ class Prompter:
             endpoint=f"{MESSAGE_ENDPOINT}/response",
         )
 
-    def _withdraw(self, message_id: str) -> None:
+    def _withdraw(self, held: Waiter) -> None:
         limit = Deadline(_SECONDS_TO_WITHDRAW, self.connection.clock)
         try:
-            self.withdraw(message_id, limit)
+            self.withdraw(held.message_id, limit)
         except AiloopError as error:
-            logger.info("the prompt %s could not be withdrawn: %s", message_id, error.message)
+            logger.info("the prompt %s could not be withdrawn: %s", held.message_id, error.message)
+        finally:
+            self.sockets.waiters.discard(held)
 
     def _is_confirmed(self, waiter: Waiter, frame: Mapping[str, Any], deadline: Deadline) -> bool:
         """
@@ -382,7 +399,8 @@ class _Wait:
             try:
                 self._recover()
             except AiloopClosedError:
-                raise
+                self._waiter.put(End.CLOSED)
+                return None
             except MessageNotFoundError:
                 self._connection.forget_info()
                 return self._lost()  # a restarted server has forgotten it

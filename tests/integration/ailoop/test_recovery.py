@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from buttdial_sync.ailoop import AiloopClient, NotAcceptedError
+from buttdial_sync.ailoop import AiloopClient, AiloopClosedError, NotAcceptedError
 from buttdial_sync.testing import FakeAiloopServer
 from tests.integration.ailoop.conftest import PATIENT, Clock, InBackground, connections_are_in_step
 
@@ -144,6 +144,20 @@ def test_server_is_away_for_a_while(
     assert not future.done()
     server.start()
     assert future.result(PATIENT).reason == "lost"
+
+
+def test_closed_while_the_server_is_away(
+    new_server: FakeAiloopServer, new_client: AiloopClient, background: InBackground
+) -> None:
+    """The prompt was sent: nobody knows whether it is shown."""
+    future = background(new_client.ask, "Which?", ["a", "b"], timeout=1000)
+    new_server.next_prompt()
+    new_server.stop()
+    connections_are_in_step(new_server)
+    new_client.close(0.1)
+    with pytest.raises(AiloopClosedError) as caught:
+        future.result(PATIENT)
+    assert caught.value.outcome == "unknown"
 
 
 def test_large_replay(
