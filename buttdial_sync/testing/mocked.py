@@ -41,6 +41,7 @@ with Extra("testing", "responses"):
 
 EVERYWHERE = "*"
 _DEFAULT = "https://butt-dial.test"
+_JOIN_TIMEOUT = 5.0
 
 MAX_SILENCE = 60.0
 """A read that waits longer than this, in seconds, ends the stream: a thread never waits longer."""
@@ -58,19 +59,25 @@ class LiveBody(io.BufferedReader):
     A response body that grows while it is read.
 
     Derived from `io.BufferedReader` because ``responses`` takes no other file-like body.
+
+    Attributes:
+        stream: The stream.
+        reader: The thread that reads it, once one does.
     """
 
     def __init__(self, stream: ServerStream) -> None:
         super().__init__(io.BytesIO())
-        self._stream = stream
+        self.stream = stream
+        self.reader: threading.Thread | None = None
         self._rest = b""
 
     def read1(self, size: int | None = -1, /) -> bytes:
         """Read what is there, waiting for it if there is nothing; ``b""`` at the end."""
+        self.reader = threading.current_thread()
         if not self._rest:
-            self._rest = self._stream.read(MAX_SILENCE)
+            self._rest = self.stream.read(MAX_SILENCE)
         if not self._rest:
-            self._stream.end()
+            self.stream.end()
         wanted = len(self._rest) if size is None or size < 0 else size
         data, self._rest = self._rest[:wanted], self._rest[wanted:]
         return data
@@ -84,8 +91,8 @@ class LiveBody(io.BufferedReader):
     def close(self) -> None:
         """Leave, as a client does that closes its connection; wakes a reader."""
         # The garbage collector closes too, also an object whose constructor failed.
-        if hasattr(self, "_stream"):
-            self._stream.end()
+        if hasattr(self, "stream"):
+            self.stream.end()
         super().close()
 
 
@@ -145,7 +152,7 @@ class MockedServer:
         self._registration = _Registration(origin, self._called)
         self._lock = threading.Lock()
         self._installed = False
-        self._streams: list[ServerStream] = []
+        self._bodies: list[LiveBody] = []
 
     def __enter__(self) -> MockedServer:
         self.install()
@@ -189,7 +196,12 @@ class MockedServer:
         responses.mock.add(self._registration)
 
     def uninstall(self) -> None:
-        """End all streams, and undo `install`, but nothing of the host's."""
+        """
+        End all streams, and undo `install`, but nothing of the host's.
+
+        It waits, at most some seconds, until the clients have left their sessions: what they send
+        next goes to the next server in a session of its own.
+        """
         connection_guard.reasons.pop(self, None)
         registered = responses.mock.get_registry().registered
         registered[:] = [each for each in registered if each is not self._registration]
@@ -200,9 +212,11 @@ class MockedServer:
             MockedServer._patch = None
         with self._lock:
             self._installed = False
-            streams, self._streams = self._streams, []
-        for stream in streams:
-            stream.end()
+            bodies, self._bodies = self._bodies, []
+        for body in bodies:
+            body.stream.end()
+        for body in bodies:
+            _wait_for_client(body.reader)
 
     @staticmethod
     def _reason_to_stay() -> str | None:
@@ -210,19 +224,20 @@ class MockedServer:
         is_real = HTTPAdapter.send.__module__ == HTTPAdapter.__module__
         return _MOCK_GONE if is_real else None
 
-    def _keep(self, stream: ServerStream) -> None:
+    def _keep(self, body: LiveBody) -> None:
         with self._lock:
-            self._streams = [each for each in self._streams if not each.ended]
+            self._bodies = [each for each in self._bodies if not each.stream.ended]
             if self._installed:
-                self._streams.append(stream)
+                self._bodies.append(body)
                 return
-        stream.end()
+        body.stream.end()
 
     def _called(self, prepared: requests.PreparedRequest) -> _Called:
         reply = self.fake.handle(_read(prepared))
         if isinstance(reply, StreamResponse):
-            self._keep(reply.stream)
-            return 200, {"Content-Type": "text/event-stream"}, LiveBody(reply.stream)
+            body = LiveBody(reply.stream)
+            self._keep(body)
+            return 200, {"Content-Type": "text/event-stream"}, body
         if isinstance(reply, HttpResponse):
             if reply.then is not None:
                 reply.then()
@@ -230,6 +245,14 @@ class MockedServer:
         if isinstance(reply, BrokenConnection):
             _fail(reply, prepared)
         raise RuntimeError("this reply needs a socket: use listen()")
+
+
+def _wait_for_client(reader: threading.Thread | None) -> None:
+    """Wait for the end of a thread that reads a stream, if it is one of a client's."""
+    if reader is None or reader is threading.current_thread():
+        return
+    if reader.name.startswith("buttdial-sync-"):
+        reader.join(_JOIN_TIMEOUT)
 
 
 def _origin_of(url: str) -> str:

@@ -33,6 +33,8 @@ from buttdial_sync.testing.ailoop_hub import (
 )
 from buttdial_sync.testing.happy_agents import AgentProcess, FakeTurn, TurnCancelled
 from buttdial_sync.testing.http_messages import Request
+from buttdial_sync.testing.mocked import LiveBody
+from tests.unit.testing.fake_wire import Wire
 
 SECONDS = 30.0
 
@@ -67,6 +69,42 @@ def test_stop_in_an_answer() -> None:
         with pytest.raises(requests.ConnectionError):
             requests.get(f"{loopback.base_url}/api/v1/stop", timeout=SECONDS)
         assert stopped.wait(SECONDS)
+
+
+def test_a_client_of_the_whole_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next server hears nothing of a session of the last one, however slow its reader."""
+    close = LiveBody.close
+
+    def close_late(body: LiveBody) -> None:
+        if threading.current_thread() is body.reader:
+            threading.Event().wait(0.2)
+        close(body)
+
+    monkeypatch.setattr(LiveBody, "close", close_late)
+    with Client("https://butt-dial.test", agent_token="t") as client:
+        for _ in range(2):
+            with FakeButtDialServer(dialect="open-source").mocked() as mocked:
+                result = client.send_message("+14155550123", "hi", "sms")
+                assert (result.outcome, result.attempts) == ("sent", 1)
+                assert len(mocked.fake.sent_messages) == 1
+
+
+def test_a_thread_of_the_test_that_reads() -> None:
+    """Nobody waits for it: it has other things to do."""
+    joined = []
+
+    class Reading(threading.Thread):
+        def join(self, timeout: float | None = None) -> None:
+            joined.append(timeout)
+            super().join(timeout)
+
+    with FakeButtDialServer().mocked() as mocked:
+        wire = Wire(mocked.base_url)
+        reading = Reading(target=wire.rest)
+        reading.start()
+    assert joined == []
+    reading.join(SECONDS)
+    wire.close()
 
 
 class SlowProcedura(FakeProceduraServer):
