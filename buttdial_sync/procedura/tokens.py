@@ -184,6 +184,8 @@ def _alone(path: Path, deadline: Deadline) -> Iterator[None]:
             time.sleep(min(_LOCK_AGAIN_AFTER, deadline.remaining()))
         yield
     finally:
+        # A child that was forked meanwhile has the descriptor, too: closing ours unlocks nothing.
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
 
 

@@ -12,13 +12,16 @@ from pathlib import Path
 import pytest
 
 from buttdial_sync.errors import ConfigError
-from buttdial_sync.procedura.tokens import DEFAULT_URL, FileTokenStore
+from buttdial_sync.procedura.tokens import DEFAULT_URL, FileTokenStore, _alone
+from buttdial_sync.transport.deadline import Deadline
+from tests.forks import exit_code, forked
 
 if sys.platform != "win32":
     import fcntl
 
 URL = "wss://world.example/"
 OTHER = "wss://other.example/"
+PATIENCE = 30.0
 
 needs_modes = pytest.mark.skipif(os.name != "posix", reason="needs POSIX file modes")
 
@@ -187,6 +190,24 @@ def test_process_that_keeps_the_lock(path: Path) -> None:
     assert store.load(URL, None, None) == "old"
     store.save(URL, None, "cli", "new")
     assert store.load(URL, None, None) == "new"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_fork_while_the_file_is_written(path: Path) -> None:
+    """The child has the lock's descriptor for as long as it lives, and holds nobody up."""
+    path.parent.mkdir()
+    reading, writing = os.pipe()
+    with _alone(path, Deadline(PATIENCE)):
+        child = forked(lambda: os.read(reading, 1))
+    try:
+        FileTokenStore(lock_timeout=0.1).save(URL, None, "cli", "new")
+    finally:
+        os.write(writing, b"!")
+        assert exit_code(child) == 0
+        os.close(reading)
+        os.close(writing)
+    assert FileTokenStore().load(URL, None, None) == "new"
 
 
 def test_lock_timeout() -> None:
