@@ -146,7 +146,11 @@ class CallTable:
         for call in set(self._calls.values()):
             call.reset(_forked)
 
-    def begin(self, mode: Mode, deadline: Deadline) -> ModuleCall:
+    def new_call(self, mode: Mode) -> ModuleCall:
+        """Make a call that is not registered yet."""
+        return ModuleCall(f"{next(self._numbers) % _IDS:08x}", mode)
+
+    def begin(self, call: ModuleCall, deadline: Deadline) -> None:
         """
         Register a call, before its request is sent.
 
@@ -158,19 +162,17 @@ class CallTable:
             while True:
                 if self._failure is not None:
                     raise self._failure("not_sent")
-                if mode == "sync" or self._starts_name_requests or not self._starting():
+                if call.mode == "sync" or self._starts_name_requests or not self._starting():
                     break
                 if not self._changed.wait(deadline.remaining()):
                     raise DeadlineExceededError(
                         f"other streams did not start within {deadline.seconds:g} s"
                     )
-            call = ModuleCall(f"{next(self._numbers) % _IDS:08x}", mode)
             self._calls[call.id] = call
-            return call
 
     def discard(self, call: ModuleCall) -> bool:
         """
-        Forget a call.
+        Forget a call, also one that was not registered.
 
         Returns:
             Whether the connection can be used on. If a stream is given up before it started, and

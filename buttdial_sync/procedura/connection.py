@@ -136,8 +136,9 @@ class ProceduraConnection:
 
     def _sent(self, request: Request, deadline: Deadline, stack: ExitStack) -> ModuleCall:
         websocket = stack.enter_context(self._pool.session(request.token, deadline))
-        call = websocket.receiver.begin(request.mode, deadline)
-        stack.callback(_end, call, websocket)
+        call = websocket.receiver.new_call(request.mode)
+        stack.callback(_end, call, websocket)  # before it is known: Ctrl-C may come at any moment
+        websocket.receiver.begin(call, deadline)
         call.is_sent = True
         frame = {"id": call.id, "cmd": request.module, "args": request.args, "mode": request.mode}
         try:

@@ -22,8 +22,14 @@ def soon() -> Deadline:
     return Deadline(PATIENCE)
 
 
+def begun(table: CallTable, mode: Any = "sync", seconds: float = PATIENCE) -> ModuleCall:
+    call = table.new_call(mode)
+    table.begin(call, Deadline(seconds))
+    return call
+
+
 def sent(table: CallTable, mode: Any = "sync") -> ModuleCall:
-    call = table.begin(mode, soon())
+    call = begun(table, mode)
     call.is_sent = True
     return call
 
@@ -142,9 +148,9 @@ def test_streams_start_one_after_the_other_until_requests_are_named() -> None:
     table = CallTable()
     first = sent(table, "async")
     with pytest.raises(DeadlineExceededError) as caught:
-        table.begin("async", Deadline(NOW))
+        begun(table, "async", NOW)
     assert caught.value.outcome == "not_sent"
-    table.begin("sync", Deadline(NOW))  # results do not wait
+    begun(table, "sync", NOW)  # results do not wait
     table.take({"id": first.id, "status": "started"})
     for _ in range(3):
         sent(table, "async")
@@ -181,7 +187,7 @@ def test_stream_given_up_before_it_started() -> None:
     """Its late ``started`` would be another's: the connection is not used on."""
     table = CallTable()
     assert not table.discard(sent(table, "async"))
-    unsent = table.begin("async", soon())
+    unsent = begun(table, "async")
     assert table.discard(unsent)
     started(table, "job")
     assert table.discard(sent(table, "async"))
@@ -253,7 +259,7 @@ def test_end_of_the_connection() -> None:
     assert caught.value.outcome == "unknown"
     assert frames_of(answered) == [{"id": answered.id, "status": "finished", "result": 1}]
     with pytest.raises(StreamLostError) as caught:
-        table.begin("sync", soon())
+        begun(table, "sync")
     assert caught.value.outcome == "not_sent"
 
 
@@ -265,7 +271,7 @@ def test_end_while_a_stream_waits_for_its_turn() -> None:
 
     def begin() -> None:
         try:
-            table.begin("async", soon())
+            begun(table, "async")
         except ButtDialError as error:
             errors.append(error)
 
@@ -297,7 +303,7 @@ def test_reset_after_a_fork() -> None:
     with pytest.raises(StreamLostError, match="forked"):
         call.next(soon())
     with pytest.raises(StreamLostError):
-        table.begin("sync", soon())
+        begun(table, "sync")
 
 
 def test_frames_of_nobody_end_no_call_that_is_known() -> None:

@@ -1,13 +1,15 @@
-"""What threads that share an agent do to its token."""
+"""What other threads and Ctrl-C do to an agent at any moment."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 
 from buttdial_sync.procedura import ProceduraAuthError, RemoteAgent
+from buttdial_sync.procedura.connection import ProceduraConnection
 from buttdial_sync.testing import FakeProceduraServer
 from tests.unit.moments import every_line
 
@@ -110,3 +112,17 @@ def test_login_while_the_old_token_is_refused(
         agent.run("echo")
         loads.clear()
     assert logins
+
+
+def test_ctrl_c_before_a_stream_is_sent(server: FakeProceduraServer, agent: RemoteAgent) -> None:
+    """It leaves no stream behind that later ones wait for, at whatever line it comes."""
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    server.addressing = "no_id"  # one stream starts after the other
+    for moment in every_line(ProceduraConnection._sent.__code__, interrupt):
+        with moment, suppress(KeyboardInterrupt):
+            list(agent.stream("echo"))
+        events = list(agent.stream("echo", timeout=PATIENCE))
+        assert [event.phase for event in events] == ["started", "finished"]
