@@ -268,10 +268,13 @@ class DatabaseStore(Store):
 
     def delete(self, statuses: Sequence[str], before: datetime, limit: int) -> int:
         """Delete rows; see :meth:`Store.delete`."""
-        old = self._rows().filter(status__in=statuses, resolved_at__lt=stored(before))
-        ids = list(old.order_by().values_list("pk", flat=True)[:limit])
         with self._transaction(durable=False):
-            deleted, _ = self._rows().filter(pk__in=ids, status__in=statuses).delete()
+            # Django deletes by the ids alone where the host listens to the signals of deletions, so
+            # nobody may change these rows meanwhile.
+            self._lock_first()
+            old = self._rows().filter(status__in=statuses, resolved_at__lt=stored(before))
+            ids = list(self._locked(old).order_by().values_list("pk", flat=True)[:limit])
+            deleted, _ = self._rows().filter(pk__in=ids).delete()
         return int(deleted)
 
     def durable(self) -> AbstractContextManager[object]:
@@ -314,14 +317,12 @@ class DatabaseStore(Store):
 
     def _find_due(self, claim: Claim) -> list[str]:
         moment = stored(claim.now)
-        skips = connections[self.alias].features.has_select_for_update_skip_locked
         due = (
             self._only_heads(moment)
             .filter(_is_free(moment), status=PENDING, next_retry_at__lte=moment)
             .order_by("next_retry_at", "created_at")
-            .select_for_update(skip_locked=skips)
         )
-        return list(due.values_list("pk", flat=True)[: claim.limit])
+        return list(self._locked(due).values_list("pk", flat=True)[: claim.limit])
 
     def _find_next(self, now: datetime, agent: str, priority: int, limit: int) -> list[str]:
         statement = next_statement(
@@ -362,6 +363,11 @@ class DatabaseStore(Store):
         """
         if self._is_sqlite:
             self._rows().filter(pk="").update(**{self.schema.names[-1]: None})
+
+    def _locked(self, rows: Any) -> Any:
+        """Return the rows that nobody else has locked, and lock them where SQLite is not locked."""
+        skips = connections[self.alias].features.has_select_for_update_skip_locked
+        return rows.select_for_update(skip_locked=skips)
 
     def _only_heads(self, now: Any) -> Any:
         """Return the rows that may be claimed as far as their groups go."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from importlib.util import find_spec
@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
-from django.db import connections
+from django.db import OperationalError, connections
+from django.db.models.signals import post_delete
+from django.dispatch import Signal
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
@@ -23,6 +25,7 @@ from tests.unit.retry.table_conformance import TableConformance
 
 ALIAS = "outbox"
 ROWS = 5_000
+DAY = 86_400.0
 
 
 @contextmanager
@@ -106,6 +109,49 @@ class OverDjango(TableConformance):
             message = self.add("a", due=-1.0)
             assert self.repository.fetch_due(1) == [message]
         connections[ALIAS].close()
+
+    @pytest.mark.parametrize("signal", [Signal(), post_delete], ids=["no receiver", "a receiver"])
+    def test_a_row_that_is_revived_while_others_are_purged(self, signal: Signal) -> None:
+        """It is not deleted, also where the host listens to deletions: Django then goes by ids."""
+        from buttdial_sync.contrib.django.models import OutboxMessage
+
+        self.add("a")
+        self.repository.mark_dead("a", 0, "no")
+        self.clock.move(DAY)
+        now = connections[ALIAS].ops.adapt_datetimefield_value(self.clock())
+        changed: list[bool] = []
+
+        def meanwhile(execute: Callable[..., Any], sql: str, *arguments: Any) -> Any:
+            if sql.startswith("DELETE"):
+                changed.append(resolved_again(now))
+            return execute(sql, *arguments)
+
+        signal.connect(ignore, sender=OutboxMessage)
+        try:
+            with connections[ALIAS].execute_wrapper(meanwhile):
+                DatabaseRepository(using=ALIAS, clock=self.clock).purge(DAY / 2, ["dead"])
+        finally:
+            signal.disconnect(ignore, sender=OutboxMessage)
+        assert len(self.repository.list()) == changed[0]
+
+
+def ignore(**_: Any) -> None:
+    pass
+
+
+def resolved_again(now: Any) -> bool:
+    """Resolve all rows over another connection; return whether nothing was locked."""
+    other = connections[ALIAS].copy(alias=ALIAS)
+    never_wait = "PRAGMA busy_timeout = 0" if other.vendor == "sqlite" else "SET lock_timeout = 1"
+    try:
+        with other.cursor() as cursor:
+            cursor.execute(never_wait)
+            cursor.execute("UPDATE buttdial_sync_outboxmessage SET resolved_at = %s", [now])
+    except OperationalError:
+        return False
+    finally:
+        other.close()
+    return True
 
 
 class ClosingRepository(DatabaseRepository):
