@@ -29,8 +29,6 @@ workers_option = click.option(
 )
 rate_option = click.option("--rate", type=float, metavar="N", help="At most N messages a second.")
 
-
-_STOP_AGAIN = 0.1
 DEAD_REMEDY = (
     "See outbox list --status dead; outbox retry ID tries one again, unless it may have been sent."
 )
@@ -91,24 +89,18 @@ def drain(
     """
     from buttdial_sync.retry.loop import RetryLoop
 
-    stopping, ended = threading.Event(), threading.Event()
+    stopping = threading.Event()
     pace = None if rate is None else Pace(rate, sleep=partial(wait_for, stopping))
     loop = RetryLoop(repository, client, workers=workers, batch_size=50, pace=pace)
 
     def stop() -> None:
         loop.stop(0.0)
         stopping.set()
-        while not ended.wait(_STOP_AGAIN):  # the signal may come before the loop listens
-            loop.stop(0.0)
 
-    with finished_first(stop):
-        try:
-            with Progress(quiet=quiet) as progress:
-                total = 0 if quiet else repository.count_pending()
-                progress.tell("Sending", 0, total)
-                return loop.drain(lambda report: progress.tell("Sending", _through(report), total))
-        finally:
-            ended.set()
+    with finished_first(stop), Progress(quiet=quiet) as progress:
+        total = 0 if quiet else repository.count_pending()
+        progress.tell("Sending", 0, total)
+        return loop.drain(lambda report: progress.tell("Sending", _through(report), total))
 
 
 def _through(report: RetryReport) -> int:

@@ -50,12 +50,13 @@ def finished_first(stop: Callable[[], object]) -> Iterator[None]:
     A second signal ends the process at once.
 
     Args:
-        stop: Lets it begin nothing more. It runs in a thread of its own.
+        stop: Lets it begin nothing more. It runs in a thread of its own, again and again until the
+            work has ended.
 
     Raises:
         Signalled: A signal came.
     """
-    with stopped_by_signals(stop) as came:
+    with stopped_by_signals(stop, repeats=True) as came:
         yield
     if came:
         raise Signalled(came[0])

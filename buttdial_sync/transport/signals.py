@@ -12,6 +12,7 @@ from types import FrameType
 _EXIT_CODE_OF_SIGNALS = 128
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _LONGEST_WAIT = 1.0
+_STOP_AGAIN = 0.1
 
 
 def wait_for(event: threading.Event, seconds: float) -> bool:
@@ -30,7 +31,10 @@ def wait_for(event: threading.Event, seconds: float) -> bool:
 
 @contextmanager
 def stopped_by_signals(
-    stop: Callable[[], object], is_running: Callable[[], bool] = lambda: True
+    stop: Callable[[], object],
+    is_running: Callable[[], bool] = lambda: True,
+    *,
+    repeats: bool = False,
 ) -> Iterator[list[int]]:
     """
     Stop something after SIGTERM or Ctrl-C.
@@ -41,6 +45,8 @@ def stopped_by_signals(
     Args:
         stop: Stops it. It runs in a thread of its own.
         is_running: Whether there is something to stop.
+        repeats: Whether to stop it again and again until the block has ended: for what does not
+            know of a stop that came before it began.
 
     Yields:
         The signals that came: none or one.
@@ -49,13 +55,19 @@ def stopped_by_signals(
         SystemExit: A second signal came.
     """
     came: list[int] = []
+    ended = threading.Event()
+
+    def stop_it() -> None:
+        stop()
+        while repeats and not ended.wait(_STOP_AGAIN):
+            stop()
 
     def on_signal(number: int, _: FrameType | None) -> None:
         if came or not is_running():
             sys.exit(_EXIT_CODE_OF_SIGNALS + number)
         came.append(number)
         # A signal may arrive while this thread holds a lock that stop() needs.
-        threading.Thread(target=stop, name="buttdial-sync-stop").start()
+        threading.Thread(target=stop_it, name="buttdial-sync-stop").start()
 
     if threading.current_thread() is not threading.main_thread():
         yield came
@@ -64,5 +76,6 @@ def stopped_by_signals(
     try:
         yield came
     finally:
+        ended.set()
         for number, previous in before.items():
             signal.signal(number, previous)

@@ -8,8 +8,10 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from io import StringIO
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -26,6 +28,7 @@ from buttdial_sync.contrib.django.admin import pages
 from buttdial_sync.contrib.django.models import OutboxMessage
 from buttdial_sync.contrib.django.outbox import enqueue, get_outbox, get_repository
 from buttdial_sync.errors import ArgumentValueError
+from buttdial_sync.retry.loop import RetryLoop
 from buttdial_sync.testing import FakeButtDialServer
 from buttdial_sync.transport.signals import stopped_by_signals
 from tests.unit.contrib.django_settings import BUTT_DIAL
@@ -189,6 +192,29 @@ def test_told_to_end_twice() -> None:
         with pytest.raises(SystemExit) as ended:
             os.kill(os.getpid(), signal.SIGTERM)
     assert ended.value.code == 128 + signal.SIGTERM
+
+
+def test_a_signal_before_the_loop_begins(fake_server: FakeButtDialServer) -> None:
+    """The command ends all the same: here while it waits a minute to send the second message."""
+
+    def before_draining(frame: FrameType, event: str, _: Any) -> None:
+        if event == "call" and frame.f_code is RetryLoop.drain.__code__:
+            sys.setprofile(None)
+            signal.raise_signal(signal.SIGTERM)
+            for thread in threading.enumerate():
+                if thread.name == "buttdial-sync-stop":
+                    thread.join(0.5)  # it has stopped once by then, with nothing to stop
+
+    enqueue(TO, "one")
+    enqueue(TO, "two")
+    sys.setprofile(before_draining)
+    try:
+        slow = override_settings(BUTT_DIAL={**BUTT_DIAL, "RETRY": {"rate": 1}})
+        with slow, suppress(CommandError):  # it says that not everything was sent
+            run("--drain")
+    finally:
+        sys.setprofile(None)
+    assert "two" not in bodies(fake_server)
 
 
 # Django keeps a thread's connection to a database in memory, which this test's loop leaves behind.

@@ -54,6 +54,17 @@ def test_the_second_signal_ends_the_process(number: signal.Signals) -> None:
     assert ended.value.code == 128 + number
 
 
+def test_what_has_not_begun_is_stopped_again() -> None:
+    """The first stop may come too early; the last one comes before the block's end."""
+    stops = threading.Semaphore(0)
+    with stopped_by_signals(stops.release, repeats=True):
+        signal.raise_signal(signal.SIGTERM)
+        assert all(stops.acquire(timeout=30) for _ in range(3))
+    (thread,) = (each for each in threading.enumerate() if each.name == "buttdial-sync-stop")
+    thread.join(30)
+    assert not thread.is_alive()
+
+
 def test_a_signal_while_there_is_nothing_to_stop() -> None:
     """The process ends, and the handlers of before are back."""
     before = signal.getsignal(signal.SIGTERM)

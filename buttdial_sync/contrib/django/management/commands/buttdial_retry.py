@@ -43,7 +43,7 @@ class Command(BaseCommand):
 
         with command_errors():
             loop = make_retry_loop(**({} if workers is None else {"workers": workers}))
-            with stopped_by_signals(end):
+            with stopped_by_signals(end, repeats=True):
                 if once or drain:
                     self._tell(loop.run_once() if once else loop.drain())
                     return
