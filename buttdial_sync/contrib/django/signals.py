@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import cache
 from weakref import WeakSet
 
 from django.dispatch import Signal
@@ -28,7 +29,7 @@ _forwarding: WeakSet[InboundHandler] = WeakSet()
 
 def forward_to_signals(inbound: InboundHandler, *, has_others: bool = True) -> None:
     """
-    Have a handler send the signals. Calling it twice for the same one is safe.
+    Have a handler send the signals. Calling it twice for the same one is safe, but not at once.
 
     Args:
         inbound: The handler.
@@ -37,16 +38,19 @@ def forward_to_signals(inbound: InboundHandler, *, has_others: bool = True) -> N
     """
     if inbound in _forwarding:
         return
-    _forwarding.add(inbound)
     for signal, name, register in (
         (message_received, "message_received", inbound.on_message),
         (delivery_receipt, "delivery_receipt", inbound.on_delivery_receipt),
         (status_update, "status_update", inbound.on_status_update),
         (account_verified, "account_verified", inbound.on_account_verified),
     ):
-        register(_forwarder(signal, name, has_others=has_others))
+        forward = _forwarder(signal, name, has_others=has_others)
+        inbound.remove(forward)  # a call that was interrupted, or forked, may have added it
+        register(forward)
+    _forwarding.add(inbound)
 
 
+@cache
 def _forwarder(signal: Signal, name: str, *, has_others: bool) -> Callable[[InboundEvent], None]:
     def forward(event: InboundEvent) -> None:
         if not has_others and not signal.has_listeners(type(event)):

@@ -13,6 +13,7 @@ from django.dispatch import Signal
 from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext
 
+from buttdial_sync import InboundHandler
 from buttdial_sync.contrib.django import get_handler, signals
 from buttdial_sync.contrib.django.models import Delivery as Row
 from buttdial_sync.testing.simulate import Delivery, HostSimulator
@@ -237,3 +238,31 @@ def test_the_hosts_own_handler(http: Client, receivers: dict[str, Receiver]) -> 
             assert send(http, "butt-dial", server.message(channel="sms", body=f"{number}")) == 200
     assert own_handler.orders == ["0", "1"]
     assert [event.text for event in receivers["message_received"].events] == ["0", "1"]
+
+
+class Interrupted(InboundHandler):
+    """Raises when the third of its handlers is added for the first time."""
+
+    was_interrupted = False
+
+    def on_status_update(self, handler: Any = None, **options: Any) -> Any:
+        if not self.was_interrupted:
+            self.was_interrupted = True
+            raise TimeoutError("the time limit of a task")
+        return super().on_status_update(handler, **options)
+
+
+interrupted = Interrupted(allow_unsigned=["butt-dial"])
+
+
+def test_a_first_use_that_was_interrupted(http: Client, receivers: dict[str, Receiver]) -> None:
+    """The next use adds what was not added, and nothing twice."""
+    configured = {**BUTT_DIAL, "HANDLER": f"{__name__}.interrupted"}
+    with override_settings(BUTT_DIAL=configured):
+        with pytest.raises(TimeoutError):
+            get_handler()
+        assert send(http, "butt-dial", server.message(body="hi")) == 200
+        update = server.message(type="status_update", kind="channel_lost")
+        assert send(http, "butt-dial", update) == 200
+    assert [event.text for event in receivers["message_received"].events] == ["hi"]
+    assert len(receivers["status_update"].events) == 1
