@@ -13,7 +13,7 @@ from buttdial_sync.errors import ConfigError
 from buttdial_sync.inbound.dispatch import InboundReport
 from buttdial_sync.inbound.handler import InboundHandler
 from buttdial_sync.models.inbound import InboundEvent
-from buttdial_sync.transport.fork import reset_after_fork
+from buttdial_sync.transport.fork import leak_until_exit, reset_after_fork, reset_if_forked
 
 logger = logging.getLogger("buttdial_sync.inbound")
 
@@ -24,17 +24,29 @@ class OnePerProcess(Generic[T]):
     """
     Makes an object on first use, and ends it with the process. Safe to share between threads.
 
-    A forked child uses its parent's object, which has to work in both.
-
     Args:
         make: Makes it.
         end: Ends it; must not wait.
+        prepare: Called before it is made, perhaps by several threads at once: imports modules of
+            the host, which another thread may be importing while it waits for this object.
+        inherited: Whether a forked child uses its parent's object, which then has to work in both;
+            else it makes its own.
     """
 
-    def __init__(self, make: Callable[[], T], end: Callable[[T], None] = lambda _: None) -> None:
+    def __init__(
+        self,
+        make: Callable[[], T],
+        end: Callable[[T], None] = lambda _: None,
+        *,
+        prepare: Callable[[], None] = lambda: None,
+        inherited: bool = True,
+    ) -> None:
         self._make = make
         self._end = end
-        # A list, because None is an object that may have been made.
+        self._prepare = prepare
+        self._inherited = inherited
+        # A list, because None is an object that may have been made. Forgetting puts another one in
+        # its place: who has read this one still finds the object.
         self._made: list[T] = []
         self._reset_after_fork()
         reset_after_fork(self)
@@ -43,22 +55,30 @@ class OnePerProcess(Generic[T]):
         """In a forked child: a new lock, which nobody holds."""
         # Reentrant: what makes it may import a module that asks for it, and has to hear an error.
         self._lock = threading.RLock()
+        if not self._inherited:
+            leak_until_exit(*self._made)
+            self._made = []
 
     def get(self) -> T:
         """Return it."""
-        if not self._made:
+        reset_if_forked()
+        made = self._made
+        if not made:
+            self._prepare()
             with self._lock:
+                made = self._made
                 # Another thread may have made it while this one waited for the lock.
-                if not self._made:
-                    self._made.append(self._make())
+                if not made:
+                    made.append(self._make())
                     atexit.register(self.forget)
-        return self._made[0]
+        return made[0]
 
     def forget(self) -> None:
         """End it; the next use makes another. Calling it twice is safe."""
+        reset_if_forked()
         with self._lock:
             made, self._made = self._made, []
-        atexit.unregister(self.forget)
+            atexit.unregister(self.forget)
         for each in made:
             self._end(each)
 

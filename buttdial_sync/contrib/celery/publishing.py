@@ -17,7 +17,7 @@ from kombu.pools import ProducerPool
 
 from buttdial_sync.contrib.shared import OnePerProcess
 from buttdial_sync.transport.deadline import check_seconds
-from buttdial_sync.transport.fork import leak_until_exit, reset_after_fork
+from buttdial_sync.transport.fork import reset_after_fork
 
 logger = logging.getLogger("buttdial_sync.celery")
 
@@ -58,13 +58,12 @@ class Publisher:
         self._app = app
         self._timeout = check_seconds(timeout, "publish_timeout")
         self._monotonic = monotonic
+        self._producers = OnePerProcess(self._make_producers, inherited=False)
         self._reset_after_fork()
         reset_after_fork(self)
 
     def _reset_after_fork(self) -> None:
-        """In a forked child: connections of its own, and a broker that has not failed yet."""
-        leak_until_exit(vars(self).get("_producers"))
-        self._producers = OnePerProcess(self._make_producers)
+        """In a forked child: a new lock, and a broker that has not failed yet."""
         self._lock = threading.Lock()
         self._rests_until: float | None = None
 

@@ -23,7 +23,6 @@ from buttdial_sync.models.inbound import InboundEvent
 from buttdial_sync.retry.loop import RetryLoop
 from buttdial_sync.retry.report import STEPS, RetryReport
 from buttdial_sync.retry.repository import FailedMessageRepository
-from buttdial_sync.transport.fork import leak_until_exit, reset_after_fork
 
 logger = logging.getLogger("buttdial_sync.celery")
 
@@ -91,10 +90,12 @@ class ButtDialTasks:
         **retry: Any,
     ) -> None:
         self._client = OnePerProcess(client, lambda made: made.close(timeout=0.0))
-        self._make_repository = repository
-        self._retry = retry
-        self._reset_after_fork()
-        reset_after_fork(self)
+        # A forked child has its own, because database connections cannot be shared.
+        self._repository = OnePerProcess(repository, _close, inherited=False)
+        # Never started: it sends single messages, and remembers refused tokens and limits.
+        self._loop = OnePerProcess(
+            lambda: RetryLoop(self._repository.get(), self._client.get(), **retry), inherited=False
+        )
         self._publisher = Publisher(app, publish_timeout)
         self._app = app
         self._inbound = inbound
@@ -104,15 +105,6 @@ class ButtDialTasks:
         self.handle_inbound = None if inbound is None else self._inbound_task(app)
         app.on_after_finalize.connect(self._schedule, weak=False)
         self._interval = interval
-
-    def _reset_after_fork(self) -> None:
-        """In a forked child: its own repository, because database connections cannot be shared."""
-        leak_until_exit(vars(self).get("_repository"))
-        self._repository = OnePerProcess(self._make_repository, _close)
-        # Never started: it sends single messages, and remembers refused tokens and limits.
-        self._loop = OnePerProcess(
-            lambda: RetryLoop(self._repository.get(), self._client.get(), **self._retry)
-        )
 
     def deliver_soon(self, message: FailedMessage) -> bool:
         """

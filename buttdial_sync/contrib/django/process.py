@@ -147,6 +147,14 @@ def make_ailoop() -> AiloopClient:
         raise ImproperlyConfigured(f"{NAME}['AILOOP'] is wrong: {error}") from error
 
 
+def _import_hosts_modules() -> None:
+    configured = app_settings()
+    if configured.handler:
+        imported(configured.handler, "HANDLER")
+    if configured.on_undelivered:
+        imported(configured.on_undelivered, "ON_UNDELIVERED")
+
+
 def _make_handler() -> InboundHandler:
     path = app_settings().handler
     handler = imported(path, "HANDLER") if path else make_handler()
@@ -181,5 +189,5 @@ def _made(path: str, key: str) -> Any:
 _client_options = OnePerProcess(_make_client_options, close_shared_client)
 _accounts = OnePerProcess(_make_accounts, AccountsClient.close)
 _ailoop = OnePerProcess(make_ailoop, lambda client: client.close(0.0))
-_handler = OnePerProcess(_make_handler)
+_handler = OnePerProcess(_make_handler, prepare=_import_hosts_modules)
 _operator_api = OnePerProcess(_make_operator_api)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import subprocess
 import sys
 import threading
+from types import FrameType
 
 import pytest
 
@@ -20,6 +22,57 @@ from django.conf import settings
 settings.configure(BUTT_DIAL={"BASE_URL": sys.argv[1], "AGENT_TOKEN": "tok"})
 from buttdial_sync.contrib.django import get_client
 assert get_client().send_message("+14155550123", "hi").ok
+"""
+MADE_WHILE_FORGOTTEN = """
+import atexit
+import sys
+import threading
+from buttdial_sync.contrib.shared import OnePerProcess
+
+names = iter(["first", "second"])
+one = OnePerProcess(lambda: next(names), print)
+one.get()
+another = threading.Thread(target=one.get)
+
+def meanwhile(frame, event, function):
+    if event == "c_call" and function is atexit.unregister:
+        sys.setprofile(None)
+        another.start()
+        another.join(0.5)  # it has to wait, for what is forgotten is forgotten under the lock
+
+sys.setprofile(meanwhile)
+one.forget()
+another.join()
+"""
+CHILDREN = """
+import os
+import sys
+from celery import Celery
+from buttdial_sync import FailedMessage
+from buttdial_sync.contrib.celery import ButtDialTasks
+
+class Repository:
+    lease = 60.0
+    def __init__(self):
+        self.made_in = os.getpid()
+    def get(self, msg_id):
+        return None
+    def close(self):
+        print("its own" if self.made_in == os.getpid() else "its parent's", flush=True)
+
+app = Celery()
+app.conf.task_always_eager = True
+tasks = ButtDialTasks(app, client=object, repository=Repository)
+message = FailedMessage(id="a", recipient="+14155550123", body="hi")
+tasks.deliver_soon(message)
+for uses_it in (False, True):
+    child = os.fork()
+    if child == 0:
+        if uses_it:
+            tasks.deliver_soon(message)
+        sys.exit(0)
+    os.waitpid(child, 0)
+print("the parent ends", flush=True)
 """
 
 
@@ -48,6 +101,35 @@ def test_it_is_ended_once() -> None:
     one.forget()
     one.forget()
     assert ended == [made]
+
+
+def test_it_is_forgotten_as_soon_as_it_is_made() -> None:
+    """Who asked for it gets it all the same."""
+
+    def meanwhile(_: FrameType, event: str, function: object) -> None:
+        if event == "c_call" and function is atexit.register:
+            sys.setprofile(None)
+            one.forget()
+
+    one = OnePerProcess(lambda: "made")
+    sys.setprofile(meanwhile)
+    try:
+        assert one.get() == "made"
+    finally:
+        sys.setprofile(None)
+        one.forget()
+
+
+def test_it_is_made_again_while_it_is_forgotten() -> None:
+    """The new one ends with the process, too."""
+    assert said_by(MADE_WHILE_FORGOTTEN) == ["first", "second"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_that_ends() -> None:
+    """It closes its own repository, and not that of its parent, which goes on."""
+    pytest.importorskip("celery")
+    assert said_by(CHILDREN) == ["its own", "the parent ends", "its own"]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -100,11 +182,16 @@ def test_what_makes_it_may_not_ask_for_it() -> None:
 
 def test_it_ends_with_the_process(loopback_server: LoopbackServer) -> None:
     """A client that nobody closed is closed at exit: no warning, no waiting."""
+    assert said_by(AT_EXIT, loopback_server.base_url, warnings="error") == []
+
+
+def said_by(program: str, *arguments: str, warnings: str = "default") -> list[str]:
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", AT_EXIT, loopback_server.base_url],
+        [sys.executable, "-W", warnings, "-c", program, *arguments],
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.splitlines()
