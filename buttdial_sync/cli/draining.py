@@ -97,7 +97,7 @@ def drain(
         loop.stop(0.0)
         stopping.set()
 
-    with finished_first(stop), Progress(quiet=quiet) as progress:
+    with finished_first(stop, repeats=True), Progress(quiet=quiet) as progress:
         total = 0 if quiet else repository.count_pending()
         progress.tell("Sending", 0, total)
         return loop.drain(lambda report: progress.tell("Sending", _through(report), total))

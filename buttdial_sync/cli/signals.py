@@ -43,20 +43,20 @@ def interrupted_by_sigterm() -> Iterator[None]:
 
 
 @contextmanager
-def finished_first(stop: Callable[[], object]) -> Iterator[None]:
+def finished_first(stop: Callable[[], object], *, repeats: bool = False) -> Iterator[None]:
     """
     After SIGTERM or Ctrl-C, let work that holds leases finish what it has begun; then end.
 
     A second signal ends the process at once.
 
     Args:
-        stop: Lets it begin nothing more. It runs in a thread of its own, again and again until the
-            work has ended.
+        stop: Lets it begin nothing more. It runs in a thread of its own.
+        repeats: As in :func:`.stopped_by_signals`.
 
     Raises:
         Signalled: A signal came.
     """
-    with stopped_by_signals(stop, repeats=True) as came:
+    with stopped_by_signals(stop, repeats=repeats) as came:
         yield
     if came:
         raise Signalled(came[0])

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
-import sys
-import threading
 from collections.abc import Iterator
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,30 +22,6 @@ from tests.unit.contrib.django_settings import BUTT_DIAL
 
 pytestmark = pytest.mark.usefixtures("project")
 
-SECONDS = 20.0
-is_imported, asked_for = threading.Event(), threading.Event()
-# Imported by the thread that asks for the handler, before the other module.
-HOST_HANDLER = f"""
-from buttdial_sync import InboundHandler
-from {__name__} import asked_for
-
-inbound = InboundHandler(allow_unsigned=["butt-dial"])
-asked_for.set()
-"""
-HOST_UNDELIVERED = f"""
-from buttdial_sync.contrib.django import get_handler
-from {__name__} import SECONDS, asked_for, is_imported
-
-is_imported.set()
-assert asked_for.wait(SECONDS)
-
-def keep(event):
-    pass
-
-@get_handler().on_message
-def receive(message):
-    pass
-"""
 server = HostSimulator(whatsapp_secret="app-secret")
 
 
@@ -294,33 +266,3 @@ def test_a_first_use_that_was_interrupted(http: Client, receivers: dict[str, Rec
         assert send(http, "butt-dial", update) == 200
     assert [event.text for event in receivers["message_received"].events] == ["hi"]
     assert len(receivers["status_update"].events) == 1
-
-
-def test_the_handler_is_made_while_a_module_of_the_host_is_imported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """No deadlock: who imports it may ask for the handler, for which another thread needs it."""
-    for name, text in (("host_handler", HOST_HANDLER), ("host_undelivered", HOST_UNDELIVERED)):
-        (tmp_path / f"{name}.py").write_text(text)
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    monkeypatch.syspath_prepend(tmp_path)
-    names = {"HANDLER": "host_handler.inbound", "ON_UNDELIVERED": "host_undelivered.keep"}
-    is_imported.clear()
-    asked_for.clear()
-
-    def ask() -> None:
-        assert is_imported.wait(SECONDS)
-        get_handler()
-
-    with override_settings(BUTT_DIAL={**BUTT_DIAL, **names}):
-        threads = [
-            threading.Thread(
-                target=importlib.import_module, args=["host_undelivered"], daemon=True
-            ),
-            threading.Thread(target=ask, daemon=True),
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(SECONDS)
-        assert not any(thread.is_alive() for thread in threads)

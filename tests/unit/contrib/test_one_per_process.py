@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from types import FrameType
 
 import pytest
@@ -44,6 +45,52 @@ sys.setprofile(meanwhile)
 one.forget()
 another.join()
 """
+# One thread imports keeping, which asks for the handler; another asks for it before, needs keeping
+# for it, and imports handling first.
+IMPORTED = {
+    "gates.py": """
+import threading
+
+is_imported, is_asked_for = threading.Event(), threading.Event()
+""",
+    "handling.py": """
+import gates
+from buttdial_sync import InboundHandler
+
+inbound = InboundHandler()
+gates.is_asked_for.set()
+""",
+    "keeping.py": """
+import gates
+from buttdial_sync.contrib.django import get_handler
+
+gates.is_imported.set()
+assert gates.is_asked_for.wait(30)
+
+def keep(event):
+    pass
+
+@get_handler().on_message
+def receive(message):
+    pass
+
+print("keeping is imported")
+""",
+    "program.py": """
+import threading
+from django.conf import settings
+settings.configure(BUTT_DIAL={"HANDLER": "handling.inbound", "ON_UNDELIVERED": "keeping.keep"})
+import gates
+from buttdial_sync.contrib.django import get_handler
+
+def import_it():
+    import keeping
+
+threading.Thread(target=import_it).start()
+assert gates.is_imported.wait(30)
+get_handler()
+""",
+}
 CHILDREN = """
 import os
 import sys
@@ -123,6 +170,14 @@ def test_it_is_forgotten_as_soon_as_it_is_made() -> None:
 def test_it_is_made_again_while_it_is_forgotten() -> None:
     """The new one ends with the process, too."""
     assert said_by(MADE_WHILE_FORGOTTEN) == ["first", "second"]
+
+
+def test_a_module_that_asks_for_the_handler_which_needs_it(tmp_path: Path) -> None:
+    """Of two threads none waits with the lock of the handler for the import of the other."""
+    for name, text in IMPORTED.items():
+        (tmp_path / name).write_text(text, "utf-8")
+    program = f"import sys; sys.path.append({str(tmp_path)!r}); import program"
+    assert said_by(program) == ["keeping is imported"]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
