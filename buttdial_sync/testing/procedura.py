@@ -164,7 +164,8 @@ class FakeProceduraServer:
         self._lock = threading.Lock()
         self._raised = RaisedErrors()
         self._faults: list[_Fault] = []
-        self._connections: dict[ServerConnection, int] = {}
+        # With the number of each and its thread.
+        self._connections: dict[ServerConnection, tuple[int, threading.Thread]] = {}
         self._modules: dict[str, Module] = {
             "login_password": self._log_in,
             "worldstate_snapshot": _snapshot,
@@ -269,7 +270,10 @@ class FakeProceduraServer:
         self.drop_connections()
         server.shutdown()
         self._thread.join(_JOIN_SECONDS)
+        threads = [thread for _, thread in list(self._connections.values())]
         self.drop_connections()
+        for thread in threads:  # shutdown() of websockets 15 does not wait for them
+            thread.join(_JOIN_SECONDS)
 
     def close(self) -> None:
         """
@@ -293,7 +297,7 @@ class FakeProceduraServer:
         if self.token_check == "http401" and token is not None and token not in self.tokens:
             return _answer(HTTPStatus.UNAUTHORIZED)
         # Before the answer: a client that is connected is a known one.
-        self._connections[connection] = number
+        self._connections[connection] = number, threading.current_thread()
         return None
 
     def _subprotocol(self, _: ServerConnection, offered: Sequence[Any]) -> Any:
@@ -302,7 +306,7 @@ class FakeProceduraServer:
     def _serve(self, connection: ServerConnection) -> None:
         assert connection.request is not None  # noqa: S101 - it is set by the handshake
         token = _token_of(dict(connection.request.headers.raw_items()))
-        number = self._connections[connection]
+        number, _ = self._connections[connection]
         try:
             for text in connection:
                 frame = json.loads(text)
