@@ -75,7 +75,7 @@ class WorkTable:
             attempt_number: The number that its row must still have.
 
         Returns:
-            False when another has taken it over, or it is resolved, or has no lease any more: then
+            False when another has taken it over, or it is resolved, or has no lease any more. Then
             it was let go for another attempt, which must not wait.
         """
         condition = Condition(attempt_number=attempt_number, present=(LEASE,))
