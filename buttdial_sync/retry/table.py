@@ -360,7 +360,11 @@ class TableRepository(WorkTable):
             "last_error": None,
         }
         condition = Condition(statuses=("dead",), present=("attempt_started_at", "receipt_status"))
-        return self.store.update(msg_id, proven, condition)
+        if not self.store.update(msg_id, proven, condition):
+            return False
+        # Who gave the row its id may have failed before it looked for this.
+        self._join_early_receipt(msg_id, proven["message_sid"])
+        return True
 
     def _join_early_receipt(self, msg_id: str, message_sid: str) -> None:
         """Write a receipt that came before its row had this id; one from now on finds the row."""
