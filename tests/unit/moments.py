@@ -1,4 +1,4 @@
-"""What happens while a thread is at a line of a function that a test chooses."""
+"""What happens at a moment that a test chooses: at a line of a function, or at a look-up."""
 
 from __future__ import annotations
 
@@ -50,3 +50,18 @@ def every_line(code: CodeType, work: Callable[[], object]) -> Iterator[Moment]:
         if not moment.came:
             assert line > 1, "the function was not run"
             return
+
+
+class Key(str):
+    """A key that does something just before it is looked up, or kept, for the n-th time."""
+
+    __slots__ = ("left", "work")
+
+    def on_lookup(self, number: int, work: Callable[[], object]) -> None:
+        self.left, self.work = number, work
+
+    def __hash__(self) -> int:
+        self.left -= 1
+        if not self.left:
+            self.work()
+        return super().__hash__()

@@ -3,28 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 
 import pytest
 
 from buttdial_sync.happy.wiring import LastSent
+from tests.unit.moments import Key
 
 PATIENCE = 30.0
-
-
-class SessionId(str):
-    """A session that something happens to just before it is looked up for the n-th time."""
-
-    __slots__ = ("left", "work")
-
-    def on_lookup(self, number: int, work: Callable[[], object]) -> None:
-        self.left, self.work = number, work
-
-    def __hash__(self) -> int:
-        self.left -= 1
-        if not self.left:
-            self.work()
-        return super().__hash__()
 
 
 @pytest.fixture
@@ -64,7 +49,7 @@ def test_two_messages_at_once(last_sent: LastSent, lookup: int, message: tuple[s
         other.start()
         other.join(0.1)  # it waits for its turn
 
-    session_id = SessionId("session-0")
+    session_id = Key("session-0")
     session_id.on_lookup(lookup, let_the_other_note)
     last_sent.note(session_id, 5)
     if other.ident is None:

@@ -7,12 +7,13 @@ import itertools
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.token_location import TokenLocation, forget_token_locations
+from tests.unit.moments import Key
 
 PATIENCE = 5.0
 _numbers = itertools.count(1)
@@ -37,21 +38,6 @@ def test_one_per_origin(location: TokenLocation) -> None:
     assert (location.known, other.known) == ("query", None)
 
 
-class Origin(str):
-    """An address that does something just before it is looked up, or kept, for the n-th time."""
-
-    __slots__ = ("left", "work")
-
-    def on_lookup(self, number: int, work: Callable[[], object]) -> None:
-        self.left, self.work = number, work
-
-    def __hash__(self) -> int:
-        self.left -= 1
-        if not self.left:
-            self.work()
-        return super().__hash__()
-
-
 @pytest.mark.parametrize("lookup", [1, 2, 3])
 def test_one_per_origin_for_clients_that_are_made_at_once(lookup: int) -> None:
     """Or each of them would try the token in the wrong place."""
@@ -63,7 +49,7 @@ def test_one_per_origin_for_clients_that_are_made_at_once(lookup: int) -> None:
         other.start()
         other.join(0.1)  # it waits for its turn
 
-    origin = Origin(name)
+    origin = Key(name)
     origin.on_lookup(lookup, let_the_other_try)
     first = TokenLocation.of(origin)
     if other.ident is None:

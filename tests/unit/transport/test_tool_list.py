@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 import pytest
 
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.tool_list import ToolList
+from tests.unit.moments import every_line
 
 DEADLINE = Deadline(5.0)
 
@@ -90,34 +89,14 @@ def test_change_while_it_is_asked_for() -> None:
 
 def test_change_at_any_moment() -> None:
     """Whatever line a caller is at when the list changes, the next one gets the new list."""
-    lines_seen = 0
 
-    def change_at(line: int) -> list[str]:
-        nonlocal lines_seen
-        lines_seen = 0
+    def change() -> None:
+        server.pages[:] = [page("new")]
+        tools.changed()
+
+    for moment in every_line(ToolList.get.__code__, change):
         server = Server(page("old"))
         tools = ToolList(server)
-
-        def trace(frame: FrameType, event: str, _: object) -> Any:
-            nonlocal lines_seen
-            if frame.f_code is not ToolList.get.__code__:
-                return None
-            if event == "line":
-                lines_seen += 1
-                if lines_seen == line:
-                    server.pages[:] = [page("new")]
-                    tools.changed()
-            return trace
-
-        before = sys.gettrace()
-        sys.settrace(trace)
-        try:
+        with moment:
             tools.get(DEADLINE)
-        finally:
-            sys.settrace(before)
-        return names_of(tools)
-
-    assert change_at(0) == ["old"]
-    assert lines_seen > 2
-    for line in range(1, lines_seen + 1):
-        assert change_at(line) == ["new"]
+        assert names_of(tools) == ["new" if moment.came else "old"]
