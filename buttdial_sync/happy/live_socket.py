@@ -108,7 +108,7 @@ class _WebSocket(websocket.WebSocket):
         """Return the next message."""
         try:
             message = super().recv()
-        except BaseException:
+        except BaseException:  # whatever it was, the library reads no more
             self._on_end()
             # The library closes only what the other side has ended in good order.
             self.shutdown()  # type: ignore[no-untyped-call]

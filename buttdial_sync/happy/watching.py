@@ -247,7 +247,7 @@ class SessionWatch:
         self._state_is_due = False  # what is pushed during the read makes it due again
         try:
             read = self._records.read_session(self._records.session(self._id, deadline))
-        except BaseException:
+        except BaseException:  # whatever it was, the state was not read
             self._state_is_due = True
             raise
         known = self.session

@@ -57,7 +57,7 @@ class SQLiteRepository(TableRepository):
                 self._stores.append(
                     SQLiteStore(path, schema, busy_timeout=busy_timeout, clock=clock)
                 )
-        except BaseException:
+        except BaseException:  # Ctrl-C, too: nobody else has the files that are open
             self.close()
             raise
         store, receipts, pauses = self._stores

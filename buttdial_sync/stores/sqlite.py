@@ -415,7 +415,7 @@ class SQLiteStore(Store):
             # In WAL mode SQLite's NORMAL may lose the last commits when the power fails: an attempt
             # that began would be forgotten, and its message sent twice.
             connection.execute("PRAGMA synchronous = FULL")
-        except BaseException:
+        except BaseException:  # Ctrl-C, too: nobody else has the connection
             connection.close()
             raise
         return connection

@@ -332,7 +332,7 @@ class WebSocketOpener(Generic[R]):
             raise DeadlineExceededError(
                 f"no WebSocket within {limit.seconds:.3g} s", code="TIMEOUT"
             ) from None
-        except BaseException:
+        except BaseException:  # Ctrl-C, too: nobody else has the socket
             wire.close()
             raise
         assert isinstance(connection, ReadingConnection)  # noqa: S101 - what factory_of makes
