@@ -42,6 +42,8 @@ _TESTS: dict[str, tuple[str, ...]] = {
     ),
     "buttdial_sync/calls/endpoint_call.py": (
         "tests/unit/calls",
+        "tests/unit/tools/test_organization_tokens.py",
+        "tests/unit/sending/test_rest_sending.py",
         "tests/unit/accounts",
         "tests/contract",
     ),

@@ -15,6 +15,7 @@ import signal
 import sys
 import threading
 from contextlib import suppress
+from functools import _lru_cache_wrapper
 from importlib import import_module
 from typing import NoReturn
 
@@ -53,6 +54,8 @@ class _LinesOfTests:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> None:
+        for module in self._paths:
+            _forget_results(module)  # else only the first test that needs one runs its lines
         self._coverage.switch_context(item.nodeid)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -67,11 +70,20 @@ class _LinesOfTests:
             module: {
                 line: [numbers[test] for test in tests if test in numbers]
                 for line, tests in data.contexts_by_lineno(path).items()
+                if "" not in tests  # an import runs it, and so it concerns every test
             }
             for module, path in self._paths.items()
         }
         with open(file, "w", encoding="utf-8") as opened:
             json.dump({"lines": lines, "seconds": self._seconds}, opened)
+
+
+def _forget_results(module: str) -> None:
+    """Empty what ``functools.cache`` keeps for the functions of a module, given by its path."""
+    loaded = sys.modules.get(module.removesuffix(".py").replace("/", "."))
+    for each in vars(loaded).values() if loaded else ():
+        if isinstance(each, _lru_cache_wrapper):
+            each.cache_clear()
 
 
 def _run(arguments: list[str], output: str, limit: float, measured: list[str], lines: str) -> int:

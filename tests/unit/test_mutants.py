@@ -182,12 +182,16 @@ TOY = {
     "buttdial_sync/__init__.py": "",
     "buttdial_sync/testing/__init__.py": "",
     "buttdial_sync/testing/plugin.py": "",
-    "buttdial_sync/toy.py": "def least():\n  return 1\ndef most():\n  return 2",
+    "buttdial_sync/toy.py": "def least():\n  return 1\ndef most():\n  return 2\n"
+    "from functools import cache\n@cache\ndef kept():\n  return 3\n"
+    "def made():\n  return 4\nMADE = made()",
     "tests/__init__.py": "",
     "tests/test_toy.py": "from buttdial_sync import toy\ndef test(): assert toy.least() > 0",
     "tests/test_more.py": "from buttdial_sync import toy\n"
     "def test_least(): assert toy.least() < 9\n"
-    "def test_most(): assert toy.most() == 2",
+    "def test_most(): assert toy.most() == 2 and toy.kept()\n"
+    "def test_kept(): assert toy.kept() == 3\n"
+    "def test_made(): assert toy.made()",
 }
 
 
@@ -209,6 +213,9 @@ def test_fates(toy: Path) -> None:
         assert next(iter(reach.seconds)) == f"{near}::test"
         assert set(reach.by_line[2]) == {f"{near}::test", f"{more}::test_least"}
         assert set(reach.by_line[4]) == {f"{more}::test_most"}
+        # What is kept between tests is needed by all of them, and so is what an import runs.
+        assert set(reach.by_line[8]) == {f"{more}::test_most", f"{more}::test_kept"}
+        assert 10 not in reach.by_line
         stages = reach.stages(range(2, 3))
         assert copy.fate(path, source.replace("1", "0"), stages) == "killed"
         hangs = [Stage([near], 1.0)]
