@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import logging
 import socket
 import threading
 import uuid
 from collections.abc import Callable, Mapping
-from datetime import datetime, timezone
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from socketserver import TCPServer
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
-from buttdial_sync.testing.ailoop_http import AiloopHttp, Answer
+from buttdial_sync.testing.ailoop_http import AiloopHttp
 from buttdial_sync.testing.ailoop_hub import (
     AiloopHub,
     FakePrompt,
@@ -25,12 +20,23 @@ from buttdial_sync.testing.ailoop_hub import (
     Reaction,
     Subscription,
     Way,
+    moment_now,
 )
+from buttdial_sync.testing.http_connection import shut
+from buttdial_sync.testing.http_messages import (
+    HttpResponse,
+    RawResponse,
+    Reply,
+    Request,
+    json_response,
+    text_response,
+)
+from buttdial_sync.testing.loopback import SocketServer
 
 try:
     from websockets.datastructures import Headers
     from websockets.frames import Frame, Opcode
-    from websockets.http11 import Request
+    from websockets.http11 import Request as Upgrade
     from websockets.protocol import State
     from websockets.server import ServerProtocol
 except ImportError as error:
@@ -38,9 +44,7 @@ except ImportError as error:
         "the fake ailoop server needs websockets: pip install 'buttdial-sync[ailoop]'"
     ) from error
 
-_HOST = "127.0.0.1"
-_JOIN_TIMEOUT = 5.0
-_POLL_INTERVAL = 0.05
+_KEEP_ALIVE = 60.0
 # The library's own log shows every header, and so the token.
 _silent = logging.Logger("fake-ailoop", logging.CRITICAL)
 _MESSAGE_LIMIT = 2 * 1024 * 1024
@@ -62,7 +66,7 @@ class FakeAiloopServer:
         base_path: What stands before every path, as in ``"/hil"``.
 
     Attributes:
-        http_connections: TCP connections that began with an HTTP request.
+        connections: TCP connections that were accepted.
         websocket_connections: TCP connections that became a WebSocket.
         requests: Method and path of each HTTP request, oldest first.
     """
@@ -76,14 +80,15 @@ class FakeAiloopServer:
     ) -> None:
         self.token = token
         self.base_path = base_path.rstrip("/")
-        self.http_connections = 0
+        self.connections = 0
         self.websocket_connections = 0
         self.requests: list[str] = []
         self.hub = AiloopHub(generation)
         self.http = AiloopHttp(self.hub)
+        self.raised = self.hub.raised
         self.port = 0
         self._seen = 0
-        self._listener: _Listener | None = None
+        self._listener: SocketServer | None = None
         self.start()
 
     def __enter__(self) -> FakeAiloopServer:
@@ -95,7 +100,12 @@ class FakeAiloopServer:
     @property
     def url(self) -> str:
         """The URL that a client has to be given."""
-        return f"http://{_HOST}:{self.port}{self.base_path}"
+        return f"http://127.0.0.1:{self.port}{self.base_path}"
+
+    @property
+    def http_connections(self) -> int:
+        """TCP connections that did not become a WebSocket."""
+        return self.connections - self.websocket_connections
 
     @property
     def asked(self) -> list[FakePrompt]:
@@ -181,7 +191,7 @@ class FakeAiloopServer:
             "channel": "public",
             "sender_type": "AGENT",
             "content": dict(content),
-            "timestamp": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%f000Z"),
+            "timestamp": moment_now(),
             "correlation_id": None,
             **envelope,
         }
@@ -225,7 +235,7 @@ class FakeAiloopServer:
     def start(self) -> None:
         """Listen, on the same port as before. Does nothing if it listens already."""
         if self._listener is None:
-            self._listener = _Listener(self.port, self)
+            self._listener = SocketServer(self.port, self, _KEEP_ALIVE)
             self.port = self._listener.server_port
             self.hub.start()
             self._listener.start()
@@ -235,6 +245,7 @@ class FakeAiloopServer:
         listener, self._listener = self._listener, None
         if listener is not None:
             listener.stop()
+            listener.drop_connections()
             self.hub.stop()
             self.hub.forget_everything()
 
@@ -246,150 +257,52 @@ class FakeAiloopServer:
             Exception: The first that a reaction raised; its prompt has expired.
         """
         self.stop()
-        self.hub.raised.raise_first()
+        self.raised.raise_first()
 
     def restart(self) -> None:
         """Stop and start: all messages, prompts and tasks are forgotten."""
         self.stop()
         self.start()
 
-    def admits(self, headers: Mapping[str, str]) -> bool:
-        """Whether a request has the token."""
+    # The socket face calls these
+
+    def count_connection(self) -> None:
+        """Note that a connection was accepted."""
+        self.connections += 1
+
+    def handle(self, request: Request) -> Reply:
+        """Answer a request, or make its connection a WebSocket."""
+        if not self._admits(request.headers):
+            return json_response(401, {"error": "unauthorized"})
+        is_below = request.path.startswith(f"{self.base_path}/")
+        path = request.path.removeprefix(self.base_path) if is_below else ""
+        if path == "/" and request.headers.get("upgrade", "").lower() == "websocket":
+            self.websocket_connections += 1
+            return RawResponse(lambda sock: _WebSocket(sock, self.hub).serve(request))
+        with self.hub.changed:
+            self.requests.append(f"{request.method} {path}")
+            self.hub.changed.notify_all()
+        return self._answer(request, path)
+
+    def _admits(self, headers: Mapping[str, str]) -> bool:
         if self.token is None:
             return True
-        authorization = headers.get("Authorization") or ""
+        authorization = headers.get("authorization", "")
         if authorization.startswith("Bearer "):
             return authorization == f"Bearer {self.token}"
-        return headers.get("X-Api-Key") == self.token
+        return headers.get("x-api-key") == self.token
 
-
-class _Listener(ThreadingHTTPServer):
-    """Accepts connections from `start` to `stop`, and knows them."""
-
-    daemon_threads = True
-    request_queue_size = 256
-    allow_reuse_port = False
-
-    def __init__(self, port: int, fake: FakeAiloopServer) -> None:
-        self._lock = threading.Lock()
-        self._connections: dict[socket.socket, threading.Thread] = {}
-        self._acceptor = threading.Thread(
-            target=self.serve_forever, args=(_POLL_INTERVAL,), name="fake-ailoop", daemon=True
-        )
-        super().__init__((_HOST, port), functools.partial(_Connection, fake=fake))
-
-    def server_bind(self) -> None:
-        # HTTPServer's own looks the host's name up, which may take long.
-        TCPServer.server_bind(self)
-        self.server_name, self.server_port = _HOST, self.socket.getsockname()[1]
-
-    def start(self) -> None:
-        self._acceptor.start()
-
-    def stop(self) -> None:
-        self.shutdown()
-        self._acceptor.join(_JOIN_TIMEOUT)
-        self.server_close()
-        self.drop_connections()
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        worker = threading.Thread(
-            target=self.process_request_thread,
-            args=(request, client_address),
-            name="fake-ailoop-connection",
-            daemon=True,
-        )
-        with self._lock:
-            self._connections[request] = worker
-            worker.start()
-
-    def shutdown_request(self, request: Any) -> None:
-        super().shutdown_request(request)
-        with self._lock:
-            self._connections.pop(request, None)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of a connection that broke; that is what tests do to it."""
-
-    def drop_connections(self) -> None:
-        with self._lock:
-            connections = dict(self._connections)
-        for sock in connections:
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-        for worker in connections.values():
-            if worker is not threading.current_thread():
-                worker.join(_JOIN_TIMEOUT)
-
-
-class _Connection(BaseHTTPRequestHandler):
-    """One connection: requests, or after an upgrade frames."""
-
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    wbufsize = -1
-
-    def __init__(self, *args: Any, fake: FakeAiloopServer) -> None:
-        self._fake = fake
-        self._counted = False
-        super().__init__(*args)
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
-        """Print nothing."""
-
-    def do_GET(self) -> None:
-        """Answer a request, or become a WebSocket."""
-        self._handle()
-
-    do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815 - the base class's names
-
-    def _handle(self) -> None:
-        length = int(self.headers.get("Content-Length") or 0)
-        content = self.rfile.read(length)
-        if not self._fake.admits(dict(self.headers.items())):
-            self._send(Answer(401, {"error": "unauthorized"}))
-            return
-        parts = urlsplit(self.path)
-        base = self._fake.base_path
-        path = parts.path[len(base) :] if parts.path.startswith(f"{base}/") else ""
-        if path == "/" and self.headers.get("Upgrade", "").lower() == "websocket":
-            self._fake.websocket_connections += 1
-            self.close_connection = True
-            _WebSocket(self.connection, self._fake.hub).serve(
-                Request(self.path, Headers(list(self.headers.items())))
-            )
-            return
-        if not self._counted:
-            self._fake.http_connections += 1
-            self._counted = True
-        with self._fake.hub.changed:
-            self._fake.requests.append(f"{self.command} {path}")
-            self._fake.hub.changed.notify_all()
-        self._send(self._answer(path, dict(parse_qsl(parts.query)), content))
-
-    def _answer(self, path: str, query: Mapping[str, str], content: bytes) -> Answer:
+    def _answer(self, request: Request, path: str) -> HttpResponse:
         body: Any = None
-        if self.command in {"POST", "PUT"}:
-            if len(content) > _MESSAGE_LIMIT:
-                return Answer(413, "length limit exceeded")
+        if request.method in {"POST", "PUT"}:
+            if len(request.body) > _MESSAGE_LIMIT:
+                return text_response(413, "length limit exceeded")
             try:
-                body = json.loads(content)
+                body = request.json
             except ValueError:
-                is_old = self._fake.hub.generation == "question"
-                return Answer(405 if is_old else 400, "Failed to parse the request body as JSON")
-        return self._fake.http.answer(self.command, path, query, body)
-
-    def _send(self, answer: Answer) -> None:
-        is_json = isinstance(answer.body, dict)
-        text = json.dumps(answer.body) if is_json else str(answer.body or "")
-        content = text.encode()
-        self.send_response(answer.status)
-        if content:
-            self.send_header("Content-Type", "application/json" if is_json else "text/plain")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-        self.wfile.flush()
+                status = 405 if self.hub.generation == "question" else 400
+                return text_response(status, "Failed to parse the request body as JSON")
+        return self.http.answer(request.method, path, request.query, body)
 
 
 class _WebSocket:
@@ -407,7 +320,7 @@ class _WebSocket:
         try:
             with self._hub.changed:  # a client that is answered is a known one
                 self._hub.sockets[self] = Subscription()
-                self._shake_hands(request)
+                self._shake_hands(Upgrade(request.path, Headers(request.headers)))
                 self._hub.changed.notify_all()
             self._take_frames()
         finally:
@@ -437,15 +350,14 @@ class _WebSocket:
 
     def cut(self) -> None:
         """End the connection."""
-        with contextlib.suppress(OSError):
-            self._sock.shutdown(socket.SHUT_RDWR)
+        shut(self._sock)
 
-    def _shake_hands(self, request: Request) -> None:
+    def _shake_hands(self, upgrade: Upgrade) -> None:
         with self._sending:
             # The library wants to have read the request itself.
-            self._protocol.receive_data(request.serialize())
+            self._protocol.receive_data(upgrade.serialize())
             (event,) = self._protocol.events_received()
-            assert isinstance(event, Request)  # noqa: S101 - its state says so
+            assert isinstance(event, Upgrade)  # noqa: S101 - its state says so
             self._protocol.send_response(self._protocol.accept(event))
             self._flush()
 

@@ -394,7 +394,7 @@ def _response(
         "channel": original["channel"],
         "sender_type": "HUMAN",
         "content": {"type": "response", "answer": answer, "response_type": response_type},
-        "timestamp": _moment(datetime.now(timezone.utc)),
+        "timestamp": moment_now(),
         "correlation_id": original["id"],
     }
     return response if metadata is None else {**response, "metadata": metadata}
@@ -404,6 +404,11 @@ def _parsed(timestamp: str) -> datetime:
     # Before Python 3.11 fromisoformat knows neither "Z" nor nine digits.
     text = re.sub(r"(\.\d{6})\d+", r"\1", timestamp)
     return datetime.fromisoformat(re.sub("Z$", "+00:00", text))
+
+
+def moment_now() -> str:
+    """Return the time as the server writes it."""
+    return _moment(datetime.now(timezone.utc))
 
 
 def _moment(moment: datetime) -> str:

@@ -24,7 +24,7 @@ from buttdial_sync.ailoop import (
 from buttdial_sync.ailoop.errors import AiloopProtocolError
 from buttdial_sync.ailoop.hearing import Waiter
 from buttdial_sync.testing import FakeAiloopServer
-from buttdial_sync.testing.ailoop_http import Answer
+from buttdial_sync.testing.http_messages import HttpResponse, json_response
 from tests.integration.ailoop.conftest import PATIENT, InBackground
 
 Collector = tuple[Callable[[Message], None], "queue.Queue[str]"]
@@ -252,10 +252,10 @@ def test_old_messages_stay_old(
     answer = server.http.answer
     failed: list[str] = []
 
-    def failing(method: str, path: str, query: Mapping[str, str], body: Any) -> Answer:
+    def failing(method: str, path: str, query: Mapping[str, str], body: Any) -> HttpResponse:
         if path == "/api/channels/second/messages" and len(failed) < 3:
             failed.append(path)
-            return Answer(503, {"error": "busy"})
+            return json_response(503, {"error": "busy"})
         return answer(method, path, query, body)
 
     notify(server, "old", "first")
@@ -326,9 +326,9 @@ def test_history_that_is_not_a_list(
     body = {"channel": "public", "messages": messages}
     odd = threading.Event()
 
-    def first_odd(method: str, path: str, query: Mapping[str, str], sent: Any) -> Answer:
+    def first_odd(method: str, path: str, query: Mapping[str, str], sent: Any) -> HttpResponse:
         if path.endswith("/messages") and not odd.is_set():
-            return Answer(200, body)
+            return json_response(200, body)
         return answer(method, path, query, sent)
 
     monkeypatch.setattr(server.http, "answer", first_odd)
