@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import click
 
-from buttdial_sync.cli.command import ReportingCommand, wants_json
+from buttdial_sync.cli.command import (
+    ReportingCommand,
+    needing_extra,
+    wants_json,
+    with_options,
+)
 from buttdial_sync.cli.connection import log_event
 from buttdial_sync.cli.database import check_is_there
 from buttdial_sync.cli.report import Failure, Report, say
 from buttdial_sync.cli.status_line import STATUS_LINE
-from buttdial_sync.errors import ConfigError
 from buttdial_sync.errors.exits import DONE, EXIT_CODES, REFUSED, TRY_LATER, UNREACHABLE
 
 if TYPE_CHECKING:
@@ -23,20 +28,15 @@ if TYPE_CHECKING:
 
 _PRIORITIES = ("low", "normal", "high", "urgent")
 _STATES = ("pending", "done", "abandoned")
-_RESPONSES = {
-    "--approve": "authorization_approved",
-    "--deny": "authorization_denied",
-    "--skip": "cancelled",
-    "--withdraw": "timeout",
-}
 _ANSWER_EXITS = {"answered": DONE, "lost": UNREACHABLE}
-_OPTIONS = (
+_server_options = with_options(
     click.option(
         "--server-url", metavar="URL", envvar="AILOOP_SERVER", help="The server.", show_envvar=True
     ),
     click.option("--channel", help="The channel; AILOOP_CHANNEL, or public, if absent."),
 )
-_timeout_option = click.option(
+_timeout_option = partial(
+    click.option,
     "--timeout",
     type=float,
     metavar="SECONDS",
@@ -57,14 +57,11 @@ def ailoop() -> None:
 def _with_client(callback: Callable[..., Report]) -> Callable[..., Report]:
     """Give a command the options of a server, and a client for as long as it runs."""
 
+    @_server_options
     @wraps(callback)
     def run(*args: Any, server_url: str | None, channel: str | None, **kwargs: Any) -> Report:
-        try:
+        with needing_extra("ailoop"):
             from buttdial_sync.ailoop.client import AiloopClient
-        except ImportError as missing:
-            raise ConfigError(
-                str(missing), remediation="pip install 'buttdial-sync[ailoop]'"
-            ) from None
         given = {"server_url": server_url, "channel": channel}
         options: dict[str, Any] = {
             name: value for name, value in given.items() if value is not None
@@ -72,8 +69,6 @@ def _with_client(callback: Callable[..., Report]) -> Callable[..., Report]:
         with AiloopClient.from_env(on_event=log_event, **options) as client:
             return callback(client, *args, **kwargs)
 
-    for option in reversed(_OPTIONS):
-        run = option(run)
     return run
 
 
@@ -82,7 +77,7 @@ def _with_client(callback: Callable[..., Report]) -> Callable[..., Report]:
 @click.argument("choices", nargs=-1)
 @click.option("--recommend", help="The choice that you recommend.")
 @_context_option
-@_timeout_option
+@_timeout_option(default=60.0)
 @_with_client
 def ask(
     client: AiloopClient,
@@ -90,7 +85,7 @@ def ask(
     choices: tuple[str, ...],
     recommend: str | None,
     context: str | None,
-    timeout: float | None,
+    timeout: float,
 ) -> Report:
     """
     Ask a QUESTION with CHOICES, and print the choice.
@@ -103,7 +98,7 @@ def ask(
         choices or None,
         recommendation=recommend,
         context=context,
-        timeout=60.0 if timeout is None else timeout,
+        timeout=timeout,
     )
     return _report_of_answer(answer)
 
@@ -111,7 +106,7 @@ def ask(
 @ailoop.command(cls=ReportingCommand)
 @click.argument("action")
 @_context_option
-@_timeout_option
+@_timeout_option(default=300.0)
 @click.option(
     "--confirm-settled", is_flag=True, help="Make sure that the server took the approval."
 )
@@ -120,7 +115,7 @@ def authorize(
     client: AiloopClient,
     action: str,
     context: str | None,
-    timeout: float | None,
+    timeout: float,
     confirm_settled: bool,
 ) -> Report:
     """
@@ -132,7 +127,7 @@ def authorize(
     result = client.authorize(
         action,
         context=context,
-        timeout=300.0 if timeout is None else timeout,
+        timeout=timeout,
         confirm_settled=confirm_settled,
     )
     approved = result.approved is True
@@ -167,9 +162,9 @@ def say_text(client: AiloopClient, text: str, priority: Any) -> Report:
     is_flag=True,
     help="Do not wait. The server shows no other prompt until the person answers.",
 )
-@_timeout_option
+@_timeout_option(default=60.0)
 @_with_client
-def navigate(client: AiloopClient, url: str, no_wait: bool, timeout: float | None) -> Report:
+def navigate(client: AiloopClient, url: str, no_wait: bool, timeout: float) -> Report:
     """Ask to open a URL; exit with 0 if the person says yes."""
     if no_wait:
         message_id = client.navigate_without_waiting(url)
@@ -177,7 +172,7 @@ def navigate(client: AiloopClient, url: str, no_wait: bool, timeout: float | Non
             data={"ok": True, "message_id": message_id}, lines=[f"Asked, id {message_id}"]
         )
     STATUS_LINE.doing = "Waiting for an answer"
-    answer = client.navigate(url, timeout=60.0 if timeout is None else timeout)
+    answer = client.navigate(url, timeout=timeout)
     report = _report_of_answer(answer)
     if answer.text != "no":
         return report
@@ -209,7 +204,7 @@ def answer_prompt(
 ) -> Report:
     """Answer the prompt MESSAGE_ID with a TEXT (an option's id, label or number), or an option."""
     if (text is None) == (response_type is None):
-        raise click.UsageError(f"Give a text, or one of {', '.join(_RESPONSES)}.")
+        raise click.UsageError("Give a text, or one of --approve, --deny, --skip, --withdraw.")
     response = client.respond(message_id, text, response_type or "text")
     return Report(
         data={"ok": True, "message_id": message_id, "response_id": response.id},
@@ -286,11 +281,9 @@ def listen(client: AiloopClient, ctx: click.Context, no_replay: bool, count: int
     only = ctx.params["channel"]
     heard = 0
     with client.listen(channels=only and [only], replay=not no_replay) as messages:
-        for message in messages:
+        for message in islice(messages, count):
             say(json.dumps(message.raw) if wants_json(ctx) else _message_line(message))
             heard += 1
-            if heard == count:
-                break
     return Report(data={"ok": True, "messages": heard})
 
 

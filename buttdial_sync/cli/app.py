@@ -48,7 +48,6 @@ _COMMANDS = (
     tools,
 )
 
-
 _JSON = "--json"
 
 
@@ -90,7 +89,7 @@ class _Program(click.Group):
             return ctx.exit(error.exit_code if isinstance(error, Signalled) else INTERRUPTED)
 
 
-@click.group(cls=_Program, epilog=EXIT_CODES)
+@click.group(cls=_Program, commands=_COMMANDS, epilog=EXIT_CODES)
 @click.version_option(__version__, prog_name="buttdial-sync")
 @verbose_option
 def main() -> None:
@@ -101,7 +100,3 @@ def main() -> None:
     BUTT_DIAL_BASE_URL, BUTT_DIAL_AGENT_ID and BUTT_DIAL_AGENT_TOKEN from the environment, and
     from a .env file here if buttdial-sync[dotenv] is installed.
     """
-
-
-for _command in _COMMANDS:
-    main.add_command(_command)

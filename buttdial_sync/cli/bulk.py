@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from buttdial_sync.cli.ages import age_of
+from buttdial_sync.cli.command import with_options
 from buttdial_sync.cli.report import Report
 from buttdial_sync.errors.moments import utc_now
 
 if TYPE_CHECKING:
     from buttdial_sync.retry.table import TableRepository
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _moment(ctx: click.Context, param: click.Parameter, value: str | None) -> datetime | None:
@@ -32,7 +31,7 @@ def _moment(ctx: click.Context, param: click.Parameter, value: str | None) -> da
         raise click.BadParameter(told) from None
 
 
-_OPTIONS = (
+bulk_options = with_options(
     click.option("--status", type=click.Choice(("dead", "pending")), help="All of these."),
     click.option(
         "--since",
@@ -50,13 +49,6 @@ _OPTIONS = (
     ),
     click.option("--dry-run", is_flag=True, help="Only count."),
 )
-
-
-def bulk_options(command: F) -> F:
-    """Give a command the options that choose many messages."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
 
 
 def check_alone(chosen: Mapping[str, Any]) -> None:

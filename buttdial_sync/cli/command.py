@@ -1,22 +1,26 @@
-"""The base of all commands: ``--json``, ``-v``, and their exit codes."""
+"""The base of all commands: ``--json``, ``-v``, exit codes, and what several commands need."""
 
 from __future__ import annotations
 
 import logging
 import os
 import sys
-from typing import Any, TextIO
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO, TypeVar
 
 import click
 
 from buttdial_sync.cli.report import Report, say
 from buttdial_sync.cli.status_line import ElapsedTime
-from buttdial_sync.errors import ButtDialError
+from buttdial_sync.errors import ButtDialError, ConfigError
 from buttdial_sync.errors.exits import EXIT_CODES
 
 _AS_JSON = "buttdial_sync.cli.as_json"
 _VERBOSE = "buttdial_sync.cli.verbose"
 _LOGGER = "buttdial_sync"
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class ReportingCommand(click.Command):
@@ -59,6 +63,37 @@ def _discard_unprinted(stream: TextIO | None) -> None:
         stream.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def with_options(*options: Callable[[Any], Any]) -> Callable[[F], F]:
+    """Give a command several options, which its help shows in this order."""
+
+    def decorate(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+@contextmanager
+def needing_extra(name: str, message: str | None = None) -> Iterator[None]:
+    """
+    Say which extra to install where an import of the block fails.
+
+    Args:
+        name: The extra.
+        message: What is missing; the failed import's own message when None.
+
+    Raises:
+        ConfigError: The import failed.
+    """
+    try:
+        yield
+    except ImportError as missing:
+        raise ConfigError(
+            message or str(missing), remediation=f"pip install 'buttdial-sync[{name}]'"
+        ) from None
 
 
 def wants_json(ctx: click.Context) -> bool:

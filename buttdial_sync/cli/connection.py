@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from buttdial_sync.cli.command import with_options
 from buttdial_sync.cli.report import Report
 from buttdial_sync.cli.status_line import ask
 from buttdial_sync.errors import ConfigError
@@ -25,7 +26,7 @@ logger = logging.getLogger("buttdial_sync.cli")
 
 _DOTENV = Path(".env")
 DEFAULT_INBOX = "buttdial-inbox.db"
-_OPTIONS = (
+connection_options = with_options(
     click.option("--base-url", metavar="URL", help="The server [env: BUTT_DIAL_BASE_URL]."),
     click.option("--agent-id", metavar="ID", help="The agent [env: BUTT_DIAL_AGENT_ID]."),
     click.option("--timeout", type=float, metavar="SECONDS", help="Over everything; 30 if absent."),
@@ -68,13 +69,6 @@ def with_client(
 
 # For commands that only send.
 with_sender = partial(with_client, only_sends=True)
-
-
-def connection_options(command: Callable[..., Report]) -> Callable[..., Report]:
-    """Give a command the options ``base_url``, ``agent_id``, ``timeout`` and ``inbox``."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
 
 
 def open_client(

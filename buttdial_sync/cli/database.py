@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from buttdial_sync.cli.command import needing_extra
 from buttdial_sync.cli.report import Report
 from buttdial_sync.errors import ConfigError
 
@@ -19,19 +20,6 @@ if TYPE_CHECKING:
     from buttdial_sync.retry.table import TableRepository
 
 _LEASE_BEYOND_TIMEOUT = 60.0
-
-
-def with_database(callback: Callable[..., Report]) -> Callable[..., Report]:
-    """Give a command the option ``--db``, and the repository for as long as it runs."""
-
-    @db_option
-    @wraps(callback)
-    def run(*args: Any, db: str, **kwargs: Any) -> Report:
-        check_is_there(db)
-        with open_database(db) as repository:
-            return callback(repository, *args, **kwargs)
-
-    return run
 
 
 def check_is_there(db: str) -> None:
@@ -53,6 +41,38 @@ db_option = click.option(
 )
 
 
+def with_db(
+    opened: Callable[[str], AbstractContextManager[Any]],
+) -> Callable[[Callable[..., Report]], Callable[..., Report]]:
+    """Give a command the option ``--db``, and what is opened there for as long as it runs."""
+
+    def decorate(callback: Callable[..., Report]) -> Callable[..., Report]:
+        @db_option
+        @wraps(callback)
+        def run(*args: Any, db: str, **kwargs: Any) -> Report:
+            check_is_there(db)
+            with opened(db) as found:
+                return callback(found, *args, **kwargs)
+
+        return run
+
+    return decorate
+
+
+def needing_sqlalchemy() -> AbstractContextManager[None]:
+    """Say what an address needs where SQLAlchemy cannot be imported."""
+    return needing_extra("sqlalchemy", "a database address needs SQLAlchemy")
+
+
+@contextmanager
+def errors_of_file(path: str) -> Iterator[None]:
+    """Make SQLite's errors those of this library."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise ConfigError(f"{path} cannot be used: {error}") from None
+
+
 @contextmanager
 def open_database(db: str, client: Client | None = None) -> Iterator[TableRepository]:
     """
@@ -69,28 +89,17 @@ def open_database(db: str, client: Client | None = None) -> Iterator[TableReposi
 
     timeout = 0.0 if client is None else client.timeout
     lease = max(DEFAULT_LEASE, timeout + _LEASE_BEYOND_TIMEOUT)
-    opened = _open_url(db, lease) if "://" in db else _open_file(db, lease)
-    with opened as repository:
-        yield repository
-
-
-@contextmanager
-def _open_file(path: str, lease: float) -> Iterator[TableRepository]:
-    from buttdial_sync.retry.sqlite import SQLiteRepository
-
-    with SQLiteRepository(path, lease=lease) as repository:
-        try:
+    repository: TableRepository
+    if "://" in db:
+        with needing_sqlalchemy():
+            from buttdial_sync.retry.sqlalchemy import opened
+        with opened(db, lease=lease) as repository:
             yield repository
-        except sqlite3.Error as error:
-            raise ConfigError(f"{path} cannot be used: {error}") from None
+    else:
+        from buttdial_sync.retry.sqlite import SQLiteRepository
+
+        with SQLiteRepository(db, lease=lease) as repository, errors_of_file(db):
+            yield repository
 
 
-def _open_url(url: str, lease: float) -> AbstractContextManager[TableRepository]:
-    try:
-        from buttdial_sync.retry.sqlalchemy import opened
-    except ImportError:
-        raise ConfigError(
-            "a database address needs SQLAlchemy",
-            remediation="pip install 'buttdial-sync[sqlalchemy]'",
-        ) from None
-    return opened(url, lease=lease)
+with_database = with_db(open_database)

@@ -9,11 +9,10 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import attrs
 import click
 
 from buttdial_sync.cli.progress import Progress
-from buttdial_sync.cli.report import Failure, Report
+from buttdial_sync.cli.report import Failure, Report, plain_fields
 from buttdial_sync.cli.signals import finished_first
 from buttdial_sync.errors import ArgumentValueError
 from buttdial_sync.errors.exits import TRY_LATER, exit_code
@@ -110,11 +109,9 @@ def _through(report: RetryReport) -> int:
 def report_of(done: RetryReport, repository: TableRepository, **more: Any) -> Report:
     """Report a drain: done, or with the reason why not."""
     pending = repository.count_pending()
-    paused = None if done.paused_until is None else done.paused_until.isoformat()
     leases = repository.leased().values()
     numbers = {
-        **attrs.asdict(done),
-        "paused_until": paused,
+        **plain_fields(done),
         "pending": pending,
         "held": len(leases),
         "held_until": max(leases).isoformat() if leases else None,

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from datetime import datetime
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import attrs
 import click
 
-from buttdial_sync.cli.command import ReportingCommand, wants_json
+from buttdial_sync.cli.command import (
+    ReportingCommand,
+    needing_extra,
+    wants_json,
+    with_options,
+)
 from buttdial_sync.cli.connection import log_event
-from buttdial_sync.cli.report import Failure, Report, say
+from buttdial_sync.cli.report import Failure, Report, plain_fields, say
 from buttdial_sync.cli.status_line import STATUS_LINE
-from buttdial_sync.errors import ConfigError
-from buttdial_sync.errors.exits import DONE, EXIT_CODES, REFUSED, TRY_LATER, UNREACHABLE
+from buttdial_sync.errors.exits import EXIT_CODES, REFUSED, TRY_LATER, UNREACHABLE
 
 if TYPE_CHECKING:
     from buttdial_sync.happy.client import HappyClient
@@ -35,9 +37,13 @@ _MODES = (
     "safe-yolo",
     "yolo",
 )
-_EXIT_CODES = {"completed": DONE, "timed_out": TRY_LATER, "waiting_for_permission": TRY_LATER}
+_EXIT_CODES = {
+    "timed_out": TRY_LATER,
+    "waiting_for_permission": TRY_LATER,
+    "undetermined": UNREACHABLE,
+}
 _WIDTH = 100
-_OPTIONS = (
+_server_options = with_options(
     click.option("--server-url", metavar="URL", help="The server [env: HAPPY_SERVER_URL]."),
     click.option(
         "--key-file",
@@ -67,6 +73,7 @@ def happy() -> None:
 def _with_client(callback: Callable[..., Report]) -> Callable[..., Report]:
     """Give a command the options of a server, and a client for as long as it runs."""
 
+    @_server_options
     @wraps(callback)
     def run(
         *args: Any,
@@ -76,12 +83,8 @@ def _with_client(callback: Callable[..., Report]) -> Callable[..., Report]:
         insecure_hosts: tuple[str, ...],
         **kwargs: Any,
     ) -> Report:
-        try:
+        with needing_extra("happy"):
             from buttdial_sync.happy.client import HappyClient
-        except ImportError as missing:
-            raise ConfigError(
-                str(missing), remediation="pip install 'buttdial-sync[happy]'"
-            ) from None
         options: dict[str, Any] = {"on_event": log_event, "insecure_hosts": insecure_hosts}
         if timeout is not None:
             options["timeout"] = timeout
@@ -92,8 +95,6 @@ def _with_client(callback: Callable[..., Report]) -> Callable[..., Report]:
         with client:
             return callback(client, *args, **kwargs)
 
-    for option in reversed(_OPTIONS):
-        run = option(run)
     return run
 
 
@@ -343,10 +344,8 @@ def _report_of(result: TaskResult) -> Report:
         message=f"the agent's turn is {result.status.replace('_', ' ')}",
         remediation=f"Look at it with: happy follow {result.session_id} --after-seq 0",
     )
-    code = _EXIT_CODES.get(
-        result.status, UNREACHABLE if result.status == "undetermined" else REFUSED
-    )
     lines = [result.text] if result.text else []
+    code = _EXIT_CODES.get(result.status, REFUSED)
     return Report(data=data, lines=lines, failure=failure, exit_code=code)
 
 
@@ -367,13 +366,9 @@ def _show(update: Update) -> None:
 def _line_of(update: Update) -> str:
     kind = type(update).__name__
     request = getattr(update, "request", None)
-    told = (
-        getattr(update, "text", None)
-        or getattr(update, "name", None)
-        or getattr(update, "status", None)
-        or getattr(update, "how", None)
-        or (f"{request.tool} {_short(request.arguments)} [{request.id}]" if request else "")
-    )
+    asked = f"{request.tool} {_short(request.arguments)} [{request.id}]" if request else ""
+    words = (getattr(update, name, None) for name in ("text", "name", "status", "how"))
+    told = next(filter(None, words), asked)
     return f"{kind:<20} {_short(told)}".rstrip()
 
 
@@ -383,13 +378,7 @@ def _short(value: Any) -> str:
 
 
 def _plain(value: Any) -> dict[str, Any]:
-    """Return an object's fields as JSON can hold them."""
-    fields = attrs.asdict(value, value_serializer=lambda _, __, each: _json(each))
+    """Return an object's fields as JSON can hold them, without the server's own."""
+    fields = plain_fields(value)
     fields.pop("raw", None)
     return fields
-
-
-def _json(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    return dict(value) if isinstance(value, Mapping) else value

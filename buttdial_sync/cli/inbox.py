@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import importlib
 import json
-import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
-from functools import wraps
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import attrs
 import click
 
 from buttdial_sync.cli.command import ReportingCommand
-from buttdial_sync.cli.database import check_is_there, db_option
+from buttdial_sync.cli.database import errors_of_file, needing_sqlalchemy, with_db
 from buttdial_sync.cli.purging import purge_options, purged
-from buttdial_sync.cli.report import Failure, Report
+from buttdial_sync.cli.report import Failure, Report, plain_fields
 from buttdial_sync.cli.signals import finished_first
 from buttdial_sync.errors import ConfigError
 from buttdial_sync.errors.exits import DONE, EXIT_CODES, REFUSED, TRY_LATER, USAGE
@@ -37,17 +34,25 @@ def inbox() -> None:
     """Manage messages that came in and were written down."""
 
 
-def with_inbox(callback: Callable[..., Report]) -> Callable[..., Report]:
-    """Give a command the option ``--db``, and the inbox for as long as it runs."""
+@contextmanager
+def _opened(db: str) -> Iterator[Inbox]:
+    opened: Inbox
+    if "://" in db:
+        with needing_sqlalchemy():
+            from buttdial_sync.inbound.sqlalchemy_inbox import SQLAlchemyInbox
+            from buttdial_sync.stores.sqlalchemy import engine_at
+        with engine_at(db) as engine:
+            opened = SQLAlchemyInbox(engine)
+            opened.create_table()
+            yield opened
+    else:
+        from buttdial_sync.inbound.inbox import SQLiteInbox
 
-    @db_option
-    @wraps(callback)
-    def run(*args: Any, db: str, **kwargs: Any) -> Report:
-        check_is_there(db)
-        with _opened(db) as found:
-            return callback(found, *args, **kwargs)
+        with SQLiteInbox(db) as opened, errors_of_file(db):
+            yield opened
 
-    return run
+
+with_inbox = with_db(_opened)
 
 
 @inbox.command("list", cls=ReportingCommand)
@@ -80,9 +85,7 @@ def show(found: Inbox, event_id: str) -> Report:
 @with_inbox
 def retry(found: Inbox, event_id: str) -> Report:
     """Make an event due now, even if it was given up."""
-    if not found.force_retry(event_id):
-        return _cannot(event_id, "it is not there, done, or being handled:")
-    return Report(data={"ok": True, "id": event_id}, lines=[f"{event_id} is due now"])
+    return _changed(event_id, found.force_retry, "is due now")
 
 
 @inbox.command(cls=ReportingCommand)
@@ -90,9 +93,7 @@ def retry(found: Inbox, event_id: str) -> Report:
 @with_inbox
 def dismiss(found: Inbox, event_id: str) -> Report:
     """Give an event up: it is not handled any more."""
-    if not found.dismiss(event_id):
-        return _cannot(event_id, "it is not there, done, or being handled:")
-    return Report(data={"ok": True, "id": event_id}, lines=[f"{event_id} is dismissed"])
+    return _changed(event_id, found.dismiss, "is dismissed")
 
 
 @inbox.command(cls=ReportingCommand)
@@ -138,19 +139,16 @@ def handle(found: Inbox, handler: str, workers: int) -> Report:
     left = found.stats()
     failure, code = None, TRY_LATER if left["pending"] else DONE
     if given_up:
-        failure, code = _given_up(len(given_up)), REFUSED
+        code = REFUSED
+        failure = Failure(
+            message=f"{len(given_up)} given up: the log says why",
+            remediation="See inbox list --status dead. When the fault is gone: inbox retry ID.",
+        )
     return Report(
         data={"ok": code == DONE, "handled": count, "given_up": len(given_up), **left},
         lines=[f"{count} handed over, {left['pending']} pending, {left['dead']} dead"],
         failure=failure,
         exit_code=code,
-    )
-
-
-def _given_up(count: int) -> Failure:
-    return Failure(
-        message=f"{count} given up: the log says why",
-        remediation="See inbox list --status dead. When the fault is gone: inbox retry ID.",
     )
 
 
@@ -174,35 +172,10 @@ def _imported(path: str) -> InboundHandler:
     return found
 
 
-@contextmanager
-def _opened(db: str) -> Iterator[Inbox]:
-    if "://" in db:
-        with _opened_url(db) as opened:
-            yield opened
-        return
-    from buttdial_sync.inbound.inbox import SQLiteInbox
-
-    with SQLiteInbox(db) as opened_file:
-        try:
-            yield opened_file
-        except sqlite3.Error as error:
-            raise ConfigError(f"{db} cannot be used: {error}") from None
-
-
-@contextmanager
-def _opened_url(url: str) -> Iterator[Inbox]:
-    try:
-        from buttdial_sync.inbound.sqlalchemy_inbox import SQLAlchemyInbox
-        from buttdial_sync.stores.sqlalchemy import engine_at
-    except ImportError:
-        raise ConfigError(
-            "a database address needs SQLAlchemy",
-            remediation="pip install 'buttdial-sync[sqlalchemy]'",
-        ) from None
-    with engine_at(url) as engine:
-        opened = SQLAlchemyInbox(engine)
-        opened.create_table()
-        yield opened
+def _changed(event_id: str, change: Callable[[str], bool], done: str) -> Report:
+    if not change(event_id):
+        return _cannot(event_id, "it is not there, done, or being handled:")
+    return Report(data={"ok": True, "id": event_id}, lines=[f"{event_id} {done}"])
 
 
 def _cannot(event_id: str, why: str) -> Report:
@@ -214,12 +187,7 @@ def _cannot(event_id: str, why: str) -> Report:
 
 
 def _as_data(stored: StoredEvent) -> dict[str, Any]:
-    fields = attrs.asdict(stored, value_serializer=lambda _, __, value: _plain(value))
-    return {key: value for key, value in fields.items() if value is not None}
-
-
-def _plain(value: Any) -> Any:
-    return value.isoformat() if isinstance(value, datetime) else value
+    return {name: value for name, value in plain_fields(stored).items() if value is not None}
 
 
 def _line(stored: StoredEvent) -> str:

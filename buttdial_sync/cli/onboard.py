@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import attrs
 import click
@@ -18,8 +18,9 @@ from buttdial_sync.cli.onboarding_steps import (
     OnboardingSteps,
     WaitsForPerson,
 )
-from buttdial_sync.cli.report import Failure, Report, say
+from buttdial_sync.cli.report import Report, say
 from buttdial_sync.errors import (
+    ButtDialError,
     ChallengeNotFound,
     ConfigError,
     ConflictError,
@@ -35,25 +36,19 @@ from buttdial_sync.settings import Settings
 
 STATE_FILE = "butt-dial-onboarding.json"
 SETTINGS_FILE = "butt-dial.env"
-_ADVICE: tuple[tuple[type[Exception], str], ...] = (
-    (
-        OrgAlreadyVerified,
-        "The workspace has its token already: set BUTT_DIAL_TEAM_TOKEN to it, and run this again.",
-    ),
-    (
-        VerificationTokenExpired,
-        "Run it again with --resend, and give the link of the new mail.",
-    ),
-    (OTPInvalid, "Run it again, and give the passcode that came last."),
-    (OTPExpired, "Run it again: a new passcode is sent."),
-    (OTPMaxAttempts, "Run it again: a new passcode is sent."),
-    (ChallengeNotFound, "Run it again: a new passcode is sent."),
-    (
-        ConflictError,
-        "An agent has this id already: give another one, or none, with --agent-id.",
-    ),
-    (OutcomeUnknownError, "Run it again: what was carried out is not done a second time."),
-)
+_NEW_PASSCODE = "Run it again: a new passcode is sent."
+# The first that an error is an instance of.
+_ADVICE: dict[type[ButtDialError], str] = {
+    OrgAlreadyVerified: "The workspace has its token already: set BUTT_DIAL_TEAM_TOKEN to it, and "
+    "run this again.",
+    VerificationTokenExpired: "Run it again with --resend, and give the link of the new mail.",
+    OTPInvalid: "Run it again, and give the passcode that came last.",
+    OTPExpired: _NEW_PASSCODE,
+    OTPMaxAttempts: _NEW_PASSCODE,
+    ChallengeNotFound: _NEW_PASSCODE,
+    ConflictError: "An agent has this id already: give another one, or none, with --agent-id.",
+    OutcomeUnknownError: "Run it again: what was carried out is not done a second time.",
+}
 
 
 @click.command(cls=ReportingCommand)
@@ -120,14 +115,14 @@ def onboard(
 
     of_server = {"base_url": onboarding.base_url, "team_token": None, "on_event": log_event}
     with AccountsClient(**settings.for_accounts(**of_server)) as accounts:
-        run = OnboardingSteps(accounts, settings, onboarding, files, given, asks=asks)
+        run = OnboardingSteps(accounts, settings, onboarding, files, given, asks)
         try:
             report = run.to_the_end()
         except WaitsForPerson as waiting:
-            failure = Failure(message=waiting.message, remediation=waiting.remediation)
-            report = Report(data={"ok": False}, failure=failure, exit_code=TRY_LATER)
-        except tuple(kind for kind, _ in _ADVICE) as error:
-            report = _with_advice(error)
+            report = Report(data={"ok": False}, failure=waiting.failure, exit_code=TRY_LATER)
+        except tuple(_ADVICE) as error:
+            error.remediation = next(_ADVICE[kind] for kind in _ADVICE if isinstance(error, kind))
+            report = Report.of_error(error)
         except (KeyboardInterrupt, click.Abort):
             say("\nRun it again to go on.", err=True)
             raise
@@ -154,13 +149,6 @@ def _begin(files: OnboardingFile, settings: Settings, given: OnboardingOptions) 
         kept.team_token = settings.team_token
         files.save(kept)
     return kept
-
-
-def _with_advice(error: Exception) -> Report:
-    report = Report.of_error(cast("Any", error))
-    advice = next(advice for kind, advice in _ADVICE if isinstance(error, kind))
-    failure = Failure(message=report.failure.message if report.failure else "", remediation=advice)
-    return attrs.evolve(report, data={**report.data, "remediation": advice}, failure=failure)
 
 
 def _with_state(

@@ -93,18 +93,18 @@ class Onboarding:
         return "\n".join((_FIRST_LINE, *lines, ""))
 
 
+@attrs.frozen
 class OnboardingFile:
     """
     The file of an onboarding, and the file of settings that it results in.
 
-    Args:
+    Attributes:
         path: Where the state is.
         settings: Where the settings for programs go.
     """
 
-    def __init__(self, path: Path, settings: Path) -> None:
-        self.path = path
-        self.settings = settings
+    path: Path
+    settings: Path
 
     def load(self) -> Onboarding | None:
         """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import uuid
+import warnings
 from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import parse_qs, urlsplit
 
@@ -42,8 +43,7 @@ class WaitsForPerson(Exception):  # noqa: N818 - nothing failed
 
     def __init__(self, message: str, remediation: str) -> None:
         super().__init__(message)
-        self.message = message
-        self.remediation = remediation
+        self.failure = Failure(message=message, remediation=remediation)
 
 
 @attrs.frozen(kw_only=True)
@@ -66,25 +66,16 @@ class OnboardingOptions:
     body: str | None
 
 
+@attrs.frozen(eq=False, repr=False)
 class OnboardingSteps:
     """One run: each step is done once, and kept before the next one begins."""
 
-    def __init__(
-        self,
-        accounts: AccountsClient,
-        settings: Settings,
-        state: Onboarding,
-        files: OnboardingFile,
-        given: OnboardingOptions,
-        *,
-        asks: bool,
-    ) -> None:
-        self._accounts = accounts
-        self._settings = settings
-        self._state = state
-        self._files = files
-        self._given = given
-        self._asks = asks
+    _accounts: AccountsClient
+    _settings: Settings
+    _state: Onboarding
+    _files: OnboardingFile
+    _given: OnboardingOptions
+    _asks: bool
 
     def to_the_end(self) -> Report:
         """Take all steps that are not taken yet."""
@@ -221,8 +212,6 @@ class OnboardingSteps:
             return workspace.register_agent(agent_id, name, idempotency_key=key).agent_token
         except EndpointNotAvailable:
             # The open-source server makes an agent and its channel in one step.
-            import warnings
-
             channel = CHANNELS[self._state.wanted_channel or _DEFAULT_CHANNEL]
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)

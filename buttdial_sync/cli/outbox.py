@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-import attrs
 import click
 
 from buttdial_sync.cli.bulk import bulk_options, changed, check_alone
@@ -18,7 +17,7 @@ from buttdial_sync.cli.draining import drain as drain_outbox
 from buttdial_sync.cli.draining import rate_option, report_of, workers_option
 from buttdial_sync.cli.figures import figures_report, paused_name
 from buttdial_sync.cli.purging import purge_options, purged
-from buttdial_sync.cli.report import Failure, Report
+from buttdial_sync.cli.report import Failure, Report, plain_fields
 from buttdial_sync.errors.exits import EXIT_CODES, USAGE
 from buttdial_sync.models.failed import FAILED_STATUSES, FailedMessage, FailedStatus
 
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from buttdial_sync.retry.table import TableRepository
 
 RESOLVED = tuple(status for status in FAILED_STATUSES if status != "pending")
-_SECRET = "agent_token"
 _WIDTH_OF_ERROR = 60
 
 
@@ -208,11 +206,7 @@ def _not_there(msg_id: str) -> Report:
 
 
 def _as_data(message: FailedMessage) -> dict[str, Any]:
-    return {
-        name: value.isoformat() if isinstance(value, datetime) else value
-        for name, value in attrs.asdict(message).items()
-        if name != _SECRET
-    }
+    return {name: value for name, value in plain_fields(message).items() if name != "agent_token"}
 
 
 def _line(message: FailedMessage) -> str:

@@ -5,26 +5,25 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import wraps
+from collections.abc import Callable, Sequence
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import click
 
-from buttdial_sync.cli.command import ReportingCommand
+from buttdial_sync.cli.command import ReportingCommand, needing_extra, with_options
 from buttdial_sync.cli.connection import log_event
-from buttdial_sync.cli.report import Failure, Report, described, say
+from buttdial_sync.cli.report import Report, say
 from buttdial_sync.cli.status_line import ask
 from buttdial_sync.errors import ConfigError
 from buttdial_sync.errors.exits import EXIT_CODES, REFUSED
 from buttdial_sync.errors.scrubbing import Secret
 
 if TYPE_CHECKING:
-    from buttdial_sync.procedura import Failed, RemoteAgent, StreamEvent
+    from buttdial_sync.procedura import RemoteAgent, StreamEvent
 
-_META = "buttdial_sync.cli.procedura."
+_META = "buttdial_sync.cli.procedura"
 _PASSWORD = "PROCEDURA_PASSWORD"
 
 
@@ -43,56 +42,40 @@ class _ModuleCommand(ReportingCommand):
 def _remember(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
     # The published program wants these before the command; here they may stand behind it too.
     if value:
-        ctx.meta[f"{_META}{parameter.name}"] = value
+        ctx.meta.setdefault(_META, {})[parameter.name] = value
 
 
-def _server_options(command: Any) -> Any:
-    """Give a command, or the group, the options that say where the server is."""
-    for option in reversed(
-        (
-            click.option(
-                "--url",
-                metavar="URL",
-                help="The server [env: PROCEDURA_URL; default: ws://127.0.0.1:8765].",
-                expose_value=False,
-                callback=_remember,
-            ),
-            click.option(
-                "--token",
-                metavar="TOKEN",
-                help="A session token, instead of the stored one. Other users can see it in ps.",
-                expose_value=False,
-                callback=_remember,
-            ),
-            click.option(
-                "--ca-file",
-                metavar="FILE",
-                help="Certificates to trust, instead of the usual ones.",
-                expose_value=False,
-                callback=_remember,
-            ),
-            click.option(
-                "--pin",
-                metavar="SHA256",
-                multiple=True,
-                help="The SHA-256 that the server's certificate must have; may be repeated.",
-                expose_value=False,
-                callback=_remember,
-            ),
-            click.option(
-                "--insecure-host",
-                metavar="HOST",
-                multiple=True,
-                help="A host to which token and password may go over ws://; may be repeated.",
-                expose_value=False,
-                callback=_remember,
-            ),
-        )
-    ):
-        command = option(command)
-    return command
-
-
+_server_option = partial(click.option, expose_value=False, callback=_remember)
+# The commands have them, and the group.
+_server_options = with_options(
+    _server_option(
+        "--url",
+        metavar="URL",
+        help="The server [env: PROCEDURA_URL; default: ws://127.0.0.1:8765].",
+    ),
+    _server_option(
+        "--token",
+        metavar="TOKEN",
+        help="A session token, instead of the stored one. Other users can see it in ps.",
+    ),
+    _server_option(
+        "--ca-file", metavar="FILE", help="Certificates to trust, instead of the usual ones."
+    ),
+    _server_option(
+        "--pin",
+        "pin_sha256",
+        metavar="SHA256",
+        multiple=True,
+        help="The SHA-256 that the server's certificate must have; may be repeated.",
+    ),
+    _server_option(
+        "--insecure-host",
+        "insecure_hosts",
+        metavar="HOST",
+        multiple=True,
+        help="A host to which token and password may go over ws://; may be repeated.",
+    ),
+)
 _ack_timeout = click.option(
     "--ack-timeout",
     type=float,
@@ -112,34 +95,6 @@ _final_timeout = click.option(
 _arguments = click.argument("args", nargs=-1, type=click.UNPROCESSED)
 
 
-@contextmanager
-def _agent_of(ctx: click.Context) -> Iterator[RemoteAgent]:
-    """Give the agent that the options describe."""
-    try:
-        from buttdial_sync.procedura import FileTokenStore, RemoteAgent
-    except ImportError:
-        missing = "the package websockets is missing"
-        raise ConfigError(missing, remediation="pip install 'buttdial-sync[procedura]'") from None
-    given = {
-        name: ctx.meta.get(f"{_META}{option}")
-        for name, option in (
-            ("url", "url"),
-            ("token", "token"),
-            ("ca_file", "ca_file"),
-            ("pin_sha256", "pin"),
-            ("insecure_hosts", "insecure_host"),
-        )
-    }
-    options = {name: value for name, value in given.items() if value}
-    store = FileTokenStore()
-    with RemoteAgent.from_env(token_store=store, on_event=log_event, **options) as agent:
-        try:
-            yield agent
-        except KeyboardInterrupt:
-            say("\nThe module may go on at the server.", err=True)
-            raise
-
-
 def _with_agent(callback: Callable[..., Report]) -> Any:
     """Give a command the options of a server, and an agent for as long as it runs."""
 
@@ -147,8 +102,19 @@ def _with_agent(callback: Callable[..., Report]) -> Any:
     @click.pass_context
     @wraps(callback)
     def run(ctx: click.Context, /, **kwargs: Any) -> Report:
-        with _agent_of(ctx) as agent:
-            return callback(agent, **kwargs)
+        with needing_extra("procedura", "the package websockets is missing"):
+            from buttdial_sync.procedura import FileTokenStore, RemoteAgent
+        options = {
+            "token_store": FileTokenStore(),
+            "on_event": log_event,
+            **ctx.meta.get(_META, {}),
+        }
+        with RemoteAgent.from_env(**options) as agent:
+            try:
+                return callback(agent, **kwargs)
+            except KeyboardInterrupt:
+                say("\nThe module may go on at the server.", err=True)
+                raise
 
     return run
 
@@ -179,8 +145,7 @@ def login(
     device: str,
     ttl: int,
     password_stdin: bool,
-    ack_timeout: float,
-    final_timeout: float,
+    **timeouts: float,
 ) -> Report:
     """
     Log in, and store the session token.
@@ -194,8 +159,7 @@ def login(
         replace=not attach,
         device=device,
         ttl=ttl,
-        ack_timeout=ack_timeout,
-        final_timeout=final_timeout,
+        **timeouts,
     )
     told = {"account": found.account, "device": found.device, "url": agent.url}
     return _report({"status": "ok", **told}, told)
@@ -207,19 +171,13 @@ def login(
 @_ack_timeout
 @_final_timeout
 @_with_agent
-def run(
-    agent: RemoteAgent,
-    module: str,
-    args: Sequence[str],
-    ack_timeout: float,
-    final_timeout: float,
-) -> Report:
+def run(agent: RemoteAgent, module: str, args: Sequence[str], **timeouts: float) -> Report:
     """
     Run a module and print its result.
 
     Options for the module come after "--": procedura run worldstate_snapshot -- --terse
     """
-    result = agent.run(module, list(args), ack_timeout=ack_timeout, final_timeout=final_timeout)
+    result = agent.run(module, list(args), **timeouts)
     return _report(result, {"result": result})
 
 
@@ -268,7 +226,7 @@ def stream(
     for last in events:
         click.echo(_json({**last.raw, "phase": last.phase}, indent=None))
     if isinstance(last, Failed):
-        return _failed(last)
+        return attrs.evolve(Report.of_error(last.error), exit_code=REFUSED)
     return Report(data={"ok": True, "job_id": last.job_id if last else None})
 
 
@@ -276,26 +234,14 @@ def stream(
 @_ack_timeout
 @_final_timeout
 @_with_agent
-def diag(agent: RemoteAgent, ack_timeout: float, final_timeout: float) -> Report:
+def diag(agent: RemoteAgent, **timeouts: float) -> Report:
     """Print the round trip, and what the server tells of the connection."""
-    found = attrs.asdict(agent.diag(ack_timeout=ack_timeout, final_timeout=final_timeout))
+    found = attrs.asdict(agent.diag(**timeouts))
     return _report(found, found)
 
 
 def _report(result: Any, data: dict[str, Any]) -> Report:
     return Report(data={"ok": True, **data}, lines=_json(result).splitlines())
-
-
-def _failed(event: Failed) -> Report:
-    error = event.error
-    return Report(
-        data=Report.of_error(error).data,
-        failure=Failure(
-            message=described(error.message, error.code, error.retry_after),
-            remediation=error.remediation,
-        ),
-        exit_code=REFUSED,
-    )
 
 
 def _json(value: Any, indent: int | None = 2) -> str:

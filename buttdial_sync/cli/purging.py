@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from buttdial_sync.cli.ages import age_of
+from buttdial_sync.cli.command import with_options
 from buttdial_sync.cli.report import Report
 from buttdial_sync.cli.status_line import STATUS_LINE
 
 if TYPE_CHECKING:
     from buttdial_sync.stores.table import WorkTable
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _age(ctx: click.Context, param: click.Parameter, value: str) -> timedelta:
@@ -26,26 +25,23 @@ def _age(ctx: click.Context, param: click.Parameter, value: str) -> timedelta:
     return age
 
 
-def purge_options(statuses: Sequence[str]) -> Callable[[F], F]:
+def purge_options(statuses: Sequence[str]) -> Callable[[Any], Any]:
     """Give a command ``--older-than`` and ``--status``."""
-
-    def decorate(command: F) -> F:
-        older_than = click.option(
+    return with_options(
+        click.option(
             "--older-than",
             metavar="30d|12h|90m",
             callback=_age,
             required=True,
             help="Resolved that long ago.",
-        )
-        status = click.option(
+        ),
+        click.option(
             "--status",
             multiple=True,
             type=click.Choice(statuses),
             help="Only these; may be repeated. Without it all but dead.",
-        )
-        return older_than(status(command))
-
-    return decorate
+        ),
+    )
 
 
 def purged(table: WorkTable, older_than: timedelta, statuses: Sequence[str]) -> Report:

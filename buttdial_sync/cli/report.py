@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
+from datetime import datetime
 from typing import Any
 
 import attrs
@@ -85,6 +86,17 @@ class Report:
             say(f"Error: {_on_one_line(self.failure.message)}", err=True)
             if self.failure.remediation:
                 say(f"  -> {_on_one_line(self.failure.remediation)}", err=True)
+
+
+def plain_fields(value: attrs.AttrsInstance) -> dict[str, Any]:
+    """Return an object's fields as JSON can hold them."""
+    return attrs.asdict(value, value_serializer=_plain)
+
+
+def _plain(_: object, __: object, value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return dict(value) if isinstance(value, Mapping) else value
 
 
 def described(error: str, code: str | None, retry_after: float | None) -> str:

@@ -66,7 +66,7 @@ def _report(result: SendResult, channel: str, key: str) -> Report:
             "retryable": result.retryable,
             "permanent": result.permanent,
             "needs_operator": result.needs_operator,
-            **attrs.asdict(result, filter=_is_plain),
+            **attrs.asdict(result, filter=attrs.filters.exclude("raw", "exception")),
             "remediation": failure and failure.remediation,
         },
         lines=[_success(result, channel)] if result.ok else (),
@@ -97,7 +97,3 @@ def _how_to_repeat(key: str) -> str:
         "Find out whether it arrived before you send it again. "
         f"If the server honours keys, this is safe: --idempotency-key {key}"
     )
-
-
-def _is_plain(field: attrs.Attribute[Any], _: object) -> bool:
-    return field.name not in {"raw", "exception"}

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from buttdial_sync.errors.exits import INTERRUPTED, TERMINATED
-from buttdial_sync.transport.signals import stopped_by_signals
+from buttdial_sync.transport.signals import handling, stopped_by_signals
 
 
 class Signalled(KeyboardInterrupt):
@@ -32,14 +31,8 @@ def interrupted_by_sigterm() -> Iterator[None]:
     def on_signal(number: int, _: FrameType | None) -> None:
         raise Signalled(number)
 
-    if threading.current_thread() is not threading.main_thread():
+    with handling(on_signal, signal.SIGTERM):
         yield
-        return
-    before = signal.signal(signal.SIGTERM, on_signal)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -69,13 +69,28 @@ def stopped_by_signals(
         # A signal may arrive while this thread holds a lock that stop() needs.
         threading.Thread(target=stop_it, name="buttdial-sync-stop").start()
 
+    with handling(on_signal, *_SIGNALS):
+        try:
+            yield came
+        finally:
+            ended.set()
+
+
+@contextmanager
+def handling(
+    handler: Callable[[int, FrameType | None], object] | signal.Handlers, *numbers: signal.Signals
+) -> Iterator[None]:
+    """
+    Handle signals until the block ends, and then as before.
+
+    Outside of the main thread, which alone gets signals, nothing changes.
+    """
     if threading.current_thread() is not threading.main_thread():
-        yield came
+        yield
         return
-    before = {number: signal.signal(number, on_signal) for number in _SIGNALS}
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
-        yield came
+        yield
     finally:
-        ended.set()
         for number, previous in before.items():
             signal.signal(number, previous)
