@@ -83,7 +83,7 @@ def argument_checker(name: str, hint: Any, *, required: bool) -> Check:
         if value is None:
             return
         if allowed and value not in allowed:
-            near = get_close_matches(str(value).strip().casefold(), map(str, allowed), n=1)
+            near = get_close_matches(str(value).strip().casefold(), map(str, allowed))
             raise ArgumentValueError(
                 f"{name} must be one of {', '.join(map(repr, allowed))}",
                 remediation=f"Did you mean {near[0]!r}?" if near else "Give one of them.",
@@ -100,8 +100,6 @@ def plain_text(value: Any) -> Any:
 
     That is an enum's value, a ``Decimal``, and a lazy translation of Django.
     """
-    if isinstance(value, str) or value is None:
-        return value
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Decimal):
@@ -170,7 +168,7 @@ def _misused(
 ) -> TypeError:
     """Return Python's complaint about a call, with the method's name and the nearest keywords."""
     known = _signature(method).parameters
-    meant = {each: get_close_matches(each, known, n=1) for each in given if each not in known}
+    meant = {each: get_close_matches(each, known) for each in given if each not in known}
     hints = [f"; write {near[0]}= for {each}=" for each, near in meant.items() if near]
     return TypeError(f"{name}(): {complaint}{''.join(hints)}")
 
@@ -227,7 +225,7 @@ def _test(hint: Any) -> Test:
     if hint in {int, float}:
         numbers = (int,) if hint is int else (int, float)
         return lambda value: isinstance(value, numbers) and not isinstance(value, bool)
-    return lambda value: isinstance(value, origin or hint)
+    return lambda value: isinstance(value, hint)
 
 
 def _mapping_test(key_test: Test, item_test: Test) -> Test:

@@ -89,9 +89,10 @@ class EndpointCall(Call):
         self._endpoint = endpoint
         self._given = {key: value for key, value in arguments.items() if value is not None}
         self._key = idempotency_key if endpoint.takes_key else None
-        self._signer = signer
-        self._agent = agent
-        self._agent_id = None if agent is None else agent.id_with(credential)
+        self._signer = signer if endpoint.is_signed else None
+        # None if the server could not be told which agent this is.
+        can_be_named = agent is not None and agent.id_with(credential) is not None
+        self._agent = agent if can_be_named else None
         self._keep_private()
         fill_path(endpoint.path, self._given)  # refuses a bad value before the first attempt
         self._query = {
@@ -117,15 +118,15 @@ class EndpointCall(Call):
         only the other way of writing has. Both say that nothing was carried out, so the other way
         is tried at once. The result is remembered.
         """
-        was_told = self._agent is not None and self._agent.must_send_agent_id
+        agent = self._agent
+        was_told = agent is not None and agent.must_send_agent_id
         try:
             answer = self._send_either_way()
         except InvalidRequestError as refusal:
-            if was_told or not self._is_for_lack_of_agent_id(refusal):
+            if agent is None or was_told or not _is_for_lack_of_agent_id(refusal):
                 raise
             # Refused, so nothing was carried out: naming the agent is the same attempt.
-            assert self._agent is not None  # noqa: S101 - it has the id
-            self._agent.must_send_agent_id = True
+            agent.must_send_agent_id = True
             answer = self._send_either_way()
         check_answer(answer, self._endpoint.check)
         return answer
@@ -136,23 +137,19 @@ class EndpointCall(Call):
         try:
             return self._send(ways[known])
         except ButtDialError as error:
-            if len(ways) == 1 or not _asks_for_the_other_way(error, self._endpoint, ways[known]):
+            if not _asks_for_the_other_way(error, self._endpoint, ways[known]):
                 raise
         answer = self._send(ways[1 - known])
         self.connection.variants[self._endpoint.path] = 1 - known
         return answer
 
-    def _is_for_lack_of_agent_id(self, refusal: InvalidRequestError) -> bool:
-        is_asked_for = refusal.code == "AGENT_ID_REQUIRED" and refusal.outcome == "rejected"
-        return is_asked_for and self._agent_id is not None
-
-    def _named_agent(self) -> dict[str, str]:
+    def _named_agent(self) -> dict[str, Any]:
         """The agent's id, where the server does not know it from the token."""
-        agent, agent_id = self._agent, self._agent_id
-        if agent is None or agent_id is None:
+        agent = self._agent
+        if agent is None:
             return {}
         is_needed = agent.must_send_agent_id or self._endpoint.always_names_agent
-        return {"agentId": agent_id} if is_needed else {}
+        return {"agentId": agent.agent_id} if is_needed else {}
 
     def _server_honours_key(self) -> bool:
         return self._key is not None
@@ -164,7 +161,7 @@ class EndpointCall(Call):
             query = {**query, **self._named_agent()}
         else:
             body = {**body, **self._named_agent()}
-        headers = self._signer.headers() if endpoint.is_signed and self._signer else {}
+        headers = self._signer.headers() if self._signer else {}
         if self._key is not None:
             headers["Idempotency-Key"] = self._key
         try:
@@ -222,6 +219,10 @@ class EndpointCall(Call):
                 f"{self.operation} would send {', '.join(secrets)} in a URL that others can read",
                 remediation="Use https, or a server on this machine without a proxy.",
             )
+
+
+def _is_for_lack_of_agent_id(refusal: InvalidRequestError) -> bool:
+    return refusal.code == "AGENT_ID_REQUIRED" and refusal.outcome == "rejected"
 
 
 def _asks_for_the_other_way(error: ButtDialError, endpoint: Endpoint[Any], tried: Variant) -> bool:

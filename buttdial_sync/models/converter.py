@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from functools import cache, partial
@@ -64,12 +64,12 @@ def structure(data: Any, kind: type[T], *, source: str, strict: bool = False) ->
     try:
         return _converter(lenient=False).structure(data, kind)
     except Exception as exc:  # noqa: BLE001 - cattrs raises groups of whatever a hook raised
-        faults = transform_error(exc, path="$")
+        faults = _faults_of(exc)
     if not strict:
         try:
             found = _converter(lenient=True).structure(data, kind)
         except Exception as exc:  # noqa: BLE001 - as above; now only what is required
-            faults = transform_error(exc, path="$")
+            faults = _faults_of(exc)
         else:
             logger.warning("%s: what does not fit is in raw only: %s", source, _in_words(faults))
             return found
@@ -80,6 +80,28 @@ def structure(data: Any, kind: type[T], *, source: str, strict: bool = False) ->
         remediation="The server's version may be newer than this library: see the body.",
         body=data,
     ) from None
+
+
+def _faults_of(error: Exception) -> list[str]:
+    faults = transform_error(error, path="$")
+    _forget_frames(error)
+    return faults
+
+
+def _forget_frames(error: Exception) -> None:
+    """Let go of the frames in which cattrs keeps what was raised: these circles hold the client."""
+    error.__traceback__ = None
+    for inner in getattr(error, "exceptions", ()):
+        _forget_frames(inner)
+
+
+@contextmanager
+def _leaving_out() -> Iterator[None]:
+    """Leave out what does not fit: structure() has told of it."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - as there
+        _forget_frames(error)
 
 
 def _in_words(faults: list[str]) -> str:
@@ -159,7 +181,8 @@ def _or_default(converter: Converter, field: attrs.Attribute[Any]) -> Callable[[
     def structure_field(value: Any, _: Any) -> Any:
         try:
             return converter.structure(value, field.type)  # type: ignore[arg-type]
-        except Exception:  # noqa: BLE001 - structure() has told of it
+        except Exception as error:  # noqa: BLE001 - structure() has told of it
+            _forget_frames(error)
             return default.factory() if hasattr(default, "factory") else default
 
     return structure_field
@@ -181,7 +204,7 @@ def _items_that_fit(converter: Converter, data: Any, kind: Any) -> list[Any]:
         raise TypeError(f"expected a list, got {type(data).__name__}")
     found = []
     for item in data:
-        with suppress(Exception):  # structure() has told of it
+        with _leaving_out():
             found.append(converter.structure(item, get_args(kind)[0]))
     return found
 
@@ -189,7 +212,7 @@ def _items_that_fit(converter: Converter, data: Any, kind: Any) -> list[Any]:
 def _entries_that_fit(converter: Converter, data: Any, kind: Any) -> dict[Any, Any]:
     found = {}
     for name, item in data.items():
-        with suppress(Exception):  # structure() has told of it
+        with _leaving_out():
             found[name] = converter.structure(item, get_args(kind)[1])
     return found
 

@@ -37,7 +37,9 @@ _TESTS: dict[str, tuple[str, ...]] = {
     "buttdial_sync/calls/": ("tests/unit/calls", "tests/unit/sending", "tests/unit/tools"),
     "buttdial_sync/calls/call.py": (
         "tests/unit/test_connection.py",
+        "tests/unit/test_lifetimes.py",
         "tests/unit/calls",
+        "tests/unit/accounts/test_account_secrets.py",
         "tests/unit/tools",
     ),
     "buttdial_sync/calls/endpoint_call.py": (

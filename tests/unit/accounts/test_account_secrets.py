@@ -158,6 +158,7 @@ def test_token_of_an_answer_in_a_wrong_shape_is_not_shown() -> None:
         with pytest.raises(ButtDialError, match="org_id") as caught:
             client.register("Shop", "ann@shop.example")
     assert "s3cret" not in everything_about(caught.value)
+    assert leaks_of(caught.value, "new-s3cret", "x-s3cret") == []
     assert caught.value.outcome == "sent"
     assert caught.value.body["orgId"] == ["x"]
 

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import inspect
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
+from enum import Enum
 from typing import Any, Literal
 
 import pytest
 
-from buttdial_sync.calls.arguments import check_argument, checked, json_value, to_wire
+from buttdial_sync.calls.arguments import (
+    check_argument,
+    checked,
+    json_value,
+    plain_text,
+    to_wire,
+)
 from buttdial_sync.errors import ArgumentTypeError, ArgumentValueError
 
 
@@ -62,6 +70,31 @@ def test_what_frameworks_use_for_texts() -> None:
     assert arrived == ("1.50", "agent", "b", "", {"x": 1})
 
 
+class Kind(str, Enum):
+    SMS = "sms"
+
+
+def test_texts_of_a_host_without_django(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An enum is its value, one of texts a plain text too; the rest stays what it is."""
+    monkeypatch.delitem(sys.modules, "django.utils.functional", raising=False)
+    assert type(plain_text(Kind.SMS)) is str
+    assert [plain_text(each) for each in (Kind.SMS, "sms", 5, None)] == ["sms", "sms", 5, None]
+
+
+class Keeper:
+    @checked
+    def keep(self, team_token: str, code: str, note: str, extra: Mapping[str, Any]) -> str:
+        """Return what a frame that is shown has of them."""
+        return repr((team_token, code, note, extra))
+
+
+def test_secrets_are_masked_before_a_method_runs() -> None:
+    """Tokens and passcodes by their parameters' names, and what has such a name in a mapping."""
+    extra = {"agentToken": "s3cret", "note": "said"}
+    shown = Keeper().keep("s3cret", "s3cret", note="said", extra=extra)
+    assert shown == "('***', '***', 'said', {'agentToken': '***', 'note': 'said'})"
+
+
 def test_blank_text_that_nobody_needs() -> None:
     """An optional text may be blank, an id and a required one may not."""
     check_argument("note", "", str, required=False)
@@ -102,6 +135,12 @@ def test_types(hint: Any, good: list[object], bad: list[object]) -> None:
     """A value is what its annotation says, with all that is inside of it."""
     assert all(fits(value, hint) for value in good)
     assert not any(fits(value, hint) for value in bad)
+
+
+def test_a_hint_without_a_test() -> None:
+    """An annotation that nothing here can look into fails at the first call, not in silence."""
+    with pytest.raises(TypeError, match="parameterized generic"):
+        check_argument("x", {"a"}, set[str], required=False)
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,7 @@ class Script(Call):
         self.events: list[ClientEvent] = []
         self.asked = 0
         self.now = 0.0
+        self.on_attempt: Callable[[], None] = lambda: None
         self.on_pause: Callable[[], None] = lambda: None
         self.repeatable = False
         connection = Connection(
@@ -91,6 +92,7 @@ class Script(Call):
 
     def _attempt(self) -> Any:
         self.numbers.append(self.attempts)
+        self.on_attempt()
         result = self.results[min(self.attempts, len(self.results)) - 1]
         if isinstance(result, BaseException):
             raise result
@@ -207,7 +209,9 @@ def test_unknown_is_repeated_only_if_it_does_no_harm() -> None:
 
 
 @pytest.mark.parametrize(
-    "later", [refused(), ToolError("no"), ServerError("busy", status_code=503)], ids=str
+    "later",
+    [refused(), ToolError("no", retryable=True), ServerError("busy", status_code=503)],
+    ids=str,
 )
 def test_unknown_stays_unknown(later: ButtDialError) -> None:
     """A later "not sent" or "rejected" does not prove that the first attempt did nothing."""
@@ -215,7 +219,7 @@ def test_unknown_stays_unknown(later: ButtDialError) -> None:
     script.repeatable = True
     error = script.fails()
     assert error is later
-    assert error.outcome == "unknown"
+    assert (error.outcome, error.retryable) == ("unknown", None)
 
 
 def test_unknown_stays_unknown_over_several_attempts() -> None:
@@ -293,6 +297,24 @@ def test_closed_before() -> None:
     assert script.numbers == []
 
 
+def test_close_during_an_attempt() -> None:
+    """What the attempt says is told, and no pause is announced that would end at once."""
+    error = refused()
+    script = Script(error)
+    script.on_attempt = script.connection.close
+    assert script.fails() is error
+    assert (script.numbers, script.pauses, script.retries) == ([1], [], [])
+
+
+def test_a_credential_that_rests() -> None:
+    """What the server refused is not used, not even for an attempt that is told to the host."""
+    script = Script("never")
+    script._credential = "wrong"
+    script.connection.logins.breaker.learn("wrong", AuthInvalidTokenError("401"))
+    script.fails(AuthInvalidTokenError)
+    assert (script.numbers, script.events) == ([], [])
+
+
 def test_one_attempt_at_most() -> None:
     """``max_attempts=1`` means one."""
     script = Script(refused(), max_attempts=1)
@@ -323,10 +345,10 @@ def test_keys_are_not_honoured_unless_said() -> None:
 def test_events_of_a_failure() -> None:
     """Each failed attempt is reported with its duration and outcome."""
     script = Script(refused(), max_attempts=2)
-    script.on_pause = lambda: None
+    script.now = 10.0
     script.fails()
-    told = [(e.kind, e.attempt, e.outcome) for e in script.events if e.kind == "answer"]
-    assert told == [("answer", 1, "not_sent"), ("answer", 2, "not_sent")]
+    told = [(e.attempt, e.seconds, e.outcome) for e in script.events if e.kind == "answer"]
+    assert told == [(1, 0.0, "not_sent"), (2, 0.0, "not_sent")]
 
 
 @pytest.mark.parametrize("outcome", ["unknown", "not_sent"])

@@ -136,6 +136,7 @@ LIMITS = {"type": "object", "properties": {"a": {}, "deep": {"properties": {"b":
         ({"properties": {"a": "no schema"}}, {"a": {"b": 1}}, ""),
         ({"type": "array", "items": LIMITS}, [{"a": 1}, {"A": 1}, {"A": 2}], "limits.A"),
         ({"type": "array", "items": [LIMITS]}, [{"A": 1}], ""),
+        ({"type": "array", "items": LIMITS}, 5, ""),
         ("no schema", {"A": 1}, ""),
     ],
 )
@@ -295,6 +296,11 @@ class TestAgentId:
         assert fit([MAKE_CALL], op("comms_make_call"), {"to": "+1"}, agent_id="a-1")[1] == {
             "to": "+1"
         }
+
+    def test_unknown_agent(self) -> None:
+        """Nothing is made up for it."""
+        tools = [tool("comms_make_call", "to", "agentId")]
+        assert fit(tools, op("comms_make_call"), {"to": "+1"})[1] == {"to": "+1"}
 
     def test_given_one_wins(self) -> None:
         """What the call says is not changed."""

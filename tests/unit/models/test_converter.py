@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import weakref
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
@@ -385,3 +387,21 @@ def test_garbage_is_a_protocol_error(data: object) -> None:
     """Nothing but a result or a ``ProtocolError`` comes out."""
     with suppress(ProtocolError):
         assert isinstance(structure(data, Outer, source="x"), Outer)
+
+
+@pytest.mark.parametrize("kind", [Outer, Required])
+def test_what_does_not_fit_keeps_no_frame(kind: type[Any], request: pytest.FixtureRequest) -> None:
+    """The frames of who asked hold a client and its token: they go without the collector."""
+    odd = {"message_id": ["no text"]}
+    gone: list[weakref.ref[Text]] = []
+
+    def read() -> None:
+        held = Text(value="a client")
+        gone.append(weakref.ref(held))
+        with suppress(ProtocolError):
+            structure({"items": [odd], "by_name": {"a": odd}, "first": odd}, kind, source="x")
+
+    request.addfinalizer(gc.enable)
+    gc.disable()
+    read()
+    assert [each() for each in gone] == [None]

@@ -120,6 +120,16 @@ def test_a_broken_connection(
     assert (result.outcome, len(fake.requests)) == (outcome, requests)
 
 
+def test_whether_keys_are_honoured_needs_no_question(client: Client) -> None:
+    """The endpoint does not honour them, even where the tool does, which is asked of otherwise."""
+    hosted = FakeButtDialServer(tokens=[TOKEN])
+    with hosted.mocked():
+        assert not client.honours_idempotency_key()
+        assert hosted.requests == []
+        with Client(BASE_URL, agent_token=TOKEN, send_via="stream") as streaming:
+            assert streaming.honours_idempotency_key()
+
+
 def test_a_refused_connection_is_tried_again(fake: FakeButtDialServer, client: Client) -> None:
     """It was certainly not sent."""
     fake.fault("refuse", on="rest", count=2)

@@ -49,6 +49,27 @@ def test_without_an_id_the_refusal_is_told(fake: FakeButtDialServer) -> None:
     assert len(fake.requests) == 1
 
 
+@pytest.mark.parametrize(
+    ("answer", "requests"),
+    [
+        ({"error": "agentId is required"}, [False, True, True]),
+        ({"message": "agentId is required"}, [False, False]),
+        ({"error": "days is required"}, [False, False]),
+    ],
+    ids=str,
+)
+def test_the_agent_is_named_once(
+    answer: dict[str, str], requests: list[bool], fake: FakeButtDialServer
+) -> None:
+    """Not where that does not help, nor what a proxy or something else may have refused."""
+    fake.fault("status", on="rest", status=400, body=answer, count=9)
+    with Client(BASE_URL, agent_token="org", agent_id="agent-1", max_attempts=1) as client:
+        for _ in range(2):
+            with pytest.raises(InvalidRequestError):
+                client.profile.channel_status()
+    assert ["agentId" in each.query for each in fake.requests] == requests
+
+
 def test_what_waits_is_read_before_a_stream_is_opened(fake: FakeButtDialServer) -> None:
     """The refusal hands nothing out; the next page names the agent at once."""
     got: list[WaitingMessage] = []
@@ -61,6 +82,16 @@ def test_what_waits_is_read_before_a_stream_is_opened(fake: FakeButtDialServer) 
     queries = [each.query for each in fake.requests if each.path == "/api/v1/waiting-messages"]
     # The last one: before the second attempt to open, with the token in the URL.
     assert [query.get("agentId") for query in queries] == [None, *["agent-1"] * 3]
+
+
+def test_a_view_without_an_id_takes_none_away(fake: FakeButtDialServer) -> None:
+    """The client has said which agent its token stands for."""
+    got: list[WaitingMessage] = []
+    fake.add_waiting()
+    with Client(BASE_URL, agent_token="org", agent_id="agent-1", before_open=got.extend) as client:
+        client.as_agent("org")
+        client.ping()
+    assert [each.id for each in got] == ["waiting-1"]
 
 
 def test_a_view_of_an_agent_polls(fake: FakeButtDialServer) -> None:
