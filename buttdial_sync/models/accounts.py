@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
 
 import attrs
 
+from buttdial_sync.models.answer import Answer
 from buttdial_sync.models.converter import Identifier
 
 
 @attrs.frozen(kw_only=True)
-class Account:
+class Account(Answer):
     """
     A workspace's account.
 
@@ -33,11 +33,10 @@ class Account:
     mode: str | None = None
     created_at: datetime | None = None
     status: str | None = None
-    raw: Any = attrs.field(default=None, eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)
-class Membership:
+class Membership(Answer):
     """
     One workspace that a user belongs to.
 
@@ -52,11 +51,10 @@ class Membership:
     org_name: str | None = None
     role: str | None = None
     added_at: datetime | None = None
-    raw: Any = attrs.field(default=None, eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)
-class Memberships:
+class Memberships(Answer):
     """
     All workspaces of a user. It has a length and can be iterated over; false when empty.
 
@@ -67,7 +65,6 @@ class Memberships:
 
     email: str | None = None
     memberships: list[Membership] = attrs.field(factory=list)
-    raw: Any = attrs.field(default=None, eq=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.memberships)
@@ -77,7 +74,7 @@ class Memberships:
 
 
 @attrs.frozen(kw_only=True)
-class PhoneChallenge:
+class PhoneChallenge(Answer):
     """
     A passcode that is on its way to a phone.
 
@@ -90,11 +87,10 @@ class PhoneChallenge:
     challenge_id: Identifier
     phone_hint: str | None = None
     expires_at: datetime | None = None
-    raw: Any = attrs.field(default=None, eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)
-class ConfirmedPhone:
+class ConfirmedPhone(Answer):
     """
     Whether a phone belongs to the workspace now. False unless the server says so.
 
@@ -105,14 +101,13 @@ class ConfirmedPhone:
 
     ok: bool | None = None
     phone_hint: str | None = None
-    raw: Any = attrs.field(default=None, eq=False, repr=False)
 
     def __bool__(self) -> bool:
         return self.ok is True
 
 
 @attrs.frozen(kw_only=True)
-class ErasureRequest:
+class ErasureRequest(Answer):
     """
     An erasure that its owner has to confirm.
 
@@ -125,4 +120,3 @@ class ErasureRequest:
     erasure_request_id: Identifier
     expires_at: datetime | None = None
     message: str | None = None
-    raw: Any = attrs.field(default=None, eq=False, repr=False)

@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 
+from buttdial_sync.models.answer import Answer
 from buttdial_sync.models.converter import Identifier
 from buttdial_sync.models.credentials import agent_token_field
 
@@ -22,7 +23,7 @@ _AGENT_NAMES = (
 
 
 @attrs.frozen(kw_only=True)
-class AgentCredentials:
+class AgentCredentials(Answer):
     """
     An agent and its token. The server shows the token once: keep it.
 
@@ -43,11 +44,10 @@ class AgentCredentials:
     channels: Any = attrs.field(
         default=None, repr=False, metadata={"names": ("channels", "provisioning.channels")}
     )
-    raw: Any = attrs.field(default=None, eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)
-class RegeneratedToken:
+class RegeneratedToken(Answer):
     """
     An agent's new token. The ones before it are dead.
 
@@ -58,11 +58,10 @@ class RegeneratedToken:
 
     agent_token: str = agent_token_field()
     revoked_count: int | None = None
-    raw: Any = attrs.field(default=None, eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)
-class AgentToken:
+class AgentToken(Answer):
     """
     What is known about a token; not the token itself.
 
@@ -81,11 +80,10 @@ class AgentToken:
     created_at: datetime | None = None
     last_used_at: datetime | None = None
     ip_hint: str | None = None
-    raw: Any = attrs.field(default=None, eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)
-class AgentTokens:
+class AgentTokens(Answer):
     """
     An agent's tokens. It has a length and can be iterated over; false when empty.
 
@@ -94,7 +92,6 @@ class AgentTokens:
     """
 
     tokens: list[AgentToken] = attrs.field(factory=list)
-    raw: Any = attrs.field(default=None, eq=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -104,7 +101,7 @@ class AgentTokens:
 
 
 @attrs.frozen(kw_only=True)
-class Deprovisioned:
+class Deprovisioned(Answer):
     """
     An agent that was taken down.
 
@@ -115,11 +112,10 @@ class Deprovisioned:
 
     status: str | None = None
     number_released: Any = None
-    raw: Any = attrs.field(default=None, eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)
-class ClientLimits:
+class ClientLimits(Answer):
     """
     What an agent may do.
 
@@ -128,11 +124,10 @@ class ClientLimits:
     """
 
     current_limits: Mapping[str, Any] = attrs.field(factory=dict)
-    raw: Any = attrs.field(default=None, eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)
-class BillingSettings:
+class BillingSettings(Answer):
     """
     How an agent is billed.
 
@@ -143,4 +138,3 @@ class BillingSettings:
 
     billing_config: Mapping[str, Any] = attrs.field(factory=dict)
     tier_limits: Mapping[str, Any] = attrs.field(factory=dict)
-    raw: Any = attrs.field(default=None, eq=False, repr=False)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
 
 import attrs
 
+from buttdial_sync.models.answer import Answer
 from buttdial_sync.models.converter import Identifier
 
 
 @attrs.frozen(kw_only=True)
-class CommChannel:
+class CommChannel(Answer):
     """
     One channel of an agent.
 
@@ -35,11 +35,10 @@ class CommChannel:
     paused: bool | None = None
     primary: bool | None = None
     created_at: datetime | None = None
-    raw: Any = attrs.field(default=None, eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)
-class CommChannels:
+class CommChannels(Answer):
     """
     The channels of an agent. It has a length and can be iterated over; false when empty.
 
@@ -48,7 +47,6 @@ class CommChannels:
     """
 
     records: list[CommChannel] = attrs.field(factory=list)
-    raw: Any = attrs.field(default=None, eq=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.records)

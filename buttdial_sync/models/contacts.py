@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
 import attrs
 
+from buttdial_sync.models.answer import Answer
+
 
 @attrs.frozen(kw_only=True)
-class ConsentState:
+class ConsentState(Answer):
     """
     What a contact has agreed to. The servers differ; what is not here is in ``raw``.
 
@@ -49,14 +50,13 @@ class ConsentState:
         default=None, metadata={"names": ("revokedAt", "revoked_at", "consent.revokedAt")}
     )
     expires_at: datetime | None = None
-    raw: Any = attrs.field(default=None, eq=False, repr=False)
 
     def __bool__(self) -> bool:
         return self.has_consent is True
 
 
 @attrs.frozen(kw_only=True)
-class TrustState:
+class TrustState(Answer):
     """
     Whether a contact is trusted. False if it is not.
 
@@ -71,14 +71,13 @@ class TrustState:
     status: str | None = None
     expires_at: datetime | None = None
     message: str | None = None
-    raw: Any = attrs.field(default=None, eq=False, repr=False)
 
     def __bool__(self) -> bool:
         return self.trusted
 
 
 @attrs.frozen(kw_only=True)
-class OtpVerification:
+class OtpVerification(Answer):
     """
     Whether a passcode was right. A wrong one is a normal answer, and false.
 
@@ -89,7 +88,6 @@ class OtpVerification:
 
     valid: bool
     reason: str | None = None
-    raw: Any = attrs.field(default=None, eq=False, repr=False)
 
     def __bool__(self) -> bool:
         return self.valid

@@ -8,11 +8,12 @@ from typing import Any, ClassVar
 
 import attrs
 
+from buttdial_sync.models.answer import Answer
 from buttdial_sync.models.converter import MUST_FIT, Identifier
 
 
 @attrs.frozen(kw_only=True)
-class WaitingMessage:
+class WaitingMessage(Answer):
     """
     A message from the waiting queue. It has left the queue by being read.
 
@@ -46,11 +47,10 @@ class WaitingMessage:
     error_details: Any = attrs.field(default=None, hash=False)
     external_id: Identifier | None = None
     created_at: datetime | None = None
-    raw: Any = attrs.field(default=None, eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)
-class WaitingMessages:
+class WaitingMessages(Answer):
     """
     One reading of the waiting queue. It has a length and can be iterated over; false when empty.
 
@@ -62,7 +62,6 @@ class WaitingMessages:
     # They have left the server: an answer in which they cannot be found is not "none".
     messages: list[WaitingMessage] = attrs.field(factory=list, metadata={MUST_FIT: True})
     count: int | None = None
-    raw: Any = attrs.field(default=None, eq=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.messages)

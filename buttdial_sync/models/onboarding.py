@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
 import attrs
 
+from buttdial_sync.models.answer import Answer
 from buttdial_sync.models.converter import Identifier
 from buttdial_sync.models.credentials import secret_field, team_token_field
 
 
 @attrs.frozen(kw_only=True)
-class Registration:
+class Registration(Answer):
     """
     A workspace that waits for its owner to follow the link in the mail.
 
@@ -28,11 +28,10 @@ class Registration:
     verification_sent: bool | None = None
     poll_token: str | None = secret_field()
     webhook_secret: str | None = secret_field()
-    raw: Any = attrs.field(default=None, eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)
-class VerificationSent:
+class VerificationSent(Answer):
     """
     Whether a mail went out. False unless the server says so.
 
@@ -41,14 +40,13 @@ class VerificationSent:
     """
 
     verification_sent: bool | None = None
-    raw: Any = attrs.field(default=None, eq=False, repr=False)
 
     def __bool__(self) -> bool:
         return self.verification_sent is True
 
 
 @attrs.frozen(kw_only=True)
-class VerificationStatus:
+class VerificationStatus(Answer):
     """
     How far the verification got. False until it is done.
 
@@ -61,14 +59,13 @@ class VerificationStatus:
     status: str
     verified: bool | None = None
     verified_at: datetime | None = None
-    raw: Any = attrs.field(default=None, eq=False, repr=False)
 
     def __bool__(self) -> bool:
         return self.status == "verified"
 
 
 @attrs.frozen(kw_only=True)
-class TeamCredentials:
+class TeamCredentials(Answer):
     """
     A workspace's token. The server gives it out once: keep it.
 
@@ -85,11 +82,10 @@ class TeamCredentials:
     org_name: str | None = None
     scopes: list[str] | None = None
     rotated: bool | None = None
-    raw: Any = attrs.field(default=None, eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)
-class AbandonedOrg:
+class AbandonedOrg(Answer):
     """
     Whether a registration was given up. False unless the server says so.
 
@@ -100,7 +96,6 @@ class AbandonedOrg:
 
     deleted: bool | None = None
     org_id: Identifier | None = None
-    raw: Any = attrs.field(default=None, eq=False, repr=False)
 
     def __bool__(self) -> bool:
         return self.deleted is True

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import attrs
 
+from buttdial_sync.models.answer import Answer
 from buttdial_sync.models.converter import Identifier
 from buttdial_sync.models.credentials import agent_token_field
 from buttdial_sync.models.tool_result import ToolResult
 
 
 @attrs.frozen(kw_only=True)
-class CreatedTeam:
+class CreatedTeam(Answer):
     """
     A team, and the token of its administrator. The server shows the token once: keep it.
 
@@ -38,11 +37,10 @@ class CreatedTeam:
     slug: str | None = attrs.field(
         default=None, metadata={"names": ("slug", "team.slug", "organization.slug")}
     )
-    raw: Any = attrs.field(default=None, eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)
-class OnboardedCustomer:
+class OnboardedCustomer(Answer):
     """
     A customer's new agent, and its token. The server shows the token once: keep it.
 
@@ -65,4 +63,3 @@ class OnboardedCustomer:
     email_setup: ToolResult | None = None
     webhook_urls: ToolResult | None = None
     connection_instructions: ToolResult | None = None
-    raw: Any = attrs.field(default=None, eq=False, repr=False)

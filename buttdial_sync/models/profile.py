@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
 import attrs
 
+from buttdial_sync.models.answer import Answer
 from buttdial_sync.models.converter import Identifier
 from buttdial_sync.models.credentials import agent_token_field
 from buttdial_sync.models.tool_result import ToolResult
 
 
 @attrs.frozen(kw_only=True)
-class AgentProfile:
+class AgentProfile(Answer):
     """
     An agent as the server knows it.
 
@@ -36,11 +36,10 @@ class AgentProfile:
     callback_url: str | None = attrs.field(default=None, repr=False)  # hosts put tokens into it
     created_at: datetime | None = None
     provisioned_at: datetime | None = None
-    raw: Any = attrs.field(default=None, eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)
-class ChannelStatus:
+class ChannelStatus(Answer):
     """
     The state of an agent's channels.
 
@@ -71,11 +70,10 @@ class ChannelStatus:
     status: str | None = None
     provisioned_at: datetime | None = None
     pool: ToolResult | None = None
-    raw: Any = attrs.field(default=None, eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)
-class RotatedToken:
+class RotatedToken(Answer):
     """
     An agent's new token. The old one dies 30 seconds later.
 
@@ -86,4 +84,3 @@ class RotatedToken:
 
     token: str | None = agent_token_field(default=None)
     previewed: bool = False
-    raw: Any = attrs.field(default=None, eq=False, repr=False)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import attrs
 
+from buttdial_sync.models.answer import Answer
 from buttdial_sync.models.converter import Identifier
 from buttdial_sync.models.tool_result import ToolResult
 
 
 @attrs.frozen(kw_only=True)
-class CreatedSession:
+class CreatedSession(Answer):
     """
     A conversation that was opened.
 
@@ -27,11 +27,10 @@ class CreatedSession:
     participants: list[ToolResult] = attrs.field(
         factory=list, metadata={"names": ("participants", "session.participants")}
     )
-    raw: Any = attrs.field(default=None, eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)
-class SessionList:
+class SessionList(Answer):
     """
     An agent's conversations. It has a length and can be iterated over; false when empty.
 
@@ -40,7 +39,6 @@ class SessionList:
     """
 
     sessions: list[ToolResult] = attrs.field(factory=list)
-    raw: Any = attrs.field(default=None, eq=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.sessions)

@@ -7,11 +7,12 @@ from typing import Any
 
 import attrs
 
+from buttdial_sync.models.answer import Answer
 from buttdial_sync.models.converter import MUST_FIT
 
 
 @attrs.frozen(kw_only=True)
-class Tool:
+class Tool(Answer):
     """
     A tool that the server offers.
 
@@ -27,7 +28,6 @@ class Tool:
     input_schema: Mapping[str, Any] = attrs.field(
         factory=dict, repr=False, metadata={MUST_FIT: True}
     )
-    raw: Any = attrs.field(default=None, eq=False, repr=False)
 
     @property
     def properties(self) -> Mapping[str, Any]:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
 
 import attrs
 
+from buttdial_sync.models.answer import Answer
 from buttdial_sync.models.converter import Identifier
 from buttdial_sync.models.tool_result import ToolResult
 
 
 @attrs.frozen(kw_only=True)
-class ChannelBilling:
+class ChannelBilling(Answer):
     """
     What one channel cost.
 
@@ -25,11 +25,10 @@ class ChannelBilling:
     provider_cost: Decimal | None = None
     billing_cost: Decimal | None = None
     count: int | None = None
-    raw: Any = attrs.field(default=None, eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)
-class BillingReport:
+class BillingReport(Answer):
     """
     What an agent cost in a period.
 
@@ -48,11 +47,10 @@ class BillingReport:
     billing_cost: Decimal | None = None
     markup_percent: Decimal | None = None
     by_channel: dict[str, ChannelBilling] = attrs.field(factory=dict)
-    raw: Any = attrs.field(default=None, eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)
-class UsageReport:
+class UsageReport(Answer):
     """
     What an agent did in a period.
 
@@ -73,4 +71,3 @@ class UsageReport:
     costs_by_channel: dict[str, Decimal] = attrs.field(factory=dict)
     total_cost: Decimal | None = None
     current_usage: ToolResult | None = None
-    raw: Any = attrs.field(default=None, eq=False, repr=False)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import attrs
 
+from buttdial_sync.models.answer import Answer
 from buttdial_sync.models.converter import Identifier
 from buttdial_sync.models.tool_result import ToolResult
 
 
 @attrs.frozen(kw_only=True)
-class PhoneCall:
+class PhoneCall(Answer):
     """
     A call that was started.
 
@@ -31,11 +31,10 @@ class PhoneCall:
     from_: str | None = attrs.field(default=None, metadata={"wire": "from"})
     to: str | None = None
     description: str | None = None
-    raw: Any = attrs.field(default=None, eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)
-class VoiceMessage:
+class VoiceMessage(Answer):
     """
     A call that speaks a text.
 
@@ -54,11 +53,10 @@ class VoiceMessage:
     to: str | None = None
     audio_url: str | None = None
     duration_seconds: float | None = None
-    raw: Any = attrs.field(default=None, eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)
-class CallTransfer:
+class CallTransfer(Answer):
     """
     A call that was handed to someone else.
 
@@ -73,11 +71,10 @@ class CallTransfer:
     call_sid: Identifier | None = None
     transferred_to: str | None = None
     status: str | None = None
-    raw: Any = attrs.field(default=None, eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)
-class Speech:
+class Speech(Answer):
     """
     A text that was spoken into a file.
 
@@ -88,11 +85,10 @@ class Speech:
 
     url: str | None = None
     format: str | None = None
-    raw: Any = attrs.field(default=None, eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)
-class Voices:
+class Voices(Answer):
     """
     The voices that an agent can have. It has a length and can be iterated over; false when empty.
 
@@ -103,7 +99,6 @@ class Voices:
 
     voices: list[ToolResult] = attrs.field(factory=list)
     count: int | None = None
-    raw: Any = attrs.field(default=None, eq=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.voices)

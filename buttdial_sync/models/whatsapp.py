@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import attrs
 
+from buttdial_sync.models.answer import Answer
 from buttdial_sync.models.converter import Identifier
 
 
 @attrs.frozen(kw_only=True)
-class WhatsAppMessage:
+class WhatsAppMessage(Answer):
     """
     A WhatsApp message that the server took.
 
@@ -19,4 +18,3 @@ class WhatsAppMessage:
     """
 
     message_id: Identifier | None = None
-    raw: Any = attrs.field(default=None, eq=False, repr=False)
