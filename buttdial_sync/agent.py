@@ -6,7 +6,8 @@ import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, cast
 
 from buttdial_sync._renamed import missing_attribute, shown_as
 from buttdial_sync.calls.arguments import check_argument, checked, plain_text
@@ -44,34 +45,33 @@ if TYPE_CHECKING:
     from buttdial_sync.tools.voice import Voice
     from buttdial_sync.tools.whatsapp import WhatsApp
 
-T = TypeVar("T")
-
 _RAISED = (ClientClosedError, ArgumentTypeError, ArgumentNotSupported)
 
 
-class _MadeOnFirstUse(Generic[T]):
+class _MadeOnFirstUse:
     """
     A family that is made when it is first used: the result types cost more than a send.
 
     ``functools.cached_property`` has a lock before Python 3.12, which a fork may find held.
     """
 
-    def __init__(self, make: Callable[[AgentView], T]) -> None:
-        self._make = make
-        self.__doc__ = make.__doc__
+    def __init__(self, kind: str, doc: str) -> None:
+        self._kind = kind
+        self.__doc__ = doc
 
-    @overload
-    def __get__(self, view: None, owner: object) -> _MadeOnFirstUse[T]: ...
+    def __set_name__(self, owner: object, name: str) -> None:
+        self._name = name
 
-    @overload
-    def __get__(self, view: AgentView, owner: object) -> T: ...
-
-    def __get__(self, view: AgentView | None, owner: object) -> _MadeOnFirstUse[T] | T:
+    def __get__(self, view: AgentView | None, owner: object) -> Any:
         if view is None:
             return self
-        name = self._make.__name__
-        made: T = view.__dict__.setdefault(name, self._make(view))
-        return made
+        kind = getattr(import_module(f"buttdial_sync.tools.{self._name}"), self._kind)
+        return view.__dict__.setdefault(self._name, kind(view._agent))
+
+
+def _family(kind: str, doc: str) -> Any:
+    """Declare a family: a class in the module of ``tools`` that is called as the attribute."""
+    return _MadeOnFirstUse(kind, doc)
 
 
 @shown_as("Client")
@@ -98,6 +98,18 @@ class AgentView:
         profile: The agent itself.
         organization: The calls of administrators.
     """
+
+    whatsapp: WhatsApp = _family("WhatsApp", "Reactions, polls, buttons, … on WhatsApp.")
+    voice: Voice = _family("Voice", "Calls and speech.")
+    sessions: Sessions = _family("Sessions", "Conversations with several participants.")
+    consent: Consent = _family("Consent", "The consent of contacts.")
+    trust: Trust = _family("Trust", "The contacts that the agent trusts.")
+    otp: Otp = _family("Otp", "One-time passcodes.")
+    directory: Directory = _family("Directory", "Other agents, contacts, groups and numbers.")
+    inbox: Inbox = _family("Inbox", "Inbound messages, their address, and filters.")
+    billing: Billing = _family("Billing", "Usage, costs and income.")
+    profile: Profile = _family("Profile", "The agent itself.")
+    organization: Organization = _family("Organization", "The calls of administrators.")
 
     def __init__(self, agent: AgentContext) -> None:
         self._agent = agent
@@ -498,83 +510,6 @@ class AgentView:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.base_url!r}, agent_id={self.agent_id!r})"
-
-    @_MadeOnFirstUse
-    def whatsapp(self) -> WhatsApp:
-        """Reactions, polls, buttons, … on WhatsApp."""
-        from buttdial_sync.tools.whatsapp import WhatsApp
-
-        return WhatsApp(self._agent)
-
-    @_MadeOnFirstUse
-    def voice(self) -> Voice:
-        """Calls and speech."""
-        from buttdial_sync.tools.voice import Voice
-
-        return Voice(self._agent)
-
-    @_MadeOnFirstUse
-    def sessions(self) -> Sessions:
-        """Conversations with several participants."""
-        from buttdial_sync.tools.sessions import Sessions
-
-        return Sessions(self._agent)
-
-    @_MadeOnFirstUse
-    def consent(self) -> Consent:
-        """The consent of contacts."""
-        from buttdial_sync.tools.consent import Consent
-
-        return Consent(self._agent)
-
-    @_MadeOnFirstUse
-    def trust(self) -> Trust:
-        """The contacts that the agent trusts."""
-        from buttdial_sync.tools.trust import Trust
-
-        return Trust(self._agent)
-
-    @_MadeOnFirstUse
-    def otp(self) -> Otp:
-        """One-time passcodes."""
-        from buttdial_sync.tools.otp import Otp
-
-        return Otp(self._agent)
-
-    @_MadeOnFirstUse
-    def directory(self) -> Directory:
-        """Other agents, contacts, groups and numbers."""
-        from buttdial_sync.tools.directory import Directory
-
-        return Directory(self._agent)
-
-    @_MadeOnFirstUse
-    def inbox(self) -> Inbox:
-        """Inbound messages, their address, and filters."""
-        from buttdial_sync.tools.inbox import Inbox
-
-        return Inbox(self._agent)
-
-    @_MadeOnFirstUse
-    def billing(self) -> Billing:
-        """Usage, costs and income."""
-        from buttdial_sync.tools.billing import Billing
-
-        return Billing(self._agent)
-
-    @_MadeOnFirstUse
-    def profile(self) -> Profile:
-        """The agent itself."""
-        from buttdial_sync.tools.profile import Profile
-
-        return Profile(self._agent)
-
-    @_MadeOnFirstUse
-    def organization(self) -> Organization:
-        """The calls of administrators."""
-        from buttdial_sync.tools.organization import Organization
-
-        return Organization(self._agent)
 
 
 def _call_to_send(

@@ -78,7 +78,6 @@ def functions_of(kind: type) -> Iterator[tuple[str, Callable[..., Any]]]:
     for name in dir(kind):
         member = inspect.getattr_static(kind, name)
         member = getattr(member, "__func__", None) or getattr(member, "fget", None) or member
-        member = vars(member).get("_make", member) if hasattr(member, "__dict__") else member
         is_ours = str(getattr(member, "__module__", "")).startswith("buttdial_sync")
         is_public = name == "__init__" or not name.startswith("_")
         if inspect.isfunction(member) and is_ours and is_public:
