@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from buttdial_sync.accounts.agents import Agents
 from buttdial_sync.accounts.billing import Billing
-from buttdial_sync.accounts.caller import AccountsCaller
 from buttdial_sync.accounts.channels import Channels
 from buttdial_sync.accounts.erasure import Erasure
 from buttdial_sync.accounts.members import Members
@@ -53,11 +52,10 @@ class AccountsView(Onboarding, Agents, Channels, Tokens, Members, Erasure, Billi
         ButtDialError: The server refused the call, or could not be reached.
 
     Args:
-        caller: Makes the calls.
+        connection: The client's.
+        signer: Signs the requests that want it.
+        team_token: The workspace's token.
     """
-
-    def __init__(self, caller: AccountsCaller) -> None:
-        self._caller = caller
 
     @checked
     def with_token(self, token: str) -> AccountsView:
@@ -75,7 +73,7 @@ class AccountsView(Onboarding, Agents, Channels, Tokens, Members, Erasure, Billi
         Raises:
             ConfigError: The token is empty, or cannot be one.
         """
-        return AccountsView(self._caller.with_token(token))
+        return AccountsView(self._connection, self._signer, token)
 
     def forget_refusals(self) -> None:
         """
@@ -85,12 +83,12 @@ class AccountsView(Onboarding, Agents, Channels, Tokens, Members, Erasure, Billi
         process at this server: meanwhile calls fail without a request. Call this after a correction
         on the server. A new token need not wait for it.
         """
-        self._caller.connection.logins.breaker.forget()
+        self._connection.logins.breaker.forget()
 
     @property
     def base_url(self) -> str:
         """The server."""
-        return self._caller.connection.base_url
+        return self._connection.base_url
 
     def close(self, timeout: float = 2.0) -> None:
         """
@@ -184,7 +182,7 @@ class AccountsClient(AccountsView):
             random_fraction=random_fraction,
         )
         signer = RequestSigner(wall_clock=wall_clock, make_nonce=make_nonce)
-        super().__init__(AccountsCaller(connection, signer, team_token))
+        super().__init__(connection, signer, team_token)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> AccountsClient:
@@ -218,7 +216,7 @@ class AccountsClient(AccountsView):
         Args:
             timeout: How long to wait, in seconds. This client has no threads, so it does not wait.
         """
-        self._caller.connection.close(timeout)
+        self._connection.close(timeout)
 
     def __enter__(self) -> AccountsClient:
         return self

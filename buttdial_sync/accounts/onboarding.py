@@ -242,7 +242,7 @@ class Onboarding(Subject):
         try:
             return self._call(endpoint, **arguments)
         except OnboardingRequired as error:
-            _complete(error, self._caller.connection.base_url)
+            _complete(error, self._connection.base_url)
             raise
 
 

@@ -15,7 +15,7 @@ LIMITS = {
     # One file more than the subjects above: recipients are checked, because servers take any text.
     "send": (12, 18),
     "tool": (16, 22),
-    "account call": (16, 19),
+    "account call": (15, 18),
     # Three of the files are the store's, which also keeps what comes in: its rules, its times, and
     # who is next; one is what an operator has paused. What a result means, whether the server
     # answers, and which agents rest are subjects of their own.

@@ -129,7 +129,7 @@ def test_accounts_client_after_errors(fake: FakeButtDialServer) -> None:
         with suppress(ButtDialError):
             client.register("Shop", "ann@shop.example", return_url="https://shop.example/")
     client.close()
-    gone: list[weakref.ref[Any]] = [weakref.ref(client), weakref.ref(client._caller.connection)]
+    gone: list[weakref.ref[Any]] = [weakref.ref(client), weakref.ref(client._connection)]
     del client
     assert [each() for each in gone] == [None, None]
     assert fake.requests

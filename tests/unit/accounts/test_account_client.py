@@ -129,7 +129,7 @@ def test_forgotten_client_warns() -> None:
         client = AccountsClient(BASE_URL, team_token=TEAM_TOKEN)
         client.with_token("other").get_account()
         with pytest.warns(ResourceWarning, match="was not closed") as caught:
-            client._caller.connection.__del__()
+            client._connection.__del__()
         client.close()
     assert TEAM_TOKEN not in str(caught[0].message)
 

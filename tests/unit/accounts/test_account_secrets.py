@@ -183,7 +183,7 @@ def test_client_does_not_show_its_token() -> None:
     with AccountsClient(BASE_URL, team_token=TEAM_TOKEN) as client:
         assert repr(client) == f"AccountsClient({BASE_URL!r})"
         assert repr(client.with_token(secret("other"))) == f"AccountsView({BASE_URL!r})"
-        assert "s3cret" not in repr(client._caller)
+        assert "s3cret" not in repr(vars(client))
 
 
 @pytest.mark.parametrize("wrong", [{"timeout": 0}, {"base_url": "ftp://x"}, {"max_attempts": 0}])
