@@ -131,12 +131,12 @@ class SessionOpener:
             session.start(deadline)
             seconds = self._options.clock() - started
             self._on_event(ClientEvent(kind="connect", operation="session", seconds=seconds))
+            return session  # noqa: TRY300 - not after the try, where Ctrl-C would lose it
         except BaseException:  # also Ctrl-C while the host's function runs
             session.close()
             raise
         finally:
             self._starting.discard(session)
-        return session
 
     def _open_stream(
         self, token: str, deadline: Deadline

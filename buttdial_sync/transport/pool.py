@@ -60,29 +60,39 @@ def _ended(session: S | None) -> S | None:
     return None
 
 
-class _Opening:
-    """One attempt to have a session, which several callers may wait for."""
+class _Slot(Generic[S]):
+    """A token's place. It changes under the pool's lock only; so does the table of slots."""
+
+    __slots__ = ("idle_since", "loans", "opening", "session")
 
     def __init__(self) -> None:
+        self.session: S | None = None
+        self.opening: _Opening[S] | None = None
+        self.loans: set[_Loan[S]] = set()  # of those who use the session, or open it
+        self.idle_since = 0.0
+
+
+class _Opening(Generic[S]):
+    """One attempt to have a session, which several callers may wait for."""
+
+    def __init__(self, slot: _Slot[S]) -> None:
+        self.slot = slot
+        self.session: S | None = None
         self.done = threading.Event()
         self.opener = threading.get_ident()
         self.failure: ButtDialError | None = None
 
 
-class _Slot(Generic[S]):
-    """A token's place. It changes under the pool's lock only; so does the table of slots."""
+class _Loan(Generic[S]):
+    """What one caller has of the pool. Noted here first, for Ctrl-C comes between any two lines."""
 
-    __slots__ = ("idle_since", "opening", "session", "users")
+    __slots__ = ("opening", "session", "slot")
+
+    session: S
 
     def __init__(self) -> None:
-        self.session: S | None = None
-        self.opening: _Opening | None = None
-        self.users = 0
-        self.idle_since = 0.0
-
-    @property
-    def idle(self) -> bool:
-        return not self.users and self.opening is None
+        self.slot: _Slot[S] | None = None
+        self.opening: _Opening[S] | None = None
 
 
 class SessionPool(Generic[S]):
@@ -139,13 +149,22 @@ class SessionPool(Generic[S]):
             ClientClosedError: :meth:`close` was called.
             ButtDialError: No session could be opened; nothing was sent.
         """
-        slot, session = self._acquire(token, deadline)
+        loan: _Loan[S] = _Loan()
         try:
-            yield session
+            while (others := self._enter(token, loan, deadline)) is not None:
+                self._await(others, deadline)
+            if loan.opening is not None:
+                loan.session = self._opened(token, loan.opening, deadline)
+            yield loan.session
+        except BaseException as error:
+            if loan.opening is not None and not loan.opening.done.is_set():
+                self._give_up(token, loan.opening, error)
+            raise
         finally:
             with self._room:
-                slot.users -= 1
-                slot.idle_since = self._clock()
+                if loan.slot is not None:
+                    loan.slot.loans.discard(loan)
+                    loan.slot.idle_since = self._clock()
                 if self._waiting_for_room:
                     self._room.notify_all()
 
@@ -164,7 +183,7 @@ class SessionPool(Generic[S]):
         """
         with self._room:
             slot = self._slots.get(token)
-            if slot is None or not slot.idle:
+            if slot is None or slot.loans:
                 return
             del self._slots[token]
         if slot.session is not None:
@@ -192,27 +211,21 @@ class SessionPool(Generic[S]):
             if slot.session is not None:
                 slot.session.abandon()
 
-    def _acquire(self, token: str, deadline: Deadline) -> tuple[_Slot[S], S]:
-        own: _Opening | None = None
-        try:
-            while True:
-                with self._room:
-                    slot = self._slot(token, deadline)
-                    opening = slot.opening
-                    if opening is None:
-                        session = slot.session
-                        if session is not None and self._is_fresh(session):
-                            slot.users += 1
-                            return slot, session
-                        # From here on this thread is the opener. It works without the lock.
-                        own = slot.opening = _Opening()
-                        break
-                self._await(opening, deadline)
-            return slot, self._prepare(token, slot, own, deadline)
-        except BaseException as error:  # also Ctrl-C between any two lines
-            if own is not None and not own.done.is_set():
-                self._give_up(token, slot, own, error)
-            raise
+    def _enter(self, token: str, loan: _Loan[S], deadline: Deadline) -> _Opening[S] | None:
+        """Take the token's slot; return the opening of another caller if that comes first."""
+        with self._room:
+            slot = self._slot(token, deadline)
+            if slot.opening is not None:
+                return slot.opening
+            loan.slot = slot
+            slot.loans.add(loan)
+            session = slot.session
+            if session is not None and session.usable and session.silent_for < self._idle_ping:
+                loan.session = session
+            else:
+                # From here on this thread is the opener. It works without the lock.
+                loan.opening = slot.opening = _Opening(slot)
+            return None
 
     def _slot(self, token: str, deadline: Deadline) -> _Slot[S]:
         """Return the token's slot, made if there is room for it. Under the lock."""
@@ -236,7 +249,7 @@ class SessionPool(Generic[S]):
 
     def _drop_idle(self) -> bool:
         """Drop the slot that has been idle for longest. Under the lock, so without waiting."""
-        token = next((token for token, slot in self._slots.items() if slot.idle), None)
+        token = next((token for token, slot in self._slots.items() if not slot.loans), None)
         if token is None:
             return False
         session = self._slots.pop(token).session
@@ -248,7 +261,7 @@ class SessionPool(Generic[S]):
         """Drop the slots that nobody used since a moment. Under the lock, so without waiting."""
         # The longest unused come first, apart from those that were used for long.
         for token, slot in list(self._slots.items()):
-            if not slot.idle or token == wanted:
+            if slot.loans or token == wanted:
                 continue
             if slot.idle_since > moment:
                 return
@@ -256,10 +269,7 @@ class SessionPool(Generic[S]):
             if slot.session is not None:
                 slot.session.close(0)
 
-    def _is_fresh(self, session: S) -> bool:
-        return session.usable and session.silent_for < self._idle_ping
-
-    def _await(self, opening: _Opening, deadline: Deadline) -> None:
+    def _await(self, opening: _Opening[S], deadline: Deadline) -> None:
         if opening.opener == threading.get_ident():
             raise ConfigError(
                 "before_open or on_event called the client while the client opens the stream",
@@ -271,21 +281,23 @@ class SessionPool(Generic[S]):
         if opening.failure is not None and not isinstance(opening.failure, DeadlineExceededError):
             raise opening.failure.as_kind(type(opening.failure))
 
-    def _prepare(self, token: str, slot: _Slot[S], opening: _Opening, deadline: Deadline) -> S:
-        session = self._revived(slot.session, deadline) or self._open_session(token, deadline)
-        if not self._settle(token, slot, opening, session, lent=True):
+    def _opened(self, token: str, opening: _Opening[S], deadline: Deadline) -> S:
+        revived = self._revived(opening.slot.session, deadline)
+        opening.session = session = revived or self._open_session(token, deadline)
+        if not self._settle(token, opening, session):
             session.close(0)
             raise ClientClosedError("the client was closed meanwhile")
         return session
 
-    def _give_up(self, token: str, slot: _Slot[S], opening: _Opening, error: BaseException) -> None:
+    def _give_up(self, token: str, opening: _Opening[S], error: BaseException) -> None:
         # A copy, because the error's traceback refers to the caller's frame, and that frame to the
         # opening: such a cycle would keep the client alive until the garbage collector runs.
         opening.failure = error.as_kind(type(error)) if isinstance(error, ButtDialError) else None
         # Out of time says nothing about the old session, which may still answer others.
-        out_of_time = isinstance(error, DeadlineExceededError)
-        kept = slot.session
-        self._settle(token, slot, opening, kept if out_of_time else _ended(kept))
+        old = opening.slot.session
+        kept = old if isinstance(error, DeadlineExceededError) else _ended(old)
+        _ended(opening.session)
+        self._settle(token, opening, kept)
 
     def _revived(self, session: S | None, deadline: Deadline) -> S | None:
         """Return the session if it still answers, else None."""
@@ -302,20 +314,12 @@ class SessionPool(Generic[S]):
             return _ended(session)
         return session
 
-    def _settle(
-        self,
-        token: str,
-        slot: _Slot[S],
-        opening: _Opening,
-        session: S | None,
-        *,
-        lent: bool = False,
-    ) -> bool:
+    def _settle(self, token: str, opening: _Opening[S], session: S | None) -> bool:
         """End the opening and wake the waiting callers; return whether the pool is open."""
+        slot = opening.slot
         with self._room:
             slot.session = session
             slot.opening = None
-            slot.users += lent
             # close() may have removed the slot, and after a fork the table is a new one.
             if session is None and self._slots.get(token) is slot:
                 del self._slots[token]

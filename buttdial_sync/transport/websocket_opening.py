@@ -201,13 +201,13 @@ class WebSocketOpener(Generic[R]):
                 raise found
             finally:
                 del found  # its traceback holds this frame, and so the whole client
-        seconds = self._options.clock() - started
         try:
+            seconds = self._options.clock() - started
             self._on_event(ClientEvent(kind="connect", operation="websocket", seconds=seconds))
+            return found  # noqa: TRY300 - not after the try, where Ctrl-C would lose it
         except BaseException:  # Ctrl-C while the host's function runs: nobody has the connection
             found.close(0)
             raise
-        return found
 
     def close(self) -> None:
         """End the connections that are being opened, and open no more."""

@@ -83,9 +83,13 @@ PATCHES = (
         "            opening.done.set()",
         "            opening.done.set()",
     ),
-    Patch("P10", _POOL, "if slot is None or not slot.idle:", "if slot is None:"),
-    Patch("P11", _POOL, "kept if out_of_time else _ended(kept)", "_ended(kept)"),
-    Patch("P13", _POOL, "not self.users and self.opening is None", "not self.users"),
+    Patch("P10", _POOL, "if slot is None or slot.loans:", "if slot is None:"),
+    Patch(
+        "P11",
+        _POOL,
+        "old if isinstance(error, DeadlineExceededError) else _ended(old)",
+        "_ended(old)",
+    ),
     Patch("T1", _RECORDER, "_REFUSED_PAUSE = 120.0", "_REFUSED_PAUSE = 12.0"),
     Patch("T3", _RECORDER, "return lost or message.attempt_started_at is not None", "return lost"),
     Patch(

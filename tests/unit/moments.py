@@ -29,6 +29,7 @@ class Moment:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._left = 0  # a generator that goes on later has it as its tracer still
         sys.settrace(self._before)
 
     def _trace(self, frame: FrameType, event: str, _: object) -> Any:

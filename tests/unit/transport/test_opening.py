@@ -7,6 +7,7 @@ import os
 import threading
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import count
 from typing import Any
 
@@ -34,6 +35,7 @@ from buttdial_sync.transport.secrets import scrub_urls_in_logs
 from buttdial_sync.transport.session import McpSession, SessionOptions
 from buttdial_sync.transport.token_location import TokenLocation
 from tests.fakes import add_fault, open_streams
+from tests.unit.moments import every_line
 from tests.unit.transport.test_http import Server, answer
 
 URL = "https://butt-dial.test"
@@ -91,15 +93,30 @@ def test_opening_is_told(make: Make, fake: FakeButtDialServer, events: list[Clie
     session.close()
 
 
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_interrupted_while_opening_is_told(make: Make, fake: FakeButtDialServer) -> None:
     """Ctrl-C in the host's function: nobody gets the session, so it is closed."""
-
-    def interrupt(_: ClientEvent) -> None:
-        raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
         make(on_event=interrupt).open(TOKEN, deadline())
     assert fake.wait_for(lambda: open_streams(fake) == 0)
+
+
+def test_interrupted_before_the_session_is_handed_over(
+    make: Make, fake: FakeButtDialServer
+) -> None:
+    """Ctrl-C before any line: nobody reads the stream any more, once the opener is closed."""
+    for moment in every_line(SessionOpener._opened.__code__, interrupt):
+        opener = make()
+        with suppress(KeyboardInterrupt), moment:
+            opener.open(TOKEN, deadline()).close()
+        opener.close()
+        for thread in threading.enumerate():
+            if thread.name.endswith("-reader"):
+                thread.join(PATIENCE)
+                assert not thread.is_alive()
 
 
 def test_what_is_open_is_not_the_openers(make: Make, fake: FakeButtDialServer) -> None:

@@ -6,6 +6,7 @@ import gc
 import threading
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, cast
 
 import pytest
@@ -23,6 +24,7 @@ from buttdial_sync.errors import (
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.pool import SessionPool
 from buttdial_sync.transport.session import McpSession
+from tests.unit.moments import every_line
 
 PATIENCE = 5.0
 TOKEN = "agent-secret-1"
@@ -220,6 +222,43 @@ def test_interrupted_opener(
     with pytest.raises(KeyboardInterrupt):
         use(pool)
     assert Caller(pool).ended().session is not None
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("silence", "function"),
+    [
+        (None, SessionPool.session.__wrapped__),  # type: ignore[attr-defined]
+        (None, SessionPool._enter),
+        (None, SessionPool._opened),
+        (None, SessionPool._settle),
+        (0.0, SessionPool.session.__wrapped__),  # type: ignore[attr-defined]
+        (0.0, SessionPool._enter),
+        (61.0, SessionPool._opened),
+        (61.0, SessionPool._settle),
+    ],
+)
+def test_interrupted_before_the_session_is_lent(
+    silence: float | None, function: Callable[..., Any]
+) -> None:
+    """Ctrl-C before any line: nobody counts as a user, and no session is left to itself."""
+    for moment in every_line(function.__code__, interrupt):
+        opener = Opener()
+        pool = pool_of(opener)
+        if silence is not None:
+            use(pool)
+            opener.opened[0].silent_for = silence
+        lent = pool.session(TOKEN, Deadline(PATIENCE))
+        with suppress(KeyboardInterrupt), moment:
+            lent.__enter__()
+        if not moment.came:
+            lent.__exit__(None, None, None)
+        pool.drop(TOKEN)
+        assert pool.count == 0
+        assert [session.closed for session in opener.opened] in ([], [1])
 
 
 def test_dead_session_is_replaced(opener: Opener) -> None:
