@@ -7,10 +7,10 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 from uuid import uuid4
 
 import attrs
@@ -57,11 +57,6 @@ _INBOX_COLUMNS = (
     Column("first_failed_at", "time"),
 )
 _TIMES = ("created_at", "next_retry_at", "resolved_at", "first_failed_at")
-_FIELDS = (
-    *("id", "kind", "channel", "sender", "agent_id", "status"),
-    *("retry_count", "attempt_number", "last_error"),
-    *_TIMES,
-)
 
 
 def inbox_schema(table: str = TABLE_NAME) -> Schema:
@@ -109,6 +104,9 @@ class StoredEvent:
     resolved_at: datetime | None = None
     first_failed_at: datetime | None = None
     unreadable: str | None = None
+
+
+_FIELDS = {each.name for each in attrs.fields(StoredEvent)} & {each.name for each in _INBOX_COLUMNS}
 
 
 class Inbox(WorkTable):
@@ -197,38 +195,33 @@ class Inbox(WorkTable):
 
     def mark_handled(self, stored: StoredEvent) -> bool:
         """Record that all handlers had it; False when another process took it over."""
-        changes = {**self._resolved("handled"), "last_error": None}
-        return self._settle(stored, changes)
+        return self._settle(stored, **self._resolved("handled"), last_error=None)
 
     def mark_dead(self, stored: StoredEvent, error: str) -> bool:
         """Give it up; False when another process took it over."""
-        return self._settle(stored, {**self._resolved("dead"), "last_error": cut(error)})
+        return self._settle(stored, **self._resolved("dead"), last_error=cut(error))
 
     def keep(
         self, stored: StoredEvent, error: str, next_retry_at: datetime, first_failed_at: datetime
     ) -> bool:
         """Keep it for another attempt; False when another process took it over."""
-        changes = {
-            "last_error": cut(error),
-            "next_retry_at": next_retry_at,
-            "first_failed_at": first_failed_at,
-            LEASE: None,
-        }
-        return self._settle(stored, changes)
+        return self._settle(
+            stored,
+            last_error=cut(error),
+            next_retry_at=next_retry_at,
+            first_failed_at=first_failed_at,
+        )
 
     def postpone(self, stored: StoredEvent, reason: str, next_retry_at: datetime) -> bool:
         """Keep it for later: the attempt does not count; False as in :meth:`keep`."""
-        changes = {
-            "retry_count": stored.retry_count - 1,
-            "last_error": cut(reason),
-            "next_retry_at": next_retry_at,
-            LEASE: None,
-        }
-        return self._settle(stored, changes)
+        count, error = stored.retry_count - 1, cut(reason)
+        return self._settle(
+            stored, retry_count=count, last_error=error, next_retry_at=next_retry_at
+        )
 
     def put_back(self, stored: StoredEvent) -> bool:
         """Put it back as it was taken: the attempt does not count."""
-        return self._settle(stored, {"retry_count": stored.retry_count - 1, LEASE: None})
+        return self._settle(stored, retry_count=stored.retry_count - 1)
 
     def get(self, event_id: str) -> StoredEvent | None:
         """Return an event, or None when there is none with this id."""
@@ -263,10 +256,10 @@ class Inbox(WorkTable):
             self._last_written = first + count * _MICROSECOND
         return first
 
-    def _settle(self, stored: StoredEvent, changes: Mapping[str, Any]) -> bool:
-        return self.store.update(
-            stored.id, changes, Condition(attempt_number=stored.attempt_number)
-        )
+    def _settle(self, stored: StoredEvent, **changes: object) -> bool:
+        """End the lease and change the row, unless another process took it over."""
+        fence = Condition(attempt_number=stored.attempt_number)
+        return self.store.update(stored.id, {LEASE: None, **changes}, fence)
 
 
 class MemoryInbox(Inbox):

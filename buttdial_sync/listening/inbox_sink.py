@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import math
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
 
 from buttdial_sync.errors import TransportError
+from buttdial_sync.inbound.dispatch import ends_process
 from buttdial_sync.inbound.inbox import Inbox
 from buttdial_sync.inbound.native import parse_waiting
 from buttdial_sync.listening.inbound_queue import agent_of, pushed_events
@@ -29,9 +30,8 @@ _TRIES = 5
 _NAME = "buttdial-sync-writer"
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class _Batch:
-    number: int
     events: Sequence[InboundEvent]
     written: threading.Event = attrs.field(factory=threading.Event)
 
@@ -65,9 +65,8 @@ class InboxWriter:
         self._batches: queue.SimpleQueue[_Batch | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._sleep = sleep or self._closing.wait
-        # By their numbers, in the order in which they came. Changed by single atomic operations.
-        self._unwritten: dict[int, _Batch] = {}
-        self._numbers = itertools.count()
+        # In the order in which they came. Changed by single atomic operations.
+        self._unwritten: dict[_Batch, None] = {}
         self._thread = threading.Thread(target=self._run, name=_NAME, daemon=True)
         self._own_thread: int | None = None
 
@@ -82,7 +81,7 @@ class InboxWriter:
     def put(self, events: Sequence[InboundEvent]) -> None:
         """Have events written soon."""
         if events:
-            self._put(self._batch(events))
+            self._put(_Batch(events))
 
     def write(self, events: Sequence[InboundEvent], deadline: Deadline) -> None:
         """
@@ -97,9 +96,9 @@ class InboxWriter:
         """
         if not events:
             return
-        batch = self._batch(events)
+        batch = _Batch(events)
         if self._own_thread == threading.get_ident():
-            self._unwritten[batch.number] = batch  # an interrupt may come before it is written
+            self._unwritten[batch] = None  # an interrupt may come before it is written
             if not self._write(batch, tries=_TRIES):
                 self._put(batch)  # for close(), which tells what could not be written
         else:
@@ -129,20 +128,16 @@ class InboxWriter:
         else:
             self._thread.join(timeout)
         # Also what the thread has not come to: who closes this tells the host of it.
-        left = sorted(self._unwritten.items())
-        return [event for _, batch in left for event in batch.events]
+        return [event for batch in list(self._unwritten) for event in batch.events]
 
     def write_late(self, events: Sequence[InboundEvent]) -> bool:
         """Write what came after the end, in this thread, with one try; return whether it is."""
-        return self._write(self._batch(events), tries=1)
-
-    def _batch(self, events: Sequence[InboundEvent]) -> _Batch:
-        return _Batch(next(self._numbers), events)
+        return self._write(_Batch(events), tries=1)
 
     def _put(self, batch: _Batch) -> None:
         with self._lock:
             if not self._closing.is_set():
-                self._unwritten[batch.number] = batch
+                self._unwritten[batch] = None
                 self._batches.put(batch)
                 return
         self._late(batch.events)
@@ -159,9 +154,11 @@ class InboxWriter:
             try:
                 with self._inbox.around():
                     self._inbox.write(batch.events)
-                self._unwritten.pop(batch.number, None)
+                self._unwritten.pop(batch, None)
                 batch.written.set()
-            except Exception:  # noqa: PERF203 - the store's: a full disk may have room again
+            except BaseException as error:  # noqa: PERF203 - the store's: a full disk may have room
+                if ends_process(error):
+                    raise
                 logger.exception("%d events cannot be written to the inbox", len(batch.events))
                 failures += 1
                 if self._closing.is_set() or failures >= tries:
@@ -197,7 +194,7 @@ class InboxSink:
         self.page_size = page_size
         self._writer = writer
         self._lock = threading.Lock()
-        self._held: list[tuple[int, Sequence[InboundEvent]]] = []
+        self._held: deque[tuple[int, Sequence[InboundEvent]]] = deque()
         self._released = -1.0
         self._wakes = threading.Event()
 
@@ -216,10 +213,8 @@ class InboxSink:
         """Take in a notification, if it is a message for the agent."""
         events = pushed_events(notification, self.agent_id)
         with self._lock:
-            if self.generation > self._released:
-                self._held.append((self.generation, events))
-                return
-            self._writer.put(events)
+            self._held.append((self.generation, events))
+            self._write_released()
 
     def ended(self) -> None:
         """Wake the runner: the stream is over."""
@@ -233,12 +228,11 @@ class InboxSink:
         """Release the pushes up to this generation: all older messages are written."""
         with self._lock:
             self._released = max(self._released, generation)
-            held, self._held = self._held, []
-            for number, events in held:
-                if number <= self._released:
-                    self._writer.put(events)
-                else:
-                    self._held.append((number, events))
+            self._write_released()
+
+    def _write_released(self) -> None:
+        while self._held and self._held[0][0] <= self._released:
+            self._writer.put(self._held.popleft()[1])
 
     def wake(self) -> None:
         """End the running :meth:`wait`, or else the next one."""

@@ -18,6 +18,7 @@ from buttdial_sync.inbound.inbox import Inbox, StoredEvent
 from buttdial_sync.listening.pauses import WHILE_BUSY, exponential
 from buttdial_sync.models.inbound import InboundEvent, UnreadableEvent
 from buttdial_sync.transport.deadline import Deadline
+from buttdial_sync.transport.threads import work_side_by_side
 
 logger = logging.getLogger("buttdial_sync.inbound")
 
@@ -27,6 +28,7 @@ AroundDrain = Callable[[Callable[[], None]], AbstractContextManager[object]]
 _LOOK_AGAIN_AFTER = 1.0
 _PAUSES_TO_RECORD = (0.1, 0.4, 1.6, 6.4, 25.6)
 _PURGE_AFTER = 3600.0
+_NAME = "buttdial-sync-inbox"
 _TRIES_OF_A_DRAIN = 4
 _FAILED = "a handler failed; the log says which"
 _BUSY = "another process is still busy with it, or ended without a word"
@@ -100,23 +102,20 @@ class InboxWorkers:
         self._changed = threading.Condition()
         self._news = 0
         self._drains = False
-        self._failure: Exception | None = None
         self._in_hand: dict[str, StoredEvent] = {}
         self._threads: list[threading.Thread] = []
-        self._ends: list[threading.Event] = []
+        self._here = threading.local()
         self._leases = threading.Thread(
             target=self._keep_leases, name="buttdial-sync-leases", daemon=True
         )
-        self._purged_at = -math.inf
+        # Not guarded: purging twice does no harm.
+        self._purge_at = -math.inf
 
     def start(self) -> None:
         """Begin to hand over, in threads."""
-        self._ends = [threading.Event() for _ in range(self._how.workers)]
         self._threads = [
-            threading.Thread(
-                target=self._run, args=(end,), name=f"buttdial-sync-inbox-{number}", daemon=True
-            )
-            for number, end in enumerate(self._ends)
+            threading.Thread(target=self._work, name=f"{_NAME}-{number}", daemon=True)
+            for number in range(1, self._how.workers + 1)
         ]
         for thread in (*self._threads, self._leases):
             thread.start()
@@ -137,24 +136,16 @@ class InboxWorkers:
             Exception: The store's, if the inbox cannot be read after some tries.
         """
         self._drains = True
+        self._leases.start()
         if self._how.workers == 1:
-            self._leases.start()
             self._work()
         else:
-            try:
-                self.start()
-                self._wait()
-            except BaseException:  # Ctrl-C: the handlers must not go on without their caller
-                self.tell_to_stop()
-                self._wait()
-                raise
-        if self._failure is not None:
-            raise self._failure
+            work_side_by_side(lambda _: self._work(), self._how.workers, self._stopping, _NAME)
 
     @property
     def is_own_thread(self) -> bool:
         """Whether one of these threads asks: a handler does."""
-        return threading.current_thread() in self._threads
+        return getattr(self._here, "works", False)
 
     def tell_to_stop(self) -> None:
         """Begin nothing more."""
@@ -179,19 +170,8 @@ class InboxWorkers:
                 thread.join(deadline.remaining())
         return not any(thread.is_alive() for thread in threads)
 
-    def _run(self, end: threading.Event) -> None:
-        try:
-            self._work()
-        finally:
-            end.set()
-
-    def _wait(self) -> None:
-        """Wait for the threads; up to Python 3.12 an interrupted join() takes them for ended."""
-        for thread, end in zip(self._threads, self._ends, strict=True):
-            if thread.ident is not None:  # one that has not begun yet finds the signal to stop
-                end.wait()
-
     def _work(self) -> None:
+        self._here.works = True
         failures = 0
         while not self._stopping.is_set():
             news = self._news
@@ -200,12 +180,13 @@ class InboxWorkers:
                     self._hand_over_what_is_due()
                     self._purge_sometimes()
                 failures = 0
-            except Exception as error:  # the store's; the thread goes on
+            except BaseException as error:  # the store's or the host's; the thread goes on
+                if ends_process(error):
+                    raise
                 failures += 1
-                logger.exception("the inbox cannot be read; trying again")
                 if self._drains and failures == _TRIES_OF_A_DRAIN:
-                    self._failure = error
-                    return
+                    raise
+                logger.exception("the inbox cannot be read; trying again")
                 self._sleep(exponential(self._how.longest_hold, failures))
                 continue
             if self._drains:
@@ -306,15 +287,13 @@ class InboxWorkers:
         try:
             with self._inbox.around():
                 self._inbox.extend_lease(stored.id, stored.attempt_number)
-        except Exception:  # the store's, of any kind: the other leases are extended all the same
+        except BaseException:  # the host's, sys.exit() too: the other leases are extended
             logger.exception("the lease of %s could not be extended", stored.id)
             return False
         return True
 
     def _purge_sometimes(self) -> None:
-        with self._changed:
-            is_due = time.monotonic() - self._purged_at >= _PURGE_AFTER
-            if is_due:
-                self._purged_at = time.monotonic()
-        if is_due:
+        now = time.monotonic()
+        if now >= self._purge_at:
+            self._purge_at = now + _PURGE_AFTER
             self._inbox.purge(self._inbox.keep_for)

@@ -36,12 +36,13 @@ from buttdial_sync.retry.recorder import (
 )
 from buttdial_sync.retry.report import OutboxEvent, RetryReport, Tally
 from buttdial_sync.retry.repository import FailedMessageRepository
-from buttdial_sync.retry.threads import StopSignals, work_side_by_side
+from buttdial_sync.retry.threads import StopSignals
 from buttdial_sync.retry.token_limits import TokenFor, TokenLimits
 from buttdial_sync.retry.worker import AroundPass, DueMessages, Worker
 from buttdial_sync.settings import check_count
 from buttdial_sync.transport.deadline import Deadline, check_seconds
 from buttdial_sync.transport.fork import reset_after_fork, reset_if_forked
+from buttdial_sync.transport.threads import work_side_by_side
 
 logger = logging.getLogger("buttdial_sync.retry")
 

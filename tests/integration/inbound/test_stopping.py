@@ -170,7 +170,7 @@ def fail_to_start(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "way"),
     [("listener", "start")]
-    + [(name, way) for name in ("writer", "inbox-0") for way in ("start", "run")],
+    + [(name, way) for name in ("writer", "inbox-1") for way in ("start", "run")],
 )
 def test_a_thread_that_cannot_be_started(
     hosted: LoopbackServer, monkeypatch: pytest.MonkeyPatch, name: str, way: str

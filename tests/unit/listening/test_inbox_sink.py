@@ -109,9 +109,11 @@ def test_a_page_whose_writing_is_interrupted() -> None:
     assert ids(here.writer.close(0.0)) == ["a"]
 
 
-def test_a_thread_writes_what_is_pushed() -> None:
-    """It does not give up, and keeps the order."""
+@pytest.mark.parametrize("error", [OSError("no space left on device"), SystemExit("of the host")])
+def test_a_thread_writes_what_is_pushed(error: BaseException) -> None:
+    """It does not give up, whatever the store or the host raises, and keeps the order."""
     here = Bench(times=7)
+    here.inbox.error = error
     here.writer.put([message("a")])
     here.writer.put([message("b"), message("c")])
     here.writer.start()

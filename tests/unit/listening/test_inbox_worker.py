@@ -28,13 +28,15 @@ class Unsteady(MemoryInbox):
         self.takes, self.records = takes, records
         self.taken = self.purged = 0
         self.on_take: Callable[[], object] = lambda: None
+        self.error: type[BaseException] = OSError
+        self.extends: list[type[BaseException]] = []
 
     def take(self) -> StoredEvent | None:
         self.taken += 1
         self.on_take()
         if self.takes > 0:
             self.takes -= 1
-            raise OSError("the database restarts")
+            raise self.error("the database restarts")
         return super().take()
 
     def mark_handled(self, stored: StoredEvent) -> bool:
@@ -42,6 +44,11 @@ class Unsteady(MemoryInbox):
             self.records -= 1
             raise OSError("the database restarts")
         return super().mark_handled(stored)
+
+    def extend_lease(self, *arguments: Any) -> bool:
+        if self.extends:
+            raise self.extends.pop()
+        return super().extend_lease(*arguments)
 
     def purge(self, *arguments: Any) -> int:
         self.purged += 1
@@ -161,6 +168,43 @@ def test_a_success_after_failures() -> None:
     assert (here.inbox.stats()["handled"], here.undelivered) == (1, [])
 
 
+class Rounds(threading.Event):
+    """Its waits take no time; after so many of them it is over."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+        self.waits: list[float | None] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waits.append(timeout)
+        return len(self.waits) > self.number
+
+
+@pytest.mark.parametrize("error", [OSError, SystemExit])
+def test_leases_that_cannot_be_extended(
+    error: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is tried again soon, whatever the store or what the host puts around it raises."""
+    here = Bench()
+    here.add("1")
+    workers = InboxWorkers(here.how)
+    workers._stopping = rounds = Rounds(3)
+
+    def keep_leases(_: InboundMessage) -> None:
+        here.clock.move(100.0)
+        here.inbox.extends = [error, error]
+        workers._keep_leases()
+        (end,) = here.inbox.leased().values()
+        assert end == here.clock() + timedelta(seconds=300.0)
+
+    here.how.inbound.on_message(keep_leases)
+    workers._hand_over_what_is_due()
+    assert workers.handled == 1
+    assert rounds.waits == [100.0, 25.0, 25.0, 100.0]
+    assert caplog.text.count("could not be extended") == 2
+
+
 def test_a_process_may_end_at_any_time() -> None:
     """None of the threads keeps it: what is in hand is leased, and comes again."""
     here = Bench(workers=2)
@@ -240,11 +284,16 @@ def test_a_store_that_cannot_be_read(caplog: pytest.LogCaptureFixture) -> None:
         here.drain()
     assert here.slept == [1.0, 2.0, 4.0]
     assert here.got == []
+    here = Bench(takes=100, workers=3)
+    with pytest.raises(OSError, match="the database restarts"):
+        here.drain()
 
 
-def test_threads_outlive_a_store_that_is_down() -> None:
-    """However long it takes; they have nobody to tell but the log."""
+@pytest.mark.parametrize("error", [OSError, SystemExit])
+def test_threads_outlive_a_store_that_is_down(error: type[BaseException]) -> None:
+    """However long it takes, whatever it raises; they have nobody to tell but the log."""
     here = Bench(takes=6)
+    here.inbox.error = error
     here.add("1")
     workers = InboxWorkers(here.how, here.slept.append)
     workers.start()
