@@ -60,6 +60,8 @@ from buttdial_sync.errors.scrubbing import masked, masked_items
 from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.settings import check_count
 from buttdial_sync.transport.deadline import Clock, Deadline, check_seconds
+from buttdial_sync.transport.network import NetworkOptions
+from buttdial_sync.transport.rest_connection import RestOptions
 
 logger = logging.getLogger("buttdial_sync.ailoop")
 
@@ -121,17 +123,19 @@ class AiloopClient:
         with raised_as_ailoop_errors():
             self._connection = AiloopConnection(
                 server_url,
-                channel=channel,
-                token=token,
-                timeout=timeout,
-                connect_timeout=connect_timeout,
-                max_attempts=max_attempts,
-                insecure_hosts=insecure_hosts,
-                ca_bundle=ca_bundle,
-                on_event=on_event,
-                clock=clock,
-                sleep=sleep,
-                random_fraction=random_fraction,
+                channel,
+                token,
+                insecure_hosts,
+                RestOptions(
+                    timeout=timeout,
+                    connect_timeout=connect_timeout,
+                    max_attempts=max_attempts,
+                    network=NetworkOptions.checked(ca_bundle=ca_bundle),
+                    on_event=on_event,
+                    clock=clock,
+                    sleep=sleep,
+                    random_fraction=random_fraction,
+                ),
             )
             self._sockets = Sockets(self._connection, insecure_hosts)
             self._prompter = Prompter(

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import random
-import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from buttdial_sync.ailoop.errors import (
-    AiloopClosedError,
     AiloopConfigError,
     AiloopError,
     AiloopOutcomeUnknownError,
@@ -21,13 +17,12 @@ from buttdial_sync.ailoop.errors import (
 )
 from buttdial_sync.ailoop.messages import is_channel_name, new_message
 from buttdial_sync.ailoop.server import Health, PendingList, ServerInfo
-from buttdial_sync.errors import ButtDialError
+from buttdial_sync.errors import ButtDialError, ProtocolError
 from buttdial_sync.errors.scrubbing import Secret, scrub_error
 from buttdial_sync.models.converter import structure
-from buttdial_sync.models.events import ClientEvent
-from buttdial_sync.transport.deadline import Clock, Deadline
-from buttdial_sync.transport.network import NetworkOptions, is_private
-from buttdial_sync.transport.rest_connection import RestConnection
+from buttdial_sync.transport.deadline import Deadline
+from buttdial_sync.transport.network import is_private
+from buttdial_sync.transport.rest_connection import RestConnection, RestOptions
 
 T = TypeVar("T")
 
@@ -49,37 +44,22 @@ class AiloopConnection(RestConnection):
         server_url: The server, as http(s) or ws(s), with its base path if it has one.
         channel: The channel of calls that name none.
         token: The token, or None: servers started from the command line have none.
-        timeout: Seconds that a request may take in all.
-        connect_timeout: Seconds for each connection.
-        max_attempts: Attempts of a request that only reads.
         insecure_hosts: Hosts to which the token may go unencrypted.
-        ca_bundle: Path of the certificates to trust; the environment's when None.
-        on_event: Called for each attempt, answer, retry and connection, in the calling thread.
-        clock: A monotonic clock, in seconds.
-        sleep: Sleeps between attempts; by default a sleep that ends when the client is closed.
-        random_fraction: Gives numbers from 0 to 1, for the jitter.
+        options: See :class:`.RestOptions`.
 
     Raises:
         AiloopConfigError: An argument is missing or wrong.
     """
 
-    closed_error = AiloopClosedError
+    unknown_error = AiloopOutcomeUnknownError
 
     def __init__(
         self,
         server_url: str | None,
-        *,
         channel: str,
         token: str | None,
-        timeout: float,
-        connect_timeout: float,
-        max_attempts: int,
-        insecure_hosts: Collection[str] = (),
-        ca_bundle: str | os.PathLike[str] | None = None,
-        on_event: Callable[[ClientEvent], None] | None = None,
-        clock: Clock = time.monotonic,
-        sleep: Callable[[float], None] | None = None,
-        random_fraction: Callable[[], float] = random.random,
+        insecure_hosts: Collection[str],
+        options: RestOptions,
     ) -> None:
         scheme, rest = _split(server_url)
         self.websocket_url = f"{_WS_SCHEMES[scheme]}://{rest}/"
@@ -90,21 +70,14 @@ class AiloopConnection(RestConnection):
                 "the token would travel unencrypted, and everybody on the way could read it",
                 remediation="Use https:// or wss://, or name the host in insecure_hosts.",
             )
-        self.network = NetworkOptions.checked(ca_bundle=ca_bundle)
-        super().__init__(
-            f"{_HTTP_SCHEMES[scheme]}://{rest}",
-            token=own_token,
-            timeout=timeout,
-            connect_timeout=connect_timeout,
-            max_attempts=max_attempts,
-            network=self.network,
-            on_event=on_event,
-            clock=clock,
-            sleep=sleep,
-            random_fraction=random_fraction,
-        )
-        self.random_fraction = random_fraction
+        super().__init__(f"{_HTTP_SCHEMES[scheme]}://{rest}", own_token, options)
         self._known: ServerInfo | None = None
+
+    def own_error(self, error: ButtDialError) -> AiloopError:
+        """Return the error of this client for one of the layers below."""
+        failure = _explained(ailoop_error(error))
+        scrub_error(failure, (self.token,))
+        return failure
 
     def channel_or_own(self, channel: str | None) -> str:
         """
@@ -142,32 +115,12 @@ class AiloopConnection(RestConnection):
             AiloopOutcomeUnknownError: It may have been carried out; its answer was lost.
             AiloopError: The server refused it, or could not be reached.
         """
-        self.check_open()
         limit = self.deadline() if deadline is None else deadline
-        operation = f"{method} {endpoint or path}"
-        attempt = 0
-        while True:
-            attempt += 1
-            try:
-                answer = self.attempt(
-                    method, path, attempt, limit, query=query, body=body, endpoint=endpoint
-                )
-                return structure(answer, kind, source=operation)
-            except ButtDialError as error:
-                failure = _explained(ailoop_error(error))
-            scrub_error(failure, (self.token,))
-            may_repeat = method == "GET" or failure.outcome == "not_sent"
-            pause = self.pause_after(failure, attempt, limit) if may_repeat else None
-            if pause is None:
-                break
-            self.events.tell(operation, "retry", attempt, pause, failure)
-            self.sleep(pause)
-        if failure.outcome == "unknown" and method != "GET":
-            failure = failure.as_kind(AiloopOutcomeUnknownError)
+        answer = self.request(method, path, limit, query=query, body=body, endpoint=endpoint)
         try:
-            raise failure
-        finally:
-            del failure  # its traceback holds this frame, and so the whole client
+            return structure(answer, kind, source=f"{method} {endpoint or path}")
+        except ProtocolError as error:
+            raise self.own_error(error) from None
 
     def history(self, channel: str, limit: int, deadline: Deadline) -> list[dict[str, Any]]:
         """

@@ -15,7 +15,6 @@ from buttdial_sync.errors import (
 )
 from buttdial_sync.errors.scrubbing import scrub_error, secrets_in
 from buttdial_sync.models.converter import structure
-from buttdial_sync.models.events import EventKind
 from buttdial_sync.transport.deadline import Deadline
 
 logger = logging.getLogger("buttdial_sync")
@@ -184,15 +183,8 @@ class Call(ABC):
     def _told_attempt(self) -> Any:
         """Make one attempt, and tell the host of its beginning and its end."""
         connection = self.connection
-        self._tell("attempt")
-        started = connection.clock()
-        try:
-            answer = self._attempt()
-        except ButtDialError as error:
-            self._tell("answer", connection.clock() - started, error)
-            raise
-        self._tell("answer", connection.clock() - started)
-        return answer
+        with connection.events.attempt(self.operation, self.attempts, connection.clock):
+            return self._attempt()
 
     def _tell_retry(self, error: ButtDialError, pause: float) -> None:
         logger.info(
@@ -202,9 +194,4 @@ class Call(ABC):
             error.message,  # a handler may keep the record, and with the error all its frames
             pause,
         )
-        self._tell("retry", pause, error)
-
-    def _tell(
-        self, kind: EventKind, seconds: float | None = None, error: ButtDialError | None = None
-    ) -> None:
-        self.connection.events.tell(self.operation, kind, self.attempts, seconds, error)
+        self.connection.events.tell(self.operation, "retry", self.attempts, pause, error)

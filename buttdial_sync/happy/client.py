@@ -20,6 +20,7 @@ from buttdial_sync.happy.wiring import Wiring
 from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.transport.deadline import check_seconds
 from buttdial_sync.transport.network import NetworkOptions
+from buttdial_sync.transport.rest_connection import RestOptions
 
 
 class HappyClient(Tasks):
@@ -86,17 +87,19 @@ class HappyClient(Tasks):
         connection = HappyConnection(
             os.environ.get("HAPPY_SERVER_URL") if server_url is None else server_url,
             credentials,
-            timeout=timeout,
-            connect_timeout=connect_timeout,
-            max_attempts=max_attempts,
-            insecure_hosts=insecure_hosts,
-            network=NetworkOptions.checked(
-                ca_bundle=ca_bundle, client_cert=client_cert, proxies=proxies
+            insecure_hosts,
+            RestOptions(
+                timeout=timeout,
+                connect_timeout=connect_timeout,
+                max_attempts=max_attempts,
+                network=NetworkOptions.checked(
+                    ca_bundle=ca_bundle, client_cert=client_cert, proxies=proxies
+                ),
+                on_event=on_event,
+                clock=clock,
+                sleep=sleep,
+                random_fraction=random_fraction,
             ),
-            on_event=on_event,
-            clock=clock,
-            sleep=sleep,
-            random_fraction=random_fraction,
         )
         records = Records(connection, credentials)
         realtime = Realtime(connection)

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import random
-import time
-from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from collections.abc import Collection
 from urllib.parse import urlsplit
 
 from buttdial_sync.errors import ButtDialError
 from buttdial_sync.happy.credentials import Credentials
 from buttdial_sync.happy.errors import (
-    HappyClosedError,
     HappyConfigError,
+    HappyError,
     HappyOutcomeUnknownError,
     happy_error,
 )
-from buttdial_sync.models.events import ClientEvent
-from buttdial_sync.transport.deadline import Clock, Deadline
-from buttdial_sync.transport.network import NetworkOptions, is_private
-from buttdial_sync.transport.rest_connection import RestConnection
+from buttdial_sync.transport.deadline import Deadline
+from buttdial_sync.transport.network import is_private
+from buttdial_sync.transport.rest_connection import RestConnection, RestOptions
 
 
 class HappyConnection(RestConnection):
@@ -32,106 +28,32 @@ class HappyConnection(RestConnection):
     Args:
         server_url: The server.
         credentials: The token, and where it comes from.
-        timeout: Seconds that a call may take, unless the call has a time of its own.
-        connect_timeout: Seconds for each connection.
-        max_attempts: Attempts of a request in all.
         insecure_hosts: Hosts to which the token may go unencrypted.
-        network: The proxies and certificates of this client.
-        on_event: Called for each attempt, answer and retry, in the calling thread.
-        clock: A monotonic clock, in seconds.
-        sleep: Sleeps between attempts; by default a sleep that ends when the client is closed.
-        random_fraction: Gives numbers from 0 to 1, for the jitter.
-
-    Attributes:
-        network: As given.
+        options: See :class:`.RestOptions`.
 
     Raises:
         HappyConfigError: An argument is missing or wrong.
     """
 
-    closed_error = HappyClosedError
+    repeats_everything = True
+    unknown_error = HappyOutcomeUnknownError
 
     def __init__(
         self,
         server_url: str | None,
         credentials: Credentials,
-        *,
-        timeout: float,
-        connect_timeout: float,
-        max_attempts: int,
         insecure_hosts: Collection[str],
-        network: NetworkOptions,
-        on_event: Callable[[ClientEvent], None] | None = None,
-        clock: Clock = time.monotonic,
-        sleep: Callable[[float], None] | None = None,
-        random_fraction: Callable[[], float] = random.random,
+        options: RestOptions,
     ) -> None:
-        super().__init__(
-            _checked_url(server_url, insecure_hosts),
-            token=credentials.token,
-            timeout=timeout,
-            connect_timeout=connect_timeout,
-            max_attempts=max_attempts,
-            network=network,
-            on_event=on_event,
-            clock=clock,
-            sleep=sleep,
-            random_fraction=random_fraction,
-        )
-        self.network = network
+        super().__init__(_checked_url(server_url, insecure_hosts), credentials.token, options)
+
+    def own_error(self, error: ButtDialError) -> HappyError:
+        """Return the error of this client for one of the layers below."""
+        return happy_error(error)
 
     def deadline_within(self, deadline: Deadline | None) -> Deadline:
         """Return the deadline of one request of many that a call makes, within the call's own."""
         return self.deadline() if deadline is None else deadline.within(self.timeout)
-
-    def request(
-        self,
-        method: str,
-        path: str,
-        deadline: Deadline,
-        *,
-        query: Mapping[str, str] | None = None,
-        body: Mapping[str, Any] | None = None,
-        endpoint: str | None = None,
-    ) -> Any:
-        """
-        Make a request, again if it may be, and return the decoded answer.
-
-        Args:
-            method: The HTTP method.
-            path: The path, its parts quoted.
-            deadline: Over all attempts.
-            query: Goes into the URL.
-            body: Goes into the body as JSON.
-            endpoint: The path's template, for events and messages.
-
-        Raises:
-            HappyOutcomeUnknownError: It may have been carried out; its answer was lost.
-            HappyError: The server refused it, or could not be reached.
-        """
-        self.check_open()
-        operation = f"{method} {endpoint or path}"
-        attempt, may_have_been_done = 0, False
-        while True:
-            attempt += 1
-            try:
-                return self.attempt(
-                    method, path, attempt, deadline, query=query, body=body, endpoint=endpoint
-                )
-            except ButtDialError as error:
-                failure = happy_error(error)
-            may_have_been_done |= failure.outcome == "unknown"
-            pause = self.pause_after(failure, attempt, deadline)
-            if pause is None:
-                break
-            self.events.tell(operation, "retry", attempt, pause, failure)
-            self.sleep(pause)
-        if may_have_been_done and method != "GET":
-            failure = failure.as_kind(HappyOutcomeUnknownError, outcome="unknown")
-        try:
-            raise failure
-        finally:
-            del failure  # its traceback holds this frame, and so the whole client
 
 
 def _checked_url(server_url: str | None, insecure_hosts: Collection[str]) -> str:

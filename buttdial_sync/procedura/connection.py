@@ -96,16 +96,8 @@ class ProceduraConnection:
         Raises:
             ButtDialError: ``outcome`` says whether the server may have the request.
         """
-        started = self._clock()
-        self._events.tell(request.module, "attempt")
-        try:
-            with ExitStack() as stack:
-                yield self._started(request, deadline, stack)
-        except ButtDialError as error:
-            seconds = self._clock() - started
-            self._events.tell(request.module, "answer", seconds=seconds, error=error)
-            raise
-        self._events.tell(request.module, "answer", seconds=self._clock() - started)
+        with self._events.attempt(request.module, 1, self._clock), ExitStack() as stack:
+            yield self._started(request, deadline, stack)
 
     def ping(self, token: str, deadline: Deadline) -> float:
         """Return the round trip of a ping, in seconds."""

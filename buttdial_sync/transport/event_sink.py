@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from buttdial_sync.errors import ButtDialError
 from buttdial_sync.models.events import ClientEvent, EventKind
+from buttdial_sync.transport.deadline import Clock
 
 logger = logging.getLogger("buttdial_sync")
 
@@ -24,6 +26,18 @@ class EventSink:
     def __init__(self, on_event: Callable[[ClientEvent], None] | None) -> None:
         self._on_event = on_event
         self.has_listener = on_event is not None
+
+    @contextmanager
+    def attempt(self, operation: str, number: int, clock: Clock) -> Iterator[None]:
+        """Report an attempt of an operation: that it begins, and what became of it."""
+        self.tell(operation, "attempt", number)
+        began = clock()
+        try:
+            yield
+        except ButtDialError as error:
+            self.tell(operation, "answer", number, clock() - began, error)
+            raise
+        self.tell(operation, "answer", number, clock() - began)
 
     def tell(
         self,

@@ -7,13 +7,21 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import requests
 import responses
 from responses.matchers import header_matcher, json_params_matcher, query_param_matcher
 
-from buttdial_sync.errors import ClientClosedError, ConfigError, ServerError
+from buttdial_sync.errors import (
+    ClientClosedError,
+    ConfigError,
+    DeadlineExceededError,
+    OutcomeUnknownError,
+    ServerError,
+)
 from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.transport import fork
-from buttdial_sync.transport.rest_connection import RestConnection
+from buttdial_sync.transport.network import NetworkOptions
+from buttdial_sync.transport.rest_connection import RestConnection, RestOptions
 
 SERVER = "https://server.test"
 
@@ -21,22 +29,21 @@ SERVER = "https://server.test"
 class Bench:
     """A connection whose clock moves by a second whenever it is read."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, kind: type[RestConnection] = RestConnection, **options: Any) -> None:
         self.now = 100.0
         self.slept: list[float] = []
         self.events: list[ClientEvent] = []
         given: dict[str, Any] = {
-            "token": "s3cret",
             "timeout": 30.0,
             "connect_timeout": 5.0,
             "max_attempts": 3,
-            "network": None,
+            "network": NetworkOptions(),
             "on_event": self.events.append,
             "clock": self.clock,
             "sleep": self.slept.append,
             "random_fraction": lambda: 1.0,
         }
-        self.connection = RestConnection(SERVER, **{**given, **options})
+        self.connection = kind(SERVER, "s3cret", RestOptions(**{**given, **options}))
 
     def clock(self) -> float:
         self.now += 1.0
@@ -56,7 +63,7 @@ def mock() -> Iterator[responses.RequestsMock]:
         yield running
 
 
-def test_an_attempt(bench: Bench, mock: responses.RequestsMock) -> None:
+def test_a_request(bench: Bench, mock: responses.RequestsMock) -> None:
     """The token, the query and the body go to the server; the host is told of both ends."""
     mock.post(
         f"{SERVER}/jobs/j%2F1",
@@ -68,10 +75,9 @@ def test_an_attempt(bench: Bench, mock: responses.RequestsMock) -> None:
         ],
     )
     deadline = bench.connection.deadline()
-    answer = bench.connection.attempt(
+    answer = bench.connection.request(
         "POST",
         "/jobs/j%2F1",
-        2,
         deadline,
         query={"wait": "1"},
         body={"text": "hi"},
@@ -80,22 +86,74 @@ def test_an_attempt(bench: Bench, mock: responses.RequestsMock) -> None:
     assert answer == {"id": 7}
     name = "POST /jobs/{id}"
     begun, ended = bench.events
-    assert begun == ClientEvent(kind="attempt", operation=name, attempt=2)
-    assert (ended.kind, ended.operation, ended.attempt) == ("answer", name, 2)
+    assert begun == ClientEvent(kind="attempt", operation=name, attempt=1)
+    assert (ended.kind, ended.operation, ended.attempt) == ("answer", name, 1)
     assert (ended.outcome, ended.error) == ("sent", None)
     assert ended.seconds is not None
     assert 1.0 <= ended.seconds < 100.0  # some readings of the clock, and not its time
 
 
-def test_an_attempt_that_fails(bench: Bench, mock: responses.RequestsMock) -> None:
-    """The host is told of that too; without a template the path is the name."""
+def test_a_request_that_fails(mock: responses.RequestsMock) -> None:
+    """The host is told of each attempt; without a template the path is the name."""
+    bench = Bench(max_attempts=2)
     mock.get(f"{SERVER}/jobs", status=500, json={"error": "no"})
     with pytest.raises(ServerError):
-        bench.connection.attempt("GET", "/jobs", 1, bench.connection.deadline())
-    _, ended = bench.events
+        bench.connection.request("GET", "/jobs", bench.connection.deadline(60.0))
+    told = [(each.kind, each.attempt) for each in bench.events]
+    assert told == [("attempt", 1), ("answer", 1), ("retry", 1), ("attempt", 2), ("answer", 2)]
+    _, ended, retry, _, _ = bench.events
     assert (ended.operation, ended.outcome, ended.error) == ("GET /jobs", "unknown", "ServerError")
     assert ended.seconds is not None
     assert 1.0 <= ended.seconds < 100.0
+    assert (retry.operation, retry.error) == ("GET /jobs", "ServerError")
+    assert [retry.seconds] == bench.slept
+
+
+class Repeating(RestConnection):
+    """A connection to a server that knows a repetition."""
+
+    repeats_everything = True
+
+
+NO_DECISION: Any = {"status": 500, "json": {"error": "no"}}
+UNREACHED: Any = {"body": requests.ConnectTimeout()}
+
+
+@pytest.mark.parametrize(
+    ("kind", "method", "failure", "attempts", "error"),
+    [
+        (RestConnection, "GET", NO_DECISION, 2, ServerError),
+        (RestConnection, "POST", NO_DECISION, 1, OutcomeUnknownError),
+        (RestConnection, "POST", UNREACHED, 2, DeadlineExceededError),
+        (Repeating, "GET", NO_DECISION, 2, ServerError),
+        (Repeating, "POST", NO_DECISION, 2, OutcomeUnknownError),
+    ],
+)
+def test_what_is_repeated(
+    kind: type[RestConnection],
+    method: str,
+    failure: Any,
+    attempts: int,
+    error: type[Exception],
+    mock: responses.RequestsMock,
+) -> None:
+    """What only reads, what did not leave; and all of it where the server knows a repetition."""
+    bench = Bench(kind, max_attempts=2)
+    mock.add(method, f"{SERVER}/jobs", **failure)
+    with pytest.raises(error) as caught:
+        bench.connection.request(method, "/jobs", bench.connection.deadline(100.0))
+    assert type(caught.value) is error
+    assert len(mock.calls) == attempts
+
+
+def test_what_may_have_been_done_stays_unknown(mock: responses.RequestsMock) -> None:
+    """Also if the last attempt certainly did not leave."""
+    bench = Bench(Repeating, max_attempts=2)
+    mock.post(f"{SERVER}/jobs", **NO_DECISION)
+    mock.post(f"{SERVER}/jobs", **UNREACHED)
+    with pytest.raises(OutcomeUnknownError) as caught:
+        bench.connection.request("POST", "/jobs", bench.connection.deadline(100.0))
+    assert caught.value.outcome == "unknown"
 
 
 def test_a_call_has_its_own_time(bench: Bench) -> None:
@@ -110,15 +168,29 @@ def test_a_call_has_its_own_time(bench: Bench) -> None:
         bench.connection.deadline(0.0)
 
 
-def test_the_pause_before_another_attempt(bench: Bench) -> None:
+@pytest.mark.parametrize(("seconds", "slept"), [(4.5, [4.0]), (4.0, [])])
+def test_the_pause_before_another_attempt(
+    seconds: float, slept: list[float], mock: responses.RequestsMock
+) -> None:
     """It has to fit into what is left, and there is none after the last attempt."""
-    failure = ServerError("busy", retry_after=4.0)
-    connection = bench.connection
-    assert connection.pause_after(failure, 1, connection.deadline(6.0)) == 4.0
-    assert connection.pause_after(failure, 1, connection.deadline(5.0)) is None  # 4.0 are left
-    assert connection.pause_after(failure, 3, connection.deadline()) is None
-    connection.close()
-    assert connection.pause_after(failure, 1, connection.deadline()) is None
+    bench = Bench(max_attempts=2, clock=lambda: 100.0)
+    mock.get(f"{SERVER}/jobs", status=503, json={"error": "busy"}, headers={"Retry-After": "4"})
+    with pytest.raises(ServerError):
+        bench.connection.request("GET", "/jobs", bench.connection.deadline(seconds))
+    assert bench.slept == slept
+
+
+def test_no_attempt_after_the_end(bench: Bench, mock: responses.RequestsMock) -> None:
+    """A client that is closed meanwhile does not wait for another one."""
+
+    def close(_: Any) -> tuple[int, dict[str, str], str]:
+        bench.connection.close()
+        return 500, {}, '{"error": "no"}'
+
+    mock.add_callback("GET", f"{SERVER}/jobs", close)
+    with pytest.raises(ServerError):
+        bench.connection.request("GET", "/jobs", bench.connection.deadline())
+    assert bench.slept == []
 
 
 def test_a_host_may_sleep_itself(bench: Bench) -> None:
@@ -153,7 +225,7 @@ def test_what_is_closed_stays_closed(bench: Bench) -> None:
     with pytest.raises(ClientClosedError, match="the client is closed"):
         connection.check_open()
     with pytest.raises(ClientClosedError):
-        connection.attempt("GET", "/jobs", 1, connection.deadline())
+        connection.request("GET", "/jobs", connection.deadline())
     assert (connection.closed, connection.used) == (True, False)
     connection._own_sleep = None
     connection._reset_after_fork()
