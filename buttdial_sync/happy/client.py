@@ -12,13 +12,8 @@ from typing import Any, NoReturn
 from buttdial_sync.errors.scrubbing import Secret
 from buttdial_sync.happy.connection import HappyConnection
 from buttdial_sync.happy.credentials import arguments_from_env, credentials_of, own_variables
-from buttdial_sync.happy.realtime import Realtime
-from buttdial_sync.happy.records import Records
-from buttdial_sync.happy.rpc import Rpc
 from buttdial_sync.happy.tasks import Tasks
-from buttdial_sync.happy.wiring import Wiring
 from buttdial_sync.models.events import ClientEvent
-from buttdial_sync.transport.deadline import check_seconds
 from buttdial_sync.transport.network import NetworkOptions
 from buttdial_sync.transport.rest_connection import RestOptions
 
@@ -101,15 +96,8 @@ class HappyClient(Tasks):
                 random_fraction=random_fraction,
             ),
         )
-        records = Records(connection, credentials)
-        realtime = Realtime(connection)
-        self._wiring = Wiring(
-            connection=connection,
-            records=records,
-            realtime=realtime,
-            rpc=Rpc(realtime, records),
-            poll_interval=check_seconds(poll_interval, "poll_interval"),
-            settle_seconds=check_seconds(settle_seconds, "settle_seconds"),
+        super().__init__(
+            connection, credentials, poll_interval=poll_interval, settle_seconds=settle_seconds
         )
 
     @classmethod
@@ -145,7 +133,7 @@ class HappyClient(Tasks):
     @property
     def server_url(self) -> str:
         """The server."""
-        return self._wiring.connection.server_url
+        return self._connection.server_url
 
     def check_live_connection(self) -> None:
         """
@@ -155,7 +143,7 @@ class HappyClient(Tasks):
             HappyError: It cannot be opened: an ``AuthenticationError`` if the token is refused.
                 Calls of machines and sessions would fail; messages and waiting would not.
         """
-        self._wiring.realtime.ensure(self._wiring.connection.deadline())
+        self._realtime.ensure(self._connection.deadline())
 
     def close(self) -> None:
         """
@@ -164,8 +152,8 @@ class HappyClient(Tasks):
         Calls that run end with :class:`~buttdial_sync.happy.errors.HappyClosedError`, or with an
         unknown outcome; later calls raise that error.
         """
-        self._wiring.connection.close()
-        self._wiring.realtime.close()
+        self._connection.close()
+        self._realtime.close()
 
     def __enter__(self) -> HappyClient:
         return self
@@ -175,7 +163,7 @@ class HappyClient(Tasks):
 
     def __repr__(self) -> str:
         # Those who print the local variables of a constructor that raised meet half a client.
-        url = self.server_url if hasattr(self, "_wiring") else None
+        url = self.server_url if hasattr(self, "_connection") else None
         return f"{type(self).__name__}({url!r})"
 
     def __reduce__(self) -> NoReturn:
@@ -183,11 +171,11 @@ class HappyClient(Tasks):
 
     def __del__(self) -> None:
         # A constructor that raised has left nothing.
-        wiring = getattr(self, "_wiring", None)
-        if wiring is not None and wiring.connection.used and not wiring.connection.closed:
+        connection = getattr(self, "_connection", None)
+        if connection is not None and connection.used and not connection.closed:
             warnings.warn(f"{self!r} was not closed", ResourceWarning, source=self, stacklevel=2)
             # Nothing that takes a lock: the thread in which it is collected may hold it.
-            wiring.realtime.abandon()
+            self._realtime.abandon()
 
 
 def _hidden(text: str | None) -> str | None:

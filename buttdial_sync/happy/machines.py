@@ -36,9 +36,8 @@ class Machines(Sessions):
         Raises:
             HappyError: The server refused it, or could not be reached.
         """
-        parts = self._wiring
         machines = map(
-            parts.records.read_machine, parts.records.machines(parts.connection.deadline())
+            self._records.read_machine, self._records.machines(self._connection.deadline())
         )
         return [machine for machine in machines if machine.active or not active_only]
 
@@ -50,9 +49,8 @@ class Machines(Sessions):
             MachineNotFound: The account has no such machine.
             HappyError: The server refused it, or could not be reached.
         """
-        parts = self._wiring
-        return parts.records.read_machine(
-            parts.records.machine(machine_id, parts.connection.deadline())
+        return self._records.read_machine(
+            self._records.machine(machine_id, self._connection.deadline())
         )
 
     def spawn_session(
@@ -95,7 +93,7 @@ class Machines(Sessions):
             SpawnOutcomeUnknownError: The machine was slow; see :meth:`find_spawned`.
             HappyError: Anything else.
         """
-        deadline = self._wiring.connection.deadline(timeout)
+        deadline = self._connection.deadline(timeout)
         optional = {
             "permissionMode": permission_mode,
             "environmentVariables": environment_variables,
@@ -109,7 +107,7 @@ class Machines(Sessions):
             **{key: value for key, value in optional.items() if value is not None},
         }
         try:
-            answer = self._wiring.rpc.machine(machine_id, "spawn-happy-session", params, deadline)
+            answer = self._rpc.machine(machine_id, "spawn-happy-session", params, deadline)
         except RpcError as error:
             raise error.as_kind(SpawnError) from None
         except RpcOutcomeUnknownError as error:
@@ -145,7 +143,7 @@ class Machines(Sessions):
         """
         if since.tzinfo is None:
             raise HappyConfigError("since must have a time zone")
-        records = self._wiring.records
+        records = self._records
         changed = records.sessions(changed_since=int(since.timestamp() * 1000))
         found = [
             session

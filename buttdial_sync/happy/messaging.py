@@ -17,11 +17,11 @@ from buttdial_sync.happy.errors import (
     MessageOutcomeUnknownError,
     SessionNotFound,
 )
+from buttdial_sync.happy.family import Family
 from buttdial_sync.happy.models import Message, PermissionMode, SentMessage
 from buttdial_sync.happy.records import MESSAGES_PER_PAGE, NEWEST
 from buttdial_sync.happy.updates import Update
-from buttdial_sync.happy.wiring import Family
-from buttdial_sync.transport.deadline import Deadline, check_seconds
+from buttdial_sync.transport.deadline import Deadline
 
 _SENT_FROM = "buttdial-sync"
 # These say more than that the message did not arrive, so they stay what they are.
@@ -93,10 +93,9 @@ class Messaging(Family):
             "content": {"type": "text", "text": text},
             "meta": {"sentFrom": _SENT_FROM, **meta},
         }
-        parts = self._wiring
-        deadline = parts.connection.deadline(timeout)
+        deadline = self._connection.deadline(timeout)
         local_id = local_id or str(uuid.uuid4())
-        sealed = parts.records.session_cipher(session_id, deadline).seal(content)
+        sealed = self._records.session_cipher(session_id, deadline).seal(content)
         try:
             sent = self._store(session_id, sealed, local_id, deadline)
         except _TELLING:
@@ -108,7 +107,7 @@ class Messaging(Family):
             if unknown:
                 failure.remediation = kind.remedy
             raise failure from None
-        parts.last_sent.note(session_id, sent.seq)
+        self._last_sent.note(session_id, sent.seq)
         return sent
 
     def get_messages(
@@ -153,8 +152,8 @@ class Messaging(Family):
         """
         seq, has_more = after_seq, True
         while has_more:
-            deadline = self._wiring.connection.deadline()
-            page, has_more = self._wiring.records.messages_after(session_id, seq, deadline)
+            deadline = self._connection.deadline()
+            page, has_more = self._records.messages_after(session_id, seq, deadline)
             yield from page
             seq = page[-1].seq if page else seq
 
@@ -181,14 +180,10 @@ class Messaging(Family):
             HappyClosedError: The client was closed.
             HappyError: The token was refused, or the session cannot be read with this secret.
         """
-        connection = self._wiring.connection
-        end = (
-            None
-            if timeout is None
-            else Deadline(check_seconds(timeout, "timeout"), connection.clock)
-        )
+        connection = self._connection
+        end = None if timeout is None else connection.deadline(timeout)
         seq = self._newest_seq(session_id, end) if after_seq is None else after_seq
-        with self._wiring.watch(session_id, seq) as watch:
+        with self._watch(session_id, seq) as watch:
             while not watch.has_ended and (end is None or end.remaining()):
                 yield from watch.poll_patiently(end or connection.deadline())
                 if not watch.has_ended:
@@ -202,16 +197,16 @@ class Messaging(Family):
     ) -> Iterator[Message]:
         has_more = True
         while has_more:
-            limit = self._wiring.connection.deadline_within(deadline)
+            limit = self._connection.deadline_within(deadline)
             size = max(1, min(count, MESSAGES_PER_PAGE))
-            page, has_more = self._wiring.records.messages_before(session_id, below, size, limit)
+            page, has_more = self._records.messages_before(session_id, below, size, limit)
             yield from page
             below = page[-1].seq if page else below
 
     def _store(
         self, session_id: str, sealed: str, local_id: str, deadline: Deadline
     ) -> SentMessage:
-        answer = self._wiring.records.session_request(
+        answer = self._records.session_request(
             "POST",
             session_id,
             deadline,

@@ -12,10 +12,10 @@ from buttdial_sync.happy.errors import (
     RpcOutcomeUnknownError,
     about,
 )
+from buttdial_sync.happy.family import Family
 from buttdial_sync.happy.models import PermissionMode, PermissionRequest, Session
 from buttdial_sync.happy.results import Approval, Denial
 from buttdial_sync.happy.watching import SessionWatch
-from buttdial_sync.happy.wiring import Family
 from buttdial_sync.transport.deadline import Deadline
 
 # These take a decision instead of a mode.
@@ -33,10 +33,9 @@ class Permissions(Family):
             SessionNotFound: The account has no such session.
             HappyError: The server refused it, or could not be reached.
         """
-        parts = self._wiring
-        record = parts.records.session(session_id, parts.connection.deadline())
-        parts.records.session_cipher(session_id, parts.connection.deadline())
-        return parts.records.read_session(record).pending_requests
+        record = self._records.session(session_id, self._connection.deadline())
+        self._records.session_cipher(session_id, self._connection.deadline())
+        return self._records.read_session(record).pending_requests
 
     def approve(
         self,
@@ -118,13 +117,13 @@ class Permissions(Family):
             RpcOutcomeUnknownError: No answer came. Calling again does no harm.
             HappyError: Anything else.
         """
-        self._wiring.rpc.session(session_id, "abort", {}, self._wiring.connection.deadline(timeout))
+        self._rpc.session(session_id, "abort", {}, self._connection.deadline(timeout))
 
     def _answer_alone(
         self, session_id: str, request_id: str, answer: Approval | Denial, timeout: float | None
     ) -> PermissionRequest:
-        deadline = self._wiring.connection.deadline(timeout)
-        with self._wiring.watch(session_id, None) as watch:
+        deadline = self._connection.deadline(timeout)
+        with self._watch(session_id, None) as watch:
             watch.poll_and_keep(deadline)
             return self._answer(watch, request_id, answer, deadline)
 
@@ -140,8 +139,8 @@ class Permissions(Family):
         try:
             while not is_taken and _is_pending(watch.known_session, request_id):
                 # Nobody knows whether it arrived. The agent takes only one answer.
-                seconds = min(self._wiring.poll_interval, deadline.remaining())
-                self._wiring.connection.sleep(seconds)
+                seconds = min(self._poll_interval, deadline.remaining())
+                self._connection.sleep(seconds)
                 watch.look_again()
                 watch.poll_and_keep(deadline)
                 if _is_pending(watch.known_session, request_id):
@@ -169,7 +168,7 @@ class Permissions(Family):
     def _was_taken(self, session_id: str, params: Mapping[str, Any], deadline: Deadline) -> bool:
         """Send an answer once; return False if nobody knows whether it arrived."""
         try:
-            self._wiring.rpc.session(session_id, "permission", params, deadline)
+            self._rpc.session(session_id, "permission", params, deadline)
         except RpcOutcomeUnknownError:
             if not deadline.remaining():
                 raise

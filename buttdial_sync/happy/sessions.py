@@ -16,9 +16,9 @@ from buttdial_sync.happy.errors import (
     StopSessionError,
     about,
 )
+from buttdial_sync.happy.family import Family
 from buttdial_sync.happy.models import Session
 from buttdial_sync.happy.records import number_of
-from buttdial_sync.happy.wiring import Family
 from buttdial_sync.transport.deadline import Deadline
 
 _METADATA_ATTEMPTS = 8
@@ -53,7 +53,7 @@ class Sessions(Family):
         Raises:
             HappyError: The server refused it, or could not be reached.
         """
-        records = self._wiring.records
+        records = self._records
         found = records.all_active_sessions() if active_only else records.sessions()
         return map(records.read_session, found)
 
@@ -65,9 +65,8 @@ class Sessions(Family):
             SessionNotFound: The account has no such session.
             HappyError: The server refused it, or could not be reached.
         """
-        parts = self._wiring
-        return parts.records.read_session(
-            parts.records.session(session_id, parts.connection.deadline())
+        return self._records.read_session(
+            self._records.session(session_id, self._connection.deadline())
         )
 
     def is_alive(self, session_id: str) -> bool:
@@ -77,8 +76,7 @@ class Sessions(Family):
         Raises:
             HappyError: The server refused it, or could not be reached.
         """
-        parts = self._wiring
-        active = parts.records.all_active_sessions(parts.connection.deadline())
+        active = self._records.all_active_sessions(self._connection.deadline())
         return any(record["id"] == session_id for record in active)
 
     def stop_session(
@@ -98,10 +96,9 @@ class Sessions(Family):
             RpcOutcomeUnknownError: No answer came. Calling again does no harm.
             HappyError: Anything else.
         """
-        parts = self._wiring
-        deadline = parts.connection.deadline(timeout)
+        deadline = self._connection.deadline(timeout)
         if machine_id is None:
-            session = parts.records.read_session(parts.records.session(session_id, deadline))
+            session = self._records.read_session(self._records.session(session_id, deadline))
             machine_id = session.machine_id
         if machine_id is None:
             reason = "it was not started by a daemon, or its metadata cannot be decrypted"
@@ -109,7 +106,7 @@ class Sessions(Family):
                 StopSessionError(f"session {session_id} names no machine: {reason}"), session_id
             )
         try:
-            parts.rpc.machine(machine_id, "stop-session", {"sessionId": session_id}, deadline)
+            self._rpc.machine(machine_id, "stop-session", {"sessionId": session_id}, deadline)
         except RpcError as error:
             raise about(error.as_kind(StopSessionError), session_id) from None
         except HappyError as error:
@@ -129,8 +126,8 @@ class Sessions(Family):
             RpcOutcomeUnknownError: No answer came. Calling again does no harm.
             HappyError: Anything else.
         """
-        deadline = self._wiring.connection.deadline(timeout)
-        answer = self._wiring.rpc.session(session_id, "killSession", {}, deadline)
+        deadline = self._connection.deadline(timeout)
+        answer = self._rpc.session(session_id, "killSession", {}, deadline)
         if isinstance(answer, Mapping) and answer.get("success") is False:
             said = answer.get("message") or answer.get("error") or "no reason given"
             raise about(StopSessionError(f"killSession: {said}"), session_id)
@@ -143,8 +140,8 @@ class Sessions(Family):
             SessionNotFound: The account has no such session.
             HappyError: The server refused it, or could not be reached.
         """
-        deadline = self._wiring.connection.deadline()
-        self._wiring.records.session_request("POST", session_id, deadline, rest="/archive")
+        deadline = self._connection.deadline()
+        self._records.session_request("POST", session_id, deadline, rest="/archive")
 
     def delete_session(self, session_id: str) -> None:
         """
@@ -155,8 +152,8 @@ class Sessions(Family):
             HappyOutcomeUnknownError: It may have been deleted. Calling again does no harm.
             HappyError: The server refused it, or could not be reached.
         """
-        deadline = self._wiring.connection.deadline()
-        self._wiring.records.session_request("DELETE", session_id, deadline)
+        deadline = self._connection.deadline()
+        self._records.session_request("DELETE", session_id, deadline)
 
     def set_session_name(self, session_id: str, name: str) -> Session:
         """
@@ -190,8 +187,8 @@ class Sessions(Family):
             EncryptionError: The metadata cannot be decrypted; nothing was changed.
             HappyError: Anything else.
         """
-        records = self._wiring.records
-        deadline = self._wiring.connection.deadline()
+        records = self._records
+        deadline = self._connection.deadline()
         outcome: Outcome = "rejected"
         for _ in range(_METADATA_ATTEMPTS):
             record = records.session(session_id, deadline)
@@ -225,7 +222,7 @@ class Sessions(Family):
         change = {"sid": session_id, "metadata": sealed, "expectedVersion": version}
         limit = deadline.within(_ACK_SECONDS)
         try:
-            answer = self._wiring.realtime.call("update-metadata", change, limit)
+            answer = self._realtime.call("update-metadata", change, limit)
         except RpcOutcomeUnknownError as error:
             # The version guards it: a change that was carried out is not carried out again. If the
             # session is gone there is no answer at all, and reading it again will tell.

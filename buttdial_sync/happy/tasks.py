@@ -5,8 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Callable
-from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import attrs
 
@@ -36,8 +35,6 @@ logger = logging.getLogger("buttdial_sync.happy")
 _LOOKED_BACK = 2_000
 _UNFINISHED = frozenset({"timed_out", "waiting_for_permission"})
 
-
-T = TypeVar("T")
 OnPermission = Callable[[PermissionRequest], "Approval | Denial | bool | None"]
 OnUpdate = Callable[[Update], object]
 
@@ -152,9 +149,9 @@ class Tasks(Machines, Messaging, Permissions):
             MessageDeliveryError: The prompt was not stored.
             HappyError: Anything else.
         """
-        deadline = self._wiring.connection.deadline(timeout_seconds)
+        deadline = self._connection.deadline(timeout_seconds)
         hooks = _Hooks(on_permission=on_permission, on_update=on_update)
-        seconds = min(self._wiring.connection.timeout, deadline.seconds)
+        seconds = min(self._connection.timeout, deadline.seconds)
         message_options = {"timeout": seconds, **message_options}
         sent = self.send_message(session_id, prompt, permission_mode, **message_options)
         return self._turn_after(session_id, sent.seq, deadline, hooks)
@@ -187,11 +184,12 @@ class Tasks(Machines, Messaging, Permissions):
             SessionNotFound: The account has no such session.
             HappyError: Anything else.
         """
-        deadline = self._wiring.connection.deadline(timeout_seconds)
+        deadline = self._connection.deadline(timeout_seconds)
         hooks = _Hooks(on_permission=on_permission, on_update=on_update)
-        sent_seq = self._wiring.last_sent.get(session_id)
+        sent_seq = self._last_sent.get(session_id)
         if sent_seq is None:
-            result = self._turn_now(session_id, deadline, hooks)
+            standing = self._standing(session_id, NEWEST, deadline)
+            result = self._turn_now(session_id, standing, deadline, hooks)
         else:
             result = self._turn_after(session_id, sent_seq, deadline, hooks)
         return _finished(result, timeout_seconds)
@@ -209,63 +207,53 @@ class Tasks(Machines, Messaging, Permissions):
             SessionNotFound: The account has no such session.
             HappyError: Anything else.
         """
-        deadline = self._wiring.connection.deadline(timeout_seconds)
-        is_idle = False
-        while not is_idle:
-            standing = self._until_reached(
-                session_id, deadline, partial(self._standing, session_id, NEWEST, deadline)
-            )
-            is_idle = standing.running is None and standing.asked_seq is None
-            if not is_idle:
-                result = self._turn_now(session_id, deadline, _Hooks())
-                _finished(result, timeout_seconds)
-                is_idle = result.status in {"undetermined", "archived"}
+        deadline = self._connection.deadline(timeout_seconds)
+        while True:
+            standing = self._standing(session_id, NEWEST, deadline)
+            if standing.running is None and standing.asked_seq is None:
+                return
+            result = self._turn_now(session_id, standing, deadline, _Hooks())
+            if _finished(result, timeout_seconds).status in {"undetermined", "archived"}:
+                return
 
     def _standing(self, session_id: str, below: int, deadline: Deadline) -> Standing:
-        messages = self._newest_first(session_id, below, 100, deadline)
-        return standing_of(map(update_of, itertools.islice(messages, _LOOKED_BACK)))
+        """
+        Find out what a session is doing, from its messages below a number.
 
-    def _turn_after(
-        self, session_id: str, seq: int, deadline: Deadline, hooks: _Hooks
-    ) -> TaskResult:
-        standing = self._until_reached(
-            session_id, deadline, partial(self._standing, session_id, seq, deadline)
-        )
-        tracker = TurnTracker(standing.running)
-        return self._follow_turn(session_id, seq, tracker, deadline, hooks)
-
-    def _until_reached(self, session_id: str, deadline: Deadline, look: Callable[[], T]) -> T:
-        """Return what a look finds; look again while the server cannot be reached."""
+        While the server cannot be reached, it looks again.
+        """
         while True:
             try:
-                return look()
+                messages = self._newest_first(session_id, below, 100, deadline)
+                return standing_of(map(update_of, itertools.islice(messages, _LOOKED_BACK)))
             except OUTAGES as error:
                 if not deadline.remaining():
                     raise
                 logger.warning("session %s: %s; looking again later", session_id, error.message)
-            seconds = min(self._wiring.poll_interval, deadline.remaining())
-            self._wiring.connection.sleep(seconds)
+            self._connection.sleep(min(self._poll_interval, deadline.remaining()))
 
-    def _turn_now(self, session_id: str, deadline: Deadline, hooks: _Hooks) -> TaskResult:
-        newest = self._until_reached(
-            session_id, deadline, partial(self._newest_seq, session_id, deadline)
-        )
-        standing = self._until_reached(
-            session_id, deadline, partial(self._standing, session_id, newest + 1, deadline)
-        )
+    def _turn_after(
+        self, session_id: str, seq: int, deadline: Deadline, hooks: _Hooks
+    ) -> TaskResult:
+        tracker = TurnTracker(self._standing(session_id, seq, deadline).running)
+        return self._follow_turn(session_id, seq, tracker, deadline, hooks)
+
+    def _turn_now(
+        self, session_id: str, standing: Standing, deadline: Deadline, hooks: _Hooks
+    ) -> TaskResult:
         if standing.asked_seq is not None:
             tracker = TurnTracker(standing.running)
             return self._follow_turn(session_id, standing.asked_seq, tracker, deadline, hooks)
         if standing.running is not None:
             tracker = TurnTracker.of_running(standing.running)
-            return self._follow_turn(session_id, newest, tracker, deadline, hooks)
+            return self._follow_turn(session_id, standing.newest_seq, tracker, deadline, hooks)
         return TaskResult(session_id=session_id, status=standing.last_end or "undetermined")
 
     def _follow_turn(
         self, session_id: str, seq: int, tracker: TurnTracker, deadline: Deadline, hooks: _Hooks
     ) -> TaskResult:
-        with self._wiring.watch(session_id, seq) as watch:
-            turn = FollowedTurn(tracker, watch, self._wiring.connection.clock)
+        with self._watch(session_id, seq) as watch:
+            turn = FollowedTurn(tracker, watch, self._connection.clock)
             while True:
                 for update in watch.poll_patiently(deadline):
                     turn.see(update)
@@ -273,7 +261,7 @@ class Tasks(Machines, Messaging, Permissions):
                         hooks.on_update(update)
                     if isinstance(update, PermissionRequested) and hooks.on_permission is not None:
                         deadline = self._ask(watch, update.request, hooks.on_permission, deadline)
-                status = turn.status(self._wiring.settle_seconds)
+                status = turn.status(self._settle_seconds)
                 if status is None and not deadline.remaining():
                     status = "waiting_for_permission" if turn.requests else "timed_out"
                 if status is not None:
@@ -284,7 +272,7 @@ class Tasks(Machines, Messaging, Permissions):
                         requests=turn.requests,
                     )
                 if not watch.has_unread:
-                    watch.wait(deadline, turn.at_most(self._wiring.settle_seconds))
+                    watch.wait(deadline, turn.at_most(self._settle_seconds))
 
     def _ask(
         self,
@@ -296,20 +284,20 @@ class Tasks(Machines, Messaging, Permissions):
         """Have the host answer a request; return the turn's deadline without the time it took."""
         left = deadline.remaining()
         answer = on_permission(request)
-        deadline = Deadline(left, self._wiring.connection.clock)
+        deadline = Deadline(left, self._connection.clock)
         if isinstance(answer, bool):
             answer = Approval() if answer else Denial()
         while answer is not None and not self._was_answered(watch, request, answer):
             if not deadline.remaining():
                 break
-            self._wiring.connection.sleep(self._wiring.poll_interval)
+            self._connection.sleep(self._poll_interval)
         return deadline
 
     def _was_answered(
         self, watch: SessionWatch, request: PermissionRequest, answer: Approval | Denial
     ) -> bool:
         """Answer a request; return False if server or agent cannot be reached now."""
-        deadline = self._wiring.connection.deadline()
+        deadline = self._connection.deadline()
         try:
             watch.look_again()
             watch.poll_and_keep(deadline)

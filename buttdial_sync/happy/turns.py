@@ -104,11 +104,13 @@ class Standing:
     What a session is doing.
 
     Attributes:
+        newest_seq: The number of the last message; 0 if there is none.
         running: The id of the turn that runs; None if none does.
         asked_seq: The number of the last message to the agent that nothing followed, or None.
         last_end: How the last turn ended, or None.
     """
 
+    newest_seq: int = 0
     running: str | None = None
     asked_seq: int | None = None
     last_end: EndedHow | None = None
@@ -121,24 +123,27 @@ def standing_of(newest_first: Iterable[Update]) -> Standing:
     Args:
         newest_first: As many as are needed are taken.
     """
-    asked_seq: int | None = None
+    newest = running = asked_seq = last_end = None
     is_first = True
     for update in newest_first:
+        newest = newest or update.seq
         if update.subagent is not None:
             continue
         if isinstance(update, TurnStarted):
-            return Standing(running=update.turn or _UNNAMED, asked_seq=asked_seq)
-        if isinstance(update, TurnEnded):
-            return Standing(asked_seq=asked_seq, last_end=update.status)
-        if isinstance(update, AgentReady):
-            return Standing(asked_seq=asked_seq, last_end="completed")
-        if isinstance(update, UserText):
-            asked_seq = update.seq if is_first else asked_seq
+            running = update.turn or _UNNAMED
+        elif isinstance(update, TurnEnded):
+            last_end = update.status
+        elif isinstance(update, AgentReady):
+            last_end = "completed"
         elif _is_output(update) and update.turn is None:
             # An older producer, which does not name its turns, and has not said that it is ready.
-            return Standing(running=_UNNAMED, asked_seq=asked_seq)
+            running = _UNNAMED
+        elif isinstance(update, UserText) and is_first:
+            asked_seq = update.seq
+        if running is not None or last_end is not None:
+            break
         is_first = False
-    return Standing(asked_seq=asked_seq)
+    return Standing(newest_seq=newest or 0, running=running, asked_seq=asked_seq, last_end=last_end)
 
 
 def _is_output(update: Update) -> bool:

@@ -63,7 +63,7 @@ def test_only_what_is_new(client: HappyClient, process: AgentProcess) -> None:
     found: list[str] = []
     reader = threading.Thread(target=lambda: found.extend(texts_of(updates, 1)))
     reader.start()
-    while not client._wiring.realtime.is_live:
+    while not client._realtime.is_live:
         threading.Event().wait(0.01)
     process.write_event({"t": "text", "text": "new"}, "t")
     reader.join(PATIENCE)
@@ -279,7 +279,7 @@ def test_listeners_do_not_pile_up(client: HappyClient, process: AgentProcess) ->
         updates = client.follow(process.session.id, after_seq=0, timeout=PATIENCE)
         next(updates)
         updates.close()  # type: ignore[attr-defined]
-    assert client._wiring.realtime._listeners == frozenset()
+    assert client._realtime._listeners == frozenset()
 
 
 def test_closing_the_client_ends_it(client: HappyClient, process: AgentProcess) -> None:

@@ -125,7 +125,7 @@ def test_nothing_is_shown(
             client_of(server, on_event=events.append, sleep=lambda _: None) as client,
             HappyClient(server.server_url, key_file) as another,
         ):
-            seen += [repr(client), repr(vars(client)), repr(another), str(client._wiring)]
+            seen += [repr(client), repr(vars(client)), repr(another)]
             seen.append(repr(client.run_task("machine-1", "/repo", "hello")))
             seen.append(repr(client.list_sessions()) + repr(client.list_machines()))
             seen.append(repr(another.get_messages(session_id)))

@@ -162,11 +162,11 @@ def test_watching_from_many_threads(
     happy_server: FakeHappyServer, machine: FakeMachine, client: HappyClient
 ) -> None:
     """Whoever begins to listen while others do is not forgotten."""
-    realtime = client._wiring.realtime
+    realtime = client._realtime
 
     def work(thread: int) -> None:
         for _ in range(200):
-            with client._wiring.watch("session-1", None) as watch:
+            with client._watch("session-1", None) as watch:
                 assert watch._heard in realtime._listeners
 
     assert in_threads(8, work) == []

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import attrs
 import pytest
 
 from buttdial_sync.happy.client import HappyClient
@@ -76,8 +75,8 @@ def watch(
         secret_b64=happy_server.secret_b64,
         clock=clock,
     ) as client:
-        parts = attrs.evolve(client._wiring, realtime=live)
-        with parts.watch(process.session.id, 0) as watch:
+        parts = (client._connection, client._records, live)
+        with SessionWatch(*parts, process.session.id, 0, poll_interval=2.0) as watch:
             yield watch
 
 

@@ -1,17 +1,17 @@
-"""The parts of a client, which its families of calls share."""
+"""What the families of calls of a client share."""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
 
-import attrs
-
 from buttdial_sync.happy.connection import HappyConnection
+from buttdial_sync.happy.credentials import Credentials
 from buttdial_sync.happy.realtime import Realtime
 from buttdial_sync.happy.records import Records
 from buttdial_sync.happy.rpc import Rpc
 from buttdial_sync.happy.watching import SessionWatch
+from buttdial_sync.transport.deadline import check_seconds
 from buttdial_sync.transport.fork import reset_after_fork
 
 _SENDS_KEPT = 1_000
@@ -42,42 +42,40 @@ class LastSent:
         return self._numbers.get(session_id)
 
 
-@attrs.frozen(kw_only=True)
-class Wiring:
+class Family:
     """
-    The parts of a client.
+    What the families of calls of a client share: its parts.
 
-    Attributes:
+    Args:
         connection: Makes requests.
-        records: Reads and decrypts what the server keeps.
-        realtime: The live connection.
-        rpc: Calls machines and sessions.
+        credentials: Hold the secret.
         poll_interval: Seconds between two looks while the server cannot push.
         settle_seconds: How long a turn may take to begin.
-        last_sent: The last message that this client sent to each session.
     """
 
-    connection: HappyConnection
-    records: Records
-    realtime: Realtime
-    rpc: Rpc
-    poll_interval: float
-    settle_seconds: float
-    last_sent: LastSent = attrs.field(factory=LastSent)
+    def __init__(
+        self,
+        connection: HappyConnection,
+        credentials: Credentials,
+        *,
+        poll_interval: float,
+        settle_seconds: float,
+    ) -> None:
+        self._connection = connection
+        self._records = Records(connection, credentials)
+        self._realtime = Realtime(connection)
+        self._rpc = Rpc(self._realtime, self._records)
+        self._last_sent = LastSent()
+        self._poll_interval = check_seconds(poll_interval, "poll_interval")
+        self._settle_seconds = check_seconds(settle_seconds, "settle_seconds")
 
-    def watch(self, session_id: str, after_seq: int | None) -> SessionWatch:
+    def _watch(self, session_id: str, after_seq: int | None) -> SessionWatch:
         """Watch a session: its messages above ``after_seq``, or its state alone."""
         return SessionWatch(
-            self.connection,
-            self.records,
-            self.realtime,
+            self._connection,
+            self._records,
+            self._realtime,
             session_id,
             after_seq,
-            self.poll_interval,
+            self._poll_interval,
         )
-
-
-class Family:
-    """A family of calls of a client."""
-
-    _wiring: Wiring

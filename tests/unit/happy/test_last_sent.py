@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from buttdial_sync.happy.wiring import LastSent
+from buttdial_sync.happy.family import LastSent
 from tests.unit.moments import Key
 
 PATIENCE = 30.0
