@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ import click
 from buttdial_sync.cli.command import ReportingCommand, wants_json
 from buttdial_sync.cli.connection import log_event
 from buttdial_sync.cli.report import Failure, Report, say
-from buttdial_sync.errors.exits import DONE, REFUSED
+from buttdial_sync.errors.exits import REFUSED
 
 if TYPE_CHECKING:
     from buttdial_sync.cli.scenario import Step
@@ -47,16 +47,27 @@ _NEXT = (
 @click.pass_context
 def demo(ctx: click.Context) -> Report:
     """See what the library does, without an account or a network."""
-    quiet = wants_json(ctx)
+    from buttdial_sync.cli.scenario import play
+
+    narrator = None if wants_json(ctx) else _Narrator()
+    steps = []
     with _without_proxy():
-        steps = _play(_say_nothing if quiet else _Narrator().tell)
+        for step in play(time.perf_counter, log_event):
+            steps.append(step)
+            if narrator is not None:
+                narrator.tell(step)
     broken = [step.title for step in steps if not step.ok]
-    return Report(
+    report = Report(
         data={"ok": not broken, "steps": [attrs.asdict(step) for step in steps]},
         lines=("", *_NEXT),
-        failure=_failure(broken),
-        exit_code=REFUSED if broken else DONE,
     )
+    if not broken:
+        return report
+    failure = Failure(
+        message=f"not as promised: {', '.join(broken)}",
+        remediation="Run it again with -v, and report what it prints as a bug.",
+    )
+    return attrs.evolve(report, failure=failure, exit_code=REFUSED)
 
 
 class _Narrator:
@@ -82,29 +93,6 @@ class _Narrator:
 
 def _wrapped(text: str) -> list[str]:
     return [part for line in text.splitlines() for part in textwrap.wrap(line, _TEXT_WIDTH)]
-
-
-def _play(tell: Callable[[Step], None]) -> list[Step]:
-    from buttdial_sync.cli.scenario import play
-
-    steps = []
-    for step in play(time.perf_counter, log_event):
-        tell(step)
-        steps.append(step)
-    return steps
-
-
-def _say_nothing(_: Step) -> None:
-    """With ``--json`` only the object at the end is printed."""
-
-
-def _failure(broken: list[str]) -> Failure | None:
-    if not broken:
-        return None
-    return Failure(
-        message=f"not as promised: {', '.join(broken)}",
-        remediation="Run it again with -v, and report what it prints as a bug.",
-    )
 
 
 @contextmanager

@@ -52,7 +52,7 @@ class _Plan:
             )
         if self.public_url is not None and self.webhook_port is None:
             raise click.UsageError("--public-url needs --webhook-port.")
-        if self.set_callback_url and (self.public_url is None or self.webhook_port is None):
+        if self.set_callback_url and self.public_url is None:
             raise click.UsageError("--set-callback-url needs --public-url and --webhook-port.")
 
 
@@ -119,7 +119,7 @@ def doctor(
     """
     plan = _Plan(**options)
     plan.check()
-    tell = _teller(wants_json(ctx), ascii_only=ascii_only or not _can_show_signs())
+    ascii_only = ascii_only or not _can_show_signs()
     stages: list[DoctorStage] = []
     if agent_token not in {None, _ASK}:  # not a flag: click would repeat the value in its complaint
         raise click.UsageError("--agent-token takes no value: you are asked for the token.")
@@ -133,7 +133,9 @@ def doctor(
         STATUS_LINE.doing = _next_check(stages)
         for stage in found:
             stages.append(stage)
-            tell(stage)
+            if not wants_json(ctx):
+                for line in stage.lines(ascii_only=ascii_only):
+                    say(printable(line, "ascii") if ascii_only else line)
             STATUS_LINE.doing = _next_check(stages)
     return _report(stages)
 
@@ -215,14 +217,6 @@ def _answer(inbound: InboundHandler, body: bytes, expected: str | None) -> Inbou
                 503, json.dumps({"error": "a diagnosis is running: keep the message"})
             )
     return inbound.handle("butt-dial", body, {})
-
-
-def _teller(as_json: bool, *, ascii_only: bool) -> Callable[[DoctorStage], None]:
-    def tell(stage: DoctorStage) -> None:
-        for line in stage.lines(ascii_only=ascii_only):
-            say(printable(line, "ascii") if ascii_only else line)
-
-    return (lambda _: None) if as_json else tell
 
 
 def _report(stages: list[DoctorStage]) -> Report:

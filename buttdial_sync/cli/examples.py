@@ -60,7 +60,7 @@ def extract(name: str, dest: Path) -> Report:
     copies = {dest / _relative(path, found): path for path in _files(found)}
     in_the_way = [str(path) for path in copies if os.path.lexists(path)]
     if in_the_way:
-        return _refused(f"{', '.join(in_the_way)} exists already", "Choose another directory.")
+        return _refused(f"{', '.join(in_the_way)} exists already", [])
     written: list[str] = []
     try:
         for path, source in copies.items():
@@ -69,19 +69,18 @@ def extract(name: str, dest: Path) -> Report:
                 file.write(source.read_bytes())
             written.append(str(path))
     except OSError as error:
-        said = f"cannot write: {error.strerror or type(error).__name__}"
-        return _refused(said, "Choose another directory.", written)
+        return _refused(f"cannot write: {error.strerror or type(error).__name__}", written)
     return Report(
         data={"ok": True, "name": name, "written": written},
         lines=[f"wrote {path}" for path in written],
     )
 
 
-def _refused(message: str, remediation: str, written: list[str] | None = None) -> Report:
+def _refused(message: str, written: list[str]) -> Report:
     return Report(
-        data={"ok": False, "error": message, "remediation": remediation, "written": written or []},
-        lines=[f"wrote {path}" for path in written or []],
-        failure=Failure(message=message, remediation=remediation),
+        data={"ok": False, "written": written},
+        lines=[f"wrote {path}" for path in written],
+        failure=Failure(message=message, remediation="Choose another directory."),
         exit_code=REFUSED,
     )
 
@@ -106,14 +105,13 @@ def _find(name: str) -> Path:
     Raises:
         ConfigError: The example does not exist.
     """
-    for path in _examples():
-        if path.name == name:
-            return path
-    known = ", ".join(path.name for path in _examples())
-    raise ConfigError(
-        f"no example is called {name!r}",
-        remediation=f"The examples are {known}." if known else None,
-    )
+    examples = {path.name: path for path in _examples()}
+    if name not in examples:
+        raise ConfigError(
+            f"no example is called {name!r}",
+            remediation=f"The examples are {', '.join(examples)}." if examples else None,
+        )
+    return examples[name]
 
 
 def _files(directory: Path) -> Iterator[Path]:
@@ -130,8 +128,8 @@ def _summary(directory: Path) -> str:
     """Return an example's first sentence: of its README, else of its first program."""
     readme = directory / _README
     if readme.is_file():
-        text = [line for line in readme.read_text("utf-8").splitlines() if line.strip()]
-        return text[0].strip() if text else ""
+        lines = map(str.strip, readme.read_text("utf-8").splitlines())
+        return next(filter(None, lines), "")
     for path in _files(directory):
         if path.suffix == ".py":
             doc = ast.get_docstring(ast.parse(path.read_text("utf-8")))

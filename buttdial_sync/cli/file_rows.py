@@ -9,7 +9,6 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -194,11 +193,6 @@ class FileRows(AbstractContextManager["FileRows"]):
             rest=_hash([self._campaign, fields])[:_DIGITS_OF_ROW],
             former=former,
         )
-
-
-def campaign_of(path: str) -> str:
-    """Return the name of a campaign that was not named: the file's, without its ending."""
-    return Path(path).stem
 
 
 def _rows(path: str) -> Iterator[tuple[int, dict[str, str]]]:

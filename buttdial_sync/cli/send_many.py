@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
@@ -24,7 +25,7 @@ from buttdial_sync.cli.draining import (
     report_of,
     workers_option,
 )
-from buttdial_sync.cli.file_rows import COLUMNS, FileFaultError, FileRow, FileRows, campaign_of
+from buttdial_sync.cli.file_rows import COLUMNS, FileFaultError, FileRow, FileRows
 from buttdial_sync.cli.progress import Progress
 from buttdial_sync.cli.report import Failure, Report, say
 from buttdial_sync.errors.exits import DONE, REFUSED, TRY_LATER, USAGE
@@ -75,7 +76,7 @@ def send_many(
     campaign's name. If people got the same text in another campaign, nothing is sent without
     --again.
     """
-    campaign = campaign or campaign_of(path)
+    campaign = campaign or Path(path).stem
     quiet = wants_json(ctx)
     if not quiet:
         say(f"Campaign {campaign}")
@@ -101,12 +102,8 @@ def _check_known(
     repository: TableRepository, rows: FileRows, again: bool, progress: Progress
 ) -> int:
     """Return how many are there already; a row that has changed since is a fault."""
-    known = repeated = seen = 0
-    total = len(rows)
-    for portion in rows.portions(_AT_ONCE):
-        progress.tell("Looking up", seen, total)
-        seen += len(portion)
-        found = _found(repository, portion, again)
+    known = repeated = 0
+    for portion, found in _portions(repository, rows, again, progress, "Looking up"):
         for row in portion:
             same = found.get(row.message.id)
             has_changed = same is not None and _content(same) != _content(row.message)
@@ -121,7 +118,7 @@ def _check_known(
             repeated += _sent_elsewhere(repository, portion, found)
     if repeated:
         raise FileFaultError(
-            f"{repeated} of {total} rows have the same recipient and text as rows of another "
+            f"{repeated} of {len(rows)} rows have the same recipient and text as rows of another "
             "campaign; nothing was sent",
             remediation="--campaign NAME continues that campaign; --again sends them once more.",
         )
@@ -130,14 +127,21 @@ def _check_known(
 
 def store(repository: TableRepository, rows: FileRows, again: bool, progress: Progress) -> int:
     """Write the rows that are not in the outbox yet; return how many."""
-    added = seen = 0
-    total = len(rows)
+    return sum(
+        repository.add_new([row.message for row in portion if row.message.id not in found])
+        for portion, found in _portions(repository, rows, again, progress, "Storing")
+    )
+
+
+def _portions(
+    repository: TableRepository, rows: FileRows, again: bool, progress: Progress, doing: str
+) -> Iterator[tuple[list[FileRow], dict[str, FailedMessage]]]:
+    """Give the rows, so many at a time, each time with those of them that are in the outbox."""
+    seen, total = 0, len(rows)
     for portion in rows.portions(_AT_ONCE):
-        progress.tell("Storing", seen, total)
-        found = _found(repository, portion, again)
-        added += repository.add_new([row.message for row in portion if row.message.id not in found])
+        progress.tell(doing, seen, total)
+        yield portion, _found(repository, portion, again)
         seen += len(portion)
-    return added
 
 
 def _found(
@@ -231,10 +235,8 @@ def _states(
     leases = repository.leased()
     paused = paused_agents(repository)
     states = _States()
-    total = len(rows)
-    for portion in rows.portions(_AT_ONCE):
-        progress.tell("Looking at the results", sum(states.counts.values()), total)
-        found = _found(repository, portion, again)
+    doing = "Looking at the results"
+    for portion, found in _portions(repository, rows, again, progress, doing):
         for message in found.values():
             states.add(message, leases.get(message.id))
             if message.status == "pending":
