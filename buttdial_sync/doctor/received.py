@@ -22,19 +22,17 @@ class ReceivedEvents:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._receipts: list[DeliveryReceipt] = []
-        self._messages: list[InboundMessage] = []
+        self._events: list[DeliveryReceipt | InboundMessage] = []
 
     @contextmanager
     def watching(self, inbound: InboundHandler) -> Iterator[None]:
         """Keep what a handler hands over until the block ends; its other handlers go on."""
-        inbound.on_delivery_receipt(self._keep_receipt)
-        inbound.on_message(self._keep_message)
+        inbound.on_delivery_receipt(self._keep)
+        inbound.on_message(self._keep)
         try:
             yield
         finally:
-            inbound.remove(self._keep_receipt)
-            inbound.remove(self._keep_message)
+            inbound.remove(self._keep)
 
     def receipt(self, message_sid: str, seconds: float) -> DeliveryReceipt | None:
         """
@@ -44,34 +42,31 @@ class ReceivedEvents:
             That receipt, otherwise the last interim one, or None.
         """
 
+        def ours() -> list[DeliveryReceipt]:
+            receipts = (each for each in self._events if isinstance(each, DeliveryReceipt))
+            return [each for each in receipts if each.message_sid == message_sid]
+
         def final() -> DeliveryReceipt | None:
             return next((each for each in ours() if each.status not in _INTERIM), None)
 
-        def ours() -> list[DeliveryReceipt]:
-            return [each for each in self._receipts if each.message_sid == message_sid]
-
-        found = self._wait(final, seconds)
-        return found or next(reversed(ours()), None)
+        return self._wait(final, seconds) or next(reversed(ours()), None)
 
     def answer(self, sender: str, seconds: float) -> InboundMessage | None:
         """Wait for a message from somebody; None when none came."""
-        return self._wait(
-            lambda: next((each for each in self._messages if is_from(each, sender)), None), seconds
-        )
+
+        def found() -> InboundMessage | None:
+            messages = (each for each in self._events if isinstance(each, InboundMessage))
+            return next((each for each in messages if is_from(each, sender)), None)
+
+        return self._wait(found, seconds)
 
     def _wait(self, look: Callable[[], T | None], seconds: float) -> T | None:
         with self._changed:
             return self._changed.wait_for(look, seconds)
 
-    def _keep_receipt(self, receipt: DeliveryReceipt) -> None:
-        self._keep(self._receipts, receipt)
-
-    def _keep_message(self, message: InboundMessage) -> None:
-        self._keep(self._messages, message)
-
-    def _keep(self, kept: list[T], received: T) -> None:
+    def _keep(self, event: DeliveryReceipt | InboundMessage) -> None:
         with self._changed:
-            kept.append(received)
+            self._events.append(event)
             self._changed.notify_all()
 
 

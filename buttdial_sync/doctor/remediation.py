@@ -66,16 +66,13 @@ def fault_of(error: ButtDialError) -> Fault | None:
 def remediation_of(error: ButtDialError) -> str:
     """Return the advice: the exception's own, otherwise the table's, otherwise where to look."""
     fault = fault_of(error)
-    advice = error.remediation or (fault.remedy if fault else _advice_without_fault(error))
+    otherwise = _WRONG_SETTING if isinstance(error, ConfigError) else WITHOUT_ADVICE
+    advice = error.remediation or (fault.remedy if fault else otherwise)
     if isinstance(error, RateLimitError) and error.retry_after is None:
         advice = advice.replace(str(RateLimitError.remedy), _LIMIT_WITHOUT_TIME)
     if error.outcome == "unknown" and fault is not None and fault.remedy not in advice:
         return f"{fault.remedy} {advice}"
     return advice
-
-
-def _advice_without_fault(error: ButtDialError) -> str:
-    return _WRONG_SETTING if isinstance(error, ConfigError) else WITHOUT_ADVICE
 
 
 def detail_of(error: ButtDialError) -> str:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from functools import partial
-from typing import Any, TypeAlias, TypeVar, get_args
+from typing import Any, TypeAlias, TypeVar
 
 import attrs
 
 from buttdial_sync.agent import AgentView
 from buttdial_sync.errors import AgentNotFound, AgentNotProvisioned, ArgumentTypeError
-from buttdial_sync.inbound.inbox import INBOX_STATUSES, Inbox, InboxStatus
+from buttdial_sync.inbound.inbox import INBOX_STATUSES, Inbox
 from buttdial_sync.inbound.web import (
     AsgiApplication,
     Request,
@@ -23,15 +23,15 @@ from buttdial_sync.inbound.web import (
     asgi_application,
     wsgi_application,
 )
-from buttdial_sync.models.failed import FailedStatus
+from buttdial_sync.models.failed import FAILED_STATUSES
 from buttdial_sync.models.operator import AgentInfo
 from buttdial_sync.operator.csrf import INTENT_HEADER, is_meant
 from buttdial_sync.operator.directory import AgentDirectory
 from buttdial_sync.operator.overview import overview
 from buttdial_sync.operator.rows import (
-    agent_row,
     failed_message_row,
     figures_row,
+    json_fields,
     stored_event_row,
 )
 from buttdial_sync.retry.repository import AdminFailedMessageRepository
@@ -41,8 +41,6 @@ S = TypeVar("S", bound=str)
 P = TypeVar("P", bound=Callable[..., bool])
 Permission: TypeAlias = Callable[[Mapping[str, Any]], bool]
 
-_STATUSES: Mapping[str, FailedStatus] = {status: status for status in get_args(FailedStatus)}
-_INBOX_STATUSES: Mapping[str, InboxStatus] = {status: status for status in INBOX_STATUSES}
 _MOST_ROWS = 1000
 _MOST_CHANGED = 10_000
 _OPEN_STATUSES = ("dead", "pending")
@@ -130,18 +128,21 @@ class OperatorApi:
             wrong parameter.
         """
         wanted = "GET" if method == "HEAD" else method
-        found = [
-            (row_method, endpoint, match)
+        found = {
+            row_method: (endpoint, match.groupdict().get("id", ""))
             for row_method, pattern, endpoint in _ROUTES
             if (match := pattern.fullmatch(path.strip("/")))
-        ]
+        }
         if not found:
             return error_response(404, "Not Found")
-        for row_method, endpoint, match in found:
-            if row_method == wanted:
-                return self._carry_out(endpoint, match.groupdict(), query or {})
-        response = error_response(405, "Method Not Allowed")
-        return attrs.evolve(response, headers={"Allow": ", ".join(row[0] for row in found)})
+        if wanted not in found:
+            response = error_response(405, "Method Not Allowed")
+            return attrs.evolve(response, headers={"Allow": ", ".join(found)})
+        endpoint, object_id = found[wanted]
+        try:
+            return OperatorResponse(200, endpoint(self, object_id, query or {}))
+        except _HttpError as error:
+            return error.response
 
     def wsgi(self, permission: Permission) -> WsgiApplication:
         """
@@ -186,19 +187,11 @@ class OperatorApi:
             headers={**headers, **answer.headers},
         )
 
-    def _carry_out(
-        self, endpoint: _Endpoint, names: Mapping[str, str], query: Mapping[str, str]
-    ) -> OperatorResponse:
-        try:
-            return OperatorResponse(200, endpoint(self, names.get("id", ""), query))
-        except _HttpError as error:
-            return error.response
-
     def _overview(self, _: str, __: Mapping[str, str]) -> Any:
         return overview(self._client, self._directory, self._failed_messages, self._timeout)
 
     def _agents(self, _: str, __: Mapping[str, str]) -> Any:
-        return [agent_row(agent) for agent in self._directory.list_agents()]
+        return [json_fields(agent) for agent in self._directory.list_agents()]
 
     def _activate(self, agent_id: str, _: Mapping[str, str]) -> Any:
         return _changed(self._directory.activate, agent_id)
@@ -207,7 +200,7 @@ class OperatorApi:
         return _changed(self._directory.deactivate, agent_id)
 
     def _list_failed(self, _: str, query: Mapping[str, str]) -> Any:
-        status, limit = _status(query, _STATUSES), _limit(query)
+        status, limit = _status(query, FAILED_STATUSES), _limit(query)
         messages = self._failed_messages.list(status=status, limit=limit)
         return [failed_message_row(message) for message in messages]
 
@@ -250,12 +243,8 @@ class OperatorApi:
         change_all = getattr(self._failed_messages, method, None)
         if change_all is None:
             raise _HttpError(501, "This host's repository cannot change many messages at once")
-        status = query.get("status")
-        if status not in _OPEN_STATUSES:
-            told = f"must be one of {', '.join(_OPEN_STATUSES)}"
-            raise _HttpError(422, _wrong("status", told))
         count: int = change_all(
-            status,
+            _status(query, _OPEN_STATUSES, default=None),
             since=_since(query),
             error_like=query.get("error_like") or None,
             agent_id=query.get("agent_id"),
@@ -266,7 +255,7 @@ class OperatorApi:
         return count
 
     def _list_inbox(self, _: str, query: Mapping[str, str]) -> Any:
-        status, limit = _status(query, _INBOX_STATUSES), _limit(query)
+        status, limit = _status(query, INBOX_STATUSES), _limit(query)
         return [stored_event_row(stored) for stored in self._known_inbox().list(status, limit)]
 
     def _retry_inbox(self, event_id: str, _: Mapping[str, str]) -> Any:
@@ -312,11 +301,12 @@ def error_response(status: int, detail: Any) -> OperatorResponse:
     return OperatorResponse(status, {"detail": detail})
 
 
-def _status(query: Mapping[str, str], known: Mapping[str, S]) -> S:
-    status = known.get(query.get("status", "pending"))
-    if status is None:
-        raise _HttpError(422, _wrong("status", f"must be one of {', '.join(known)}"))
-    return status
+def _status(query: Mapping[str, str], known: Sequence[S], default: str | None = "pending") -> S:
+    wanted = query.get("status", default)
+    for status in known:
+        if status == wanted:
+            return status
+    raise _HttpError(422, _wrong("status", f"must be one of {', '.join(known)}"))
 
 
 def _flag(query: Mapping[str, str], name: str) -> bool:

@@ -10,7 +10,6 @@ import attrs
 
 from buttdial_sync.inbound.inbox import StoredEvent
 from buttdial_sync.models.failed import FailedMessage
-from buttdial_sync.models.operator import AgentInfo
 from buttdial_sync.retry.pauses import Pause
 from buttdial_sync.stores.figures import Figures
 
@@ -31,14 +30,6 @@ _FAILED_MESSAGE_FIELDS = (
     "next_retry_at",
     "resolved_at",
 )
-_STORED_EVENT_FIELDS = tuple(
-    field.name for field in attrs.fields(StoredEvent) if field.name != "event"
-)
-
-
-def agent_row(agent: AgentInfo) -> dict[str, Any]:
-    """Return an agent as JSON."""
-    return json_fields(agent)
 
 
 def failed_message_row(message: FailedMessage) -> dict[str, Any]:
@@ -49,7 +40,8 @@ def failed_message_row(message: FailedMessage) -> dict[str, Any]:
 
 def stored_event_row(stored: StoredEvent) -> dict[str, Any]:
     """Return an event of the inbox as JSON, with its text."""
-    row = {name: _plain(getattr(stored, name)) for name in _STORED_EVENT_FIELDS}
+    row = json_fields(stored)
+    del row["event"]
     return {**row, "text": getattr(stored.event, "text", None)}
 
 
