@@ -89,7 +89,7 @@ def drain(
     from buttdial_sync.retry.loop import RetryLoop
 
     stopping = threading.Event()
-    pace = None if rate is None else Pace(rate, sleep=partial(wait_for, stopping))
+    pace = None if rate is None else Pace(rate, sleep=partial(wait_for, stopping.wait))
     loop = RetryLoop(repository, client, workers=workers, batch_size=50, pace=pace)
 
     def stop() -> None:

@@ -7,6 +7,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import count
 from typing import Any
 from uuid import uuid4
@@ -18,6 +19,7 @@ from buttdial_sync.inbound.native import parse_pushed, parse_waiting
 from buttdial_sync.models.inbound import InboundEvent
 from buttdial_sync.models.inbox import WaitingMessage
 from buttdial_sync.transport.deadline import Deadline
+from buttdial_sync.transport.signals import wait_for
 
 logger = logging.getLogger("buttdial_sync.inbound")
 
@@ -152,7 +154,7 @@ class InboundQueue:
     def wait(self, seconds: float) -> None:
         """Wait until there is something to give out, at most for some seconds."""
         with self._changed:
-            self._changed.wait_for(lambda: self._awake or self._is_ready(), seconds)
+            wait_for(partial(self._changed.wait_for, self._is_awake_or_ready), seconds)
             self._awake = False
 
     def take(self, now: float) -> QueuedEvent | None:
@@ -183,6 +185,9 @@ class InboundQueue:
         """Return how long the next event is still put aside; infinity if none is."""
         with self._changed:
             return min(map(_due, self._postponed.values()), default=math.inf) - now
+
+    def _is_awake_or_ready(self) -> bool:
+        return self._awake or self._is_ready()
 
     def _is_ready(self) -> bool:
         if not self._entries:

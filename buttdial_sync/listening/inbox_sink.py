@@ -21,6 +21,7 @@ from buttdial_sync.listening.pauses import exponential
 from buttdial_sync.models.inbound import InboundEvent
 from buttdial_sync.models.inbox import WaitingMessage
 from buttdial_sync.transport.deadline import Deadline
+from buttdial_sync.transport.signals import wait_for
 
 logger = logging.getLogger("buttdial_sync.inbound")
 
@@ -240,7 +241,7 @@ class InboxSink:
 
     def wait(self, seconds: float) -> None:
         """Wait until somebody wakes this, at most for some seconds."""
-        self._wakes.wait(seconds)
+        wait_for(self._wakes.wait, seconds)
         self._wakes.clear()
 
     def take(self, _: float) -> None:

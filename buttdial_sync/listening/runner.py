@@ -6,6 +6,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import attrs
 
@@ -31,6 +32,7 @@ from buttdial_sync.models.inbound import InboundEvent
 from buttdial_sync.models.profile import AgentProfile
 from buttdial_sync.transport.push_router import PAGES_AT_MOST
 from buttdial_sync.transport.session import McpSession
+from buttdial_sync.transport.signals import wait_for
 
 logger = logging.getLogger("buttdial_sync.inbound")
 
@@ -116,7 +118,7 @@ class StreamRunner:
         self._stopping = threading.Event()
         self._stop_at: float | None = None
         self._ended = threading.Event()
-        self._sleep = options.sleep or self._stopping.wait
+        self._sleep = options.sleep or partial(wait_for, self._stopping.wait)
         # In the constructor, so that a second listener for the agent is refused before its thread
         # starts.
         self._connection.router.add(self._token, self._queue)

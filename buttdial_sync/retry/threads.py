@@ -79,7 +79,7 @@ class StopSignals:
         if self._own_sleep is not None:
             self._own_sleep(seconds)
         elif self._signal is not None:
-            wait_for(self._signal, seconds)
+            wait_for(self._signal.wait, seconds)
 
     @property
     def _signal(self) -> threading.Event | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 import threading
@@ -15,15 +16,24 @@ _LONGEST_WAIT = 1.0
 _STOP_AGAIN = 0.1
 
 
-def wait_for(event: threading.Event, seconds: float) -> bool:
+def wait_for(wait: Callable[[float], bool], seconds: float = math.inf) -> bool:
     """
-    Wait until an event is set, or so many seconds have passed; return whether it is set.
+    Wait for something, in the main thread in short pieces.
 
     A signal does not wake the main thread if it comes just before a wait begins: its handler runs
-    when the wait has ended. So no wait is long, for the handler may be what sets the event.
+    when the wait has ended, and may be what sets the event. Other threads get no signals.
+
+    Args:
+        wait: Waits for so many seconds and returns whether it has happened, as ``Event.wait``.
+        seconds: For how long, at most.
+
+    Returns:
+        Whether it has happened.
     """
-    while not event.wait(min(seconds, _LONGEST_WAIT)):
-        seconds -= _LONGEST_WAIT
+    is_main = threading.current_thread() is threading.main_thread()
+    longest = _LONGEST_WAIT if is_main else threading.TIMEOUT_MAX
+    while not wait(min(seconds, longest)):
+        seconds -= longest
         if seconds <= 0:
             return False
     return True

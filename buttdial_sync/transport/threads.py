@@ -6,6 +6,8 @@ import logging
 import threading
 from collections.abc import Callable, Collection, Mapping
 
+from buttdial_sync.transport.signals import wait_for
+
 logger = logging.getLogger("buttdial_sync")
 
 
@@ -68,4 +70,4 @@ def _start(threads: Collection[threading.Thread]) -> int:
 def _wait(ends: Mapping[threading.Thread, threading.Event]) -> None:
     for thread, end in ends.items():
         if thread.ident is not None:  # one that has not begun yet finds the signal to stop
-            end.wait()
+            wait_for(end.wait)

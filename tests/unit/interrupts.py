@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from types import FrameType
 from typing import Any
@@ -17,19 +19,36 @@ _needs_kill = pytest.mark.skipif(
 
 
 def ctrl_c(until: threading.Event) -> None:
-    """
-    Interrupt the main thread from another one, and wait for what that makes it do.
-
-    A signal that comes just before the main thread waits for a lock does not wake it: so it is sent
-    until it had an effect.
-    """
+    """Interrupt the main thread from another one, once, and wait for what that makes it do."""
     main = threading.main_thread().ident
     assert main is not None
-    for _ in range(600):
-        signal.pthread_kill(main, signal.SIGINT)
-        if until.wait(0.05):
-            return
-    raise AssertionError("Ctrl-C had no effect")
+    signal.pthread_kill(main, signal.SIGINT)
+    assert until.wait(30), "Ctrl-C had no effect"
+
+
+@contextmanager
+def waits_of_main_thread(then: Callable[[], object]) -> Iterator[set[float | None]]:
+    """
+    Give how long the main thread's waits may take, but for those until a thread has started.
+
+    A signal that comes just before such a wait is handled when it has ended.
+
+    Args:
+        then: Is called when a wait begins, to let it end.
+    """
+    waits: set[float | None] = set()
+    wait = threading.Condition.wait
+
+    def told(self: threading.Condition, timeout: float | None = None) -> bool:
+        is_main = threading.current_thread() is threading.main_thread()
+        if is_main and sys._getframe(2).f_code is not threading.Thread.start.__code__:
+            waits.add(timeout)
+            then()
+        return wait(self, timeout)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threading.Condition, "wait", told)
+        yield waits
 
 
 def interruptible(test: Callable[[], None]) -> Callable[[], None]:

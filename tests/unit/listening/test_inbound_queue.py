@@ -16,6 +16,7 @@ from buttdial_sync.listening.inbound_queue import InboundQueue
 from buttdial_sync.models.inbound import InboundEvent
 from buttdial_sync.models.inbox import WaitingMessage
 from buttdial_sync.transport.deadline import Deadline
+from tests.unit.interrupts import waits_of_main_thread
 
 PATIENCE = 20.0
 
@@ -213,3 +214,13 @@ def test_what_comes_after_the_end() -> None:
     queue.release_pushed(queue.generation)
     assert taken(queue) == []
     assert [event.id for event in late] == ["w2", "p1"]
+
+
+def test_a_signal_just_before_a_wait() -> None:
+    """Its handler does not have to wait for the next message, if the runner has the main thread."""
+    queue = InboundQueue(never)
+    waker = threading.Thread(target=queue.wake)
+    with waits_of_main_thread(waker.start) as waits:
+        queue.wait(PATIENCE)
+    waker.join(PATIENCE)
+    assert waits == {1.0}

@@ -14,6 +14,7 @@ from buttdial_sync.listening.inbox_sink import InboxSink, InboxWriter
 from buttdial_sync.models.inbound import InboundEvent
 from buttdial_sync.models.inbox import WaitingMessage
 from buttdial_sync.transport.deadline import Deadline
+from tests.unit.interrupts import waits_of_main_thread
 
 PATIENCE = 30.0
 
@@ -263,3 +264,13 @@ def test_the_runner_is_woken(here: Bench) -> None:
     assert not sink._wakes.is_set()
     sink.take(0.0)
     assert sink.seconds_until_due(0.0) == math.inf
+
+
+def test_a_signal_just_before_a_wait(here: Bench) -> None:
+    """Its handler does not have to wait for the next ping, if the runner has the main thread."""
+    sink = InboxSink(here.writer, None, 10)
+    waker = threading.Thread(target=sink.wake)
+    with waits_of_main_thread(waker.start) as waits:
+        sink.wait(PATIENCE)
+    waker.join(PATIENCE)
+    assert waits == {1.0}

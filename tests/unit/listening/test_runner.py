@@ -24,6 +24,7 @@ from buttdial_sync.testing import FakeButtDialServer
 from buttdial_sync.testing.simulate import message_payload
 from tests.fakes import cut_streams
 from tests.integration.inbound.listening import PATIENCE, Inbox, briefly, numbered, wait_until
+from tests.unit.interrupts import waits_of_main_thread
 from tests.unit.listening.conftest import TOKEN, URL, Clock, Make
 from tests.unit.listening.test_inbound_queue import push
 
@@ -90,6 +91,17 @@ def test_the_longest_pause_may_be_another(
     with make(Inbox().handler, longest_pause=1.5) as listener:
         wait_until(lambda: listener.connected)
     assert clock.pauses == [0.5, 1.0, 1.5, 17.0, 1.5]
+
+
+def test_a_signal_just_before_a_pause(fake: FakeButtDialServer, make: Make) -> None:
+    """Its handler does not have to wait for the next stream, if the main thread listens."""
+    fake.fault("status", on="stream", status=503, headers={"Retry-After": "3600"})
+    listener = make(Inbox().handler, sleep=None)
+    stopping = threading.Thread(target=listener.stop)
+    with waits_of_main_thread(stopping.start) as waits:
+        listener.run()
+    stopping.join(PATIENCE)
+    assert waits == {1.0}
 
 
 def test_a_stream_that_ended_is_told(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 
@@ -10,35 +11,54 @@ import pytest
 from buttdial_sync.transport.signals import stopped_by_signals, wait_for
 
 
-class Waits(threading.Event):
-    """Says how long each wait may take, and is set after some of them."""
+class Waits:
+    """Notes how long each wait may take, and is over after some of them."""
 
-    def __init__(self, set_after: int) -> None:
-        super().__init__()
-        self.waits: list[float] = []
-        self._set_after = set_after
+    def __init__(self, over_after: int) -> None:
+        self.seconds: list[float] = []
+        self._over_after = over_after
 
-    def wait(self, timeout: float | None = None) -> bool:
-        assert timeout is not None
-        self.waits.append(timeout)
-        return len(self.waits) > self._set_after
+    def wait(self, seconds: float) -> bool:
+        self.seconds.append(seconds)
+        return len(self.seconds) > self._over_after
 
 
 @pytest.mark.parametrize(
-    ("seconds", "set_after", "is_set", "waits"),
+    ("seconds", "over_after", "is_over", "waits"),
     [
         (0.25, 9, False, [0.25]),
         (1.0, 9, False, [1.0]),
         (2.5, 9, False, [1.0, 1.0, 0.5]),
         (3600.0, 2, True, [1.0, 1.0, 1.0]),
+        (math.inf, 2, True, [1.0, 1.0, 1.0]),
         (0.0, 0, True, [0.0]),
     ],
 )
-def test_no_wait_is_long(seconds: float, set_after: int, is_set: bool, waits: list[float]) -> None:
+def test_no_wait_is_long(
+    seconds: float, over_after: int, is_over: bool, waits: list[float]
+) -> None:
     """A signal that comes at the wrong moment does not end a wait, but it delays the end little."""
-    event = Waits(set_after)
-    assert wait_for(event, seconds) == is_set
-    assert event.waits == waits
+    event = Waits(over_after)
+    assert wait_for(event.wait, seconds) == is_over
+    assert event.seconds == waits
+
+
+def test_other_threads_wait_at_once() -> None:
+    """Signals are for the main thread; an idle thread is not woken each second."""
+    event = Waits(over_after=9)
+    thread = threading.Thread(target=wait_for, args=(event.wait, 3600.0))
+    thread.start()
+    thread.join(30)
+    assert event.seconds == [3600.0]
+
+
+def test_a_wait_without_an_end_in_another_thread() -> None:
+    """It is as long as the system allows."""
+    event = Waits(over_after=0)
+    thread = threading.Thread(target=wait_for, args=(event.wait,))
+    thread.start()
+    thread.join(30)
+    assert event.seconds == [threading.TIMEOUT_MAX]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from buttdial_sync.transport.threads import work_side_by_side
-from tests.unit.interrupts import ctrl_c, interruptible
+from tests.unit.interrupts import ctrl_c, interruptible, waits_of_main_thread
 
 SECONDS = 10.0
 
@@ -51,6 +51,18 @@ def test_ctrl_c_waits_for_the_threads() -> None:
         work_side_by_side(work, 2, stopping, "w")
     is_through.set()
     assert happened == ["waited for"] * 2
+
+
+def test_a_signal_just_before_the_wait_for_the_threads() -> None:
+    """Its handler does not have to wait until all is sent."""
+    is_waited_for = threading.Event()
+
+    def work(_: threading.Event) -> None:
+        assert is_waited_for.wait(SECONDS)
+
+    with waits_of_main_thread(is_waited_for.set) as waits:
+        work_side_by_side(work, 2, threading.Event(), "w")
+    assert waits == {1.0}
 
 
 def test_a_thread_that_ends_the_process() -> None:
