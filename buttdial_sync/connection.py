@@ -9,7 +9,6 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from urllib.parse import urlsplit
 
 from buttdial_sync.errors import ArgumentTypeError, ClientClosedError, ConfigError
 from buttdial_sync.models.events import ClientEvent
@@ -20,7 +19,7 @@ from buttdial_sync.transport.event_sink import EventSink
 from buttdial_sync.transport.fork import reset_after_fork, reset_if_forked
 from buttdial_sync.transport.http import Http, origin_of
 from buttdial_sync.transport.logins import Logins
-from buttdial_sync.transport.network import NetworkOptions
+from buttdial_sync.transport.network import NetworkOptions, address_of
 from buttdial_sync.transport.opening import SessionOpener
 from buttdial_sync.transport.pool import SessionPool
 from buttdial_sync.transport.push_router import PushRouter
@@ -257,12 +256,8 @@ def check_base_url(base_url: str | None) -> str:
         raise ConfigError("no base_url", remediation="Give base_url, or set BUTT_DIAL_BASE_URL.")
     if not isinstance(base_url, str):
         raise ArgumentTypeError("base_url must be text")
-    try:
-        parts = urlsplit(base_url.strip())
-        is_address = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
-    except ValueError:
-        is_address = False
-    if not is_address:
+    parts = address_of(base_url, ("http", "https"))
+    if parts is None:
         raise ConfigError(
             "base_url must begin with http:// or https:// and name a host",
             remediation="Write https:// before the host, as in https://butt-dial.example.",

@@ -147,7 +147,7 @@ class Reply:
     text: str | None = None
 
 
-LOST = Reply(verdict="lost")
+LOST = Reply(verdict="lost", ends=False)
 TIMED_OUT = Reply(verdict="timed_out")
 _SKIPPED = Reply(verdict="skipped", ends=False)
 _EMPTY = Reply(verdict="skipped")

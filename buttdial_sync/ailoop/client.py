@@ -32,7 +32,6 @@ from buttdial_sync.ailoop.errors import (
 )
 from buttdial_sync.ailoop.listening import Handler, Listening
 from buttdial_sync.ailoop.messages import (
-    MESSAGE_ENDPOINT,
     PRIORITIES,
     RESPONSE_TYPES,
     Message,
@@ -484,14 +483,7 @@ class AiloopClient:
         """
         if response_type not in RESPONSE_TYPES:
             raise AiloopConfigError(f"response_type must be one of: {', '.join(RESPONSE_TYPES)}")
-        raw = self._connection.call(
-            "POST",
-            f"{_message_path(message_id)}/response",
-            dict,
-            body={"answer": answer, "response_type": response_type},
-            endpoint=f"{MESSAGE_ENDPOINT}/response",
-        )
-        return _read(raw)
+        return _read(self._connection.respond(_checked_id(message_id), answer, response_type))
 
     def withdraw(self, message_id: str) -> None:
         """
@@ -503,7 +495,7 @@ class AiloopClient:
             MessageNotFoundError: The server has no such message.
             AiloopError: It could not be sent.
         """
-        self._prompter.withdraw(message_id, self._deadline(None))
+        self._connection.respond(message_id, None, "timeout", self._deadline(None))
 
     def pending(self, *, channel: str | None = None) -> Sequence[PendingPrompt]:
         """
@@ -530,9 +522,7 @@ class AiloopClient:
         Raises:
             MessageNotFoundError: The server has none with this id: it was restarted, perhaps.
         """
-        return _read(
-            self._connection.call("GET", _message_path(message_id), dict, endpoint=MESSAGE_ENDPOINT)
-        )
+        return _read(self._connection.message(_checked_id(message_id)))
 
     def history(self, *, channel: str | None = None, limit: int = 100) -> Sequence[Message]:
         """
@@ -709,9 +699,9 @@ def _check_seconds(value: float, name: str) -> None:
         check_seconds(value, name)
 
 
-def _message_path(message_id: str) -> str:
+def _checked_id(message_id: str) -> str:
     try:
-        return f"/api/v1/messages/{uuid.UUID(message_id)}"
+        return str(uuid.UUID(message_id))
     except (ValueError, AttributeError, TypeError):
         raise AiloopConfigError("message_id must be a UUID") from None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote
 
 from buttdial_sync.ailoop.errors import (
     AiloopConfigError,
@@ -15,18 +15,20 @@ from buttdial_sync.ailoop.errors import (
     ValidationError,
     ailoop_error,
 )
-from buttdial_sync.ailoop.messages import is_channel_name, new_message
+from buttdial_sync.ailoop.messages import ResponseType, is_channel_name, new_message
 from buttdial_sync.ailoop.server import Health, PendingList, ServerInfo
 from buttdial_sync.errors import ButtDialError, ProtocolError
 from buttdial_sync.errors.scrubbing import Secret, scrub_error
 from buttdial_sync.models.converter import structure
 from buttdial_sync.transport.deadline import Deadline
-from buttdial_sync.transport.network import is_private
+from buttdial_sync.transport.network import address_of, is_private
 from buttdial_sync.transport.rest_connection import RestConnection, RestOptions
 
 T = TypeVar("T")
 
 PENDING = "/api/v1/pending"
+# A message, as events name the request.
+_MESSAGE = "/api/v1/messages/{id}"
 # The server never stores what is sent to a reserved channel, so asking there has no effect.
 _NEVER_STORED = "admin"
 _WITHOUT_DECISION_API = frozenset({400, 405})
@@ -121,6 +123,40 @@ class AiloopConnection(RestConnection):
             return structure(answer, kind, source=f"{method} {endpoint or path}")
         except ProtocolError as error:
             raise self.own_error(error) from None
+
+    def message(self, message_id: str, deadline: Deadline | None = None) -> dict[str, Any]:
+        """
+        Return a message as it came.
+
+        Raises:
+            MessageNotFoundError: The server has none with this id: it was restarted, perhaps.
+            AiloopError: The server could not be reached, or refused the request.
+        """
+        path = f"/api/v1/messages/{quote(message_id, safe='')}"
+        return self.call("GET", path, dict, deadline=deadline, endpoint=_MESSAGE)
+
+    def respond(
+        self,
+        message_id: str,
+        answer: str | None,
+        response_type: ResponseType,
+        deadline: Deadline | None = None,
+    ) -> dict[str, Any]:
+        """
+        Answer a prompt, and return the response as it came.
+
+        Raises:
+            MessageNotFoundError: The server has no such message.
+            AiloopError: The server could not be reached, or refused the request.
+        """
+        return self.call(
+            "POST",
+            f"/api/v1/messages/{quote(message_id, safe='')}/response",
+            dict,
+            deadline=deadline,
+            body={"answer": answer, "response_type": response_type},
+            endpoint=f"{_MESSAGE}/response",
+        )
 
     def history(self, channel: str, limit: int, deadline: Deadline) -> list[dict[str, Any]]:
         """
@@ -232,12 +268,8 @@ def _split(server_url: str | None) -> tuple[str, str]:
         raise AiloopConfigError(
             "no server_url", remediation="Give server_url, or set AILOOP_SERVER."
         )
-    try:
-        parts = urlsplit(server_url.strip())
-        is_address = parts.scheme in _WS_SCHEMES and parts.hostname and parts.port != 0
-    except (AttributeError, ValueError):
-        is_address = False
-    if not is_address or parts.query or parts.fragment or parts.username is not None:
+    parts = address_of(server_url, _WS_SCHEMES)
+    if parts is None or parts.query or parts.fragment or parts.username is not None:
         raise AiloopConfigError(
             "server_url must be a plain address that begins with http://, https://, ws:// or "
             "wss://",

@@ -31,7 +31,7 @@ class Waiter:
         message_id: The message.
     """
 
-    def __init__(self, message_id: str) -> None:
+    def __init__(self, message_id: str = "") -> None:
         self.message_id = message_id
         self.listens_on: Receiver | None = None
         self._heard: deque[Heard] = deque()

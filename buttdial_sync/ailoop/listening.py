@@ -10,15 +10,15 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from buttdial_sync.ailoop.connection import AiloopConnection, checked_channel
-from buttdial_sync.ailoop.errors import AiloopConfigError, AiloopError, ailoop_error
+from buttdial_sync.ailoop.errors import AiloopConfigError, AiloopError, raised_as_ailoop_errors
 from buttdial_sync.ailoop.hearing import End, Waiter
-from buttdial_sync.ailoop.messages import VIEWER_HELLO, Message, ResponseContent, message_of
+from buttdial_sync.ailoop.messages import Message, ResponseContent, message_of
+from buttdial_sync.ailoop.prompting import open_viewer
 from buttdial_sync.ailoop.server import ChannelList
-from buttdial_sync.errors import ButtDialError, ProtocolError
+from buttdial_sync.errors import ProtocolError
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.fork import leak_until_exit, reset_after_fork
 from buttdial_sync.transport.pending import Failure
-from buttdial_sync.transport.websocket import WebSocket
 from buttdial_sync.transport.websocket_opening import WebSocketOpener
 
 logger = logging.getLogger("buttdial_sync.ailoop")
@@ -35,19 +35,13 @@ _LONGEST_PAUSE = 30.0
 class Inbox(Waiter):
     """Takes what comes on a connection that listens. In its reading thread, so it only queues."""
 
-    def __init__(self) -> None:
-        super().__init__("")
-        self.ended = False
-
     def take(self, message: dict[str, Any]) -> None:
         """Take a message."""
         self.put(message)
 
     def end(self, failure: Failure) -> None:
         """Tell that the connection is over."""
-        if not self.ended:
-            self.ended = True
-            self.put(End.LOST)
+        self.put(End.LOST)
 
 
 class Listening:
@@ -79,31 +73,31 @@ class Listening:
         self.failed = 0
         self.unreadable = 0
         self._connection = connection
-        self._inbox = Inbox()
-        self._opener = new_opener(self._new_inbox)
+        self._opener = new_opener(lambda: self._inbox)
         self._channels = None if channels is None else {checked_channel(each) for each in channels}
         self._replay = replay
         self._seen: dict[str, OrderedDict[str, None]] = {}
         self._has_seen_history = False
         self._message_handlers: list[Handler] = []
         self._answer_handlers: list[Handler] = []
-        self._kept = Waiter("")
         self._keeps = False
-        self._stopped = threading.Event()
-        self._connected = threading.Event()
+        self._make_locks()
         self._thread = threading.Thread(
             target=self._run, name="buttdial-sync-ailoop-listener", daemon=True
         )
         reset_after_fork(self)
 
+    def _make_locks(self) -> None:
+        self._inbox = Inbox()
+        self._kept = Waiter()
+        self._stopped = threading.Event()
+        self._connected = threading.Event()
+
     def _reset_after_fork(self) -> None:
         """In a forked child: there is no thread that listens, and nobody holds a lock."""
         leak_until_exit(self._inbox, self._kept, self._stopped, self._connected)
-        self._stopped = threading.Event()
+        self._make_locks()
         self._stopped.set()
-        self._connected = threading.Event()
-        self._inbox = Inbox()
-        self._kept = Waiter("")
         self._kept.put(End.CLOSED)
 
     def start(self, *, keeps: bool = False) -> None:
@@ -211,8 +205,13 @@ class Listening:
     def _listen_until_lost(self) -> None:
         if not (self._replay or self._has_seen_history):
             self._see_history()
-        socket = self._open()
+        self._inbox = Inbox()
+        limit = self._connection.deadline()
+        with raised_as_ailoop_errors():
+            socket = open_viewer(self._opener, self._connection.token or "", limit)
         try:
+            self._catch_up(limit)
+            self._connected.set()
             while not self._stopped.is_set():
                 heard = self._inbox.get(_LONGEST_PAUSE)
                 if isinstance(heard, End):
@@ -222,25 +221,6 @@ class Listening:
         finally:
             self._connected.clear()
             socket.close(0.5)
-
-    def _open(self) -> WebSocket[Inbox]:
-        self._inbox = Inbox()
-        limit = self._connection.deadline()
-        try:
-            socket = self._opener.open(self._connection.token or "", limit)
-            try:
-                socket.send(VIEWER_HELLO, limit)
-                self._catch_up(limit)
-            except BaseException:  # whatever it was, nobody else has the socket
-                socket.close(0)
-                raise
-        except ButtDialError as error:
-            raise ailoop_error(error) from None
-        self._connected.set()
-        return socket
-
-    def _new_inbox(self) -> Inbox:
-        return self._inbox
 
     def _see_history(self) -> None:
         limit = self._connection.deadline()

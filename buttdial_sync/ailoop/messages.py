@@ -21,8 +21,6 @@ Priority = Literal["low", "normal", "high", "urgent"]
 RESPONSE_TYPES: tuple[str, ...] = get_args(ResponseType)
 PRIORITIES: tuple[str, ...] = get_args(Priority)
 
-# A message, as events name the request.
-MESSAGE_ENDPOINT = "/api/v1/messages/{id}"
 # Makes a connection hear every channel, with a replay; it can no longer send then.
 VIEWER_HELLO: Mapping[str, Any] = {"subscribe": []}
 

@@ -6,12 +6,12 @@ import logging
 import threading
 from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, Literal
-from urllib.parse import quote
 
 import attrs
 
-from buttdial_sync.ailoop.answers import LOST, TIMED_OUT, Prompt, Reply, reply_of
+from buttdial_sync.ailoop.answers import LOST, Prompt, Reply, reply_of
 from buttdial_sync.ailoop.connection import PENDING, AiloopConnection
 from buttdial_sync.ailoop.errors import (
     AiloopClosedError,
@@ -20,9 +20,10 @@ from buttdial_sync.ailoop.errors import (
     MessageNotFoundError,
     NotAcceptedError,
     ailoop_error,
+    raised_as_ailoop_errors,
 )
 from buttdial_sync.ailoop.hearing import End, Receiver, Waiter, Waiters
-from buttdial_sync.ailoop.messages import MESSAGE_ENDPOINT, VIEWER_HELLO
+from buttdial_sync.ailoop.messages import VIEWER_HELLO
 from buttdial_sync.ailoop.server import PendingList
 from buttdial_sync.errors import ButtDialError, StreamLostError
 from buttdial_sync.transport.deadline import Deadline
@@ -45,6 +46,7 @@ _POLL_SECONDS = 1.0
 _SHORT_POLL_SECONDS = 0.1
 _SECONDS_TO_SETTLE = 3.0
 _LONGEST_PAUSE = 5.0
+_UNANSWERED = Reply(verdict="timed_out", ends=False)
 
 
 class Sockets:
@@ -66,22 +68,16 @@ class Sockets:
             ca_file=connection.network.ca_bundle,
             clock=connection.clock,
         )
-        self._opener = self.new_opener(self._new_receiver)
+        self._opener = self.new_opener(partial(Receiver, self.waiters))
         self._agents = SessionPool(self._opener.open, max_sessions=1, idle_ping=_NEVER_IDLE)
-        self._viewers = SessionPool(self._open_viewer, max_sessions=1, idle_ping=_NEVER_IDLE)
+        self._viewers = SessionPool(
+            partial(open_viewer, self._opener), max_sessions=1, idle_ping=_NEVER_IDLE
+        )
 
     def new_opener(self, make_receiver: Callable[[], R]) -> WebSocketOpener[R]:
         """Return what opens connections to the server; each gets a receiver of its own."""
-        connection = self._connection
-        return WebSocketOpener(
-            connection.websocket_url,
-            make_receiver,
-            self._options,
-            connection.events.emit,
-        )
-
-    def _new_receiver(self) -> Receiver:
-        return Receiver(self.waiters)
+        url, events = self._connection.websocket_url, self._connection.events
+        return WebSocketOpener(url, make_receiver, self._options, events.emit)
 
     def send(self, waiter: Waiter, frame: Mapping[str, Any], deadline: Deadline) -> None:
         """
@@ -130,14 +126,16 @@ class Sockets:
             self.waiters.check_open()
             socket.send(frame, deadline)
 
-    def _open_viewer(self, token: str, deadline: Deadline) -> WebSocket[Receiver]:
-        socket = self._opener.open(token, deadline)
-        try:
-            socket.send(VIEWER_HELLO, deadline)
-        except BaseException:  # whatever it was, nobody else has the socket
-            socket.close(0)
-            raise
-        return socket
+
+def open_viewer(opener: WebSocketOpener[R], token: str, deadline: Deadline) -> WebSocket[R]:
+    """Open a connection that hears all channels."""
+    socket = opener.open(token, deadline)
+    try:
+        socket.send(VIEWER_HELLO, deadline)
+    except BaseException:  # whatever it was, nobody else has the socket
+        socket.close(0)
+        raise
+    return socket
 
 
 @attrs.frozen(kw_only=True)
@@ -221,7 +219,7 @@ class Prompter:
             raise
         else:
             patience = _SECONDS_FOR_CALLER
-            is_over = reply.ends and not wait.gave_up
+            is_over = reply.ends
             return reply
         finally:
             self.sockets.stop_listening()
@@ -272,27 +270,10 @@ class Prompter:
         thread.start()
         thread.join(patience)
 
-    def withdraw(self, message_id: str, deadline: Deadline) -> None:
-        """
-        End a prompt that is shown, without an answer.
-
-        Raises:
-            MessageNotFoundError: The server does not know it.
-            AiloopError: The server could not be reached.
-        """
-        self.connection.call(
-            "POST",
-            f"/api/v1/messages/{quote(message_id, safe='')}/response",
-            dict,
-            deadline=deadline,
-            body={"answer": None, "response_type": "timeout"},
-            endpoint=f"{MESSAGE_ENDPOINT}/response",
-        )
-
     def _withdraw(self, held: Waiter) -> None:
         limit = Deadline(_SECONDS_TO_WITHDRAW, self.connection.clock)
         try:
-            self.withdraw(held.message_id, limit)
+            self.connection.respond(held.message_id, None, "timeout", limit)
         except AiloopError as error:
             logger.info("the prompt %s could not be withdrawn: %s", held.message_id, error.message)
         finally:
@@ -330,29 +311,20 @@ class Prompter:
             del failure  # its traceback holds this frame, and so the whole client
 
 
+@attrs.define(eq=False)
 class _Wait:
     """The wait for what becomes of one prompt, in the caller's thread."""
 
-    def __init__(
-        self,
-        prompter: Prompter,
-        prompt: Prompt,
-        waiter: Waiter,
-        deadline: Deadline,
-        wait_if_skipped: bool,
-    ) -> None:
-        self.held = ExitStack()
-        self.gave_up = False
-        self._prompter = prompter
-        self._connection = prompter.connection
-        self._prompt = prompt
-        self._waiter = waiter
-        self._deadline = deadline
-        self._wait_if_skipped = wait_if_skipped
-        self._last = TIMED_OUT
-        # After a loss, until the server says that it still asks this prompt.
-        self._in_doubt = False
-        self._seen_gone = False
+    _prompter: Prompter
+    _prompt: Prompt
+    _waiter: Waiter
+    _deadline: Deadline
+    _wait_if_skipped: bool
+    held: ExitStack = attrs.field(factory=ExitStack)
+    _last: Reply = _UNANSWERED
+    # After a loss, until the server says that it still asks this prompt.
+    _in_doubt: bool = False
+    _seen_gone: bool = False
 
     def result(self) -> Reply:
         while True:
@@ -378,14 +350,13 @@ class _Wait:
 
     def _reply_of_silence(self) -> Reply | None:
         if self._deadline.remaining() <= 0:
-            self.gave_up = True
             return LOST if self._in_doubt else self._last
         try:
             standing = self._prompter.standing(self._prompt.id, self._deadline)
         except AiloopError:
             return None  # the end of the connection, or of the time, tells more
         if standing == "gone" and self._seen_gone:
-            return self._lost()
+            return LOST
         self._seen_gone = standing == "gone"
         self._in_doubt = standing != "shown"
         return None
@@ -402,38 +373,26 @@ class _Wait:
                 self._waiter.put(End.CLOSED)
                 return None
             except MessageNotFoundError:
-                self._connection.forget_info()
-                return self._lost()  # a restarted server has forgotten it
+                self._prompter.connection.forget_info()
+                return LOST  # a restarted server has forgotten it
             except AuthenticationError:
-                return self._lost()
+                return LOST
             except AiloopError as error:
                 logger.info("ailoop is not reachable: %s", error.message)
             else:
                 return None
             if self._deadline.remaining() <= 0:
-                return self._lost()
-            jitter = 0.5 + self._connection.random_fraction() / 2
-            self._connection.sleep(min(pause * jitter, self._deadline.remaining()))
+                return LOST
+            jitter = 0.5 + self._prompter.connection.random_fraction() / 2
+            self._prompter.connection.sleep(min(pause * jitter, self._deadline.remaining()))
             pause = min(pause * 2, _LONGEST_PAUSE)
-
-    def _lost(self) -> Reply:
-        self.gave_up = True
-        return LOST
 
     def _recover(self) -> None:
         self.held.close()
-        try:
+        with raised_as_ailoop_errors():
             self._prompter.sockets.listen(self._waiter, self.held, self._deadline)
-        except ButtDialError as error:
-            raise ailoop_error(error) from None
         prompt = self._prompt
-        self._connection.call(
-            "GET",
-            f"/api/v1/messages/{prompt.id}",
-            dict,
-            deadline=self._deadline,
-            endpoint=MESSAGE_ENDPOINT,
-        )
-        for message in self._connection.history(prompt.channel, _HISTORY, self._deadline):
+        self._prompter.connection.message(prompt.id, self._deadline)
+        for message in self._prompter.connection.history(prompt.channel, _HISTORY, self._deadline):
             if message.get("correlation_id") == prompt.id:
                 self._waiter.put(message)

@@ -22,7 +22,6 @@ from buttdial_sync.ailoop.answers import (
 )
 from buttdial_sync.ailoop.connection import AiloopConnection
 from buttdial_sync.ailoop.errors import AiloopError, MessageNotFoundError
-from buttdial_sync.ailoop.messages import MESSAGE_ENDPOINT
 from buttdial_sync.ailoop.prompting import Prompter
 from buttdial_sync.ailoop.questions import (
     LOOK_AGAIN,
@@ -234,13 +233,7 @@ class Resumer:
         limit = self._connection.deadline()
         prompt = question.prompt
         try:
-            self._connection.call(
-                "GET",
-                f"/api/v1/messages/{prompt.id}",
-                dict,
-                deadline=limit,
-                endpoint=MESSAGE_ENDPOINT,
-            )
+            self._connection.message(prompt.id, limit)
         except MessageNotFoundError:
             return LOST  # a restarted server has forgotten it
         for message in self._connection.history(prompt.channel, _HISTORY, limit):

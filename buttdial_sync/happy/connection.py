@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from urllib.parse import urlsplit
 
 from buttdial_sync.errors import ButtDialError
 from buttdial_sync.happy.credentials import Credentials
@@ -14,7 +13,7 @@ from buttdial_sync.happy.errors import (
     happy_error,
 )
 from buttdial_sync.transport.deadline import Deadline
-from buttdial_sync.transport.network import is_private
+from buttdial_sync.transport.network import address_of, is_private
 from buttdial_sync.transport.rest_connection import RestConnection, RestOptions
 
 
@@ -61,12 +60,8 @@ def _checked_url(server_url: str | None, insecure_hosts: Collection[str]) -> str
         raise HappyConfigError(
             "no server_url", remediation="Give server_url, or set HAPPY_SERVER_URL."
         )
-    try:
-        parts = urlsplit(server_url.strip())
-        is_address = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
-    except (AttributeError, ValueError):
-        is_address = False
-    if not is_address or parts.query or parts.fragment or parts.username is not None:
+    parts = address_of(server_url, ("http", "https"))
+    if parts is None or parts.query or parts.fragment or parts.username is not None:
         raise HappyConfigError(
             "server_url must be a plain address that begins with http:// or https://",
             remediation="Give the token as token, and nothing after the path.",

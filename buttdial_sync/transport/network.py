@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from importlib.util import find_spec
 from ipaddress import ip_address
 from typing import Any, TypeAlias
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import attrs
 import requests
@@ -107,6 +107,16 @@ class NetworkOptions:
                 remediation="Correct REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE, or give ca_bundle.",
             )
         return {"proxies": dict(proxies), "verify": verify, "cert": found["cert"]}
+
+
+def address_of(url: str, schemes: Collection[str]) -> SplitResult | None:
+    """Return the parts of a URL that has one of these schemes and names a host; else None."""
+    try:
+        parts = urlsplit(url.strip())
+        is_address = parts.scheme in schemes and parts.hostname and parts.port != 0
+    except (AttributeError, ValueError):
+        return None
+    return parts if is_address else None
 
 
 def is_this_machine(url: str) -> bool:

@@ -37,7 +37,7 @@ from buttdial_sync.transport.descriptors import KeptSocket
 from buttdial_sync.transport.failures import clear_frames, failure_of
 from buttdial_sync.transport.fork import leak_until_exit, reset_after_fork
 from buttdial_sync.transport.http import USER_AGENT, decoded
-from buttdial_sync.transport.network import is_private, is_this_machine
+from buttdial_sync.transport.network import address_of, is_private, is_this_machine
 from buttdial_sync.transport.tunnel import connect_socket
 from buttdial_sync.transport.websocket import (
     MISSING,
@@ -125,12 +125,8 @@ def check_websocket_url(url: str, name: str) -> str:
     """
     if not isinstance(url, str):
         raise ArgumentTypeError(f"{name} must be text")
-    try:
-        parts = urlsplit(url.strip())
-        is_address = parts.scheme in _HTTP_SCHEMES and parts.hostname and parts.port != 0
-    except ValueError:
-        is_address = False
-    if not is_address:
+    parts = address_of(url, _HTTP_SCHEMES)
+    if parts is None:
         raise ArgumentValueError(f"{name} must begin with ws:// or wss:// and name a host")
     if parts.fragment or parts.username is not None:
         raise ArgumentValueError(f"{name} must be a plain address: no fragment, no user")
