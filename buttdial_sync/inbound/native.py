@@ -42,8 +42,8 @@ _NO_MESSAGE = frozenset({"status", "status_update", "receipt", "delivery_receipt
 _ECHO = ("echo", "isEcho")
 _DEFAULT_CHANNEL = "sms"
 _MOST_ATTACHMENTS = 100
-_QUEUE = Origin("queue", verified=True)
-_PUSH = Origin("push", verified=True)
+_QUEUE: Origin = {"source": "queue", "verified": True}
+_PUSH: Origin = {"source": "push", "verified": True}
 
 
 def parse_native(payload: Fields, origin: Origin = UNKNOWN) -> list[InboundEvent]:
@@ -64,9 +64,8 @@ def parse_native(payload: Fields, origin: Origin = UNKNOWN) -> list[InboundEvent
             id=_id_of(payload),
             channel=text(payload, "channel"),
             agent_id=identifier(payload, "agentId"),
-            source=origin.source,
-            verified=origin.verified,
             raw=payload,
+            **origin,
         )
     if isinstance(event, InboundMessage):
         _warn_of_unreadable_parts(payload, event.id)
@@ -103,12 +102,11 @@ def parse_account(
             UnreadableEvent(
                 reason=reason,
                 id=delivery_id,
-                source=origin.source,
-                verified=origin.verified,
                 raw=masked_items(payload),
+                **origin,
             )
         ]
-    scopes = first(payload, "scopes")
+    scopes = first(payload, ("scopes",))
     known_scopes = scopes if isinstance(scopes, list) else []
     return [
         AccountVerified(
@@ -118,9 +116,8 @@ def parse_account(
             scopes=tuple(scope for scope in known_scopes if isinstance(scope, str)),
             verified_at=moment(payload, "verifiedAt"),
             delivery_id=delivery_id,
-            source=origin.source,
-            verified=origin.verified,
             raw=payload,
+            **origin,
         )
     ]
 
@@ -165,9 +162,8 @@ def _failed_outbound(waiting: WaitingMessage) -> StatusUpdate:
         recipient=waiting.to,
         text=waiting.body,
         timestamp=waiting.created_at,
-        source=_QUEUE.source,
-        verified=_QUEUE.verified,
         raw=waiting.raw,
+        **_QUEUE,
     )
 
 
@@ -184,7 +180,7 @@ def _event(payload: Fields, origin: Origin) -> InboundEvent | None:
     if kind == "message":
         return _message(payload, origin)
     # Account events have credentials in them: they are read from signed webhooks only.
-    has_sender = first(payload, "from", "sender") is not None
+    has_sender = first(payload, ("from", "sender")) is not None
     return _message(payload, origin) if has_sender and text(payload, "event") is None else None
 
 
@@ -200,9 +196,8 @@ def _receipt(payload: Fields, message_sid: str, status: str, origin: Origin) -> 
         timestamp=moment(payload, "timestamp"),
         error_code=identifier(payload, "errorCode", "code"),
         error=text(payload, "error", "errorMessage", "detail"),
-        source=origin.source,
-        verified=origin.verified,
         raw=payload,
+        **origin,
     )
 
 
@@ -217,9 +212,8 @@ def _status_update(payload: Fields, status: str | None, origin: Origin) -> Statu
         channel=text(payload, "channel"),
         agent_id=identifier(payload, "agentId"),
         timestamp=moment(payload, "timestamp"),
-        source=origin.source,
-        verified=origin.verified,
         raw=payload,
+        **origin,
     )
 
 
@@ -266,9 +260,8 @@ def _message(payload: Fields, origin: Origin) -> InboundMessage:
         session=mapping(payload, "session") or None,
         thread_id=identifier(payload, "threadId"),
         received_at=moment(payload, "timestamp", "createdAt"),
-        source=origin.source,
-        verified=origin.verified,
         raw=payload,
+        **origin,
     )
 
 
@@ -288,7 +281,7 @@ def _transcription(payload: Fields) -> str | None:
 
 
 def _attachments(payload: Fields) -> tuple[Attachment, ...]:
-    items = first(payload, "attachments")
+    items = first(payload, ("attachments",))
     return tuple(
         Attachment(
             filename=text(item, "filename", "fileName"),
@@ -304,7 +297,7 @@ def _attachments(payload: Fields) -> tuple[Attachment, ...]:
 
 def _warn_of_unreadable_parts(payload: Fields, message_id: str | None) -> None:
     wrong = wrong_texts(payload, "channel", "body", "text", "html", "subject", "mediaUrl")
-    items = first(payload, "attachments")
+    items = first(payload, ("attachments",))
     if items is not None and not (
         isinstance(items, list)
         and len(items) <= _MOST_ATTACHMENTS

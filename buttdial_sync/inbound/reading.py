@@ -11,9 +11,7 @@ import math
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, TypeAlias
-
-import attrs
+from typing import Any, TypeAlias, TypedDict
 
 from buttdial_sync.errors.moments import parse_moment
 from buttdial_sync.errors.scrubbing import storable
@@ -27,15 +25,14 @@ _OBJECT = (dict, Mapping)
 _twin = lru_cache(maxsize=256)(snake_case)
 
 
-@attrs.frozen
-class Origin:
+class Origin(TypedDict):
     """The ``source`` and ``verified`` of the events that are read."""
 
-    source: Source | None = None
-    verified: bool = False
+    source: Source | None
+    verified: bool
 
 
-UNKNOWN = Origin()
+UNKNOWN: Origin = {"source": None, "verified": False}
 """The host read the payload itself."""
 
 
@@ -56,13 +53,8 @@ def names_in(payload: Any) -> str:
     return f"{[*sorted(payload), *sorted(inner)]!r:.300}"
 
 
-def first(data: Fields, *names: str) -> Any:
+def first(data: Fields, names: tuple[str, ...]) -> Any:
     """Return the first value that is there and not null; each name is read as snake_case too."""
-    return _first(data, names)
-
-
-def _first(data: Fields, names: tuple[str, ...]) -> Any:
-    # Not by first(): to unpack the names once more takes as long as to look one up.
     for name in names:
         value = data.get(name)
         if value is None:
@@ -74,19 +66,19 @@ def _first(data: Fields, names: tuple[str, ...]) -> Any:
 
 def text(data: Fields, *names: str) -> str | None:
     """Return a text, None when there is none."""
-    value = _first(data, names)
+    value = first(data, names)
     return storable(value) if isinstance(value, str) else None
 
 
 def wrong_texts(data: Fields, *names: str) -> list[str]:
     """Return the names under which there is something, but not a text."""
-    given = ((name, _first(data, (name,))) for name in names)
+    given = ((name, first(data, (name,))) for name in names)
     return [name for name, value in given if value is not None and not isinstance(value, str)]
 
 
 def identifier(data: Fields, *names: str) -> str | None:
     """Return an id, which some servers write as a number."""
-    value = _first(data, names)
+    value = first(data, names)
     if isinstance(value, str):
         return storable(value) or None
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
@@ -99,13 +91,13 @@ def flag(data: Fields, *names: str) -> bool:
 
 def whole_number(data: Fields, *names: str) -> int | None:
     """Return a whole number, None when there is none."""
-    value = _first(data, names)
+    value = first(data, names)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def number(data: Fields, *names: str) -> float | None:
     """Return a finite number, None when there is none."""
-    value = _first(data, names)
+    value = first(data, names)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
@@ -117,20 +109,20 @@ def number(data: Fields, *names: str) -> float | None:
 def moment(data: Fields, *names: str) -> datetime | None:
     """Return a time (UTC), None when there is none that can be read."""
     try:
-        return parse_moment(_first(data, names))
+        return parse_moment(first(data, names))
     except (ValueError, OverflowError):
         return None
 
 
 def mapping(data: Fields, *names: str) -> Fields:
     """Return an object, an empty one when there is none."""
-    value = _first(data, names)
+    value = first(data, names)
     return value if isinstance(value, _OBJECT) else {}
 
 
 def mappings(data: Fields, *names: str) -> Iterator[Fields]:
     """Yield the objects of a list."""
-    value = _first(data, names)
+    value = first(data, names)
     for item in value if isinstance(value, list) else ():
         if isinstance(item, _OBJECT):
             yield item

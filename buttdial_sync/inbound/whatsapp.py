@@ -50,11 +50,12 @@ def parse_whatsapp(payload: Fields, origin: Origin = UNKNOWN) -> list[Parsed]:
         The events in their order. A message that lacks a part is an
         :class:`~buttdial_sync.UnreadableEvent`.
     """
-    events: list[Parsed] = []
-    for entry in mappings(payload, "entry"):
-        for change in mappings(entry, "changes"):
-            events += _events_of(mapping(change, "value"), origin)
-    return events
+    return [
+        event
+        for entry in mappings(payload, "entry")
+        for change in mappings(entry, "changes")
+        for event in _events_of(mapping(change, "value"), origin)
+    ]
 
 
 def _events_of(value: Fields, origin: Origin) -> Iterator[Parsed]:
@@ -64,27 +65,18 @@ def _events_of(value: Fields, origin: Origin) -> Iterator[Parsed]:
     }
     our_number = text(mapping(value, "metadata"), "display_phone_number")
     for data in mappings(value, "messages"):
-        yield _message_or_unreadable(data, names, our_number, origin)
+        try:
+            event: Parsed = _message(data, names, our_number, origin)
+        except MalformedError as error:
+            event_id = identifier(data, "id")
+            event = UnreadableEvent(
+                reason=str(error), id=event_id, channel=CHANNEL, raw=data, **origin
+            )
+        yield event
     for data in mappings(value, "statuses"):
         receipt = _receipt(data, origin)
         if receipt is not None:
             yield receipt
-
-
-def _message_or_unreadable(
-    data: Fields, names: Names, our_number: str | None, origin: Origin
-) -> Parsed:
-    try:
-        return _message(data, names, our_number, origin)
-    except MalformedError as error:
-        return UnreadableEvent(
-            reason=str(error),
-            id=identifier(data, "id"),
-            channel=CHANNEL,
-            source=origin.source,
-            verified=origin.verified,
-            raw=data,
-        )
 
 
 def _message(data: Fields, names: Names, our_number: str | None, origin: Origin) -> InboundMessage:
@@ -106,9 +98,8 @@ def _message(data: Fields, names: Names, our_number: str | None, origin: Origin)
         group_name=text(data, "groupName"),
         reply_to=identifier(mapping(data, "context"), "id"),
         received_at=moment(data, "timestamp"),
-        source=origin.source,
-        verified=origin.verified,
         raw=data,
+        **origin,
         **_content(data, kind),
     )
 
@@ -225,7 +216,6 @@ def _receipt(data: Fields, origin: Origin) -> DeliveryReceipt | None:
         timestamp=moment(data, "timestamp"),
         error_code=identifier(error, "code"),
         error=text(error, "title", "message"),
-        source=origin.source,
-        verified=origin.verified,
         raw=data,
+        **origin,
     )

@@ -24,7 +24,7 @@ from buttdial_sync.inbound import reading
 )
 def test_first(data: dict[str, Any], value: object) -> None:
     """The first name that is there and not null, in either writing."""
-    assert reading.first(data, "fileName", "other") == value
+    assert reading.first(data, ("fileName", "other")) == value
 
 
 @pytest.mark.parametrize(
