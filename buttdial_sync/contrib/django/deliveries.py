@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
+from django.apps import apps
 from django.db import IntegrityError, connections, router, transaction
 from django.utils import timezone
 
@@ -138,9 +139,6 @@ def _connection() -> Any:
     return connections[router.db_for_write(_model())]
 
 
-@lru_cache
 def _model() -> Any:
-    # The models can be imported only after the apps were loaded, this module before.
-    from buttdial_sync.contrib.django.models import Delivery
-
-    return Delivery
+    # Models can be imported only after the apps were loaded, this module before.
+    return apps.get_model("buttdial_sync", "Delivery")

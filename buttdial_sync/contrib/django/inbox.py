@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from functools import lru_cache
-from typing import Any
 
 from buttdial_sync.contrib.django.conf import app_settings
 from buttdial_sync.contrib.django.store import DatabaseStore, fresh_connections
@@ -37,7 +35,7 @@ class DatabaseInbox(Inbox):
         using: str | None = None,
         clock: Clock | None = None,
     ) -> None:
-        store = DatabaseStore(inbox_schema(), _model, using=using, clock=clock)
+        store = DatabaseStore(inbox_schema(), "InboxEvent", using=using, clock=clock)
         super().__init__(store, lease=lease, keep_for=keep_for, around=fresh_connections)
 
 
@@ -56,11 +54,3 @@ def get_inbox() -> DatabaseInbox | None:
         return None
     lease = {} if configured.lease is None else {"lease": configured.lease}
     return DatabaseInbox(**{**lease, **configured.inbox})
-
-
-@lru_cache
-def _model() -> Any:
-    # The models can be imported only after the apps were loaded, this module before.
-    from buttdial_sync.contrib.django.models import InboxEvent
-
-    return InboxEvent

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 from buttdial_sync.ailoop.answers import Prompt
@@ -36,7 +35,7 @@ class DatabaseQuestions(PendingQuestions):
         using: str | None = None,
         clock: Clock | None = None,
     ) -> None:
-        store = DatabaseStore(questions_schema(), _model, using=using, clock=clock)
+        store = DatabaseStore(questions_schema(), "AiloopQuestion", using=using, clock=clock)
         super().__init__(store, lease, around=fresh_connections)
 
     def add(self, prompt: Prompt, about: Any, *, seconds: float, sending: float) -> None:
@@ -54,11 +53,3 @@ def get_questions() -> DatabaseQuestions:
         ImproperlyConfigured: ``BUTT_DIAL`` is wrong.
     """
     return DatabaseQuestions(**app_settings().questions)
-
-
-@lru_cache
-def _model() -> Any:
-    # The models can be imported only after the apps were loaded, this module before.
-    from buttdial_sync.contrib.django.models import AiloopQuestion
-
-    return AiloopQuestion

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any
+from functools import partial
 
 from buttdial_sync.contrib.django.store import DatabaseStore
 from buttdial_sync.retry.pauses import pauses_schema
@@ -45,39 +44,17 @@ class DatabaseRepository(TableRepository):
         using: str | None = None,
         clock: Clock | None = None,
     ) -> None:
-        # Its name in the database is the model's.
-        store = DatabaseStore(outbox_schema(), _model, using=using, clock=clock)
-        receipts = DatabaseStore(
-            receipts_schema(TABLE_NAME), _receipt_model, using=using, clock=clock
-        )
-        pauses = DatabaseStore(pauses_schema(TABLE_NAME), _pause_model, using=using, clock=clock)
+        # Their names in the database are the models'.
+        table = partial(DatabaseStore, using=using, clock=clock)
         super().__init__(
-            store, lease=lease, keep_tokens=keep_tokens, early_receipts=receipts, pauses=pauses
+            table(outbox_schema(), "OutboxMessage"),
+            lease=lease,
+            keep_tokens=keep_tokens,
+            early_receipts=table(receipts_schema(TABLE_NAME), "OutboxReceipt"),
+            pauses=table(pauses_schema(TABLE_NAME), "OutboxPause"),
         )
 
     @property
     def alias(self) -> str:
         """The alias of the database."""
         return self.store.alias
-
-
-@lru_cache
-def _model() -> Any:
-    # The models can be imported only after the apps were loaded, this module before.
-    from buttdial_sync.contrib.django.models import OutboxMessage
-
-    return OutboxMessage
-
-
-@lru_cache
-def _receipt_model() -> Any:
-    from buttdial_sync.contrib.django.models import OutboxReceipt
-
-    return OutboxReceipt
-
-
-@lru_cache
-def _pause_model() -> Any:
-    from buttdial_sync.contrib.django.models import OutboxPause
-
-    return OutboxPause

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timezone
 from functools import partial, reduce
 from operator import or_
 from typing import Any
 
+from django.apps import apps
 from django.conf import settings
 from django.db import IntegrityError, close_old_connections, connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -58,7 +59,7 @@ class DatabaseStore(Store):
 
     Args:
         schema: The table.
-        model: Returns its model; called when the apps are loaded.
+        model: The name of its model, which is looked up when the apps are loaded.
         using: The database's alias; that of the router when None.
         clock: Tells the time, aware; PostgreSQL's own, or this machine's, when None.
     """
@@ -66,26 +67,34 @@ class DatabaseStore(Store):
     def __init__(
         self,
         schema: Schema,
-        model: Callable[[], Any],
+        model: str,
         *,
         using: str | None = None,
         clock: Clock | None = None,
     ) -> None:
         super().__init__(schema, clock or self._time)
-        self._model = model
+        self._model_name = model
         self._using = using
         self._database_clock = DatabaseClock(self._ask_time)
 
     @property
     def alias(self) -> str:
         """The alias of the database."""
-        return self._using or str(router.db_for_write(self._model()))
+        return self._using or str(router.db_for_write(self._model))
+
+    @property
+    def _model(self) -> Any:
+        return apps.get_model("buttdial_sync", self._model_name)
+
+    @property
+    def _database(self) -> BaseDatabaseWrapper:
+        return connections[self.alias]
 
     def insert(self, row: Row) -> None:
         """Write a new row, inside the transaction that is open, unless it is leased already."""
         try:
             with self._transaction(durable=row[LEASE] is not None):
-                self._rows().bulk_create([self._model()(**_as_stored(row))])
+                self._rows().bulk_create([self._model(**_as_stored(row))])
         except IntegrityError:
             raise ArgumentValueError(id_taken(row["id"])) from None
 
@@ -95,7 +104,7 @@ class DatabaseStore(Store):
         with self._transaction(durable=False):
             self._lock_first()
             known = set(self._rows().filter(pk__in=ids).values_list("pk", flat=True))
-            made = [self._model()(**_as_stored(row)) for row in rows]
+            made = [self._model(**_as_stored(row)) for row in rows]
             self._rows().bulk_create(made, ignore_conflicts=True)
             # A row may be missing because another one has its unique values.
             return int(self._rows().filter(pk__in=ids - known).count())
@@ -124,7 +133,7 @@ class DatabaseStore(Store):
         """Return the agents with rows to claim; see :meth:`Store.turns`."""
         # Not inside a transaction of the host's, also if there is nothing to claim.
         with self._transaction(), self._in_order():
-            return as_turns(self._execute(turns_statement(self._quoted, self._hint), now))
+            return as_turns(self._select(turns_statement(self._quoted, self._hint), {"now": now}))
 
     def release(
         self, ids: Sequence[str], leased_until: datetime, changes: Mapping[str, Any]
@@ -143,7 +152,7 @@ class DatabaseStore(Store):
             rows = rows.annotate(number=Coalesce("attempt_number", 0))
             rows = rows.filter(number=condition.attempt_number)
         if condition.no_lease_at is not None:
-            rows = rows.filter(_is_free(stored(condition.no_lease_at)))
+            rows = rows.filter(is_free(condition.no_lease_at))
         for name, value in condition.values.items():
             rows = rows.filter(**({f"{name}__isnull": True} if value is None else {name: value}))
         rows = rows.filter(**{f"{name}__isnull": False for name in condition.present})
@@ -155,8 +164,7 @@ class DatabaseStore(Store):
 
     def find(self, row_id: str) -> Row | None:
         """Return one row; see :meth:`Store.find`."""
-        found = self._read(self._rows().filter(pk=row_id))
-        return found[0] if found else None
+        return next(iter(self._read(self._rows().filter(pk=row_id))), None)
 
     def find_many(self, ids: Sequence[str]) -> list[Row]:
         """Return some rows; see :meth:`Store.find_many`."""
@@ -182,8 +190,7 @@ class DatabaseStore(Store):
     def first_in_order(self, agent_id: str, ordering_key: str) -> Row | None:
         """Return the oldest row; see :meth:`Store.first_in_order`."""
         rows = self._rows().filter(_of_agent(agent_id), status=PENDING, ordering_key=ordering_key)
-        found = self._read(rows.order_by("created_at", "id")[:1])
-        return found[0] if found else None
+        return next(iter(self._read(rows.order_by("created_at", "id")[:1])), None)
 
     def newest(self, status: str | None, limit: int) -> list[Row]:
         """Return rows; see :meth:`Store.newest`."""
@@ -209,8 +216,7 @@ class DatabaseStore(Store):
         if after is not None:
             # As a pair, which the index finds at once.
             rows = rows.extra(where=["(created_at, id) > (%s, %s)"], params=list(after))
-        as_stored = connections[self.alias].vendor != "sqlite"
-        created_at = F("created_at") if as_stored else Cast("created_at", TextField())
+        created_at = Cast("created_at", TextField()) if self._is_sqlite else F("created_at")
         found = rows.order_by("created_at", "pk").annotate(key=created_at)
         return list(found.values_list("key", "pk")[:limit])
 
@@ -235,7 +241,7 @@ class DatabaseStore(Store):
 
     def _selected(self, ids: Sequence[str], selection: Selection) -> Iterator[Any]:
         """Return the rows of a selection, so many ids at a time."""
-        rows = self._rows().filter(_is_free(stored(selection.now)), status__in=selection.statuses)
+        rows = self._rows().filter(is_free(selection.now), status__in=selection.statuses)
         if selection.since is not None:
             since = stored(selection.since)
             rows = rows.filter(
@@ -252,19 +258,8 @@ class DatabaseStore(Store):
 
     def figures(self, statuses: Sequence[str], now: datetime) -> Figures:
         """Measure the rows; see :meth:`Store.figures`."""
-        database = connections[self.alias]
-
-        def select(statement: str, values: Mapping[str, Any]) -> list[Any]:
-            adapted = {
-                name: database.ops.adapt_datetimefield_value(stored(value))
-                for name, value in values.items()
-            }
-            with database.cursor() as cursor:
-                cursor.execute(re.sub(r":(\w+)", r"%(\1)s", statement), adapted)
-                return list(cursor.fetchall())
-
         with self._transaction(durable=False), self._in_order():
-            return measure(select, self._quoted, statuses, now, self._hint)
+            return measure(self._select, self._quoted, statuses, now, self._hint)
 
     def delete(self, statuses: Sequence[str], before: datetime, limit: int) -> int:
         """Delete rows; see :meth:`Store.delete`."""
@@ -288,11 +283,11 @@ class DatabaseStore(Store):
 
     @property
     def _is_sqlite(self) -> bool:
-        return bool(connections[self.alias].vendor == "sqlite")
+        return bool(self._database.vendor == "sqlite")
 
     @property
     def _quoted(self) -> str:
-        return str(connections[self.alias].ops.quote_name(self._model()._meta.db_table))
+        return str(self._database.ops.quote_name(self._model._meta.db_table))
 
     @contextmanager
     def _in_order(self) -> Iterator[None]:
@@ -300,10 +295,10 @@ class DatabaseStore(Store):
         if self._is_sqlite:
             yield
             return
-        with connections[self.alias].cursor() as cursor:
+        with self._database.cursor() as cursor:
             cursor.execute(IN_ORDER)
         yield
-        with connections[self.alias].cursor() as cursor:
+        with self._database.cursor() as cursor:
             # It may be a transaction of the host's, which goes on.
             for setting in ("enable_sort", "jit"):
                 cursor.execute(f"SET LOCAL {setting} TO DEFAULT")
@@ -311,7 +306,7 @@ class DatabaseStore(Store):
     @property
     def _hint(self) -> str:
         """What makes SQLite use the index of turns."""
-        names = [index.name for index in self._model()._meta.indexes]
+        names = [index.name for index in self._model._meta.indexes]
         (name,) = (name for name in names if name.endswith(f"_{TURNS_INDEX}"))
         return f"INDEXED BY {name}" if self._is_sqlite else ""
 
@@ -319,7 +314,7 @@ class DatabaseStore(Store):
         moment = stored(claim.now)
         due = (
             self._only_heads(moment)
-            .filter(_is_free(moment), status=PENDING, next_retry_at__lte=moment)
+            .filter(is_free(claim.now), status=PENDING, next_retry_at__lte=moment)
             .order_by("next_retry_at", "created_at")
         )
         return list(self._locked(due).values_list("pk", flat=True)[: claim.limit])
@@ -328,29 +323,32 @@ class DatabaseStore(Store):
         statement = next_statement(
             self._quoted, "" if self._is_sqlite else "FOR UPDATE OF found SKIP LOCKED"
         )
-        found = self._execute(statement, now, agent=agent, priority=priority, limit=limit)
-        return [row[0] for row in found]
+        values = {"now": now, "agent": agent, "priority": priority, "limit": limit}
+        return [row[0] for row in self._select(statement, values)]
 
-    def _execute(self, statement: str, now: datetime, **values: Any) -> Sequence[Sequence[Any]]:
-        database = connections[self.alias]
-        moment = database.ops.adapt_datetimefield_value(stored(now))
-        with database.cursor() as cursor:
+    def _select(self, statement: str, values: Mapping[str, Any]) -> list[Any]:
+        adapt = self._database.ops.adapt_datetimefield_value
+        adapted = {
+            name: adapt(stored(value)) if isinstance(value, datetime) else value
+            for name, value in values.items()
+        }
+        with self._database.cursor() as cursor:
             # Django's way to write a parameter.
-            cursor.execute(re.sub(r":(\w+)", r"%(\1)s", statement), {"now": moment, **values})
+            cursor.execute(re.sub(r":(\w+)", r"%(\1)s", statement), adapted)
             return list(cursor.fetchall())
 
     def _time(self) -> datetime:
-        has_clock = connections[self.alias].vendor == "postgresql"
+        has_clock = self._database.vendor == "postgresql"
         return self._database_clock() if has_clock else utc_now()
 
     def _ask_time(self) -> datetime:
-        with connections[self.alias].cursor() as cursor:
+        with self._database.cursor() as cursor:
             # Django gives times without a zone, in UTC, to projects without USE_TZ.
             cursor.execute("SELECT extract(epoch FROM clock_timestamp())::float8")
             return datetime.fromtimestamp(cursor.fetchone()[0], timezone.utc)
 
     def _transaction(self, *, durable: bool = True) -> AbstractContextManager[object]:
-        if durable and not connections[self.alias].in_atomic_block:
+        if durable and not self._database.in_atomic_block:
             check_autocommit(self.alias)
         block: AbstractContextManager[object] = transaction.atomic(self.alias, durable=durable)
         return block
@@ -366,7 +364,7 @@ class DatabaseStore(Store):
 
     def _locked(self, rows: Any) -> Any:
         """Return the rows that nobody else has locked, and lock them where SQLite is not locked."""
-        skips = connections[self.alias].features.has_select_for_update_skip_locked
+        skips = self._database.features.has_select_for_update_skip_locked
         return rows.select_for_update(skip_locked=skips)
 
     def _only_heads(self, now: Any) -> Any:
@@ -380,7 +378,7 @@ class DatabaseStore(Store):
 
     def _read(self, rows: Any) -> list[Row]:
         """Return the columns; on SQLite times as text, because a person may have written them."""
-        if connections[self.alias].vendor != "sqlite":
+        if not self._is_sqlite:
             return [self._loaded(row) for row in rows.values(*self.schema.names)]
         names = [name for name in self.schema.names if name not in self.schema.times]
         texts = {f"{_TEXT}{name}": Cast(name, TextField()) for name in self.schema.times}
@@ -396,7 +394,7 @@ class DatabaseStore(Store):
         return row
 
     def _rows(self) -> Any:
-        return self._model().objects.using(self.alias)
+        return self._model.objects.using(self.alias)
 
 
 # The threads that are inside of fresh_connections; each adds and removes itself only. Not by their
@@ -451,8 +449,9 @@ def check_autocommit(alias: str) -> None:
         )
 
 
-def _is_free(moment: datetime) -> Any:
-    return Q(**{f"{LEASE}__isnull": True}) | Q(**{f"{LEASE}__lte": moment})
+def is_free(now: datetime) -> Any:
+    """Return the condition for rows that nobody has leased."""
+    return Q(leased_until__isnull=True) | Q(leased_until__lte=stored(now))
 
 
 def _of_agent(agent_id: str) -> Any:

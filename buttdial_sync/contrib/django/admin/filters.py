@@ -21,7 +21,7 @@ from buttdial_sync.contrib.django.admin.summaries import (
     State,
 )
 from buttdial_sync.contrib.django.outbox import get_repository
-from buttdial_sync.contrib.django.store import stored
+from buttdial_sync.contrib.django.store import is_free, stored
 from buttdial_sync.models.message import Channel
 from buttdial_sync.retry.pauses import Pause
 
@@ -60,10 +60,6 @@ class StateFilter(admin.SimpleListFilter):
         return rows
 
 
-def _free(now: datetime) -> Q:
-    return Q(leased_until__isnull=True) | Q(leased_until__lte=stored(now))
-
-
 def _is_paused(pauses: Sequence[Pause]) -> Q:
     agents = {pause.agent_id for pause in pauses}
     if None in agents:
@@ -75,7 +71,7 @@ def _is_paused(pauses: Sequence[Pause]) -> Q:
 def _waits(now: datetime) -> Q:
     """Select what is pending, in nobody's hands, certainly not sent, and not too late."""
     in_time = Q(expires_at__isnull=True) | Q(expires_at__gt=stored(now))
-    return Q(status="pending", attempt_started_at__isnull=True) & _free(now) & in_time
+    return Q(status="pending", attempt_started_at__isnull=True) & is_free(now) & in_time
 
 
 def _rests(now: datetime) -> Q:
@@ -102,12 +98,12 @@ def _resting(now: datetime, pauses: Sequence[Pause]) -> Q:
 
 
 def _unknown(now: datetime, _: Sequence[Pause]) -> Q:
-    is_open = Q(status="dead") | (Q(status="pending") & _free(now))
+    is_open = Q(status="dead") | (Q(status="pending") & is_free(now))
     return is_open & Q(attempt_started_at__isnull=False)
 
 
 def _expired(now: datetime, _: Sequence[Pause]) -> Q:
-    too_late = Q(status="pending", expires_at__lte=stored(now)) & _free(now)
+    too_late = Q(status="pending", expires_at__lte=stored(now)) & is_free(now)
     given_up = Q(status="dead", expires_at__lte=F("resolved_at"))
     return (too_late | given_up) & Q(attempt_started_at__isnull=True)
 
