@@ -8,24 +8,22 @@ from difflib import get_close_matches
 from typing import Any
 
 _ALIKE = 0.6
+_GIVEN_BY_US = frozenset({"client", "inbound", "repository"})
 
 
-def unknown_options(
-    given: Iterable[object], make: Callable[..., Any], reserved: Collection[str] = ()
-) -> Iterator[str]:
+def unknown_options(given: Iterable[object], make: Callable[..., Any]) -> Iterator[str]:
     """
     Say which options a function or class does not take, and which was meant.
 
     Args:
         given: The names.
         make: Takes the options as keyword arguments.
-        reserved: Parameters that the library gives itself.
     """
     taken = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     known = [
         name
         for name, parameter in inspect.signature(make).parameters.items()
-        if parameter.kind in taken and name not in reserved
+        if parameter.kind in taken and name not in _GIVEN_BY_US
     ]
     for name in given:
         if name not in known:

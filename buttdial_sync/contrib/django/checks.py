@@ -137,13 +137,18 @@ def _check_secrets(configured: AppSettings) -> Iterator[CheckMessage]:
             "only one of WHATSAPP_WEBHOOK_SECRET and WHATSAPP_VERIFY_TOKEN is set",
             "WhatsApp subscribes with the token and signs with the secret: set both.",
         )
-    if not (any(secrets.values()) or configured.allow_unsigned or configured.handler):
+    if not _receives(configured):
         yield _warning(
             "W003",
             "every webhook is refused: no secret is configured",
             "Set WHATSAPP_WEBHOOK_SECRET or ACCOUNT_WEBHOOK_SECRET, or name the channels in "
             "ALLOW_UNSIGNED.",
         )
+
+
+def _receives(configured: AppSettings) -> bool:
+    secrets = configured.whatsapp_webhook_secret or configured.account_webhook_secret
+    return bool(secrets or configured.allow_unsigned or configured.handler)
 
 
 def _check_spelling(configured: AppSettings) -> Iterator[CheckMessage]:
@@ -169,12 +174,7 @@ def _check_spelling(configured: AppSettings) -> Iterator[CheckMessage]:
 
 
 def _check_what_is_kept(configured: AppSettings) -> Iterator[CheckMessage]:
-    receives = (
-        configured.whatsapp_webhook_secret
-        or configured.account_webhook_secret
-        or configured.allow_unsigned
-        or configured.handler
-    )
+    receives = _receives(configured)
     if receives and configured.inbox is False:
         yield _warning(
             "W009",
@@ -235,22 +235,25 @@ def _check_paths(configured: AppSettings) -> Iterator[CheckMessage]:
 
 def _check_options(configured: AppSettings) -> Iterator[CheckMessage]:
     """Bind the options to what takes them; if all names are right, make it, which sends nothing."""
-    inbox = configured.inbox or {}
-    takers: dict[str, tuple[Mapping[str, Any], Callable[..., Any], tuple[str, ...]]] = {
-        "CLIENT": (configured.client, Client, ()),
-        "ACCOUNTS": (configured.accounts, AccountsClient, ()),
-        "LISTENER": (configured.listener, Listener, ("client", "inbound")),
-        "OUTBOX": (configured.outbox, DatabaseRepository, ()),
-        "RETRY": (configured.retry, RetryLoop, ("repository", "client")),
-        "INBOX": (inbox, DatabaseInbox, ()),
-        "QUESTIONS": (configured.questions, DatabaseQuestions, ()),
+    takers: dict[str, Callable[..., Any]] = {
+        "CLIENT": Client,
+        "ACCOUNTS": AccountsClient,
+        "LISTENER": Listener,
+        "OUTBOX": DatabaseRepository,
+        "RETRY": RetryLoop,
+        "INBOX": DatabaseInbox,
+        "QUESTIONS": DatabaseQuestions,
     }
     wrong = [
         _option_error("E009", key, told)
-        for key, (given, taker, reserved) in takers.items()
-        for told in unknown_options(given, taker, reserved)
+        for key, taker in takers.items()
+        for told in unknown_options(_options(configured, key), taker)
     ]
     yield from wrong or _check_values(configured)
+
+
+def _options(configured: AppSettings, key: str) -> Mapping[str, Any]:
+    return getattr(configured, key.lower()) or {}
 
 
 def _check_values(configured: AppSettings) -> Iterator[CheckMessage]:
@@ -263,8 +266,7 @@ def _check_values(configured: AppSettings) -> Iterator[CheckMessage]:
         makers |= {"CLIENT": get_client, "ACCOUNTS": get_accounts, "RETRY": make_retry_loop}
     wrong = {key: told for key, make in makers.items() if (told := _refusal(make))}
     for key in ("OUTBOX", "INBOX", "QUESTIONS"):
-        options = getattr(configured, key.lower()) or {}
-        alias = options.get("using")
+        alias = _options(configured, key).get("using")
         if alias is not None and alias not in connections:
             wrong[key] = f"there is no database {alias!r}"
     if "CLIENT" in wrong or "OUTBOX" in wrong:

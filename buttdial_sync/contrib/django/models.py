@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from django.db import models
@@ -39,7 +40,43 @@ class Delivery(models.Model):
         return str(self.key)
 
 
-class OutboxMessage(models.Model):
+def _choices(statuses: Sequence[str]) -> list[tuple[str, str]]:
+    return [(status, status) for status in statuses]
+
+
+class _Row(models.Model):
+    """What the rows of all stores have in common."""
+
+    id = models.CharField(max_length=255, primary_key=True)
+    status = models.CharField(max_length=16)
+    created_at = models.DateTimeField()
+    resolved_at = models.DateTimeField(null=True)
+
+    class Meta:
+        """A base."""
+
+        abstract = True
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+
+class _Work(_Row):
+    """What rows have in common that are worked on, perhaps in several attempts."""
+
+    retry_count = models.IntegerField()
+    attempt_number = models.IntegerField()
+    last_error = models.TextField(null=True)
+    next_retry_at = models.DateTimeField()
+    leased_until = models.DateTimeField(null=True)
+
+    class Meta:
+        """A base."""
+
+        abstract = True
+
+
+class OutboxMessage(_Work):
     """
     A message that waits to be sent, or was; the fields are those of ``FailedMessage``.
 
@@ -52,9 +89,6 @@ class OutboxMessage(models.Model):
         unique_key: Made of the agent and its idempotency key, so that there is one row for both.
     """
 
-    STATUSES: ClassVar[list[tuple[str, str]]] = [(status, status) for status in FAILED_STATUSES]
-
-    id = models.CharField(max_length=255, primary_key=True)
     recipient = models.TextField()
     body = models.TextField()
     channel = models.TextField()
@@ -76,15 +110,10 @@ class OutboxMessage(models.Model):
     fallback_channels = models.TextField(null=True)
     scheduled_at = models.TextField(null=True)
     target_gender = models.TextField(null=True)
-    retry_count = models.IntegerField()
     attempt_number = models.IntegerField(null=True, default=0)
     max_retries = models.IntegerField()
-    last_error = models.TextField(null=True)
-    status = models.CharField(max_length=16, choices=STATUSES)
+    status = models.CharField(max_length=16, choices=_choices(FAILED_STATUSES))
     message_sid = models.TextField(null=True)
-    created_at = models.DateTimeField()
-    next_retry_at = models.DateTimeField()
-    resolved_at = models.DateTimeField(null=True)
     attempt_started_at = models.DateTimeField(null=True)
     receipt_status = models.TextField(null=True)
     receipt_at = models.DateTimeField(null=True)
@@ -93,7 +122,6 @@ class OutboxMessage(models.Model):
     ordering_key = models.CharField(max_length=255, null=True)
     expires_at = models.DateTimeField(null=True)
     seconds_waited = models.IntegerField(null=True, default=0)
-    leased_until = models.DateTimeField(null=True)
     unique_key = models.CharField(max_length=255, null=True, editable=False)
 
     class Meta:
@@ -129,7 +157,7 @@ class OutboxMessage(models.Model):
         return f"{self.channel} to {self.recipient}"
 
 
-class OutboxReceipt(models.Model):
+class OutboxReceipt(_Row):
     """
     A receipt that came before the answer that tells its message's id.
 
@@ -138,10 +166,6 @@ class OutboxReceipt(models.Model):
         resolved_at: When it came; it is deleted a day later.
     """
 
-    id = models.CharField(max_length=255, primary_key=True)
-    status = models.CharField(max_length=16)
-    created_at = models.DateTimeField()
-    resolved_at = models.DateTimeField(null=True)
     receipt_status = models.TextField(null=True)
     receipt_at = models.DateTimeField(null=True)
     receipt_error = models.TextField(null=True)
@@ -159,7 +183,7 @@ class OutboxReceipt(models.Model):
         return f"{self.receipt_status} of {self.id}"
 
 
-class OutboxPause(models.Model):
+class OutboxPause(_Row):
     """
     An agent whose messages wait because a person wants it, or waited.
 
@@ -171,10 +195,6 @@ class OutboxPause(models.Model):
         status: ``"paused"`` or ``"resumed"``.
     """
 
-    id = models.CharField(max_length=255, primary_key=True)
-    status = models.CharField(max_length=16)
-    created_at = models.DateTimeField()
-    resolved_at = models.DateTimeField(null=True)
     reason = models.TextField(null=True)
 
     class Meta:
@@ -186,11 +206,8 @@ class OutboxPause(models.Model):
             models.Index(fields=["status", "created_at", "id"], name="buttdial_sync_pause_listed"),
         ]
 
-    def __str__(self) -> str:
-        return str(self.id)
 
-
-class InboxEvent(models.Model):
+class InboxEvent(_Work):
     """
     An event that came in; see :class:`~buttdial_sync.StoredEvent`.
 
@@ -202,24 +219,14 @@ class InboxEvent(models.Model):
         leased_until: Until when others must not handle it, or None.
     """
 
-    STATUSES: ClassVar[list[tuple[str, str]]] = [(status, status) for status in INBOX_STATUSES]
-
-    id = models.CharField(max_length=255, primary_key=True)
     kind = models.CharField(max_length=255)
     payload = models.TextField()
     order_key = models.CharField(max_length=255)
     channel = models.TextField(null=True)
     sender = models.TextField(null=True)
     agent_id = models.TextField(null=True)
-    status = models.CharField(max_length=16, choices=STATUSES)
-    retry_count = models.IntegerField()
-    attempt_number = models.IntegerField()
-    last_error = models.TextField(null=True)
-    created_at = models.DateTimeField()
-    next_retry_at = models.DateTimeField()
-    resolved_at = models.DateTimeField(null=True)
+    status = models.CharField(max_length=16, choices=_choices(INBOX_STATUSES))
     first_failed_at = models.DateTimeField(null=True)
-    leased_until = models.DateTimeField(null=True)
 
     class Meta:
         """Names for people, and what the workers and the admin page look up."""
@@ -242,7 +249,7 @@ class InboxEvent(models.Model):
         return f"{self.kind} from {self.sender}" if self.sender else str(self.kind)
 
 
-class AiloopQuestion(models.Model):
+class AiloopQuestion(_Work):
     """
     A question to a person for whose answer nobody waits; see :doc:`ailoop`.
 
@@ -256,21 +263,11 @@ class AiloopQuestion(models.Model):
         leased_until: Until when others must not hand it over, or None.
     """
 
-    STATUSES: ClassVar[list[tuple[str, str]]] = [(status, status) for status in QUESTION_STATUSES]
-
-    id = models.CharField(max_length=255, primary_key=True)
     prompt = models.TextField()
     about = models.TextField()
     expires_at = models.DateTimeField()
     reply = models.TextField(null=True)
-    status = models.CharField(max_length=16, choices=STATUSES)
-    retry_count = models.IntegerField()
-    attempt_number = models.IntegerField()
-    last_error = models.TextField(null=True)
-    created_at = models.DateTimeField()
-    next_retry_at = models.DateTimeField()
-    resolved_at = models.DateTimeField(null=True)
-    leased_until = models.DateTimeField(null=True)
+    status = models.CharField(max_length=16, choices=_choices(QUESTION_STATUSES))
 
     class Meta:
         """Names for people, and what the workers and the admin page look up."""
@@ -287,6 +284,3 @@ class AiloopQuestion(models.Model):
             ),
             models.Index(fields=["status", "resolved_at"], name="buttdial_sync_question_done"),
         ]
-
-    def __str__(self) -> str:
-        return str(self.id)

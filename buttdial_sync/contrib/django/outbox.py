@@ -106,9 +106,8 @@ def make_retry_loop(**options: Any) -> RetryLoop:
 
 def _configured() -> dict[str, Any]:
     """Return the arguments in ``RETRY``, with the functions that it names."""
-    return {name: _found(name, value) for name, value in app_settings().retry.items()}
-
-
-def _found(name: str, value: Any) -> Any:
-    is_path = name in _FUNCTIONS and isinstance(value, str)
-    return imported(value, "RETRY") if is_path else value
+    given = dict(app_settings().retry)
+    for name in _FUNCTIONS:
+        if isinstance(given.get(name), str):
+            given[name] = imported(given[name], "RETRY")
+    return given

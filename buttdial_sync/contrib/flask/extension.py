@@ -153,13 +153,13 @@ def _state() -> _State:
 
 
 def _check_options(app: Flask) -> None:
-    takers: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
-        "BUTT_DIAL_CLIENT": (Client, ()),
-        "BUTT_DIAL_ACCOUNTS": (AccountsClient, ()),
-        "BUTT_DIAL_LISTENER": (Listener, ("client", "inbound")),
+    takers: dict[str, Callable[..., Any]] = {
+        "BUTT_DIAL_CLIENT": Client,
+        "BUTT_DIAL_ACCOUNTS": AccountsClient,
+        "BUTT_DIAL_LISTENER": Listener,
     }
-    for key, (taker, reserved) in takers.items():
-        for told in unknown_options(app.config.get(key, {}), taker, reserved):
+    for key, taker in takers.items():
+        for told in unknown_options(app.config.get(key, {}), taker):
             raise ConfigError(f"{key}: {told}")
     _check_texts(app)
 

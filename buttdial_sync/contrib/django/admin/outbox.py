@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from datetime import datetime
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -29,6 +28,7 @@ from buttdial_sync.contrib.django.admin.summaries import (
 )
 from buttdial_sync.contrib.django.models import OutboxMessage, OutboxPause
 from buttdial_sync.contrib.django.outbox import get_repository
+from buttdial_sync.contrib.django.repository import DatabaseRepository
 
 _SECRET = "agent_token"
 _PAGES = "buttdial_sync_outboxmessage"
@@ -100,36 +100,32 @@ class OutboxMessageAdmin(RowsAdmin):
         allowed: bool = super().lookup_allowed(lookup, value, *given)
         return allowed
 
-    def now(self) -> datetime:
-        """Return the time of the repository."""
-        return get_repository().store.now()
+    def table(self) -> DatabaseRepository:
+        """Return the repository."""
+        return get_repository()
 
     def summarizer(self) -> Callable[[Any], Summary]:
         """Return what says what became of a message."""
-        return partial(summary_of_message, now=self.now(), pauses=get_repository().paused())
+        return partial(summary_of_message, now=self.now(), pauses=self.table().paused())
 
     def offered(self, row: Any) -> Iterator[str]:
-        """Name what may help: nothing where a worker has it, or all is done."""
-        if row.status not in {"pending", "dead"} or is_later(row.leased_until, self.now()):
-            return
+        """Name what may help."""
         yield "retry" if row.attempt_started_at is None else "retry_even_if_sent"
         yield "dismiss"
 
-    def history_of(self, row: Any) -> Iterator[tuple[datetime, str]]:
+    def history_of(self, row: Any) -> Mapping[str, str]:
         """Tell what the row knows of its attempts and receipts."""
+        due = f"Due: attempt {row.retry_count + 1} of {row.max_retries}"
         is_open = row.status == "pending"
-        told = {
+        return {
             "created_at": "Written",
             "attempt_started_at": "An attempt began whose end nobody recorded",
-            "leased_until": is_open and "A worker has it until then at most",
-            "next_retry_at": is_open and f"Due: attempt {row.retry_count + 1} of {row.max_retries}",
+            "leased_until": "A worker has it until then at most" if is_open else "",
+            "next_retry_at": due if is_open else "",
             "expires_at": "Too late from then on",
             "resolved_at": _END.get(row.status, row.status),
             "receipt_at": f"Receipt: {row.receipt_status} {row.receipt_error or ''}",
         }
-        for name, text in told.items():
-            if getattr(row, name) is not None and text:
-                yield getattr(row, name), text
 
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **options: Any
@@ -146,7 +142,7 @@ class OutboxMessageAdmin(RowsAdmin):
 
     def _notes(self, row: Any) -> Iterator[tuple[str, str]]:
         """Tell which other rows a pending one waits for, with their addresses."""
-        rows = OutboxMessage.objects.using(get_repository().alias).filter(status="pending")
+        rows = OutboxMessage.objects.using(self.table().alias).filter(status="pending")
         if row.ordering_key:
             same = rows.filter(ordering_key=row.ordering_key, agent_id=row.agent_id)
             earlier = same.filter(created_at__lt=row.created_at).order_by("created_at").first()
@@ -177,7 +173,7 @@ class OutboxMessageAdmin(RowsAdmin):
         """Show whether messages flow, and why not."""
         if not self.has_view_permission(request):
             raise PermissionDenied
-        repository = get_repository()
+        repository = self.table()
         figures = repository.figures()
         pauses = {pause.agent_id: pause for pause in repository.paused()}
         context = {
@@ -203,14 +199,14 @@ class OutboxMessageAdmin(RowsAdmin):
             context = {"title": f"Pause {name_of(agent_id)}", "agent_id": agent_id}
             return self._page(request, "pause", context)
         reason = request.POST.get("reason", "").strip()
-        if get_repository().pause(agent_id, reason=reason):
+        if self.table().pause(agent_id, reason=reason):
             self._tell(request, agent_id, "paused", reason)
         return redirect(reverse(f"admin:{_PAGES}_dashboard", current_app=self.admin_site.name))
 
     def resume(self, request: HttpRequest) -> HttpResponse:
         """End a pause (POST)."""
         agent_id = self._agent_to_change(request)
-        if request.method == "POST" and get_repository().resume(agent_id):
+        if request.method == "POST" and self.table().resume(agent_id):
             self._tell(request, agent_id, "resumed")
         return redirect(reverse(f"admin:{_PAGES}_dashboard", current_app=self.admin_site.name))
 
@@ -219,7 +215,7 @@ class OutboxMessageAdmin(RowsAdmin):
         """Make the chosen messages due now, but not those that may have been sent."""
         unknown = chosen.filter(attempt_started_at__isnull=False).count()
         certain = chosen.filter(attempt_started_at__isnull=True)
-        self.change_many(request, certain, get_repository().retry_many, "queued")
+        self.change_many(request, certain, self.table().retry_many, "queued")
         if unknown:
             refused = (
                 f"{unknown} not queued: the outcome of the last attempt is unknown, so they may "
@@ -231,13 +227,13 @@ class OutboxMessageAdmin(RowsAdmin):
     @admin.action(description="Send again even if it may have been sent", permissions=["change"])
     def retry_even_if_sent(self, request: HttpRequest, chosen: Any) -> None:
         """Make the chosen messages due now; without keys, people may get one twice."""
-        retry_many = partial(get_repository().retry_many, even_if_sent=True)
+        retry_many = partial(self.table().retry_many, even_if_sent=True)
         self.change_many(request, chosen, retry_many, "queued")
 
     @admin.action(description="Give up", permissions=["change"])
     def dismiss(self, request: HttpRequest, chosen: Any) -> None:
         """Give the chosen messages up."""
-        self.change_many(request, chosen, get_repository().dismiss_many, "dismissed")
+        self.change_many(request, chosen, self.table().dismiss_many, "dismissed")
 
     def _agent_to_change(self, request: HttpRequest) -> str | None:
         """Return the agent that a request is about; None for all."""
@@ -260,12 +256,9 @@ class OutboxMessageAdmin(RowsAdmin):
 
     def _page(self, request: HttpRequest, name: str, context: dict[str, Any]) -> TemplateResponse:
         request.current_app = self.admin_site.name
-        shared = {
-            **self.admin_site.each_context(request),
-            "opts": self.opts,
-            "media": self.media,
-        }
-        return TemplateResponse(request, f"{_TEMPLATES}/{name}.html", {**shared, **context})
+        shared = self.admin_site.each_context(request)
+        context = {**shared, "opts": self.opts, "media": self.media, **context}
+        return TemplateResponse(request, f"{_TEMPLATES}/{name}.html", context)
 
 
 def _is_paused(agent_id: str) -> bool:

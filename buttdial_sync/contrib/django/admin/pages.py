@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -114,17 +114,22 @@ class RowsAdmin(admin.ModelAdmin):
         """Return what says what became of a row; it asks the database only here."""
         raise NotImplementedError
 
-    def offered(self, row: Any) -> Iterator[str]:
-        """Name the actions that make sense for a row."""
+    def offered(self, row: Any) -> Iterable[str]:
+        """Name the actions that make sense for a row that is not done, and that no worker has."""
         raise NotImplementedError
 
-    def history_of(self, row: Any) -> Iterator[tuple[datetime, str]]:
-        """Tell what a row knows of its past and its future, in any order."""
+    def history_of(self, row: Any) -> Mapping[str, str]:
+        """Tell what the times of a row mean, by their names; empty for those that mean nothing."""
+        raise NotImplementedError
+
+    def table(self) -> Any:
+        """Return what reads and changes the rows."""
         raise NotImplementedError
 
     def now(self) -> datetime:
         """Return the time (aware) by which rows are due."""
-        raise NotImplementedError
+        moment: datetime = self.table().store.now()
+        return moment
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Nobody writes rows here."""
@@ -141,14 +146,12 @@ class RowsAdmin(admin.ModelAdmin):
     @admin.display(description="state")
     def state(self, row: Any) -> str:
         """Show the state in colour."""
-        badge: str = row.summary.state.badge
-        return badge
+        return str(row.summary.state.badge)
 
     @admin.display(description="what happened")
     def what_happened(self, row: Any) -> str:
         """Tell what became of the row."""
-        text: str = row.summary.text
-        return text
+        return str(row.summary.text)
 
     @admin.display(description="written", ordering="created_at")
     def written(self, row: Any) -> str:
@@ -191,26 +194,19 @@ class RowsAdmin(admin.ModelAdmin):
         return address
 
     def render_change_form(
-        self,
-        request: HttpRequest,
-        context: dict[str, Any],
-        add: bool = False,
-        change: bool = False,
-        form_url: str = "",
-        obj: Any = None,
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **options: Any
     ) -> TemplateResponse:
         """Show a row in words, in place of a form."""
+        row = context["original"]
         context.update(
             title=capfirst(self.opts.verbose_name),
-            summary=self.summarizer()(obj),
-            buttons=list(self._buttons(request, obj)),
+            summary=self.summarizer()(row),
+            buttons=list(self._buttons(request, row)),
             do=f"admin:{self._do}",
-            moments=self._moments(obj),
-            groups=list(self._groups(obj)),
+            moments=self._moments(row),
+            groups=list(self._groups(row)),
         )
-        response: TemplateResponse = super().render_change_form(
-            request, context, add, change, form_url, obj
-        )
+        response: TemplateResponse = super().render_change_form(request, context, *args, **options)
         return response
 
     @property
@@ -218,6 +214,8 @@ class RowsAdmin(admin.ModelAdmin):
         return f"{self.opts.app_label}_{self.opts.model_name}_do"
 
     def _buttons(self, request: HttpRequest, row: Any) -> Iterator[Button]:
+        if row.status not in {"pending", "dead"} or is_later(row.leased_until, self.now()):
+            return
         allowed = self.get_actions(request)
         for name in self.offered(row):
             if name in allowed:
@@ -236,8 +234,13 @@ class RowsAdmin(admin.ModelAdmin):
             )
             for entry in logged.select_related("user").order_by("-action_time")[:_LOG_LINES]
         ]
-        known = sorted([*self.history_of(row), *done], key=_by_time)
-        return [Moment(at(when), text, is_later(when, now)) for when, text in known]
+        known = [
+            (getattr(row, name), text)
+            for name, text in self.history_of(row).items()
+            if text and getattr(row, name) is not None
+        ]
+        moments = sorted(known + done, key=lambda moment: as_utc(moment[0]))
+        return [Moment(at(when), text, is_later(when, now)) for when, text in moments]
 
     def _groups(self, row: Any) -> Iterator[tuple[str, list[tuple[str, str]]]]:
         for title, names in self.groups:
@@ -294,10 +297,6 @@ class RowsAdmin(admin.ModelAdmin):
             for row_id in ids
         ]
         LogEntry.objects.bulk_create(entries, batch_size=_LOGGED_AT_ONCE)
-
-
-def _by_time(moment: tuple[datetime, str]) -> datetime:
-    return as_utc(moment[0])
 
 
 def _aware(moment: datetime) -> datetime:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from datetime import datetime
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -11,9 +10,9 @@ from django.contrib import admin
 from django.http import HttpRequest
 
 from buttdial_sync.contrib.django.admin.pages import RowsAdmin
-from buttdial_sync.contrib.django.admin.summaries import Summary, is_later, summary_of_question
+from buttdial_sync.contrib.django.admin.summaries import Summary, summary_of_question
 from buttdial_sync.contrib.django.models import AiloopQuestion
-from buttdial_sync.contrib.django.questions import get_questions
+from buttdial_sync.contrib.django.questions import DatabaseQuestions, get_questions
 
 
 @admin.register(AiloopQuestion)
@@ -44,9 +43,9 @@ class AiloopQuestionAdmin(RowsAdmin):
     )
     fields = readonly_fields = tuple(name for _, names in groups for name in names)
 
-    def now(self) -> datetime:
-        """Return the time of the questions."""
-        return get_questions().store.now()
+    def table(self) -> DatabaseQuestions:
+        """Return the questions."""
+        return get_questions()
 
     def summarizer(self) -> Callable[[Any], Summary]:
         """Return what says what became of a question."""
@@ -54,30 +53,26 @@ class AiloopQuestionAdmin(RowsAdmin):
 
     def offered(self, row: Any) -> Iterator[str]:
         """Name what may help: an answer can be handed over again, and a question given up."""
-        if row.status in {"pending", "dead"} and not is_later(row.leased_until, self.now()):
-            if row.reply:
-                yield "retry"
-            yield "dismiss"
+        if row.reply:
+            yield "retry"
+        yield "dismiss"
 
-    def history_of(self, row: Any) -> Iterator[tuple[datetime, str]]:
+    def history_of(self, row: Any) -> Mapping[str, str]:
         """Tell what the row knows of its answer."""
-        told = {
+        return {
             "created_at": "Asked",
             "leased_until": "A worker has it until then at most",
-            "next_retry_at": row.status == "pending" and "The answer is looked for again",
+            "next_retry_at": "The answer is looked for again" if row.status == "pending" else "",
             "expires_at": "There is no answer any more from then on",
             "resolved_at": "Given up" if row.status == "dead" else row.status.replace("_", " "),
         }
-        for name, text in told.items():
-            if getattr(row, name) is not None and text:
-                yield getattr(row, name), text
 
     @admin.action(description="Hand the answer over again now", permissions=["change"])
     def retry(self, request: HttpRequest, chosen: Any) -> None:
         """Make the chosen questions due now."""
-        self.change_one_by_one(request, chosen, get_questions().force_retry, "queued")
+        self.change_one_by_one(request, chosen, self.table().force_retry, "queued")
 
     @admin.action(description="Give up", permissions=["change"])
     def dismiss(self, request: HttpRequest, chosen: Any) -> None:
         """Give the chosen questions up."""
-        self.change_one_by_one(request, chosen, get_questions().dismiss, "dismissed")
+        self.change_one_by_one(request, chosen, self.table().dismiss, "dismissed")
