@@ -58,9 +58,9 @@ from buttdial_sync.ailoop.tasks import Tasks
 from buttdial_sync.errors.scrubbing import masked, masked_items
 from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.settings import check_count
+from buttdial_sync.transport.client_connection import ConnectionOptions
 from buttdial_sync.transport.deadline import Clock, Deadline, check_seconds
 from buttdial_sync.transport.network import NetworkOptions
-from buttdial_sync.transport.rest_connection import RestOptions
 
 logger = logging.getLogger("buttdial_sync.ailoop")
 
@@ -125,7 +125,7 @@ class AiloopClient:
                 channel,
                 token,
                 insecure_hosts,
-                RestOptions(
+                ConnectionOptions(
                     timeout=timeout,
                     connect_timeout=connect_timeout,
                     max_attempts=max_attempts,

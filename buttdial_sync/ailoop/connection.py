@@ -20,9 +20,10 @@ from buttdial_sync.ailoop.server import Health, PendingList, ServerInfo
 from buttdial_sync.errors import ButtDialError, ProtocolError
 from buttdial_sync.errors.scrubbing import Secret, scrub_error
 from buttdial_sync.models.converter import structure
+from buttdial_sync.transport.client_connection import ConnectionOptions
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.network import address_of, is_private
-from buttdial_sync.transport.rest_connection import RestConnection, RestOptions
+from buttdial_sync.transport.rest_connection import RestConnection
 
 T = TypeVar("T")
 
@@ -47,7 +48,7 @@ class AiloopConnection(RestConnection):
         channel: The channel of calls that name none.
         token: The token, or None: servers started from the command line have none.
         insecure_hosts: Hosts to which the token may go unencrypted.
-        options: See :class:`.RestOptions`.
+        options: See :class:`.ConnectionOptions`.
 
     Raises:
         AiloopConfigError: An argument is missing or wrong.
@@ -61,7 +62,7 @@ class AiloopConnection(RestConnection):
         channel: str,
         token: str | None,
         insecure_hosts: Collection[str],
-        options: RestOptions,
+        options: ConnectionOptions,
     ) -> None:
         scheme, rest = _split(server_url)
         self.websocket_url = f"{_WS_SCHEMES[scheme]}://{rest}/"

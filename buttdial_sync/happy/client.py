@@ -14,8 +14,8 @@ from buttdial_sync.happy.connection import HappyConnection
 from buttdial_sync.happy.credentials import arguments_from_env, credentials_of, own_variables
 from buttdial_sync.happy.tasks import Tasks
 from buttdial_sync.models.events import ClientEvent
+from buttdial_sync.transport.client_connection import ConnectionOptions
 from buttdial_sync.transport.network import NetworkOptions
-from buttdial_sync.transport.rest_connection import RestOptions
 
 
 class HappyClient(Tasks):
@@ -83,7 +83,7 @@ class HappyClient(Tasks):
             os.environ.get("HAPPY_SERVER_URL") if server_url is None else server_url,
             credentials,
             insecure_hosts,
-            RestOptions(
+            ConnectionOptions(
                 timeout=timeout,
                 connect_timeout=connect_timeout,
                 max_attempts=max_attempts,

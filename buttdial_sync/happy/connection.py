@@ -12,9 +12,10 @@ from buttdial_sync.happy.errors import (
     HappyOutcomeUnknownError,
     happy_error,
 )
+from buttdial_sync.transport.client_connection import ConnectionOptions
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.network import address_of, is_private
-from buttdial_sync.transport.rest_connection import RestConnection, RestOptions
+from buttdial_sync.transport.rest_connection import RestConnection
 
 
 class HappyConnection(RestConnection):
@@ -28,7 +29,7 @@ class HappyConnection(RestConnection):
         server_url: The server.
         credentials: The token, and where it comes from.
         insecure_hosts: Hosts to which the token may go unencrypted.
-        options: See :class:`.RestOptions`.
+        options: See :class:`.ConnectionOptions`.
 
     Raises:
         HappyConfigError: An argument is missing or wrong.
@@ -42,7 +43,7 @@ class HappyConnection(RestConnection):
         server_url: str | None,
         credentials: Credentials,
         insecure_hosts: Collection[str],
-        options: RestOptions,
+        options: ConnectionOptions,
     ) -> None:
         super().__init__(_checked_url(server_url, insecure_hosts), credentials.token, options)
 

@@ -141,6 +141,12 @@ _TESTS: dict[str, tuple[str, ...]] = {
     "buttdial_sync/stores/times.py": ("tests/unit/stores", "tests/unit/retry"),
     "buttdial_sync/tools/": ("tests/unit/tools", "tests/unit/sending"),
     "buttdial_sync/transport/": ("tests/unit/transport",),
+    "buttdial_sync/transport/client_connection.py": (
+        "tests/unit/test_connection.py",
+        "tests/unit/transport/test_rest_connection.py",
+        "tests/unit/transport/test_fork_registry.py",
+        "tests/unit/transport",
+    ),
     "buttdial_sync/transport/fork.py": (
         "tests/unit/transport/test_fork_registry.py",
         "tests/unit/transport",

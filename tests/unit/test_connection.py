@@ -22,6 +22,7 @@ from buttdial_sync.errors import (
 )
 from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.testing import FakeButtDialServer
+from tests.fakes import add_fault
 
 BASE_URL = "https://butt-dial.test"
 Make = Callable[..., Connection]
@@ -250,12 +251,10 @@ SESSIONS: dict[str, Any] = {
 def test_sessions(make: Make) -> None:
     """A connection holds sessions when it is told to; without them there is no pool."""
     connection = make()
-    for name in ("pool", "router"):
-        with pytest.raises(AssertionError, match="holds no sessions"):
-            getattr(connection, name)
+    assert not hasattr(connection, "pool")
     connection.hold_sessions(**SESSIONS)
     assert connection.pool.count == 0
-    assert connection.router is connection.router
+    assert connection.origin == f"{BASE_URL}:443"
 
 
 @pytest.mark.parametrize("name", ["token_in", "max_event_bytes", "max_sessions", "idle_ping"])
@@ -280,6 +279,78 @@ def test_place_of_the_token(make: Make) -> None:
             connection.pool.session("tok-1", connection.deadline()),
         ):
             pass
+
+
+@pytest.mark.parametrize(
+    ("place", "dialect", "known"),
+    [
+        ("header", None, (True, False)),
+        ("query", None, (False, True)),
+        ("auto", None, (False, False)),
+        ("auto", "open-source", (False, True)),
+    ],
+)
+def test_where_the_server_wants_the_token(
+    place: str, dialect: Any, known: tuple[bool, bool], make: Make
+) -> None:
+    """It is known from an option, or once a stream was opened."""
+    connection = make()
+    connection.hold_sessions(**{**SESSIONS, "token_in": place})
+    if dialect:
+        with (
+            FakeButtDialServer(dialect=dialect).mocked(BASE_URL),
+            connection.pool.session("tok-1", connection.deadline()),
+        ):
+            pass
+    assert (connection.pushes_to_sessions, connection.token_goes_into_url) == known
+
+
+def test_a_connection_that_is_dropped_ends_its_sessions() -> None:
+    """The warning names the line that dropped it, and what it hands out is closed."""
+    with FakeButtDialServer().mocked(BASE_URL):
+        connection = Connection(BASE_URL, timeout=30.0, connect_timeout=5.0, max_attempts=3)
+        connection.hold_sessions(**SESSIONS)
+        connection.check_open()
+        with connection.pool.session("tok-1", connection.deadline()) as session:
+            pass
+        with pytest.warns(ResourceWarning, match=f"client of {BASE_URL} was not closed") as told:
+            del connection
+        assert not session.usable
+    assert told[0].filename == __file__
+    dropped = told[0].source
+    assert isinstance(dropped, Connection)
+    assert dropped.closed
+
+
+def test_closing_ends_an_opening(make: Make) -> None:
+    """Whoever waits for a server that opens a stream and says nothing is told at once."""
+    shaking_hands = threading.Event()
+
+    def clock() -> float:
+        if connection.holds_sessions and connection._opener._starting:
+            shaking_hands.set()
+        return 0.0
+
+    connection = make(clock=clock)
+    connection.hold_sessions(**SESSIONS)
+    told: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            with connection.pool.session("tok-1", connection.deadline()):
+                pass
+        except ClientClosedError as error:
+            told.append(error)
+
+    fake = FakeButtDialServer()
+    add_fault(fake, "no_endpoint", on="stream")
+    caller = threading.Thread(target=call, daemon=True)
+    with fake.mocked(BASE_URL):
+        caller.start()
+        assert shaking_hands.wait(5)
+        connection.close()
+        caller.join(5)
+    assert len(told) == 1
 
 
 def test_closing_closes_what_is_held(make: Make) -> None:

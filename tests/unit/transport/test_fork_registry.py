@@ -185,6 +185,9 @@ def test_first_use_without_the_hook(
         return connection._closed_signal is not inherited
 
     assert in_child(is_reset)
+    inherited = connection._closed_signal
+    use(connection)
+    assert connection._closed_signal is inherited  # nobody forked the parent
 
 
 def test_inherited_things_are_kept() -> None:

@@ -20,8 +20,9 @@ from buttdial_sync.errors import (
 )
 from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.transport import fork
+from buttdial_sync.transport.client_connection import ConnectionOptions
 from buttdial_sync.transport.network import NetworkOptions
-from buttdial_sync.transport.rest_connection import RestConnection, RestOptions
+from buttdial_sync.transport.rest_connection import RestConnection
 
 SERVER = "https://server.test"
 
@@ -43,7 +44,7 @@ class Bench:
             "sleep": self.slept.append,
             "random_fraction": lambda: 1.0,
         }
-        self.connection = kind(SERVER, "s3cret", RestOptions(**{**given, **options}))
+        self.connection = kind(SERVER, "s3cret", ConnectionOptions(**{**given, **options}))
 
     def clock(self) -> float:
         self.now += 1.0
