@@ -6,7 +6,7 @@ import inspect
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import count
 from typing import Protocol
 
@@ -149,8 +149,8 @@ class MemoryDeliveryLog:
             raise ArgumentValueError("max_deliveries must be at least 1")
         self._max_deliveries = max_deliveries
         self._clock = clock
-        self._signed: OrderedDict[str, _Claim] = OrderedDict()
-        self._unsigned: OrderedDict[str, _Claim] = OrderedDict()
+        self._claims: Mapping[bool, OrderedDict[str, _Claim]]
+        self._claims = {is_unsigned: OrderedDict() for is_unsigned in (False, True)}
         self._numbers = count()
         self._reset_after_fork()
         reset_after_fork(self)
@@ -159,13 +159,13 @@ class MemoryDeliveryLog:
         """In a forked child: a new lock, and none of the claims that the parent has not ended."""
         self._lock = threading.Lock()
         # The parent's threads do not exist here, so nobody would end their claims.
-        self._signed = OrderedDict((key, each) for key, each in self._signed.items() if each.done)
-        self._unsigned = OrderedDict(
-            (key, each) for key, each in self._unsigned.items() if each.done
-        )
+        self._claims = {
+            kind: OrderedDict((key, each) for key, each in claims.items() if each.done)
+            for kind, claims in self._claims.items()
+        }
 
     def _claims_like(self, delivery_id: str) -> OrderedDict[str, _Claim]:
-        return self._unsigned if delivery_id.startswith(UNSIGNED) else self._signed
+        return self._claims[delivery_id.startswith(UNSIGNED)]
 
     def claim(self, delivery_id: str, lease: float) -> str | None:
         """Claim a delivery; see :meth:`DeliveryLog.claim`."""

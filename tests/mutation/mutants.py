@@ -71,6 +71,8 @@ def mutants_of(path: str, source: str) -> list[Mutant]:
     found: dict[tuple[str, str, str, str], Mutant] = {}
     runs_later = {id(each) for function in _functions(tree) for each in ast.walk(function)}
     for place, statement in statements(tree):
+        if _is_overload(statement):
+            continue
         executed = _own_lines(statement) if id(statement) in runs_later else range(0)
         for before, after, line in _changes(statement):
             mutant = Mutant(path, line, executed, place, before, after, ast.unparse(tree))
@@ -106,6 +108,12 @@ def _own_lines(statement: ast.stmt) -> range:
     inner = [each.lineno for each in ast.iter_child_nodes(statement) if isinstance(each, ast.stmt)]
     end = min(inner) - 1 if inner else statement.end_lineno or statement.lineno
     return range(statement.lineno, max(end, statement.lineno) + 1)
+
+
+def _is_overload(statement: ast.stmt) -> bool:
+    """Whether a statement is there for type checkers: nobody calls it."""
+    decorators = statement.decorator_list if isinstance(statement, ast.FunctionDef) else []
+    return any(isinstance(each, ast.Name) and each.id == "overload" for each in decorators)
 
 
 def headline(statement: ast.stmt) -> str:

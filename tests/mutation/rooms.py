@@ -95,6 +95,7 @@ _TESTS: dict[str, tuple[str, ...]] = {
         "tests/unit/inbound/test_handler.py",
         "tests/unit/inbound/test_web.py",
         "tests/unit/inbound/test_inbox.py",
+        "tests/unit/test_migrating.py",
         "tests/unit/inbound",
     ),
     "buttdial_sync/inbound/inbox.py": (

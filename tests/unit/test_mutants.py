@@ -68,6 +68,7 @@ def test_a_module() -> None:
         ("return a if b else c", {"return", "return a if not b else c"}),
         ("if a:\n        pass", {"if not a:"}),
         ("if TYPE_CHECKING:\n        pass", set()),
+        ("@overload\n    def g(a=1): ...", set()),
         ("a.b(c)", {"pass"}),
         ("del a", {"pass"}),
         ("return a < b <= c", {"return", "return a <= b <= c", "return a >= b <= c",

@@ -32,6 +32,13 @@ def test_what_is_read(body: bytes, value: Any) -> None:
     assert decode_json(body) == value
 
 
+def test_credentials_are_masked() -> None:
+    """What is handed on may be logged."""
+    value = decode_json(b'{"event": "account.verified", "teamToken": "tt_secret"}')
+    assert value["teamToken"] == "tt_secret"
+    assert "tt_secret" not in repr(value)
+
+
 def test_sixty_four_deep() -> None:
     """Deeper is not read, whether it is closed or not, nor where."""
     assert decode_json(nested(64)) is not None

@@ -17,7 +17,7 @@ from buttdial_sync import (
     MemoryDeliveryLog,
 )
 from buttdial_sync.errors import ArgumentValueError, ConfigError
-from buttdial_sync.inbound.deliveries import check_token
+from buttdial_sync.inbound.deliveries import UNSIGNED, check_token
 from tests.unit.inbound.log_contract import Advance, DeliveryLogContract, claimed
 
 
@@ -86,12 +86,16 @@ def test_threads() -> None:
 def test_fork_while_the_lock_is_held() -> None:
     """A child does not wait for a lock that nobody holds, nor for claims of its parent."""
     log = MemoryDeliveryLog()
-    log.done("done", claimed(log, "done"))
-    assert log.claim("claimed", 10)
+    for kind in ("", UNSIGNED):
+        log.done(f"{kind}done", claimed(log, f"{kind}done"))
+        assert log.claim(f"{kind}claimed", 10)
     with log._lock:
         child = os.fork()
         if not child:
-            good = log.claim("claimed", 10) and log.claim("done", 10) is None
+            good = all(
+                log.claim(f"{kind}claimed", 10) and log.claim(f"{kind}done", 10) is None
+                for kind in ("", UNSIGNED)
+            )
             os._exit(0 if good else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 

@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from buttdial_sync import (
     InboundHandler,
     MemoryInbox,
     SQLiteInbox,
+    StoredEvent,
     UnreadableEvent,
     WaitingMessage,
 )
@@ -72,6 +74,26 @@ def test_a_row_that_cannot_be_read_is_told_if_the_answer_is_lost() -> None:
     assert taken is not None
     assert (taken.status, taken.event) == ("dead", None)
     assert [each.id for each in inbox.list("dead")] == [taken.id]
+
+
+def test_the_usual_times() -> None:
+    """What was handled is known again for a week; a handler has five minutes."""
+    assert MemoryInbox().keep_for == timedelta(days=7)
+    assert MemoryInbox().lease == 300.0
+
+
+def test_no_row_without_what_an_event_needs() -> None:
+    """A database refuses it; the rest may be missing."""
+    required = {"id", "status", "retry_count", "created_at", "next_retry_at"}
+    required |= {"kind", "payload", "order_key"}
+    assert {each.name for each in inbox_schema().columns if each.required} == required
+
+
+def test_a_new_event() -> None:
+    """Nothing was tried."""
+    stored = StoredEvent(id="a")
+    assert (stored.event, stored.status, stored.unreadable) == (None, "pending", None)
+    assert (stored.retry_count, stored.attempt_number) == (0, 0)
 
 
 def test_a_verified_account_is_not_written() -> None:
