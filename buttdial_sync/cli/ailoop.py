@@ -132,7 +132,7 @@ def authorize(
     )
     approved = result.approved is True
     return Report(
-        data={"ok": approved, **attrs.asdict(result)},
+        data=attrs.asdict(result),
         lines=["Approved."] if approved else (),
         failure=None if approved else Failure(message=f"not approved: {result.reason}"),
         exit_code=DONE if approved else REFUSED,
@@ -152,7 +152,7 @@ def authorize(
 def say_text(client: AiloopClient, text: str, priority: Any) -> Report:
     """Tell a TEXT; nobody answers."""
     message_id = client.say(text, priority)
-    return Report(data={"ok": True, "message_id": message_id}, lines=[f"Said, id {message_id}"])
+    return Report(data={"message_id": message_id}, lines=[f"Said, id {message_id}"])
 
 
 @ailoop.command(cls=ReportingCommand)
@@ -168,15 +168,13 @@ def navigate(client: AiloopClient, url: str, no_wait: bool, timeout: float) -> R
     """Ask to open a URL; exit with 0 if the person says yes."""
     if no_wait:
         message_id = client.navigate_without_waiting(url)
-        return Report(
-            data={"ok": True, "message_id": message_id}, lines=[f"Asked, id {message_id}"]
-        )
+        return Report(data={"message_id": message_id}, lines=[f"Asked, id {message_id}"])
     STATUS_LINE.doing = "Waiting for an answer"
     answer = client.navigate(url, timeout=timeout)
     report = _report_of_answer(answer)
     if answer.text != "no":
         return report
-    return attrs.evolve(report, data={**report.data, "ok": False}, exit_code=REFUSED)
+    return attrs.evolve(report, exit_code=REFUSED)
 
 
 @ailoop.command(cls=ReportingCommand)
@@ -185,7 +183,7 @@ def pending(client: AiloopClient) -> Report:
     """List the prompts that are shown now."""
     found = client.pending()
     return Report(
-        data={"ok": True, "prompts": [_plain(prompt) for prompt in found]},
+        data={"prompts": [_plain(prompt) for prompt in found]},
         lines=[f"{each.message_id}  {each.kind:<9}  {each.channel}  {each.label}" for each in found]
         or ["No prompt is shown."],
     )
@@ -207,7 +205,7 @@ def answer_prompt(
         raise click.UsageError("Give a text, or one of --approve, --deny, --skip, --withdraw.")
     response = client.respond(message_id, text, response_type or "text")
     return Report(
-        data={"ok": True, "message_id": message_id, "response_id": response.id},
+        data={"message_id": message_id, "response_id": response.id},
         lines=["The server has the answer."],
     )
 
@@ -233,7 +231,7 @@ def list_tasks(client: AiloopClient, state: Any, which: str | None) -> Report:
     else:
         found = client.tasks.list(state=state)
     return Report(
-        data={"ok": True, "tasks": [_plain(task) for task in found]},
+        data={"tasks": [_plain(task) for task in found]},
         lines=[_task_line(task) for task in found] or ["No tasks."],
     )
 
@@ -284,7 +282,7 @@ def listen(client: AiloopClient, ctx: click.Context, no_replay: bool, count: int
         for message in islice(messages, count):
             say(json.dumps(message.raw) if wants_json(ctx) else _message_line(message))
             heard += 1
-    return Report(data={"ok": True, "messages": heard})
+    return Report(data={"messages": heard})
 
 
 @ailoop.command(cls=ReportingCommand)
@@ -313,7 +311,7 @@ def _report_of_answer(answer: Answer) -> Report:
     exit_code = _ANSWER_EXITS.get(answer.status, TRY_LATER)
     failure = None if answer.answered else Failure(message=f"no answer: {answer.status}")
     return Report(
-        data={"ok": answer.answered, **attrs.asdict(answer)},
+        data=attrs.asdict(answer),
         lines=[answer.option_id or answer.text or ""] if answer.answered else (),
         failure=failure,
         exit_code=exit_code,
@@ -321,7 +319,7 @@ def _report_of_answer(answer: Answer) -> Report:
 
 
 def _report_of_task(task: Task) -> Report:
-    return Report(data={"ok": True, **_plain(task)}, lines=[_task_line(task)])
+    return Report(data=_plain(task), lines=[_task_line(task)])
 
 
 def _plain(value: Any) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -60,7 +59,7 @@ def _usage_as_json(as_json: bool) -> Iterator[None]:
         if as_json:
             help_of = error.ctx.command_path if error.ctx else "buttdial-sync"
             wrong = ConfigError(error.format_message(), remediation=f"See {help_of} --help.")
-            click.echo(json.dumps(Report.of_error(wrong).data))
+            click.echo(Report.of_error(wrong).json())
         raise
 
 

@@ -88,5 +88,5 @@ def changed(
     lines = [f"{count} {'would be' if dry_run else 'are'} {word}"]
     if left_out:
         lines.append(f"{left_out} may have been sent and are left out; see --even-if-sent")
-    data = {"ok": True, "changed": count, "left_out": left_out, "dry_run": dry_run}
+    data = {"changed": count, "left_out": left_out, "dry_run": dry_run}
     return Report(data=data, lines=lines)

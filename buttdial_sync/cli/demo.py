@@ -58,7 +58,7 @@ def demo(ctx: click.Context) -> Report:
                 narrator.tell(step)
     broken = [step.title for step in steps if not step.ok]
     report = Report(
-        data={"ok": not broken, "steps": [attrs.asdict(step) for step in steps]},
+        data={"steps": [attrs.asdict(step) for step in steps]},
         lines=("", *_NEXT),
     )
     if not broken:

@@ -229,7 +229,6 @@ def _report(stages: list[DoctorStage]) -> Report:
     passed = f"{len(stages) - skipped} of {len(stages)} stages passed, {skipped} skipped."
     return Report(
         data={
-            "ok": report.ok,
             "stages": [{**attrs.asdict(stage), "ok": stage.ok} for stage in stages],
         },
         lines=() if failed else ("", passed if skipped else "All stages passed."),

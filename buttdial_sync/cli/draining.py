@@ -123,7 +123,7 @@ def report_of(done: RetryReport, repository: TableRepository, **more: Any) -> Re
     if failure is None and (held_back := paused_agents(repository)):
         failure, code = held_back_by(held_back), TRY_LATER
     return Report(
-        data={"ok": failure is None, **numbers},
+        data=numbers,
         lines=[f"{done.delivered} delivered, {done.dead} given up, {pending} still pending"],
         failure=failure,
         exit_code=code,

@@ -32,7 +32,7 @@ def errors(name: str | None) -> Report:
     """
     if name is None:
         return Report(
-            data={"ok": True, "errors": [_as_data(kind) for kind in _all()]},
+            data={"errors": [_as_data(kind) for kind in _all()]},
             lines=list(_tree(ButtDialError)),
         )
     kind = _find(name)
@@ -40,7 +40,7 @@ def errors(name: str | None) -> Report:
     remedy = _remedy_of_code(name.upper())
     if remedy is not None:
         data["remediation"] = remedy
-    return Report(data={"ok": True, **data}, lines=list(_details(kind, data)))
+    return Report(data=data, lines=list(_details(kind, data)))
 
 
 def _remedy_of_code(code: str) -> str | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -14,9 +13,6 @@ from buttdial_sync.cli.command import ReportingCommand, json_option, verbose_opt
 from buttdial_sync.cli.report import Failure, Report
 from buttdial_sync.errors import ConfigError
 from buttdial_sync.errors.exits import EXIT_CODES, REFUSED
-
-_README = "README.rst"
-_SKIPPED = "__pycache__"
 
 
 @click.group(epilog=EXIT_CODES)
@@ -32,7 +28,7 @@ def list_examples() -> Report:
     found = [{"name": each.name, "summary": _summary(each)} for each in _examples()]
     width = max((len(each["name"]) for each in found), default=0)
     return Report(
-        data={"ok": True, "examples": found},
+        data={"examples": found},
         lines=[f"{each['name']:<{width}}  {each['summary']}".rstrip() for each in found],
     )
 
@@ -42,13 +38,13 @@ def list_examples() -> Report:
 def show(name: str) -> Report:
     """Print all files of an example."""
     found = _find(name)
-    files = {_relative(path, found): path.read_text("utf-8") for path in _files(found)}
+    files = {path: file.read_text("utf-8") for path, file in _files(found).items()}
     lines = [
         line
         for path, text in files.items()
         for line in (f"# ===== {name}/{path} =====", *text.splitlines(), "")
     ]
-    return Report(data={"ok": True, "name": name, "files": files}, lines=lines)
+    return Report(data={"name": name, "files": files}, lines=lines)
 
 
 @example.command(cls=ReportingCommand)
@@ -57,7 +53,7 @@ def show(name: str) -> Report:
 def extract(name: str, dest: Path) -> Report:
     """Copy an example into the directory DEST. Nothing is overwritten."""
     found = _find(name)
-    copies = {dest / _relative(path, found): path for path in _files(found)}
+    copies = {dest / path: file for path, file in _files(found).items()}
     in_the_way = [str(path) for path in copies if os.path.lexists(path)]
     if in_the_way:
         return _refused(f"{', '.join(in_the_way)} exists already", [])
@@ -71,14 +67,14 @@ def extract(name: str, dest: Path) -> Report:
     except OSError as error:
         return _refused(f"cannot write: {error.strerror or type(error).__name__}", written)
     return Report(
-        data={"ok": True, "name": name, "written": written},
+        data={"name": name, "written": written},
         lines=[f"wrote {path}" for path in written],
     )
 
 
 def _refused(message: str, written: list[str]) -> Report:
     return Report(
-        data={"ok": False, "written": written},
+        data={"written": written},
         lines=[f"wrote {path}" for path in written],
         failure=Failure(message=message, remediation="Choose another directory."),
         exit_code=REFUSED,
@@ -114,23 +110,22 @@ def _find(name: str) -> Path:
     return examples[name]
 
 
-def _files(directory: Path) -> Iterator[Path]:
-    for path in sorted(directory.rglob("*")):
-        if path.is_file() and _SKIPPED not in path.parts:
-            yield path
-
-
-def _relative(path: Path, directory: Path) -> str:
-    return path.relative_to(directory).as_posix()
+def _files(directory: Path) -> dict[str, Path]:
+    """Return the files of an example, by their paths in it."""
+    return {
+        path.relative_to(directory).as_posix(): path
+        for path in sorted(directory.rglob("*"))
+        if path.is_file() and "__pycache__" not in path.parts
+    }
 
 
 def _summary(directory: Path) -> str:
     """Return an example's first sentence: of its README, else of its first program."""
-    readme = directory / _README
+    readme = directory / "README.rst"
     if readme.is_file():
         lines = map(str.strip, readme.read_text("utf-8").splitlines())
         return next(filter(None, lines), "")
-    for path in _files(directory):
+    for path in _files(directory).values():
         if path.suffix == ".py":
             doc = ast.get_docstring(ast.parse(path.read_text("utf-8")))
             if doc:

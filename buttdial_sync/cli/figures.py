@@ -41,7 +41,7 @@ def figures_report(figures: Figures, pauses: Sequence[Pause]) -> Report:
     ]
     if len(figures.agents) > _AGENTS_SHOWN:
         lines.append(f"... and {len(figures.agents) - _AGENTS_SHOWN} more agents")
-    return Report(data={"ok": True, **figures_row(figures, pauses)}, lines=lines)
+    return Report(data=figures_row(figures, pauses), lines=lines)
 
 
 def paused_name(agent_id: str | None) -> str:

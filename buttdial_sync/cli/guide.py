@@ -14,4 +14,4 @@ from buttdial_sync.cli.report import Report
 def guide() -> Report:
     """Print the integration manual, for people and for code assistants."""
     text = resources.files("buttdial_sync").joinpath("guide.rst").read_text("utf-8")
-    return Report(data={"ok": True, "guide": text}, lines=text.splitlines())
+    return Report(data={"guide": text}, lines=text.splitlines())

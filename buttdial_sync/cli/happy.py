@@ -109,7 +109,7 @@ def machines(client: HappyClient, active: bool) -> Report:
         for each in found
     ]
     return Report(
-        data={"ok": True, "machines": [_plain(each) for each in found]},
+        data={"machines": [_plain(each) for each in found]},
         lines=lines or ["No machines."],
     )
 
@@ -126,7 +126,7 @@ def sessions(client: HappyClient, active: bool) -> Report:
         for each in found
     ]
     return Report(
-        data={"ok": True, "sessions": [_plain(each) for each in found]},
+        data={"sessions": [_plain(each) for each in found]},
         lines=lines or ["No sessions."],
     )
 
@@ -220,7 +220,7 @@ def send(
             )
         )
     sent = client.send_message(session_id, text, mode)  # type: ignore[arg-type]
-    return Report(data={"ok": True, **_plain(sent)}, lines=[f"stored as message {sent.seq}"])
+    return Report(data=_plain(sent), lines=[f"stored as message {sent.seq}"])
 
 
 @happy.command(cls=ReportingCommand)
@@ -245,7 +245,7 @@ def follow(
             click.echo(json.dumps({"update": type(update).__name__, **_plain(update)}))
         else:
             say(_line_of(update))
-    return Report(data={"ok": True, "updates": count})
+    return Report(data={"updates": count})
 
 
 @happy.command(cls=ReportingCommand)
@@ -278,7 +278,7 @@ def approve(
     else:
         answered = client.approve(session_id, request_id)
     return Report(
-        data={"ok": True, "request": _plain(answered)},
+        data={"request": _plain(answered)},
         lines=[f"{answered.tool}: {answered.status}"],
     )
 
@@ -289,7 +289,7 @@ def approve(
 def stop(client: HappyClient, session_id: str) -> Report:
     """End a session's process on its machine."""
     client.stop_session(session_id)
-    return Report(data={"ok": True, "session_id": session_id}, lines=[f"stopped {session_id}"])
+    return Report(data={"session_id": session_id}, lines=[f"stopped {session_id}"])
 
 
 @happy.command(cls=ReportingCommand)
@@ -308,7 +308,6 @@ def doctor(client: HappyClient) -> Report:
         f"unreadable   {len(unreadable)} records",
     ]
     data = {
-        "ok": not unreadable,
         "server_url": client.server_url,
         "machines": len(found),
         "connected": connected,
@@ -331,7 +330,6 @@ def _interrupted(client: HappyClient, started: list[str], machine_id: str, *, st
 
 def _report_of(result: TaskResult) -> Report:
     data = {
-        "ok": result.ok,
         "session_id": result.session_id,
         "status": result.status,
         "text": result.text,
@@ -351,7 +349,7 @@ def _report_of(result: TaskResult) -> Report:
 
 def _pending_report(pending: list[PermissionRequest], *, wanted_one: bool) -> Report:
     lines = [f"{each.id}  {each.tool}  {_short(each.arguments)}" for each in pending]
-    data = {"ok": not wanted_one, "requests": [_plain(each) for each in pending]}
+    data = {"requests": [_plain(each) for each in pending]}
     if not wanted_one:
         return Report(data=data, lines=lines or ["The agent waits for nothing."])
     message = "name one of the requests" if pending else "the agent waits for nothing"

@@ -63,7 +63,7 @@ def list_events(found: Inbox, status: str | None, limit: int) -> Report:
     """List events, newest first."""
     events = found.list(cast("InboxStatus | None", status), limit)
     return Report(
-        data={"ok": True, "events": [_as_data(stored) for stored in events]},
+        data={"events": [_as_data(stored) for stored in events]},
         lines=[_line(stored) for stored in events] or ["No events."],
     )
 
@@ -77,7 +77,7 @@ def show(found: Inbox, event_id: str) -> Report:
     if stored is None:
         return _cannot(event_id, "there is no event")
     data = _as_data(stored)
-    return Report(data={"ok": True, "event": data}, lines=[json.dumps(data, indent=2)])
+    return Report(data={"event": data}, lines=[json.dumps(data, indent=2)])
 
 
 @inbox.command(cls=ReportingCommand)
@@ -109,10 +109,7 @@ def purge(found: Inbox, older_than: timedelta, status: tuple[str, ...]) -> Repor
 def stats(found: Inbox) -> Report:
     """Count the events of each status."""
     counts = dict(found.stats())
-    return Report(
-        data={"ok": True, **counts},
-        lines=[f"{status:<10} {count}" for status, count in counts.items()],
-    )
+    return Report(data=counts, lines=[f"{status:<10} {count}" for status, count in counts.items()])
 
 
 @inbox.command(cls=ReportingCommand)
@@ -145,7 +142,7 @@ def handle(found: Inbox, handler: str, workers: int) -> Report:
             remediation="See inbox list --status dead. When the fault is gone: inbox retry ID.",
         )
     return Report(
-        data={"ok": code == DONE, "handled": count, "given_up": len(given_up), **left},
+        data={"handled": count, "given_up": len(given_up), **left},
         lines=[f"{count} handed over, {left['pending']} pending, {left['dead']} dead"],
         failure=failure,
         exit_code=code,
@@ -175,12 +172,12 @@ def _imported(path: str) -> InboundHandler:
 def _changed(event_id: str, change: Callable[[str], bool], done: str) -> Report:
     if not change(event_id):
         return _cannot(event_id, "it is not there, done, or being handled:")
-    return Report(data={"ok": True, "id": event_id}, lines=[f"{event_id} {done}"])
+    return Report(data={"id": event_id}, lines=[f"{event_id} {done}"])
 
 
 def _cannot(event_id: str, why: str) -> Report:
     return Report(
-        data={"ok": False, "id": event_id},
+        data={"id": event_id},
         failure=Failure(message=f"{why} {event_id}", remediation="See inbox list."),
         exit_code=USAGE,
     )

@@ -119,7 +119,7 @@ def onboard(
         try:
             report = run.to_the_end()
         except WaitsForPerson as waiting:
-            report = Report(data={"ok": False}, failure=waiting.failure, exit_code=TRY_LATER)
+            report = Report(failure=waiting.failure, exit_code=TRY_LATER)
         except tuple(_ADVICE) as error:
             error.remediation = next(_ADVICE[kind] for kind in _ADVICE if isinstance(error, kind))
             report = Report.of_error(error)

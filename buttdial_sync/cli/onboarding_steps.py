@@ -236,11 +236,11 @@ class OnboardingSteps:
     def _send_message(self) -> Report:
         state, given = self._state, self._given
         if state.message_sid is not None:
-            return Report(data={"ok": True}, lines=["Everything is done already."])
+            return Report(lines=["Everything is done already."])
         to = given.to or self._asked("Who gets a first message (empty: nobody)")
         if not to:
             ready = f"Ready. In a shell: set -a; . {shlex.quote(str(self._files.settings))}"
-            return Report(data={"ok": True}, lines=[ready])
+            return Report(lines=[ready])
         from buttdial_sync.client import Client
 
         client_of = self._settings.for_client(
@@ -265,13 +265,13 @@ class OnboardingSteps:
         if result.ok:
             sid = result.message_sid or "sent"
             self._keep(message_sid=sid)
-            return Report(data={"ok": True}, lines=[f"The first message is sent: {sid}"])
+            return Report(lines=[f"The first message is sent: {sid}"])
         told = described(result.error or "not sent", result.error_code, result.retry_after)
         if result.unknown:
             return _may_have_been_sent(told)
         self._keep(message_key=None)  # certainly not sent: a later run may
         return Report(
-            data={"ok": False, "error_code": result.error_code},
+            data={"error_code": result.error_code},
             failure=Failure(message=told, remediation=result.remediation),
             exit_code=exit_code(result.outcome, result.stage_failed),
         )
@@ -333,7 +333,7 @@ def _team_token_in(link: str) -> str | None:
 
 def _may_have_been_sent(reason: str) -> Report:
     return Report(
-        data={"ok": False, "outcome": "unknown"},
+        data={"outcome": "unknown"},
         failure=Failure(
             message=f"the first message may have been sent: {reason}",
             remediation="Ask the recipient. If it did not arrive: buttdial-sync send.",

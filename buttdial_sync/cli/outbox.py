@@ -42,7 +42,7 @@ def list_messages(repository: TableRepository, status: str | None, limit: int) -
     """List messages, newest first."""
     found = repository.list(cast("FailedStatus | None", status), limit)
     return Report(
-        data={"ok": True, "messages": [_as_data(message) for message in found]},
+        data={"messages": [_as_data(message) for message in found]},
         lines=[_line(message) for message in found] or ["No messages."],
     )
 
@@ -57,7 +57,7 @@ def show(repository: TableRepository, msg_id: str) -> Report:
         return _not_there(msg_id)
     data = _as_data(message)
     return Report(
-        data={"ok": True, "message": data},
+        data={"message": data},
         lines=[f"{name:<19} {value}" for name, value in data.items() if value not in (None, "")],
     )
 
@@ -159,7 +159,7 @@ def drain(ctx: click.Context, client: Client, db: str, workers: int, rate: float
 
 
 def _paused_report(agent_id: str | None, is_paused: bool, told: str) -> Report:
-    data = {"ok": True, "agent_id": agent_id, "paused": is_paused}
+    data = {"agent_id": agent_id, "paused": is_paused}
     return Report(data=data, lines=[f"{paused_name(agent_id)} {told}"])
 
 
@@ -167,12 +167,12 @@ def _change(
     repository: TableRepository, msg_id: str, change: Callable[[str], bool], done: str
 ) -> Report:
     if change(msg_id):
-        return Report(data={"ok": True, "id": msg_id}, lines=[f"{msg_id} {done}"])
+        return Report(data={"id": msg_id}, lines=[f"{msg_id} {done}"])
     message = repository.get(msg_id)
     if message is None:
         return _not_there(msg_id)
     return Report(
-        data={"ok": False, "id": msg_id, "status": message.status},
+        data={"id": msg_id, "status": message.status},
         failure=Failure(
             message=f"{msg_id} is {message.status} and cannot be changed",
             remediation="If it is being sent now, change it after its lease has ended."
@@ -185,7 +185,7 @@ def _change(
 
 def _may_have_been_sent(message: FailedMessage, began: datetime) -> Report:
     return Report(
-        data={"ok": False, "id": message.id, "status": message.status},
+        data={"id": message.id, "status": message.status},
         failure=Failure(
             message=f"{message.id} may have been sent already, or is being sent: the outcome of "
             f"the attempt at {began:%Y-%m-%d %H:%M:%S} UTC is unknown",
@@ -199,7 +199,7 @@ def _may_have_been_sent(message: FailedMessage, began: datetime) -> Report:
 
 def _not_there(msg_id: str) -> Report:
     return Report(
-        data={"ok": False, "id": msg_id, "status": None},
+        data={"id": msg_id, "status": None},
         failure=Failure(message=f"there is no message {msg_id}", remediation="See outbox list."),
         exit_code=USAGE,
     )

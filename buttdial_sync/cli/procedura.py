@@ -227,7 +227,7 @@ def stream(
         click.echo(_json({**last.raw, "phase": last.phase}, indent=None))
     if isinstance(last, Failed):
         return attrs.evolve(Report.of_error(last.error), exit_code=REFUSED)
-    return Report(data={"ok": True, "job_id": last.job_id if last else None})
+    return Report(data={"job_id": last.job_id if last else None})
 
 
 @procedura.command(cls=ReportingCommand)
@@ -241,7 +241,7 @@ def diag(agent: RemoteAgent, **timeouts: float) -> Report:
 
 
 def _report(result: Any, data: dict[str, Any]) -> Report:
-    return Report(data={"ok": True, **data}, lines=_json(result).splitlines())
+    return Report(data=data, lines=_json(result).splitlines())
 
 
 def _json(value: Any, indent: int | None = 2) -> str:

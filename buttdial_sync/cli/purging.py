@@ -48,4 +48,4 @@ def purged(table: WorkTable, older_than: timedelta, statuses: Sequence[str]) -> 
     """Delete, and say how many."""
     STATUS_LINE.doing = "Deleting"
     count = table.purge(older_than, statuses or None)
-    return Report(data={"ok": True, "deleted": count}, lines=[f"{count} deleted"])
+    return Report(data={"deleted": count}, lines=[f"{count} deleted"])

@@ -37,13 +37,13 @@ class Report:
     The result of a command.
 
     Attributes:
-        data: The object that ``--json`` prints.
+        data: What ``--json`` prints, besides ``ok``: whether the exit code is 0.
         lines: The lines that are printed otherwise.
         failure: Goes to stderr in both cases.
         exit_code: How the program ends.
     """
 
-    data: Mapping[str, Any]
+    data: Mapping[str, Any] = attrs.field(factory=dict)
     lines: Sequence[str] = ()
     failure: Failure | None = None
     exit_code: int = DONE
@@ -52,7 +52,6 @@ class Report:
     def of_error(cls, error: ButtDialError) -> Report:
         """Report an exception, under the names that a ``SendResult`` has."""
         data = {
-            "ok": False,
             "outcome": error.outcome,
             "error": error.message,
             "error_code": error.code,
@@ -69,16 +68,17 @@ class Report:
             exit_code=exit_code_of_failure(error.outcome, error.stage),
         )
 
-    def _data_with_failure(self) -> dict[str, Any]:
-        if self.failure is None:
-            return dict(self.data)
-        told = {"error": self.failure.message, "remediation": self.failure.remediation}
-        return {**self.data, **{name: told[name] for name in told if name not in self.data}}
+    def json(self) -> str:
+        """Return the object that ``--json`` prints."""
+        told: dict[str, Any] = {}
+        if self.failure is not None:
+            told = {"error": self.failure.message, "remediation": self.failure.remediation}
+        return json.dumps({"ok": self.exit_code == DONE, **told, **self.data})
 
     def show(self, *, as_json: bool) -> None:
         """Print it: the result to stdout, a failure to stderr."""
         if as_json:
-            click.echo(json.dumps(self._data_with_failure()))
+            click.echo(self.json())
         else:
             for line in self.lines:
                 say(line)

@@ -62,7 +62,6 @@ def _report(result: SendResult, channel: str, key: str) -> Report:
     failure = None if result.ok else _failure(result, key)
     return Report(
         data={
-            "ok": result.ok,
             "retryable": result.retryable,
             "permanent": result.permanent,
             "needs_operator": result.needs_operator,

@@ -28,7 +28,7 @@ from buttdial_sync.cli.draining import (
 from buttdial_sync.cli.file_rows import COLUMNS, FileFaultError, FileRow, FileRows
 from buttdial_sync.cli.progress import Progress
 from buttdial_sync.cli.report import Failure, Report, say
-from buttdial_sync.errors.exits import DONE, REFUSED, TRY_LATER, USAGE
+from buttdial_sync.errors.exits import REFUSED, TRY_LATER, USAGE
 from buttdial_sync.models.failed import FailedMessage
 from buttdial_sync.models.message import CHANNELS
 
@@ -251,13 +251,11 @@ def _of_the_file(report: Report, states: _States, rows: int) -> Report:
     data = {**report.data, "file": {"delivered": delivered, "dead": dead, "rows": rows}}
     lines = [f"{delivered} of {rows} rows are delivered", *report.lines]
     if delivered == rows:
-        return Report(data={**data, "ok": True}, lines=lines, exit_code=DONE)
+        return Report(data=data, lines=lines)
     failure, code = report.failure, REFUSED if dead else report.exit_code
     if failure is None or report.exit_code == TRY_LATER:
         failure, code = states.failure()
-    return attrs.evolve(
-        report, data={**data, "ok": False}, lines=lines, failure=failure, exit_code=code
-    )
+    return attrs.evolve(report, data=data, lines=lines, failure=failure, exit_code=code)
 
 
 def _content(message: FailedMessage) -> tuple[object, ...]:

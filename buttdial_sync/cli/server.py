@@ -23,7 +23,7 @@ def ping(client: Client) -> Report:
     """Open a session and ping the server."""
     seconds = client.ping()
     return Report(
-        data={"ok": True, "base_url": client.base_url, "seconds": seconds},
+        data={"base_url": client.base_url, "seconds": seconds},
         lines=[f"{client.base_url} answered in {seconds * 1000:.1f} ms"],
     )
 
@@ -35,13 +35,11 @@ def tools(client: Client, name: str | None) -> Report:
     """List the server's tools, or show one: NAME."""
     found = client.list_tools()
     if name is None:
-        return Report(
-            data={"ok": True, "tools": [_as_data(tool) for tool in found]}, lines=_table(found)
-        )
+        return Report(data={"tools": [_as_data(tool) for tool in found]}, lines=_table(found))
     from buttdial_sync.calls.schema import find_tool
 
     tool = find_tool(found, name)
-    return Report(data={"ok": True, **_as_data(tool)}, lines=_details(tool))
+    return Report(data=_as_data(tool), lines=_details(tool))
 
 
 def _as_data(tool: Tool) -> dict[str, Any]:
