@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from typing import TextIO
 
 import click
@@ -41,8 +41,7 @@ class Progress(AbstractContextManager["Progress"]):
         self._on_terminal = self._stream.isatty()
         # On a terminal from the first moment on; in a log only what lasts is worth a line.
         self._next = clock() + (0.0 if self._on_terminal else _IN_LOG)
-        self._width = 0
-        self._held = ExitStack()
+        self._held = STATUS_LINE.held()
 
     def tell(self, doing: str, done: int, total: int | None = None) -> None:
         """
@@ -59,17 +58,14 @@ class Progress(AbstractContextManager["Progress"]):
         self._next = now + (_ON_TERMINAL if self._on_terminal else _IN_LOG)
         text = f"{doing}: {done:,} rows" if total is None else f"{doing}: {done:,} of {total:,}"
         if self._on_terminal:
-            text = f"\r{text:<{self._width}}"
-            self._width = len(text.rstrip())
-        click.echo(text, file=self._stream, nl=not self._on_terminal)
+            STATUS_LINE.replace(text, self._stream)
+        else:
+            click.echo(text, file=self._stream)
 
     def __enter__(self) -> Progress:
-        self._held.enter_context(STATUS_LINE.held())
+        self._held.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Remove the line, so that the next one begins on an empty one."""
-        if self._width:
-            click.echo(f"\r{'':<{self._width}}\r", file=self._stream, nl=False)
-            self._width = 0
-        self._held.close()
+        self._held.__exit__(None, None, None)

@@ -33,8 +33,12 @@ class _StatusLine:
     def show(self, text: str, stream: TextIO) -> None:
         """Show a text in place of the last one, unless something else has the line."""
         with self._lock:
-            if self._holds:
-                return
+            if not self._holds:
+                self.replace(text, stream)
+
+    def replace(self, text: str, stream: TextIO) -> None:
+        """Show a text in place of the last one; for what holds the line."""
+        with self._lock:
             click.echo(f"\r{text:<{self._width}}", file=stream, nl=False)
             self._stream, self._width = stream, len(text)
 
@@ -55,6 +59,7 @@ class _StatusLine:
             yield
         finally:
             with self._lock:
+                self.clear()
                 self._holds -= 1
 
 
