@@ -201,9 +201,7 @@ class AiloopClient:
         """
         deadline = self._deadline(timeout)
         where = self._connection.channel_or_own(channel)
-        wanted = Question(
-            question, choices, options, recommendation=recommendation, context=context
-        )
+        wanted = Question(question, choices, options, recommendation, context)
         prompt, frame = wanted.prompt(where, timeout, self._connection.known_info(deadline).api)
         reply = self._prompter.ask(prompt, frame, deadline, wait_if_skipped=wait_if_skipped)
         return answer_of(prompt, reply)
@@ -307,9 +305,7 @@ class AiloopClient:
         deadline = self._deadline(None)
         _check_seconds(timeout, "timeout")
         where = self._connection.channel_or_own(channel)
-        wanted = Question(
-            question, choices, options, recommendation=recommendation, context=context
-        )
+        wanted = Question(question, choices, options, recommendation, context)
         prompt, frame = wanted.prompt(where, timeout, self._connection.known_info(deadline).api)
         return self._post(questions, prompt, frame, about, timeout, deadline)
 

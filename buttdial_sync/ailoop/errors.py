@@ -7,8 +7,6 @@ Each is an :class:`AiloopError` and also the matching class of the library's own
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar
 
 from buttdial_sync.errors import (
@@ -28,6 +26,7 @@ from buttdial_sync.errors import (
     ToolError,
     TransportError,
 )
+from buttdial_sync.errors.translating import raised_as
 
 if TYPE_CHECKING:
     from buttdial_sync.ailoop.answers import Authorization
@@ -132,10 +131,6 @@ def ailoop_error(error: ButtDialError) -> AiloopError:
     return error.as_kind(kind, remediation=remedy)
 
 
-@contextmanager
-def raised_as_ailoop_errors() -> Iterator[None]:
+def raised_as_ailoop_errors() -> raised_as:
     """Raise what this library raises inside as an error of this client, without a chain."""
-    try:
-        yield
-    except ButtDialError as error:
-        raise ailoop_error(error) from None
+    return raised_as(ailoop_error)

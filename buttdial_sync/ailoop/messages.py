@@ -185,18 +185,17 @@ class _Envelope:
     metadata: dict[str, Any] | None = None
 
 
-def message_of(data: Any, *, source: str = "the server") -> Message:
+def message_of(data: Any) -> Message:
     """
     Read a message.
 
     Args:
         data: The decoded JSON.
-        source: What answered, for the error message.
 
     Raises:
         ProtocolError: It is not a message. A content that is not known is kept as it came.
     """
-    envelope = structure(data, _Envelope, source=source, strict=True)
+    envelope = structure(data, _Envelope, source="the server", strict=True)
     return Message(
         id=envelope.id,
         channel=envelope.channel,
@@ -221,17 +220,14 @@ def _content_of(data: dict[str, Any]) -> MessageContent:
     return OtherContent(type=name, raw=data)
 
 
-def new_message(
-    message_id: str, channel: str, content: Mapping[str, Any], now: datetime | None = None
-) -> dict[str, Any]:
+def new_message(message_id: str, channel: str, content: Mapping[str, Any]) -> dict[str, Any]:
     """Return an agent's message as it goes over the wire."""
-    moment = utc_now() if now is None else now
     return {
         "id": message_id,
         "channel": channel,
         "sender_type": "AGENT",
         "content": dict(content),
-        "timestamp": moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        "timestamp": utc_now().strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
     }
 
 

@@ -41,7 +41,6 @@ class Question:
         question: str,
         choices: Sequence[str] | None,
         options: Sequence[Option] | None,
-        *,
         recommendation: Recommendation | str | None,
         context: str | None,
     ) -> None:
@@ -142,13 +141,11 @@ def _options(choices: Sequence[str] | None, options: Sequence[Option] | None) ->
         raise AiloopConfigError("give choices or options, not both")
     if isinstance(choices, str):
         raise AiloopConfigError("choices must be a list of texts, not one text")
-    listed = (
-        [Option(id=choice, label=choice) for choice in choices]
-        if choices is not None
-        else list(options or ())
-    )
     if choices is None and options is None:
-        return listed
+        return []
+    listed = list(options or ())
+    if choices is not None:
+        listed = [Option(id=choice, label=choice) for choice in choices]
     if not all(isinstance(option, Option) for option in listed):
         raise AiloopConfigError("options must be a list of Option")
     ids = [option.id for option in listed]
@@ -164,14 +161,11 @@ def _options(choices: Sequence[str] | None, options: Sequence[Option] | None) ->
 def _recommended(
     recommendation: Recommendation | str | None, options: Sequence[Option]
 ) -> Recommendation | None:
-    wanted = (
-        Recommendation(option_id=recommendation)
-        if isinstance(recommendation, str)
-        else recommendation
-    )
-    if wanted is not None and wanted.option_id not in {option.id for option in options}:
+    if isinstance(recommendation, str):
+        recommendation = Recommendation(option_id=recommendation)
+    if recommendation and recommendation.option_id not in {option.id for option in options}:
         raise AiloopConfigError("the recommendation is not one of the choices")
-    return wanted
+    return recommendation
 
 
 def _server_seconds(timeout: float) -> int:

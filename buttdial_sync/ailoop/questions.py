@@ -196,23 +196,21 @@ class PendingQuestions(WorkTable):
         Returns:
             Whether it was kept.
         """
-        with self.around():
-            return self._record(message)
-
-    def _record(self, message: Mapping[str, Any]) -> bool:
         message_id = message.get("correlation_id")
-        row = self.store.find(message_id) if _is_id(message_id) else None
-        if row is None or row["status"] != "pending":
+        if not _is_id(message_id):
             return False
-        try:
-            reply = reply_of(_prompt_of(row), message)
-        except _UNREADABLE:
-            return False  # resume() gives the row up, and tells
-        if reply is None or not reply.ends:
-            return False
-        now = self.store.now()
-        changes = {"reply": _as_json(reply), "next_retry_at": now}
-        return self.store.update(row["id"], changes, Condition(values={"reply": None}))
+        with self.around():
+            row = self.store.find(message_id)
+            if row is None or row["status"] != "pending":
+                return False
+            try:
+                reply = reply_of(_prompt_of(row), message)
+            except _UNREADABLE:
+                return False  # resume() gives the row up, and tells
+            if reply is None or not reply.ends:
+                return False
+            changes = {"reply": _as_json(reply), "next_retry_at": self.store.now()}
+            return self.store.update(row["id"], changes, Condition(values={"reply": None}))
 
     # All below for the Resumer.
 

@@ -62,6 +62,7 @@ class ResumeReport:
     failed: int = 0
 
 
+@attrs.define(eq=False)
 class Resumer:
     """
     Looks for the answers to pending questions and hands them over.
@@ -73,19 +74,12 @@ class Resumer:
         handler: Gets each :class:`AnsweredQuestion`.
     """
 
-    def __init__(
-        self,
-        connection: AiloopConnection,
-        prompter: Prompter,
-        questions: PendingQuestions,
-        handler: Callable[[AnsweredQuestion], object],
-    ) -> None:
-        self._connection = connection
-        self._prompter = prompter
-        self._questions = questions
-        self._handler = handler
-        self._heard: deque[Mapping[str, Any]] = deque()
-        self._recording = threading.Lock()
+    _connection: AiloopConnection
+    _prompter: Prompter
+    _questions: PendingQuestions
+    _handler: Callable[[AnsweredQuestion], object]
+    _heard: deque[Mapping[str, Any]] = attrs.field(factory=deque, init=False)
+    _recording: threading.Lock = attrs.field(factory=threading.Lock, init=False)
 
     def hear(self, message: Mapping[str, Any]) -> None:
         """

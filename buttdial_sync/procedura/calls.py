@@ -14,7 +14,6 @@ from buttdial_sync.errors import (
     AuthError,
     ButtDialError,
     DeadlineExceededError,
-    Outcome,
     StreamLostError,
 )
 from buttdial_sync.transport.deadline import Deadline
@@ -302,18 +301,12 @@ def _names(frame: Frame) -> list[str]:
     return [str(each) for each in found if isinstance(each, str | int)]
 
 
-def _too_slow(outcome: Outcome) -> ButtDialError:
-    return StreamLostError(
-        f"more than {_QUEUED_AT_MOST} events wait to be read; the rest is lost", outcome=outcome
-    )
+def _lost_because(reason: str) -> Failure:
+    return lambda outcome: StreamLostError(reason, outcome=outcome)
 
 
-def _lost_track(outcome: Outcome) -> ButtDialError:
-    return StreamLostError(
-        "the server names jobs that no call is known to have; one may be this call's",
-        outcome=outcome,
-    )
-
-
-def _forked(outcome: Outcome) -> ButtDialError:
-    return StreamLostError("the call belongs to the process that was forked", outcome=outcome)
+_too_slow = _lost_because(f"more than {_QUEUED_AT_MOST} events wait to be read; the rest is lost")
+_lost_track = _lost_because(
+    "the server names jobs that no call is known to have; one may be this call's"
+)
+_forked = _lost_because("the call belongs to the process that was forked")

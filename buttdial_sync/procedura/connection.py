@@ -59,7 +59,8 @@ class Request:
         """
         if not (module and isinstance(module, str)):
             raise ArgumentTypeError("module must be the name of a module")
-        _check_texts(args, "args must be a list of texts")
+        if not _are_texts(args):
+            raise ArgumentTypeError("args must be a list of texts")
         return cls(module=module, args=list(args), mode=mode, token=Secret(token))
 
 
@@ -141,11 +142,9 @@ class ProceduraConnection:
         return call
 
 
-def _check_texts(values: Any, message: str) -> None:
-    if not isinstance(values, Sequence) or isinstance(values, str):
-        raise ArgumentTypeError(message)
-    if not all(isinstance(each, str) for each in values):
-        raise ArgumentTypeError(message)
+def _are_texts(values: Any) -> bool:
+    is_list = isinstance(values, Sequence) and not isinstance(values, str)
+    return is_list and all(isinstance(each, str) for each in values)
 
 
 def _end(call: ModuleCall, websocket: WebSocket[CallTable]) -> None:

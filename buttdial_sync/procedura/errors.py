@@ -39,6 +39,7 @@ from buttdial_sync.errors import (
     ToolError,
     TransportError,
 )
+from buttdial_sync.errors.translating import raised_as
 
 
 class ProceduraError(ButtDialError):
@@ -149,20 +150,6 @@ def as_procedura_error(error: ButtDialError) -> ProceduraError:
     return error.as_kind(kind, remediation=" ".join(advice) or None)
 
 
-class _Translation:
-    """A context; not a generator, because each call goes through one."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, ButtDialError):
-            raise as_procedura_error(error) from None
-
-
-_translation = _Translation()
-
-
-def raised_as_procedura_errors() -> _Translation:
+def raised_as_procedura_errors() -> raised_as:
     """Raise what this library raises inside as an error of this room, without a chain."""
-    return _translation
+    return raised_as(as_procedura_error)

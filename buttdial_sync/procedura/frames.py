@@ -65,28 +65,22 @@ def module_error(module: str, frame: Frame, secrets: Collection[str]) -> Procedu
     """
     message = str(frame.get("message") or f"{module} failed")
     code = frame.get("code")
-    options: dict[str, Any] = {
-        "code": None if code is None else str(code),
-        "stage": "tool_call",
-        "body": _without_address(frame),
-    }
-    error: ProceduraError
+    kind: type[ProceduraError] = ModuleFailedError
     # Without a code of its own: a module may say the same of something else.
     is_plain = code is None or module == "login_password"
     if code in _AUTH_CODES or (is_plain and _AUTH_TEXT.fullmatch(message)):
-        error = ProceduraAuthError(message, **options)
+        kind = ProceduraAuthError
     elif code in _UNKNOWN_CODES or _UNKNOWN_TEXT.match(message):
-        error = _named(ModuleUnknownError(message, **options), module)
-    else:
-        error = _named(ModuleFailedError(message, **options), module)
+        kind = ModuleUnknownError
+    error = kind(
+        message,
+        code=None if code is None else str(code),
+        stage="tool_call",
+        body=_without_address(frame),
+    )
     scrub_error(error, list(secrets))
     if isinstance(error, ModuleFailedError):
-        error.details = error.body
-    return error
-
-
-def _named(error: ModuleFailedError, module: str) -> ModuleFailedError:
-    error.module = module
+        error.module, error.details = module, error.body
     return error
 
 

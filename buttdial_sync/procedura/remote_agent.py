@@ -12,6 +12,8 @@ import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Literal, NoReturn
 
+import attrs
+
 from buttdial_sync.errors import (
     ArgumentValueError,
     AuthError,
@@ -273,8 +275,8 @@ class RemoteAgent:
             check_seconds(ack_timeout, "ack_timeout")
             check_seconds(event_timeout, "event_timeout")
             seconds = _LONGEST if timeout is None else check_seconds(timeout, "timeout")
-            Request.of(module, args, "async", "")
-        return self._events(module, list(args), ack_timeout, event_timeout, seconds)
+            request = Request.of(module, args, "async", "")
+        return self._events(request, ack_timeout, event_timeout, seconds)
 
     run_async_stream = stream
 
@@ -420,23 +422,18 @@ class RemoteAgent:
         return frame.get("result")
 
     def _events(
-        self,
-        module: str,
-        args: Sequence[str],
-        ack_timeout: float,
-        event_timeout: float,
-        seconds: float,
+        self, request: Request, ack_timeout: float, event_timeout: float, seconds: float
     ) -> Iterator[StreamEvent]:
         with raised_as_procedura_errors():
             self._begin()
-            request = Request.of(module, args, "async", self._current_token())
+            request = attrs.evolve(request, token=Secret(self._current_token()))
             deadline = Deadline(seconds, self._clock)
             try:
                 with self._connection.call(request, deadline) as call:
                     while not call.is_done:
                         limit = deadline.within(event_timeout)
                         frame = _next(call, request, limit, ack_timeout)
-                        event = event_of(module, frame, (request.token,))
+                        event = event_of(request.module, frame, (request.token,))
                         if event is not None:
                             yield event
             except AuthError:

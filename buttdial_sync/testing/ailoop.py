@@ -173,7 +173,10 @@ class FakeAiloopServer:
         Raises:
             AssertionError: It does not within the time.
         """
-        self.hub.wait_until(condition, seconds)
+        with self.hub.changed:
+            held = self.hub.changed.wait_for(condition, seconds)
+        if not held:
+            raise AssertionError(f"it did not happen within {seconds:g} s")
 
     def post(self, content: Mapping[str, Any], **envelope: Any) -> JsonObject:
         """

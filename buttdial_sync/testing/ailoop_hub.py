@@ -236,18 +236,6 @@ class AiloopHub:
                 self._show_next()
             return raw
 
-    def wait_until(self, condition: Callable[[], bool], seconds: float = 60.0) -> None:
-        """
-        Wait until something holds.
-
-        Raises:
-            AssertionError: It does not within the time.
-        """
-        with self.changed:
-            held = self.changed.wait_for(condition, seconds)
-        if not held:
-            raise AssertionError(f"it did not happen within {seconds:g} s")
-
     def _settled(self, prompt: FakePrompt, content: JsonObject) -> JsonObject | None:
         answer, response_type = content["answer"], content["response_type"]
         if response_type != "text" or prompt.kind in {"authorization", "navigate"}:

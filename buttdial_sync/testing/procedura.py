@@ -293,9 +293,9 @@ class FakeProceduraServer:
             self.upgrades.append(headers)
             number = len(self.upgrades)
         if fault is not None:
-            return _answer(HTTPStatus(fault.code))
+            return connection.respond(fault.code, "")
         if self.token_check == "http401" and token is not None and token not in self.tokens:
-            return _answer(HTTPStatus.UNAUTHORIZED)
+            return connection.respond(HTTPStatus.UNAUTHORIZED, "")
         # Before the answer: a client that is connected is a known one.
         self._connections[connection] = number, threading.current_thread()
         return None
@@ -491,12 +491,6 @@ def _go_wrong(connection: ServerConnection, fault: _Fault, request: ProceduraReq
 def _cut(connection: ServerConnection) -> None:
     with suppress(OSError):
         connection.socket.shutdown(socket.SHUT_RDWR)
-
-
-def _answer(status: HTTPStatus) -> Response:
-    from websockets.datastructures import Headers
-
-    return Response(status.value, status.phrase, Headers(), b"")
 
 
 def _after_fork_in_child() -> None:
