@@ -6,7 +6,7 @@ import hmac
 import re
 import time
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import TypeAlias, TypeGuard
 
 from buttdial_sync.errors.scrubbing import Secret
 
@@ -47,15 +47,15 @@ def verify_webhook_signature(
     Returns:
         True if the signature is right and fresh; False for all else, malformed input included.
     """
-    if timestamp_header is None or not is_recent(timestamp_header, now, tolerance_seconds):
-        return False
-    head = timestamp_header.encode() + b"."
-    return _is_signed(signature_header, _BUTT_DIAL_PREFIX, secret, head, raw_body)
+    if is_recent(timestamp_header, now, tolerance_seconds):
+        head = timestamp_header.encode() + b"."
+        return _is_signed(signature_header, _BUTT_DIAL_PREFIX, secret, head, raw_body)
+    return False
 
 
 def is_recent(
     timestamp_header: str | None, now: float | None, tolerance_seconds: float = _TOLERANCE
-) -> bool:
+) -> TypeGuard[str]:
     """Tell whether a timestamp is one, and recent; as :func:`verify_webhook_signature` does."""
     if not isinstance(timestamp_header, str) or not _UNIX_SECONDS.fullmatch(timestamp_header):
         return False

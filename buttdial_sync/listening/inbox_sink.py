@@ -133,7 +133,7 @@ class InboxWriter:
 
     def write_late(self, events: Sequence[InboundEvent]) -> bool:
         """Write what came after the end, in this thread, with one try; return whether it is."""
-        return self._write(_Batch(events), tries=1)
+        return self._write(_Batch(events))
 
     def _put(self, batch: _Batch) -> None:
         with self._lock:

@@ -100,6 +100,7 @@ _TESTS: dict[str, tuple[str, ...]] = {
     ),
     "buttdial_sync/inbound/inbox.py": (
         "tests/unit/inbound/test_inbox.py",
+        "tests/unit/listening/test_inbox_worker.py",
         "tests/unit/listening/test_listening_with_inbox.py",
         "tests/unit/inbound",
     ),

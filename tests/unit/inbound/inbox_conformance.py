@@ -62,7 +62,7 @@ class InboxConformance:
                 id="a", sender="+1", channel="whatsapp", text="Größe ✓ '\"\\", type="location",
                 attachments=(Attachment(filename="a.png", size=3),), is_group=True,
                 location=Location(latitude=1.5, longitude=-2.0), contacts=({"n": 1},),
-                session={"k": [1, None]}, received_at=now, source="queue", verified=True,
+                agent_id="agent-1", session={"k": [1, None]}, received_at=now, source="queue", verified=True,
                 raw={"odd": "\x00 \ud800", "n": 1.5},
             ),
             DeliveryReceipt(message_sid="s", status="read", channel="sms", timestamp=now),
@@ -76,6 +76,8 @@ class InboxConformance:
             assert stored.event == event
             assert getattr(stored.event, "raw", None) == getattr(event, "raw", None)
             assert (stored.kind, stored.attempt_number) == (type(event).__name__, 1)
+            for name in ("channel", "sender", "agent_id"):
+                assert getattr(stored, name) == getattr(event, name, None)
         assert self.inbox.take() is None
 
     def test_an_event_is_stored_once(self) -> None:

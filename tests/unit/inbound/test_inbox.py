@@ -82,6 +82,33 @@ def test_the_usual_times() -> None:
     assert MemoryInbox().lease == 300.0
 
 
+def test_the_usual_wait_for_another_process(tmp_path: Path) -> None:
+    """Half a minute, if it writes into the file."""
+    with SQLiteInbox(tmp_path / "inbox.db") as inbox:
+        (wait,) = inbox.store._connected().execute("PRAGMA busy_timeout").fetchone()
+    assert wait == 30_000
+
+
+def test_a_listing_has_an_end() -> None:
+    """The fifty newest, unless more are asked for."""
+    inbox = MemoryInbox()
+    inbox.write([message(str(number)) for number in range(51)])
+    assert len(inbox.list()) == 50
+    assert len(inbox.list(limit=51)) == 51
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_fork_while_another_thread_writes() -> None:
+    """The child does not wait for a lock that nobody holds."""
+    inbox = MemoryInbox()
+    with inbox._lock:
+        child = os.fork()
+        if not child:
+            os._exit(0 if inbox._lock.acquire(blocking=False) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
 def test_no_row_without_what_an_event_needs() -> None:
     """A database refuses it; the rest may be missing."""
     required = {"id", "status", "retry_count", "created_at", "next_retry_at"}
@@ -261,6 +288,18 @@ def test_a_row_whose_numbers_and_times_are_none(changes: dict[str, Any], reason:
     (found,) = inbox.list()
     assert (found.unreadable, found.event) == (reason, None)
     assert found.attempt_number == 0
+
+
+def test_a_payload_with_a_value_that_is_none() -> None:
+    """What an event holds is written by this library: the row is told, and not half handed over."""
+    inbox = MemoryInbox()
+    inbox.write([message("a1")])
+    (stored,) = inbox.list()
+    payload = {"id": "a1", "sender": "+1", "channel": "sms", "text": 5}
+    inbox.store.update(stored.id, {"payload": json.dumps(payload)}, Condition())
+    (found,) = inbox.list()
+    assert found.event is None
+    assert "text" in str(found.unreadable)
 
 
 def test_a_token_in_an_event_that_lacks_a_part_is_not_stored() -> None:

@@ -267,6 +267,7 @@ def test_a_good_message_is_not_warned_of(caplog: pytest.LogCaptureFixture) -> No
     parse(HOSTED)
     parse({**HOSTED, "subject": None, "html": ""})
     parse({**HOSTED, "attachments": []})
+    parse({"type": "message", "from": "+1", "body": "x"})
     assert caplog.messages == []
 
 

@@ -44,12 +44,14 @@ class FullDisk(MemoryInbox):
         self.times = times
         self.error: BaseException = OSError("no space left on device")
         self.failed = threading.Event()
+        self.refused: list[str] = []
         self.batches: list[list[str]] = []
 
     def write(self, events: Sequence[InboundEvent], delivery_keys: Sequence[str] = ()) -> int:
         if self.times > 0:
             self.times -= 1
             self.failed.set()
+            self.refused += ids(events)
             raise self.error
         self.batches.append(ids(events))
         return super().write(events, delivery_keys)
@@ -149,6 +151,7 @@ def test_a_pause_ends_when_the_writer_is_closed() -> None:
     writer.start()
     assert inbox.failed.wait(PATIENCE)
     assert ids(writer.close(PATIENCE)) == ["a", "b"]
+    assert inbox.refused[-2:] == ["a", "b"]
     assert not writer._thread.is_alive()
 
 
