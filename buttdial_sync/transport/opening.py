@@ -23,7 +23,6 @@ from buttdial_sync.errors import (
 from buttdial_sync.errors.scrubbing import Secret
 from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.settings import TokenIn
-from buttdial_sync.transport.connections import RequestProgress
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.endpoint import BUFFERING_PROXY
 from buttdial_sync.transport.fork import leak_until_exit, reset_after_fork
@@ -65,8 +64,8 @@ class SessionOpener:
         logins: Logins,
         token_in: TokenIn,
         options: SessionOptions,
-        before_open: BeforeOpen | None = None,
-        on_open: OnOpen | None = None,
+        before_open: BeforeOpen,
+        on_open: OnOpen,
         on_event: Callable[[ClientEvent], None],
     ) -> None:
         self._http = http
@@ -115,14 +114,7 @@ class SessionOpener:
 
     def _opened(self, token: str, deadline: Deadline) -> McpSession:
         started = self._options.clock()
-        response, progress = self._open_stream(token, deadline)
-        stream = EventStream(
-            response,
-            progress,
-            url=self._url,
-            max_event_bytes=self._options.max_event_bytes,
-            clock=self._options.clock,
-        )
+        stream = self._open_stream(token, deadline)
         session = McpSession(self._http, stream, token, self._options)
         self._starting.add(session)
         try:
@@ -138,38 +130,33 @@ class SessionOpener:
         finally:
             self._starting.discard(session)
 
-    def _open_stream(
-        self, token: str, deadline: Deadline
-    ) -> tuple[requests.Response, RequestProgress]:
+    def _open_stream(self, token: str, deadline: Deadline) -> EventStream:
         location = self._location
         if location is None:
-            place: Location = "query" if self._token_in == "query" else "header"
-            self._prepare(token, place, deadline)
-            return self._log_in(token, place, deadline)
+            fixed: Location = "query" if self._token_in == "query" else "header"
+            return self._open_at(fixed, token, deadline)
         if location.known is None:
-            opened = self._open_first(token, location, deadline)
-            if opened is not None:
-                return opened
+            stream = self._open_first(token, location, deadline)
+            if stream is not None:
+                return stream
         place = location.known or "header"
-        self._prepare(token, place, deadline)
         try:
-            return self._log_in(token, place, deadline)
+            return self._open_at(place, token, deadline)
         except AuthMissingHeaderError:
             place = "query" if place == "header" else "header"
         self._remember(location, place)
-        self._prepare(token, place, deadline)
-        return self._log_in(token, place, deadline)
+        return self._open_at(place, token, deadline)
 
     def _open_first(
         self, token: str, location: TokenLocation, deadline: Deadline
-    ) -> tuple[requests.Response, RequestProgress] | None:
+    ) -> EventStream | None:
         """Find out where the token goes; return the stream if that has opened one."""
-        self._prepare(token, "header", deadline)  # it may take long, and others wait for their turn
+        self._before_open(token, "header", deadline)  # may take long, and others wait for a turn
         with location.probe(deadline, is_cancelled=lambda: self._closed):
             if location.known is not None:
                 return None
             try:
-                opened = self._log_in(token, "header", deadline)
+                stream = self._log_in(token, "header", deadline)
             except AuthMissingHeaderError:
                 self._remember(location, "query")
                 return None
@@ -177,29 +164,25 @@ class SessionOpener:
                 location.remember("header")  # the server saw it there
                 raise
             location.remember("header")
-            return opened
+            return stream
+
+    def _open_at(self, place: Location, token: str, deadline: Deadline) -> EventStream:
+        # Before each attempt, and not once before both: the shorter ago the queue was read, the
+        # less is lost, and only the second one may show that there is a queue to be emptied.
+        self._before_open(token, place, deadline)
+        return self._log_in(token, place, deadline)
 
     def _remember(self, location: TokenLocation, place: Location) -> None:
         logger.info("the server looks for the token in the %s", place)
         location.remember(place)
 
-    def _prepare(self, token: str, place: Location, deadline: Deadline) -> None:
-        # Before each attempt, and not once before both: the shorter ago the queue was read, the
-        # less is lost, and only the second one may show that there is a queue to be emptied.
-        if self._before_open is not None:
-            self._before_open(token, place, deadline)
-
-    def _log_in(
-        self, token: str, place: Location, deadline: Deadline
-    ) -> tuple[requests.Response, RequestProgress]:
+    def _log_in(self, token: str, place: Location, deadline: Deadline) -> EventStream:
         with self._logins.breaker.login(
             token, deadline, self._logins.log_in, is_cancelled=lambda: self._closed
         ):
             return self._get(token, place, deadline)
 
-    def _get(
-        self, token: str, place: Location, deadline: Deadline
-    ) -> tuple[requests.Response, RequestProgress]:
+    def _get(self, token: str, place: Location, deadline: Deadline) -> EventStream:
         query = None
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
         if place == "header":
@@ -228,9 +211,14 @@ class SessionOpener:
                 stage="session",
                 status_code=response.status_code,
             )
-        if self._on_open is not None:
-            self._on_open(token, place)
-        return response, progress
+        self._on_open(token, place)
+        return EventStream(
+            response,
+            progress,
+            url=self._url,
+            max_event_bytes=self._options.max_event_bytes,
+            clock=self._options.clock,
+        )
 
     def _refusal(self, response: requests.Response, token: str) -> ButtDialError:
         error = refusal(response, "stream", token)

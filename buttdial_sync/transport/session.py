@@ -6,7 +6,6 @@ import json
 import logging
 import queue
 import threading
-import time
 from collections.abc import Callable
 from itertools import count
 from typing import Any
@@ -67,10 +66,10 @@ class SessionOptions:
     """
 
     max_event_bytes: int
-    on_notification: Callable[[str, Notification], None] | None = None
-    on_end: Callable[[str], None] | None = None
-    breaker: TokenBreaker | None = None
-    clock: Clock = time.monotonic
+    on_notification: Callable[[str, Notification], None]
+    on_end: Callable[[str], None]
+    breaker: TokenBreaker
+    clock: Clock
 
 
 class McpSession:
@@ -88,11 +87,7 @@ class McpSession:
     """
 
     def __init__(
-        self,
-        http: Http,
-        stream: EventStream,
-        token: str,
-        options: SessionOptions,
+        self, http: Http, stream: EventStream, token: str, options: SessionOptions
     ) -> None:
         self._http = http
         self._stream = stream
@@ -267,13 +262,11 @@ class McpSession:
         return answer
 
     def _post(self, message: dict[str, Any], deadline: Deadline) -> None:
-        breaker = self._options.breaker
-        generation = breaker.generation if breaker is not None else None
+        generation = self._options.breaker.generation
         # Preparing a request costs a tenth of a send, and only the body differs between requests.
         response, _ = self._http.send(self._post_request, deadline, body=json_bytes(message))
         error = None if response.status_code < 300 else refusal(response, "message", self._token)
-        if breaker is not None:
-            breaker.learn(self._token, error, generation)
+        self._options.breaker.learn(self._token, error, generation)
         if isinstance(error, SessionUnknownError):
             self._leave(error)  # otherwise the next attempt would use this session again
         if error is None:
@@ -340,8 +333,7 @@ class McpSession:
             logger.info("session ended: %s", reason.message)  # a record must not keep its frames
         self._endpoints.put(reason.as_kind(type(reason)))
         self._replier.finish()
-        if self._options.on_end is not None:
-            self._options.on_end(self._token)
+        self._options.on_end(self._token)
 
     def _take(self, data: str) -> None:
         try:
@@ -370,7 +362,7 @@ class McpSession:
             self._replier.reply_to(message)
         elif method == "notifications/tools/list_changed":
             self._tools.changed()
-        elif self._options.on_notification is not None:
+        else:
             self._options.on_notification(self._token, message)
 
     def _post_reply(self, reply: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from buttdial_sync.transport.deadline import Clock, Deadline
 from buttdial_sync.transport.http import Http
 from buttdial_sync.transport.session import McpSession, SessionOptions
 from buttdial_sync.transport.sse import EventStream
+from buttdial_sync.transport.token_breaker import TokenBreaker
 
 URL = "https://live.test"
 TOKEN = "agent-secret-1"
@@ -154,6 +155,7 @@ class Live:
             given = {
                 "on_notification": self._take,
                 "on_end": self._end,
+                "breaker": TokenBreaker(),
                 "clock": self.tick,
                 **self.options,
             }

@@ -64,16 +64,23 @@ def make(events: list[ClientEvent]) -> Iterator[Make]:
 
     def make_one(url: str = URL, **options: Any) -> SessionOpener:
         seconds = count(1000)
+        logins = Logins(http, url)
         session_options = SessionOptions(
-            max_event_bytes=1_000_000, clock=lambda: float(next(seconds))
+            max_event_bytes=1_000_000,
+            on_notification=lambda *_: None,
+            on_end=lambda _: None,
+            breaker=logins.breaker,
+            clock=lambda: float(next(seconds)),
         )
         given = {
             "token_in": "header",
             "options": session_options,
+            "before_open": lambda *_: None,
+            "on_open": lambda *_: None,
             "on_event": events.append,
             **options,
         }
-        return SessionOpener(http, url, logins=Logins(http, url), **given)
+        return SessionOpener(http, url, logins=logins, **given)
 
     yield make_one
     http.close()

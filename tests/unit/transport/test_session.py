@@ -626,20 +626,6 @@ def test_pushes(live: Live) -> None:
     assert live.pushed == pushes
 
 
-def test_nobody_for_pushes_and_ends(live: Live) -> None:
-    """Without hooks what is pushed is dropped, and the session ends all the same."""
-    live.options |= {"on_notification": None, "on_end": None}
-    live.start()
-    waiting = InFlight(live)
-    live.body.write(event({"method": "notifications/message"}))
-    live.body.write(answer(2, {"still": "here"}))
-    assert waiting.ended().result == {"still": "here"}
-    live.body.end()
-    for reader in live.threads("reader"):
-        reader.join(PATIENCE)
-    assert not live.session.usable
-
-
 def test_ping_of_the_server(live: Live) -> None:
     """The server's pings are answered, by another thread than the reader."""
     live.start()

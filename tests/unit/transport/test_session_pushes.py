@@ -14,6 +14,7 @@ from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.http import Http
 from buttdial_sync.transport.session import McpSession, SessionOptions
 from buttdial_sync.transport.sse import EventStream
+from buttdial_sync.transport.token_breaker import TokenBreaker
 
 URL = "https://push.test"
 TOKEN = "agent-secret-1"
@@ -47,7 +48,13 @@ def test_pushes_come_before_the_end() -> None:
         max_event_bytes=1000,
         clock=lambda: 0.0,
     )
-    options = SessionOptions(max_event_bytes=1000, on_notification=receive, on_end=told.append)
+    options = SessionOptions(
+        max_event_bytes=1000,
+        on_notification=receive,
+        on_end=told.append,
+        breaker=TokenBreaker(),
+        clock=lambda: 0.0,
+    )
     session = McpSession(http, stream, TOKEN, options)
     with responses.RequestsMock() as mock:
         mock.post(f"{URL}/messages", status=202)
