@@ -122,7 +122,7 @@ class Client(AgentView):
             timeout=timeout,
             connect_timeout=connect_timeout,
             max_attempts=max_attempts,
-            network=NetworkOptions.checked(
+            network=NetworkOptions(
                 ca_bundle=ca_bundle,
                 client_cert=client_cert,
                 proxies=proxies,

@@ -169,7 +169,7 @@ class AccountsClient(AccountsView):
             timeout=timeout,
             connect_timeout=connect_timeout,
             max_attempts=max_attempts,
-            network=NetworkOptions.checked(
+            network=NetworkOptions(
                 ca_bundle=ca_bundle,
                 client_cert=client_cert,
                 proxies=proxies,

@@ -129,7 +129,7 @@ class AiloopClient:
                     timeout=timeout,
                     connect_timeout=connect_timeout,
                     max_attempts=max_attempts,
-                    network=NetworkOptions.checked(ca_bundle=ca_bundle),
+                    network=NetworkOptions(ca_bundle=ca_bundle),
                     on_event=on_event,
                     clock=clock,
                     sleep=sleep,

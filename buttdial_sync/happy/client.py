@@ -87,7 +87,7 @@ class HappyClient(Tasks):
                 timeout=timeout,
                 connect_timeout=connect_timeout,
                 max_attempts=max_attempts,
-                network=NetworkOptions.checked(
+                network=NetworkOptions(
                     ca_bundle=ca_bundle, client_cert=client_cert, proxies=proxies
                 ),
                 on_event=on_event,

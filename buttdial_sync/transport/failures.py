@@ -43,6 +43,14 @@ REMEDIES = {
 _CERTIFICATE = re.compile("CERTIFICATE|UNKNOWN_CA")
 _PROXY_REFUSES = re.compile(r"Tunnel connection failed: (401|403|407)\b")
 _NO_DESCRIPTOR_LEFT = frozenset({errno.EMFILE, errno.ENFILE})
+_BEFORE_SENDING = (
+    ClosedPoolError,
+    ConnectTimeoutError,
+    NameResolutionError,
+    NewConnectionError,
+    requests.exceptions.ConnectTimeout,
+    requests.exceptions.InvalidURL,
+)
 
 
 def failure_of(
@@ -66,7 +74,8 @@ def failure_of(
     """
     links = list(_chain(error, handled))
     # Without one of our connections, as with mocks, only the kind of error says how far it got.
-    sent = progress.bytes_may_have_left or not (progress.is_watched or _is_before_sending(links))
+    is_before_sending = any(isinstance(link, _BEFORE_SENDING) for link in links)
+    sent = progress.bytes_may_have_left or not (progress.is_watched or is_before_sending)
     outcome: Outcome = "unknown" if sent else "not_sent"
     if closed:
         return ClientClosedError("the client was closed meanwhile", outcome=outcome)
@@ -110,19 +119,6 @@ def _chain(error: BaseException, handled: BaseException | None) -> Iterator[Base
             if isinstance(reason, BaseException)
             else (inner[0] if inner else current.__cause__ or current.__context__)
         )
-
-
-_BEFORE_SENDING = (
-    ClosedPoolError,
-    ConnectTimeoutError,
-    NameResolutionError,
-    NewConnectionError,
-)
-
-
-def _is_before_sending(links: Sequence[BaseException]) -> bool:
-    kinds = (*_BEFORE_SENDING, requests.exceptions.ConnectTimeout, requests.exceptions.InvalidURL)
-    return any(isinstance(link, kinds) for link in links)
 
 
 def _is_a_no(links: Sequence[BaseException]) -> bool:

@@ -161,14 +161,14 @@ class Http:
 
     def _make_session(self) -> _Session:
         own = self._connections.join(self)
-        return _Session(self._network.adapter or own)
+        return _Session(self._network.transport_adapter or own)
 
     def _reset_after_fork(self) -> None:
         """In a forked child: what the parent has under way stays the parent's."""
         leak_until_exit(self._under_way, self._session)
         self._under_way = set()
-        if self._network.adapter is not None:
-            reset_adapter(self._network.adapter)
+        if self._network.transport_adapter is not None:
+            reset_adapter(self._network.transport_adapter)
         self._session = self._make_session()
 
     def prepare(
@@ -191,7 +191,7 @@ class Http:
             body: The bytes.
         """
         request = _Request()
-        try:
+        with suppress(requests.exceptions.RequestException, ValueError):
             for value in headers.values():
                 value.encode("latin-1")  # http.client would find out only when it sends
             request.prepare(
@@ -205,12 +205,13 @@ class Http:
                 },
                 data=body,
             )
-        except (requests.exceptions.RequestException, ValueError):
-            reason = "base_url or the token cannot be sent in a request"
-        else:
             request.query = query
             return request
-        raise ConfigError(reason, remediation="Check both for blanks and line breaks.")
+        # Not chained to what it is raised for, whose frames hold the token.
+        raise ConfigError(
+            "base_url or the token cannot be sent in a request",
+            remediation="Check both for blanks and line breaks.",
+        )
 
     def send(
         self,
@@ -237,7 +238,7 @@ class Http:
         seconds = deadline.check("sending")
         # Our connections keep both limits by themselves. For them the two are one here, because
         # setting another timeout lets go of the GIL.
-        is_ours = self._network.adapter is None
+        is_ours = self._network.transport_adapter is None
         connect_timeout = seconds if is_ours else min(self._connect_timeout, seconds)
         progress = RequestProgress(deadline, self._connect_timeout)
         handled = sys.exc_info()[1]  # by the caller, while it calls
@@ -313,8 +314,8 @@ class Http:
         for progress in self._under_way.copy():
             progress.abort()
         self._connections.leave(self)
-        if self._network.adapter is not None:
-            close_adapter(self._network.adapter)
+        if self._network.transport_adapter is not None:
+            close_adapter(self._network.transport_adapter)
 
     def _proxy_and_tls_of(self, url: str) -> Mapping[str, Any]:
         origin = url[: url.find("/", len("https://"))]
@@ -424,12 +425,8 @@ def _number(digits: str) -> int | float:
 
 def refusal(response: requests.Response, kind: RequestKind, *secrets: str | None) -> ButtDialError:
     """Return the exception for an answer of 4xx or 5xx, and warn of a lockout that is near."""
-    error = error_from_response(
-        response.status_code,
-        decoded(response.content, *secrets),
-        response.headers,
-        exchange=kind,
-    )
+    body = decoded(response.content, *secrets)
+    error = error_from_response(response.status_code, body, response.headers, exchange=kind)
     if error.remaining_attempts is not None and error.remaining_attempts <= _FEW_ATTEMPTS:
         logger.warning(
             "%d more failed logins and the server locks this address out: correct the token first",

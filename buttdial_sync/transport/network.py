@@ -12,6 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import attrs
 import requests
+from attrs.converters import optional
 from requests.adapters import BaseAdapter, HTTPAdapter
 from requests.utils import prepend_scheme_if_needed, select_proxy
 from urllib3.exceptions import LocationParseError
@@ -39,84 +40,6 @@ _OWN_HEADERS = frozenset(
         "transfer-encoding",
     }
 )
-
-
-@attrs.frozen(kw_only=True)
-class NetworkOptions:
-    """
-    How a client reaches its server. Each option that is None leaves it to the environment.
-
-    Attributes:
-        ca_bundle: Path of the certificates that the server's is checked with, in PEM; a file, or a
-            directory as OpenSSL wants it.
-        client_cert: Path of a PEM file with the client's certificate and its key, or both paths.
-        proxies: The proxy for each scheme, as for ``requests``; empty for none.
-        headers: Sent with every request.
-        adapter: Sends the requests instead of the library's own.
-
-    Raises:
-        ConfigError: One of them is wrong.
-    """
-
-    ca_bundle: str | None = None
-    client_cert: ClientCert | None = None
-    proxies: Mapping[str, str] | None = attrs.field(default=None, repr=False)
-    headers: Mapping[str, str] = attrs.field(factory=dict, repr=False)
-    adapter: BaseAdapter | None = None
-
-    @classmethod
-    def checked(
-        cls,
-        *,
-        ca_bundle: str | os.PathLike[str] | None = None,
-        client_cert: Any = None,
-        proxies: Mapping[str, str] | None = None,
-        headers: Mapping[str, str] | None = None,
-        transport_adapter: BaseAdapter | None = None,
-    ) -> NetworkOptions:
-        """Return the options that a constructor was given."""
-        return cls(
-            ca_bundle=None if ca_bundle is None else _checked_bundle(ca_bundle),
-            client_cert=None if client_cert is None else _checked_client_cert(client_cert),
-            proxies=None if proxies is None else _checked_proxies(proxies),
-            headers=_checked_headers({} if headers is None else headers),
-            adapter=_checked_adapter(transport_adapter),
-        )
-
-    def for_url(self, url: str, session: requests.Session) -> Mapping[str, Any]:
-        """
-        Return the arguments ``proxies``, ``verify`` and ``cert`` of a request.
-
-        The proxies of the environment are not for this machine: another one could not reach it, and
-        what is sent unencrypted here would leave the machine.
-
-        Raises:
-            ConfigError: The environment names a proxy or certificates that cannot be used.
-        """
-        found = session.merge_environment_settings(url, {}, None, self.ca_bundle, self.client_cert)
-        proxies = self.proxies
-        if proxies is None:
-            proxies = {} if is_this_machine(url) else found["proxies"]
-        proxy = select_proxy(url, dict(proxies))
-        if proxy:
-            _check_proxy(proxy, "HTTP_PROXY, HTTPS_PROXY or ALL_PROXY")
-        verify = found["verify"]
-        if isinstance(verify, str) and not os.path.exists(verify):
-            raise ConfigError(
-                f"there are no certificates at {verify}",
-                remediation="Correct REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE, or give ca_bundle.",
-            )
-        return {"proxies": dict(proxies), "verify": verify, "cert": found["cert"]}
-
-
-def address_of(url: str, schemes: Collection[str]) -> SplitResult | None:
-    """Return the parts of a URL that has one of these schemes and names a host; else None."""
-    try:
-        parts = urlsplit(url.strip())
-        is_address = parts.scheme in schemes and parts.hostname and parts.port != 0
-    except (AttributeError, ValueError):
-        return None
-    return parts if is_address else None
 
 
 def is_this_machine(url: str) -> bool:
@@ -209,7 +132,9 @@ def _check_proxy(proxy: object, name: str) -> None:
         )
 
 
-def _checked_headers(headers: Mapping[Any, Any]) -> dict[str, str]:
+def _checked_headers(headers: Mapping[Any, Any] | None) -> dict[str, str]:
+    if headers is None:
+        return {}
     if not isinstance(headers, Mapping):
         raise ArgumentTypeError("headers must be a dict")
     for name, value in headers.items():
@@ -230,9 +155,7 @@ def _checked_headers(headers: Mapping[Any, Any]) -> dict[str, str]:
     return kept
 
 
-def _checked_adapter(adapter: object) -> BaseAdapter | None:
-    if adapter is None:
-        return None
+def _checked_adapter(adapter: object) -> BaseAdapter:
     if not isinstance(adapter, BaseAdapter):
         raise ArgumentTypeError("transport_adapter must be a requests.adapters.BaseAdapter")
     if isinstance(adapter, HTTPAdapter) and adapter.max_retries.total:
@@ -241,3 +164,68 @@ def _checked_adapter(adapter: object) -> BaseAdapter | None:
             remediation="The client repeats what may be repeated: see max_attempts.",
         )
     return adapter
+
+
+@attrs.frozen(kw_only=True)
+class NetworkOptions:
+    """
+    How a client reaches its server. Each option that is None leaves it to the environment.
+
+    Attributes:
+        ca_bundle: Path of the certificates that the server's is checked with, in PEM; a file, or a
+            directory as OpenSSL wants it.
+        client_cert: Path of a PEM file with the client's certificate and its key, or both paths.
+        proxies: The proxy for each scheme, as for ``requests``; empty for none.
+        headers: Sent with every request.
+        transport_adapter: Sends the requests instead of the library's own.
+
+    Raises:
+        ConfigError: One of them is wrong.
+    """
+
+    ca_bundle: str | None = attrs.field(default=None, converter=optional(_checked_bundle))
+    client_cert: ClientCert | None = attrs.field(
+        default=None, converter=optional(_checked_client_cert)
+    )
+    proxies: Mapping[str, str] | None = attrs.field(
+        default=None, converter=optional(_checked_proxies), repr=False
+    )
+    headers: Mapping[str, str] = attrs.field(default=None, converter=_checked_headers, repr=False)
+    transport_adapter: BaseAdapter | None = attrs.field(
+        default=None, converter=optional(_checked_adapter)
+    )
+
+    def for_url(self, url: str, session: requests.Session) -> Mapping[str, Any]:
+        """
+        Return the arguments ``proxies``, ``verify`` and ``cert`` of a request.
+
+        The proxies of the environment are not for this machine: another one could not reach it, and
+        what is sent unencrypted here would leave the machine.
+
+        Raises:
+            ConfigError: The environment names a proxy or certificates that cannot be used.
+        """
+        found = session.merge_environment_settings(url, {}, None, self.ca_bundle, self.client_cert)
+        proxies = self.proxies
+        if proxies is None:
+            proxies = {} if is_this_machine(url) else found["proxies"]
+        proxy = select_proxy(url, dict(proxies))
+        if proxy:
+            _check_proxy(proxy, "HTTP_PROXY, HTTPS_PROXY or ALL_PROXY")
+        verify = found["verify"]
+        if isinstance(verify, str) and not os.path.exists(verify):
+            raise ConfigError(
+                f"there are no certificates at {verify}",
+                remediation="Correct REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE, or give ca_bundle.",
+            )
+        return {"proxies": dict(proxies), "verify": verify, "cert": found["cert"]}
+
+
+def address_of(url: str, schemes: Collection[str]) -> SplitResult | None:
+    """Return the parts of a URL that has one of these schemes and names a host; else None."""
+    try:
+        parts = urlsplit(url.strip())
+        is_address = parts.scheme in schemes and parts.hostname and parts.port != 0
+    except (AttributeError, ValueError):
+        return None
+    return parts if is_address else None

@@ -15,6 +15,13 @@ Failure = Callable[[Outcome], ButtDialError]
 _EARLY_ANSWERS_KEPT = 256
 
 
+def copies_of(reason: ButtDialError) -> Failure:
+    """Return what makes a new error for each waiter: threads must not raise the same object."""
+    # Of a copy, because what is raised gets a traceback, whose frames hold the client.
+    kept = reason.as_kind(type(reason))
+    return lambda outcome: kept.as_kind(type(kept), outcome=outcome)
+
+
 class Waiter:
     """A caller that waits for the answer with its id."""
 
@@ -120,8 +127,3 @@ class PendingAnswers:
     def usable(self) -> bool:
         """Whether the next request can be answered."""
         return self._failure is None or self._last_id + 1 in self._early
-
-    @property
-    def count(self) -> int:
-        """How many wait."""
-        return len(self._waiters)

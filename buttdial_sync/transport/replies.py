@@ -80,11 +80,7 @@ class ServerRequestReplier:
 
 
 def _reply_to(request: Message) -> Message:
-    reply: Message = {"jsonrpc": "2.0", "id": request["id"]}
     method = request["method"]
-    if method == "ping":
-        return {**reply, "result": {}}
-    return {
-        **reply,
-        "error": {"code": METHOD_NOT_FOUND, "message": f"{method} is not supported"},
-    }
+    refusal = {"code": METHOD_NOT_FOUND, "message": f"{method} is not supported"}
+    answer: Message = {"result": {}} if method == "ping" else {"error": refusal}
+    return {"jsonrpc": "2.0", "id": request["id"], **answer}

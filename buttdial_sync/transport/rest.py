@@ -75,13 +75,7 @@ class Rest:
         if body is not None:
             sent_headers["Content-Type"] = "application/json"
             content = json_bytes(body)
-        request = self._http.prepare(
-            method,
-            url,
-            headers=sent_headers,
-            query=query,
-            body=content,
-        )
+        request = self._http.prepare(method, url, headers=sent_headers, query=query, body=content)
         logins = self._logins
         with (
             logins.breaker.login(

@@ -28,7 +28,7 @@ from buttdial_sync.models.tools import Tool
 from buttdial_sync.transport.deadline import Clock, Deadline
 from buttdial_sync.transport.endpoint import BUFFERING_PROXY, lost_prefix, post_url
 from buttdial_sync.transport.http import Http, json_bytes, load_json, refusal
-from buttdial_sync.transport.pending import Failure, PendingAnswers, Waiter
+from buttdial_sync.transport.pending import PendingAnswers, Waiter, copies_of
 from buttdial_sync.transport.replies import ServerRequestReplier
 from buttdial_sync.transport.sse import EventStream
 from buttdial_sync.transport.token_breaker import TokenBreaker
@@ -321,14 +321,14 @@ class McpSession:
     def _leave(self, reason: SessionUnknownError) -> None:
         # The answers of others may have arrived: the reader takes them, and then fails those who
         # still wait, for this reason.
-        self._pending.refuse(_copies_of(reason))
+        self._pending.refuse(copies_of(reason))
         is_first, self._closing = not self._closing, True
         self._stream.close()
         if is_first:
             logger.info("session ended: %s", reason.message)
 
     def _end(self, reason: ButtDialError) -> None:
-        self._pending.end(_copies_of(reason))
+        self._pending.end(copies_of(reason))
         if not self._closing:
             logger.info("session ended: %s", reason.message)  # a record must not keep its frames
         self._endpoints.put(reason.as_kind(type(reason)))
@@ -370,10 +370,3 @@ class McpSession:
         # The server may ask before it has named the endpoint.
         if self._can_post.wait(deadline.remaining()):
             self._post(reply, deadline)
-
-
-def _copies_of(reason: ButtDialError) -> Failure:
-    # A new error for each waiter: several threads must not raise the same object. And copies,
-    # because what is raised gets a traceback, whose frames hold the client.
-    kept = reason.as_kind(type(reason))
-    return lambda outcome: kept.as_kind(type(kept), outcome=outcome)

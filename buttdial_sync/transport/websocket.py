@@ -24,7 +24,7 @@ from buttdial_sync.transport.deadline import Clock, Deadline
 from buttdial_sync.transport.deadline_socket import DeadlineSocket
 from buttdial_sync.transport.fork import leak_until_exit, reset_after_fork
 from buttdial_sync.transport.http import json_bytes
-from buttdial_sync.transport.pending import Failure
+from buttdial_sync.transport.pending import Failure, copies_of
 
 MISSING = "this needs the package websockets: pip install 'buttdial-sync[websocket]'"
 
@@ -307,9 +307,7 @@ class WebSocket(Generic[R]):
         self._ended = True
         if not self._closing:
             logger.info("the connection ended: %s", reason.message)
-        # A new error for each waiter: several threads must not raise the same object.
-        kept = reason.as_kind(type(reason))
-        self.receiver.end(lambda outcome: kept.as_kind(type(kept), outcome=outcome))
+        self.receiver.end(copies_of(reason))
         if self._connection is not None and self._wire is not None:
             self._start_closing(self._connection, self._wire)
 

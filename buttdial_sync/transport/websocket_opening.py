@@ -8,7 +8,7 @@ import re
 import ssl
 import time
 from collections.abc import Callable, Collection
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any, Generic
 from urllib.parse import SplitResult, urlsplit
 
@@ -49,11 +49,7 @@ from buttdial_sync.transport.websocket import (
 )
 
 try:
-    from websockets.exceptions import (
-        InvalidHandshake,
-        InvalidStatus,
-        WebSocketException,
-    )
+    from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketException
     from websockets.sync.client import connect
 except ImportError as error:
     raise ImportError(MISSING) from error
@@ -278,13 +274,14 @@ class WebSocketOpener(Generic[R]):
             return self._options.ssl_context
         named = next((os.environ[name] for name in _CA_FILES if os.environ.get(name)), None)
         file = self._options.ca_file or named or DEFAULT_CA_BUNDLE_PATH
-        try:
+        with suppress(OSError, ValueError):
             if os.path.isdir(file):
                 return ssl.create_default_context(capath=file)
             return ssl.create_default_context(cafile=file)
-        except (OSError, ValueError):
-            reason = f"the certificates to trust cannot be read: {file}"
-        raise ConfigError(reason, remediation="Give a file of certificates in PEM as ca_file.")
+        raise ConfigError(
+            f"the certificates to trust cannot be read: {file}",
+            remediation="Give a file of certificates in PEM as ca_file.",
+        )
 
     def _check_pin(self, sock: Any) -> None:
         if not self._options.pins:

@@ -202,7 +202,7 @@ def test_hosts_adapter_after_a_fork() -> None:
 def test_client_resets_its_adapter_in_a_child() -> None:
     """Also with an adapter of the host's the child has a session of its own."""
     adapter = HTTPAdapter()
-    http = Http(connect_timeout=1.0, network=NetworkOptions.checked(transport_adapter=adapter))
+    http = Http(connect_timeout=1.0, network=NetworkOptions(transport_adapter=adapter))
     manager, session = adapter.poolmanager, http._session
     http._reset_after_fork()
     assert adapter.poolmanager is not manager

@@ -174,7 +174,7 @@ def test_cookies_are_not_kept(http: Http) -> None:
 
 def test_headers_of_the_client() -> None:
     """They are sent with every request, and those of a request win."""
-    http = Http(connect_timeout=1.0, network=NetworkOptions.checked(headers={"X-A": "1"}))
+    http = Http(connect_timeout=1.0, network=NetworkOptions(headers={"X-A": "1"}))
     assert http.prepare("GET", "https://h.test/x", headers={}).headers["X-A"] == "1"
     assert http.prepare("GET", "https://h.test/x", headers={"X-A": "2"}).headers["X-A"] == "2"
     http.close()
@@ -203,7 +203,7 @@ class OwnAdapter(BaseAdapter):
 def test_adapter_of_the_host(connect_timeout: float, limits: tuple[float, float]) -> None:
     """It sends, within what is left of the deadline, and is closed with the client."""
     adapter = OwnAdapter()
-    network = NetworkOptions.checked(transport_adapter=adapter)
+    network = NetworkOptions(transport_adapter=adapter)
     http = Http(connect_timeout=connect_timeout, network=network)
     assert send(http, "https://h.test/x").content == b"ok"
     assert adapter.timeouts == [limits]

@@ -132,7 +132,7 @@ class Silent(HTTPAdapter):
 def test_how_long_it_may_take(left: float, given: float) -> None:
     """Five seconds at most, and no more than the call has."""
     silent = Silent()
-    http = Http(connect_timeout=60.0, network=NetworkOptions(adapter=silent))
+    http = Http(connect_timeout=60.0, network=NetworkOptions(transport_adapter=silent))
     Logins(http, BASE_URL).log_in("token", Deadline(left, clock=lambda: 0.0))
     http.close()
     assert silent.timeouts == [(given, given)]

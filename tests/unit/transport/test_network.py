@@ -76,7 +76,7 @@ def test_encrypted_key_is_not_asked_for(tmp_path: Path) -> None:
         capture_output=True,
     )
     with pytest.raises(ConfigError, match="cannot be used"):
-        NetworkOptions.checked(client_cert=(CERTIFICATE, str(key)))
+        NetworkOptions(client_cert=(CERTIFICATE, str(key)))
 
 
 def test_socks_needs_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,10 +84,10 @@ def test_socks_needs_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
     installed = ModuleType("socks")
     installed.__spec__ = ModuleSpec("socks", None)
     monkeypatch.setitem(sys.modules, "socks", installed)
-    NetworkOptions.checked(proxies={"https": "socks5h://proxy:1080"})
+    NetworkOptions(proxies={"https": "socks5h://proxy:1080"})
     monkeypatch.setitem(sys.modules, "socks", None)
     with pytest.raises(ConfigError, match="PySocks") as caught:
-        NetworkOptions.checked(proxies={"https": "socks5h://proxy:1080"})
+        NetworkOptions(proxies={"https": "socks5h://proxy:1080"})
     assert caught.value.remediation == "pip install 'requests[socks]'"
 
 
@@ -105,7 +105,7 @@ def test_socks_needs_a_package(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_proxies(proxies: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """They stand instead of the environment's, all of them; none is a choice too."""
     monkeypatch.setenv("HTTPS_PROXY", "http://environment:3128")
-    options = NetworkOptions.checked(proxies=proxies)
+    options = NetworkOptions(proxies=proxies)
     assert options.for_url(URL, requests.Session())["proxies"] == proxies
     assert "pass" not in repr(options)
     assert "proxies" not in repr(options)
@@ -115,7 +115,7 @@ def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is not given comes from there, as with requests."""
     monkeypatch.setenv("HTTPS_PROXY", "http://environment:3128")
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", CERTIFICATE)
-    found = NetworkOptions.checked().for_url(URL, requests.Session())
+    found = NetworkOptions().for_url(URL, requests.Session())
     assert found["proxies"]["https"] == "http://environment:3128"
     assert (found["verify"], found["cert"]) == (CERTIFICATE, None)
 
@@ -128,8 +128,8 @@ def test_proxies_of_the_environment_are_not_for_this_machine(
     """A proxy elsewhere cannot reach it, and would read what is sent to it."""
     monkeypatch.setenv(f"{scheme.upper()}_PROXY", "http://environment:3128")
     url = f"{scheme}://{host}/x"
-    assert NetworkOptions.checked().for_url(url, requests.Session())["proxies"] == {}
-    given = NetworkOptions.checked(proxies={scheme: "http://debugger:8080"})
+    assert NetworkOptions().for_url(url, requests.Session())["proxies"] == {}
+    given = NetworkOptions(proxies={scheme: "http://debugger:8080"})
     assert given.for_url(url, requests.Session())["proxies"] == {scheme: "http://debugger:8080"}
 
 
@@ -139,7 +139,7 @@ def test_certificates_win_over_the_environment(
     """A client's own bundle is its own; a directory of certificates will do."""
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", __file__)
     for bundle in (CERTIFICATE, tmp_path):
-        options = NetworkOptions.checked(ca_bundle=bundle, client_cert=Path(CERTIFICATE))
+        options = NetworkOptions(ca_bundle=bundle, client_cert=Path(CERTIFICATE))
         found = options.for_url(URL, requests.Session())
         assert (found["verify"], found["cert"]) == (str(bundle), CERTIFICATE)
 
@@ -151,7 +151,7 @@ def test_certificate_and_key_in_files_of_their_own(tmp_path: Path) -> None:
     key_text, _, certificate_text = Path(CERTIFICATE).read_text().partition(begin)
     certificate.write_text(f"{begin}{certificate_text}")
     key.write_text(key_text)
-    found = NetworkOptions.checked(client_cert=[certificate, key]).for_url(URL, requests.Session())
+    found = NetworkOptions(client_cert=[certificate, key]).for_url(URL, requests.Session())
     assert found["cert"] == (str(certificate), str(key))
 
 
@@ -180,6 +180,6 @@ def test_wrong_environment(
 
 def test_headers_are_not_shown() -> None:
     """They may hold what lets a request pass a gateway."""
-    options = NetworkOptions.checked(headers={"CF-Access-Client-Secret": "s3cret"})
+    options = NetworkOptions(headers={"CF-Access-Client-Secret": "s3cret"})
     assert "headers" not in repr(options)
     assert "s3cret" not in repr(options.headers)
