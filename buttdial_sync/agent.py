@@ -9,6 +9,8 @@ from datetime import datetime
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
+import attrs
+
 from buttdial_sync._renamed import missing_attribute, shown_as
 from buttdial_sync.calls.arguments import check_argument, checked, plain_text
 from buttdial_sync.calls.call import Call
@@ -459,13 +461,8 @@ class AgentView:
         Raises:
             ArgumentValueError: An argument is blank.
         """
-        agent = AgentContext(
-            self._agent.connection,
-            agent_id=agent_id,
-            token=agent_token,
-            check_schema=self._agent.check_schema,
-            send_via=self._agent.send_via,
-            recipients=self._agent.recipients,
+        agent = attrs.evolve(
+            self._agent, agent_id=agent_id, token=agent_token, must_send_agent_id=False
         )
         return AgentView(agent)
 

@@ -78,17 +78,8 @@ class Settings:
         }
 
 
-_VARIABLES = {
-    "base_url": ("BUTT_DIAL_BASE_URL", "BUTT_DIAL_URL"),
-    "agent_id": ("BUTT_DIAL_AGENT_ID",),
-    "agent_token": ("BUTT_DIAL_AGENT_TOKEN",),
-    "team_token": ("BUTT_DIAL_TEAM_TOKEN",),
-    "token_in": ("BUTT_DIAL_TOKEN_IN",),
-    "send_via": ("BUTT_DIAL_SEND_VIA",),
-    "ca_bundle": ("BUTT_DIAL_CA_BUNDLE",),
-    "client_cert": ("BUTT_DIAL_CLIENT_CERT",),
-}
-
+_VARIABLES = {each.name: [f"BUTT_DIAL_{each.name.upper()}"] for each in attrs.fields(Settings)}
+_VARIABLES["base_url"].append("BUTT_DIAL_URL")
 VARIABLES = frozenset(name for names in _VARIABLES.values() for name in names)
 
 _PREFIX = "BUTT"
@@ -171,6 +162,6 @@ def check_count(value: int, name: str) -> int:
     return value
 
 
-def _first(source: Mapping[str, str], names: tuple[str, ...]) -> str | None:
+def _first(source: Mapping[str, str], names: Iterable[str]) -> str | None:
     value = next((source[name] for name in names if source.get(name, "").strip()), None)
     return value and type(value)(value.strip())

@@ -8,18 +8,9 @@ from typing import Any
 
 import attrs
 
-from buttdial_sync.models.answer import Answer
+from buttdial_sync.models.answer import Answer, named
 from buttdial_sync.models.converter import Identifier
 from buttdial_sync.models.credentials import agent_token_field
-
-_AGENT_NAMES = (
-    "agentName",
-    "agent_name",
-    "displayName",
-    "display_name",
-    "provisioning.displayName",
-    "provisioning.agentName",
-)
 
 
 @attrs.frozen(kw_only=True)
@@ -36,14 +27,13 @@ class AgentCredentials(Answer):
     """
 
     agent_token: str = agent_token_field()
-    agent_id: Identifier | None = attrs.field(
-        default=None, metadata={"names": ("agentId", "agent_id", "provisioning.agentId")}
+    agent_id: Identifier | None = named("agentId", "agent_id", "provisioning.agentId")
+    agent_name: str | None = named(
+        *("agentName", "agent_name", "displayName", "display_name"),
+        *("provisioning.displayName", "provisioning.agentName"),
     )
-    agent_name: str | None = attrs.field(default=None, metadata={"names": _AGENT_NAMES})
     success: bool | None = None
-    channels: Any = attrs.field(
-        default=None, repr=False, metadata={"names": ("channels", "provisioning.channels")}
-    )
+    channels: Any = named("channels", "provisioning.channels", repr=False)
 
 
 @attrs.frozen(kw_only=True)

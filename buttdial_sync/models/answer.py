@@ -1,4 +1,4 @@
-"""What all results have in common."""
+"""What all results have in common, and fields that servers call differently."""
 
 # Without "from __future__ import annotations": classes in other modules inherit the annotation, as
 # it is, and not each of them knows the name.
@@ -17,3 +17,14 @@ class Answer:
     """
 
     raw: Any = attrs.field(default=None, eq=False, repr=False)
+
+
+def named(*names: str, **options: Any) -> Any:
+    """
+    Return an optional field that servers call differently: the first name that is there counts.
+
+    Args:
+        *names: On the wire; ``"a.b"`` is the ``b`` of the object ``a``.
+        **options: Of ``attrs.field``.
+    """
+    return attrs.field(default=None, metadata={"names": names}, **options)

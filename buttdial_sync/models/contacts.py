@@ -6,7 +6,7 @@ from datetime import datetime
 
 import attrs
 
-from buttdial_sync.models.answer import Answer
+from buttdial_sync.models.answer import Answer, named
 
 
 @attrs.frozen(kw_only=True)
@@ -28,27 +28,14 @@ class ConsentState(Answer):
         expires_at: Until when.
     """
 
-    has_consent: bool | None = attrs.field(
-        default=None, metadata={"names": ("hasConsent", "has_consent", "consented", "allowed")}
-    )
-    status: str | None = attrs.field(
-        default=None, metadata={"names": ("status", "consentStatus", "consent.status")}
-    )
-    contact: str | None = attrs.field(
-        default=None,
-        metadata={"names": ("contact", "contactAddress", "contact_address")},
-    )
+    has_consent: bool | None = named("hasConsent", "has_consent", "consented", "allowed")
+    status: str | None = named("status", "consentStatus", "consent.status")
+    contact: str | None = named("contact", "contactAddress", "contact_address")
     channel: str | None = None
-    consent_type: str | None = attrs.field(
-        default=None, metadata={"names": ("consentType", "consent_type", "consent.consentType")}
-    )
+    consent_type: str | None = named("consentType", "consent_type", "consent.consentType")
     source: str | None = None
-    granted_at: datetime | None = attrs.field(
-        default=None, metadata={"names": ("grantedAt", "granted_at", "consent.grantedAt")}
-    )
-    revoked_at: datetime | None = attrs.field(
-        default=None, metadata={"names": ("revokedAt", "revoked_at", "consent.revokedAt")}
-    )
+    granted_at: datetime | None = named("grantedAt", "granted_at", "consent.grantedAt")
+    revoked_at: datetime | None = named("revokedAt", "revoked_at", "consent.revokedAt")
     expires_at: datetime | None = None
 
     def __bool__(self) -> bool:

@@ -18,11 +18,6 @@ _AGENT_TOKEN_NAMES = (
 )
 
 
-def secret_field() -> Any:
-    """Return an optional field that is never shown."""
-    return attrs.field(default=None, repr=False)
-
-
 def team_token_field() -> Any:
     """Return a required field for a workspace's token, under whichever name it comes."""
     return attrs.field(repr=False, metadata={"names": _TEAM_TOKEN_NAMES})

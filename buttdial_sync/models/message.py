@@ -39,8 +39,8 @@ class Message:
     sender_name: str | None = _optional("senderName", help="Name shown to the recipient.")
     language: str | None = _optional("language", help="Of the text, as in en.")
     fallback_channels: Sequence[str] | None = _optional("fallbackChannels")
-    scheduled_at: datetime | str | None = attrs.field(
-        default=None, metadata={"wire": "scheduledAt", "help": "When to send it (ISO 8601)."}
+    scheduled_at: datetime | str | None = _optional(
+        "scheduledAt", help="When to send it (ISO 8601)."
     )
     thread_id: str | None = _optional("threadId", help="Your own id of the conversation.")
     entity_id: str | None = _optional("entityId", help="Your own id of the subject.")
@@ -55,9 +55,8 @@ class Message:
     html: str | None = _optional("html", help="The HTML body of an email.")
     template_id: str | None = _optional("templateId", help="The template to send.")
     template_vars: Mapping[str, str] | None = _optional("templateVars")
-    target_gender: TargetGender | None = attrs.field(
-        default=None,
-        metadata={"wire": "targetGender", "help": "Of the recipient: male, female or unknown."},
+    target_gender: TargetGender | None = _optional(
+        "targetGender", help="Of the recipient: male, female or unknown."
     )
 
 

@@ -8,7 +8,7 @@ import attrs
 
 from buttdial_sync.models.answer import Answer
 from buttdial_sync.models.converter import Identifier
-from buttdial_sync.models.credentials import secret_field, team_token_field
+from buttdial_sync.models.credentials import team_token_field
 
 
 @attrs.frozen(kw_only=True)
@@ -26,8 +26,8 @@ class Registration(Answer):
 
     org_id: Identifier
     verification_sent: bool | None = None
-    poll_token: str | None = secret_field()
-    webhook_secret: str | None = secret_field()
+    poll_token: str | None = attrs.field(default=None, repr=False)
+    webhook_secret: str | None = attrs.field(default=None, repr=False)
 
 
 @attrs.frozen(kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from buttdial_sync.models.answer import Answer
+from buttdial_sync.models.answer import Answer, named
 from buttdial_sync.models.converter import Identifier
 from buttdial_sync.models.credentials import agent_token_field
 from buttdial_sync.models.tool_result import ToolResult
@@ -22,21 +22,10 @@ class CreatedTeam(Answer):
         slug: Its short name.
     """
 
-    admin_token: str | None = attrs.field(
-        default=None,
-        repr=False,
-        metadata={"names": ("adminToken", "admin_token", "team.adminToken")},
-    )
-    id: Identifier | None = attrs.field(
-        default=None,
-        metadata={"names": ("id", "teamId", "orgId", "team.id", "organization.id")},
-    )
-    name: str | None = attrs.field(
-        default=None, metadata={"names": ("name", "team.name", "organization.name")}
-    )
-    slug: str | None = attrs.field(
-        default=None, metadata={"names": ("slug", "team.slug", "organization.slug")}
-    )
+    admin_token: str | None = named("adminToken", "admin_token", "team.adminToken", repr=False)
+    id: Identifier | None = named("id", "teamId", "orgId", "team.id", "organization.id")
+    name: str | None = named("name", "team.name", "organization.name")
+    slug: str | None = named("slug", "team.slug", "organization.slug")
 
 
 @attrs.frozen(kw_only=True)
@@ -53,13 +42,9 @@ class OnboardedCustomer(Answer):
         connection_instructions: How to connect as this agent.
     """
 
-    agent_id: Identifier | None = attrs.field(
-        default=None, metadata={"names": ("agentId", "agent_id", "provisioning.agentId")}
-    )
+    agent_id: Identifier | None = named("agentId", "agent_id", "provisioning.agentId")
     agent_token: str | None = agent_token_field(default=None)
-    channels: ToolResult | None = attrs.field(
-        default=None, metadata={"names": ("channels", "provisioning.channels")}
-    )
+    channels: ToolResult | None = named("channels", "provisioning.channels")
     email_setup: ToolResult | None = None
     webhook_urls: ToolResult | None = None
     connection_instructions: ToolResult | None = None

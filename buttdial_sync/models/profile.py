@@ -6,7 +6,7 @@ from datetime import datetime
 
 import attrs
 
-from buttdial_sync.models.answer import Answer
+from buttdial_sync.models.answer import Answer, named
 from buttdial_sync.models.converter import Identifier
 from buttdial_sync.models.credentials import agent_token_field
 from buttdial_sync.models.tool_result import ToolResult
@@ -53,18 +53,10 @@ class ChannelStatus(Answer):
         pool: How many agents there may be, and are.
     """
 
-    phone: ToolResult | None = attrs.field(
-        default=None, metadata={"names": ("phone", "channels.phone")}
-    )
-    whatsapp: ToolResult | None = attrs.field(
-        default=None, metadata={"names": ("whatsapp", "channels.whatsapp")}
-    )
-    email: ToolResult | None = attrs.field(
-        default=None, metadata={"names": ("email", "channels.email")}
-    )
-    voice_ai: ToolResult | None = attrs.field(
-        default=None, metadata={"names": ("voiceAi", "voice_ai", "channels.voiceAi")}
-    )
+    phone: ToolResult | None = named("phone", "channels.phone")
+    whatsapp: ToolResult | None = named("whatsapp", "channels.whatsapp")
+    email: ToolResult | None = named("email", "channels.email")
+    voice_ai: ToolResult | None = named("voiceAi", "voice_ai", "channels.voiceAi")
     agent_id: Identifier | None = None
     display_name: str | None = None
     status: str | None = None

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import attrs
 
-from buttdial_sync.models.answer import Answer
+from buttdial_sync.models.answer import Answer, named
 from buttdial_sync.models.converter import Identifier
 from buttdial_sync.models.tool_result import ToolResult
 
@@ -21,9 +21,7 @@ class CreatedSession(Answer):
         participants: Who takes part.
     """
 
-    session_id: Identifier | None = attrs.field(
-        default=None, metadata={"names": ("sessionId", "session_id", "id", "session.id")}
-    )
+    session_id: Identifier | None = named("sessionId", "session_id", "id", "session.id")
     participants: list[ToolResult] = attrs.field(
         factory=list, metadata={"names": ("participants", "session.participants")}
     )

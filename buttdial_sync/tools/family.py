@@ -27,21 +27,17 @@ class Family:
 
     def _call(self, operation: ToolOperation[T] | Endpoint[T], /, **arguments: Any) -> T:
         """Carry an operation out; the arguments are the wire's names in snake_case."""
+        agent = self._agent
         if isinstance(operation, Endpoint):
-            credential = self._agent.token_or(None)
-            endpoint_call = EndpointCall(
-                self._agent.connection,
-                operation,
-                arguments,
-                credential=credential,
-                agent=self._agent,
+            call = EndpointCall(
+                agent.connection, operation, arguments, credential=agent.token_or(None), agent=agent
             )
-            return endpoint_call.result(operation.result)
+            return call.result(operation.result)
         for name, channel in operation.recipients.items():
             if isinstance(recipient := arguments.get(name), str):
-                arguments[name] = self._agent.recipients.normalized(recipient, channel)
+                arguments[name] = agent.recipients.normalized(recipient, channel)
         wire = to_wire(arguments)
-        result = ToolCall(self._agent, operation, wire).result(operation.result)
+        result = ToolCall(agent, operation, wire).result(operation.result)
         if "confirm" in wire:
             return attrs.evolve(result, previewed=not wire["confirm"])  # type: ignore[misc]
         return result
