@@ -86,14 +86,21 @@ _PREFIX = "BUTT"
 _ALIKE = 0.93
 
 
-def own_variables(environ: Mapping[str, str] | None) -> dict[str, str]:
+def variables_of(environ: Mapping[str, str] | None, names: Iterable[str]) -> dict[str, str]:
     """
-    Return the library's own variables, the tokens masked; of ``os.environ`` when None.
+    Return the variables that are not blank, the tokens masked; of ``os.environ`` when None.
 
     Frames are shown, and they should not show the whole environment.
     """
     source = os.environ if environ is None else environ
-    found = masked_items({name: source[name] for name in sorted(VARIABLES) if name in source})
+    found = {name: source.get(name, "").strip() for name in names}
+    return masked_items({name: text for name, text in found.items() if text})
+
+
+def own_variables(environ: Mapping[str, str] | None) -> dict[str, str]:
+    """Return the library's own variables, as :func:`variables_of`, and tell of misspelt ones."""
+    source = os.environ if environ is None else environ
+    found = variables_of(source, VARIABLES)
     _warn_of_misspelt(VARIABLES - found.keys(), [name for name in source if name not in VARIABLES])
     return found
 
@@ -122,7 +129,10 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         ConfigError: ``BUTT_DIAL_TOKEN_IN`` or ``BUTT_DIAL_SEND_VIA`` has an invalid value.
     """
     environ = own_variables(environ)
-    found: dict[str, Any] = {field: _first(environ, names) for field, names in _VARIABLES.items()}
+    found: dict[str, Any] = {
+        field: next((environ[name] for name in names if name in environ), None)
+        for field, names in _VARIABLES.items()
+    }
     found["token_in"] = check_token_in(found["token_in"], "BUTT_DIAL_TOKEN_IN")
     found["send_via"] = check_send_via(found["send_via"], "BUTT_DIAL_SEND_VIA")
     return Settings(**found)
@@ -160,8 +170,3 @@ def check_count(value: int, name: str) -> int:
     if value < 1:
         raise ArgumentValueError(f"{name} must be at least 1")
     return value
-
-
-def _first(source: Mapping[str, str], names: Iterable[str]) -> str | None:
-    value = next((source[name] for name in names if source.get(name, "").strip()), None)
-    return value and type(value)(value.strip())

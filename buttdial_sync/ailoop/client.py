@@ -57,7 +57,7 @@ from buttdial_sync.ailoop.server import (
 from buttdial_sync.ailoop.tasks import Tasks
 from buttdial_sync.errors.scrubbing import masked, masked_items
 from buttdial_sync.models.events import ClientEvent
-from buttdial_sync.settings import check_count
+from buttdial_sync.settings import check_count, variables_of
 from buttdial_sync.transport.client_connection import ConnectionOptions
 from buttdial_sync.transport.deadline import Clock, Deadline, check_seconds
 from buttdial_sync.transport.network import NetworkOptions
@@ -685,9 +685,8 @@ def _tried(change: Callable[[str], object], message_id: str) -> None:
 
 def _arguments_from_env(environ: Mapping[str, str] | None) -> dict[str, str]:
     """Return the arguments that the environment has: frames are shown, and not all of it."""
-    source = os.environ if environ is None else environ
-    found = {name: source.get(variable, "").strip() for name, variable in _VARIABLES.items()}
-    return masked_items({name: value for name, value in found.items() if value})
+    found = variables_of(environ, _VARIABLES.values())
+    return {name: found[each] for name, each in _VARIABLES.items() if each in found}
 
 
 def _check_seconds(value: float, name: str) -> None:

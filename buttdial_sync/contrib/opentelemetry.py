@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from buttdial_sync._extras import Extra
 from buttdial_sync.models.events import ClientEvent
@@ -53,7 +54,7 @@ class Telemetry:
         ):
             meter.create_observable_gauge(
                 f"buttdial.outbox.{name}",
-                callbacks=[self._observing(observe)],
+                callbacks=[partial(self._observe, observe)],
                 unit=unit,
                 description=description,
             )
@@ -83,15 +84,12 @@ class Telemetry:
         span.end(end)
         self._seconds.record(seconds, attributes)
 
-    def _observing(
-        self, observe: Callable[[Figures], Iterator[Observation]]
-    ) -> Callable[[CallbackOptions], Iterator[Observation]]:
-        def callback(_: CallbackOptions) -> Iterator[Observation]:
-            # Nothing before the first event: no outbox is not an empty one.
-            if self._figures is not None:
-                yield from observe(self._figures)
-
-        return callback
+    def _observe(
+        self, observe: Callable[[Figures], Iterator[Observation]], _: CallbackOptions
+    ) -> Iterator[Observation]:
+        # Nothing before the first event: no outbox is not an empty one.
+        if self._figures is not None:
+            yield from observe(self._figures)
 
 
 def _messages(figures: Figures) -> Iterator[Observation]:

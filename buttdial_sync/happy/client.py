@@ -11,9 +11,10 @@ from typing import Any, NoReturn
 
 from buttdial_sync.errors.scrubbing import Secret
 from buttdial_sync.happy.connection import HappyConnection
-from buttdial_sync.happy.credentials import arguments_from_env, credentials_of, own_variables
+from buttdial_sync.happy.credentials import VARIABLES, arguments_from_env, credentials_of
 from buttdial_sync.happy.tasks import Tasks
 from buttdial_sync.models.events import ClientEvent
+from buttdial_sync.settings import variables_of
 from buttdial_sync.transport.client_connection import ConnectionOptions
 from buttdial_sync.transport.network import NetworkOptions
 
@@ -122,7 +123,7 @@ class HappyClient(Tasks):
             CredentialsError: The token or the secret is missing or malformed.
             HappyConfigError: There is no server URL.
         """
-        environ = own_variables(environ)  # frames are shown, and they are not the host's
+        environ = variables_of(environ, VARIABLES)  # frames are shown, and they are not the host's
         for name in options.keys() & {"token", "secret_b64"}:
             options[name] = _hidden(options[name])
         return cls(

@@ -22,7 +22,7 @@ SecretKind = Literal["account", "machine", "unknown"]
 _KEY_FILES = ("agent.key", "access.key")
 _HOME = ".happy"
 _SECRETS = ("HAPPY_TOKEN", "HAPPY_SECRET")
-_VARIABLES = ("HAPPY_SERVER_URL", "HAPPY_HOME_DIR", *_SECRETS)
+VARIABLES = ("HAPPY_SERVER_URL", "HAPPY_HOME_DIR", *_SECRETS)
 
 
 @attrs.frozen(kw_only=True)
@@ -70,17 +70,6 @@ def credentials_of(
     )
 
 
-def own_variables(environ: Mapping[str, str] | None) -> dict[str, str]:
-    """
-    Return this client's own variables, token and secret masked; of ``os.environ`` when None.
-
-    Frames are shown, and they should not show the whole environment.
-    """
-    source = os.environ if environ is None else environ
-    found = {name: source[name] for name in _VARIABLES if name in source}
-    return {name: Secret(text) if name in _SECRETS else text for name, text in found.items()}
-
-
 def arguments_from_env(environ: Mapping[str, str]) -> dict[str, Any]:
     """
     Return a client's arguments: ``HAPPY_TOKEN`` and ``HAPPY_SECRET``, else the key file.
@@ -88,7 +77,7 @@ def arguments_from_env(environ: Mapping[str, str]) -> dict[str, Any]:
     Raises:
         CredentialsError: Only one of the two is set, or the key file is missing.
     """
-    token, secret = (Secret(environ.get(name, "").strip()) for name in _SECRETS)
+    token, secret = map(environ.get, _SECRETS)
     if not token and not secret:
         return {"credentials_path": default_key_file(environ)}
     if not token or not secret:

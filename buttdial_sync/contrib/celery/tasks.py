@@ -162,17 +162,11 @@ class ButtDialTasks:
     def _outgoing_tasks(self, app: Celery) -> tuple[Any, Any]:
         # Acknowledged late: if a worker dies, the task is delivered again, and the row shows what
         # happened to the message.
-        @app.task(
-            name=f"{PREFIX}.deliver",
-            shared=False,
-            acks_late=True,
-            reject_on_worker_lost=True,
-            ignore_result=True,
-        )  # type: ignore[untyped-decorator]
+        @_task(app, "deliver", acks_late=True, reject_on_worker_lost=True)
         def deliver(msg_id: str, retry_count: int) -> str:
             return self._deliver(msg_id, retry_count)
 
-        @app.task(name=f"{PREFIX}.sweep", shared=False, ignore_result=True)  # type: ignore[untyped-decorator]
+        @_task(app, "sweep")
         def sweep() -> int:
             return self._sweep()
 
@@ -181,15 +175,9 @@ class ButtDialTasks:
     def _inbound_task(self, app: Celery) -> Any:
         # Acknowledged late, and not if its worker is killed, also by a time limit: its webhook was
         # answered, so the broker has the only copy.
-        @app.task(
-            name=f"{PREFIX}.handle_inbound",
-            bind=True,
-            shared=False,
-            acks_late=True,
-            reject_on_worker_lost=True,
-            acks_on_timeout=False,
-            ignore_result=True,
-        )  # type: ignore[untyped-decorator]
+        late = {"acks_late": True, "reject_on_worker_lost": True, "acks_on_timeout": False}
+
+        @_task(app, "handle_inbound", bind=True, **late)
         def handle_inbound(task: Any, kind: str, fields: dict[str, Any]) -> None:
             self._handle_inbound(task, kind, fields)
 
@@ -267,6 +255,13 @@ class ButtDialTasks:
         except Reject as refused:
             # The broker did not take it. Celery would throw away what it has, the only copy.
             raise Reject(refused.reason, requeue=True) from None
+
+
+def _task(app: Celery, name: str, **options: Any) -> Callable[[Callable[..., Any]], Any]:
+    made: Callable[[Callable[..., Any]], Any] = app.task(
+        name=f"{PREFIX}.{name}", shared=False, ignore_result=True, **options
+    )
+    return made
 
 
 def _close(repository: object) -> None:

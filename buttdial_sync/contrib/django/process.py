@@ -105,8 +105,7 @@ def make_handler(**options: Any) -> InboundHandler:
         ImproperlyConfigured: ``BUTT_DIAL`` is wrong.
     """
     configured = app_settings()
-    found = {name: getattr(configured, name) for name in _INBOUND}
-    given = {name: value for name, value in found.items() if value is not None}
+    given = {name: value for name in _INBOUND if (value := getattr(configured, name)) is not None}
     deferred = {"inbox": get_inbox(), "deferred": True} if configured.deferred else {}
     return InboundHandler(**{"delivery_log": DatabaseDeliveryLog(), **given, **deferred, **options})
 

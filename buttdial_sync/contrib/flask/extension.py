@@ -186,8 +186,7 @@ def _settings(app: Flask) -> Settings:
 
 
 def _make_client_options(app: Flask) -> dict[str, Any]:
-    given = _settings(app).for_client(**app.config.get("BUTT_DIAL_CLIENT", {}))
-    return client_options(given)
+    return client_options(_settings(app).for_client(**app.config.get("BUTT_DIAL_CLIENT", {})))
 
 
 def _make_accounts(app: Flask) -> AccountsClient:

@@ -12,6 +12,7 @@ import pytest
 from buttdial_sync.errors import AuthError, ConfigError
 from buttdial_sync.happy import credentials
 from buttdial_sync.happy.errors import AuthenticationError, CredentialsError, HappyError
+from buttdial_sync.settings import variables_of
 
 SECRET = base64.b64encode(bytes(range(32))).decode()
 TOKEN = "eyJ-token"
@@ -54,7 +55,7 @@ def test_the_environment_comes_before_the_file(tmp_path: Path) -> None:
     home = {"HAPPY_HOME_DIR": str(tmp_path)}
     assert credentials.arguments_from_env(home) == {"credentials_path": file}
     environ = {**home, "HAPPY_TOKEN": TOKEN, "HAPPY_SECRET": SECRET}
-    given = credentials.arguments_from_env(environ)
+    given = credentials.arguments_from_env(variables_of(environ, credentials.VARIABLES))
     assert given == {"token": TOKEN, "secret_b64": SECRET}
     assert SECRET not in repr(given)
     assert credentials.credentials_of(**given, path=None).kind == "unknown"
