@@ -37,8 +37,8 @@ from buttdial_sync.stores.schema import (
     Row,
     Selection,
     Turn,
-    portions,
 )
+from buttdial_sync.stores.sql import portions
 from buttdial_sync.stores.store import Store
 from buttdial_sync.stores.table import DEFAULT_LEASE, WorkTable, as_key, begin_attempt, cut
 

@@ -12,13 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from operator import attrgetter, itemgetter
 from typing import Any, Literal
 
 import attrs
 
-from buttdial_sync.errors.moments import as_utc
 from buttdial_sync.stores.schema import PENDING, Row
-from buttdial_sync.stores.times import from_text
 from buttdial_sync.stores.turns import IS_PENDING, OF_PAIR, pairs_of
 
 MOST = 10_000
@@ -37,6 +36,8 @@ _HOUR = timedelta(hours=1)
 Flow = Literal["idle", "flowing", "behind", "stopped"]
 Select = Callable[[str, Mapping[str, datetime]], Sequence[Sequence[Any]]]
 """Runs a statement with ``:name`` parameters, which are times."""
+AsTime = Callable[[Any], Any]
+"""Returns a time as aware, whatever the database has for it; what is no time, as it is."""
 
 
 @attrs.frozen
@@ -137,17 +138,18 @@ class Figures:
 
 
 def measure(
-    select: Select, table: str, statuses: Sequence[str], now: datetime, hint: str = ""
+    select: Select, as_time: AsTime, table: str, statuses: Sequence[str], now: datetime, hint: str
 ) -> Figures:
     """
     Measure a table of outgoing messages.
 
     Args:
         select: Runs a statement.
+        as_time: Reads a time.
         table: The table, quoted.
         statuses: What a row may be.
         now: The time, aware.
-        hint: What makes SQLite use the index of turns.
+        hint: What makes SQLite use the index of turns; empty for PostgreSQL.
     """
     counts = ", ".join(
         "(SELECT count(*) FROM (SELECT 1 AS one FROM "  # noqa: S608 - names of ours
@@ -170,15 +172,16 @@ def measure(
         in_doubt=Count(in_doubt, found["dead"] > MOST_IN_DOUBT),
         sent_last_minute=Count.up_to(MOST, sent_last_minute),
         sent_last_hour=Count.up_to(MOST, sent_last_hour),
-        sent_per_minute=_rate(sent_last_hour, _time(first_sent), now),
-        agents=_agents(select, table, hint),
+        sent_per_minute=_rate(sent_last_hour, as_time(first_sent), now),
+        agents=_agents(select, as_time, table, hint),
     )
 
 
 def measure_rows(rows: Iterable[Row], statuses: Sequence[str], now: datetime) -> Figures:
     """Measure rows in memory, where all may be read."""
     rows = list(rows)
-    waiting = sorted((row for row in rows if row["status"] == PENDING), key=_due)
+    pending = (row for row in rows if row["status"] == PENDING)
+    waiting = sorted(pending, key=itemgetter("next_retry_at"))
     sent = [row["resolved_at"] for row in rows if row["status"] == "delivered"]
     # A host may have written a row as delivered, without a time.
     minute, hour = (
@@ -204,10 +207,6 @@ def measure_rows(rows: Iterable[Row], statuses: Sequence[str], now: datetime) ->
     )
 
 
-def _due(row: Row) -> Any:
-    return row["next_retry_at"]
-
-
 def _sent_since(table: str) -> str:
     return (
         f"SELECT count(*), min(resolved_at) FROM (SELECT resolved_at FROM {table} "  # noqa: S608 - names of ours
@@ -222,7 +221,7 @@ def _rate(sent: int, first: object, now: datetime) -> float:
     return sent * 60 / max((now - first).total_seconds(), 1.0)
 
 
-def _agents(select: Select, table: str, hint: str) -> tuple[AgentFigures, ...]:
+def _agents(select: Select, as_time: AsTime, table: str, hint: str) -> tuple[AgentFigures, ...]:
     """Measure what waits, by agent; what is counted is shared out among them."""
     share = f"(SELECT {_OF_AGENTS} / count(*) FROM chosen)"  # noqa: S608 - numbers of ours
     near = f"(SELECT {_LOOKED_AT} / count(*) + 1 FROM chosen)"  # noqa: S608 - numbers of ours
@@ -247,13 +246,12 @@ def _agents(select: Select, table: str, hint: str) -> tuple[AgentFigures, ...]:
         f"(SELECT count(*) FROM (SELECT 1 AS one {first} LIMIT {share} + 1) AS counted), {share} "
         "FROM chosen AS pairs"
     )
-    return _by_agent(select(statement, {}))
+    return _by_agent((agent, as_time(due), *rest) for agent, due, *rest in select(statement, {}))
 
 
 def _by_agent(found: Iterable[Sequence[Any]]) -> tuple[AgentFigures, ...]:
     agents: dict[str, AgentFigures] = {}
-    for agent, stored, error, depth, most in found:
-        due = _time(stored)
+    for agent, due, error, depth, most in found:
         if not isinstance(due, datetime):  # a person wrote what cannot be read
             continue
         pending = Count.up_to(most, depth)
@@ -261,22 +259,10 @@ def _by_agent(found: Iterable[Sequence[Any]]) -> tuple[AgentFigures, ...]:
         known = agents.get(agent)
         if known is not None:
             new = attrs.evolve(
-                min(known, new, key=_next_due),
+                min(known, new, key=attrgetter("next_due_at")),
                 pending=known.pending + pending,
                 last_error=known.last_error or error,
             )
         agents[agent] = new
-    waiting_longest = sorted(agents.values(), key=_next_due)[:MOST_AGENTS]
-    return tuple(sorted(waiting_longest, key=_agent_id))
-
-
-def _time(stored: Any) -> Any:
-    return as_utc(stored) if isinstance(stored, datetime) else from_text(stored)
-
-
-def _next_due(figures: AgentFigures) -> datetime:
-    return figures.next_due_at
-
-
-def _agent_id(figures: AgentFigures) -> str:
-    return figures.agent_id
+    waiting_longest = sorted(agents.values(), key=attrgetter("next_due_at"))[:MOST_AGENTS]
+    return tuple(sorted(waiting_longest, key=attrgetter("agent_id")))

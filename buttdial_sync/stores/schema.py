@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import attrs
 
-T = TypeVar("T")
 RowKey = tuple[Any, str]
 """What :meth:`Store.keys` gives: when a row was written, as the database has it, and its id."""
 Row = dict[str, Any]
@@ -208,12 +207,6 @@ class Claim:
 def id_taken(row_id: str) -> str:
     """Return what :meth:`Store.insert` says about an id that is taken."""
     return f"there is a message with the id {row_id!r}, or with its agent and key"
-
-
-def portions(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """Return the items in their order, at most so many at a time."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
 
 
 def missing_columns(schema: Schema, present: set[str]) -> tuple[Column, ...]:

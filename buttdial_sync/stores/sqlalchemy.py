@@ -2,116 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import datetime, timezone
 from functools import partial
 from typing import Any, Protocol
 
+from sqlalchemy import Column as TableColumn
 from sqlalchemy import (
-    ARRAY,
-    Connection,
     DateTime,
     Dialect,
     Engine,
     Index,
     Integer,
     MetaData,
-    Select,
     String,
     Table,
     Text,
-    bindparam,
-    case,
-    cast,
     create_engine,
-    delete,
-    exists,
     func,
     insert,
     inspect,
-    or_,
     select,
     text,
-    true,
-    tuple_,
-    update,
 )
-from sqlalchemy import Column as TableColumn
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError, StatementError
 from sqlalchemy.schema import CreateColumn, CreateIndex
-from sqlalchemy.sql.elements import ColumnElement
-from sqlalchemy.types import TypeDecorator, TypeEngine
+from sqlalchemy.types import TypeDecorator
 
 from buttdial_sync.errors import ArgumentValueError, ConfigError
 from buttdial_sync.errors.moments import as_utc
-from buttdial_sync.stores.figures import Figures, measure
 from buttdial_sync.stores.schema import (
     KEY_LENGTH,
-    PENDING,
     WORD_LENGTH,
-    Claim,
     Column,
-    Condition,
     Row,
-    RowKey,
     Schema,
-    Selection,
     TableIndex,
-    Turn,
     id_taken,
     missing_columns,
-    portions,
 )
-from buttdial_sync.stores.store import Store
-from buttdial_sync.stores.times import Clock, DatabaseClock, from_text
-from buttdial_sync.stores.turns import (
-    IN_ORDER,
-    IS_PENDING,
-    TURNS_INDEX,
-    as_turns,
-    next_statement,
-    take_turns,
-    turns_statement,
-)
+from buttdial_sync.stores.sql import Cursor, Execute, SQLStore, as_text
+from buttdial_sync.stores.times import Clock, DatabaseClock
 
-_MOST_PARAMETERS = 900  # SQLite before 3.32 takes 999, and no deeper expressions now
-_MOST_NEAR = 100
 _UNTESTED = frozenset({"mysql", "mariadb"})
-
-
-class _TextTime(sqlite.DATETIME):
-    """SQLite's times are text, and a person may have written one that cannot be read."""
-
-    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:
-        """Return what reads a time, and leaves anything else as it is."""
-        return from_text
 
 
 class UtcDateTime(TypeDecorator[datetime]):
     """An aware time, also in databases that know none."""
 
-    impl = DateTime
+    impl = DateTime(timezone=True)
     cache_ok = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """Return the database's type."""
-        kind: type[TypeEngine[Any]] = _TextTime
-        if dialect.name == "sqlite":
-            return dialect.type_descriptor(kind())
-        return dialect.type_descriptor(DateTime(timezone=True))
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         """Write a time in UTC."""
         return None if value is None else value.astimezone(timezone.utc)
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         """Read a time; one without a zone was written in UTC."""
-        return as_utc(value) if isinstance(value, datetime) else value
-
-
-_TIME = bindparam("now", type_=UtcDateTime())
+        return None if value is None else as_utc(value)
 
 
 class Executes(Protocol):
@@ -132,7 +82,7 @@ def table_of(schema: Schema, metadata: MetaData) -> Table:
     )
 
 
-class SQLAlchemyStore(Store):
+class SQLAlchemyStore(SQLStore):
     """
     Rows in a table of the host's database: PostgreSQL (``FOR UPDATE SKIP LOCKED``) or SQLite.
 
@@ -233,302 +183,48 @@ class SQLAlchemyStore(Store):
         # Without the columns that no row needs, a thousand rows fit into one statement.
         names = {name for row in rows for name, value in row.items() if value is not None}
         given = [{name: row[name] for name in names} for row in rows]
-        if self._engine.dialect.name == "postgresql":
-            made = postgresql.insert(self.table).on_conflict_do_nothing()
-            with _telling_only(""), self._engine.begin() as connection:
-                return len(connection.scalars(made.returning(self.table.c.id), given).all())
-        statement = sqlite.insert(self.table).on_conflict_do_nothing()
+        made = (sqlite if self._is_sqlite else postgresql).insert(self.table)
+        statement = made.on_conflict_do_nothing()
         with _telling_only(""), self._engine.begin() as connection:
-            return connection.execute(statement, given).rowcount
-
-    def claim(self, claim: Claim) -> list[Row]:
-        """Lease rows; see :meth:`Store.claim`."""
-        table = self.table.c
-        changes: dict[str, Any] = {"leased_until": claim.leased_until}
-        if claim.begins_attempt:
-            changes["retry_count"] = table.retry_count + 1
-            changes["attempt_number"] = table.attempt_number + 1
-        with self._engine.begin() as connection:
-            if self._engine.dialect.name == "sqlite":
-                _begin_as_writer(connection, self.table)
-            if self.schema.takes_turns:
-                self._keep_order(connection)
-                ids = take_turns(claim, partial(self._find_next, connection, claim.now))
-            else:
-                ids = self._find_due(connection, claim)
-            if not ids:
-                return []
-            chosen = table.id.in_(ids)
-            connection.execute(update(self.table).where(chosen).values(changes))
-            found = connection.execute(select(self.table).where(chosen)).mappings()
-            rows = {row["id"]: dict(row) for row in found}
-        return [rows[row_id] for row_id in ids]
-
-    def turns(self, now: datetime) -> list[Turn]:
-        """Return the agents with rows to claim; see :meth:`Store.turns`."""
-        is_sqlite = self._engine.dialect.name == "sqlite"
-        hint = f"INDEXED BY {self.table.name}_{TURNS_INDEX}" if is_sqlite else ""
-        statement = text(turns_statement(self._quoted, hint)).bindparams(_TIME)
-        with self._engine.connect() as connection:
-            self._keep_order(connection)
-            pairs = connection.execute(statement, {"now": now})
-            return as_turns((agent, priority) for agent, priority in pairs)
-
-    def release(
-        self, ids: Sequence[str], leased_until: datetime, changes: Mapping[str, Any]
-    ) -> int:
-        """End leases; see :meth:`Store.release`."""
-        table = self.table.c
-        statement = update(self.table).where(
-            table.id.in_(ids), table.status == PENDING, table.leased_until == leased_until
-        )
-        with self._engine.begin() as connection:
-            return connection.execute(statement.values(leased_until=None, **changes)).rowcount
-
-    def update(self, row_id: str, changes: Mapping[str, Any], condition: Condition) -> bool:
-        """Change a row; see :meth:`Store.update`."""
-        table = self.table.c
-        statement = update(self.table).where(
-            table.id == row_id, table.status.in_(condition.statuses)
-        )
-        if condition.retry_count is not None:
-            statement = statement.where(table.retry_count == condition.retry_count)
-        if condition.attempt_number is not None:
-            number = func.coalesce(table.attempt_number, 0)
-            statement = statement.where(number == condition.attempt_number)
-        if condition.no_lease_at is not None:
-            statement = statement.where(_is_free(self.table, condition.no_lease_at))
-        for name, value in condition.values.items():
-            statement = statement.where(table[name].is_not_distinct_from(value))
-        for name in condition.present:
-            statement = statement.where(table[name].is_not(None))
-        with self._engine.begin() as connection:
-            return connection.execute(statement.values(**changes)).rowcount == 1
-
-    def find(self, row_id: str) -> Row | None:
-        """Return one row; see :meth:`Store.find`."""
-        found = self._read(select(self.table).where(self.table.c.id == row_id))
-        return found[0] if found else None
-
-    def find_many(self, ids: Sequence[str]) -> list[Row]:
-        """Return some rows; see :meth:`Store.find_many`."""
-        table = self.table.c
-        return [
-            row
-            for some in portions(ids, _MOST_PARAMETERS)
-            for row in self._read(select(self.table).where(table.id.in_(some)))
-        ]
-
-    def ids_between(self, bounds: Sequence[tuple[str, str]]) -> list[str]:
-        """Return ids; see :meth:`Store.ids_between`."""
-        if self._engine.dialect.name == "postgresql":
-            return self._ids_near(bounds)
-        row_id = self.table.c.id
-        found: list[str] = []
-        with self._engine.connect() as connection:
-            for some in portions(bounds, _MOST_PARAMETERS // 2):
-                lies_between = or_(*(row_id.between(low, high) for low, high in some))
-                found += connection.execute(select(row_id).where(lies_between)).scalars()
-        return found
-
-    def _ids_near(self, bounds: Sequence[tuple[str, str]]) -> list[str]:
-        """Look each pair up in PostgreSQL's index, whatever its planner thinks of their number."""
-        lows, highs = (cast([pair[end] for pair in bounds], ARRAY(Text)) for end in (0, 1))
-        pairs = func.unnest(lows, highs).table_valued("low", "high").render_derived()
-        row_id = self.table.c.id
-        within = row_id.between(pairs.c.low, pairs.c.high)
-        near = select(row_id).where(within).order_by(row_id).limit(_MOST_NEAR).lateral()
-        with self._engine.connect() as connection:
-            query = select(near.c.id).select_from(pairs.join(near, true()))
-            return list(connection.execute(query).scalars())
-
-    def newest_by(self, column: str, value: str, limit: int) -> list[Row]:
-        """Return the newest of some rows; see :meth:`Store.newest_by`."""
-        with self._engine.connect() as connection:
-            return self._newest_by(connection, column, value, limit)
+            if self._is_sqlite:
+                return connection.execute(statement, given).rowcount
+            return len(connection.scalars(statement.returning(self.table.c.id), given).all())
 
     def find_by_on(self, transaction: Executes, column: str, value: str) -> Row | None:
         """Return the newest of some rows, as a transaction of the host's sees them."""
-        found = self._newest_by(transaction, column, value, 1)
+        found = self._newest_by(partial(self._execute, transaction), column, value, 1)
         return found[0] if found else None
 
-    def _newest_by(self, transaction: Executes, column: str, value: str, limit: int) -> list[Row]:
-        table = self.table.c
-        query = select(self.table).where(table[column] == value)
-        found = transaction.execute(query.order_by(table.created_at.desc()).limit(limit))
-        return [dict(row) for row in found.mappings()]
-
-    def first_in_order(self, agent_id: str, ordering_key: str) -> Row | None:
-        """Return the oldest row; see :meth:`Store.first_in_order`."""
-        table = self.table.c
-        query = select(self.table).where(
-            text(IS_PENDING),
-            table.ordering_key == ordering_key,
-            func.coalesce(table.agent_id, "") == agent_id,
-        )
-        found = self._read(query.order_by(table.created_at, table.id).limit(1))
-        return found[0] if found else None
-
-    def newest(self, status: str | None, limit: int) -> list[Row]:
-        """Return rows; see :meth:`Store.newest`."""
-        table = self.table.c
-        query = select(self.table).order_by(table.created_at.desc(), table.id.desc()).limit(limit)
-        return self._read(query if status is None else query.where(table.status == status))
-
-    def leased(self, now: datetime) -> list[Row]:
-        """Return the leased ones; see :meth:`Store.leased`."""
-        table = self.table.c
-        query = select(self.table).where(table.status == PENDING, table.leased_until > now)
-        return self._read(query)
-
-    def counts(self) -> Mapping[str, int]:
-        """Count all; see :meth:`Store.counts`."""
-        status = self.table.c.status
+    @contextmanager
+    def _reading(self) -> Iterator[Execute]:
         with self._engine.connect() as connection:
-            counted = connection.execute(select(status, func.count()).group_by(status))
-            return {row[0]: row[1] for row in counted}
+            yield partial(self._execute, connection)
 
-    def count(self, status: str) -> int:
-        """Count those of a status; see :meth:`Store.count`."""
-        query = select(func.count()).select_from(self.table).where(self.table.c.status == status)
-        with self._engine.connect() as connection:
-            return int(connection.execute(query).scalar_one())
-
-    def keys(self, status: str, after: RowKey | None, limit: int) -> list[RowKey]:
-        """Return keys; see :meth:`Store.keys`."""
-        table = self.table.c
-        query = select(table.created_at, table.id).where(table.status == status)
-        if after is not None:
-            query = query.where(tuple_(table.created_at, table.id) > tuple_(*after))
-        with self._engine.connect() as connection:
-            found = connection.execute(query.order_by(table.created_at, table.id).limit(limit))
-            return [(row[0], row[1]) for row in found]
-
-    def count_selected(self, ids: Sequence[str], selection: Selection) -> int:
-        """Count rows; see :meth:`Store.count_selected`."""
-        query = select(func.count()).select_from(self.table)
-        with self._engine.connect() as connection:
-            return sum(
-                connection.execute(query.where(*chosen)).scalar_one()
-                for chosen in self._selected(ids, selection)
-            )
-
-    def update_selected(
-        self,
-        ids: Sequence[str],
-        selection: Selection,
-        changes: Mapping[str, Any],
-        *,
-        one_more_attempt: bool,
-    ) -> int:
-        """Change rows; see :meth:`Store.update_selected`."""
-        table = self.table.c
-        statement = update(self.table).values(**changes)
-        if one_more_attempt:
-            lowest = table.retry_count + 1
-            budget = case((table.max_retries < lowest, lowest), else_=table.max_retries)
-            statement = statement.values(max_retries=budget)
+    @contextmanager
+    def _writing(self, *, reads_first: bool = False, durable: bool = True) -> Iterator[Execute]:
         with self._engine.begin() as connection:
-            return sum(
-                connection.execute(statement.where(*chosen)).rowcount
-                for chosen in self._selected(ids, selection)
-            )
+            execute = partial(self._execute, connection)
+            if reads_first and self._is_sqlite:
+                execute(self._no_change, {})
+            yield execute
 
-    def _selected(
-        self, ids: Sequence[str], selection: Selection
-    ) -> Iterator[list[ColumnElement[bool]]]:
-        """Return the conditions of a selection, for so many ids at a time."""
-        table = self.table.c
-        parts = [table.status.in_(selection.statuses), _is_free(self.table, selection.now)]
-        if selection.since is not None:
-            parts.append(func.coalesce(table.resolved_at, table.created_at) >= selection.since)
-        if selection.error_like:
-            parts.append(table.last_error.icontains(selection.error_like, autoescape=True))
-        if selection.in_doubt is not None:
-            began = table.attempt_started_at
-            parts.append(began.is_not(None) if selection.in_doubt else began.is_(None))
-        if selection.agent_id is not None:
-            parts.append(func.coalesce(table.agent_id, "") == selection.agent_id)
-        for some in portions(ids, _MOST_PARAMETERS):
-            yield [*parts, table.id.in_(some)]
-
-    def figures(self, statuses: Sequence[str], now: datetime) -> Figures:
-        """Measure the rows; see :meth:`Store.figures`."""
-        is_sqlite = self._engine.dialect.name == "sqlite"
-        hint = f"INDEXED BY {self.table.name}_{TURNS_INDEX}" if is_sqlite else ""
-        with self._engine.connect() as connection:
-            self._keep_order(connection)
-
-            def select(statement: str, values: Mapping[str, Any]) -> Sequence[Any]:
-                times = [bindparam(name, type_=UtcDateTime()) for name in values]
-                return connection.execute(text(statement).bindparams(*times), values).all()
-
-            return measure(select, self._quoted, statuses, now, hint)
-
-    def delete(self, statuses: Sequence[str], before: datetime, limit: int) -> int:
-        """Delete rows; see :meth:`Store.delete`."""
-        table = self.table.c
-        is_old = (table.status.in_(statuses), table.resolved_at < before)
-        some = select(table.id).where(*is_old).limit(limit)
-        # Twice: after waiting for somebody who changes a row, PostgreSQL does not look for the ids
-        # again, and would delete what was revived meanwhile.
-        statement = delete(self.table).where(table.id.in_(some), *is_old)
-        with self._engine.begin() as connection:
-            return connection.execute(statement).rowcount
-
-    def _find_due(self, connection: Connection, claim: Claim) -> list[str]:
-        table = self.table.c
-        due = (
-            select(table.id)
-            .where(
-                table.status == PENDING,
-                table.next_retry_at <= claim.now,
-                _is_free(self.table, claim.now),
-                *self._only_heads(claim.now),
-            )
-            .order_by(table.next_retry_at, table.created_at)
-            .limit(claim.limit)
-            .with_for_update(skip_locked=True)
-        )
-        return list(connection.execute(due).scalars())
-
-    def _keep_order(self, connection: Connection) -> None:
-        if self._engine.dialect.name == "postgresql":
-            connection.execute(text(IN_ORDER))
-
-    def _find_next(
-        self, connection: Connection, now: datetime, agent: str, priority: int, limit: int
-    ) -> list[str]:
-        lock = "FOR UPDATE OF found SKIP LOCKED" if connection.dialect.name != "sqlite" else ""
-        statement = text(next_statement(self._quoted, lock)).bindparams(_TIME)
-        values = {"now": now, "agent": agent, "priority": priority, "limit": limit}
-        return list(connection.execute(statement, values).scalars())
+    def _execute(self, transaction: Executes, statement: str, values: Mapping[str, Any]) -> Cursor:
+        if self._is_sqlite:
+            values = {name: as_text(value) for name, value in values.items()}
+        cursor: Cursor = transaction.execute(text(statement), values)
+        return cursor
 
     @property
-    def _quoted(self) -> str:
+    def _is_sqlite(self) -> bool:
+        return self._engine.dialect.name == "sqlite"
+
+    @property
+    def _table(self) -> str:
         return self._engine.dialect.identifier_preparer.format_table(self.table)
 
     def _ask_time(self) -> datetime:
         with self._engine.connect() as connection:
             return _time_of(connection)
-
-    def _only_heads(self, now: datetime) -> tuple[ColumnElement[bool], ...]:
-        """Return the condition that a row may be claimed as far as its group goes."""
-        if self.schema.group is None:
-            return ()
-        other, found = self.table.alias().c, self.table.c
-        comes_first = or_(other.created_at < found.created_at, other.leased_until > now)
-        return (
-            ~exists().where(
-                other[self.schema.group] == found[self.schema.group],
-                other.status == PENDING,
-                comes_first,
-            ),
-        )
-
-    def _read(self, query: Select[Any]) -> list[Row]:
-        with self._engine.connect() as connection:
-            return [dict(row) for row in connection.execute(query).mappings()]
 
     def _add_statement(self, column: Column) -> str:
         definition = CreateColumn(self.table.c[column.name]).compile(dialect=self._engine.dialect)
@@ -611,13 +307,3 @@ def _index(schema: Schema, name: str, index: TableIndex) -> Index:
         postgresql_where=where,
         sqlite_where=where,
     )
-
-
-def _is_free(table: Table, now: datetime) -> ColumnElement[bool]:
-    return or_(table.c.leased_until.is_(None), table.c.leased_until <= now)
-
-
-def _begin_as_writer(connection: Connection, table: Table) -> None:
-    """Take SQLite's write lock first: after a read, SQLite would not wait for another writer."""
-    nothing = table.c.id.is_(None)
-    connection.execute(update(table).where(nothing).values(leased_until=None))

@@ -8,49 +8,25 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from functools import partial
 from typing import Any
 
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
 from buttdial_sync.errors import ArgumentValueError, ClientClosedError, ConfigError
-from buttdial_sync.stores.figures import Figures, measure
 from buttdial_sync.stores.private_file import create_private_file
-from buttdial_sync.stores.schema import (
-    Claim,
-    Column,
-    Condition,
-    Row,
-    RowKey,
-    Schema,
-    Selection,
-    Turn,
-    id_taken,
-    missing_columns,
-    portions,
-)
-from buttdial_sync.stores.store import Store
-from buttdial_sync.stores.times import Clock, as_text, from_text
-from buttdial_sync.stores.turns import (
-    AGENT,
-    IS_PENDING,
-    TURNS_INDEX,
-    as_turns,
-    next_statement,
-    take_turns,
-    turns_statement,
-)
+from buttdial_sync.stores.schema import Column, Row, Schema, id_taken, missing_columns
+from buttdial_sync.stores.sql import Execute, SQLStore, as_text
+from buttdial_sync.stores.times import Clock
 from buttdial_sync.transport.deadline import check_seconds
 from buttdial_sync.transport.fork import leak_until_exit, reset_after_fork, reset_if_forked
 
 logger = logging.getLogger("buttdial_sync.stores")
 
-_MOST_PARAMETERS = 900  # SQLite before 3.32 takes 999
 _NOT_FILES = ("", ":memory:")
 
 
-class SQLiteStore(Store):
+class SQLiteStore(SQLStore):
     """
     Rows in one file, made when it is missing.
 
@@ -68,6 +44,8 @@ class SQLiteStore(Store):
         ConfigError: The file cannot be opened, or has another table of that name.
     """
 
+    _is_sqlite = True
+
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -80,11 +58,6 @@ class SQLiteStore(Store):
         if not schema.table.isidentifier():
             raise ArgumentValueError("table must be a plain name")
         self.path = os.fspath(path)
-        self._table = schema.table
-        self._columns = ", ".join(schema.names)
-        self._places = ", ".join(f":{name}" for name in schema.names)
-        self._times = schema.times
-        self._next_statement = next_statement(self._table)
         self._busy_timeout = check_seconds(busy_timeout, "busy_timeout")
         self._closed = False
         self._connection: sqlite3.Connection | None = None
@@ -104,6 +77,10 @@ class SQLiteStore(Store):
         except ConfigError:
             self.close()
             raise
+
+    @property
+    def _table(self) -> str:
+        return self.schema.table
 
     def _reset_after_fork(self) -> None:
         """In a forked child: a new lock and a new connection; an inherited one is not safe."""
@@ -147,206 +124,12 @@ class SQLiteStore(Store):
             connection.executemany(statement, [_as_stored(row) for row in rows])
             return connection.total_changes - before
 
-    def claim(self, claim: Claim) -> list[Row]:
-        """Lease rows; see :meth:`Store.claim`."""
-        begins = claim.begins_attempt
-        begin = ", retry_count = retry_count + 1, attempt_number = attempt_number + 1"
-        with self.writing() as connection:
-            ids = (
-                take_turns(claim, partial(self._find_next, connection, as_text(claim.now)))
-                if self.schema.takes_turns
-                else self._find_due(connection, claim)
-            )
-            connection.executemany(
-                f"UPDATE {self._table} SET leased_until = ?{begin if begins else ''} "  # noqa: S608 - a checked name
-                "WHERE id = ?",
-                [(as_text(claim.leased_until), row_id) for row_id in ids],
-            )
-            read = f"SELECT {self._columns} FROM {self._table} WHERE id = ?"  # noqa: S608 - names of ours
-            return [self._loaded(connection.execute(read, (each,)).fetchone()) for each in ids]
-
-    def turns(self, now: datetime) -> list[Turn]:
-        """Return the agents with rows to claim; see :meth:`Store.turns`."""
-        statement = turns_statement(self._table, f"INDEXED BY {self._table}_{TURNS_INDEX}")
-        with self._locked() as connection:
-            return as_turns(connection.execute(statement, {"now": as_text(now)}))
-
-    def release(
-        self, ids: Sequence[str], leased_until: datetime, changes: Mapping[str, Any]
-    ) -> int:
-        """End leases; see :meth:`Store.release`."""
-        places = ", ".join("?" * len(ids))
-        assignments = ", ".join(f"{name} = ?" for name in ("leased_until", *changes))
-        with self.writing() as connection:
-            cursor = connection.execute(
-                f"UPDATE {self._table} SET {assignments} WHERE id IN ({places}) "  # noqa: S608 - names of ours
-                "AND status = 'pending' AND leased_until = ?",
-                [None, *map(as_text, changes.values()), *ids, as_text(leased_until)],
-            )
-            return cursor.rowcount
-
-    def update(self, row_id: str, changes: Mapping[str, Any], condition: Condition) -> bool:
-        """Change a row; see :meth:`Store.update`."""
-        where, values = _where(row_id, condition)
-        assignments = ", ".join(f"{name} = ?" for name in changes)
-        with self._locked() as connection:  # a statement alone is a transaction
-            cursor = connection.execute(
-                f"UPDATE {self._table} SET {assignments} WHERE {where}",  # noqa: S608 - names of ours
-                [*map(as_text, changes.values()), *values],
-            )
-            return cursor.rowcount == 1
-
-    def find(self, row_id: str) -> Row | None:
-        """Return one row; see :meth:`Store.find`."""
-        found = self._read("WHERE id = ?", (row_id,))
-        return found[0] if found else None
-
-    def find_many(self, ids: Sequence[str]) -> list[Row]:
-        """Return some rows; see :meth:`Store.find_many`."""
-        return [
-            row
-            for some in portions(ids, _MOST_PARAMETERS)
-            for row in self._read(f"WHERE id IN ({', '.join('?' * len(some))})", some)
-        ]
-
-    def ids_between(self, bounds: Sequence[tuple[str, str]]) -> list[str]:
-        """Return ids; see :meth:`Store.ids_between`."""
-        statement = f"SELECT id FROM {self._table} WHERE id BETWEEN ? AND ?"  # noqa: S608 - a checked name
-        with self._locked() as connection:
-            return [row[0] for pair in bounds for row in connection.execute(statement, pair)]
-
-    def newest_by(self, column: str, value: str, limit: int) -> list[Row]:
-        """Return the newest of some rows; see :meth:`Store.newest_by`."""
-        return self._read(f"WHERE {column} = ? ORDER BY created_at DESC LIMIT ?", (value, limit))
-
     def find_by_on(self, connection: sqlite3.Connection, column: str, value: str) -> Row | None:
         """Return the newest of some rows, as a connection of the host's sees them."""
-        statement = (
-            f"SELECT {self._columns} FROM {self._table} WHERE {column} = ? "  # noqa: S608 - names of ours
-            "ORDER BY created_at DESC LIMIT 1"
-        )
-        return self._first(connection.execute(statement, (value,)))
-
-    def first_in_order(self, agent_id: str, ordering_key: str) -> Row | None:
-        """Return the oldest row; see :meth:`Store.first_in_order`."""
-        statement = (
-            f"SELECT {self._columns} FROM {self._table} WHERE {IS_PENDING} "  # noqa: S608 - names of ours
-            f"AND ordering_key = ? AND {AGENT} = ? ORDER BY created_at, id LIMIT 1"
-        )
-        with self._locked() as connection:
-            return self._first(connection.execute(statement, (ordering_key, agent_id)))
-
-    def _first(self, cursor: sqlite3.Cursor) -> Row | None:
-        found = cursor.fetchone()
-        # A host's connection may return plain tuples.
-        return (
-            None
-            if found is None
-            else self._loaded(dict(zip(self.schema.names, found, strict=True)))
-        )
-
-    def newest(self, status: str | None, limit: int) -> list[Row]:
-        """Return rows; see :meth:`Store.newest`."""
-        order = "ORDER BY created_at DESC, id DESC LIMIT ?"
-        if status is None:
-            return self._read(order, (limit,))
-        return self._read(f"WHERE status = ? {order}", (status, limit))
-
-    def leased(self, now: datetime) -> list[Row]:
-        """Return the leased ones; see :meth:`Store.leased`."""
-        return self._read("WHERE status = ? AND leased_until > ?", ("pending", as_text(now)))
-
-    def counts(self) -> Mapping[str, int]:
-        """Count all; see :meth:`Store.counts`."""
-        statement = f"SELECT status, count(*) FROM {self._table} GROUP BY status"  # noqa: S608 - a checked name
-        with self._locked() as connection:
-            return {row[0]: row[1] for row in connection.execute(statement)}
-
-    def count(self, status: str) -> int:
-        """Count those of a status; see :meth:`Store.count`."""
-        statement = f"SELECT count(*) FROM {self._table} WHERE status = ?"  # noqa: S608 - a checked name
-        with self._locked() as connection:
-            return int(connection.execute(statement, (status,)).fetchone()[0])
-
-    def keys(self, status: str, after: RowKey | None, limit: int) -> list[RowKey]:
-        """Return keys; see :meth:`Store.keys`."""
-        following = "" if after is None else "AND (created_at, id) > (?, ?) "
-        statement = (
-            f"SELECT created_at, id FROM {self._table} WHERE status = ? {following}"  # noqa: S608 - a checked name
-            "ORDER BY created_at, id LIMIT ?"
-        )
-        with self._locked() as connection:
-            found = connection.execute(statement, (status, *(after or ()), limit))
-            return [(row[0], row[1]) for row in found]
-
-    def count_selected(self, ids: Sequence[str], selection: Selection) -> int:
-        """Count rows; see :meth:`Store.count_selected`."""
-        with self._locked() as connection:
-            return sum(
-                connection.execute(
-                    f"SELECT count(*) FROM {self._table} WHERE {where}",  # noqa: S608 - names of ours
-                    values,
-                ).fetchone()[0]
-                for where, values in _selected(ids, selection)
-            )
-
-    def update_selected(
-        self,
-        ids: Sequence[str],
-        selection: Selection,
-        changes: Mapping[str, Any],
-        *,
-        one_more_attempt: bool,
-    ) -> int:
-        """Change rows; see :meth:`Store.update_selected`."""
-        assignments = [f"{name} = ?" for name in changes]
-        if one_more_attempt:
-            assignments.append("max_retries = max(max_retries, retry_count + 1)")
-        with self.writing() as connection:
-            return sum(
-                connection.execute(
-                    f"UPDATE {self._table} SET {', '.join(assignments)} WHERE {where}",  # noqa: S608 - names of ours
-                    [*map(as_text, changes.values()), *values],
-                ).rowcount
-                for where, values in _selected(ids, selection)
-            )
-
-    def figures(self, statuses: Sequence[str], now: datetime) -> Figures:
-        """Measure the rows; see :meth:`Store.figures`."""
-        hint = f"INDEXED BY {self._table}_{TURNS_INDEX}"
-        with self._locked() as connection:
-
-            def select(statement: str, values: Mapping[str, Any]) -> list[Any]:
-                return connection.execute(statement, _as_stored(dict(values))).fetchall()
-
-            return measure(select, self._table, statuses, now, hint)
-
-    def delete(self, statuses: Sequence[str], before: datetime, limit: int) -> int:
-        """Delete rows; see :meth:`Store.delete`."""
-        places = ", ".join("?" * len(statuses))
-        with self.writing() as connection:
-            cursor = connection.execute(
-                f"DELETE FROM {self._table} WHERE id IN (SELECT id FROM {self._table} "  # noqa: S608 - a checked name
-                f"WHERE status IN ({places}) AND resolved_at < ? LIMIT ?)",
-                [*statuses, as_text(before), limit],
-            )
-            return cursor.rowcount
-
-    def _find_due(self, connection: sqlite3.Connection, claim: Claim) -> list[str]:
-        found = connection.execute(
-            f"SELECT id FROM {self._table} AS found "  # noqa: S608 - names of ours
-            "WHERE status = 'pending' AND next_retry_at <= :now "
-            f"AND (leased_until IS NULL OR leased_until <= :now) {self._only_heads()} "
-            "ORDER BY next_retry_at, created_at LIMIT :limit",
-            {"now": as_text(claim.now), "limit": claim.limit},
-        )
-        return [row["id"] for row in found]
-
-    def _find_next(
-        self, connection: sqlite3.Connection, now: str, agent: str, priority: int, limit: int
-    ) -> list[str]:
-        values = {"now": now, "agent": agent, "priority": priority, "limit": limit}
-        return [row["id"] for row in connection.execute(self._next_statement, values)]
+        cursor = connection.cursor()
+        cursor.row_factory = None  # the host's may make anything of a row
+        found = self._newest_by(partial(_execute, cursor), column, value, 1)
+        return found[0] if found else None
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
@@ -364,10 +147,19 @@ class SQLiteStore(Store):
                     connection.execute("ROLLBACK")
                 raise
 
-    def _read(self, rest: str, values: Sequence[Any]) -> list[Row]:
-        statement = f"SELECT {self._columns} FROM {self._table} {rest}"  # noqa: S608 - text of ours
+    @contextmanager
+    def _writing(self, *, reads_first: bool = False, durable: bool = True) -> Iterator[Execute]:
+        with self.writing() as connection:
+            yield partial(_execute, connection)
+
+    @contextmanager
+    def _reading(self) -> Iterator[Execute]:
         with self._locked() as connection:
-            return [self._loaded(row) for row in connection.execute(statement, values)]
+            yield partial(_execute, connection)
+
+    def _change(self, statement: str, values: Mapping[str, Any], *, durable: bool = True) -> int:
+        with self._locked() as connection:  # a statement alone is a transaction
+            return _execute(connection, statement, values).rowcount
 
     @contextmanager
     def _locked(self) -> Iterator[sqlite3.Connection]:
@@ -402,7 +194,6 @@ class SQLiteStore(Store):
             isolation_level=None,
             check_same_thread=False,
         )
-        connection.row_factory = sqlite3.Row
         # While another process does the same to a new file, SQLite does not wait, but fails.
         until_free = Retrying(
             retry=retry_if_exception(_is_locked),
@@ -430,7 +221,7 @@ class SQLiteStore(Store):
     def _make_table(self, connection: sqlite3.Connection) -> None:
         columns = ", ".join(map(_definition, self.schema.columns))
         connection.execute(f"CREATE TABLE IF NOT EXISTS {self._table} ({columns})")
-        present = {row["name"] for row in connection.execute(f"PRAGMA table_info({self._table})")}
+        present = {row[1] for row in connection.execute(f"PRAGMA table_info({self._table})")}
         missing = missing_columns(self.schema, present)
         wanting = [column.name for column in missing if column.required]
         if wanting:
@@ -456,25 +247,9 @@ class SQLiteStore(Store):
             if "duplicate column" not in str(error):
                 raise
 
-    def _only_heads(self) -> str:
-        """Return the condition that a row may be claimed as far as its group goes."""
-        group = self.schema.group
-        if group is None:
-            return ""
-        return (
-            f"AND NOT EXISTS (SELECT 1 FROM {self._table} AS other "  # noqa: S608 - names of ours
-            f"WHERE other.{group} = found.{group} AND other.status = 'pending' "
-            "AND (other.created_at < found.created_at OR other.leased_until > :now))"
-        )
-
-    def _loaded(self, stored: Any) -> Row:
-        row: Row = dict(stored)
-        for name in self._times:
-            row[name] = from_text(row[name])
-        return row
-
     def _insert_statement(self, verb: str) -> str:
-        return f"{verb} INTO {self._table} ({self._columns}) VALUES ({self._places})"
+        places = ", ".join(f":{name}" for name in self._names)
+        return f"{verb} INTO {self._table} ({', '.join(self._names)}) VALUES ({places})"
 
 
 def _definition(column: Column) -> str:
@@ -484,51 +259,13 @@ def _definition(column: Column) -> str:
     return f"{column.name} {kind}{' NOT NULL' if column.required else ''}"
 
 
-def _where(row_id: str, condition: Condition) -> tuple[str, list[Any]]:
-    places = ", ".join("?" * len(condition.statuses))
-    parts = ["id = ?", f"status IN ({places})"]
-    values: list[Any] = [row_id, *condition.statuses]
-    if condition.retry_count is not None:
-        parts.append("retry_count = ?")
-        values.append(condition.retry_count)
-    if condition.attempt_number is not None:
-        parts.append("coalesce(attempt_number, 0) = ?")
-        values.append(condition.attempt_number)
-    if condition.no_lease_at is not None:
-        parts.append("(leased_until IS NULL OR leased_until <= ?)")
-        values.append(as_text(condition.no_lease_at))
-    for name, value in condition.values.items():
-        parts.append(f"{name} IS ?")
-        values.append(value)
-    parts.extend(f"{name} IS NOT NULL" for name in condition.present)
-    return " AND ".join(parts), values
+def _execute(
+    database: sqlite3.Connection | sqlite3.Cursor, statement: str, values: Mapping[str, Any]
+) -> sqlite3.Cursor:
+    return database.execute(statement, _as_stored(values))
 
 
-def _selected(ids: Sequence[str], selection: Selection) -> Iterator[tuple[str, list[Any]]]:
-    """Return the conditions of a selection, and their values, for so many ids at a time."""
-    parts = [
-        f"status IN ({', '.join('?' * len(selection.statuses))})",
-        "(leased_until IS NULL OR leased_until <= ?)",
-    ]
-    values: list[Any] = [*selection.statuses, as_text(selection.now)]
-    if selection.since is not None:
-        parts.append("coalesce(resolved_at, created_at) >= ?")
-        values.append(as_text(selection.since))
-    if selection.error_like:
-        # Not LIKE: there is no % or _ to be escaped, and no setting that changes it.
-        parts.append("instr(lower(last_error), lower(?)) > 0")
-        values.append(selection.error_like)
-    if selection.in_doubt is not None:
-        parts.append(f"attempt_started_at IS {'NOT ' if selection.in_doubt else ''}NULL")
-    if selection.agent_id is not None:
-        parts.append(f"{AGENT} = ?")
-        values.append(selection.agent_id)
-    for some in portions(ids, _MOST_PARAMETERS):
-        of_ids = f"id IN ({', '.join('?' * len(some))})"
-        yield " AND ".join([*parts, of_ids]), [*values, *some]
-
-
-def _as_stored(row: Row) -> Row:
+def _as_stored(row: Mapping[str, Any]) -> Row:
     return {name: as_text(value) for name, value in row.items()}
 
 

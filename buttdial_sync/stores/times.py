@@ -1,33 +1,15 @@
-"""Times in rows: as text that sorts, and the clock of a database."""
+"""The clock of a database."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
-from typing import Any
-
-from buttdial_sync.errors.moments import as_utc
+from datetime import datetime, timedelta
 
 Clock = Callable[[], datetime]
 
 _ASK_AGAIN_AFTER = 60.0
 _JUMP = 1.0
-
-
-def as_text(value: Any) -> Any:
-    """Return a time as text in UTC, which sorts as times do; anything else as it is."""
-    if not isinstance(value, datetime):
-        return value
-    return value.astimezone(timezone.utc).replace(tzinfo=None).isoformat(" ", "microseconds")
-
-
-def from_text(stored: Any) -> Any:
-    """Return a time, also one that a person wrote; anything else as it is."""
-    try:
-        return as_utc(datetime.fromisoformat(stored))
-    except (OverflowError, TypeError, ValueError):
-        return stored
 
 
 class DatabaseClock:

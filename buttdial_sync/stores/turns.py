@@ -17,6 +17,7 @@ from buttdial_sync.stores.schema import Claim, TableIndex, Turn
 AGENT = "coalesce(agent_id, '')"
 PRIORITY = "coalesce(priority, 0)"
 IS_PENDING = "status = 'pending'"
+IS_FREE = "(leased_until IS NULL OR leased_until <= :now)"
 OF_PAIR = f"{AGENT} = pairs.agent AND {PRIORITY} = pairs.level"
 _IS_DUE = "next_retry_at <= :now"
 _IS_NOT_A_TIME = "next_retry_at > '9999-13'"  # a text that sorts after every time
@@ -55,7 +56,7 @@ def turns_statement(table: str, hint: str = "") -> str:
     def has(when: str) -> str:
         return (
             f"EXISTS (SELECT 1 FROM {table} WHERE {IS_PENDING} AND {OF_PAIR} AND {when} "  # noqa: S608 - names of ours
-            "AND (leased_until IS NULL OR leased_until <= :now))"
+            f"AND {IS_FREE})"
         )
 
     found = f"({has(_IS_DUE)} OR {has(_IS_NOT_A_TIME)})" if hint else has(_IS_DUE)
@@ -135,8 +136,7 @@ def next_statement(table: str, lock: str = "") -> str:
     def found(when: str) -> str:
         return (
             f"SELECT found.id FROM {table} AS found WHERE {IS_PENDING} "  # noqa: S608 - names of ours
-            f"AND {AGENT} = :agent AND {PRIORITY} = :priority AND {when} "
-            "AND (leased_until IS NULL OR leased_until <= :now) "
+            f"AND {AGENT} = :agent AND {PRIORITY} = :priority AND {when} AND {IS_FREE} "
             "AND (ordering_key IS NULL OR NOT EXISTS ("
             f"SELECT 1 FROM {table} AS other WHERE other.status = 'pending' "
             "AND other.ordering_key = found.ordering_key "

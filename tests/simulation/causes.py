@@ -53,7 +53,7 @@ _TABLE = "buttdial_sync/retry/table.py"
 _WORK_TABLE = "buttdial_sync/stores/table.py"
 _RECORDER = "buttdial_sync/retry/recorder.py"
 _VERDICTS = "buttdial_sync/retry/verdicts.py"
-_SQLITE = "buttdial_sync/stores/sqlite.py"
+_SQL = "buttdial_sync/stores/sql.py"
 
 CAUSES = {
     "an outage kills every message": Cause(
@@ -67,13 +67,11 @@ CAUSES = {
     "a row edited by hand breaks its whole batch": Cause(
         "stuck",
         Change(
-            _SQLITE,
-            "            return [self._loaded(connection.execute(read, (each,)).fetchone()) "
-            "for each in ids]\n",
-            "            found = [connection.execute(read, (each,)).fetchone() for each in ids]\n"
-            "            for row in found:\n"
-            '                datetime.strptime(row["next_retry_at"], "%Y-%m-%d %H:%M:%S.%f")\n'
-            "            return [self._loaded(row) for row in found]\n",
+            _SQL,
+            '                rows.update((row["id"], row) for row in',
+            "                for row in self._read(execute, *chosen):\n"
+            '                    row["next_retry_at"].astimezone()\n'
+            '                rows.update((row["id"], row) for row in',
         ),
     ),
     "what is known comes too late": Cause(

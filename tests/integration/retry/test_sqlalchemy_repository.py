@@ -337,7 +337,7 @@ def test_sqlite_looks_up_due_messages_in_the_index(tmp_path: Path) -> None:
         assert len(looks) == 2
         for query in looks:
             rows = connection.execute(f"EXPLAIN QUERY PLAN {query}")
-            plan = "\n".join(row["detail"] for row in rows)
+            plan = "\n".join(row[3] for row in rows)
             assert "USING INDEX buttdial_outbox_turns (<expr>=? AND <expr>=? AND next" in plan, plan
             assert "INDEX buttdial_outbox_listed" not in plan, plan
             assert "TEMP B-TREE" not in plan, plan

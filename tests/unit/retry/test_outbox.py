@@ -413,10 +413,12 @@ def test_a_hosts_own_repository(here: World) -> None:
         outbox.record_receipt(DeliveryReceipt(message_sid="SM-1", status="read"))
 
 
-def test_enqueued_twice_in_one_transaction(here: World, tmp_path: Path) -> None:
-    """The second call sees the first message, which is not committed yet."""
+@pytest.mark.parametrize("row_factory", [None, sqlite3.Row, lambda _, row: {"row": row}])
+def test_enqueued_twice_in_one_transaction(row_factory: Any, here: World, tmp_path: Path) -> None:
+    """The second call sees the first message, which is not committed; whatever the host's rows."""
     with SQLiteRepository(tmp_path / "outbox.db", clock=here.clock) as repository:
         host = sqlite3.connect(tmp_path / "outbox.db")
+        host.row_factory = row_factory
         outbox = here.outbox(repository)
         first, again = (
             outbox.enqueue("+14155550123", "once", idempotency_key="key", within=host)

@@ -563,9 +563,7 @@ def test_lists_and_counts_use_an_index(tmp_path: Path) -> None:
         connection.set_trace_callback(None)
         for statement in statements:
             if statement.startswith(("SELECT", "DELETE")):
-                plan = [
-                    row["detail"] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}")
-                ]
+                plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}")]
                 assert any("INDEX buttdial_outbox_" in step for step in plan), (statement, plan)
                 assert "USE TEMP B-TREE" not in str(plan), (statement, plan)
         assert len(statements) >= 5

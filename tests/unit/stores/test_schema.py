@@ -14,7 +14,6 @@ from buttdial_sync.stores.schema import (
     TableIndex,
     id_taken,
     missing_columns,
-    portions,
 )
 
 NOW = datetime(2026, 1, 2, tzinfo=timezone.utc)
@@ -46,13 +45,6 @@ def test_what_is_usual() -> None:
     assert not Schema(table="t", columns=()).takes_turns
     claim = Claim(now=NOW, leased_until=NOW, limit=3)
     assert (claim.begins_attempt, claim.turns, claim.share, claim.at_most) == (False, (), 0, {})
-
-
-def test_portions() -> None:
-    """All of them, in their order, and none that is empty."""
-    assert list(portions("abcde", 2)) == ["ab", "cd", "e"]
-    assert list(portions("abcd", 2)) == ["ab", "cd"]
-    assert list(portions("", 2)) == []
 
 
 def test_an_id_that_is_taken() -> None:
