@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
@@ -18,7 +19,9 @@ from buttdial_sync.retry.rows import FIELDS
 from buttdial_sync.stores.memory import MemoryStore
 from buttdial_sync.stores.schema import (
     LEASE,
+    LIST_INDEXES,
     PENDING,
+    ROW_COLUMNS,
     Column,
     Condition,
     Row,
@@ -210,11 +213,10 @@ class LeasedRepository:
     ) -> bool:
         """Keep the message for another attempt; False when another took it over."""
         changes: Row = {} if unknown else {"attempt_started_at": None}
-
-        def tell() -> None:
-            self._repository.increment_retry(msg_id, retry_count, cut(error), next_retry_at)
-
         fence = _fence(retry_count, attempt_number)
+        tell = partial(
+            self._repository.increment_retry, msg_id, retry_count, cut(error), next_retry_at
+        )
         return self._settle(msg_id, changes, fence, tell)
 
     def mark_dead(
@@ -229,10 +231,7 @@ class LeasedRepository:
         """Give the message up; False when another took it over."""
         changes: Row = {} if unknown else {"attempt_started_at": None}
         fence = _fence(retry_count, attempt_number, is_in_doubt=unknown)
-
-        def tell() -> None:
-            self._repository.mark_dead(msg_id, retry_count, cut(error))
-
+        tell = partial(self._repository.mark_dead, msg_id, retry_count, cut(error))
         end = {"status": "dead", "resolved_at": self._store.now()}
         return self._settle(msg_id, changes, fence, tell, end)
 
@@ -252,16 +251,13 @@ class LeasedRepository:
         }
         is_in_doubt = message.attempt_started_at is not None
         fence = _fence(retry_count, attempt_number, is_in_doubt=is_in_doubt)
-        # Put back unchanged: the host's row is due as it is.
-        is_due = error is None and next_retry_at <= self._store.now()
-
-        def tell() -> None:
-            if not is_due:
-                reason = cut(error or message.last_error or "")
-                self._repository.increment_retry(
-                    message.id, message.retry_count, reason, next_retry_at
-                )
-
+        if error is None and next_retry_at <= self._store.now():
+            # Put back unchanged: the host's row is due as it is.
+            return self._settle(message.id, changes, fence, tell=None)
+        reason = cut(error or message.last_error or "")
+        tell = partial(
+            self._repository.increment_retry, message.id, message.retry_count, reason, next_retry_at
+        )
         return self._settle(message.id, changes, fence, tell)
 
     def purge(self, older_than: timedelta | float) -> int:
@@ -360,13 +356,14 @@ class LeasedRepository:
         msg_id: str,
         changes: Mapping[str, Any],
         fence: Condition,
-        tell: Callable[[], None],
+        tell: Callable[[], object] | None,
         end: Mapping[str, Any] | None = None,
     ) -> bool:
         """Change the lease, tell the host's repository, and end the lease; False if taken over."""
         if not self._store.update(msg_id, {**changes, LEASE: self._lease_end()}, fence):
             return False
-        tell()
+        if tell is not None:
+            tell()
         # Not yet free for who asked the host's repository before it was told: to them the message
         # still seems to be due. The second covers what clocks differ.
         ended = {**(end or {}), LEASE: self._store.now() + _STALE_FOR}
@@ -381,19 +378,16 @@ def _schema(table: str) -> Schema:
     return Schema(
         table=table,
         columns=(
-            Column("id", "key", required=True),
-            Column("status", "word", required=True),
+            *ROW_COLUMNS,
             Column("retry_count", "number", required=True),
             Column("attempt_number", "number", required=True),
-            Column("created_at", "time", required=True),
-            Column("resolved_at", "time"),
             Column("attempt_started_at", "time"),
             Column("message_sid", "key"),
             Column(LEASE, "time"),
         ),
         indexes={
             "leased": TableIndex(("status", LEASE)),
-            "resolved": TableIndex(("status", "resolved_at")),
+            "resolved": LIST_INDEXES["resolved"],
         },
     )
 

@@ -31,7 +31,6 @@ from buttdial_sync.retry.recorder import (
     OnUnknown,
     OutcomeRecorder,
     doubling_minutes,
-    seconds_of,
     takes,
 )
 from buttdial_sync.retry.report import OutboxEvent, RetryReport, Tally
@@ -40,7 +39,7 @@ from buttdial_sync.retry.threads import StopSignals
 from buttdial_sync.retry.token_limits import TokenFor, TokenLimits
 from buttdial_sync.retry.worker import AroundPass, DueMessages, Worker
 from buttdial_sync.settings import check_count
-from buttdial_sync.transport.deadline import Deadline, check_seconds
+from buttdial_sync.transport.deadline import Deadline, check_seconds, seconds_of
 from buttdial_sync.transport.fork import reset_after_fork, reset_if_forked
 from buttdial_sync.transport.threads import work_side_by_side
 
@@ -291,7 +290,8 @@ class RetryLoop:
         with self._signals.listening() as stopping:
             while True:
                 report = self._pass(stopping, tally, once=False)
-                pause = self._pause_of_limits()
+                # Until the first limit or rate ends, or a lockout of all.
+                pause = self._token_limits.rest_of_all or self._agents.pause
                 too_long = end is not None and self._monotonic() + pause >= end
                 is_through = pause <= 0 or self._circuit.state == "open"
                 if stopping.is_set() or is_through or too_long:
@@ -474,11 +474,6 @@ class RetryLoop:
             on_event(OutboxEvent(kind="figures", figures=repository.figures()))
         except Exception:  # the messages are more important than their number
             logger.exception("the figures of the outbox could not be told")
-
-    def _pause_of_limits(self) -> float:
-        """Return in how many seconds the first limit or rate ends, or a lockout; 0 for none."""
-        all_of_them = self._token_limits.rest_of_all
-        return all_of_them if all_of_them > 0 else self._agents.pause
 
     def _watch_clock(self) -> None:
         """Warn if the clock went back: rows written before that are due later than intended."""

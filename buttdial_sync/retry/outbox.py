@@ -27,12 +27,12 @@ from buttdial_sync.retry.recorder import (
     OnUnknown,
     OutcomeRecorder,
     doubling_minutes,
-    seconds_of,
 )
 from buttdial_sync.retry.repository import OutboxRepository
 from buttdial_sync.retry.rows import check_message
 from buttdial_sync.retry.verdicts import deliver
 from buttdial_sync.settings import check_count
+from buttdial_sync.transport.deadline import seconds_of
 
 logger = logging.getLogger("buttdial_sync.retry")
 
@@ -168,18 +168,17 @@ class Outbox:
         """
         given = {key: value for key, value in locals().items() if key != "self"}
         message = self._message(given)
-        if self._recorder.is_expired(message):
-            return self._expired(message)
-        if is_paused(self._repository, message.agent_id):
-            return self._paused(message)
+        is_expired = self._recorder.is_expired(message)
+        waits = is_expired or is_paused(self._repository, message.agent_id)
         attempt = 1
-        now = self._clock()
         begun = attrs.evolve(
-            message, retry_count=attempt, attempt_number=attempt, attempt_started_at=now
+            message, retry_count=attempt, attempt_number=attempt, attempt_started_at=self._clock()
         )
-        stored = self._add_once(self._repository, begun)
-        if stored.id != begun.id:
+        stored = self._add_once(self._repository, message if waits else begun)
+        if stored.id != message.id:
             return _known(stored)
+        if waits:
+            return self._not_sent(message, is_expired=is_expired)
         result = deliver(self._client, message, agent_token)
         try:
             recorded = self._recorder.record(message, attempt, result, agent_token)
@@ -288,30 +287,17 @@ class Outbox:
         stored: FailedMessage = add_once(message)
         return stored
 
-    def _expired(self, message: FailedMessage) -> SendResult:
-        """Write a message that comes too late, so that it is known, and give it up."""
-        stored = self._add_once(self._repository, message)
-        if stored.id != message.id:
-            return _known(stored)
-        recorded = self._recorder.give_up_expired(message)
+    def _not_sent(self, message: FailedMessage, *, is_expired: bool) -> SendResult:
+        """Give a message up that comes too late; let a loop send one that has to wait."""
+        error: str | None = f"agent {message.agent_id} is paused"
+        if is_expired:
+            error = self._recorder.give_up_expired(message).error
         return SendResult(
             outcome="not_sent",
-            error=recorded.error,
-            error_code="EXPIRED",
+            error=error,
+            error_code="EXPIRED" if is_expired else "PAUSED",
             idempotency_key=message.idempotency_key,
-        )
-
-    def _paused(self, message: FailedMessage) -> SendResult:
-        """Write a message of an agent whose messages have to wait, for a loop to send it later."""
-        stored = self._add_once(self._repository, message)
-        if stored.id != message.id:
-            return _known(stored)
-        return SendResult(
-            outcome="not_sent",
-            error=f"agent {message.agent_id} is paused",
-            error_code="PAUSED",
-            idempotency_key=message.idempotency_key,
-            queued=True,
+            queued=not is_expired,
         )
 
     def _message(self, given: dict[str, Any]) -> FailedMessage:

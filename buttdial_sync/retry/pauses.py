@@ -8,7 +8,7 @@ import attrs
 
 from buttdial_sync.errors import ArgumentTypeError
 from buttdial_sync.errors.scrubbing import storable
-from buttdial_sync.stores.schema import LIST_INDEXES, Column, Condition, Schema
+from buttdial_sync.stores.schema import LIST_INDEXES, ROW_COLUMNS, Column, Condition, Schema
 from buttdial_sync.stores.store import Store
 from buttdial_sync.stores.table import as_key, cut
 
@@ -21,15 +21,11 @@ _MOST = 10_000
 
 def pauses_schema(outbox_table: str) -> Schema:
     """Describe the table of the agents of an outbox that are paused, or were."""
-    columns = (
-        Column("id", "key", required=True),
-        Column("status", "word", required=True),
-        Column("created_at", "time", required=True),
-        Column("resolved_at", "time"),
-        Column("reason"),
+    return Schema(
+        table=f"{outbox_table}_pauses",
+        columns=(*ROW_COLUMNS, Column("reason")),
+        indexes={"listed": LIST_INDEXES["listed"]},
     )
-    indexes = {"listed": LIST_INDEXES["listed"]}
-    return Schema(table=f"{outbox_table}_pauses", columns=columns, indexes=indexes)
 
 
 @attrs.frozen(kw_only=True)

@@ -8,7 +8,7 @@ from itertools import count
 
 from buttdial_sync.errors.scrubbing import storable
 from buttdial_sync.models.inbound import DeliveryReceipt
-from buttdial_sync.stores.schema import Column, Condition, Row, Schema, TableIndex
+from buttdial_sync.stores.schema import LIST_INDEXES, ROW_COLUMNS, Column, Condition, Row, Schema
 from buttdial_sync.stores.store import Store
 from buttdial_sync.stores.table import as_key, cut
 
@@ -24,17 +24,12 @@ _PURGED_AT_ONCE = 1000
 
 def receipts_schema(outbox_table: str) -> Schema:
     """Describe the table of receipts that come before the ids of the messages of a table."""
-    columns = (
-        Column("id", "key", required=True),
-        Column("status", "word", required=True),
-        Column("created_at", "time", required=True),
-        Column("resolved_at", "time"),
-        Column("receipt_status"),
-        Column("receipt_at", "time"),
-        Column("receipt_error"),
+    of_receipt = Column("receipt_status"), Column("receipt_at", "time"), Column("receipt_error")
+    return Schema(
+        table=f"{outbox_table}_receipts",
+        columns=(*ROW_COLUMNS, *of_receipt),
+        indexes={"resolved": LIST_INDEXES["resolved"]},
     )
-    indexes = {"resolved": TableIndex(("status", "resolved_at"))}
-    return Schema(table=f"{outbox_table}_receipts", columns=columns, indexes=indexes)
 
 
 def receipt_columns(receipt: DeliveryReceipt, now: datetime) -> Row:

@@ -15,7 +15,6 @@ import attrs
 
 from buttdial_sync.agent import AgentView
 from buttdial_sync.errors import (
-    ArgumentTypeError,
     ArgumentValueError,
     AuthError,
     ButtDialError,
@@ -431,22 +430,6 @@ def _may_have_been_sent(message: FailedMessage, *, lost: bool) -> bool:
 
 def _with_doubt(message: FailedMessage, error: str, *, lost: bool = False) -> str:
     return f"{UNKNOWN}: {error}" if _may_have_been_sent(message, lost=lost) else error
-
-
-def seconds_of(value: timedelta | float, name: str) -> float:
-    """
-    Return a time in seconds, which may be infinite.
-
-    Raises:
-        ArgumentTypeError: It is neither a ``timedelta`` nor a number.
-        ArgumentValueError: It is not positive.
-    """
-    seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        raise ArgumentTypeError(f"{name} must be a timedelta or a number of seconds")
-    if not seconds > 0:
-        raise ArgumentValueError(f"{name} must be positive")
-    return float(seconds)
 
 
 def takes(repository: object, method: str, parameter: str) -> bool:

@@ -104,6 +104,9 @@ class Tally:
 
     Args:
         progress: Gets the report after each message, one call at a time.
+
+    Attributes:
+        unsettled_in_a_row: How many messages in a row have no recorded end.
     """
 
     def __init__(self, progress: Callable[[RetryReport], None] | None = None) -> None:
@@ -115,7 +118,7 @@ class Tally:
         self._paused_until: datetime | None = None
         self._untold: deque[RetryReport] = deque()
         self._is_telling = False
-        self._unsettled_in_a_row = 0
+        self.unsettled_in_a_row = 0
 
     @property
     def report(self) -> RetryReport:
@@ -126,11 +129,6 @@ class Tally:
             last_error=self._last_error,
             remediation=self._remediation,
         )
-
-    @property
-    def unsettled_in_a_row(self) -> int:
-        """How many messages in a row have no recorded end."""
-        return self._unsettled_in_a_row
 
     def fetched(self, count: int) -> None:
         """Count messages that were fetched."""
@@ -145,7 +143,7 @@ class Tally:
             if recorded.hook_error:
                 self._add("errors", wrong)
             is_settled = recorded.step not in {"taken", "errors"}
-            self._unsettled_in_a_row = 0 if is_settled else self._unsettled_in_a_row + 1
+            self.unsettled_in_a_row = 0 if is_settled else self.unsettled_in_a_row + 1
             if self._progress is None:
                 return
             self._untold.append(self.report)

@@ -152,10 +152,9 @@ def check_message(message: FailedMessage) -> FailedMessage:
     """
     _check_types(message)
     # Receipts are looked up by it, and PostgreSQL's indexes hold no long texts.
-    if message.idempotency_key and len(message.idempotency_key) > KEY_LENGTH:
-        raise ArgumentValueError(f"idempotency_key has more than {KEY_LENGTH} characters")
-    if message.ordering_key and len(message.ordering_key) > KEY_LENGTH:
-        raise ArgumentValueError(f"ordering_key has more than {KEY_LENGTH} characters")
+    for name in ("idempotency_key", "ordering_key"):
+        if len(getattr(message, name) or "") > KEY_LENGTH:
+            raise ArgumentValueError(f"{name} has more than {KEY_LENGTH} characters")
     given = arguments_of(message)
     plain = sending.check_message(Message(**given))
     changed = {

@@ -73,19 +73,14 @@ class SQLAlchemyRepository(TableRepository):
     ) -> None:
         schema = outbox_schema(table_name)
         store = SQLAlchemyStore(engine, schema, metadata=metadata, clock=clock)
-        self._receipts = SQLAlchemyStore(
-            engine, receipts_schema(table_name), metadata=metadata, clock=store.now
-        )
-        self._pauses_store = SQLAlchemyStore(
-            engine, pauses_schema(table_name), metadata=metadata, clock=store.now
+        receipts, pauses = (
+            SQLAlchemyStore(engine, beside(table_name), metadata=metadata, clock=store.now)
+            for beside in (receipts_schema, pauses_schema)
         )
         super().__init__(
-            store,
-            lease=lease,
-            keep_tokens=keep_tokens,
-            early_receipts=self._receipts,
-            pauses=self._pauses_store,
+            store, lease=lease, keep_tokens=keep_tokens, early_receipts=receipts, pauses=pauses
         )
+        self._stores = (store, receipts, pauses)
         self.table = store.table
 
     def create_table(self) -> None:
@@ -98,9 +93,8 @@ class SQLAlchemyRepository(TableRepository):
             ConfigError: The table is one of an earlier release; the message has the statements that
                 add the columns.
         """
-        self.store.create_table()
-        self._receipts.create_table()
-        self._pauses_store.create_table()
+        for store in self._stores:
+            store.create_table()
 
     def within(self, transaction: Executes) -> Enqueuer:
         """

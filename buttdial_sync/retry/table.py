@@ -341,11 +341,10 @@ class TableRepository(WorkTable):
             return False
         message_sid = as_key(receipt.message_sid)
         write_receipt(self.store, row, {**columns, "message_sid": message_sid}, FAILED_STATUSES)
-        if row["status"] != "delivered":  # it stays so
-            self._deliver_if_proven(row["id"], message_sid)
-        # One before this may have come without a key. Each time, because the last time may have
-        # ended between giving the row its id and this.
-        self._join_early_receipt(row["id"], message_sid)
+        # A delivered row stays so. A receipt before this one may have come without a key: look for
+        # it each time, because the last time may have ended between giving the row its id and this.
+        if row["status"] == "delivered" or not self._deliver_if_proven(row["id"], message_sid):
+            self._join_early_receipt(row["id"], message_sid)
         return True
 
     def _deliver_if_proven(self, msg_id: str, message_sid: str | None = None) -> bool:

@@ -37,15 +37,19 @@ class Column:
     required: bool = False
 
 
-WORK_COLUMNS = (
+ROW_COLUMNS = (
     Column("id", "key", required=True),
     Column("status", "word", required=True),
+    Column("created_at", "time", required=True),
+    Column("resolved_at", "time"),
+)
+"""What each table has."""
+WORK_COLUMNS = (
+    *ROW_COLUMNS,
     Column("retry_count", "number", required=True),
     Column("attempt_number", "number"),
     Column("last_error"),
-    Column("created_at", "time", required=True),
     Column("next_retry_at", "time", required=True),
-    Column("resolved_at", "time"),
     Column(LEASE, "time"),
 )
 """

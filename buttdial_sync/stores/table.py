@@ -11,7 +11,7 @@ from buttdial_sync.errors import ArgumentTypeError, ArgumentValueError
 from buttdial_sync.errors.scrubbing import storable
 from buttdial_sync.stores.schema import KEY_LENGTH, LEASE, PENDING, Condition, Row
 from buttdial_sync.stores.store import Store
-from buttdial_sync.transport.deadline import check_seconds
+from buttdial_sync.transport.deadline import check_seconds, seconds_of
 
 logger = logging.getLogger("buttdial_sync.stores")
 
@@ -115,7 +115,10 @@ class WorkTable:
             raise ArgumentTypeError("statuses must be a collection of texts")
         if not set(statuses) <= set(resolved):
             raise ArgumentValueError(f"statuses must be some of {', '.join(resolved)}")
-        before = _ago(self.store.now(), older_than)
+        try:
+            before = self.store.now() - timedelta(seconds=seconds_of(older_than, "older_than"))
+        except OverflowError:
+            raise ArgumentValueError("older_than is too long") from None
         total = 0
         while (deleted := self.store.delete(sorted(statuses), before, _PURGED_AT_ONCE)) > 0:
             total += deleted
@@ -194,15 +197,3 @@ def as_key(text: str) -> str:
 def cut(error: str) -> str:
     """Return an error as rows keep it: not longer than people read."""
     return error if len(error) <= _LONGEST_ERROR else error[: _LONGEST_ERROR - 1] + "…"
-
-
-def _ago(now: datetime, older_than: timedelta | float) -> datetime:
-    seconds = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        raise ArgumentTypeError("older_than must be a timedelta or a number of seconds")
-    if not seconds > 0:
-        raise ArgumentValueError("older_than must be positive")
-    try:
-        return now - timedelta(seconds=seconds)
-    except OverflowError:
-        raise ArgumentValueError("older_than is too long") from None

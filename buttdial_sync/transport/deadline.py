@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import timedelta
 
 from buttdial_sync.errors import ArgumentTypeError, ArgumentValueError, DeadlineExceededError
 
@@ -64,3 +65,19 @@ def check_seconds(value: float, name: str) -> float:
     if not 0 < value <= _LONGEST:
         raise ArgumentValueError(f"{name} must be a positive number of seconds, at most a year")
     return float(value)
+
+
+def seconds_of(value: timedelta | float, name: str) -> float:
+    """
+    Return a time in seconds, which may be infinite.
+
+    Raises:
+        ArgumentTypeError: It is neither a ``timedelta`` nor a number.
+        ArgumentValueError: It is not positive.
+    """
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise ArgumentTypeError(f"{name} must be a timedelta or a number of seconds")
+    if not seconds > 0:
+        raise ArgumentValueError(f"{name} must be positive")
+    return float(seconds)

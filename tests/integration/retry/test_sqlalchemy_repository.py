@@ -70,8 +70,8 @@ class OverSQLAlchemy(TableConformance):
         repository = SQLAlchemyRepository(
             self.engine, metadata=MetaData(), table_name="host_outbox", clock=clock, lease=lease
         )
-        for table in (repository.table, repository._receipts.table):
-            table.drop(self.engine, checkfirst=True)
+        for store in repository._stores:
+            store.table.drop(self.engine, checkfirst=True)
         repository.create_table()
         return repository
 

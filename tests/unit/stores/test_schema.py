@@ -22,12 +22,12 @@ NOW = datetime(2026, 1, 2, tzinfo=timezone.utc)
 def test_columns_of_work() -> None:
     """What older processes write is required; what came later is not, or they could not write."""
     assert [column.name for column in WORK_COLUMNS if column.required] == [
-        "id", "status", "retry_count", "created_at", "next_retry_at",
+        "id", "status", "created_at", "retry_count", "next_retry_at",
     ]  # fmt: skip
     assert (KEY_LENGTH, WORD_LENGTH) == (255, 16)  # tables of hosts have them
     schema = Schema(table="t", columns=WORK_COLUMNS)
     assert schema.names == tuple(column.name for column in WORK_COLUMNS)
-    assert schema.times == ("created_at", "next_retry_at", "resolved_at", "leased_until")
+    assert schema.times == ("created_at", "resolved_at", "next_retry_at", "leased_until")
 
 
 def test_columns_that_a_table_lacks() -> None:
