@@ -14,7 +14,7 @@ import click
 
 from buttdial_sync.cli.command import with_options
 from buttdial_sync.cli.report import Report
-from buttdial_sync.cli.status_line import ask
+from buttdial_sync.cli.status_line import ask, can_ask
 from buttdial_sync.errors import ConfigError
 from buttdial_sync.settings import Settings, load_settings
 
@@ -162,14 +162,14 @@ def ask_for_token(*, may_be_piped: bool = False) -> str:
     Raises:
         ConfigError: There is no terminal to ask on, and no line.
     """
-    if sys.stdin is None or not sys.stdin.isatty():
-        if may_be_piped and sys.stdin is not None and (line := sys.stdin.readline().strip()):
-            return line
-        raise ConfigError(
-            "no agent token",
-            remediation="Set BUTT_DIAL_AGENT_TOKEN; in a terminal you are asked for it.",
-        )
-    return ask("Agent token", hide_input=True).strip()
+    if can_ask():
+        return ask("Agent token", hide_input=True).strip()
+    if may_be_piped and sys.stdin is not None and (line := sys.stdin.readline().strip()):
+        return line
+    raise ConfigError(
+        "no agent token",
+        remediation="Set BUTT_DIAL_AGENT_TOKEN; in a terminal you are asked for it.",
+    )
 
 
 def log_event(event: ClientEvent) -> None:

@@ -29,10 +29,7 @@ _OPENING = (
     "A fake Butt-Dial server runs inside this program.",
     "Nothing leaves your machine, and no account is needed.",
 )
-_SERVERS = {
-    "hosted": "The hosted service",
-    "open-source": "The open-source server",
-}
+_SERVERS = {"hosted": "The hosted service", "open-source": "The open-source server"}
 _NEXT = (
     "What next: with an account, tell the program which server to use, and ping it:",
     "",

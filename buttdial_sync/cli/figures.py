@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from buttdial_sync.cli.report import Report
+from buttdial_sync.cli.report import Report, on_one_line
 
 if TYPE_CHECKING:
     from buttdial_sync.retry.pauses import Pause
@@ -55,7 +55,7 @@ def _pause_line(pause: Pause) -> str:
 
 
 def _agent_line(agent: AgentFigures) -> str:
-    error = " ".join((agent.last_error or "").split())[:_WIDTH_OF_ERROR]
+    error = on_one_line(agent.last_error or "")[:_WIDTH_OF_ERROR]
     name = agent.agent_id or "no agent named"
     due = f"{agent.next_due_at:%Y-%m-%d %H:%M:%S} UTC"
     return f"  {name}: {agent.pending} wait, the first is due {due}  {error}".rstrip()

@@ -17,7 +17,7 @@ from buttdial_sync.cli.command import (
     with_options,
 )
 from buttdial_sync.cli.connection import log_event
-from buttdial_sync.cli.report import Failure, Report, plain_fields, say
+from buttdial_sync.cli.report import Failure, Report, on_one_line, plain_fields, say
 from buttdial_sync.cli.status_line import STATUS_LINE
 from buttdial_sync.errors.exits import EXIT_CODES, REFUSED, TRY_LATER, UNREACHABLE
 
@@ -28,15 +28,7 @@ if TYPE_CHECKING:
     from buttdial_sync.happy.updates import Update
 
 _AGENTS = ("claude", "codex", "gemini", "openclaw", "agy")
-_MODES = (
-    "default",
-    "acceptEdits",
-    "bypassPermissions",
-    "plan",
-    "read-only",
-    "safe-yolo",
-    "yolo",
-)
+_MODES = ("default", "acceptEdits", "bypassPermissions", "plan", "read-only", "safe-yolo", "yolo")
 _EXIT_CODES = {
     "timed_out": TRY_LATER,
     "waiting_for_permission": TRY_LATER,
@@ -209,16 +201,14 @@ def send(
     """Send a message to an agent."""
     if wait:
         STATUS_LINE.doing = "The agent works"
-        show = None if quiet else _show
-        return _report_of(
-            client.run_prompt(
-                session_id,
-                text,
-                within,
-                permission_mode=mode,  # type: ignore[arg-type]
-                on_update=show,
-            )
+        result = client.run_prompt(
+            session_id,
+            text,
+            within,
+            permission_mode=mode,  # type: ignore[arg-type]
+            on_update=None if quiet else _show,
         )
+        return _report_of(result)
     sent = client.send_message(session_id, text, mode)  # type: ignore[arg-type]
     return Report(data=_plain(sent), lines=[f"stored as message {sent.seq}"])
 
@@ -371,7 +361,7 @@ def _line_of(update: Update) -> str:
 
 
 def _short(value: Any) -> str:
-    text = " ".join(str(value).split())
+    text = on_one_line(str(value))
     return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 1]}…"
 
 

@@ -16,7 +16,7 @@ import click
 from buttdial_sync.cli.command import ReportingCommand
 from buttdial_sync.cli.database import errors_of_file, needing_sqlalchemy, with_db
 from buttdial_sync.cli.purging import purge_options, purged
-from buttdial_sync.cli.report import Failure, Report, plain_fields
+from buttdial_sync.cli.report import Failure, Report, on_one_line, plain_fields
 from buttdial_sync.cli.signals import finished_first
 from buttdial_sync.errors import ConfigError
 from buttdial_sync.errors.exits import DONE, EXIT_CODES, REFUSED, TRY_LATER, USAGE
@@ -188,6 +188,6 @@ def _as_data(stored: StoredEvent) -> dict[str, Any]:
 
 
 def _line(stored: StoredEvent) -> str:
-    text = " ".join(str(getattr(stored.event, "text", None) or "").split())[:40]
+    text = on_one_line(str(getattr(stored.event, "text", None) or ""))[:40]
     sender = stored.sender or stored.kind
     return f"{stored.id}  {stored.status:<9}  {stored.retry_count}  {sender}  {text}".rstrip()

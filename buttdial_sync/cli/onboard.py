@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from buttdial_sync.cli.onboarding_steps import (
     WaitsForPerson,
 )
 from buttdial_sync.cli.report import Report, say
+from buttdial_sync.cli.status_line import can_ask
 from buttdial_sync.errors import (
     ButtDialError,
     ChallengeNotFound,
@@ -109,7 +109,7 @@ def onboard(
     files.check_settings()
     settings = Settings(base_url=base_url or None).filled_from(read_settings())
     onboarding = _begin(files, settings, given)
-    asks = not wants_json(ctx) and sys.stdin is not None and sys.stdin.isatty()
+    asks = not wants_json(ctx) and can_ask()
 
     from buttdial_sync.accounts.client import AccountsClient
 

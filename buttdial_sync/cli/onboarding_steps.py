@@ -93,7 +93,7 @@ class OnboardingSteps:
         if state.org_id is not None:
             if self._given.resend:
                 self._accounts.resend_verification(state.org_id)
-                self._tell("The mail was sent again.")
+                _tell("The mail was sent again.")
             return
         if state.register_key is None:
             state.org_name = self._needed(self._given.org, "The workspace's name", "--org")
@@ -111,46 +111,46 @@ class OnboardingSteps:
             poll_token=registration.poll_token,
             webhook_secret=registration.webhook_secret,
         )
-        self._tell(f"Registered as {registration.org_id}; a mail goes to {state.owner_email}.")
+        _tell(f"Registered as {registration.org_id}; a mail goes to {state.owner_email}.")
 
     def _verify(self) -> None:
         state = self._state
-        if state.session_id is None:
-            link = Secret(
-                self._needed(
-                    self._given.link,
-                    "The link in that mail (copy it, do not open it)",
-                    "--link, or BUTT_DIAL_VERIFICATION_LINK,",
-                    waits_for=f"the owner's mail at {state.owner_email}",
-                    hidden=True,
-                )
+        token = self._token_of_mail() if state.session_id is None else None
+        if token is None:
+            version = self._needed(
+                self._given.accept_terms,
+                "The version of the terms that you accept",
+                "--accept-terms",
+                waits_for="the terms to be accepted",
             )
-            if (token := _team_token_in(link)) is not None:
-                return self._verified(token)
-            try:
-                return self._verified(self._accounts.verify(_token_in(link)).team_token)
-            except OrgAlreadyVerified:
-                if state.org_id is None or state.webhook_secret is None:
-                    raise
-                revealed = self._accounts.reveal_team_token(state.org_id, state.webhook_secret)
-                return self._verified(revealed.team_token)
-            except OnboardingRequired as required:
-                if required.onboarding_session_id is None:
-                    raise
-                self._keep(session_id=required.onboarding_session_id)
-                self._tell(f"The terms have to be accepted first: {required.onboarding_url}")
-        version = self._needed(
-            self._given.accept_terms,
-            "The version of the terms that you accept",
-            "--accept-terms",
-            waits_for="the terms to be accepted",
-        )
-        accepted = self._accounts.accept_onboarding(state.session_id or "", version)
-        return self._verified(accepted.team_token)
+            token = self._accounts.accept_onboarding(state.session_id or "", version).team_token
+        self._keep(team_token=Secret(token), session_id=None)
+        _tell(f"The workspace is verified; its token is in {self._files.settings}.")
 
-    def _verified(self, team_token: str) -> None:
-        self._keep(team_token=Secret(team_token), session_id=None)
-        self._tell(f"The workspace is verified; its token is in {self._files.settings}.")
+    def _token_of_mail(self) -> str | None:
+        """Return the workspace's token; None if the terms have to be accepted before."""
+        state = self._state
+        link = Secret(
+            self._needed(
+                self._given.link,
+                "The link in that mail (copy it, do not open it)",
+                "--link, or BUTT_DIAL_VERIFICATION_LINK,",
+                waits_for=f"the owner's mail at {state.owner_email}",
+                hidden=True,
+            )
+        )
+        try:
+            return _team_token_in(link) or self._accounts.verify(_token_in(link)).team_token
+        except OrgAlreadyVerified:
+            if state.org_id is None or state.webhook_secret is None:
+                raise
+            return self._accounts.reveal_team_token(state.org_id, state.webhook_secret).team_token
+        except OnboardingRequired as required:
+            if required.onboarding_session_id is None:
+                raise
+            self._keep(session_id=required.onboarding_session_id)
+            _tell(f"The terms have to be accepted first: {required.onboarding_url}")
+            return None
 
     def _confirm_phone(self, workspace: AccountsView) -> None:
         state, code = self._state, self._given.code
@@ -163,7 +163,7 @@ class OnboardingSteps:
             challenge = workspace.set_phone(phone)
             hint = challenge.phone_hint
             self._keep(phone=phone, challenge_id=challenge.challenge_id, phone_hint=hint)
-            self._tell(f"A passcode was sent to {hint or phone}.")
+            _tell(f"A passcode was sent to {hint or phone}.")
         while not state.phone_confirmed:
             typed = self._needed(code, "The passcode", "--code", waits_for="the passcode")
             try:
@@ -172,13 +172,13 @@ class OnboardingSteps:
                 if not self._asks:
                     raise
                 code = None
-                self._tell("That passcode is wrong.")
+                _tell("That passcode is wrong.")
             except (OTPExpired, OTPMaxAttempts, ChallengeNotFound):
                 self._keep(challenge_id=None)
                 raise
             else:
                 self._keep(phone_confirmed=True, challenge_id=None)
-                self._tell("The phone is confirmed.")
+                _tell("The phone is confirmed.")
 
     def _register_agent(self, workspace: AccountsView) -> None:
         state, given = self._state, self._given
@@ -204,7 +204,7 @@ class OnboardingSteps:
                 raise
             token = workspace.regenerate_agent_token(agent_id).agent_token
         self._keep(agent_token=Secret(token))
-        self._tell(f"Agent {name} is registered as {agent_id}; its token is in the same file.")
+        _tell(f"Agent {name} is registered as {agent_id}; its token is in the same file.")
 
     def _new_agent(self, workspace: AccountsView, agent_id: str, name: str) -> str:
         key = self._state.agent_key
@@ -231,7 +231,7 @@ class OnboardingSteps:
         if on_wire not in found:
             workspace.manage_agent_channel(agent_id, "add", on_wire)
         self._keep(channel=channel)
-        self._tell(f"It has the channel {channel}.")
+        _tell(f"It has the channel {channel}.")
 
     def _send_message(self) -> Report:
         state, given = self._state, self._given
@@ -312,8 +312,9 @@ class OnboardingSteps:
         prompt = f"The agent's channel ({', '.join(CHANNELS)})"
         return ask(prompt, type=channels, default=_DEFAULT_CHANNEL, show_choices=False)
 
-    def _tell(self, text: str) -> None:
-        say(text, err=True)
+
+def _tell(text: str) -> None:
+    say(text, err=True)
 
 
 def _token_in(link: str) -> str:

@@ -17,7 +17,7 @@ from buttdial_sync.cli.draining import drain as drain_outbox
 from buttdial_sync.cli.draining import rate_option, report_of, workers_option
 from buttdial_sync.cli.figures import figures_report, paused_name
 from buttdial_sync.cli.purging import purge_options, purged
-from buttdial_sync.cli.report import Failure, Report, plain_fields
+from buttdial_sync.cli.report import Failure, Report, on_one_line, plain_fields
 from buttdial_sync.errors.exits import EXIT_CODES, USAGE
 from buttdial_sync.models.failed import FAILED_STATUSES, FailedMessage, FailedStatus
 
@@ -210,7 +210,7 @@ def _as_data(message: FailedMessage) -> dict[str, Any]:
 
 
 def _line(message: FailedMessage) -> str:
-    error = " ".join((message.last_error or "").split())[:_WIDTH_OF_ERROR]
+    error = on_one_line(message.last_error or "")[:_WIDTH_OF_ERROR]
     return (
         f"{message.id}  {message.status:<9}  {message.retry_count}/{message.max_retries}  "
         f"{message.channel:<8}  {message.recipient}  {error}"

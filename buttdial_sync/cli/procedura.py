@@ -15,7 +15,7 @@ import click
 from buttdial_sync.cli.command import ReportingCommand, needing_extra, with_options
 from buttdial_sync.cli.connection import log_event
 from buttdial_sync.cli.report import Report, say
-from buttdial_sync.cli.status_line import ask
+from buttdial_sync.cli.status_line import ask, can_ask
 from buttdial_sync.errors import ConfigError
 from buttdial_sync.errors.exits import EXIT_CODES, REFUSED
 from buttdial_sync.errors.scrubbing import Secret
@@ -271,7 +271,7 @@ def _credential(account: str, password_stdin: bool) -> str:
 
 def _password(from_stdin: bool) -> str:
     found = sys.stdin.readline().rstrip("\r\n") if from_stdin else os.environ.get(_PASSWORD, "")
-    if not found and not from_stdin and sys.stdin is not None and sys.stdin.isatty():
+    if not found and not from_stdin and can_ask():
         found = ask("Password", hide_input=True)
     if not found:
         raise ConfigError(

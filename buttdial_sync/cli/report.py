@@ -83,9 +83,9 @@ class Report:
             for line in self.lines:
                 say(line)
         if self.failure is not None:
-            say(f"Error: {_on_one_line(self.failure.message)}", err=True)
+            say(f"Error: {on_one_line(self.failure.message)}", err=True)
             if self.failure.remediation:
-                say(f"  -> {_on_one_line(self.failure.remediation)}", err=True)
+                say(f"  -> {on_one_line(self.failure.remediation)}", err=True)
 
 
 def plain_fields(value: attrs.AttrsInstance) -> dict[str, Any]:
@@ -136,5 +136,6 @@ def _visible(character: str) -> str:
     return character.encode("unicode_escape").decode("ascii")
 
 
-def _on_one_line(text: str) -> str:
+def on_one_line(text: str) -> str:
+    """Return a text that may have several lines as one."""
     return " ".join(text.split())

@@ -20,21 +20,10 @@ _TOKEN: Final = "demo-token"  # good only at the fake servers
 _QUESTION: Final = "Which day?"
 _ANSWERS: Final = ("Monday", "Friday")
 
-Act = Callable[[Client, FakeButtDialServer], "Finding"]
+Finding = tuple[bool, str]
+"""Whether the library kept its promise, and what happened, in words."""
 
-
-@attrs.frozen
-class Finding:
-    """
-    The result of a step.
-
-    Attributes:
-        ok: Whether the library kept its promise.
-        result: What happened, in words.
-    """
-
-    ok: bool
-    result: str
+Act = Callable[[Client, FakeButtDialServer], Finding]
 
 
 @attrs.frozen(kw_only=True)
@@ -93,40 +82,38 @@ def play(clock: Callable[[], float], on_event: Callable[[ClientEvent], None]) ->
         ):
             for plan in plans:
                 started = clock()
-                finding = plan.act(client, fake)
+                ok, result = plan.act(client, fake)
                 yield Step(
                     server=dialect,
                     title=plan.title,
                     call=plan.call,
-                    result=finding.result,
+                    result=result,
                     why=plan.why,
-                    ok=finding.ok,
+                    ok=ok,
                     milliseconds=round((clock() - started) * 1000, 1),
                 )
 
 
 def _ping(client: Client, _: FakeButtDialServer) -> Finding:
     seconds = client.ping()
-    return Finding(True, f"connected; the round trip took {seconds * 1000:.1f} ms")
+    return True, f"connected; the round trip took {seconds * 1000:.1f} ms"
 
 
 def _whatsapp(client: Client, _: FakeButtDialServer) -> Finding:
     result = client.send_message(_TO, _TEXT)
-    return Finding(result.ok, f"{result.outcome}, id {result.message_sid}")
+    return result.ok, f"{result.outcome}, id {result.message_sid}"
 
 
 def _sms(client: Client, fake: FakeButtDialServer) -> Finding:
     result = client.send_message(_TO, _TEXT, "sms")
     streams = fake.streams_opened
-    return Finding(
-        result.ok and streams == 1, f"{result.outcome}; still {streams} stream for everything"
-    )
+    return result.ok and streams == 1, f"{result.outcome}; still {streams} stream for everything"
 
 
 def _poll(client: Client, fake: FakeButtDialServer) -> Finding:
     fake.on_tool("comms_whatsapp_action", {"messageId": "SM-poll"})
     poll = client.whatsapp.send_poll(_TO, _QUESTION, _ANSWERS)
-    return Finding(poll.message_id == "SM-poll", f"sent, id {poll.message_id}")
+    return poll.message_id == "SM-poll", f"sent, id {poll.message_id}"
 
 
 def _no_sender(client: Client, fake: FakeButtDialServer) -> Finding:
@@ -138,19 +125,19 @@ def _no_sender(client: Client, fake: FakeButtDialServer) -> Finding:
     )
     result = client.send_message(_TO, _TEXT, "sms")
     told = f"{result.outcome}: {result.error}\n-> {result.remediation}"
-    return Finding(result.failed and result.remediation is not None, told)
+    return result.failed and result.remediation is not None, told
 
 
 def _lost_answer(client: Client, fake: FakeButtDialServer) -> Finding:
     result, delivered = _lose_answer(client, fake)
     told = f"{result.outcome}; {result.attempts} attempts, and the server delivered {delivered}"
-    return Finding(result.ok and result.attempts == 2 and delivered == 1, told)
+    return result.ok and result.attempts == 2 and delivered == 1, told
 
 
 def _lost_answer_without_keys(client: Client, fake: FakeButtDialServer) -> Finding:
     result, delivered = _lose_answer(client, fake)
     told = f"{result.outcome}; {result.attempts} attempt, and the server delivered {delivered}"
-    return Finding(result.unknown and result.attempts == 1 and delivered == 1, told)
+    return result.unknown and result.attempts == 1 and delivered == 1, told
 
 
 def _lose_answer(client: Client, fake: FakeButtDialServer) -> tuple[SendResult, int]:
@@ -165,8 +152,8 @@ def _missing_tool(client: Client, _: FakeButtDialServer) -> Finding:
     try:
         client.whatsapp.send_poll(_TO, _QUESTION, _ANSWERS)
     except ToolError as error:
-        return Finding(True, f"{type(error).__name__}: {error.message}\n-> {error.remediation}")
-    return Finding(False, "the poll was sent, although this server has no polls")
+        return True, f"{type(error).__name__}: {error.message}\n-> {error.remediation}"
+    return False, "the poll was sent, although this server has no polls"
 
 
 _SEND = f'client.send_message("{_TO}", "{_TEXT}")'

@@ -66,6 +66,11 @@ class _StatusLine:
 STATUS_LINE = _StatusLine()
 
 
+def can_ask() -> bool:
+    """Whether there is a terminal, and so a person."""
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
 def ask(question: str, **options: Any) -> str:
     """
     Ask a person on stderr, in a line that nothing overwrites.
