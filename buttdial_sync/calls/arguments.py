@@ -250,14 +250,15 @@ def _takes_text(hint: Any) -> bool:
 def _kind_of(value: Any) -> str:
     """Return a value's type in words, with the types of what it contains."""
     kind = type(value).__name__
-    if isinstance(value, Mapping):
-        keys = sorted({type(key).__name__ for key in value})
-        items = sorted({type(item).__name__ for item in value.values()})
-        return f"{kind} of {' or '.join(keys)} to {' or '.join(items)}" if value else kind
-    if isinstance(value, list | tuple | set | frozenset):
-        items = sorted({type(item).__name__ for item in value})
-        return f"{kind} of {' or '.join(items)}" if value else kind
+    if isinstance(value, Mapping) and value:
+        return f"{kind} of {_kinds_in(value)} to {_kinds_in(value.values())}"
+    if isinstance(value, list | tuple | set | frozenset) and value:
+        return f"{kind} of {_kinds_in(value)}"
     return kind
+
+
+def _kinds_in(items: Iterable[Any]) -> str:
+    return " or ".join(sorted({type(item).__name__ for item in items}))
 
 
 def _in_words(hint: Any) -> str:

@@ -48,8 +48,6 @@ _MOST_DIGITS = 12
 _STAGES: dict[Exchange, Stage] = {"stream": "session", "message": "tool_call", "rest": "server"}
 
 _BY_STATUS: dict[int, type[ButtDialError]] = {
-    400: InvalidRequestError,
-    401: AuthError,
     403: PermissionDeniedError,
     404: NotFoundError,
     409: ConflictError,
@@ -127,6 +125,7 @@ def error_from_response(
     Returns:
         The exception, for the caller to raise.
     """
+    headers = {name.lower(): value for name, value in (headers or {}).items()}
     envelope = _envelope(body)
     text = str(envelope.get("message", ""))
     is_own = _is_own(status_code, body, text)
@@ -134,12 +133,12 @@ def error_from_response(
     is_page = isinstance(body, str) and body.lstrip().startswith("<")
     error = _build(meaning, envelope, f"HTTP {status_code}" if is_page or not text else text)
     error.stage = _STAGES[exchange]
-    if not is_own and _is_of_a_proxy(status_code, body, headers or {}):
+    if not is_own and _is_of_a_proxy(status_code, body, headers):
         error = _refusal_of_a_proxy(status_code)
     error.status_code = status_code
     error.body = body
     error.outcome = _outcome_of_response(error, exchange, is_own=is_own)
-    waiting = _retry_after_header(headers or {})
+    waiting = _retry_after_header(headers)
     if waiting is not None:
         error.retry_after = waiting
     elif is_own and error.retry_after is None and _is_of_limiter(error, envelope):
@@ -200,7 +199,8 @@ def _envelope(body: Any) -> dict[str, Any]:
     if not isinstance(body, Mapping):
         return {}
     flat = {str(key): value for key, value in body.items() if key not in {"error", "errors"}}
-    details = body.get("error") or next(_items(body.get("errors")), None)
+    errors = body.get("errors")
+    details = body.get("error") or (errors[0] if errors and isinstance(errors, list) else None)
     if isinstance(details, Mapping):
         flat.update({str(key): value for key, value in details.items()})
         details = details.get("message") or details.get("error")
@@ -209,10 +209,6 @@ def _envelope(body: Any) -> dict[str, Any]:
     if not flat.get("code") and _BARE_CODE.fullmatch(flat["message"]):
         flat["code"] = flat["message"]
     return flat
-
-
-def _items(value: Any) -> Iterator[Any]:
-    return iter(value) if isinstance(value, list) else iter(())
 
 
 def _shorten(text: str) -> str:
@@ -244,8 +240,7 @@ def _is_of_a_proxy(status: int, body: Any, headers: Mapping[str, str]) -> bool:
     """Whether a proxy or a gateway refuses: Butt-Dial does it with words, or asks for a bearer."""
     if status not in {401, 403, 407} or not isinstance(body, str):
         return status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED
-    values = {name.lower(): value for name, value in headers.items()}
-    wants_bearer = values.get("www-authenticate", "").lower().startswith("bearer")
+    wants_bearer = headers.get("www-authenticate", "").lower().startswith("bearer")
     return body.strip()[:1] in {"", "<"} and not wants_bearer
 
 
@@ -345,13 +340,12 @@ def _retry_after(envelope: Mapping[str, Any], text: str) -> float | None:
 
 
 def _retry_after_header(headers: Mapping[str, str]) -> float | None:
-    values = {name.lower(): value for name, value in headers.items()}
-    value = values.get("retry-after", "").strip()
+    value = headers.get("retry-after", "").strip()
     if value.isascii() and value.isdigit():
         return _seconds(int(value[:_MOST_DIGITS]))
     try:
         when = parsedate_to_datetime(value)
-        now = parsedate_to_datetime(values.get("date", ""))
+        now = parsedate_to_datetime(headers.get("date", ""))
         return _seconds(max(0.0, (when - now).total_seconds()))
     except (ValueError, TypeError, OverflowError):  # no date, or one of them without a zone
         return None

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import responses
 
 from buttdial_sync.calls.call import Call
 from buttdial_sync.connection import Connection, check_base_url
@@ -22,6 +23,7 @@ from buttdial_sync.errors import (
 )
 from buttdial_sync.models.events import ClientEvent
 from buttdial_sync.testing import FakeButtDialServer
+from buttdial_sync.transport.network import NetworkOptions
 from tests.fakes import add_fault
 
 BASE_URL = "https://butt-dial.test"
@@ -395,6 +397,16 @@ def test_fork_after_close(make: Make) -> None:
     pause.start()
     pause.join(5)
     assert not pause.is_alive()
+
+
+def test_a_connection_has_its_own_network(make: Make) -> None:
+    """Headers that a gateway wants go along with every request of this client, and of no other."""
+    with responses.RequestsMock() as server:
+        server.get(f"{BASE_URL}/x", json={})
+        for connection in (make(network=NetworkOptions(headers={"X-Gateway": "g"})), make()):
+            connection.rest.call("GET", "/x", connection.deadline())
+        told = [call.request.headers.get("X-Gateway") for call in server.calls]
+    assert told == ["g", None]
 
 
 def test_what_is_learned_is_each_connections_own(make: Make) -> None:

@@ -459,7 +459,9 @@ def test_jsonrpc_code() -> None:
     """A JSON-RPC error's number becomes the code, unless the message brings a better one."""
     assert error_from_tool_answer("Internal error", code=-32603).code == "-32603"
     body = {"code": "NOT_PROVISIONED", "error": "x"}
-    assert error_from_tool_answer(body, code=-32603).code == "NOT_PROVISIONED"
+    for number in (-32603, -32602):
+        error = error_from_tool_answer(body, code=number)
+        assert (type(error), error.code) == (NotProvisioned, "NOT_PROVISIONED")
 
 
 @pytest.mark.parametrize("code", [-32603, -32000, -32001, 0, 500])

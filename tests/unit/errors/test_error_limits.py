@@ -207,6 +207,7 @@ def test_retryable(body: dict[str, Any], retryable: bool | None) -> None:
         ({"error": "x", "code": ["y"]}, "x", None),
         ({"error": {"message": "inner", "code": "A_B"}, "message": "outer", "code": "C_D"}, "inner",
          "A_B"),
+        ({"error": {"message": "inner", "error": "kind"}, "message": "outer"}, "inner", None),
         ({"error": {"code": "A_B"}, "message": "outer"}, "outer", "A_B"),
         ({"error": "", "errors": ["first"]}, "first", None),
         ({"errors": {"first": 1}, "message": "outer"}, "outer", None),
