@@ -111,7 +111,7 @@ def error_from_response(
       out: the session is unknown, the body is too large or cannot be read. The body may follow;
     - Express's page for a path that the server lacks, or for a body that is too large.
 
-    A page or an empty body with 401, 403 or 407 is the refusal of a proxy or gateway.
+    Any 407, and a page or an empty body with 401 or 403, is the refusal of a proxy or gateway.
 
     ``retryable: true`` says with any status that nothing was carried out. The same is true if a
     stream could not be opened.
@@ -238,8 +238,10 @@ def _is_own_text(status: int, error: object, text: str) -> bool:
 
 def _is_of_a_proxy(status: int, body: Any, headers: Mapping[str, str]) -> bool:
     """Whether a proxy or a gateway refuses: Butt-Dial does it with words, or asks for a bearer."""
-    if status not in {401, 403, 407} or not isinstance(body, str):
-        return status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED
+    if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+        return True
+    if status not in {401, 403} or not isinstance(body, str):
+        return False
     wants_bearer = headers.get("www-authenticate", "").lower().startswith("bearer")
     return body.strip()[:1] in {"", "<"} and not wants_bearer
 

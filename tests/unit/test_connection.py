@@ -230,8 +230,6 @@ def test_base_url(given: str, wanted: str) -> None:
         "http://h.example:99999",
         "http://h.example:s3cret",
         "http://h.example:0",
-        5,
-        b"https://h.example",
     ],
 )
 def test_bad_base_url(given: str) -> None:
@@ -239,6 +237,13 @@ def test_bad_base_url(given: str) -> None:
     with pytest.raises(ConfigError) as caught:
         check_base_url(given)
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("given", [5, b"https://h.example"])
+def test_base_url_that_is_no_text(given: Any) -> None:
+    """It is a wrong type, like that of any argument."""
+    with pytest.raises(ArgumentTypeError, match="base_url must be text"):
+        check_base_url(given)
 
 
 SESSIONS: dict[str, Any] = {
@@ -322,6 +327,14 @@ def test_a_connection_that_is_dropped_ends_its_sessions() -> None:
     dropped = told[0].source
     assert isinstance(dropped, Connection)
     assert dropped.closed
+
+
+def test_a_connection_without_sessions_is_dropped() -> None:
+    """There is nothing to end, but a warning all the same."""
+    connection = Connection(BASE_URL, timeout=30.0, connect_timeout=5.0, max_attempts=3)
+    connection.check_open()
+    with pytest.warns(ResourceWarning, match="was not closed"):
+        del connection
 
 
 def test_closing_ends_an_opening(make: Make) -> None:
