@@ -189,6 +189,8 @@ class EndpointCall(Call):
         if self._body is None:
             return None
         body = {variant.names.get(key, key): value for key, value in self._body.items()}
+        if not variant.schema:
+            return body
         dropped = {*dropped_keys(variant.schema, body)}
         spared = {key for key, value in self._endpoint.defaults.items() if body.get(key) == value}
         if dropped - spared:

@@ -79,10 +79,16 @@ class _LinesOfTests:
 
 
 def _forget_results(module: str) -> None:
-    """Empty what ``functools.cache`` keeps for the functions of a module, given by its path."""
-    loaded = sys.modules.get(module.removesuffix(".py").replace("/", "."))
-    for each in vars(loaded).values() if loaded else ():
-        if isinstance(each, _lru_cache_wrapper):
+    """
+    Empty what ``functools.cache`` keeps for the functions of a module, given by its path.
+
+    A cache with a size is left alone: with one place it says what must be done only once.
+    """
+    name = module.removesuffix(".py").replace("/", ".")
+    loaded = sys.modules.get(name)
+    for each in list(vars(loaded).values()) if loaded else ():
+        is_own = isinstance(each, _lru_cache_wrapper) and each.__module__ == name
+        if is_own and each.cache_parameters()["maxsize"] is None:
             each.cache_clear()
 
 
