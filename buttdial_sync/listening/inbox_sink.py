@@ -6,7 +6,6 @@ import logging
 import math
 import queue
 import threading
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -195,15 +194,16 @@ class InboxSink:
         self.page_size = page_size
         self._writer = writer
         self._lock = threading.Lock()
-        self._held: deque[tuple[int, Sequence[InboundEvent]]] = deque()
-        self._released = -1.0
+        # Of the newest generation; those of earlier ones are released when it begins.
+        self._held: list[Sequence[InboundEvent]] = []
+        self._released = -math.inf
         self._wakes = threading.Event()
 
     def opening(self) -> None:
         """Begin a generation: a stream is about to be opened."""
         with self._lock:
+            self._write_held()
             self.generation += 1
-        self.release_pushed(self.generation - 1)
 
     def waiting(self, messages: Sequence[WaitingMessage], deadline: Deadline) -> None:
         """Write messages that waited, in one transaction."""
@@ -214,8 +214,9 @@ class InboxSink:
         """Take in a notification, if it is a message for the agent."""
         events = pushed_events(notification, self.agent_id)
         with self._lock:
-            self._held.append((self.generation, events))
-            self._write_released()
+            self._held.append(events)
+            if self.generation <= self._released:
+                self._write_held()
 
     def ended(self) -> None:
         """Wake the runner: the stream is over."""
@@ -229,11 +230,13 @@ class InboxSink:
         """Release the pushes up to this generation: all older messages are written."""
         with self._lock:
             self._released = max(self._released, generation)
-            self._write_released()
+            if self.generation <= self._released:
+                self._write_held()
 
-    def _write_released(self) -> None:
-        while self._held and self._held[0][0] <= self._released:
-            self._writer.put(self._held.popleft()[1])
+    def _write_held(self) -> None:
+        while self._held:
+            self._writer.put(self._held[0])
+            del self._held[0]  # only now: an interrupt in between must not lose it
 
     def wake(self) -> None:
         """End the running :meth:`wait`, or else the next one."""
@@ -246,7 +249,6 @@ class InboxSink:
 
     def take(self, _: float) -> None:
         """Give out nothing: the workers take from the inbox."""
-        return
 
     def seconds_until_due(self, _: float) -> float:
         """Nothing is put aside here: what failed is in the inbox."""

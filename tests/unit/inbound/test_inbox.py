@@ -21,6 +21,7 @@ from buttdial_sync import (
     ConfigError,
     InboundHandler,
     MemoryInbox,
+    SQLiteDeliveryLog,
     SQLiteInbox,
     StoredEvent,
     UnreadableEvent,
@@ -87,6 +88,40 @@ def test_the_usual_wait_for_another_process(tmp_path: Path) -> None:
     with SQLiteInbox(tmp_path / "inbox.db") as inbox:
         (wait,) = inbox.store._connected().execute("PRAGMA busy_timeout").fetchone()
     assert wait == 30_000
+
+
+class LockOfOthers:
+    """A lock that another thread holds for longer than anybody waits."""
+
+    def __init__(self) -> None:
+        self.waited: list[float] = []
+
+    def acquire(self, *, timeout: float) -> bool:
+        self.waited.append(timeout)
+        return False
+
+
+@pytest.mark.parametrize("kind", [SQLiteInbox, SQLiteDeliveryLog])
+def test_closing_waits_for_a_call_of_another_thread(
+    kind: type[SQLiteInbox | SQLiteDeliveryLog], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten seconds, unless the host says otherwise."""
+    made = kind(tmp_path / "events.db")
+    store = made.store if isinstance(made, SQLiteInbox) else made._store
+    others = LockOfOthers()
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(store, "_lock", others)
+        made.close()
+        made.close(1.5)
+    made.close()
+    assert others.waited == [10.0, 1.5]
+
+
+def test_an_event_is_known_again_by_a_later_release() -> None:
+    """Its row has the same id, also in a file that is there already."""
+    inbox = MemoryInbox()
+    inbox.write([message("a1")])
+    assert [each.id for each in inbox.list()] == ["15651c3d0fd7f3930aea80fb0b4a3796368dcac9"]
 
 
 def test_a_listing_has_an_end() -> None:

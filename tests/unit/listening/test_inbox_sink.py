@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import attrs
 import pytest
 
 from buttdial_sync import InboundMessage, MemoryInbox, TransportError
@@ -257,6 +258,14 @@ def test_pushes_that_are_held_back_at_the_end(here: Bench) -> None:
     sink.pushed(push("p3"))
     assert here.inbox.batches == [["p1"], ["p2"]]
     assert ids(here.late) == ["p3"]
+
+
+def test_whose_messages_come(here: Bench) -> None:
+    """The waiting queue may name the agent; what is known stays."""
+    sink = InboxSink(here.writer, None, 10)
+    for name in ("agent-1", None, "agent-2"):
+        sink.waiting([attrs.evolve(waiting("w"), agent_id=name)], Deadline(30))
+        assert sink.agent_id == "agent-1"
 
 
 def test_the_runner_is_woken(here: Bench) -> None:
