@@ -215,20 +215,14 @@ def _check_ailoop(configured: AppSettings) -> Iterator[CheckMessage]:
 
 
 def _check_paths(configured: AppSettings) -> Iterator[CheckMessage]:
-    paths = {
-        "AGENT_DIRECTORY": configured.agent_directory,
-        "ON_ANSWER": configured.on_answer,
-        "FAILED_MESSAGES": configured.failed_messages,
-        "ON_UNDELIVERED": configured.on_undelivered,
-        "OPERATOR_PERMISSION": configured.operator_permission,
-    }
     if bool(configured.agent_directory) != bool(configured.failed_messages):
         yield _error(
             "E004",
             "only one of AGENT_DIRECTORY and FAILED_MESSAGES is set",
             "The operator API needs both.",
         )
-    for key, path in paths.items():
+    for key in ("AGENT_DIRECTORY", "FAILED_MESSAGES", *_FUNCTIONS):
+        path = getattr(configured, key.lower())
         if path:
             yield from _check_path(key, path)
 

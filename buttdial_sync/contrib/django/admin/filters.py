@@ -18,7 +18,6 @@ from buttdial_sync.contrib.django.admin.summaries import (
     RESTING,
     UNKNOWN,
     WAITING,
-    State,
 )
 from buttdial_sync.contrib.django.outbox import get_repository
 from buttdial_sync.contrib.django.store import is_free, stored
@@ -49,15 +48,15 @@ class StateFilter(admin.SimpleListFilter):
 
     def lookups(self, _: HttpRequest, __: Any) -> list[tuple[str, str]]:
         """Return the choices."""
-        return [(state.name, text) for state, (text, _) in _CHOICES.items()]
+        return [(state, text) for state, (text, _) in _CHOICES.items()]
 
     def queryset(self, _: HttpRequest, rows: Any) -> Any:
         """Return the rows in the chosen state."""
-        for state, (_text, find) in _CHOICES.items():
-            if state.name == self.value():
-                repository = get_repository()
-                return rows.filter(find(repository.store.now(), repository.paused()))
-        return rows
+        if self.value() not in _CHOICES:
+            return rows
+        _, find = _CHOICES[self.value()]
+        repository = get_repository()
+        return rows.filter(find(repository.store.now(), repository.paused()))
 
 
 def _is_paused(pauses: Sequence[Pause]) -> Q:
@@ -118,12 +117,12 @@ def _busy(now: datetime, _: Sequence[Pause]) -> Q:
     return Q(status="pending", leased_until__gt=stored(now))
 
 
-_CHOICES: dict[State, tuple[str, Callable[[datetime, Sequence[Pause]], Q]]] = {
-    DUE: ("Due now", _due),
-    WAITING: ("Waits for its time", _waiting),
-    RESTING: ("At rest: a limit, a pause, an outage", _resting),
-    BUSY: ("In progress", _busy),
-    UNKNOWN: ("Unknown whether it was sent", _unknown),
-    EXPIRED: ("Expired", _expired),
-    DEAD: ("Given up", _dead),
+_CHOICES: dict[str, tuple[str, Callable[[datetime, Sequence[Pause]], Q]]] = {
+    DUE.name: ("Due now", _due),
+    WAITING.name: ("Waits for its time", _waiting),
+    RESTING.name: ("At rest: a limit, a pause, an outage", _resting),
+    BUSY.name: ("In progress", _busy),
+    UNKNOWN.name: ("Unknown whether it was sent", _unknown),
+    EXPIRED.name: ("Expired", _expired),
+    DEAD.name: ("Given up", _dead),
 }
