@@ -11,12 +11,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
-from buttdial_sync.cli.command import (
-    ReportingCommand,
-    needing_extra,
-    wants_json,
-    with_options,
-)
+from buttdial_sync.cli.command import ReportingCommand, needing_extra, wants_json, with_options
 from buttdial_sync.cli.connection import log_event
 from buttdial_sync.cli.database import check_is_there
 from buttdial_sync.cli.report import Failure, Report, say

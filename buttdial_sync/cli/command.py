@@ -18,7 +18,6 @@ from buttdial_sync.errors.exits import EXIT_CODES
 
 _AS_JSON = "buttdial_sync.cli.as_json"
 _VERBOSE = "buttdial_sync.cli.verbose"
-_LOGGER = "buttdial_sync"
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -118,7 +117,7 @@ def _log_to_stderr(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     if not value or ctx.meta.get(_VERBOSE):
         return
     ctx.meta[_VERBOSE] = True
-    logger, handler = logging.getLogger(_LOGGER), _StderrHandler()
+    logger, handler = logging.getLogger("buttdial_sync"), _StderrHandler()
     handler.setFormatter(logging.Formatter("%(relativeCreated)6d ms  %(name)s: %(message)s"))
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG)

@@ -44,7 +44,7 @@ db_option = click.option(
 def with_db(
     opened: Callable[[str], AbstractContextManager[Any]],
 ) -> Callable[[Callable[..., Report]], Callable[..., Report]]:
-    """Give a command the option ``--db``, and what is opened there for as long as it runs."""
+    """Give a command the option ``--db``, and what ``opened`` opens there while it runs."""
 
     def decorate(callback: Callable[..., Report]) -> Callable[..., Report]:
         @db_option

@@ -10,12 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from buttdial_sync.cli.command import (
-    ReportingCommand,
-    needing_extra,
-    wants_json,
-    with_options,
-)
+from buttdial_sync.cli.command import ReportingCommand, needing_extra, wants_json, with_options
 from buttdial_sync.cli.connection import log_event
 from buttdial_sync.cli.report import Failure, Report, on_one_line, plain_fields, say
 from buttdial_sync.cli.status_line import STATUS_LINE

@@ -104,12 +104,8 @@ def _with_agent(callback: Callable[..., Report]) -> Any:
     def run(ctx: click.Context, /, **kwargs: Any) -> Report:
         with needing_extra("procedura", "the package websockets is missing"):
             from buttdial_sync.procedura import FileTokenStore, RemoteAgent
-        options = {
-            "token_store": FileTokenStore(),
-            "on_event": log_event,
-            **ctx.meta.get(_META, {}),
-        }
-        with RemoteAgent.from_env(**options) as agent:
+        store, given = FileTokenStore(), ctx.meta.get(_META, {})
+        with RemoteAgent.from_env(token_store=store, on_event=log_event, **given) as agent:
             try:
                 return callback(agent, **kwargs)
             except KeyboardInterrupt:
