@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from functools import lru_cache
 
 from buttdial_sync.errors.scrubbing import scrub
 
@@ -19,8 +18,10 @@ class _ScrubUrls(logging.Filter):
         return True
 
 
-@lru_cache(maxsize=1)
+_scrub_urls = _ScrubUrls()
+
+
 def scrub_urls_in_logs() -> None:
-    """Put a filter on the loggers of urllib3 that print whole URLs. Needed once per process."""
+    """Put a filter on the loggers of urllib3 that print whole URLs. Safe to call again."""
     for name in _LOGGERS_OF_URLS:
-        logging.getLogger(name).addFilter(_ScrubUrls())
+        logging.getLogger(name).addFilter(_scrub_urls)

@@ -31,7 +31,6 @@ from buttdial_sync.transport.endpoint import BUFFERING_PROXY
 from buttdial_sync.transport.http import Http, origin_of
 from buttdial_sync.transport.logins import Logins
 from buttdial_sync.transport.opening import SessionOpener
-from buttdial_sync.transport.secrets import scrub_urls_in_logs
 from buttdial_sync.transport.session import McpSession, SessionOptions
 from buttdial_sync.transport.token_location import TokenLocation
 from tests.fakes import add_fault, open_streams
@@ -337,7 +336,6 @@ def test_tokens_in_urls_are_not_logged(make: Make, caplog: pytest.LogCaptureFixt
     loggers = [logging.getLogger(f"urllib3.{name}") for name in LOGGERS]
     for logger in loggers:
         logger.filters.clear()
-    scrub_urls_in_logs.cache_clear()
     with FakeButtDialServer(dialect="open-source").mocked(URL):
         make(token_in="query").open(TOKEN, deadline()).close()
     for logger in loggers:
