@@ -14,7 +14,7 @@ from buttdial_sync.ailoop.errors import AiloopConfigError, AiloopError, raised_a
 from buttdial_sync.ailoop.hearing import End, Waiter
 from buttdial_sync.ailoop.messages import Message, ResponseContent, message_of
 from buttdial_sync.ailoop.prompting import open_viewer
-from buttdial_sync.ailoop.server import ChannelList
+from buttdial_sync.ailoop.server import ChannelInfo, ChannelList
 from buttdial_sync.errors import ProtocolError
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.fork import leak_until_exit, reset_after_fork
@@ -28,6 +28,7 @@ Handler = Callable[[Message], object]
 # The server replays this many messages of each channel to a connection that listens.
 _REPLAYED = 500
 _REMEMBERED = 10_000
+_LOOKED_BACK = _REMEMBERED // 2
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
 
@@ -224,31 +225,25 @@ class Listening:
 
     def _see_history(self) -> None:
         limit = self._connection.deadline()
-        for channel, _ in self._counts(limit):
-            for message in self._history(channel, limit):
+        for channel in self._heard_channels(limit):
+            for message in self._connection.history(channel.name, _LOOKED_BACK, limit):
                 self._is_new(message)
         self._has_seen_history = True
 
     def _catch_up(self, limit: Deadline) -> None:
-        counts = self._counts(limit)
+        channels = self._heard_channels(limit)
         # Of a channel that the server has forgotten, nothing comes again.
-        self._seen = {name: self._seen[name] for name, _ in counts if name in self._seen}
+        names = {each.name for each in channels}
+        self._seen = {name: seen for name, seen in self._seen.items() if name in names}
         # The replay has the last of each channel only.
-        for channel, count in counts:
-            if count > _REPLAYED:
-                for message in self._history(channel, limit):
+        for channel in channels:
+            if channel.message_count > _REPLAYED:
+                for message in self._connection.history(channel.name, _LOOKED_BACK, limit):
                     self._hand_on(message)
 
-    def _counts(self, limit: Deadline) -> list[tuple[str, int]]:
-        listed = self._connection.call("GET", "/api/channels", ChannelList, deadline=limit)
-        return [
-            (each.name, each.message_count)
-            for each in listed.channels
-            if self._channels is None or each.name in self._channels
-        ]
-
-    def _history(self, channel: str, limit: Deadline) -> Sequence[Mapping[str, Any]]:
-        return self._connection.history(channel, _REMEMBERED // 2, limit)
+    def _heard_channels(self, limit: Deadline) -> Sequence[ChannelInfo]:
+        listed = self._connection.call("GET", "/api/channels", ChannelList, deadline=limit).channels
+        return [each for each in listed if self._channels is None or each.name in self._channels]
 
     def _hand_on(self, raw: Mapping[str, Any]) -> None:
         if self._channels is not None and str(raw.get("channel")) not in self._channels:

@@ -11,6 +11,7 @@ import attrs
 
 from buttdial_sync.errors import ProtocolError
 from buttdial_sync.errors.moments import utc_now
+from buttdial_sync.models.answer import ReceivedObject
 from buttdial_sync.models.converter import structure
 
 SenderType = Literal["AGENT", "HUMAN"]
@@ -56,7 +57,7 @@ class Recommendation:
 
 
 @attrs.frozen(kw_only=True)
-class DecisionContent:
+class DecisionContent(ReceivedObject):
     """Ask to choose one of several options. Servers from 1.0.4."""
 
     summary: str
@@ -65,48 +66,43 @@ class DecisionContent:
     options: list[Option] = attrs.field(factory=list)
     context_markdown: str | None = None
     recommendation: Recommendation | None = None
-    raw: Mapping[str, Any] = attrs.field(factory=dict, eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)
-class QuestionContent:
+class QuestionContent(ReceivedObject):
     """Ask for a choice or for free text. Servers up to 1.0.0."""
 
     text: str
     timeout_seconds: int
     choices: list[str] | None = None
-    raw: Mapping[str, Any] = attrs.field(factory=dict, eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)
-class AuthorizationContent:
+class AuthorizationContent(ReceivedObject):
     """Ask for an approval."""
 
     action: str
     timeout_seconds: int
     context: Any = None
-    raw: Mapping[str, Any] = attrs.field(factory=dict, eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)
-class NotificationContent:
+class NotificationContent(ReceivedObject):
     """Tell something. Nobody answers."""
 
     text: str
     priority: str = "low"
-    raw: Mapping[str, Any] = attrs.field(factory=dict, eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)
-class NavigateContent:
+class NavigateContent(ReceivedObject):
     """Ask to open an address."""
 
     url: str
-    raw: Mapping[str, Any] = attrs.field(factory=dict, eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)
-class ResponseContent:
+class ResponseContent(ReceivedObject):
     """
     An answer, or why there is none.
 
@@ -118,15 +114,13 @@ class ResponseContent:
 
     response_type: str
     answer: str | None = None
-    raw: Mapping[str, Any] = attrs.field(factory=dict, eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)
-class OtherContent:
+class OtherContent(ReceivedObject):
     """A content of a type that this library does not know, or that lacks something."""
 
     type: str
-    raw: Mapping[str, Any] = attrs.field(factory=dict, eq=False, repr=False)
 
 
 MessageContent = (
@@ -149,7 +143,7 @@ _CONTENTS: dict[str, type[Any]] = {
 
 
 @attrs.frozen(kw_only=True)
-class Message:
+class Message(ReceivedObject):
     """
     A message of a channel.
 
@@ -171,7 +165,6 @@ class Message:
     timestamp: datetime
     correlation_id: str | None = None
     metadata: Mapping[str, Any] = attrs.field(factory=dict)
-    raw: Mapping[str, Any] = attrs.field(factory=dict, eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)

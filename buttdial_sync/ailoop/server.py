@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 import attrs
+
+from buttdial_sync.models.answer import ReceivedObject
 
 Api = Literal["decision", "question"]
 
@@ -42,15 +43,13 @@ class Health:
     """The answer of the server's health check."""
 
     version: str = ""
-    status: str = ""
     active_connections: int | None = None
     queue_size: int | None = None
     active_channels: int | None = None
-    raw: Mapping[str, Any] = attrs.field(factory=dict, eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)
-class ChannelInfo:
+class ChannelInfo(ReceivedObject):
     """
     A channel.
 
@@ -65,22 +64,20 @@ class ChannelInfo:
     message_count: int = 0
     oldest_message: datetime | None = None
     newest_message: datetime | None = None
-    raw: Mapping[str, Any] = attrs.field(factory=dict, eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)
-class ServerStats:
+class ServerStats(ReceivedObject):
     """Who is connected to the server."""
 
     total_viewers: int = 0
     agent_connections: int = 0
     viewer_connections: int = 0
     active_channels: int = 0
-    raw: Mapping[str, Any] = attrs.field(factory=dict, eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)
-class PendingPrompt:
+class PendingPrompt(ReceivedObject):
     """
     A prompt that is shown to the person now.
 
@@ -97,7 +94,6 @@ class PendingPrompt:
     channel: str
     position: int = 1
     label: str = ""
-    raw: Mapping[str, Any] = attrs.field(factory=dict, eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)

@@ -11,6 +11,7 @@ import attrs
 
 from buttdial_sync.ailoop.connection import AiloopConnection
 from buttdial_sync.ailoop.errors import AiloopConfigError
+from buttdial_sync.models.answer import ReceivedObject
 
 TaskState = Literal["pending", "done", "abandoned"]
 DependencyType = Literal["blocks", "related", "parent"]
@@ -20,7 +21,7 @@ _TASK = "/api/v1/tasks/{id}"
 
 
 @attrs.frozen(kw_only=True)
-class Task:
+class Task(ReceivedObject):
     """
     A task.
 
@@ -48,11 +49,10 @@ class Task:
     metadata: Any = None
     depends_on: list[str] = attrs.field(factory=list)
     blocked: bool = False
-    raw: Mapping[str, Any] = attrs.field(factory=dict, eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)
-class TaskDependencies:
+class TaskDependencies(ReceivedObject):
     """
     What a task waits for, and what waits for it: ids of tasks.
 
@@ -65,11 +65,10 @@ class TaskDependencies:
     task_id: str
     depends_on: list[str] = attrs.field(factory=list)
     blocking_for: list[str] = attrs.field(factory=list)
-    raw: Mapping[str, Any] = attrs.field(factory=dict, eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)
-class TaskGraph:
+class TaskGraph(ReceivedObject):
     """
     A task and its neighbours, one level up and down.
 
@@ -82,7 +81,6 @@ class TaskGraph:
     task: Task
     parents: list[Task] = attrs.field(factory=list)
     children: list[Task] = attrs.field(factory=list)
-    raw: Mapping[str, Any] = attrs.field(factory=dict, eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)

@@ -2,6 +2,7 @@
 
 # Without "from __future__ import annotations": classes in other modules inherit the annotation, as
 # it is, and not each of them knows the name.
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -17,6 +18,18 @@ class Answer:
     """
 
     raw: Any = attrs.field(default=None, eq=False, repr=False)
+
+
+@attrs.frozen(kw_only=True)
+class ReceivedObject:
+    """
+    A JSON object that a neighbour's server sent.
+
+    Attributes:
+        raw: The object as it came, decoded.
+    """
+
+    raw: Mapping[str, Any] = attrs.field(factory=dict, eq=False, repr=False)
 
 
 def named(*names: str, **options: Any) -> Any:

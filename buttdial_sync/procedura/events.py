@@ -7,13 +7,14 @@ from typing import Any, ClassVar, Literal
 
 import attrs
 
+from buttdial_sync.models.answer import ReceivedObject
 from buttdial_sync.procedura.errors import ModuleFailedError
 
 Phase = Literal["started", "running", "finished", "error"]
 
 
 @attrs.frozen(kw_only=True)
-class StreamEvent:
+class StreamEvent(ReceivedObject):
     """
     One event of a stream. ``phase`` says which of the four kinds it is.
 
@@ -24,7 +25,6 @@ class StreamEvent:
 
     phase: ClassVar[Phase]
     job_id: str | None = None
-    raw: Mapping[str, Any] = attrs.field(factory=dict, eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)
@@ -74,7 +74,7 @@ class Failed(StreamEvent):
 
 
 @attrs.frozen(kw_only=True)
-class Login:
+class Login(ReceivedObject):
     """
     A login that went well.
 
@@ -88,7 +88,6 @@ class Login:
     session_token: str = attrs.field(repr=False)
     account: str | None
     device: str
-    raw: Mapping[str, Any] = attrs.field(factory=dict, eq=False, repr=False)
 
 
 @attrs.frozen(kw_only=True)

@@ -199,10 +199,7 @@ class RemoteAgent:
             args = [credential, how, f"--device={device}", f"--ttl={check_count(ttl, 'ttl')}"]
             request = Request.of("login_password", args, "sync", "")
             account = _account_of(credential)
-            result = self._result(request, ack_timeout, final_timeout)
-            if isinstance(result, dict):
-                result = masked_items(result)
-            login = _login_of(result, account, device)
+            login = _login_of(self._result(request, ack_timeout, final_timeout), account, device)
             self._adopt(login)
         return login
 
@@ -494,7 +491,8 @@ def _account_of(credential: str) -> str | None:
 
 
 def _login_of(result: Any, account: str | None, device: str) -> Login:
-    token = result.get("session_token") if isinstance(result, dict) else None
+    result = masked_items(result) if isinstance(result, dict) else {}  # frames are shown
+    token = result.get("session_token")
     if not isinstance(token, str) or not token:
         raise ProceduraProtocolError(
             "the login was answered without a session_token", outcome="rejected"

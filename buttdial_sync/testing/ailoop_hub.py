@@ -8,6 +8,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
+from itertools import chain
 from typing import Any, Literal, Protocol
 
 from buttdial_sync.testing.raised import RaisedErrors
@@ -152,15 +153,8 @@ class AiloopHub:
     def find(self, message_id: str) -> JsonObject | None:
         """Return a message by its id, or None."""
         with self.changed:
-            return next(
-                (
-                    each
-                    for messages in self.channels.values()
-                    for each in messages
-                    if each["id"] == message_id
-                ),
-                None,
-            )
+            messages = chain.from_iterable(self.channels.values())
+            return next((each for each in messages if each["id"] == message_id), None)
 
     def receive(self, socket: Socket, frame: Any) -> None:
         """Take a frame that came over WebSocket. Whatever is wrong with it is not told."""
@@ -175,10 +169,9 @@ class AiloopHub:
             if "subscribe" in frame:
                 subscription.is_viewer = True
                 self.changed.notify_all()
-                for message in [
-                    each for messages in self.channels.values() for each in messages[-_REPLAYED:]
-                ]:
-                    socket.deliver(message)
+                for messages in self.channels.values():
+                    for message in messages[-_REPLAYED:]:
+                        socket.deliver(message)
             elif not subscription.is_viewer and fault_of(frame, self.generation) is None:
                 message = canonical(frame)
                 subscription.channels.add(message["channel"])
