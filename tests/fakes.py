@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import socket
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, get_args
+from typing import Any, Final, NoReturn, get_args
 
 import attrs
 
@@ -30,9 +30,14 @@ from buttdial_sync.testing.sessions import ServerSession
 from buttdial_sync.testing.stream import ServerStream, encode_event, encode_message
 from buttdial_sync.testing.tool_answers import text_result
 from buttdial_sync.testing.tool_schemas import ToolSchema, tools_of
+from buttdial_sync.testing.workspace import Refusal, RestCall, RestEndpoint, Workspace
 
 _ELSEWHERE: Final = "https://elsewhere.example"
 _CHUNK: Final = 65536
+_NEEDS_AGENT: Final = (
+    "Missing agentId. It is auto-detected from your API key. If using an admin/org token, pass "
+    "agentId in the request."
+)
 
 
 def set_tools(
@@ -93,6 +98,41 @@ class PrefixedServer(FakeButtDialServer):
         inside = request.path.startswith(f"{self._prefix}/")
         path = request.path[len(self._prefix) :] if inside else ""
         return super().handle(attrs.evolve(request, path=path))
+
+
+@attrs.frozen
+class _WithoutAgent(RestEndpoint):
+    """An endpoint as an organization's token finds it that does not say which agent is meant."""
+
+    organization_token: str = attrs.field(kw_only=True)
+
+    def match(self, request: Request) -> RestCall | None:
+        """The call if the request is for this endpoint, else None."""
+        call = super().match(request) if request.bearer == self.organization_token else None
+        if call is None or call.request.query.get("agentId") or call.body.get("agentId"):
+            return None
+        return call
+
+
+def add_organization_token(fake: FakeServer, token: str) -> None:
+    """Let a token be an organization's: the open-source server wants ``agentId`` with it."""
+
+    def refuse(_workspace: Workspace, _call: RestCall) -> NoReturn:
+        raise Refusal(400, _NEEDS_AGENT)
+
+    def report_on_all(_workspace: Workspace, _call: RestCall) -> Any:
+        return {"agents": [{"agentId": "agent-1"}]}
+
+    for method, name, act in (
+        ("GET", "waiting-messages", refuse),
+        ("GET", "channel-status", refuse),
+        ("POST", "send-message", refuse),
+        ("GET", "billing", report_on_all),
+        ("GET", "usage", report_on_all),
+    ):
+        fake.core.rest.programmed.append(
+            _WithoutAgent(method, f"/api/v1/{name}", act, only=None, organization_token=token)
+        )
 
 
 def client_answers(fake: FakeServer) -> list[dict[str, Any]]:

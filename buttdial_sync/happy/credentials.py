@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import os
 from collections.abc import Mapping
@@ -61,13 +60,7 @@ def credentials_of(
         return load_credentials(path)
     if not token or not secret_b64:
         raise CredentialsError("token and secret_b64 must be given both, or neither")
-    source = "the arguments"
-    return Credentials(
-        token=_checked_token(token, source),
-        secret=_decoded_secret(secret_b64, source),
-        kind="unknown",
-        source=source,
-    )
+    return _checked(token, secret_b64, "unknown", "the arguments")
 
 
 def arguments_from_env(environ: Mapping[str, str]) -> dict[str, Any]:
@@ -108,12 +101,7 @@ def load_credentials(path: str | os.PathLike[str] | None) -> Credentials:
             f"{file} lacks the token or the secret",
             remediation='It must have "token", and "secret" or "encryption": {"machineKey": …}.',
         )
-    return Credentials(
-        token=_checked_token(data["token"], str(file)),
-        secret=_decoded_secret(secret, str(file)),
-        kind=kind,
-        source=str(file),
-    )
+    return _checked(data["token"], secret, kind, str(file))
 
 
 def default_key_file(environ: Mapping[str, str]) -> Path:
@@ -147,19 +135,15 @@ def _hidden(part: dict[str, Any]) -> dict[str, Any]:
     return {key: Secret(text) if isinstance(text, str) else text for key, text in part.items()}
 
 
-def _checked_token(token: Any, source: str) -> Secret:
+def _checked(token: Any, secret_b64: Any, kind: SecretKind, source: str) -> Credentials:
     if not isinstance(token, str) or not token.strip():
         raise CredentialsError(f"the token in {source} is empty")
     if not (token.strip().isascii() and token.strip().isprintable()):
         raise CredentialsError(f"the token in {source} has characters that cannot be sent")
-    return Secret(token.strip())
-
-
-def _decoded_secret(text: Any, source: str) -> KeyBytes:
     try:
-        secret = KeyBytes(base64.b64decode(text.strip(), validate=True))
-    except (AttributeError, TypeError, ValueError, binascii.Error):
+        secret = KeyBytes(base64.b64decode(secret_b64.strip(), validate=True))
+    except (AttributeError, TypeError, ValueError):
         secret = KeyBytes()
-    if len(secret) == KEY_BYTES:
-        return secret
-    raise CredentialsError(f"the secret in {source} is not {KEY_BYTES} bytes in base64")
+    if len(secret) != KEY_BYTES:
+        raise CredentialsError(f"the secret in {source} is not {KEY_BYTES} bytes in base64")
+    return Credentials(token=Secret(token.strip()), secret=secret, kind=kind, source=source)

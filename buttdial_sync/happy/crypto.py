@@ -9,7 +9,6 @@ account secret itself (XSalsa20-Poly1305). The primitives are PyNaCl's and crypt
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 import json
@@ -200,7 +199,7 @@ def decode_base64(text: str) -> bytes:
     """
     try:
         return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError, TypeError):
+    except (ValueError, TypeError):
         pass
     raise EncryptionError("the record is not base64")
 

@@ -44,7 +44,7 @@ class Machine:
     @property
     def host(self) -> str | None:
         """Its name."""
-        return _text(self.metadata.get("host"))
+        return text_of(self.metadata.get("host"))
 
 
 @attrs.frozen(kw_only=True)
@@ -120,27 +120,27 @@ class Session:
         """The title that the apps show."""
         summary = self.metadata.get("summary")
         shown = summary.get("text") if isinstance(summary, Mapping) else None
-        return _text(shown) or _text(self.metadata.get("name"))
+        return text_of(shown) or text_of(self.metadata.get("name"))
 
     @property
     def machine_id(self) -> str | None:
         """The machine that it runs on."""
-        return _text(self.metadata.get("machineId"))
+        return text_of(self.metadata.get("machineId"))
 
     @property
     def directory(self) -> str | None:
         """The directory that it was started in."""
-        return _text(self.metadata.get("path"))
+        return text_of(self.metadata.get("path"))
 
     @property
     def claude_session_id(self) -> str | None:
         """Claude Code's own id of the session."""
-        return _text(self.metadata.get("claudeSessionId"))
+        return text_of(self.metadata.get("claudeSessionId"))
 
     @property
     def agent(self) -> str | None:
         """Which agent it is, such as ``"claude"`` or ``"codex"``."""
-        return _text(self.metadata.get("flavor"))
+        return text_of(self.metadata.get("flavor"))
 
     @property
     def is_archived(self) -> bool:
@@ -189,7 +189,7 @@ class Message:
     @property
     def role(self) -> str | None:
         """``"user"``, ``"agent"`` (older producers), ``"session"``, or something newer."""
-        return _text(self.content.get("role")) if isinstance(self.content, Mapping) else None
+        return text_of(self.content.get("role")) if isinstance(self.content, Mapping) else None
 
 
 @attrs.frozen(kw_only=True)
@@ -224,9 +224,9 @@ def requests_of(
             tool=str(each.get("tool") or ""),
             arguments=_mapping(each.get("arguments")),
             created_at=moment_of(each.get("createdAt")),
-            tool_use_id=_text(each.get("toolUseId")),
+            tool_use_id=text_of(each.get("toolUseId")),
             status=each.get("status") or ("pending" if part == "requests" else "canceled"),
-            reason=_text(each.get("reason")),
+            reason=text_of(each.get("reason")),
         )
         for key, each in found.items()
         if isinstance(each, Mapping)
@@ -247,7 +247,8 @@ def moment_of(milliseconds: Any) -> datetime | None:
 _EPOCH = datetime.fromtimestamp(0, timezone.utc)
 
 
-def _text(value: Any) -> str | None:
+def text_of(value: Any) -> str | None:
+    """Return a text of a record; None for a blank one and for anything else."""
     return value if isinstance(value, str) and value.strip() else None
 
 

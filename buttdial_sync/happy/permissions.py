@@ -20,6 +20,7 @@ from buttdial_sync.transport.deadline import Deadline
 
 # These take a decision instead of a mode.
 _DECIDERS = frozenset({"codex", "gemini"})
+_CLAUDES_OWN = ("allow_tools", "mode", "updated_input")
 
 
 class Permissions(Family):
@@ -200,22 +201,12 @@ def _form_of(answer: Approval | Denial, agent: str | None) -> dict[str, Any]:
 
 
 def _decision(answer: Approval | Denial) -> str:
-    given = {key for key, value in _claudes_own(answer).items() if value is not None}
+    given = [name for name in _CLAUDES_OWN if getattr(answer, name, None) is not None]
     if given:
-        raise HappyConfigError(f"this agent does not take {', '.join(sorted(given))}")
+        raise HappyConfigError(f"this agent does not take {', '.join(given)}")
     if isinstance(answer, Approval):
         return "approved_for_session" if answer.for_session else "approved"
     return "abort" if answer.abort else "denied"
-
-
-def _claudes_own(answer: Approval | Denial) -> dict[str, Any]:
-    if isinstance(answer, Approval):
-        return {
-            "mode": answer.mode,
-            "allow_tools": answer.allow_tools,
-            "updated_input": answer.updated_input,
-        }
-    return {"mode": answer.mode}
 
 
 def _find(requests: Sequence[PermissionRequest], request_id: str) -> PermissionRequest | None:

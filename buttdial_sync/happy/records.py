@@ -55,11 +55,10 @@ class Records:
 
     def machine(self, machine_id: str, deadline: Deadline) -> Record:
         """Return one machine's record; raise :class:`MachineNotFound` if there is none."""
-        found = (each for each in self.machines(deadline) if each["id"] == machine_id)
-        record = next(found, None)
-        if record is None:
-            raise MachineNotFound(f"the account has no machine {machine_id}")
-        return record
+        for record in self.machines(deadline):
+            if record["id"] == machine_id:
+                return record
+        raise MachineNotFound(f"the account has no machine {machine_id}")
 
     def machine_cipher(self, machine_id: str, deadline: Deadline) -> Cipher:
         """Return the cipher of a machine, which is asked for once."""
@@ -218,11 +217,9 @@ class Records:
                 endpoint=f"/{api}/sessions/:id{rest}",
             )
         except HappyError as error:
-            if error.status_code != _NOT_FOUND:
-                error.session_id = session_id
-                raise
-            text = f"the server has no session {session_id}"
-            raise about(error.as_kind(SessionNotFound, text), session_id) from None
+            if error.status_code == _NOT_FOUND:
+                error = error.as_kind(SessionNotFound, f"the server has no session {session_id}")
+            raise about(error, session_id) from None
 
     def _messages(
         self, session_id: str, cursor: str, seq: int, count: int, deadline: Deadline

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import attrs
@@ -69,7 +69,18 @@ class TaskResult:
 
         Several updates may repeat the report of one answer of the model; it counts once.
         """
-        return _summed(self.updates)
+        reports: dict[str, Mapping[str, Any]] = {}
+        for number, update in enumerate(self.updates):
+            if update.usage is not None:
+                envelope = update.raw.get("content") or {}
+                # The id of the model's answer, where the producer names it.
+                reports[str(envelope.get("claudeUuid") or number)] = update.usage
+        total: dict[str, int] = {}
+        for report in reports.values():
+            for name, count in report.items():
+                if name.endswith("_tokens") and isinstance(count, int):
+                    total[name] = total.get(name, 0) + count
+        return total
 
 
 @attrs.frozen(kw_only=True)
@@ -120,18 +131,3 @@ def without_notifications(text: str) -> str:
         else:
             return text
     return rest if rest != text.lstrip() else text
-
-
-def _summed(updates: Iterable[Update]) -> Mapping[str, int]:
-    reports: dict[str, Mapping[str, Any]] = {}
-    for number, update in enumerate(updates):
-        if update.usage is not None:
-            envelope = update.raw.get("content") or {}
-            # The id of the model's answer, where the producer names it.
-            reports[str(envelope.get("claudeUuid") or number)] = update.usage
-    total: dict[str, int] = {}
-    for report in reports.values():
-        for name, count in report.items():
-            if name.endswith("_tokens") and isinstance(count, int):
-                total[name] = total.get(name, 0) + count
-    return total

@@ -245,7 +245,7 @@ class Tasks(Machines, Messaging, Permissions):
             tracker = TurnTracker(standing.running)
             return self._follow_turn(session_id, standing.asked_seq, tracker, deadline, hooks)
         if standing.running is not None:
-            tracker = TurnTracker.of_running(standing.running)
+            tracker = TurnTracker(turn=standing.running)
             return self._follow_turn(session_id, standing.newest_seq, tracker, deadline, hooks)
         return TaskResult(session_id=session_id, status=standing.last_end or "undetermined")
 

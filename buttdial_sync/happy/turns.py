@@ -38,6 +38,7 @@ class TurnTracker:
 
     Args:
         running: The turn that ran when the message was stored; None if none did.
+        turn: Our turn, if it has started already.
 
     Attributes:
         turn: The id of our turn, once it is known.
@@ -46,19 +47,12 @@ class TurnTracker:
         has_output: Whether the agent wrote something that may belong to our turn.
     """
 
-    def __init__(self, running: str | None = None) -> None:
-        self.turn: str | None = None
+    def __init__(self, running: str | None = None, *, turn: str | None = None) -> None:
+        self.turn = turn
         self.ended: EndedHow | None = None
         self.likely_end: EndedHow | None = None
-        self.has_output = False
+        self.has_output = turn is not None
         self._running = running
-
-    @classmethod
-    def of_running(cls, turn: str) -> TurnTracker:
-        """Return a tracker of a turn that has started already."""
-        tracker = cls()
-        tracker.turn, tracker.has_output = turn, True
-        return tracker
 
     def see(self, update: Update) -> None:
         """Take the next update."""

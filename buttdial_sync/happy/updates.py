@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import attrs
 
-from buttdial_sync.happy.models import Message, PermissionRequest, Session
+from buttdial_sync.happy.models import Message, PermissionRequest, Session, text_of
 
 TurnEnd = Literal["completed", "failed", "cancelled"]
 _ENDS: tuple[TurnEnd, ...] = ("completed", "failed", "cancelled")
@@ -166,8 +166,8 @@ def update_of(message: Message) -> Update:
     if message.role == "session" and isinstance(event, Mapping):
         usage = content.get("usage")
         base.update(
-            turn=_text(content.get("turn")),
-            subagent=_text(content.get("subagent")),
+            turn=text_of(content.get("turn")),
+            subagent=text_of(content.get("subagent")),
             usage=usage if isinstance(usage, Mapping) else None,
         )
         return _of_event(event, base, is_user=content.get("role") == "user")
@@ -192,7 +192,7 @@ def _of_event(event: Mapping[str, Any], base: dict[str, Any], *, is_user: bool) 
             **base,
             call=call,
             name=str(event.get("name") or ""),
-            title=_text(event.get("title")),
+            title=text_of(event.get("title")),
             arguments=event.get("args"),
         )
     if kind == "tool-call-end" and isinstance(call, str):
@@ -205,7 +205,3 @@ def _is_ready(content: Mapping[str, Any]) -> bool:
     return (
         content.get("type") == "event" and isinstance(data, Mapping) and data.get("type") == "ready"
     )
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None

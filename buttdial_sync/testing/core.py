@@ -17,7 +17,6 @@ from buttdial_sync.testing.http_messages import (
 from buttdial_sync.testing.mcp_endpoint import (
     McpEndpoint,
     call_of,
-    called_tool,
     parse_message,
     places_of,
 )
@@ -73,11 +72,10 @@ class ServerCore:
         self,
         request: Request,
         places: tuple[Place, ...],
-        tool: str | None = None,
         call: ToolCall | None = None,
     ) -> RequestFault | None:
         """Record a request, and the call in it, and return the fault that strikes it."""
-        fault = self.faults.take(RequestFault, places, tool)
+        fault = self.faults.take(RequestFault, places, None if call is None else call.tool)
         if fault is None or fault.reply != BrokenConnection("refuse"):
             self.log.add_request(request, call)
         return fault
@@ -103,14 +101,14 @@ class ServerCore:
     def _post(self, request: Request) -> Reply:
         message = parse_message(request.body)
         call = call_of(message, request.bearer)
-        fault = self._take_fault(request, places_of(message), called_tool(message), call)
+        fault = self._take_fault(request, places_of(call), call)
         if fault is not None:
             if fault.delivered and call is not None and self._admits(request):
                 self.mcp.call_tool(message, call)
             return fault.reply
         entered = self._enter(request)
         if isinstance(entered, ServerSession):
-            return self.mcp.take(entered, call, request.body)
+            return self.mcp.take(entered, message, call, request.body)
         return entered
 
     def _admits(self, request: Request) -> bool:
@@ -126,7 +124,7 @@ class ServerCore:
 
     def _answer_rest(self, request: Request) -> Reply:
         message = message_of(request)
-        fault = self._take_fault(request, ("rest",), call=message)
+        fault = self._take_fault(request, ("rest",), message)
         if fault is None:
             return self.rest.answer(request, message)
         if fault.delivered:

@@ -60,7 +60,8 @@ class HappyRest:
         for method, path, endpoint in self._routes:
             found = path.fullmatch(request.path)
             if found and method == request.method:
-                return endpoint(request, *found.groups())
+                sessions = [self._store.sessions.get(each) for each in found.groups()]
+                return _NOT_FOUND if None in sessions else endpoint(request, *sessions)
         message = f"Route {request.method}:{request.path} not found"
         return json_response(404, {"message": message, "error": "Not Found", "statusCode": 404})
 
@@ -106,17 +107,11 @@ class HappyRest:
             },
         )
 
-    def _capped_messages(self, _: Request, session_id: str) -> HttpResponse:
-        session = self._store.sessions.get(session_id)
-        if session is None:
-            return _NOT_FOUND
+    def _capped_messages(self, _: Request, session: StoredSession) -> HttpResponse:
         newest = session.messages[-_V1_CAP:][::-1]
         return json_response(200, {"messages": [each.as_record() for each in newest]})
 
-    def _messages(self, request: Request, session_id: str) -> HttpResponse:
-        session = self._store.sessions.get(session_id)
-        if session is None:
-            return _NOT_FOUND
+    def _messages(self, request: Request, session: StoredSession) -> HttpResponse:
         query, limit = request.query, _limit(request.query, default=100, most=500)
         if limit is None or ("after_seq" in query and "before_seq" in query):
             return _bad_request("limit, after_seq or before_seq")
@@ -129,10 +124,7 @@ class HappyRest:
         page = [each.as_record() for each in found[:limit]]
         return json_response(200, {"messages": page, "hasMore": len(found) > limit})
 
-    def _send(self, request: Request, session_id: str) -> HttpResponse:
-        session = self._store.sessions.get(session_id)
-        if session is None:
-            return _NOT_FOUND
+    def _send(self, request: Request, session: StoredSession) -> HttpResponse:
         given = json.loads(request.body).get("messages") or []
         if not 1 <= len(given) <= 100 or not all(map(_is_message, given)):
             return _bad_request("messages")
@@ -144,15 +136,12 @@ class HappyRest:
                 self._on_message(session, message)
         return json_response(200, {"messages": stored})
 
-    def _archive(self, _: Request, session_id: str) -> HttpResponse:
-        session = self._store.sessions.get(session_id)
-        if session is None:
-            return _NOT_FOUND
+    def _archive(self, _: Request, session: StoredSession) -> HttpResponse:
         self._on_archive(session)
         return json_response(200, {"success": True})
 
-    def _delete(self, _: Request, session_id: str) -> HttpResponse:
-        if not self._store.delete_session(session_id):
+    def _delete(self, _: Request, session: StoredSession) -> HttpResponse:
+        if not self._store.delete_session(session.id):
             return _NOT_FOUND
         return json_response(200, {"success": True})
 

@@ -314,14 +314,9 @@ class FakeHappyServer:
         session = self.store.sessions.get(data["sid"])
         if session is None:
             return self._io.not_handled  # the real server does not answer either
-        if self.store.set_metadata(session, data["metadata"], data["expectedVersion"]):
-            return {
-                "result": "success",
-                "version": session.metadata_version,
-                "metadata": session.metadata,
-            }
+        is_set = self.store.set_metadata(session, data["metadata"], data["expectedVersion"])
         return {
-            "result": "version-mismatch",
+            "result": "success" if is_set else "version-mismatch",
             "version": session.metadata_version,
             "metadata": session.metadata,
         }

@@ -17,8 +17,8 @@ from urllib.parse import parse_qsl
 
 from buttdial_sync.testing.http_messages import (
     Answering,
-    BrokenConnection,
     HttpResponse,
+    RawResponse,
     Reply,
     Request,
     StreamResponse,
@@ -155,10 +155,12 @@ class HttpConnection(BaseHTTPRequestHandler):
         self.connection.settimeout(None)
         if isinstance(reply, StreamResponse):
             self._stream(reply.stream)
-        elif isinstance(reply, BrokenConnection):
-            self._break(reply)
-        else:
+        elif isinstance(reply, RawResponse):
             reply.write(self.connection)
+        elif reply.how == "hang":
+            self._wait_for_the_end()
+        else:
+            self._reset()
         self.close_connection = True
 
     def _answer(self, answer: HttpResponse, *, with_body: bool = True) -> None:
@@ -205,12 +207,6 @@ class HttpConnection(BaseHTTPRequestHandler):
     def _wait_for_the_end(self) -> None:
         while self.connection.recv(_CHUNK):
             pass
-
-    def _break(self, broken: BrokenConnection) -> None:
-        if broken.how == "hang":
-            self._wait_for_the_end()
-        else:
-            self._reset()
 
     def _reset(self) -> None:
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)

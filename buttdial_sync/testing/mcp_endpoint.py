@@ -35,30 +35,18 @@ def parse_message(body: bytes) -> Message | None:
     return message if isinstance(message, dict) else None
 
 
-def is_call(message: Message | None) -> bool:
-    """Whether a message is a ``tools/call``."""
-    return message is not None and message.get("method") == "tools/call"
-
-
-def places_of(message: Message | None) -> tuple[Place, ...]:
-    """Where faults may strike a message."""
-    return ("call", "post") if is_call(message) else ("post",)
-
-
-def called_tool(message: Message | None) -> str | None:
-    """The name of the tool that a message calls, or None."""
-    if message is None or not is_call(message):
-        return None
-    return str((message.get("params") or {}).get("name", ""))
-
-
 def call_of(message: Message | None, token: str | None) -> ToolCall | None:
-    """The call in a message, or None."""
-    tool = called_tool(message)
-    if message is None or tool is None:
+    """The call in a message that is a ``tools/call``, else None."""
+    if message is None or message.get("method") != "tools/call":
         return None
-    given = (message.get("params") or {}).get("arguments")
-    return ToolCall(tool, given if isinstance(given, dict) else {}, token)
+    params = message.get("params") or {}
+    given = params.get("arguments")
+    return ToolCall(str(params.get("name", "")), given if isinstance(given, dict) else {}, token)
+
+
+def places_of(call: ToolCall | None) -> tuple[Place, ...]:
+    """Where faults may strike a message with this call, or with none."""
+    return ("post",) if call is None else ("call", "post")
 
 
 class McpEndpoint:
@@ -83,11 +71,12 @@ class McpEndpoint:
             "tools/list": self._list_tools,
         }
 
-    def take(self, session: ServerSession, call: ToolCall | None, body: bytes) -> HttpResponse:
+    def take(
+        self, session: ServerSession, message: Message | None, call: ToolCall | None, body: bytes
+    ) -> HttpResponse:
         """Take one POST to a session; the answer follows on the stream."""
         if len(body) > MAX_POST:
             return text_response(400, "PayloadTooLargeError: request entity too large")
-        message = parse_message(body)
         if message is None:
             return text_response(400, f"Invalid message: {body[:200].decode('utf-8', 'replace')}")
         if "method" not in message:
@@ -129,7 +118,8 @@ class McpEndpoint:
         self, session: ServerSession, call: ToolCall | None, message: Message
     ) -> Callable[[], object]:
         """Do what a request asks for; what is returned puts the answer on the stream."""
-        fault = self._faults.take(AnswerFault, places_of(message), called_tool(message))
+        tool = None if call is None else call.tool
+        fault = self._faults.take(AnswerFault, places_of(call), tool)
         answer: Message = {"jsonrpc": "2.0", "id": message["id"]}
         if fault is None or fault.delivered:
             answer |= self._carry_out(session, call, message)

@@ -14,7 +14,6 @@ from buttdial_sync.testing.http_messages import (
     HttpResponse,
     Request,
     html_response,
-    json_response,
 )
 from buttdial_sync.testing.request_log import ToolCall
 from buttdial_sync.testing.rest_answers import ENDPOINTS as FIXED_ANSWERS
@@ -27,12 +26,6 @@ from buttdial_sync.testing.workspace_orgs import ENDPOINTS as ORG_ENDPOINTS
 
 MAX_BODY = 1024 * 1024
 _SEND_PATH = "/api/v1/send-message"
-_NEEDS_AGENT = (
-    "Missing agentId. It is auto-detected from your API key. If using an admin/org token, pass "
-    "agentId in the request."
-)
-_OF_AN_AGENT = frozenset({"/api/v1/waiting-messages", "/api/v1/channel-status", _SEND_PATH})
-_REPORTS = frozenset({"/api/v1/billing", "/api/v1/usage"})
 _MESSAGE_KEYS = frozenset(
     {"to", "body", "channel", "subject", "html", "templateId", "templateVars", "targetGender"}
 )
@@ -62,7 +55,6 @@ class RestEndpoints:
     Attributes:
         workspace: What the accounts endpoints know.
         programmed: The endpoints that a test has programmed; they come before all others.
-        organization_tokens: The open-source server wants ``agentId`` with these.
     """
 
     def __init__(
@@ -74,7 +66,6 @@ class RestEndpoints:
     ) -> None:
         self.workspace = workspace
         self.programmed: list[RestEndpoint] = []
-        self.organization_tokens: set[str] = set()
         self._tools = tools
         # Not among its own: a test's answer to a message may wait for another request.
         self._send = RestEndpoint("POST", _SEND_PATH, self._send_message, only="open-source")
@@ -116,11 +107,6 @@ class RestEndpoints:
         if len(request.body) > MAX_BODY:
             return html_response(413, "PayloadTooLargeError: request entity too large")
         # A test's own function is called without the lock: it may wait for another request.
-        if call.token in self.organization_tokens and not _named_agent(call):
-            if request.path in _OF_AN_AGENT:
-                return json_response(400, {"error": _NEEDS_AGENT})
-            if request.path in _REPORTS:
-                return json_response(200, {"agents": [{"agentId": "agent-1"}]})
         own = endpoint in self._own
         with self._lock if own else contextlib.nullcontext():
             return endpoint.answer(self.workspace, call)
@@ -160,11 +146,6 @@ class RestEndpoints:
         if result.get("isError"):
             raise Refusal(_status_of(str(answer.get("error"))), answer["error"])
         return answer
-
-
-def _named_agent(call: RestCall) -> str | None:
-    in_body = call.body.get("agentId") if call.request.method == "POST" else None
-    return in_body or call.request.query.get("agentId")
 
 
 def _status_of(error: str) -> int:

@@ -34,7 +34,6 @@ class TokenCheck:
     ) -> None:
         self._dialect = dialect
         self._tokens = None if tokens is None else set(tokens)
-        self._revoked: set[str] = set()
         self._ending: dict[str, datetime] = {}
         self._clock = clock
         self._lock = threading.Lock()
@@ -46,7 +45,6 @@ class TokenCheck:
     def allow(self, token: str) -> None:
         """Make a token good."""
         with self._lock:
-            self._revoked.discard(token)
             self._ending.pop(token, None)
             if self._tokens is not None:
                 self._tokens.add(token)
@@ -54,10 +52,7 @@ class TokenCheck:
     def revoke(self, token: str, after: timedelta = timedelta(0)) -> None:
         """Make a token that was good a revoked one, after some time."""
         with self._lock:
-            if after:
-                self._ending[token] = self._clock() + after
-            else:
-                self._revoked.add(token)
+            self._ending[token] = self._clock() + after
 
     def clear(self) -> None:
         """Forget the failed logins; tokens stay as they are."""
@@ -84,7 +79,7 @@ class TokenCheck:
             if not token:
                 return self._missing(missing)
             end = self._ending.get(token)
-            revoked = token in self._revoked or (end is not None and self._clock() >= end)
+            revoked = end is not None and self._clock() >= end
             if not revoked and (self._tokens is None or token in self._tokens):
                 if self.resets_after_login:
                     self._failures = 0

@@ -26,7 +26,7 @@ from buttdial_sync.testing.http_messages import (
     json_response,
     text_response,
 )
-from buttdial_sync.testing.mcp_endpoint import called_tool, parse_message
+from buttdial_sync.testing.mcp_endpoint import call_of, parse_message
 from buttdial_sync.testing.stream import ServerStream
 from buttdial_sync.testing.tool_answers import ToolFailure
 from buttdial_sync.testing.tools import SEND_MESSAGE
@@ -256,7 +256,7 @@ def _kind_of(request: Request) -> str:
         return "get"
     if request.path.startswith("/api/"):
         return "rest send"
-    return "send" if called_tool(parse_message(request.body)) else "post"
+    return "send" if call_of(parse_message(request.body), None) else "post"
 
 
 def _name_of(request: Request) -> str:

@@ -144,11 +144,11 @@ def test_nothing_follows_an_end() -> None:
 
 def test_a_turn_that_runs_already() -> None:
     """A turn that is joined in its middle ends with its own end."""
-    tracker = TurnTracker.of_running("a")
+    tracker = TurnTracker(turn="a")
     for update in updates(text("a"), end("b"), end("a", "cancelled")):
         tracker.see(update)
     assert tracker.ended == "cancelled"
-    older = TurnTracker.of_running("")
+    older = TurnTracker(turn="")
     older.see(updates(READY)[0])
     assert older.likely_end == "completed"
 

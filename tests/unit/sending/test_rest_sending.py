@@ -10,6 +10,7 @@ import pytest
 from buttdial_sync import ArgumentNotSupported, Client, ConfigError, RetryLoop
 from buttdial_sync.retry import MemoryRepository, Outbox
 from buttdial_sync.testing import FakeButtDialServer
+from tests.fakes import add_organization_token
 
 BASE_URL = "https://butt-dial.test"
 TOKEN = "agent-token-1"
@@ -168,7 +169,7 @@ def test_views_and_the_outbox_send_the_same_way(fake: FakeButtDialServer, client
 
 def test_an_organizations_token_names_its_agent(fake: FakeButtDialServer) -> None:
     """The server asks for it once; from then on it is sent."""
-    fake.core.rest.organization_tokens.add("org")
+    add_organization_token(fake, "org")
     with Client(BASE_URL, agent_token="org", agent_id="agent-1", send_via="rest") as client:
         assert client.send_message("+1", "x", "sms").ok
         assert client.send_message("+1", "x", "sms").ok

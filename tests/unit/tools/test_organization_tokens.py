@@ -9,6 +9,7 @@ import pytest
 from buttdial_sync import Client, InboundHandler, InboundMessage, Listener, WaitingMessage
 from buttdial_sync.errors import InvalidRequestError
 from buttdial_sync.testing import FakeButtDialServer
+from tests.fakes import add_organization_token
 
 BASE_URL = "https://butt-dial.test"
 
@@ -16,7 +17,7 @@ BASE_URL = "https://butt-dial.test"
 @pytest.fixture
 def fake() -> Iterator[FakeButtDialServer]:
     server = FakeButtDialServer(dialect="open-source")
-    server.core.rest.organization_tokens.add("org")
+    add_organization_token(server, "org")
     with server.mocked():
         yield server
 
