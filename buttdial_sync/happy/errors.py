@@ -31,6 +31,7 @@ from buttdial_sync.errors import (
     ToolError,
     TransportError,
 )
+from buttdial_sync.errors.translating import raised_as
 
 E = TypeVar("E", bound="HappyError")
 
@@ -263,3 +264,8 @@ def about(error: E, session_id: str) -> E:
     """Note in an error which session it is about."""
     error.session_id = session_id
     return error
+
+
+def all_about(session_id: str) -> raised_as:
+    """Note in each error that is raised inside which session it is about."""
+    return raised_as(lambda error: about(happy_error(error), session_id))

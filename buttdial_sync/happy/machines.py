@@ -9,12 +9,11 @@ from typing import Any
 from buttdial_sync.happy.errors import (
     DirectoryNeedsApproval,
     HappyConfigError,
-    HappyError,
     RpcError,
     RpcOutcomeUnknownError,
     SpawnError,
     SpawnOutcomeUnknownError,
-    about,
+    all_about,
 )
 from buttdial_sync.happy.models import Agent, Machine, PermissionMode, Session
 from buttdial_sync.happy.sessions import Sessions
@@ -116,10 +115,8 @@ class Machines(Sessions):
             ) from None
         session_id = _spawned(answer)
         if name is not None:
-            try:
+            with all_about(session_id):
                 self.set_session_name(session_id, name)
-            except HappyError as error:
-                raise about(error, session_id) from None
         return session_id
 
     def find_spawned(

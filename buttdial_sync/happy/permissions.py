@@ -149,8 +149,9 @@ class Permissions(Family):
             self._wait_until_taken(watch, request_id, deadline)
         except HappyError as error:
             # Whatever it says of itself: the agent may have the answer.
-            failure = error.as_kind(RpcOutcomeUnknownError, outcome="unknown")
-            raise about(failure, session.id) from None
+            raise error.as_kind(
+                RpcOutcomeUnknownError, outcome="unknown", session_id=session.id
+            ) from None
         answered = _find(watch.known_session.answered_requests, request_id)
         wanted = "approved" if isinstance(answer, Approval) else "denied"
         if answered is None or answered.status != wanted:

@@ -17,6 +17,7 @@ from buttdial_sync.happy.errors import (
     MachineNotFound,
     SessionNotFound,
     about,
+    all_about,
 )
 from buttdial_sync.happy.keys import Keyring
 from buttdial_sync.happy.models import Machine, Message, Session, moment_of
@@ -135,10 +136,8 @@ class Records:
         if known is not None:
             return known
         record = self.session(session_id, deadline)
-        try:
+        with all_about(session_id):
             return self._keyring.cipher_of(record)
-        except EncryptionError as error:
-            raise about(error, session_id) from None
 
     def read_session(self, record: Record) -> Session:
         """Decrypt a session's record; what cannot be decrypted is said in ``unreadable``."""

@@ -14,7 +14,7 @@ from buttdial_sync.happy.errors import (
     RpcNotSupported,
     RpcOutcomeUnknownError,
     SessionOfflineError,
-    about,
+    all_about,
 )
 from buttdial_sync.happy.realtime import Realtime
 from buttdial_sync.happy.records import Records
@@ -65,10 +65,8 @@ class Rpc:
         """
         cipher = self._records.session_cipher(session_id, deadline)
         offline = SessionOfflineError(f"session {session_id} is not connected to the server")
-        try:
+        with all_about(session_id):
             return self._call(session_id, name, params, cipher, offline, deadline)
-        except HappyError as error:
-            raise about(error, session_id) from None
 
     def _call(
         self,

@@ -8,13 +8,13 @@ from typing import Any
 
 from buttdial_sync.errors import Outcome
 from buttdial_sync.happy.errors import (
-    HappyError,
     MetadataConflictError,
     MetadataUpdateError,
     RpcError,
     RpcOutcomeUnknownError,
     StopSessionError,
     about,
+    all_about,
 )
 from buttdial_sync.happy.family import Family
 from buttdial_sync.happy.models import Session
@@ -102,15 +102,13 @@ class Sessions(Family):
             machine_id = session.machine_id
         if machine_id is None:
             reason = "it was not started by a daemon, or its metadata cannot be decrypted"
-            raise about(
-                StopSessionError(f"session {session_id} names no machine: {reason}"), session_id
-            )
-        try:
-            self._rpc.machine(machine_id, "stop-session", {"sessionId": session_id}, deadline)
-        except RpcError as error:
-            raise about(error.as_kind(StopSessionError), session_id) from None
-        except HappyError as error:
-            raise about(error, session_id) from None
+            error = StopSessionError(f"session {session_id} names no machine: {reason}")
+            raise about(error, session_id)
+        with all_about(session_id):
+            try:
+                self._rpc.machine(machine_id, "stop-session", {"sessionId": session_id}, deadline)
+            except RpcError as refusal:
+                raise refusal.as_kind(StopSessionError) from None
 
     def kill_session(self, session_id: str, *, timeout: float | None = None) -> None:
         """
