@@ -36,6 +36,7 @@ logger = logging.getLogger("buttdial_sync.inbound")
 
 HandlingOutcome: TypeAlias = Literal["handled", "repeated", "busy", "failed", "unreadable"]
 
+_WORST_FIRST: tuple[HandlingOutcome, ...] = ("failed", "busy", "handled", "repeated")
 _LONGEST_KEY = 200
 
 _Claim: TypeAlias = tuple[str, str]
@@ -71,9 +72,9 @@ class HandlerRegistration:
     handler: Callable[..., Any]
     name: str
     kind: type[object]
-    channel: str | None = None
-    verified_only: bool = False
-    takes_context: bool = False
+    channel: str | None
+    verified_only: bool
+    takes_context: bool
 
     def wants(self, event: InboundEvent) -> bool:
         """Whether the handler gets this event."""
@@ -111,7 +112,7 @@ class Dispatcher:
         kind: type[object],
         channel: str | None = None,
         *,
-        verified_only: bool = False,
+        verified_only: bool,
     ) -> Any:
         """
         Add a handler and return it; without one, return a decorator.
@@ -174,10 +175,8 @@ class Dispatcher:
             if isinstance(event, UnreadableEvent):
                 return "unreadable"
             logger.info("no handler for a %s on %.40r", type(event).__name__, _channel_of(event))
-        for worst in ("failed", "busy"):
-            if worst in outcomes:
-                return worst
-        return "repeated" if outcomes == {"repeated"} else "handled"
+            return "handled"
+        return min(outcomes, key=_WORST_FIRST.index)
 
     def _dispatch_to(
         self, to: HandlerRegistration, event: InboundEvent, keys: Sequence[str], context: object

@@ -298,6 +298,13 @@ def test_a_handler_that_ends_the_process(
     assert inbound.dispatch_event(message()) == InboundReport(handled=1)
 
 
+def test_a_handler_that_does_not_tell_its_arguments() -> None:
+    """One of C: it gets the event only."""
+    inbound = InboundHandler()
+    inbound.on_message(str)
+    assert inbound.dispatch_event(message()) == InboundReport(handled=1)
+
+
 def test_a_handler_that_ends_a_thread(caplog: pytest.LogCaptureFixture) -> None:
     """There ``sys.exit()`` would end only the thread, in silence: the handler has failed."""
     inbound = InboundHandler()

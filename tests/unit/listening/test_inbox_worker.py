@@ -309,6 +309,10 @@ class Watched(threading.Condition):
         super().__init__()
         self.on_wait = on_wait
         self.waits: list[float | None] = []
+        self.told = 0
+
+    def notify_all(self) -> None:
+        self.told += 1
 
     def wait(self, timeout: float | None = None) -> bool:
         self.waits.append(timeout)
@@ -332,6 +336,29 @@ def test_news_while_the_inbox_is_looked_through() -> None:
     workers._work()
     assert here.inbox.taken == 2
     assert changed.waits == [1.0]
+    assert changed.told == 2  # of the news, and of the end
+
+
+def test_a_stop_ends_a_pause() -> None:
+    """The store is down; nobody waits for it any more."""
+    here = Bench(takes=1)
+    workers = InboxWorkers(here.how)
+    here.inbox.on_take = workers.tell_to_stop
+    workers._work()
+    assert here.inbox.taken == 1
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_leases_are_kept_while_an_inbox_is_drained(workers: int) -> None:
+    """A handler may be slow there, too."""
+    here = Bench(workers=workers)
+    here.add("1")
+    names: list[str] = []
+    here.how.inbound.on_message(
+        lambda _: names.extend(thread.name for thread in threading.enumerate())
+    )
+    drain_inbox(here.how)
+    assert "buttdial-sync-leases" in names
 
 
 def test_a_host_that_fails_to_be_told(caplog: pytest.LogCaptureFixture) -> None:
