@@ -115,11 +115,14 @@ def page(mock: responses.RequestsMock, count: int) -> list[str]:
     return ids
 
 
-def draining(router: PushRouter, taken: list[Any]) -> PushRouter:
-    """Return a router of the same connections, with a ``before_open``."""
+def draining(
+    router: PushRouter, taken: list[Any], then: Callable[[], object] = lambda: None
+) -> PushRouter:
+    """Return a router of the same connections, whose ``before_open`` notes what it gets."""
 
     def before_open(messages: Sequence[WaitingMessage]) -> None:
         taken.append([each.id for each in messages])
+        then()
 
     return PushRouter(router._rest, before_open)
 
@@ -188,12 +191,11 @@ def test_before_open_that_fails(
     taken: list[Any] = []
     failing = [ValueError("the host's own"), OSError("disk full")]
 
-    def before_open(messages: Sequence[WaitingMessage]) -> None:
-        taken.append([each.id for each in messages])
+    def fail() -> None:
         if failing:
             raise failing.pop(0)
 
-    router = PushRouter(router._rest, before_open)
+    router = draining(router, taken, fail)
     for name in ("ValueError", "OSError"):
         with pytest.raises(TransportError, match=f"with {PAGE} messages: {name}") as caught:
             router.opening("tok-1", "query", Deadline(1.0))
@@ -276,24 +278,23 @@ def test_messages_that_are_refused_while_others_are_read(
     taken: list[Any] = []
     is_down = True
 
-    def before_open(messages: Sequence[WaitingMessage]) -> None:
+    def fail_while_down() -> None:
         if is_down:
             raise OSError
-        taken.extend(each.id for each in messages)
 
     def another() -> None:
         nonlocal is_down
         is_down = False
         router.drain("tok-1", Deadline(1.0))
 
-    router = PushRouter(router._rest, before_open)
+    router = draining(router, taken, fail_while_down)
     router._refused = Interrupted(another)
     ids = page(mock, 2)
     page(mock, 0)
     with pytest.raises(TransportError):
         router.drain("tok-1", Deadline(1.0))
     router.drain("tok-1", Deadline(1.0))
-    assert taken == ids
+    assert taken == [ids, ids]
 
 
 def test_messages_that_two_threads_could_not_give(
@@ -302,15 +303,14 @@ def test_messages_that_two_threads_could_not_give(
     """The host gets both the next time, in the order in which they were refused."""
     tried: list[Any] = []
 
-    def before_open(messages: Sequence[WaitingMessage]) -> None:
-        tried.append([each.id for each in messages])
+    def fail_twice() -> None:
         if len(tried) == 1:
             with pytest.raises(TransportError):  # another thread, meanwhile
                 router.drain("tok-1", Deadline(1.0))
         if len(tried) <= 2:
             raise OSError
 
-    router = PushRouter(router._rest, before_open)
+    router = draining(router, tried, fail_twice)
     for name in ("m1", "m2"):
         mock.get(WAITING, json={"messages": [{"id": name}]})
     with pytest.raises(TransportError):
@@ -327,8 +327,7 @@ def test_a_forked_child_gives_nothing_again(
     """The parent does, or else the host would get it twice."""
     tried: list[Any] = []
 
-    def before_open(messages: Sequence[WaitingMessage]) -> None:
-        tried.append([each.id for each in messages])
+    def fail_once() -> None:
         if len(tried) == 1:
             raise OSError
 
@@ -339,7 +338,7 @@ def test_a_forked_child_gives_nothing_again(
         drain()
         assert len(tried) == 1
 
-    router = PushRouter(router._rest, before_open)
+    router = draining(router, tried, fail_once)
     ids = page(mock, 2)
     with pytest.raises(TransportError):
         drain()
