@@ -219,7 +219,8 @@ def _shorten(text: str) -> str:
 
 def _is_own(status: int, body: Any, text: str) -> bool:
     """Whether an answer is the server's own word: see :func:`error_from_response`."""
-    if not (400 <= status < 500 or status == HTTPStatus.SERVICE_UNAVAILABLE):
+    is_refusal = 400 <= status < 500 or status == HTTPStatus.SERVICE_UNAVAILABLE
+    if not is_refusal or status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
         return False
     if isinstance(body, str):
         return bool(_OWN_PLAIN_TEXT.match(body) or _OWN_PAGE.search(body))
@@ -287,7 +288,7 @@ def _says_session_is_unknown(text: str) -> bool:
 
 
 def _meaning_of_code(envelope: Mapping[str, Any]) -> Meaning | None:
-    code = str(envelope.get("code") or "")
+    code = str(envelope.get("code"))
     if code.startswith("ONBOARDING_SESSION_"):
         return Meaning(OnboardingSessionError)
     kind = _BY_CODE.get(code)
@@ -317,7 +318,7 @@ def _build(meaning: Meaning, envelope: Mapping[str, Any], text: str) -> ButtDial
 def _outcome_of_response(error: ButtDialError, exchange: Exchange, *, is_own: bool) -> Outcome:
     if exchange == "stream":
         return "rejected" if isinstance(error, AuthError) else "not_sent"
-    if error.status_code == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED and error.code == "PROXY":
+    if error.status_code == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
         return "not_sent"  # the others may also be refusals to pass the answer on
     if not is_own:
         return "rejected" if error.retryable is True else "unknown"

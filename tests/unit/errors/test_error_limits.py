@@ -160,6 +160,8 @@ def test_an_unknown_session(status: int) -> None:
     for other in (401, 403, 409, 500, 503):
         error = error_from_response(other, body, exchange="message")
         assert not isinstance(error, SessionUnknownError)
+    for refusal in ({"error": "no"}, {"error": "no", "code": "NOT_MINE"}):
+        assert type(error_from_response(404, refusal, exchange="message")) is NotFoundError
     assert type(error_from_response(400, PAGE, exchange="message")) is InvalidRequestError
     assert type(error_from_response(405, PAGE, exchange="message")) is InvalidRequestError
     assert type(error_from_response(405, PAGE, exchange="rest")) is EndpointNotAvailable

@@ -33,7 +33,9 @@ def test_pages(status: int, body: str, exchange: Exchange) -> None:
     assert error.outcome == ("not_sent" if nothing_done else "unknown")
 
 
-@pytest.mark.parametrize("body", [{"message": "login"}, "Proxy login required"])
+@pytest.mark.parametrize(
+    "body", [{"message": "login"}, {"error": "login first"}, "Proxy login required"]
+)
 def test_login_at_a_proxy(body: object) -> None:
     """407 is a proxy's whatever it says; it passes nothing on before the login."""
     error = error_from_response(407, body, BEARER, exchange="rest")
