@@ -20,6 +20,8 @@ from buttdial_sync.errors import (
     OutcomeUnknownError,
     ProtocolError,
 )
+from buttdial_sync.errors.scrubbing import Secret
+from tests.leaks import leaks_of
 
 URL = "https://butt-dial.test"
 PAGE = "<!DOCTYPE html><html><body><pre>Cannot POST /x</pre></body></html>"
@@ -177,6 +179,17 @@ def test_secrets_leave_errors_and_nothing_else(
     assert "Acme" in str(caught.value)
     for secret in ("passw0rd", "tok-extra", "team-s3cret"):
         assert secret not in str(caught.value)
+
+
+def test_secrets_of_a_query_are_in_no_frame(
+    connection: Connection, mock: responses.RequestsMock
+) -> None:
+    """Pages that show local variables show a mask, in whatever part of the request it goes."""
+    mock.get(f"{URL}/agents/a", status=403, json={"error": "no"})
+    token = Secret("-".join(("query", "s3cret")))
+    with pytest.raises(ButtDialError) as caught:
+        call(connection, READING, {"agent_id": "a", "team_token": token})
+    assert leaks_of(caught.value, token) == []
 
 
 def test_secrets_in_a_readable_url(connect: Callable[..., Connection]) -> None:
