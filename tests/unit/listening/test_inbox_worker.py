@@ -26,7 +26,7 @@ class Unsteady(MemoryInbox):
     def __init__(self, clock: SettableClock, takes: int = 0, records: int = 0) -> None:
         super().__init__(clock=clock)
         self.takes, self.records = takes, records
-        self.taken = self.purged = 0
+        self.taken = self.purged = self.extended = 0
         self.on_take: Callable[[], object] = lambda: None
         self.error: type[BaseException] = OSError
         self.extends: list[type[BaseException]] = []
@@ -46,6 +46,7 @@ class Unsteady(MemoryInbox):
         return super().mark_handled(stored)
 
     def extend_lease(self, *arguments: Any) -> bool:
+        self.extended += 1
         if self.extends:
             raise self.extends.pop()
         return super().extend_lease(*arguments)
@@ -202,6 +203,9 @@ def test_leases_that_cannot_be_extended(
     workers._hand_over_what_is_due()
     assert workers.handled == 1
     assert rounds.waits == [100.0, 25.0, 25.0, 100.0]
+    workers._stopping = Rounds(1)
+    workers._keep_leases()
+    assert here.inbox.extended == 3  # not that of an event that was handled
     assert caplog.text.count("could not be extended") == 2
 
 
@@ -337,6 +341,19 @@ def test_news_while_the_inbox_is_looked_through() -> None:
     assert here.inbox.taken == 2
     assert changed.waits == [1.0]
     assert changed.told == 2  # of the news, and of the end
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_senders_next_event_is_free(fails: bool) -> None:
+    """When an event is handled or given up, the other threads look at once."""
+    here = Bench(longest_hold=0.0)
+    here.fails = fails
+    here.add("1")
+    workers = InboxWorkers(here.how)
+    workers._changed = changed = Watched(lambda: None)
+    workers._hand_over_what_is_due()
+    assert here.inbox.stats()["pending"] == 0
+    assert changed.told == 1
 
 
 def test_a_stop_ends_a_pause() -> None:
