@@ -286,6 +286,7 @@ THREADING = types.SimpleNamespace(
     RLock=RLock,
     Condition=Condition,
     Event=Event,
+    TIMEOUT_MAX=threading.TIMEOUT_MAX,
     Thread=Thread,
     local=Local,
     get_ident=get_ident,
