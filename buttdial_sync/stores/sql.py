@@ -73,9 +73,7 @@ class SQLStore(Store):
         """Lend what executes statements that change nothing."""
 
     @abstractmethod
-    def _writing(
-        self, *, reads_first: bool = False, durable: bool = True
-    ) -> AbstractContextManager[Execute]:
+    def _writing(self, *, reads_first: bool, durable: bool) -> AbstractContextManager[Execute]:
         """
         Begin a transaction, and commit it at the end of the block.
 
@@ -90,7 +88,7 @@ class SQLStore(Store):
         begin = ", retry_count = retry_count + 1, attempt_number = attempt_number + 1"
         more = begin if claim.begins_attempt else ""
         rows: dict[str, Row] = {}
-        with self._writing(reads_first=True) as execute:
+        with self._writing(reads_first=True, durable=True) as execute:
             if self.schema.takes_turns:
                 self._keep_order(execute)
                 ids = take_turns(claim, partial(self._find_next, execute, claim.now))
@@ -115,7 +113,8 @@ class SQLStore(Store):
         """End leases; see :meth:`Store.release`."""
         leased = "leased_until = :until", {"until": leased_until}
         chosen = _all_of([_among("id", ids), (IS_PENDING, {}), leased])
-        return self._change(*self._update({**changes, "leased_until": None}, chosen))
+        statement, values = self._update({**changes, "leased_until": None}, chosen)
+        return self._change(statement, values, durable=True)
 
     def update(self, row_id: str, changes: Mapping[str, Any], condition: Condition) -> bool:
         """Change a row; see :meth:`Store.update`."""
@@ -218,7 +217,7 @@ class SQLStore(Store):
         """Change rows; see :meth:`Store.update_selected`."""
         budget = "CASE WHEN max_retries > retry_count THEN max_retries ELSE retry_count + 1 END"
         more = f", max_retries = {budget}" if one_more_attempt else ""
-        with self._writing(durable=False) as execute:
+        with self._writing(reads_first=False, durable=False) as execute:
             return sum(
                 execute(*self._update(changes, chosen, more)).rowcount
                 for chosen in self._selected(ids, selection)
@@ -245,11 +244,11 @@ class SQLStore(Store):
             f"DELETE FROM {self._table} WHERE {is_old} AND id IN "  # noqa: S608 - names of ours
             f"(SELECT id FROM {self._table} WHERE {is_old} LIMIT :limit)"
         )
-        return self._change(statement, {**values, "limit": limit})
+        return self._change(statement, {**values, "limit": limit}, durable=False)
 
-    def _change(self, statement: str, values: Mapping[str, Any], *, durable: bool = True) -> int:
+    def _change(self, statement: str, values: Mapping[str, Any], *, durable: bool) -> int:
         """Execute a statement as a transaction of its own; return how many rows it changed."""
-        with self._writing(durable=durable) as execute:
+        with self._writing(reads_first=False, durable=durable) as execute:
             return execute(statement, values).rowcount
 
     def _update(

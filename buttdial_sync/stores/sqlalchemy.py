@@ -201,7 +201,7 @@ class SQLAlchemyStore(SQLStore):
             yield partial(self._execute, connection)
 
     @contextmanager
-    def _writing(self, *, reads_first: bool = False, durable: bool = True) -> Iterator[Execute]:
+    def _writing(self, *, reads_first: bool, durable: bool) -> Iterator[Execute]:
         with self._engine.begin() as connection:
             execute = partial(self._execute, connection)
             if reads_first and self._is_sqlite:

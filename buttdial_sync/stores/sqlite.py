@@ -148,7 +148,7 @@ class SQLiteStore(SQLStore):
                 raise
 
     @contextmanager
-    def _writing(self, *, reads_first: bool = False, durable: bool = True) -> Iterator[Execute]:
+    def _writing(self, *, reads_first: bool, durable: bool) -> Iterator[Execute]:
         with self.writing() as connection:
             yield partial(_execute, connection)
 
@@ -157,7 +157,7 @@ class SQLiteStore(SQLStore):
         with self._locked() as connection:
             yield partial(_execute, connection)
 
-    def _change(self, statement: str, values: Mapping[str, Any], *, durable: bool = True) -> int:
+    def _change(self, statement: str, values: Mapping[str, Any], *, durable: bool) -> int:
         with self._locked() as connection:  # a statement alone is a transaction
             return _execute(connection, statement, values).rowcount
 

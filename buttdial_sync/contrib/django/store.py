@@ -124,7 +124,7 @@ class DatabaseStore(SQLStore):
             yield partial(self._execute, cursor)
 
     @contextmanager
-    def _writing(self, *, reads_first: bool = False, durable: bool = True) -> Iterator[Execute]:
+    def _writing(self, *, reads_first: bool, durable: bool) -> Iterator[Execute]:
         with self._transaction(durable=durable), self._reading() as execute:
             if reads_first and self._is_sqlite:
                 execute(self._no_change, {})
