@@ -111,10 +111,13 @@ class SQLStore(Store):
         self, ids: Sequence[str], leased_until: datetime, changes: Mapping[str, Any]
     ) -> int:
         """End leases; see :meth:`Store.release`."""
-        leased = "leased_until = :until", {"until": leased_until}
-        chosen = _all_of([_among("id", ids), (IS_PENDING, {}), leased])
-        statement, values = self._update({**changes, "leased_until": None}, chosen)
-        return self._change(statement, values, durable=True)
+        leased = f"{IS_PENDING} AND leased_until = :until", {"until": leased_until}
+        ended = {**changes, "leased_until": None}
+        with self._writing(reads_first=False, durable=True) as execute:
+            return sum(
+                execute(*self._update(ended, _all_of([leased, _among("id", some)]))).rowcount
+                for some in portions(ids, _MOST_PARAMETERS)
+            )
 
     def update(self, row_id: str, changes: Mapping[str, Any], condition: Condition) -> bool:
         """Change a row; see :meth:`Store.update`."""

@@ -543,6 +543,20 @@ class TableConformance(RepositoryConformance):
         assert repository.dismiss_all("pending") == 1100
         assert repository.stats()["dismissed"] == 2100
 
+    def test_a_large_batch(self) -> None:
+        """More than one statement of the oldest SQLite takes is fetched, in order, and put back."""
+        repository = cast("TableRepository", self.repository)
+        messages = [FailedMessage(id=f"m{n:03}", recipient="+1", body="x") for n in range(950)]
+        now = self.clock()
+        repository.add_new([attrs.evolve(each, next_retry_at=now) for each in messages])
+        later = attrs.evolve(messages[0], id="later", next_retry_at=self.clock.move(1))
+        repository.add(later)
+        fetched = repository.fetch_due(1000)
+        assert {message.id for message in fetched[:-1]} == {message.id for message in messages}
+        assert fetched[-1].id == "later"
+        assert repository.release(fetched) == 951
+        assert repository.leased() == {}
+
     def test_figures(self) -> None:
         """How much waits and for how long, by agent; how much was sent; what is in doubt."""
         repository = cast("TableRepository", self.repository)
@@ -640,6 +654,7 @@ class TableConformance(RepositoryConformance):
         self.clock.move(100)
         repository.mark_delivered("young", "SM-2", 0)
         assert repository.purge(100) == 0
+        assert repository.purge(100, []) == 0
         self.clock.move(1)
         assert repository.purge(timedelta(seconds=100), ["dismissed"]) == 1
         assert repository.purge(100) == 1
