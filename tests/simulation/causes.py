@@ -69,8 +69,9 @@ CAUSES = {
         Change(
             _SQL,
             '                rows.update((row["id"], row) for row in',
-            "                for row in self._read(execute, *chosen):\n"
-            '                    row["next_retry_at"].astimezone()\n'
+            '                read = f"SELECT next_retry_at FROM {self._table} WHERE {chosen[0]}"\n'
+            "                for row in execute(read, chosen[1]).fetchall():\n"
+            '                    datetime.strptime(row[0], "%Y-%m-%d %H:%M:%S.%f")\n'
             '                rows.update((row["id"], row) for row in',
         ),
     ),

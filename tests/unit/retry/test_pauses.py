@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from buttdial_sync import ArgumentTypeError
-from buttdial_sync.retry.pauses import Pause, Pauses, pauses_schema
+from buttdial_sync.retry import MemoryRepository
+from buttdial_sync.retry.pauses import Pause, Pauses, is_paused, pauses_schema
 from buttdial_sync.stores.memory import MemoryStore
 
 START = datetime(2026, 1, 2, tzinfo=timezone.utc)
@@ -101,3 +102,16 @@ def test_the_table() -> None:
     ]  # fmt: skip
     required = [column.name for column in schema.columns if column.required]
     assert required == ["id", "status", "created_at"]
+
+
+def test_whose_messages_wait() -> None:
+    """Of those that name no agent by a pause of their own; of a host's own repository nobody's."""
+    repository = MemoryRepository()
+    assert not is_paused(repository, None)
+    repository.pause("a")
+    assert is_paused(repository, "a")
+    assert not is_paused(repository, None)
+    repository.pause("")
+    assert is_paused(repository, None)
+    assert not is_paused(repository, "b")
+    assert not is_paused(object(), "a")
