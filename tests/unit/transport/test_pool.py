@@ -247,7 +247,7 @@ def test_interrupted_before_the_session_is_lent(
     """Ctrl-C before any line: nobody counts as a user, and no session is left to itself."""
     for moment in every_line(function.__code__, interrupt):
         opener = Opener()
-        pool = pool_of(opener)
+        pool = pool_of(opener, close_idle_after=10.0)
         if silence is not None:
             use(pool)
             opener.opened[0].silent_for = silence
@@ -256,9 +256,10 @@ def test_interrupted_before_the_session_is_lent(
             lent.__enter__()
         if not moment.came:
             lent.__exit__(None, None, None)
+        use(pool, "agent-secret-2")
         pool.drop(TOKEN)
-        assert pool.count == 0
-        assert [session.closed for session in opener.opened] in ([], [1])
+        assert pool.count == 1
+        assert [session.closed for session in opener.opened] in ([0], [1, 0])
 
 
 def test_dead_session_is_replaced(opener: Opener) -> None:

@@ -21,7 +21,9 @@ from buttdial_sync.transport.tunnel import connect_socket
         ("https://h.test", None, ("h.test", 443)),
         ("http://h.test:81/path", None, ("h.test", 81)),
         ("https://h.test:8443", None, ("h.test", 8443)),
+        ("https://[2001:db8::1]", None, ("2001:db8::1", 443)),
         ("http://h.test:81", "http://proxy.test", ("proxy.test", 80)),
+        ("http://h.test:81", "http://[2001:db8::1]", ("2001:db8::1", 80)),
         ("https://h.test", "http://user:word@proxy.test:3128", ("proxy.test", 3128)),
     ],
 )
