@@ -16,7 +16,7 @@ _LONGEST_WAIT = 1.0
 _STOP_AGAIN = 0.1
 
 
-def wait_for(wait: Callable[[float], bool], seconds: float = math.inf) -> bool:
+def wait_for(wait: Callable[[float | None], bool], seconds: float | None = None) -> bool:
     """
     Wait for something, in the main thread in short pieces.
 
@@ -25,16 +25,17 @@ def wait_for(wait: Callable[[float], bool], seconds: float = math.inf) -> bool:
 
     Args:
         wait: Waits for so many seconds and returns whether it has happened, as ``Event.wait``.
-        seconds: For how long, at most.
+        seconds: For how long, at most; by default without an end.
 
     Returns:
         Whether it has happened.
     """
-    is_main = threading.current_thread() is threading.main_thread()
-    longest = _LONGEST_WAIT if is_main else threading.TIMEOUT_MAX
-    while not wait(min(seconds, longest)):
-        seconds -= longest
-        if seconds <= 0:
+    if threading.current_thread() is not threading.main_thread():
+        return wait(seconds)
+    left = math.inf if seconds is None else seconds
+    while not wait(min(left, _LONGEST_WAIT)):
+        left -= _LONGEST_WAIT
+        if left <= 0:
             return False
     return True
 
