@@ -271,7 +271,7 @@ def _answer_of(result: Mapping[str, Any], tool: str) -> Any:
         ProtocolError: It has no content. Its ``outcome`` is ``"unknown"``.
     """
     contents = _contents(result)
-    answer = contents[0] if contents else None
+    answer = next(iter(contents), None)
     if result.get("isError") is True:
         raise error_from_tool_answer(answer)
     if not contents:
