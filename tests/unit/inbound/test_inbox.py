@@ -34,6 +34,7 @@ from buttdial_sync.models.failed import FailedMessage
 from buttdial_sync.retry import SQLiteRepository
 from buttdial_sync.stores.memory import MemoryStore
 from buttdial_sync.stores.schema import Condition
+from buttdial_sync.stores.sqlite import SQLiteStore
 from buttdial_sync.testing import FakeButtDialServer
 from buttdial_sync.testing.conformance import Clock, SettableClock
 from tests.unit.inbound.inbox_conformance import InboxConformance, message
@@ -83,13 +84,6 @@ def test_the_usual_times() -> None:
     assert MemoryInbox().lease == 300.0
 
 
-def test_the_usual_wait_for_another_process(tmp_path: Path) -> None:
-    """Half a minute, if it writes into the file."""
-    with SQLiteInbox(tmp_path / "inbox.db") as inbox:
-        (wait,) = inbox.store._connected().execute("PRAGMA busy_timeout").fetchone()
-    assert wait == 30_000
-
-
 class LockOfOthers:
     """A lock that another thread holds for longer than anybody waits."""
 
@@ -101,16 +95,29 @@ class LockOfOthers:
         return False
 
 
+def store_of(made: SQLiteInbox | SQLiteDeliveryLog) -> SQLiteStore:
+    return made.store if isinstance(made, SQLiteInbox) else made._store
+
+
+@pytest.mark.parametrize("kind", [SQLiteInbox, SQLiteDeliveryLog])
+def test_the_usual_wait_for_another_process(
+    kind: type[SQLiteInbox | SQLiteDeliveryLog], tmp_path: Path
+) -> None:
+    """Half a minute, if it writes into the file."""
+    with kind(tmp_path / "events.db") as made:
+        (wait,) = store_of(made)._connected().execute("PRAGMA busy_timeout").fetchone()
+    assert wait == 30_000
+
+
 @pytest.mark.parametrize("kind", [SQLiteInbox, SQLiteDeliveryLog])
 def test_closing_waits_for_a_call_of_another_thread(
     kind: type[SQLiteInbox | SQLiteDeliveryLog], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ten seconds, unless the host says otherwise."""
     made = kind(tmp_path / "events.db")
-    store = made.store if isinstance(made, SQLiteInbox) else made._store
     others = LockOfOthers()
     with monkeypatch.context() as meanwhile:
-        meanwhile.setattr(store, "_lock", others)
+        meanwhile.setattr(store_of(made), "_lock", others)
         made.close()
         made.close(1.5)
     made.close()
