@@ -302,7 +302,7 @@ class SessionPool(Generic[S]):
     def _revived(self, session: S | None, deadline: Deadline) -> S | None:
         """Return the session if it still answers, else None."""
         if session is None or not session.usable:
-            return _ended(session)
+            return None
         try:
             session.ping(deadline.within(_PING_SECONDS))
         except AuthError:
@@ -323,7 +323,5 @@ class SessionPool(Generic[S]):
             # close() may have removed the slot, and after a fork the table is a new one.
             if session is None and self._slots.get(token) is slot:
                 del self._slots[token]
-            if self._waiting_for_room:
-                self._room.notify_all()
             opening.done.set()
             return not self._closed

@@ -76,13 +76,6 @@ PATCHES = (
         "opening.failure is not None and not isinstance(opening.failure, DeadlineExceededError)",
         "opening.failure is not None",
     ),
-    Patch(
-        "P7",
-        _POOL,
-        "            if self._waiting_for_room:\n                self._room.notify_all()\n"
-        "            opening.done.set()",
-        "            opening.done.set()",
-    ),
     Patch("P10", _POOL, "if slot is None or slot.loans:", "if slot is None:"),
     Patch(
         "P11",

@@ -10,7 +10,13 @@ from typing import Any
 import pytest
 import responses
 
-from buttdial_sync.errors import AuthError, ButtDialError, ConfigError, TransportError
+from buttdial_sync.errors import (
+    AuthError,
+    ButtDialError,
+    ConfigError,
+    InvalidRequestError,
+    TransportError,
+)
 from buttdial_sync.listening.inbound_queue import InboundQueue
 from buttdial_sync.models.inbox import WaitingMessage
 from buttdial_sync.transport.deadline import Deadline
@@ -378,8 +384,9 @@ def test_a_sink_that_is_removed_during_a_reading(
 def test_a_page_goes_to_the_sink_that_came_meanwhile(
     router: PushRouter, mock: responses.RequestsMock
 ) -> None:
-    """That one hands it over; the one before has ended."""
+    """That one hands it over, and says how the next is read; the one before has ended."""
     first, second = Sink(), Sink()
+    first.page_size, second.page_size = 1, 2
 
     def answer(_: object) -> tuple[int, dict[str, str], str]:
         router.remove("tok-1", first)
@@ -388,8 +395,10 @@ def test_a_page_goes_to_the_sink_that_came_meanwhile(
 
     router.add("tok-1", first)
     mock.add_callback("GET", WAITING, answer)
+    page(mock, 0)
     router.drain("tok-1", Deadline(1.0))
     assert (first.told, second.told) == ([], [["m0"]])
+    assert [str(call.request.url)[-8:] for call in mock.calls] == ["?limit=1", "?limit=2"]
 
 
 class Keeper:
@@ -500,6 +509,29 @@ def test_a_token_of_an_organization_without_an_agent(
     with pytest.raises(ButtDialError) as caught:
         router.drain("tok-1", Deadline(1.0))
     assert (caught.value.code, server.asked) == ("AGENT_ID_REQUIRED", [None])
+
+
+def test_a_token_of_an_organization_whose_agent_is_gone(
+    router: PushRouter, mock: responses.RequestsMock
+) -> None:
+    """No agent is named then, and the refusal is told."""
+    server, sink = AskingForTheAgent(mock), Sink()
+    sink.agent_id = "agent-1"
+    router.add("tok-1", sink)
+    router.drain("tok-1", Deadline(1.0))
+    router.remove("tok-1", sink)
+    with pytest.raises(ButtDialError):
+        router.drain("tok-1", Deadline(1.0))
+    assert server.asked == [None, "agent-1", None]
+
+
+def test_a_refusal_for_another_reason(router: PushRouter, mock: responses.RequestsMock) -> None:
+    """The agent is not named to a server that did not ask for it."""
+    mock.get(WAITING, status=400, json={"error": "limit is odd", "code": "VALIDATION_FAILED"})
+    router.name_agent("tok-1", "agent-1")
+    with pytest.raises(InvalidRequestError):
+        router.drain("tok-1", Deadline(1.0))
+    assert len(mock.calls) == 1
 
 
 def test_an_agent_that_the_organization_does_not_have(

@@ -134,6 +134,15 @@ def test_one_session_for_all(opener: Opener) -> None:
     assert [session.pings for session in opener.opened] == [0, 0]
 
 
+def test_an_error_of_a_caller_is_not_the_sessions(opener: Opener) -> None:
+    """Whatever a call ends with, the session that was opened for it is lent again."""
+    pool = pool_of(opener)
+    with pytest.raises(TransportError), pool.session(TOKEN, Deadline(PATIENCE)) as session:
+        raise TransportError("reset")
+    assert use(pool) is session
+    assert (opener.opened[0].closed, opener.attempts) == (0, 1)
+
+
 def test_one_opens_the_others_wait(opener: Opener) -> None:
     """Callers that come while it is opened get the same session."""
     gate, opening = threading.Event(), threading.Event()
@@ -222,6 +231,7 @@ def test_interrupted_opener(
     with pytest.raises(KeyboardInterrupt):
         use(pool)
     assert Caller(pool).ended().session is not None
+    assert [session.closed for session in opener.opened] in ([0], [1, 0])
 
 
 def interrupt() -> None:
@@ -619,6 +629,20 @@ def test_inherited_sessions_are_kept(opener: Opener) -> None:
     assert inherited() is not None
 
 
+def test_opening_that_fails_in_a_forked_child(opener: Opener) -> None:
+    """A child that was forked in the middle of it has another table, and hears why it failed."""
+    pool = pool_of(opener)
+
+    def fork() -> None:
+        pool._reset_after_fork()
+        raise TransportError("refused")
+
+    opener.before = fork
+    with pytest.raises(TransportError):
+        use(pool)
+    assert pool.count == 0
+
+
 def test_close_tells_all_before_it_waits(opener: Opener) -> None:
     """Every session is ended first, then each is waited for with what is left of the time."""
     order: list[tuple[StubSession, float]] = []
@@ -666,7 +690,7 @@ def test_idle_sessions_are_closed_if_that_is_wanted() -> None:
         assert pool.count == 2  # busy, b
         assert [each.closings for each in opener.opened] == [[], [(0,)], []]
         use(pool, "a")
-        assert len(opener.opened) == 4
+        assert (len(opener.opened), pool.count) == (4, 3)
         now[0] = 30.0
         use(pool, "a")  # its own session is the one that is wanted
         assert len(opener.opened) == 4
