@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from io import StringIO
@@ -22,7 +22,7 @@ from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from buttdial_sync import FailedMessage
+from buttdial_sync import DeliveryReceipt, FailedMessage
 from buttdial_sync.contrib.django import get_client
 from buttdial_sync.contrib.django.admin import pages
 from buttdial_sync.contrib.django.models import OutboxMessage
@@ -132,10 +132,36 @@ def test_sending_without_autocommit_is_refused(fake_server: FakeButtDialServer) 
 
 
 def test_an_attempt_inside_a_transaction_is_refused() -> None:
-    """Neither fetching nor beginning takes part in a transaction of the host's."""
+    """It has to be on disk: neither fetching, beginning, ending nor putting back takes part."""
     repository = get_repository()
-    with pytest.raises(RuntimeError, match="durable"), transaction.atomic():
-        repository.fetch_due(1)
+    repository.add(FailedMessage(id="a", recipient=TO, body="one"))
+    fetched = repository.fetch_due(1)
+    calls: list[Callable[[], object]] = [
+        lambda: repository.fetch_due(1),
+        lambda: repository.begin_attempt("a", 1, datetime.now(timezone.utc)),
+        lambda: repository.mark_delivered("a", "SM-1", 0),
+        lambda: repository.release(fetched),
+    ]
+    for call in calls:
+        with pytest.raises(RuntimeError, match="durable"), transaction.atomic():
+            call()
+    assert repository.release(fetched) == 1
+
+
+def test_what_a_person_or_a_receipt_says_is_part_of_a_transaction() -> None:
+    """It is undone with the request that said it."""
+    repository = get_repository()
+    for msg_id in ("a", "b", "c"):
+        repository.add(FailedMessage(id=msg_id, recipient=TO, body="one"))
+    assert repository.mark_delivered("a", "SM-1", 0)
+    before = repository.list()
+    with transaction.atomic():
+        assert repository.record_receipt(DeliveryReceipt(message_sid="SM-1", status="read"))
+        assert repository.force_retry("b")
+        assert repository.dismiss("b")
+        assert repository.dismiss_all("pending") == 1
+        transaction.set_rollback(True)
+    assert repository.list() == before
 
 
 def test_a_taken_id_leaves_the_transaction_usable() -> None:

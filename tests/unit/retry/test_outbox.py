@@ -446,7 +446,8 @@ def test_messages_are_ordered_within_a_microsecond(here: World) -> None:
     [
         ({"priority": "high"}, ArgumentTypeError),
         ({"priority": True}, ArgumentTypeError),
-        ({"priority": 2**31}, ArgumentValueError),
+        ({"priority": 1_000_001}, ArgumentValueError),
+        ({"priority": -1_000_001}, ArgumentValueError),
         ({"ordering_key": 1}, ArgumentTypeError),
         ({"ordering_key": "k" * 256}, ArgumentValueError),
         ({"expires_at": "tomorrow"}, ArgumentTypeError),
@@ -458,3 +459,9 @@ def test_wrong_columns(here: World, wrong: dict[str, Any], kind: type[Exception]
     with pytest.raises(kind):
         here.outbox().enqueue("+14155550123", "x", **wrong)
     assert here.repository.list() == []
+
+
+@pytest.mark.parametrize("priority", [1_000_000, -1_000_000])
+def test_the_last_priorities(here: World, priority: int) -> None:
+    """A million is one, above and below 0."""
+    assert here.outbox().enqueue("+14155550123", "x", priority=priority).priority == priority
