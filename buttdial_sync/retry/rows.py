@@ -20,7 +20,6 @@ from buttdial_sync.stores.schema import (
     LIST_INDEXES,
     WORK_COLUMNS,
     Column,
-    ColumnKind,
     Row,
     Schema,
     TableIndex,
@@ -76,11 +75,11 @@ def unique_key(message: FailedMessage) -> str | None:
 def _column(name: str) -> Column:
     if name in _WORK:
         return _WORK[name]
-    number, time = name in _NUMBER_FIELDS, name in _TIME_FIELDS
-    if name in _LATER_NUMBERS or name in _KEY_FIELDS:
-        return Column(name, "key" if name in _KEY_FIELDS else "number")
-    kind: ColumnKind = "number" if number else "time" if time else "text"
-    return Column(name, kind, required=number or name in _REQUIRED)
+    if name in _KEY_FIELDS:
+        return Column(name, "key")
+    if name in (*_NUMBER_FIELDS, *_LATER_NUMBERS):
+        return Column(name, "number", required=name in _NUMBER_FIELDS)
+    return Column(name, "time" if name in _TIME_FIELDS else "text", required=name in _REQUIRED)
 
 
 def as_row(message: FailedMessage) -> Row:

@@ -567,3 +567,25 @@ def test_lists_and_counts_use_an_index(tmp_path: Path) -> None:
                 assert any("INDEX buttdial_outbox_" in step for step in plan), (statement, plan)
                 assert "USE TEMP B-TREE" not in str(plan), (statement, plan)
         assert len(statements) >= 5
+
+
+def test_the_columns_of_an_outbox() -> None:
+    """Hosts have tables with them: what is short, a number or a time, and what must be there."""
+    columns = outbox_schema().columns
+    of_kind = {
+        kind: {column.name for column in columns if column.kind == kind}
+        for kind in ("key", "word", "number", "time")
+    }
+    assert of_kind == {
+        "key": {"id", "ordering_key", "unique_key"},
+        "word": {"status"},
+        "number": {"retry_count", "max_retries", "attempt_number", "priority", "seconds_waited"},
+        "time": {
+            *("created_at", "next_retry_at", "resolved_at", "attempt_started_at"),
+            *("receipt_at", "expires_at", "leased_until"),
+        },
+    }
+    assert {column.name for column in columns if column.required} == {
+        *("id", "status", "recipient", "body", "channel", "retry_count", "max_retries"),
+        *("created_at", "next_retry_at"),
+    }
