@@ -68,7 +68,7 @@ class QueuedEvent:
     order: str
     attempts: int = 0
     waited: float = 0.0
-    due: float = 0.0
+    due: float = attrs.field(init=False)
     behind: list[QueuedEvent] = attrs.field(factory=list)
     key: str = attrs.field(factory=lambda: f"queued:{uuid4()}")
 
@@ -100,8 +100,8 @@ class InboundQueue:
     def __init__(
         self,
         late: Callable[[Sequence[InboundEvent]], object],
-        agent_id: str | None = None,
-        page_size: int = 10,
+        agent_id: str | None,
+        page_size: int,
     ) -> None:
         self._late = late
         self.generation = 0

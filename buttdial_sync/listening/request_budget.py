@@ -71,8 +71,7 @@ _budgets: dict[tuple[str, float], RequestBudget] = {}
 
 def budget_of(origin: str, per_minute: float) -> RequestBudget:
     """Return the budget that all listeners of this process share for an origin."""
-    key = (origin, per_minute)
-    return _budgets.get(key) or _budgets.setdefault(key, RequestBudget(per_minute))
+    return _budgets.setdefault((origin, per_minute), RequestBudget(per_minute))
 
 
 def forget_request_budgets() -> None:

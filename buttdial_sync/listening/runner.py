@@ -110,7 +110,7 @@ class StreamRunner:
             )
             self._queue = InboxSink(self._writer, agent.agent_id, options.page_size)
         self._budget = budget_of(self._connection.origin, options.polls_per_minute)
-        self._poll_at = 0.0
+        self._poll_at = math.inf
         self._turn: float | None = None
         self._is_said = False
         self._short_streams = 0
@@ -309,18 +309,17 @@ class StreamRunner:
         taken the pushes away: the stream has to be opened again.
         """
         self._plan_poll()
-        found, is_limited = 0, False
+        found = 0
         try:
             found = self._connection.router.drain(self._token, self._connection.deadline())
         except ButtDialError as error:
             if _is_final(error):
                 raise
-            is_limited = isinstance(error, RateLimitError)
-            if is_limited:
-                self._budget.limited(self._options.clock(), error.retry_after)
             logger.warning("the waiting queue could not be read: %s", error.message)
-        if not is_limited:
-            self._budget.succeeded()
+            if isinstance(error, RateLimitError):
+                self._budget.limited(self._options.clock(), error.retry_after)
+                return
+        self._budget.succeeded()
         if found and self._connection.pushes_to_sessions:
             logger.warning(
                 "%d messages waited although the stream is open: another process has opened one "

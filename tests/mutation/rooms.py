@@ -114,6 +114,10 @@ _TESTS: dict[str, tuple[str, ...]] = {
         "tests/unit/listening/test_listening_with_inbox.py",
         *_LISTENERS,
     ),
+    "buttdial_sync/listening/listener.py": (
+        *_LISTENERS,
+        "tests/integration/inbound/test_listener_forks.py",
+    ),
     "buttdial_sync/listening/pauses.py": ("tests/unit/listening/test_runner.py", *_LISTENERS),
     "buttdial_sync/listening/runner.py": (
         "tests/unit/listening/test_runner.py",

@@ -45,7 +45,7 @@ def taken(queue: InboundQueue, now: float = 0.0) -> list[str]:
 
 def test_pushes_are_held_back_until_older_messages_are_here() -> None:
     """What waited goes first, though it was read after the first push came."""
-    queue = InboundQueue(never)
+    queue = InboundQueue(never, None, 10)
     queue.opening()
     queue.pushed(push("p1"))
     assert taken(queue) == []
@@ -57,7 +57,7 @@ def test_pushes_are_held_back_until_older_messages_are_here() -> None:
 
 def test_the_one_that_is_due_first_is_given_out_first() -> None:
     """With those of its sender behind it; until then the others go on."""
-    queue = InboundQueue(never, page_size=7)
+    queue = InboundQueue(never, None, 7)
     assert queue.page_size == 7
     assert queue.seconds_until_due(0.0) == math.inf
     senders = ("+1", "+2", "+1", "+3")
@@ -79,7 +79,7 @@ def test_the_one_that_is_due_first_is_given_out_first() -> None:
 
 def test_a_later_stream_s_pushes_wait_for_their_own_release() -> None:
     """Releasing one generation gives out nothing of the next one, and the order stays."""
-    queue = InboundQueue(never)
+    queue = InboundQueue(never, None, 10)
     queue.opening()
     queue.pushed(push("p1"))
     first = queue.generation
@@ -94,7 +94,7 @@ def test_a_later_stream_s_pushes_wait_for_their_own_release() -> None:
 
 def test_what_is_not_a_message_for_the_agent_is_left_out() -> None:
     """Progress and log lines are not queued."""
-    queue = InboundQueue(never)
+    queue = InboundQueue(never, None, 10)
     for notification in (
         {"method": "notifications/progress", "params": {"data": {"from": "+1"}}},
         {"method": "notifications/message", "params": {"data": "a log line"}},
@@ -108,7 +108,7 @@ def test_what_is_not_a_message_for_the_agent_is_left_out() -> None:
 
 def test_a_wake_is_not_lost() -> None:
     """A wake before the wait ends that wait, and only that one; the next waits for a message."""
-    queue, woken = InboundQueue(never), threading.Event()
+    queue, woken = InboundQueue(never, None, 10), threading.Event()
 
     def wait_twice() -> None:
         queue.wait(PATIENCE)
@@ -130,7 +130,7 @@ def test_a_wake_is_not_lost() -> None:
 
 def test_pushes_before_any_opening_wait_too() -> None:
     """Nothing is released before somebody says so."""
-    queue = InboundQueue(never)
+    queue = InboundQueue(never, None, 10)
     queue.pushed(push("p1"))
     assert taken(queue) == []
     queue.release_pushed(0)
@@ -139,7 +139,7 @@ def test_pushes_before_any_opening_wait_too() -> None:
 
 def test_only_messages_are_taken_in() -> None:
     """Another notification may carry the same fields."""
-    queue = InboundQueue(never)
+    queue = InboundQueue(never, None, 10)
     queue.pushed({**push("p1"), "method": "notifications/progress"})
     queue.release_pushed(0)
     assert taken(queue) == []
@@ -147,7 +147,7 @@ def test_only_messages_are_taken_in() -> None:
 
 def test_what_is_there_ends_the_wait_at_once() -> None:
     """A wait returns for a message; for a push only when it may be given out."""
-    queue, got = InboundQueue(never), threading.Event()
+    queue, got = InboundQueue(never, None, 10), threading.Event()
 
     def wait() -> None:
         queue.wait(PATIENCE)
@@ -167,7 +167,7 @@ def test_what_is_there_ends_the_wait_at_once() -> None:
 
 def test_a_queue_that_is_full(caplog: pytest.LogCaptureFixture) -> None:
     """It keeps the oldest hundred thousand, and says how many it has dropped."""
-    queue = InboundQueue(never)
+    queue = InboundQueue(never, None, 10)
     (event,) = parse_waiting(waiting("w"))
     queue._put(0, [event] * 100_000)
     assert caplog.messages == []
@@ -191,8 +191,9 @@ def test_a_queue_that_is_full(caplog: pytest.LogCaptureFixture) -> None:
 @pytest.mark.parametrize("known", ["agent-7", None])
 def test_pushes_of_the_agent_whose_queue_it_is(known: str | None) -> None:
     """A push does not name the agent; it is the client's, or the one that the queue names."""
-    queue = InboundQueue(never, known)
+    queue = InboundQueue(never, known, 10)
     queue.waiting([attrs.evolve(waiting("w"), agent_id="agent-7")], Deadline(30))
+    queue.waiting([], Deadline(30))  # nobody is named: what is known stays
     queue.pushed(push("p"))
     queue.release_pushed(0)
     agents = []
@@ -205,7 +206,7 @@ def test_pushes_of_the_agent_whose_queue_it_is(known: str | None) -> None:
 def test_what_comes_after_the_end() -> None:
     """It is given to somebody else, for nobody takes it from here; what is there is given out."""
     late: list[Any] = []
-    queue = InboundQueue(late.extend)
+    queue = InboundQueue(late.extend, None, 10)
     queue.waiting([waiting("w1")], Deadline(30))
     queue.close()
     queue.waiting([waiting("w2")], Deadline(30))
@@ -218,7 +219,7 @@ def test_what_comes_after_the_end() -> None:
 
 def test_a_signal_just_before_a_wait() -> None:
     """Its handler does not have to wait for the next message, if the runner has the main thread."""
-    queue = InboundQueue(never)
+    queue = InboundQueue(never, None, 10)
     waker = threading.Thread(target=queue.wake)
     with waits_of_main_thread(waker.start) as waits:
         queue.wait(PATIENCE)

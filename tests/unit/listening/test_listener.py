@@ -7,7 +7,14 @@ from typing import Any
 
 import pytest
 
-from buttdial_sync import AuthError, ConfigError, InboundHandler, InboundMessage
+from buttdial_sync import (
+    AuthError,
+    Client,
+    ConfigError,
+    InboundHandler,
+    InboundMessage,
+    Listener,
+)
 from buttdial_sync.testing import FakeButtDialServer
 from buttdial_sync.testing.simulate import message_payload
 from tests.fakes import cut_streams
@@ -25,6 +32,12 @@ def test_reconnects_add_up_over_runs(fake: FakeButtDialServer, make: Make) -> No
             wait_until(lambda: listener.connected)
         assert listener.reconnects == total
         assert not listener.connected
+
+
+def test_the_usual_pauses_of_a_stream(client: Client) -> None:
+    """A minute of silence before a ping, and a minute between two readings of the queue."""
+    options = Listener(client, InboundHandler())._options
+    assert (options.idle_ping, options.poll_every) == (60.0, 60.0)
 
 
 def test_a_good_stream_begins_the_pauses_anew(

@@ -49,7 +49,7 @@ def released(queue: InboundQueue) -> list[str]:
 
 def test_each_token_has_its_own_sink(router: PushRouter) -> None:
     """What is pushed for one agent reaches no other; a second sink of one agent is refused."""
-    first, second = InboundQueue(never), InboundQueue(never)
+    first, second = InboundQueue(never, None, 10), InboundQueue(never, None, 10)
     router.add("tok-1", first)
     router.add("tok-2", second)
     with pytest.raises(ConfigError, match="another listener"):
@@ -60,7 +60,7 @@ def test_each_token_has_its_own_sink(router: PushRouter) -> None:
 
 def test_removing_twice_does_not_remove_the_successor(router: PushRouter) -> None:
     """A sink takes itself out, and nobody else."""
-    first, second = InboundQueue(never), InboundQueue(never)
+    first, second = InboundQueue(never, None, 10), InboundQueue(never, None, 10)
     router.add("tok-1", first)
     router.remove("tok-1", first)
     router.add("tok-1", second)

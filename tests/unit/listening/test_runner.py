@@ -773,8 +773,10 @@ def test_a_limit_of_the_server_slows_the_readings(
         wait_until(lambda: runner._turn is not None)
         assert runner._turn == 261.0
         assert inbox.got == []
+        slowed = runner._budget._interval
         clock.now += 51.0
         inbox.wait_for(1)
+        assert runner._budget._interval < slowed  # it was read: the readings come closer again
 
 
 @pytest.mark.parametrize("agent_id", ["agent-1", None])
