@@ -188,6 +188,20 @@ def test_a_queue_that_is_full(caplog: pytest.LogCaptureFixture) -> None:
     assert len(caplog.messages) == 3
 
 
+def test_what_is_put_aside_takes_one_place(caplog: pytest.LogCaptureFixture) -> None:
+    """As any other event."""
+    queue = InboundQueue(never, None, 10)
+    events = parse_waiting(waiting("w"))
+    queue._put(0, events)
+    first = queue.take(0.0)
+    assert first is not None
+    queue.postpone(first, 1.0)
+    queue._put(0, events * 99_999)
+    assert caplog.messages == []
+    queue._put(0, events)
+    assert len(caplog.messages) == 1
+
+
 @pytest.mark.parametrize("known", ["agent-7", None])
 def test_pushes_of_the_agent_whose_queue_it_is(known: str | None) -> None:
     """A push does not name the agent; it is the client's, or the one that the queue names."""
