@@ -70,19 +70,24 @@ class ReadingConnection(ClientConnection):
 
     Otherwise a second thread would have to fetch the messages, and every answer would wait for one
     more switch of threads.
+
+    Attributes:
+        wire: The socket that it was given.
     """
 
     def __init__(
         self,
+        wire: Any,
         *args: Any,
         on_message: Callable[[bytearray], None],
         on_end: Callable[[ReadingConnection], None],
         **kwargs: Any,
     ) -> None:
+        self.wire: DeadlineSocket = wire
         self._on_message = on_message
         self._on_end = on_end
         self._message = bytearray()
-        super().__init__(*args, **kwargs)  # this starts the reading thread
+        super().__init__(wire, *args, **kwargs)  # this starts the reading thread
 
     def process_event(self, event: Any) -> None:
         """Join the parts of a message, and hand it on."""
@@ -120,7 +125,6 @@ class WebSocket(Generic[R]):
         self._secrets = secrets
         self._clock = clock
         self._connection: ReadingConnection | None = None
-        self._wire: DeadlineSocket | None = None
         self._closer: threading.Thread | None = None
         self._closing = False
         self._ended = False
@@ -130,19 +134,19 @@ class WebSocket(Generic[R]):
 
     def _reset_after_fork(self) -> None:
         """In a forked child: the connection stays the parent's."""
-        leak_until_exit(self._sending, self._connection, self._wire, self._closer)
+        leak_until_exit(self._sending, self._connection, self._closer)
         self._sending = threading.Lock()
-        self._connection = self._wire = self._closer = None
+        self._connection = self._closer = None
         self._ended = True
 
-    def attach(self, connection: ReadingConnection, wire: DeadlineSocket) -> None:
+    def attach(self, connection: ReadingConnection) -> None:
         """Use a connection whose handshake is done."""
-        self._connection, self._wire = connection, wire
+        self._connection = connection
         connection.recv_events_thread.name = f"{self._name}-reader"
         if connection.keepalive_thread is not None:
             connection.keepalive_thread.name = f"{self._name}-pings"
         if self._ended:  # by the first message that came
-            self._start_closing(connection, wire)
+            self._start_closing(connection)
 
     def send(self, message: Mapping[str, Any], deadline: Deadline) -> None:
         """
@@ -191,17 +195,15 @@ class WebSocket(Generic[R]):
         # In turn with messages: the library lets nobody else write while it writes one.
         if not self._sending.acquire(timeout=deadline.remaining()):
             return None
-        wire = self._wire
         try:
-            if wire is None or not wire.wait_until_writable(deadline.remaining()):
+            if not connection.wire.wait_until_writable(deadline.remaining()):
                 return None
-            wire.bind(deadline)
+            connection.wire.bind(deadline)
             return connection.ping(ack_on_close=True)
         except (ConnectionClosed, OSError):
             return None
         finally:
-            if wire is not None:
-                wire.bind(None)
+            connection.wire.bind(None)
             self._sending.release()
 
     @property
@@ -228,23 +230,23 @@ class WebSocket(Generic[R]):
         """
         self._closing = True
         self.receiver.end(lambda outcome: reason("the connection was closed", outcome=outcome))
-        connection, wire = self._connection, self._wire
-        if connection is None or wire is None:
+        connection = self._connection
+        if connection is None:
             return
-        closer = self._start_closing(connection, wire)
+        closer = self._start_closing(connection)
         if not seconds or threading.current_thread() is connection.recv_events_thread:
             return
         limit = Deadline(seconds)
         closer.join(limit.remaining())
         if closer.is_alive():
-            wire.shut_down()
+            connection.wire.shut_down()
         connection.recv_events_thread.join(limit.remaining())
 
     def abandon(self) -> None:
         """End it at once, without a lock or a wait. For a client that is collected unclosed."""
         self._closing = True
-        if self._wire is not None:
-            self._wire.shut_down()
+        if self._connection is not None:
+            self._connection.wire.shut_down()
 
     def take(self, data: bytearray) -> None:
         """Take a message that has arrived. In the reading thread."""
@@ -269,27 +271,27 @@ class WebSocket(Generic[R]):
     def _write(self, message: Mapping[str, Any], deadline: Deadline) -> ButtDialError | None:
         """Send a message; return the error to raise, so that no frame of it holds the bytes."""
         data = json_bytes(message)
+        connection = self._connection
+        if connection is None:
+            return self._lost("not_sent")
         if not self._sending.acquire(timeout=deadline.remaining()):
             return self._late(deadline, "not_sent")
-        writes = 0
-        wire = self._wire
+        wire = connection.wire
         try:
-            connection = self._connection
-            if connection is None or wire is None or not self.usable:
-                return self._lost("not_sent")
             writes = wire.writes
+            if not self.usable:
+                return self._lost("not_sent")
             if not wire.wait_until_writable(deadline.remaining()):
                 return self._late(deadline, "not_sent")
             wire.bind(deadline)
             connection.send(data, text=True)
         except (WebSocketException, OSError):
-            outcome: Outcome = "not_sent" if wire is None or wire.writes == writes else "unknown"
+            outcome: Outcome = "not_sent" if wire.writes == writes else "unknown"
             return (
                 self._late(deadline, outcome) if deadline.remaining() <= 0 else self._lost(outcome)
             )
         finally:
-            if wire is not None:
-                wire.bind(None)
+            wire.bind(None)
             self._sending.release()
         return None
 
@@ -308,17 +310,15 @@ class WebSocket(Generic[R]):
         if not self._closing:
             logger.info("the connection ended: %s", reason.message)
         self.receiver.end(copies_of(reason))
-        if self._connection is not None and self._wire is not None:
-            self._start_closing(self._connection, self._wire)
+        if self._connection is not None:
+            self._start_closing(self._connection)
 
-    def _start_closing(
-        self, connection: ReadingConnection, wire: DeadlineSocket
-    ) -> threading.Thread:
+    def _start_closing(self, connection: ReadingConnection) -> threading.Thread:
         # A thread, because the library waits for the server, and for locks that may be held.
         if self._closer is None:
             closer = threading.Thread(
                 target=_say_goodbye,
-                args=(connection, wire),
+                args=(connection,),
                 name=f"{self._name}-close",
                 daemon=True,
             )
@@ -343,14 +343,14 @@ class WebSocket(Generic[R]):
         return StreamLostError(told, code=str(code))
 
 
-def _say_goodbye(connection: ReadingConnection, wire: DeadlineSocket) -> None:
+def _say_goodbye(connection: ReadingConnection) -> None:
     try:
-        if wire.wait_until_writable(0):
+        if connection.wire.wait_until_writable(0):
             connection.close()
     except (WebSocketException, OSError):
         logger.debug("no Close frame could be sent")
     finally:
-        wire.shut_down()
+        connection.wire.shut_down()
 
 
 def factory_of(socket: WebSocket[Any]) -> type[ClientConnection]:

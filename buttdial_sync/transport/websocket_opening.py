@@ -329,7 +329,7 @@ class WebSocketOpener(Generic[R]):
             wire.close()
             raise
         assert isinstance(connection, ReadingConnection)  # noqa: S101 - what factory_of makes
-        socket.attach(connection, wire)
+        socket.attach(connection)
         return socket
 
 

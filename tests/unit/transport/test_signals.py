@@ -60,6 +60,10 @@ def test_the_second_signal_ends_the_process(number: signal.Signals) -> None:
         signal.raise_signal(number)
         assert came == [number]
         assert stopped.wait(30)
+        for thread in threading.enumerate():
+            if thread.name == "buttdial-sync-stop":
+                thread.join(5)
+                assert not thread.is_alive()  # it stops once, although the block goes on
         with pytest.raises(SystemExit) as ended:
             signal.raise_signal(number)
     assert ended.value.code == 128 + number

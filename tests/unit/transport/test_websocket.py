@@ -14,7 +14,7 @@ import threading
 import time
 import weakref
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from websockets.frames import Frame, Opcode
@@ -35,7 +35,12 @@ from buttdial_sync.errors import (
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.deadline_socket import DeadlineSocket
 from buttdial_sync.transport.descriptors import KeptSocket, socket_identity
-from buttdial_sync.transport.websocket import WebSocket, factory_of, wire_logger
+from buttdial_sync.transport.websocket import (
+    ReadingConnection,
+    WebSocket,
+    factory_of,
+    wire_logger,
+)
 from tests.forks import exit_code, forked
 from tests.unit.transport.websocket_servers import (
     CERTIFICATE,
@@ -268,18 +273,19 @@ def test_ping_while_another_thread_sends() -> None:
             websocket.send({"large": "x" * 30_000_000}, Deadline(PATIENCE))
 
     with raw_server(work) as url, opened(url) as websocket:
-        assert websocket._wire is not None
-        before = websocket._wire.writes
+        assert websocket._connection is not None
+        wire = websocket._connection.wire
+        before = wire.writes
         sender = threading.Thread(target=send, args=(websocket,))
         sender.start()
         limit = soon()
-        while websocket._wire.writes == before:
+        while wire.writes == before:
             limit.check("the first write")
             time.sleep(0)
         with pytest.raises(DeadlineExceededError, match=r"no answer to a ping within 0\.01 s"):
             websocket.ping(Deadline(0.01))
         assert sender.is_alive()
-        websocket._wire.shut_down()
+        wire.shut_down()
         sender.join(PATIENCE)
         told.set()
 
@@ -293,10 +299,11 @@ def test_peer_that_takes_nothing_more() -> None:
         told.wait(PATIENCE)
 
     with raw_server(work) as url, opened(url) as websocket:
-        assert websocket._wire is not None
+        assert websocket._connection is not None
+        wire = websocket._connection.wire
         with suppress(BlockingIOError):
             while True:
-                websocket._wire.kept.sock.send(bytes(1 << 16))
+                wire.kept.sock.send(bytes(1 << 16))
         with pytest.raises(DeadlineExceededError) as caught:
             websocket.send({}, Deadline(0.01))
         assert caught.value.outcome == "not_sent"
@@ -323,8 +330,9 @@ def test_peer_that_reads_nothing_blocks_no_sender() -> None:
 def await_congestion(websocket: WebSocket[Kept]) -> None:
     """Return when the peer takes no more bytes."""
     limit = soon()
-    assert websocket._wire is not None
-    while websocket._wire.wait_until_writable(0):
+    assert websocket._connection is not None
+    wire = websocket._connection.wire
+    while wire.wait_until_writable(0):
         limit.check("congestion")
         time.sleep(0)
 
@@ -434,7 +442,7 @@ def test_end_before_the_handshake_is_over() -> None:
         library: dict[str, Any] = {"sock": wire, "create_connection": factory_of(websocket)}
         with connect(url, **library) as connection:
             assert isinstance(websocket.receiver.failure(), ProtocolError)
-            websocket.attach(connection, wire)
+            websocket.attach(cast("ReadingConnection", connection))
             assert got.get(timeout=PATIENCE) == [Opcode.CLOSE]
 
 
