@@ -24,6 +24,8 @@ nitpick_ignore_regex = [
     ("py:class", r"buttdial_sync\.(accounts|calls|stores|testing|tools|transport)\.\w+\.\w+"),
     ("py:class", r"buttdial_sync\.ailoop\.(answers|connection|listening)\.\w+"),
     ("py:class", r"buttdial_sync\.(happy\.tasks\.Tasks|models\.converter\.Identifier)"),
+    ("py:class", r"buttdial_sync\.models\.result\.\w+"),
+    ("py:class", r"buttdial_sync\.(connection\.Connection|errors\.translating\.\w+)"),
     ("py:class", r"buttdial_sync\.retry\.table\.(Enqueuer|TableRepository)"),
 ]
 napoleon_google_docstring = True

@@ -11,8 +11,8 @@ import attrs
 
 from buttdial_sync.errors import ProtocolError
 from buttdial_sync.errors.moments import utc_now
-from buttdial_sync.models.answer import ReceivedObject
 from buttdial_sync.models.converter import structure
+from buttdial_sync.models.result import ReceivedObject
 
 SenderType = Literal["AGENT", "HUMAN"]
 ResponseType = Literal[

@@ -7,7 +7,7 @@ from typing import Literal
 
 import attrs
 
-from buttdial_sync.models.answer import ReceivedObject
+from buttdial_sync.models.result import ReceivedObject
 
 Api = Literal["decision", "question"]
 

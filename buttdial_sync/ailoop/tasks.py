@@ -11,7 +11,7 @@ import attrs
 
 from buttdial_sync.ailoop.connection import AiloopConnection
 from buttdial_sync.ailoop.errors import AiloopConfigError
-from buttdial_sync.models.answer import ReceivedObject
+from buttdial_sync.models.result import ReceivedObject
 
 TaskState = Literal["pending", "done", "abandoned"]
 DependencyType = Literal["blocks", "related", "parent"]

@@ -7,12 +7,12 @@ from datetime import datetime
 
 import attrs
 
-from buttdial_sync.models.answer import Answer
 from buttdial_sync.models.converter import Identifier
+from buttdial_sync.models.result import ServerResult
 
 
 @attrs.frozen(kw_only=True)
-class Account(Answer):
+class Account(ServerResult):
     """
     A workspace's account.
 
@@ -36,7 +36,7 @@ class Account(Answer):
 
 
 @attrs.frozen(kw_only=True)
-class Membership(Answer):
+class Membership(ServerResult):
     """
     One workspace that a user belongs to.
 
@@ -54,7 +54,7 @@ class Membership(Answer):
 
 
 @attrs.frozen(kw_only=True)
-class Memberships(Answer):
+class Memberships(ServerResult):
     """
     All workspaces of a user. It has a length and can be iterated over; false when empty.
 
@@ -74,7 +74,7 @@ class Memberships(Answer):
 
 
 @attrs.frozen(kw_only=True)
-class PhoneChallenge(Answer):
+class PhoneChallenge(ServerResult):
     """
     A passcode that is on its way to a phone.
 
@@ -90,7 +90,7 @@ class PhoneChallenge(Answer):
 
 
 @attrs.frozen(kw_only=True)
-class ConfirmedPhone(Answer):
+class ConfirmedPhone(ServerResult):
     """
     Whether a phone belongs to the workspace now. False unless the server says so.
 
@@ -107,7 +107,7 @@ class ConfirmedPhone(Answer):
 
 
 @attrs.frozen(kw_only=True)
-class ErasureRequest(Answer):
+class ErasureRequest(ServerResult):
     """
     An erasure that its owner has to confirm.
 

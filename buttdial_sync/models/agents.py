@@ -8,13 +8,13 @@ from typing import Any
 
 import attrs
 
-from buttdial_sync.models.answer import Answer, named
 from buttdial_sync.models.converter import Identifier
 from buttdial_sync.models.credentials import agent_token_field
+from buttdial_sync.models.result import ServerResult, named
 
 
 @attrs.frozen(kw_only=True)
-class AgentCredentials(Answer):
+class AgentCredentials(ServerResult):
     """
     An agent and its token. The server shows the token once: keep it.
 
@@ -37,7 +37,7 @@ class AgentCredentials(Answer):
 
 
 @attrs.frozen(kw_only=True)
-class RegeneratedToken(Answer):
+class RegeneratedToken(ServerResult):
     """
     An agent's new token. The ones before it are dead.
 
@@ -51,7 +51,7 @@ class RegeneratedToken(Answer):
 
 
 @attrs.frozen(kw_only=True)
-class AgentToken(Answer):
+class AgentToken(ServerResult):
     """
     What is known about a token; not the token itself.
 
@@ -73,7 +73,7 @@ class AgentToken(Answer):
 
 
 @attrs.frozen(kw_only=True)
-class AgentTokens(Answer):
+class AgentTokens(ServerResult):
     """
     An agent's tokens. It has a length and can be iterated over; false when empty.
 
@@ -91,7 +91,7 @@ class AgentTokens(Answer):
 
 
 @attrs.frozen(kw_only=True)
-class Deprovisioned(Answer):
+class Deprovisioned(ServerResult):
     """
     An agent that was taken down.
 
@@ -105,7 +105,7 @@ class Deprovisioned(Answer):
 
 
 @attrs.frozen(kw_only=True)
-class ClientLimits(Answer):
+class ClientLimits(ServerResult):
     """
     What an agent may do.
 
@@ -117,7 +117,7 @@ class ClientLimits(Answer):
 
 
 @attrs.frozen(kw_only=True)
-class BillingSettings(Answer):
+class BillingSettings(ServerResult):
     """
     How an agent is billed.
 

@@ -7,12 +7,12 @@ from datetime import datetime
 
 import attrs
 
-from buttdial_sync.models.answer import Answer
 from buttdial_sync.models.converter import Identifier
+from buttdial_sync.models.result import ServerResult
 
 
 @attrs.frozen(kw_only=True)
-class CommChannel(Answer):
+class CommChannel(ServerResult):
     """
     One channel of an agent.
 
@@ -38,7 +38,7 @@ class CommChannel(Answer):
 
 
 @attrs.frozen(kw_only=True)
-class CommChannels(Answer):
+class CommChannels(ServerResult):
     """
     The channels of an agent. It has a length and can be iterated over; false when empty.
 

@@ -6,11 +6,11 @@ from datetime import datetime
 
 import attrs
 
-from buttdial_sync.models.answer import Answer, named
+from buttdial_sync.models.result import ServerResult, named
 
 
 @attrs.frozen(kw_only=True)
-class ConsentState(Answer):
+class ConsentState(ServerResult):
     """
     What a contact has agreed to. The servers differ; what is not here is in ``raw``.
 
@@ -43,7 +43,7 @@ class ConsentState(Answer):
 
 
 @attrs.frozen(kw_only=True)
-class TrustState(Answer):
+class TrustState(ServerResult):
     """
     Whether a contact is trusted. False if it is not.
 
@@ -64,7 +64,7 @@ class TrustState(Answer):
 
 
 @attrs.frozen(kw_only=True)
-class OtpVerification(Answer):
+class OtpVerification(ServerResult):
     """
     Whether a passcode was right. A wrong one is a normal answer, and false.
 

@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 
 import attrs
 
-from buttdial_sync.models.answer import Answer
 from buttdial_sync.models.converter import MUST_FIT, Identifier
+from buttdial_sync.models.result import ServerResult
 
 
 @attrs.frozen(kw_only=True)
-class WaitingMessage(Answer):
+class WaitingMessage(ServerResult):
     """
     A message from the waiting queue. It has left the queue by being read.
 
@@ -50,7 +50,7 @@ class WaitingMessage(Answer):
 
 
 @attrs.frozen(kw_only=True)
-class WaitingMessages(Answer):
+class WaitingMessages(ServerResult):
     """
     One reading of the waiting queue. It has a length and can be iterated over; false when empty.
 

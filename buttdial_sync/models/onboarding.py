@@ -6,13 +6,13 @@ from datetime import datetime
 
 import attrs
 
-from buttdial_sync.models.answer import Answer
 from buttdial_sync.models.converter import Identifier
 from buttdial_sync.models.credentials import team_token_field
+from buttdial_sync.models.result import ServerResult
 
 
 @attrs.frozen(kw_only=True)
-class Registration(Answer):
+class Registration(ServerResult):
     """
     A workspace that waits for its owner to follow the link in the mail.
 
@@ -31,7 +31,7 @@ class Registration(Answer):
 
 
 @attrs.frozen(kw_only=True)
-class VerificationSent(Answer):
+class VerificationSent(ServerResult):
     """
     Whether a mail went out. False unless the server says so.
 
@@ -46,7 +46,7 @@ class VerificationSent(Answer):
 
 
 @attrs.frozen(kw_only=True)
-class VerificationStatus(Answer):
+class VerificationStatus(ServerResult):
     """
     How far the verification got. False until it is done.
 
@@ -65,7 +65,7 @@ class VerificationStatus(Answer):
 
 
 @attrs.frozen(kw_only=True)
-class TeamCredentials(Answer):
+class TeamCredentials(ServerResult):
     """
     A workspace's token. The server gives it out once: keep it.
 
@@ -85,7 +85,7 @@ class TeamCredentials(Answer):
 
 
 @attrs.frozen(kw_only=True)
-class AbandonedOrg(Answer):
+class AbandonedOrg(ServerResult):
     """
     Whether a registration was given up. False unless the server says so.
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import attrs
 
-from buttdial_sync.models.answer import Answer, named
 from buttdial_sync.models.converter import Identifier
 from buttdial_sync.models.credentials import agent_token_field
+from buttdial_sync.models.result import ServerResult, named
 from buttdial_sync.models.tool_result import ToolResult
 
 
 @attrs.frozen(kw_only=True)
-class CreatedTeam(Answer):
+class CreatedTeam(ServerResult):
     """
     A team, and the token of its administrator. The server shows the token once: keep it.
 
@@ -29,7 +29,7 @@ class CreatedTeam(Answer):
 
 
 @attrs.frozen(kw_only=True)
-class OnboardedCustomer(Answer):
+class OnboardedCustomer(ServerResult):
     """
     A customer's new agent, and its token. The server shows the token once: keep it.
 

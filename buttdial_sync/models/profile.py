@@ -6,14 +6,14 @@ from datetime import datetime
 
 import attrs
 
-from buttdial_sync.models.answer import Answer, named
 from buttdial_sync.models.converter import Identifier
 from buttdial_sync.models.credentials import agent_token_field
+from buttdial_sync.models.result import ServerResult, named
 from buttdial_sync.models.tool_result import ToolResult
 
 
 @attrs.frozen(kw_only=True)
-class AgentProfile(Answer):
+class AgentProfile(ServerResult):
     """
     An agent as the server knows it.
 
@@ -39,7 +39,7 @@ class AgentProfile(Answer):
 
 
 @attrs.frozen(kw_only=True)
-class ChannelStatus(Answer):
+class ChannelStatus(ServerResult):
     """
     The state of an agent's channels.
 
@@ -65,7 +65,7 @@ class ChannelStatus(Answer):
 
 
 @attrs.frozen(kw_only=True)
-class RotatedToken(Answer):
+class RotatedToken(ServerResult):
     """
     An agent's new token. The old one dies 30 seconds later.
 

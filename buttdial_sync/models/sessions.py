@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import attrs
 
-from buttdial_sync.models.answer import Answer, named
 from buttdial_sync.models.converter import Identifier
+from buttdial_sync.models.result import ServerResult, named
 from buttdial_sync.models.tool_result import ToolResult
 
 
 @attrs.frozen(kw_only=True)
-class CreatedSession(Answer):
+class CreatedSession(ServerResult):
     """
     A conversation that was opened.
 
@@ -28,7 +28,7 @@ class CreatedSession(Answer):
 
 
 @attrs.frozen(kw_only=True)
-class SessionList(Answer):
+class SessionList(ServerResult):
     """
     An agent's conversations. It has a length and can be iterated over; false when empty.
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import attrs
 
-from buttdial_sync.models.answer import Answer
 from buttdial_sync.models.converter import MUST_FIT
+from buttdial_sync.models.result import ServerResult
 
 
 @attrs.frozen(kw_only=True)
-class Tool(Answer):
+class Tool(ServerResult):
     """
     A tool that the server offers.
 

@@ -6,13 +6,13 @@ from decimal import Decimal
 
 import attrs
 
-from buttdial_sync.models.answer import Answer
 from buttdial_sync.models.converter import Identifier
+from buttdial_sync.models.result import ServerResult
 from buttdial_sync.models.tool_result import ToolResult
 
 
 @attrs.frozen(kw_only=True)
-class ChannelBilling(Answer):
+class ChannelBilling(ServerResult):
     """
     What one channel cost.
 
@@ -28,7 +28,7 @@ class ChannelBilling(Answer):
 
 
 @attrs.frozen(kw_only=True)
-class BillingReport(Answer):
+class BillingReport(ServerResult):
     """
     What an agent cost in a period.
 
@@ -50,7 +50,7 @@ class BillingReport(Answer):
 
 
 @attrs.frozen(kw_only=True)
-class UsageReport(Answer):
+class UsageReport(ServerResult):
     """
     What an agent did in a period.
 

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import attrs
 
-from buttdial_sync.models.answer import Answer
 from buttdial_sync.models.converter import Identifier
+from buttdial_sync.models.result import ServerResult
 from buttdial_sync.models.tool_result import ToolResult
 
 
 @attrs.frozen(kw_only=True)
-class PhoneCall(Answer):
+class PhoneCall(ServerResult):
     """
     A call that was started.
 
@@ -34,7 +34,7 @@ class PhoneCall(Answer):
 
 
 @attrs.frozen(kw_only=True)
-class VoiceMessage(Answer):
+class VoiceMessage(ServerResult):
     """
     A call that speaks a text.
 
@@ -56,7 +56,7 @@ class VoiceMessage(Answer):
 
 
 @attrs.frozen(kw_only=True)
-class CallTransfer(Answer):
+class CallTransfer(ServerResult):
     """
     A call that was handed to someone else.
 
@@ -74,7 +74,7 @@ class CallTransfer(Answer):
 
 
 @attrs.frozen(kw_only=True)
-class Speech(Answer):
+class Speech(ServerResult):
     """
     A text that was spoken into a file.
 
@@ -88,7 +88,7 @@ class Speech(Answer):
 
 
 @attrs.frozen(kw_only=True)
-class Voices(Answer):
+class Voices(ServerResult):
     """
     The voices that an agent can have. It has a length and can be iterated over; false when empty.
 

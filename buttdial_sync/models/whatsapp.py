@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import attrs
 
-from buttdial_sync.models.answer import Answer
 from buttdial_sync.models.converter import Identifier
+from buttdial_sync.models.result import ServerResult
 
 
 @attrs.frozen(kw_only=True)
-class WhatsAppMessage(Answer):
+class WhatsAppMessage(ServerResult):
     """
     A WhatsApp message that the server took.
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 import attrs
 
-from buttdial_sync.models.answer import ReceivedObject
+from buttdial_sync.models.result import ReceivedObject
 from buttdial_sync.procedura.errors import ModuleFailedError
 
 Phase = Literal["started", "running", "finished", "error"]

@@ -286,7 +286,6 @@ THREADING = types.SimpleNamespace(
     RLock=RLock,
     Condition=Condition,
     Event=Event,
-    TIMEOUT_MAX=threading.TIMEOUT_MAX,
     Thread=Thread,
     local=Local,
     get_ident=get_ident,

@@ -9,7 +9,7 @@ import attrs
 
 
 @attrs.frozen(kw_only=True)
-class Answer:
+class ServerResult:
     """
     What a server answered.
 
