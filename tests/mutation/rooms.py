@@ -123,6 +123,7 @@ _TESTS: dict[str, tuple[str, ...]] = {
         "tests/unit/listening/test_runner.py",
         "tests/unit/listening/test_listening_with_inbox.py",
         *_LISTENERS,
+        "tests/integration/inbound/test_polling.py",
     ),
     "buttdial_sync/models/": ("tests/unit/models", "tests/unit/tools"),
     "buttdial_sync/operator/": ("tests/unit/operator",),

@@ -9,6 +9,7 @@ import pytest
 
 from buttdial_sync import InboundMessage, Listener
 from buttdial_sync.testing import FakeButtDialServer, LoopbackServer
+from buttdial_sync.testing.dialects import DialectName
 from tests.integration.inbound.listening import Inbox, client_of, listener_of
 
 WAITING = 25
@@ -35,6 +36,19 @@ def test_a_page_is_handed_over_before_the_next_is_read(server: LoopbackServer) -
         assert listener_of(client, inbox).poll() == WAITING
     assert left == [15] * PAGE + [5] * PAGE + [0] * 5
     assert inbox.ids == ids(1, WAITING)
+
+
+@pytest.mark.parametrize(("dialect", "streams"), [("open-source", 1), ("hosted", 2)])
+def test_the_clients_stream_stays_where_nothing_is_pushed_on_it(
+    dialect: DialectName, streams: int
+) -> None:
+    """Another one would empty the queue. A server that pushes would push to a stream unread."""
+    inbox = Inbox()
+    with FakeButtDialServer(dialect=dialect).listen() as server, client_of(server) as client:
+        client.ping()
+        listener_of(client, inbox).poll()
+        client.ping()
+        assert server.fake.streams_opened == streams
 
 
 def test_stop_leaves_the_pages_that_were_not_read(server: LoopbackServer) -> None:

@@ -140,6 +140,16 @@ def test_a_wsgi_request() -> None:
     ]
 
 
+def test_a_request_shows_no_secret() -> None:
+    """Its headers, parameters, body and surroundings may hold one."""
+    secret = {"token": "a-secret"}
+    request = Request(
+        method="POST", path="sms", query=secret, headers=secret, body=b"a-secret",
+        surroundings=secret,
+    )  # fmt: skip
+    assert repr(request) == "Request(method='POST', path='sms')"
+
+
 @pytest.mark.parametrize(
     ("declared", "read"),
     [("3", 3), ("5", 5), ("6", 6), ("9", 6), ("", 0), ("x", 0), ("-1", 0), ("9" * 5000, 0)],
