@@ -66,6 +66,13 @@ def test_the_usual_lease(make: Make, clock: SettableClock) -> None:
             make(lease=lease)
 
 
+def test_a_lease_of_another_table(make: Make, clock: SettableClock) -> None:
+    """A message that was fetched there is due here at once, when it is added."""
+    repository = make()
+    repository.add(message(leased_until=clock() + timedelta(seconds=60)))
+    assert [each.id for each in repository.fetch_due(1)] == ["a"]
+
+
 def test_tokens_are_not_kept_by_default(make: Make) -> None:
     """Only where the host says so."""
     for options, token in (({}, ""), ({"keep_tokens": True}, "secret")):
