@@ -274,6 +274,7 @@ def test_a_row_that_cannot_be_read(
     bad, good = sorted(repository.fetch_due(5), key=lambda each: each.id)
     assert (good.id, good.unreadable, good.status) == ("good", None, "pending")
     assert (bad.id, bad.status, bad.body) == ("bad", "dead", "x")
+    assert getattr(bad, field) == (0 if field in {"max_retries", "priority"} else None)
     assert bad.unreadable is not None
     assert repository.list("dead")[0].unreadable == bad.unreadable
     assert repository.stats()["dead"] == 1
