@@ -788,6 +788,20 @@ def test_close_while_opening(live: Live) -> None:
     assert isinstance(opening.ended().error, ClientClosedError)
 
 
+def test_no_thread_can_be_started(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody would read the stream: the opening fails at once."""
+
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    session = live.session
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", start)
+        with pytest.raises(TransportError, match="no thread can be started") as caught:
+            session.start(live.deadline())
+    assert "ulimit -u" in str(caught.value.remediation)
+
+
 def test_close_before_the_start(live: Live) -> None:
     """A session that was never started gives its connection back all the same."""
     live.session.close(PATIENCE)

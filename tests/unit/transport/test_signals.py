@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import signal
 import threading
 
@@ -86,3 +87,18 @@ def test_a_signal_while_there_is_nothing_to_stop() -> None:
     with pytest.raises(SystemExit), stopped_by_signals(pytest.fail, is_running=lambda: False):
         signal.raise_signal(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_other_threads_handle_no_signals() -> None:
+    """Only the main thread may, so the block does without."""
+    before, came = signal.getsignal(signal.SIGTERM), queue.SimpleQueue[list[int]]()
+
+    def run() -> None:
+        with stopped_by_signals(pytest.fail) as signals:
+            assert signal.getsignal(signal.SIGTERM) == before
+        came.put(signals)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(30)
+    assert came.get_nowait() == []
