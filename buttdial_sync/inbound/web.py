@@ -182,11 +182,10 @@ def _request_in(scope: Message, body: bytes) -> Request:
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
         # Joined as WSGI servers do: of two signatures neither may win.
         headers[name] = f"{headers[name]},{value}" if name in headers else value
-    path, root = scope["path"].strip("/"), scope.get("root_path", "").strip("/")
+    root = scope.get("root_path", "").strip("/")
     # Some routers leave the place where they mounted an application in its path, others do not. A
     # path that is the root itself is not left over: it is a channel with the name of the place.
-    if root and path.startswith(f"{root}/"):
-        path = path[len(root) + 1 :]
+    path = scope["path"].strip("/").removeprefix(f"{root}/")
     return Request(
         method=scope["method"],
         path=path.strip("/"),

@@ -207,6 +207,7 @@ def test_failed_receipt() -> None:
         message("text", text="x"),
         message("image", image={"caption": "x"}),
         message("interactive", interactive={"type": "button_reply"}),
+        message("interactive", interactive={"button_reply": {"id": "1"}}),
         message("button", button={}),
         message("location", location={"latitude": "52", "longitude": 13}),
         message("location", location={"latitude": 1, "longitude": float("nan")}),

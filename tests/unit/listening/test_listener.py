@@ -40,6 +40,14 @@ def test_the_usual_pauses_of_a_stream(client: Client) -> None:
     assert (options.idle_ping, options.poll_every) == (60.0, 60.0)
 
 
+def test_a_client_that_is_closed_before(client: Client) -> None:
+    """There is no session to be closed, and nothing to be raised."""
+    listener = Listener(client, InboundHandler())
+    client.close()
+    listener.run()
+    assert (listener.running, listener.error) == (False, None)
+
+
 def test_a_good_stream_begins_the_pauses_anew(
     fake: FakeButtDialServer, make: Make, clock: Clock
 ) -> None:
