@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import call_command
-from django.db import connections
+from django.db import connections, transaction
 from django.test import Client, override_settings
 
 from buttdial_sync.contrib.django import signals
@@ -165,6 +165,15 @@ def test_purging() -> None:
     inbox.mark_handled(stored)
     InboxEvent.objects.update(resolved_at=inbox.store.now() - timedelta(days=31))
     assert run("buttdial_purge").endswith("and 1 incoming events deleted")
+
+
+@pytest.mark.usefixtures("empty")
+def test_taking_inside_a_transaction_is_refused() -> None:
+    """A claim that the host may roll back is none: another process would have the event, too."""
+    inbox = get_inbox()
+    assert inbox is not None
+    with pytest.raises(RuntimeError, match="durable"), transaction.atomic():
+        inbox.take()
 
 
 @pytest.mark.usefixtures("empty")
