@@ -136,6 +136,7 @@ class Live:
         self.on_push: Callable[[Message], None] = self.pushed.append
         self.http = Http(connect_timeout=PATIENCE)
         self.options: dict[str, Any] = {"max_event_bytes": 10_000}
+        self.progress = RequestProgress(Deadline(PATIENCE), PATIENCE)
         self._marks: list[threading.Event] = []
         self._session: McpSession | None = None
 
@@ -147,7 +148,7 @@ class Live:
             response.raw = self.body
             stream = EventStream(
                 response,
-                RequestProgress(Deadline(PATIENCE), PATIENCE),
+                self.progress,
                 url=self.url,
                 max_event_bytes=self.options["max_event_bytes"],
                 clock=lambda: self.now,

@@ -119,6 +119,7 @@ def test_nobody_registers_after_the_end(table: PendingAnswers) -> None:
     usable = [table.usable]
     table.end(lost)
     table.end(lambda outcome: StreamLostError("later", outcome=outcome))
+    table.refuse(lambda outcome: StreamLostError("later", outcome=outcome))
     assert [*usable, table.usable] == [True, False]
     with pytest.raises(StreamLostError, match="gone") as caught:
         table.register()

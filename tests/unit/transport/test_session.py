@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import socket
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ from buttdial_sync.errors import (
     ToolError,
     TransportError,
 )
+from buttdial_sync.transport.descriptors import KeptSocket, socket_identity
 from buttdial_sync.transport.token_breaker import TokenBreaker
 from tests.unit.transport.live import (
     ENDPOINT,
@@ -441,8 +443,9 @@ def test_a_refusal_is_freed_at_once(live: Live) -> None:
         gc.enable()
 
 
-def test_session_that_the_server_forgot(live: Live) -> None:
+def test_session_that_the_server_forgot(live: Live, caplog: pytest.LogCaptureFixture) -> None:
     """After "unknown session" nothing more is posted to it, and those who wait are told."""
+    caplog.set_level(logging.INFO)
     live.start()
     waiting = InFlight(live)
     live.server.on_post["tools/list"] = lambda _: (404, "Could not find session")
@@ -458,6 +461,8 @@ def test_session_that_the_server_forgot(live: Live) -> None:
         live.ask()
     assert again.value.outcome == "not_sent"
     assert len(live.server.posts) == posted
+    live.wait_for_end()
+    assert caplog.text.count("session ended") == 1
     live.wait_for_end()
     assert live.ends == [TOKEN]
 
@@ -788,6 +793,60 @@ def test_close_while_opening(live: Live) -> None:
     assert isinstance(opening.ended().error, ClientClosedError)
 
 
+@pytest.fixture
+def far_end(live: Live) -> Iterator[socket.socket]:
+    """The server's end of a socket that the session takes for that of its stream."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.settimeout(PATIENCE)
+        live.progress.kept = KeptSocket(ours, socket_identity(ours))
+        yield theirs
+
+
+def test_finish_reads_what_is_on_its_way(
+    live: Live, far_end: socket.socket, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The server is told, and ends the stream; only then the connection is shut down."""
+    caplog.set_level(logging.INFO)
+    push = {"method": "notifications/message", "params": {"n": 1}}
+
+    def say_goodbye() -> None:
+        assert far_end.recv(1) == b""
+        live.body.write(event(push))
+        live.body.end()
+
+    live.options["on_end"] = lambda _: live.ends.append(str(far_end.send(b"still open")))
+    session = live.start()
+    server = threading.Thread(target=say_goodbye)
+    server.start()
+    session.finish(PATIENCE)
+    server.join(PATIENCE)
+    assert (live.pushed, live.ends) == ([push], ["10"])
+    assert not session.usable
+    with pytest.raises(BrokenPipeError):
+        far_end.send(b"shut down")
+    assert "session ended" not in caplog.text
+
+
+@pytest.mark.usefixtures("far_end")
+def test_finish_in_the_reading_thread(live: Live) -> None:
+    """It cannot wait for itself."""
+    session = live.start()
+    waiting = InFlight(live)
+    live.on_push = lambda _: session.finish(PATIENCE)
+    live.body.write(event({"method": "notifications/message"}))
+    assert "the session was closed" in str(waiting.ended().error)
+    live.body.end()
+
+
+def test_finish_of_a_stream_that_cannot_be_told(live: Live) -> None:
+    """It would not end by itself, so nobody waits for that."""
+    session = live.start()
+    session.finish(3600.0)
+    assert live.body.closed.is_set()
+    live.wait_for_end()
+
+
 def test_no_thread_can_be_started(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody would read the stream: the opening fails at once."""
 
@@ -844,8 +903,11 @@ def test_close_from_a_hook(live: Live) -> None:
     assert closed == [True]
 
 
-def test_abandoned(live: Live) -> None:
-    """The reading thread ends all: who waits is told, and the connections are closed."""
+def test_abandoned(
+    live: Live, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The reading thread ends all: who waits is told, the connections are closed; it warns once."""
+    monkeypatch.setattr("buttdial_sync.transport.session._warnings", iter(["without close()"]))
     live.start()
     call = InFlight(live)
     live.session.abandon()
@@ -855,6 +917,8 @@ def test_abandoned(live: Live) -> None:
     live.wait_for_end()
     with pytest.raises(ClientClosedError):
         live.session._post({}, live.deadline())
+    live.session._clean_up()
+    assert caplog.text.count("without close()") == 1
 
 
 def test_closed_is_not_usable_whatever_came_before(live: Live) -> None:
@@ -953,6 +1017,7 @@ def test_any_success_of_a_post(live: Live) -> None:
         return 299, ""
 
     live.server.on_post["tools/call"] = take
+    live.server.on_post["notifications/initialized"] = lambda _: (299, "")
     live.start()
     assert live.ask() == {"a": 1}
 
