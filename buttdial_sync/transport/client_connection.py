@@ -109,6 +109,8 @@ class ClientConnection:
     def close(self) -> None:
         """End the pauses and the requests under way. Idempotent, from any thread."""
         reset_if_forked()
+        if self.closed:
+            return
         self.closed = True
         self._closed_signal.set()
         self.http.close()

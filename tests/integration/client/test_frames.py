@@ -7,6 +7,7 @@ import http.client
 import socket
 import ssl
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -47,7 +48,11 @@ class GreenletTimeout(BaseException):
 
 
 class Strike:
-    """Raises at the n-th call or return of a function of the libraries under us."""
+    """
+    Raises at the n-th call or return of a function of the libraries under us.
+
+    Not in a finalizer, for Python ignores there what is raised.
+    """
 
     def __init__(self, number: int, kind: type[BaseException]) -> None:
         self.kind = kind
@@ -57,10 +62,20 @@ class Strike:
     def __call__(self, frame: FrameType, _event: str, _arg: object) -> None:
         if frame.f_code.co_filename.startswith(LIBRARIES):
             self._left -= 1
-            if self._left == 0:
+            if self._left <= 0 and not any(map(_is_finalizer, _stack(frame))):
                 sys.setprofile(None)
                 self.has_struck = True
                 raise self.kind("from outside")
+
+
+def _stack(frame: FrameType | None) -> Iterator[FrameType]:
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def _is_finalizer(frame: FrameType) -> bool:
+    return frame.f_code is weakref.finalize.__call__.__code__
 
 
 def struck(act: Callable[[], object], kind: type[BaseException], step: int) -> Iterator[Any]:
