@@ -35,9 +35,9 @@ def test_reconnects_add_up_over_runs(fake: FakeButtDialServer, make: Make) -> No
 
 
 def test_the_usual_pauses_of_a_stream(client: Client) -> None:
-    """A minute of silence before a ping, and a minute between two readings of the queue."""
+    """A minute of silence before a ping, and between two readings; twenty readings in all."""
     options = Listener(client, InboundHandler())._options
-    assert (options.idle_ping, options.poll_every) == (60.0, 60.0)
+    assert (options.idle_ping, options.poll_every, options.polls_per_minute) == (60.0, 60.0, 20)
 
 
 def test_a_client_that_is_closed_before(client: Client) -> None:
