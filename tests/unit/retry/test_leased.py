@@ -494,16 +494,31 @@ def test_without_numbers(here: World, host: HostRepository, leased: LeasedReposi
     assert (host.rows["a"].status, host.rows["a"].retry_count) == ("delivered", 3)
 
 
-def test_a_row_that_is_no_message(
+def test_the_number_of_an_attempt_is_not_its_count(
     here: World, host: HostRepository, leased: LeasedRepository
 ) -> None:
-    """A row without a recipient is given up, and the others are sent."""
+    """The host's count goes on from before; an end may be written again after a lost answer."""
+    host.add("a", retry_count=2)
+    leased.fetch_due(1)
+    later = here.clock() + timedelta(minutes=1)
+    assert leased.begin_attempt("a", 3, here.clock(), attempt_number=1)
+    assert not leased.increment_retry("a", 1, "late", later, attempt_number=3)
+    for _ in range(2):
+        assert leased.increment_retry("a", 3, "no", later, attempt_number=1)
+    assert (host.rows["a"].retry_count, host.rows["a"].last_error) == (3, "no")
+
+
+def test_a_row_that_is_no_message(
+    here: World, host: HostRepository, leased: LeasedRepository, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A row without a recipient is given up and told in the log, and the others are sent."""
     host.add("broken", recipient=None)
     host.add("fine")
     told: list[str] = []
     report = here.loop(leased, on_dead_letter=lambda message, _: told.append(message.id)).drain()
     assert (report.dead, report.delivered, told) == (1, 1, ["broken"])
     assert "recipient" in str(host.rows["broken"].last_error)
+    assert "message broken: the message cannot be read" in caplog.text
 
 
 def test_an_object_of_which_only_the_id_is_known(
