@@ -198,7 +198,7 @@ class SQLStore(Store):
         following = "" if after is None else "AND (created_at, id) > (:created_at, :id) "
         created_at, row_id = after or (None, None)
         statement = (
-            f"SELECT {self._time_column('created_at')}, id FROM {self._table} "  # noqa: S608 - names of ours
+            f"SELECT {self._columns(('created_at', 'id'))} FROM {self._table} "  # noqa: S608 - names of ours
             f"WHERE status = :status {following}ORDER BY created_at, id LIMIT :limit"
         )
         values = {"status": status, "created_at": created_at, "id": row_id, "limit": limit}
@@ -270,17 +270,17 @@ class SQLStore(Store):
 
     def _read(self, execute: Execute, rest: str, values: Mapping[str, Any]) -> list[Row]:
         """Return the rows of a condition, in the order that follows it."""
-        names, times = self._names, self._times
-        columns = ", ".join(self._time_column(name) if name in times else name for name in names)
-        statement = f"SELECT {columns} FROM {self._table} WHERE {rest}"  # noqa: S608 - text of ours
+        names = self._names
+        statement = f"SELECT {self._columns(names)} FROM {self._table} WHERE {rest}"  # noqa: S608 - text of ours
         rows = [dict(zip(names, row, strict=True)) for row in execute(statement, values).fetchall()]
         for row in rows:
-            row.update((name, as_time(row[name])) for name in times)
+            for name in self._times:
+                row[name] = as_time(row[name])
         return rows
 
-    def _time_column(self, name: str) -> str:
-        """Return a column of times as it is to be read."""
-        return name
+    def _columns(self, names: Iterable[str]) -> str:
+        """Return columns as they are to be read."""
+        return ", ".join(names)
 
     def _newest_by(self, execute: Execute, column: str, value: str, limit: int) -> list[Row]:
         rest = f"{column} = :value ORDER BY created_at DESC LIMIT :limit"

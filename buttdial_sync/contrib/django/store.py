@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timezone
 from functools import partial
@@ -155,9 +155,12 @@ class DatabaseStore(SQLStore):
         (name,) = (name for name in names if name.endswith(f"_{TURNS_INDEX}"))
         return str(name)
 
-    def _time_column(self, name: str) -> str:
+    def _columns(self, names: Iterable[str]) -> str:
         # Django would read SQLite's times, and fail at what a person wrote in place of one.
-        return f"CAST({name} AS text)" if self._is_sqlite else name
+        texts = self._times if self._is_sqlite else ()
+        return super()._columns(
+            f"CAST({name} AS text)" if name in texts else name for name in names
+        )
 
     def _time(self) -> datetime:
         has_clock = self._database.vendor == "postgresql"
