@@ -169,16 +169,18 @@ class Outbox:
         given = {key: value for key, value in locals().items() if key != "self"}
         message = self._message(given)
         is_expired = self._recorder.is_expired(message)
-        waits = is_expired or is_paused(self._repository, message.agent_id)
+        must_wait = not is_expired and is_paused(self._repository, message.agent_id)
         attempt = 1
         begun = attrs.evolve(
             message, retry_count=attempt, attempt_number=attempt, attempt_started_at=self._clock()
         )
-        stored = self._add_once(self._repository, message if waits else begun)
+        stored = self._add_once(self._repository, message if is_expired or must_wait else begun)
         if stored.id != message.id:
             return _known(stored)
-        if waits:
-            return self._not_sent(message, is_expired=is_expired)
+        if is_expired:
+            return self._expired(message)
+        if must_wait:
+            return _paused(message)
         result = deliver(self._client, message, agent_token)
         try:
             recorded = self._recorder.record(message, attempt, result, agent_token)
@@ -287,17 +289,13 @@ class Outbox:
         stored: FailedMessage = add_once(message)
         return stored
 
-    def _not_sent(self, message: FailedMessage, *, is_expired: bool) -> SendResult:
-        """Give a message up that comes too late; let a loop send one that has to wait."""
-        error: str | None = f"agent {message.agent_id} is paused"
-        if is_expired:
-            error = self._recorder.give_up_expired(message).error
+    def _expired(self, message: FailedMessage) -> SendResult:
+        """Give up a message that comes too late."""
         return SendResult(
             outcome="not_sent",
-            error=error,
-            error_code="EXPIRED" if is_expired else "PAUSED",
+            error=self._recorder.give_up_expired(message).error,
+            error_code="EXPIRED",
             idempotency_key=message.idempotency_key,
-            queued=not is_expired,
         )
 
     def _message(self, given: dict[str, Any]) -> FailedMessage:
@@ -344,6 +342,17 @@ class Outbox:
                 "is open in this thread by themselves.",
             )
         return bind(within)
+
+
+def _paused(message: FailedMessage) -> SendResult:
+    """Return what is said of a message that waits in the outbox, for a loop to send it later."""
+    return SendResult(
+        outcome="not_sent",
+        error=f"agent {message.agent_id} is paused",
+        error_code="PAUSED",
+        idempotency_key=message.idempotency_key,
+        queued=True,
+    )
 
 
 def _known(stored: FailedMessage) -> SendResult:
