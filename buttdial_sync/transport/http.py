@@ -327,9 +327,9 @@ class Http:
         return known
 
 
-def _unmask(request: requests.PreparedRequest, body: bytes | None) -> None:
+def _unmask(request: _Request, body: bytes | None) -> None:
     """Write the secrets into a request that is sent at once, and another body if one is given."""
-    if isinstance(request, _Request) and request.query:
+    if request.query:
         request.url = f"{request.url}?{urlencode(request.query)}"
     # Not subclasses of str and bytes: recorders such as vcr.py write down the type too.
     headers = {name: str(value) for name, value in request.headers.items()}

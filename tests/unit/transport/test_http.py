@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import threading
+import traceback
 import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -17,17 +18,20 @@ import pytest
 import requests
 import responses
 import urllib3
-from requests.adapters import BaseAdapter
+from requests.adapters import BaseAdapter, HTTPAdapter
 
 from buttdial_sync.errors import (
     ArgumentTypeError,
     ArgumentValueError,
     ButtDialError,
     ClientClosedError,
+    ConfigError,
     DeadlineExceededError,
+    ProtocolError,
     TransportError,
 )
 from buttdial_sync.errors.scrubbing import Secret, SecretBytes
+from buttdial_sync.transport import fork
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.http import (
     Http,
@@ -209,6 +213,120 @@ def test_adapter_of_the_host(connect_timeout: float, limits: tuple[float, float]
     assert adapter.timeouts == [limits]
     http.close()
     assert adapter.closed
+
+
+class Odd(BaseAdapter):
+    """A host's, whose answer has a body that is read by ``body``."""
+
+    def __init__(self, status: int, body: io.BytesIO) -> None:
+        super().__init__()
+        self._status, self._body = status, body
+
+    def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
+        response = requests.Response()
+        response.status_code, response.url = self._status, str(request.url)
+        response.headers["Location"] = "/elsewhere"
+        response.raw = urllib3.HTTPResponse(self._body, preload_content=False)
+        return response
+
+    def close(self) -> None:
+        """It has nothing to close."""
+
+
+class Interrupted(io.BytesIO):
+    """A body during which somebody presses Ctrl-C."""
+
+    def read(self, *_: Any) -> bytes:
+        raise KeyboardInterrupt
+
+
+def locals_of_ours(error: BaseException) -> set[str]:
+    """Return the names that are left in the frames of the module under test."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    ours = [frame for frame in frames if frame.f_code.co_filename.endswith("transport/http.py")]
+    return {name for frame in ours for name in frame.f_locals}
+
+
+def test_an_interrupt_during_a_request() -> None:
+    """It goes on as it is, to whoever handles another error, and leads to nothing that was sent."""
+    network = NetworkOptions(transport_adapter=Odd(200, Interrupted()))
+    http = Http(connect_timeout=PATIENCE, network=network)
+    handled = LookupError("the caller's")
+
+    def handle() -> None:
+        try:
+            raise handled
+        except LookupError:
+            send(http, "https://h.test/x")
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        handle()
+    assert caught.value.__context__ is handled
+    frames = [frame for frame, _ in traceback.walk_tb(caught.value.__traceback__)]
+    assert {os.path.basename(frame.f_code.co_filename) for frame in frames} == {
+        "http.py",
+        "test_http.py",
+    }
+    assert not locals_of_ours(caught.value) & {"plain", "response"}
+    assert not http._under_way
+    http.close()
+
+
+def test_a_redirect_of_a_stream_is_closed() -> None:
+    """Its connection would stay open for as long as the exception is kept."""
+    body = io.BytesIO(b"moved")
+    http = Http(connect_timeout=PATIENCE, network=NetworkOptions(transport_adapter=Odd(302, body)))
+    with pytest.raises(ProtocolError) as caught:
+        send(http, "https://h.test/x", stream=True)
+    assert body.closed
+    assert not locals_of_ours(caught.value) & {"plain", "response", "failure"}
+    http.close()
+
+
+def test_a_stream_of_a_hosts_adapter() -> None:
+    """It has no time limit either, and can be ended by another thread."""
+    network = NetworkOptions(transport_adapter=HTTPAdapter())
+    http = Http(connect_timeout=PATIENCE, network=network)
+    server = Server(answer(200, b"da", 1000, "text/event-stream"))
+    request = http.prepare("GET", server.url, headers={})
+    response, progress = http.send(request, Deadline(PATIENCE), stream=True)
+    assert response.raw.connection.sock.gettimeout() is None
+    assert progress.abort()
+    assert server.client_left.wait(PATIENCE)
+    response.close()
+    http.close()
+    server.end()
+
+
+def test_no_stream_while_a_recorder_is_at_work(http: Http, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would read the stream to an end that never comes; other requests go on."""
+    recording = type("Recording", (), {"__module__": "vcr.patch"})
+    with monkeypatch.context() as patched, responses.RequestsMock() as mock:
+        mock.get("https://h.test/x", body="ok")
+        patched.setattr(urllib3.HTTPConnectionPool, "ConnectionCls", recording)
+        with pytest.raises(ConfigError, match="cannot record an event stream"):
+            send(http, "https://h.test/x", stream=True)
+        assert send(http, "https://h.test/x").content == b"ok"
+
+
+def test_the_answer_of_a_socket_does_not_show_the_token(http: Http) -> None:
+    """urllib3 notes the address that it asked for."""
+    server = Server(answer(200, b"ok", 2))
+    request = http.prepare("GET", server.url, headers={}, query={"token": "tok-2"})
+    response, _ = http.send(request, Deadline(PATIENCE))
+    assert response.raw._request_url == "/x"
+    assert "tok-2" not in f"{vars(response)} {vars(response.raw)}"
+    http.close()
+    server.end()
+
+
+def test_what_is_under_way_stays_the_parents(http: Http) -> None:
+    """A forked child keeps it, and its session, from being closed, and starts with nothing."""
+    session, under_way = http._session, http._under_way
+    http._reset_after_fork()
+    assert http._session is not session
+    assert http._under_way is not under_way
+    assert [sum(each is one for each in fork._leaked) for one in (session, under_way)] == [1, 1]
 
 
 def test_closed_client_sends_nothing(http: Http) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import time
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +15,7 @@ import responses
 from responses.matchers import header_matcher, json_params_matcher, query_param_matcher
 
 from buttdial_sync.errors import (
+    ButtDialError,
     ClientClosedError,
     ConfigError,
     DeadlineExceededError,
@@ -227,7 +231,34 @@ def test_what_is_closed_stays_closed(bench: Bench) -> None:
         connection.check_open()
     with pytest.raises(ClientClosedError):
         connection.request("GET", "/jobs", connection.deadline())
+    assert bench.events == []
     assert (connection.closed, connection.used) == (True, False)
     connection._own_sleep = None
     connection._reset_after_fork()
     connection.sleep(3600.0)
+
+
+def test_what_the_parts_of_a_client_read() -> None:
+    """They open sockets of their own, and wait at random, as the client was told."""
+    network = NetworkOptions(proxies={"https": "http://proxy.test:3128"})
+    connection = Bench(network=network, random_fraction=lambda: 0.25).connection
+    assert (connection.server_url, connection.network) == (SERVER, network)
+    assert connection.random_fraction() == 0.25
+    connection.close()
+
+
+def test_a_failure_does_not_keep_the_connection(mock: responses.RequestsMock) -> None:
+    """It is freed without the garbage collector once the exception is."""
+    mock.get(f"{SERVER}/jobs", status=404, json={"error": "no"})
+    connection = Bench(on_event=None, clock=time.monotonic, sleep=None).connection
+    gone = weakref.ref(connection)
+    gc.collect()
+    gc.disable()
+    try:
+        with pytest.raises(ButtDialError):
+            connection.request("GET", "/jobs", connection.deadline())
+        connection.close()
+        del connection
+        assert gone() is None
+    finally:
+        gc.enable()
