@@ -290,7 +290,8 @@ def test_a_stream_of_a_hosts_adapter() -> None:
     server = Server(answer(200, b"da", 1000, "text/event-stream"))
     request = http.prepare("GET", server.url, headers={})
     response, progress = http.send(request, Deadline(PATIENCE), stream=True)
-    assert response.raw.connection.sock.gettimeout() is None
+    raw: Any = response.raw
+    assert raw.connection.sock.gettimeout() is None
     assert progress.abort()
     assert server.client_left.wait(PATIENCE)
     response.close()
