@@ -14,6 +14,7 @@ from buttdial_sync.retry.worker import DueMessages
 from tests.fakes import clear_faults
 from tests.unit.retry.world import TOKEN, Failing, World
 
+SECONDS = 10.0
 LIMIT = "Rate limit exceeded: per-minute (10/10). Resets in up to 60 seconds."
 
 
@@ -234,3 +235,22 @@ def test_pace_is_not_kept_where_nothing_is_sent(here: World) -> None:
     here.add("b", agent_id="other")
     here.loop(pace=lambda: paced.append(None)).run_once()
     assert paced == []
+
+
+def test_a_trial_that_the_repository_ends(here: World) -> None:
+    """After an outage one message goes on trial; if it cannot, another thread's may."""
+    here.add("a")
+    repository = Failing(here.repository, "begin_attempt", times=0)
+    loop = here.loop(repository)
+    here.fake.fault("refuse", on="stream", count=99)
+    assert loop.run_once().postponed == 1
+    clear_faults(here.fake)
+    here.go_on(120)
+    repository._left = 1
+    assert (loop.run_once().errors, here.bodies) == (1, [])
+    here.go_on(3600)
+    elsewhere = threading.Thread(target=loop.run_once, daemon=True)
+    elsewhere.start()
+    elsewhere.join(SECONDS)
+    loop.stop(timeout=SECONDS)
+    assert here.bodies == ["a"]
