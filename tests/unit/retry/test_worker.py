@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+import attrs
 import pytest
 
 from buttdial_sync import FailedMessage, RetryReport
@@ -136,6 +137,38 @@ def test_fetching_that_fails_is_the_end(caplog: pytest.LogCaptureFixture) -> Non
     assert tally.report == RetryReport(errors=1, last_error="fetch_due failed: OSError")
     assert "the repository failed to fetch messages" in caplog.text
     assert "the disk is full" in caplog.text
+
+
+def test_fetching_that_fails_while_a_message_is_in_hand() -> None:
+    """Those behind it are not waited for: the repository cannot be asked for them."""
+    batches: list[list[FailedMessage]] = [[attrs.evolve(messages("a")[0], ordering_key="chat")]]
+    tally = Tally()
+    due = due_of(lambda _: batches.pop(), tally=tally)
+    assert taken(due) == ["a"]
+    assert due.next() is None
+    assert tally.report == RetryReport(
+        fetched=1, errors=1, last_error="fetch_due failed: IndexError"
+    )
+
+
+def test_what_waits_behind_a_message_in_hand() -> None:
+    """A thread that finds nothing else waits for that one's end, and fetches again."""
+    first, second = (attrs.evolve(each, ordering_key="chat") for each in messages("a", "b"))
+    batches, asked, got = Batches([first], [], [second]), threading.Event(), list[Any]()
+
+    def fetch(limit: int) -> Sequence[FailedMessage]:
+        if len(batches.wanted) == 1:
+            asked.set()
+        return batches(limit)
+
+    due = due_of(fetch)
+    assert due.next() is first
+    waiting = threading.Thread(target=lambda: got.append(due.next()))
+    waiting.start()
+    assert asked.wait(SECONDS)
+    due.done(first)
+    waiting.join(SECONDS)
+    assert got == [second]
 
 
 @pytest.mark.parametrize(("unsettled", "goes_on"), [(5, True), (6, False)])
