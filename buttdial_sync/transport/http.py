@@ -281,7 +281,6 @@ class Http:
             raise error.with_traceback(None)  # noqa: B904 - still the same exception
         else:
             if response.is_redirect:
-                response.close()
                 failure = _redirected(response, is_opening=stream)
                 del response
             else:

@@ -124,6 +124,19 @@ def test_one_thread_fetches_for_all() -> None:
     assert batches.wanted == [2]
 
 
+def test_those_like_one_are_taken_back() -> None:
+    """Of the same agent, or all; but not one that cannot be read, which is to be told."""
+    first, same, other, unreadable = (
+        attrs.evolve(each, agent_id="two" if each.id == "c" else "one", unreadable=why)
+        for each, why in zip(messages("a", "b", "c", "d"), (None, None, None, "no"), strict=True)
+    )
+    due = due_of(Batches([first, same, other, unreadable]))
+    assert due.next() is first
+    assert due.take(first) == [same]
+    assert due.take(None) == [other]
+    assert taken(due) == ["d"]
+
+
 def test_fetching_that_fails_is_the_end(caplog: pytest.LogCaptureFixture) -> None:
     """It is told with its kind, and logged with its traceback."""
 
