@@ -75,6 +75,19 @@ def test_what_was_fetched_is_handed_out_after_the_end() -> None:
     assert fetch.wanted == [2]
 
 
+def test_the_end_comes_while_another_thread_fetches() -> None:
+    """What that one brings is handed out; it is the last."""
+    batches = Batches(messages("a", "b"), messages("c"))
+
+    def fetch(limit: int) -> Sequence[FailedMessage]:
+        due.end()
+        return batches(limit)
+
+    due = due_of(fetch)
+    assert taken(due) == ["a", "b"]
+    assert batches.wanted == [2]
+
+
 def test_a_stop_ends_the_fetching() -> None:
     """What was fetched is handed out, so that it is put back."""
     fetch, stopping = Batches(messages("a", "b"), messages("c")), threading.Event()
