@@ -32,6 +32,7 @@ from buttdial_sync.errors import (
     ProtocolError,
     StreamLostError,
 )
+from buttdial_sync.transport import fork
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.deadline_socket import DeadlineSocket
 from buttdial_sync.transport.descriptors import KeptSocket, socket_identity
@@ -71,6 +72,20 @@ def test_messages_go_out_and_come_in(tls: bool) -> None:
         assert websocket.usable
         assert websocket.silent_for == 0.0
         assert 0.0 <= websocket.ping(soon()) < PATIENCE
+
+
+def test_nothing_is_left_of_a_deadline() -> None:
+    """After a message and a ping the next one may be sent, and has no limit of theirs."""
+    with Server(echo) as server, opened(server.url) as websocket:
+        connection = websocket._connection
+        assert connection is not None
+        for number in range(2):
+            websocket.send({"number": number}, soon())
+            assert connection.wire._limits == {}
+            assert websocket.receiver.next() == {"number": number}
+            websocket.ping(soon())
+            assert connection.wire._limits == {}
+            assert not websocket._sending.locked()
 
 
 @pytest.mark.parametrize("tls", [False, True])
@@ -629,6 +644,18 @@ def test_forked_child_has_no_connection() -> None:
         assert exit_code(child) == 0
         websocket.send({"parent": 1}, soon())
         assert websocket.receiver.next() == {"parent": 1}
+
+
+def test_a_child_waits_for_no_lock_of_its_parents_threads() -> None:
+    """It has one of its own, keeps what it inherited, and is over."""
+    with Server(echo) as server, opened(server.url) as websocket:
+        connection, lock = websocket._connection, websocket._sending
+        websocket._reset_after_fork()
+        assert websocket._sending is not lock
+        assert not websocket.usable
+        assert any(each is connection for each in fork._leaked)
+        assert any(each is lock for each in fork._leaked)
+        websocket._connection = connection  # for the end of the test
 
 
 def test_receiver_that_refuses_a_message_ends_the_connection() -> None:
