@@ -169,7 +169,7 @@ class Outbox:
         given = {key: value for key, value in locals().items() if key != "self"}
         message = self._message(given)
         is_expired = self._recorder.is_expired(message)
-        must_wait = not is_expired and is_paused(self._repository, message.agent_id)
+        must_wait = is_paused(self._repository, message.agent_id)
         attempt = 1
         begun = attrs.evolve(
             message, retry_count=attempt, attempt_number=attempt, attempt_started_at=self._clock()
