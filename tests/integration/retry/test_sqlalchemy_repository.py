@@ -12,6 +12,7 @@ from typing import Any
 
 import attrs
 import pytest
+from freezegun import freeze_time
 
 from buttdial_sync import ArgumentValueError, Client, ConfigError, FailedMessage, Outbox
 from buttdial_sync.retry import SQLiteRepository
@@ -26,6 +27,7 @@ from sqlalchemy import (  # noqa: E402
     create_mock_engine,
     event,
     insert,
+    select,
     text,
 )
 from sqlalchemy.exc import OperationalError  # noqa: E402
@@ -271,7 +273,11 @@ def test_enqueued_within_the_hosts_session(engine: Engine) -> None:
             session.rollback()
         assert repository.list() == []
         with Session(engine) as session:
-            outbox.enqueue("+14155550123", "two", within=session)
+            first, again = (
+                outbox.enqueue("+14155550123", "two", idempotency_key="key", within=session)
+                for _ in range(2)
+            )
+            assert again.id == first.id
             session.commit()
     assert [each.body for each in repository.fetch_due(10)] == ["two"]
 
@@ -442,10 +448,12 @@ def test_leases_follow_the_clock_of_postgresql(engine: Engine) -> None:
     """Not that of a machine: two of them need not agree."""
     repository = SQLAlchemyRepository(engine)
     repository.create_table()
-    repository.add(FailedMessage(id="a", recipient="+1", body="x"))
     with engine.connect() as connection:
         before = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
-    assert len(repository.fetch_due(1)) == 1
+    with freeze_time(before - timedelta(days=1)):
+        late = SQLAlchemyRepository(engine)
+        late.add(FailedMessage(id="a", recipient="+1", body="x"))
+        assert len(late.fetch_due(1)) == 1
     with engine.connect() as connection:
         after = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
     (until,) = repository.leased().values()
@@ -464,10 +472,13 @@ def test_times_do_not_depend_on_the_zone_of_a_session(postgres_url: str) -> None
     tokyo.table.drop(engines[0], checkfirst=True)
     tokyo.create_table()
     tokyo.add(FailedMessage(id="a", recipient="+1", body="x", created_at=START))
-    for repository in (tokyo, new_york):
+    for repository, engine in zip((tokyo, new_york), engines, strict=True):
         found = repository.get("a")
         assert found is not None
         assert found.created_at == START
+        with engine.connect() as connection:
+            times = repository.table.c.created_at, repository.table.c.resolved_at
+            assert tuple(connection.execute(select(*times)).one()) == (START, None)
     for engine in engines:
         engine.dispose()
 
