@@ -313,3 +313,43 @@ def test_a_trial_that_the_repository_ends(here: World) -> None:
     elsewhere.join(SECONDS)
     loop.stop(timeout=SECONDS)
     assert here.bodies == ["a"]
+
+
+def test_those_behind_an_agent_that_needs_an_operator(here: World, caplog: Any) -> None:
+    """Their rows say why they wait, and the log says what to do."""
+    for msg_id in ("a", "b"):
+        here.add(msg_id, agent_id="one")
+    here.fake.on_send(error='Agent "one" is not active', remediation="Ask billing.")
+    here.loop(token_for=lambda _: TOKEN).run_once()
+    assert len(here.fake.sent_messages) == 1
+    assert here.row("b").last_error == here.row("a").last_error
+    assert here.row("b").last_error == 'Agent "one" is not active'
+    assert 'wait for an operator: Agent "one" is not active Ask billing.' in caplog.text
+
+
+def test_an_agent_without_a_token_rests(here: World) -> None:
+    """Its other messages are not even fetched."""
+    for msg_id in ("a", "b", "c"):
+        here.add(msg_id, agent_id="other")
+    here.add("mine")
+    report = here.loop(batch_size=1).drain()
+    assert (report.fetched, report.postponed, here.bodies) == (2, 1, ["mine"])
+
+
+def test_what_cannot_be_read_is_told_with_its_reason(here: World) -> None:
+    """The reason is the row's own where it has one."""
+    told: list[tuple[str, str]] = []
+    without, own = (
+        attrs.evolve(each, unreadable="TypeError: odd", last_error=error)
+        for each, error in zip(messages("a", "b"), (None, "not a time"), strict=True)
+    )
+
+    class Odd(Failing):
+        def fetch_due(self, limit: int) -> Any:
+            return [without, own] if not told else []
+
+    loop = here.loop(
+        Odd(here.repository), on_dead_letter=lambda message, error: told.append((message.id, error))
+    )
+    assert loop.run_once().dead == 2
+    assert told == [("a", "TypeError: odd"), ("b", "not a time")]
