@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import threading
 import time
@@ -286,10 +287,11 @@ def test_errors_of_the_database_show_no_token(tmp_path: Path) -> None:
     """What was to be written stays out of the error that says that it could not be."""
     engine = create_engine(f"sqlite:///{tmp_path / 'empty.db'}")
     repository = SQLAlchemyRepository(engine, keep_tokens=True)
-    message = FailedMessage(id="a", recipient="+1", body="x", agent_token="secret-token")
+    message = FailedMessage(id="a", recipient="+1", body="private", agent_token="secret-token")
     with pytest.raises(OperationalError, match="no such table") as caught:
         repository.add(message)
-    assert "secret-token" not in str(caught.value)
+    assert "parameters hidden" in str(caught.value)
+    assert not {"private", "secret-token"} & set(re.findall(r"[\w-]+", str(caught.value)))
     engine.dispose()
 
 
@@ -378,9 +380,12 @@ def test_an_address_that_cannot_be_read() -> None:
 
 def test_opened_for_a_program(tmp_path: Path) -> None:
     """The tables are made; what the database says is an error that repeats no address."""
+    disposed: list[Engine] = []
     with opened(f"sqlite:///{tmp_path / 'outbox.db'}") as repository:
         assert repository.count_pending() == 0
         assert repository.paused() == ()
+        event.listen(repository.store._engine, "engine_disposed", disposed.append)
+    assert len(disposed) == 1
     with (
         pytest.raises(ConfigError, match="the database failed: OperationalError") as caught,
         opened(f"sqlite:///{tmp_path / 'missing' / 'outbox.db'}"),
