@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from buttdial_sync import ArgumentTypeError, ConfigError
+from buttdial_sync import ArgumentTypeError, ClientClosedError, ConfigError
 from buttdial_sync.retry import LeasedRepository
 from buttdial_sync.retry.leased import _as_message
 from buttdial_sync.testing.conformance import SettableClock
@@ -587,3 +587,23 @@ def test_one_place_for_leases(host: HostRepository, tmp_path: Path) -> None:
     """A file and an engine are one too many."""
     with pytest.raises(ArgumentTypeError, match="not both"):
         LeasedRepository(host, path=tmp_path / "a.db", engine=object())  # type: ignore[arg-type]
+
+
+def test_the_end_closes_the_file_of_the_leases(host: HostRepository, tmp_path: Path) -> None:
+    """The host's repository stays the host's."""
+    with LeasedRepository(host, path=tmp_path / "leases.db") as ended:
+        assert repr(ended) == f"LeasedRepository({host!r})"
+        assert ended.fetch_due(1) == []
+    with pytest.raises(ClientClosedError, match=r"leases\.db is closed"):
+        ended.purge(1)
+    assert host.fetch_due(1) == []
+
+
+def test_delivered_without_an_id(here: World, host: HostRepository) -> None:
+    """A published repository wants a text."""
+    leased = LeasedRepository(host, clock=here.clock)
+    host.add("a")
+    (message,) = leased.fetch_due(1)
+    assert leased.begin_attempt(message.id, 1, here.clock())
+    assert leased.mark_delivered(message.id, None, 1)
+    assert (host.rows["a"].status, host.rows["a"].message_sid) == ("delivered", "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
@@ -9,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from buttdial_sync import SQLiteDeliveryLog, SQLiteInbox
+from buttdial_sync.retry import LeasedRepository, SQLiteRepository
 from buttdial_sync.stores.memory import MemoryStore
 from buttdial_sync.stores.schema import WORK_COLUMNS, Claim, Column, Condition, Row, Schema
 from buttdial_sync.stores.sqlite import SQLiteStore
@@ -103,3 +106,12 @@ def test_fork_while_the_lock_is_held() -> None:
     with store._lock:
         child = forked(in_child)
     assert exit_code(child) == 0
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [Store, SQLiteStore, SQLiteRepository, SQLiteInbox, SQLiteDeliveryLog, LeasedRepository],
+)
+def test_close_waits_equally_long_everywhere(kind: type[Any]) -> None:
+    """Ten seconds for a call of another thread."""
+    assert inspect.signature(kind.close).parameters["timeout"].default == 10.0
