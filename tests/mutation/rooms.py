@@ -147,6 +147,8 @@ _TESTS: dict[str, tuple[str, ...]] = {
     # Not those of Django, which cannot be imported without its settings.
     "buttdial_sync/stores/sql.py": (*_TABLES, *_OVER_SQLALCHEMY, "tests/unit/stores"),
     "buttdial_sync/stores/sqlalchemy.py": _OVER_SQLALCHEMY,
+    # One of its two statements is PostgreSQL's.
+    "buttdial_sync/stores/turns.py": (*_TABLES, *_OVER_SQLALCHEMY, "tests/unit/stores"),
     "buttdial_sync/stores/times.py": ("tests/unit/stores", "tests/unit/retry"),
     "buttdial_sync/tools/": ("tests/unit/tools", "tests/unit/sending"),
     "buttdial_sync/transport/": ("tests/unit/transport",),
