@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from buttdial_sync.errors import ArgumentTypeError, ArgumentValueError, DeadlineExceededError
-from buttdial_sync.transport.deadline import Deadline, check_seconds
+from buttdial_sync.transport.deadline import Deadline, check_seconds, seconds_of
 
 
 class Clock:
@@ -67,13 +69,43 @@ def test_good_seconds(value: float) -> None:
 
 @pytest.mark.parametrize("value", [0, -1, math.inf, -math.inf, math.nan, YEAR + 1, 1e12, 10**400])
 def test_bad_seconds(value: float) -> None:
-    """Nothing waits for ever, and nothing waits longer than the platform can count."""
+    """Nothing waits without a limit, and nothing waits longer than the platform can count."""
     with pytest.raises(ArgumentValueError, match="timeout"):
         check_seconds(value, "timeout")
 
 
 @pytest.mark.parametrize("value", [None, "3", True, [3]])
 def test_no_seconds(value: float) -> None:
-    """What is no number is a type error that names the parameter."""
+    """What is not a number is a type error that names the parameter."""
     with pytest.raises(ArgumentTypeError, match="timeout must be a number"):
         check_seconds(value, "timeout")
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (timedelta(minutes=2), 120.0),
+        (1, 1.0),
+        (0.5, 0.5),
+        (2 * YEAR, 2 * YEAR),
+        (math.inf, math.inf),
+    ],
+)
+def test_good_times(value: timedelta | float, seconds: float) -> None:
+    """What is not waited for may be longer than a year."""
+    found = seconds_of(value, "older_than")
+    assert (found, type(found)) == (seconds, float)
+
+
+@pytest.mark.parametrize("value", [0, -1, timedelta(0), timedelta(seconds=-1), math.nan])
+def test_bad_times(value: timedelta | float) -> None:
+    """They would mean everything, or nothing."""
+    with pytest.raises(ArgumentValueError, match="older_than must be positive"):
+        seconds_of(value, "older_than")
+
+
+@pytest.mark.parametrize("value", [None, "3", True, [3]])
+def test_no_times(value: Any) -> None:
+    """The error names the parameter, and what it may be."""
+    with pytest.raises(ArgumentTypeError, match="older_than must be a timedelta or a number"):
+        seconds_of(value, "older_than")
