@@ -790,3 +790,46 @@ def test_an_agent_that_is_named_is_not_asked_for(
         wait_until(lambda: listener.connected)
     asked = [each.path for each in fake.requests].count("/api/v1/agents/me")
     assert asked == int(agent_id is None)
+
+
+def test_a_reading_that_is_refused_ends_it(
+    fake: FakeButtDialServer, make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A token that was revoked while the stream was open is not tried again."""
+    clock = Ticking()
+    with polling(make, Inbox(), clock) as listener:
+        wait_until(lambda: listener.connected)
+        fake.fault("status", on="rest", status=401, body=REFUSED)
+        clock.now += 61.0
+        wait_until(lambda: not listener.running)
+    assert isinstance(listener.error, AuthError)
+    assert listener.reconnects == 0
+    assert "could not be read" not in caplog.text
+
+
+def test_when_the_queue_is_read_again(make: Make, clock: Clock) -> None:
+    """After ``poll_every``, to the second; then it is this listener's turn."""
+    clock.now = 100.0
+    runner = make(Inbox().handler, poll_every=60.0)._new_runner()
+    runner._plan_poll()
+    left = []
+    for seconds in (0.0, 59.5, 0.5):
+        clock.now += seconds
+        left.append(runner._seconds_until_poll())
+    assert left == [60.0, 0.5, 0.0]
+    assert runner._turn == 160.0
+    runner.abandon()
+
+
+def test_a_run_that_does_not_begin(make: Make, clock: Clock) -> None:
+    """Who stops it is not kept waiting after its end; before, for as long as was said."""
+    clock.now = 100.0
+    listener = make(Inbox().handler)
+    runner = listener._new_runner()
+    assert not runner.stop(0.0)
+    runner.abandon()
+    assert runner.stop(0.0)
+    again = listener._new_runner()  # the agent's events are free for another run
+    again.abandon()
+    assert again._stopping.is_set()
+    assert again._seconds_left() == 0.0
