@@ -149,12 +149,13 @@ def descriptors_of(path: Path) -> int:
 
 def test_what_is_written_survives_a_power_failure(tmp_path: Path) -> None:
     """SQLite waits for the disk at each commit, and thirty seconds for another process."""
-    repository = SQLiteRepository(tmp_path / "outbox.db")
-    for store in (repository.store, SQLiteStore(tmp_path / "inbox.db", outbox_schema())):
-        with closing(store), store.writing() as connection:
-            synchronous = connection.execute("PRAGMA synchronous").fetchone()
-            busy_timeout = connection.execute("PRAGMA busy_timeout").fetchone()
-        assert (synchronous, busy_timeout) == ((2,), (30_000,))
+    plain = SQLiteStore(tmp_path / "inbox.db", outbox_schema())
+    with closing(plain), SQLiteRepository(tmp_path / "outbox.db") as repository:
+        for store in (repository.store, plain):
+            with store.writing() as connection:
+                synchronous = connection.execute("PRAGMA synchronous").fetchone()
+                busy_timeout = connection.execute("PRAGMA busy_timeout").fetchone()
+            assert (synchronous, busy_timeout) == ((2,), (30_000,))
     assert inspect.signature(SQLiteStore.close).parameters["timeout"].default == SECONDS
 
 
