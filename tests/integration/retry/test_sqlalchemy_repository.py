@@ -34,7 +34,10 @@ from sqlalchemy import (  # noqa: E402
 from sqlalchemy.exc import OperationalError  # noqa: E402
 from sqlalchemy.orm import Session  # noqa: E402
 
-from buttdial_sync.inbound.sqlalchemy_inbox import SQLAlchemyInbox  # noqa: E402
+from buttdial_sync.inbound.sqlalchemy_inbox import (  # noqa: E402
+    SQLAlchemyInbox,
+    make_inbox_table,
+)
 from buttdial_sync.retry.rows import as_row  # noqa: E402
 from buttdial_sync.retry.sqlalchemy import (  # noqa: E402
     SQLAlchemyRepository,
@@ -400,6 +403,7 @@ def test_the_tables_of_a_hosts_migrations() -> None:
     metadata = MetaData()
     assert make_table(metadata, "mail").name == "mail"
     assert set(metadata.tables) == {"mail", "mail_receipts", "mail_pauses"}
+    assert make_inbox_table(metadata, "post") is metadata.tables["post"]
 
 
 def test_a_table_of_an_earlier_release(tmp_path: Path) -> None:

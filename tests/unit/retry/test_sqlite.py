@@ -227,8 +227,20 @@ def test_close_lets_the_file_go(tmp_path: Path) -> None:
     connection = repository.store._connected()
     repository.close()
     assert_closed(connection)
+    assert inspect.signature(SQLiteRepository.close).parameters["timeout"].default == SECONDS
     with ThreadPoolExecutor(1) as another:
         assert another.submit(repository.store._lock.acquire, timeout=0).result(SECONDS)
+
+
+def test_the_end_of_a_block_closes_it(tmp_path: Path) -> None:
+    """All its tables, and so the file."""
+    path = tmp_path / "outbox.db"
+    with SQLiteRepository(path) as repository:
+        assert repository.count_pending() == 0
+    with pytest.raises(ClientClosedError):
+        repository.count_pending()
+    with pytest.raises(ClientClosedError):
+        repository.paused()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
