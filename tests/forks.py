@@ -7,6 +7,8 @@ import sys
 import traceback
 from collections.abc import Callable
 
+from buttdial_sync.transport import fork
+
 
 def forked(work: Callable[[], object]) -> int:
     """Run work in a child; exit code 0 means that it raised nothing."""
@@ -23,3 +25,8 @@ def forked(work: Callable[[], object]) -> int:
 
 def exit_code(child: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def is_leaked(inherited: object) -> bool:
+    """Whether an object is kept until the process ends, so that nothing closes it in a child."""
+    return any(each is inherited for each in fork._leaked)

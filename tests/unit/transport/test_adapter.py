@@ -12,7 +12,6 @@ from requests.adapters import BaseAdapter, HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 
 from buttdial_sync.errors import ConfigError
-from buttdial_sync.transport import fork
 from buttdial_sync.transport.adapter import (
     DeadlineAdapter,
     refuse_recorded_stream,
@@ -21,6 +20,7 @@ from buttdial_sync.transport.adapter import (
 from buttdial_sync.transport.connections import DeadlineConnection, DeadlineHTTPSConnection
 from buttdial_sync.transport.http import Http, SharedAdapter
 from buttdial_sync.transport.network import NetworkOptions
+from tests.forks import is_leaked
 
 PROXIES = {"https": "http://proxy.test:3128"}
 
@@ -195,7 +195,7 @@ def test_hosts_adapter_after_a_fork() -> None:
     assert adapter.poolmanager.connection_from_url("http://a.test").pool.maxsize == 7
     assert not is_closed(inherited)
     assert adapter.made == 2
-    assert any(each is manager for each in fork._leaked)
+    assert is_leaked(manager)
     reset_adapter(BaseAdapter())  # one without connections has nothing to reset
 
 

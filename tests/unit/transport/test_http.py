@@ -31,7 +31,6 @@ from buttdial_sync.errors import (
     TransportError,
 )
 from buttdial_sync.errors.scrubbing import Secret, SecretBytes
-from buttdial_sync.transport import fork
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.http import (
     Http,
@@ -43,7 +42,7 @@ from buttdial_sync.transport.http import (
 from buttdial_sync.transport.logins import Logins
 from buttdial_sync.transport.network import NetworkOptions
 from buttdial_sync.transport.rest import Rest
-from tests.forks import exit_code, forked
+from tests.forks import exit_code, forked, is_leaked
 
 PATIENCE = 10.0
 
@@ -185,18 +184,22 @@ def test_headers_of_the_client() -> None:
 
 
 class OwnAdapter(BaseAdapter):
-    """A host's; it notes the time limits that it gets."""
+    """A host's; it notes the time limits that it gets, and keeps its answers."""
 
-    def __init__(self) -> None:
+    def __init__(self, status: int = 200, body: io.BytesIO | None = None) -> None:
         super().__init__()
+        self._status, self._body = status, body or io.BytesIO(b"ok")
         self.timeouts: list[object] = []
+        self.answers: list[requests.Response] = []
         self.closed = False
 
     def send(self, *_: Any, **options: Any) -> requests.Response:
         self.timeouts.append(options["timeout"])
         response = requests.Response()
-        response.status_code = 200
-        response.raw = urllib3.HTTPResponse(io.BytesIO(b"ok"), preload_content=False)
+        response.status_code = self._status
+        response.headers["Location"] = "/elsewhere"
+        response.raw = urllib3.HTTPResponse(self._body, preload_content=False)
+        self.answers.append(response)
         return response
 
     def close(self) -> None:
@@ -213,26 +216,6 @@ def test_adapter_of_the_host(connect_timeout: float, limits: tuple[float, float]
     assert adapter.timeouts == [limits]
     http.close()
     assert adapter.closed
-
-
-class Odd(BaseAdapter):
-    """A host's, whose answer has a body that is read by ``body``."""
-
-    def __init__(self, status: int, body: io.BytesIO) -> None:
-        super().__init__()
-        self._status, self._body = status, body
-        self.answers: list[requests.Response] = []
-
-    def send(self, request: requests.PreparedRequest, *_: Any, **__: Any) -> requests.Response:
-        response = requests.Response()
-        response.status_code, response.url = self._status, str(request.url)
-        response.headers["Location"] = "/elsewhere"
-        response.raw = urllib3.HTTPResponse(self._body, preload_content=False)
-        self.answers.append(response)
-        return response
-
-    def close(self) -> None:
-        """It has nothing to close."""
 
 
 class Interrupted(io.BytesIO):
@@ -255,7 +238,7 @@ def locals_of_ours(error: BaseException) -> set[str]:
 
 def test_an_interrupt_during_a_request() -> None:
     """It goes on as it is, to whoever handles another error, and leads to nothing that was sent."""
-    network = NetworkOptions(transport_adapter=Odd(200, Interrupted()))
+    network = NetworkOptions(transport_adapter=OwnAdapter(200, Interrupted()))
     http = Http(connect_timeout=PATIENCE, network=network)
     handled = LookupError("the caller's")
 
@@ -281,7 +264,9 @@ def test_an_interrupt_during_a_request() -> None:
 def test_a_redirect_of_a_stream_is_read() -> None:
     """So its connection can be used again; the exception does not lead to the answer."""
     body = io.BytesIO(b"moved")
-    http = Http(connect_timeout=PATIENCE, network=NetworkOptions(transport_adapter=Odd(302, body)))
+    http = Http(
+        connect_timeout=PATIENCE, network=NetworkOptions(transport_adapter=OwnAdapter(302, body))
+    )
     with pytest.raises(ProtocolError) as caught:
         send(http, "https://h.test/x", stream=True)
     assert body.closed
@@ -333,7 +318,8 @@ def test_what_is_under_way_stays_the_parents(http: Http) -> None:
     http._reset_after_fork()
     assert http._session is not session
     assert http._under_way is not under_way
-    assert [sum(each is one for each in fork._leaked) for one in (session, under_way)] == [1, 1]
+    assert is_leaked(session)
+    assert is_leaked(under_way)
 
 
 def test_closed_client_sends_nothing(http: Http) -> None:

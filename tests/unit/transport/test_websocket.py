@@ -32,7 +32,6 @@ from buttdial_sync.errors import (
     ProtocolError,
     StreamLostError,
 )
-from buttdial_sync.transport import fork
 from buttdial_sync.transport.deadline import Deadline
 from buttdial_sync.transport.deadline_socket import DeadlineSocket
 from buttdial_sync.transport.descriptors import KeptSocket, socket_identity
@@ -42,7 +41,7 @@ from buttdial_sync.transport.websocket import (
     factory_of,
     wire_logger,
 )
-from tests.forks import exit_code, forked
+from tests.forks import exit_code, forked, is_leaked
 from tests.unit.transport.websocket_servers import (
     CERTIFICATE,
     PATIENCE,
@@ -653,8 +652,8 @@ def test_a_child_waits_for_no_lock_of_its_parents_threads() -> None:
         websocket._reset_after_fork()
         assert websocket._sending is not lock
         assert not websocket.usable
-        assert any(each is connection for each in fork._leaked)
-        assert any(each is lock for each in fork._leaked)
+        assert is_leaked(connection)
+        assert is_leaked(lock)
         websocket._connection = connection  # for the end of the test
 
 
